@@ -1,0 +1,77 @@
+# One word each; `make help` lists them. Everything runs in .venv, which is made when it is needed.
+# PYTHON=/path/to/python3 chooses the interpreter that .venv is built on.
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help venv demo test kills bench lint format types contracts check coverage ci lock minimal build clean distclean
+
+BIN := .venv/bin
+RUN := .venv/.run-installed
+DEV := .venv/.dev-installed
+SOURCES := p2pboot tests $(wildcard benchmarks)
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
+		printf '  make %-10s %s\n' "$$name" "$$what"; done
+
+# The tools for development include what is needed to run.
+$(RUN): requirements/build.txt requirements/run.txt pyproject.toml scripts/bootstrap
+	@scripts/bootstrap run
+	@touch $@
+
+$(DEV): requirements/build.txt requirements/dev.txt pyproject.toml scripts/bootstrap
+	@scripts/bootstrap dev
+	@touch $(RUN) $@
+
+venv: $(DEV) ## make .venv with everything for development
+
+demo: $(RUN) ## publish, mirror and fetch in separate processes on this machine
+	@$(BIN)/python -m p2pboot demo
+
+test: $(DEV) ## run the tests
+	@$(BIN)/python -m pytest
+
+kills: $(DEV) ## end a fetch with SIGKILL 100 times and resume it each time
+	@P2PBOOT_KILLS=$${P2PBOOT_KILLS:-100} $(BIN)/python -m pytest --timeout=1800 tests/integration/test_kills.py
+
+bench: $(DEV) ## measure throughput and latencies
+	@$(BIN)/python -m benchmarks
+
+lint: $(DEV) ## check style and formatting
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+format: $(DEV) ## format the code
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+types: $(DEV) ## check types
+	@$(BIN)/python -m mypy
+
+contracts: $(DEV) ## check which module may import which
+	@$(BIN)/lint-imports --no-logo
+
+check: lint types contracts ## all checks that run no code
+
+coverage: $(DEV) ## run the tests and report which branches they took
+	@$(BIN)/python -m coverage run -m pytest
+	@$(BIN)/python -m coverage report
+
+ci: ## what has to hold before a change lands
+	@.ci/run
+
+lock: $(DEV) ## write requirements/*.txt anew (LOCK='--upgrade' for newer versions)
+	@scripts/lock $(LOCK)
+
+minimal: ## run `make test` and `make demo` in a minimal Debian (as root, with debootstrap)
+	@scripts/check-minimal
+
+build: $(DEV) ## make the wheel and the source archive in dist/
+	@$(BIN)/python -m hatchling build
+
+clean: ## remove what tools left behind
+	@rm -rf dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	@find p2pboot tests $(wildcard benchmarks) -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## and .venv
+	@rm -rf .venv

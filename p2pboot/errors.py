@@ -1,0 +1,162 @@
+"""The one tree of errors; every error knows its exit status and, where there is one, the remedy.
+
+A person sees `p2pboot: error: <message>` and, on the next line, the remedy. Data that a caller needs is in
+fields, never in the text.
+
+::
+
+    P2PBootError                      1  refused
+    ├── UsageError                    2  wrong usage or input of the operator
+    │   ├── ConfigError                  configuration file or its values
+    │   ├── KeyFileError                 a key file that is not one
+    │   └── ArtifactError                the artifacts directory: none, two, empty, not a regular file
+    ├── ManifestError                 1
+    │   ├── Malformed                    not a manifest at all, or not canonical
+    │   └── Refused (core.verdict)       a manifest that may not be used here (carries the verdict)
+    ├── SignatureError                1
+    ├── StoreError                    1
+    │   ├── BlobMissing                  digest
+    │   └── BlobCorrupt                  expected, actual
+    ├── ProtocolError                 1
+    │   ├── LocalProtocolError           we would have sent something wrong
+    │   └── RemoteProtocolError          the peer did
+    ├── FetchError                    1  artifacts that no peer delivers intact
+    ├── NotFoundError                 3  nobody or nothing found in time
+    └── MachineError                  4  disk full, port in use, no permission
+"""
+
+from __future__ import annotations
+
+import errno
+from enum import IntEnum
+from typing import ClassVar
+
+
+class ExitStatus(IntEnum):
+    """What a command returns to the shell; scripts rely on these."""
+
+    DONE = 0
+    REFUSED = 1
+    USAGE = 2
+    NOT_FOUND = 3
+    MACHINE = 4
+
+
+class P2PBootError(Exception):
+    """Base of everything that a person may see.
+
+    Args:
+        message: what failed, with the file, peer or field in it; one line, no full stop.
+        remedy: what to do about it; one line, or None where nothing sensible can be said.
+    """
+
+    exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
+
+    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+
+class UsageError(P2PBootError):
+    """The command line, or what it names, is not usable."""
+
+    exit_status = ExitStatus.USAGE
+
+
+class ConfigError(UsageError):
+    """The configuration file or one of its values is wrong."""
+
+
+class KeyFileError(UsageError):
+    """A key file is not one, or contradicts itself."""
+
+
+class ArtifactError(UsageError):
+    """The artifacts directory can not be published as it is."""
+
+
+class ManifestError(P2PBootError):
+    """A manifest that is not taken."""
+
+
+class Malformed(ManifestError):
+    """Bytes that are no manifest: syntax, types, limits, or not the canonical form."""
+
+
+class SignatureError(P2PBootError):
+    """A signature is missing, undecodable or does not match."""
+
+
+class StoreError(P2PBootError):
+    """The store lacks something or holds it damaged."""
+
+
+class BlobMissing(StoreError):
+    """The store does not hold this blob (or this part of it)."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"artifact sha256:{digest} is not held here")
+        self.digest = digest
+
+
+class BlobCorrupt(StoreError):
+    """Bytes on disk are not the bytes that their digest names."""
+
+    def __init__(self, expected: str, actual: str, *, what: str = "artifact") -> None:
+        super().__init__(f"{what} should have digest {expected} but has {actual}")
+        self.expected = expected
+        self.actual = actual
+
+
+class ProtocolError(P2PBootError):
+    """A peer-to-peer exchange went wrong."""
+
+
+class LocalProtocolError(ProtocolError):
+    """We were about to send what the protocol forbids: a bug on this side."""
+
+
+class RemoteProtocolError(ProtocolError):
+    """The peer sent what the protocol forbids."""
+
+
+class FetchError(P2PBootError):
+    """Artifacts that no reachable peer delivers intact."""
+
+
+class NotFoundError(P2PBootError):
+    """Nobody or nothing was found in time."""
+
+    exit_status = ExitStatus.NOT_FOUND
+
+
+class MachineError(P2PBootError):
+    """This machine is in the way: disk full, port in use, no permission."""
+
+    exit_status = ExitStatus.MACHINE
+
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space or use a directory on another disk",
+    errno.EDQUOT: "free some space: the disk quota is used up",
+    errno.EACCES: "change the permissions or run as a user who may",
+    errno.EPERM: "change the permissions or run as a user who may",
+    errno.EROFS: "the file system is mounted read-only: use another directory",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+    errno.EADDRINUSE: "end the program that holds the port, or choose another one",
+    errno.EADDRNOTAVAIL: "listen on an address that this machine has",
+    errno.EIO: "the disk reports an error: check it",
+}
+
+
+def machine_error(error: OSError, doing: str) -> MachineError:
+    """Turn an operating system's error into one clear line.
+
+    Args:
+        error: what the system call raised.
+        doing: what was attempted, as a verb phrase: "write /srv/state/blobs/ab".
+    """
+    reason = error.strerror or str(error)
+    name = f" ({error.filename})" if error.filename and str(error.filename) not in doing else ""
+    return MachineError(f"cannot {doing}{name}: {reason}", remedy=_REMEDIES.get(error.errno or 0))
