@@ -1,0 +1,196 @@
+"""Identity: the Ed25519 key of a node or publisher, its key id and its libp2p peer id.
+
+Owns keys as values: it makes none (randomness belongs to the caller), reads no files
+(:mod:`p2pboot.core.keyformats`, :mod:`p2pboot.store.keyfiles`) and does not import libp2p.
+
+The peer id follows https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md: base58btc of the
+identity multihash of the protobuf-encoded public key, for Ed25519 always ``12D3KooW…``.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from nacl.bindings import crypto_core_ed25519_is_valid_point
+from nacl.exceptions import BadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+KEY_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
+KEYID_PREFIX: Final = "ed25519:"
+
+_HEX_KEY: Final = re.compile(r"[0-9a-f]{64}")
+_PROTOBUF_PREFIX: Final = bytes.fromhex("08011220")  # PublicKey { Type: Ed25519, Data: 32 bytes }
+_PEER_ID_PREFIX: Final = bytes([0x00, len(_PROTOBUF_PREFIX) + KEY_BYTES]) + _PROTOBUF_PREFIX
+_PEER_ID_START: Final = "12D3KooW"
+_PEER_ID_CHARS: Final = 52
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """An Ed25519 public key.
+
+    Args:
+        raw: its 32 bytes.
+
+    Raises:
+        ValueError: not 32 bytes. Whether they are a point of the curve shows when a signature is checked.
+    """
+
+    raw: bytes
+
+    def __post_init__(self) -> None:
+        if len(self.raw) != KEY_BYTES:
+            raise ValueError(f"an Ed25519 public key is {KEY_BYTES} bytes, not {len(self.raw)}")
+
+    @classmethod
+    def from_keyid(cls, keyid: str) -> PublicKey:
+        """Read exactly ``ed25519:<64 lowercase hex>``, the only form that documents use.
+
+        Raises:
+            ValueError: any other form.
+        """
+        digits = keyid.removeprefix(KEYID_PREFIX)
+        if len(digits) == len(keyid) or _HEX_KEY.fullmatch(digits) is None:
+            raise ValueError(f"key id {keyid[:100]!r} is not of the form ed25519:<64 lowercase hex digits>")
+        return cls(bytes.fromhex(digits))
+
+    @classmethod
+    def from_peer_id(cls, peer_id: str) -> PublicKey:
+        """Read the key out of an Ed25519 peer id (``12D3KooW…``).
+
+        Raises:
+            ValueError: not base58btc, or not the peer id of an Ed25519 key.
+        """
+        message = f"peer id {peer_id[:80]!r} is not that of an Ed25519 key (12D3KooW and 44 characters more)"
+        if len(peer_id) != _PEER_ID_CHARS or not peer_id.startswith(_PEER_ID_START):
+            raise ValueError(message)  # also bounds the decoding, which is quadratic in the length
+        try:
+            decoded = _base58_decode(peer_id)
+        except (ValueError, KeyError):
+            raise ValueError(message) from None
+        if len(decoded) != len(_PEER_ID_PREFIX) + KEY_BYTES or not decoded.startswith(_PEER_ID_PREFIX):
+            raise ValueError(message)
+        return cls(decoded[len(_PEER_ID_PREFIX) :])
+
+    @property
+    def hex(self) -> str:
+        """64 lowercase hex digits."""
+        return self.raw.hex()
+
+    @property
+    def keyid(self) -> str:
+        """``ed25519:`` and 64 lowercase hex digits."""
+        return KEYID_PREFIX + self.raw.hex()
+
+    @property
+    def peer_id(self) -> str:
+        """The libp2p peer id, ``12D3KooW…``."""
+        return _base58_encode(_PEER_ID_PREFIX + self.raw)
+
+    def verify(self, message: bytes, signature: bytes) -> bool:
+        """Whether ``signature`` is this key's signature of ``message``; never raises for bad input."""
+        if len(signature) != SIGNATURE_BYTES:
+            return False
+        try:
+            VerifyKey(self.raw).verify(message, signature)
+        except (BadSignatureError, ValueError):
+            return False
+        return True
+
+    def __str__(self) -> str:
+        return self.keyid
+
+
+class SecretKey:
+    """An Ed25519 key pair. Its ``repr`` and ``str`` show the public half only."""
+
+    __slots__ = ("_public", "_seed", "_signing_key")
+
+    def __init__(self, seed: bytes) -> None:
+        """Make the pair of a 32-byte seed (RFC 8032's private key).
+
+        Raises:
+            ValueError: not 32 bytes.
+        """
+        if len(seed) != KEY_BYTES:
+            raise ValueError(f"an Ed25519 seed is {KEY_BYTES} bytes, not {len(seed)}")
+        self._seed = bytes(seed)
+        self._signing_key = SigningKey(self._seed)
+        self._public = PublicKey(bytes(self._signing_key.verify_key))
+
+    @classmethod
+    def from_seed(cls, seed: bytes) -> SecretKey:
+        """Make the pair of a 32-byte seed; the same as calling the class.
+
+        Raises:
+            ValueError: not 32 bytes.
+        """
+        return cls(seed)
+
+    @property
+    def seed(self) -> bytes:
+        """The 32 secret bytes. For key files and the transport only: never log or show them."""
+        return self._seed
+
+    @property
+    def public(self) -> PublicKey:
+        """The public half."""
+        return self._public
+
+    def sign(self, message: bytes) -> bytes:
+        """Return the 64-byte Ed25519 signature (RFC 8032, pure) of ``message``."""
+        return self._signing_key.sign(message).signature
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SecretKey):
+            return NotImplemented
+        return hmac.compare_digest(self._seed, other._seed)
+
+    def __hash__(self) -> int:
+        return hash(self._public)
+
+    def __repr__(self) -> str:
+        return f"SecretKey(public={self._public.keyid!r})"
+
+
+def parse_keyid(text: str) -> PublicKey:
+    """Read a public key as a person names it: ``ed25519:<hex>``, 64 hex digits, or a peer id ``12D3KooW…``.
+
+    Surrounding blanks and upper-case hex are taken. Documents are read with :meth:`PublicKey.from_keyid`.
+
+    Raises:
+        ValueError: none of these, or not a key that could have signed anything (so that seven of eight typing
+            errors show at once instead of as "untrusted" later). The message is one line for a person.
+    """
+    text = text.strip()
+    if text.startswith(_PEER_ID_START):
+        key = PublicKey.from_peer_id(text)
+    else:
+        digits = text.lower().removeprefix(KEYID_PREFIX)
+        if _HEX_KEY.fullmatch(digits) is None:
+            raise ValueError(
+                f"{text[:100]!r} is no key id: give ed25519:<64 hex digits> or a peer id 12D3KooW..."
+            )
+        key = PublicKey(bytes.fromhex(digits))
+    if not crypto_core_ed25519_is_valid_point(key.raw):
+        raise ValueError(f"{text!r} is not an Ed25519 public key: check it for typing errors")
+    return key
+
+
+@lru_cache(maxsize=256)
+def _base58_encode(data: bytes) -> str:
+    # Imported here: 60 ms that a command showing no peer id need not wait for.
+    from multiformats import multibase
+
+    return multibase.get("base58btc").encode(data).removeprefix("z")
+
+
+def _base58_decode(text: str) -> bytes:
+    from multiformats import multibase
+
+    return bytes(multibase.get("base58btc").decode("z" + text))

@@ -1,0 +1,236 @@
+"""Key formats: our own TOML key file, and the formats of others that a key can be imported from.
+
+Works on bytes; reading and writing files is :mod:`p2pboot.store.keyfiles`. No message ever shows a byte of
+what may be a secret.
+
+Our file::
+
+    secret_key = "<64 hex digits>"   # the 32-byte Ed25519 seed
+    public_key = "<64 hex digits>"   # optional; must belong to secret_key
+
+Imported: the raw 32-byte seed (``identity.key`` of Phase's plasmd), 64 hex digits, PKCS#8 PEM (RFC 8410; also
+version 2 with the public key, RFC 5958), OpenSSH ``ed25519``, libp2p's protobuf private key (64-byte form and
+the older 96-byte one), and our own file.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import tomllib
+from typing import TYPE_CHECKING, Final
+
+from p2pboot.core.identity import KEY_BYTES, SecretKey
+from p2pboot.errors import KeyFileError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+
+MAX_KEY_FILE: Final = 64 * 1024
+"""No key file is larger, bytes; the largest of the formats is a few hundred."""
+
+_HEX: Final = re.compile(r"[0-9a-fA-F]{64}")
+_REMEDY_FORMAT: Final = 'it must have a line: secret_key = "<64 hex digits>"'
+_FORMATS: Final = (
+    "raw 32 bytes, 64 hex digits, PKCS#8 PEM, OpenSSH, a libp2p private key, or a p2pboot key file"
+)
+_OPENSSH: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----"
+_PKCS8: Final = b"-----BEGIN PRIVATE KEY-----"
+_PKCS8_ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
+_PUBLIC_MARKS: Final = (b"-----BEGIN PUBLIC KEY-----", b"ssh-ed25519 ", b"ed25519:", b"12D3KooW")
+# PrivateKey { Type: Ed25519 (1), Data: 64 or 96 bytes }, see peer-ids.md of the libp2p specifications.
+_LIBP2P_64: Final = bytes.fromhex("08011240")
+_LIBP2P_96: Final = bytes.fromhex("08011260")
+_LIBP2P_PUBLIC: Final = bytes.fromhex("08011220")
+# OneAsymmetricKey version 2 (RFC 5958, example in RFC 8410), as Rust's crates write it: the number 1,
+# id-Ed25519, the seed, possibly attributes [0], the public key [1]. The cryptography package reads version 1.
+_PKCS8_V2: Final = re.compile(
+    rb"\x30.\x02\x01\x01\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20(.{32})(?:\xa0.*)?\x81\x21\x00(.{32})",
+    re.DOTALL,
+)
+
+
+def parse_key_toml(text: str, *, source: str) -> SecretKey:
+    """Read our own key file. Extra entries, such as ``version``, are tolerated.
+
+    Args:
+        text: content of the file.
+        source: what to call it in messages, usually its path.
+
+    Raises:
+        KeyFileError: no TOML, no ``secret_key``, wrong length, not hex, or ``public_key`` of another key.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        # The parser's own message may quote the text, and with it the secret.
+        raise KeyFileError(f"{source} is not a TOML key file", remedy=_REMEDY_FORMAT) from None
+    if "secret_key" not in document:
+        raise KeyFileError(f"{source} has no secret_key", remedy=_REMEDY_FORMAT)
+    secret = SecretKey(_hex_entry(document["secret_key"], "secret_key", source))
+    if "public_key" in document:
+        stated = _hex_entry(document["public_key"], "public_key", source)
+        _check_public(secret, stated, "public_key", source)
+    return secret
+
+
+def render_key_toml(key: SecretKey) -> str:
+    """Return the content of a key file for ``key``; it holds the secret."""
+    return (
+        "# Ed25519 key of p2pboot. Whoever has secret_key can sign in your name: keep it to yourself.\n"
+        f'secret_key = "{key.seed.hex()}"\n'
+        f'public_key = "{key.public.hex}"\n'
+    )
+
+
+def import_secret(data: bytes, *, source: str, password: bytes | None = None) -> SecretKey:
+    """Read a secret key in any known format; which one shows from the bytes.
+
+    Args:
+        data: content of the file, at most :data:`MAX_KEY_FILE` bytes.
+        source: what to call it in messages, usually its path.
+        password: of an encrypted key, if there is one.
+
+    Raises:
+        KeyFileError: no known format, another kind of key, encrypted and no (or the wrong) password, or
+            halves that do not belong together.
+    """
+    if len(data) > MAX_KEY_FILE:
+        raise KeyFileError(f"{source} is too large for a key file", remedy=f"give {_FORMATS}")
+    if len(data) == KEY_BYTES:  # first: random bytes may begin like anything
+        return SecretKey(data)
+    if data.startswith((_LIBP2P_64, _LIBP2P_96, _LIBP2P_PUBLIC)):
+        return _from_libp2p(data, source)
+    text = data.strip()
+    if text.startswith(_OPENSSH):
+        return _from_openssh(text + b"\n", source, password)
+    if text.startswith((_PKCS8, _PKCS8_ENCRYPTED)):
+        return _from_pkcs8(text, source, password)
+    if text.startswith(_PUBLIC_MARKS):
+        raise KeyFileError(f"{source} holds a public key", remedy="give the file with the secret key")
+    return _from_text(text, source)
+
+
+def _from_text(data: bytes, source: str) -> SecretKey:
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    if _HEX.fullmatch(text):
+        return SecretKey(bytes.fromhex(text))
+    if "secret_key" in text:
+        return parse_key_toml(text, source=source)
+    raise KeyFileError(f"{source} ({len(data)} bytes) is no key in a known format", remedy=f"give {_FORMATS}")
+
+
+def _from_libp2p(data: bytes, source: str) -> SecretKey:
+    if data.startswith(_LIBP2P_PUBLIC):
+        raise KeyFileError(f"{source} holds a public key", remedy="give the file with the secret key")
+    body = data[len(_LIBP2P_64) :]
+    if len(body) != data[3]:
+        raise KeyFileError(
+            f"{source} is a libp2p private key of {len(body)} instead of {data[3]} bytes",
+            remedy="copy the file again: it is cut off or has something appended",
+        )
+    secret = SecretKey(body[:KEY_BYTES])
+    for start in range(KEY_BYTES, len(body), KEY_BYTES):
+        _check_public(secret, body[start : start + KEY_BYTES], "the public half", source)
+    return secret
+
+
+def _from_pkcs8(pem: bytes, source: str, password: bytes | None) -> SecretKey:
+    if pem.startswith(_PKCS8_ENCRYPTED) and password is None:
+        raise KeyFileError(
+            f"{source} is encrypted",
+            remedy="decrypt it first: openssl pkcs8 -in FILE -out PLAIN (and remove PLAIN after the import)",
+        )
+    if (secret := _from_pkcs8_v2(pem, source)) is not None:
+        return secret
+    from cryptography.exceptions import UnsupportedAlgorithm  # 90 ms that other formats need not wait for
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    # A password that an unencrypted key does not need would be an error of its own.
+    needed = password if pem.startswith(_PKCS8_ENCRYPTED) else None
+    try:
+        loaded = load_pem_private_key(pem, needed)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        hint = "check the password" if needed is not None else "copy the file again"
+        raise KeyFileError(f"{source} can not be read as a PKCS#8 key", remedy=hint) from error
+    return _ed25519_of(loaded, source)
+
+
+def _from_pkcs8_v2(pem: bytes, source: str) -> SecretKey | None:
+    lines = pem.splitlines()
+    try:
+        der = base64.b64decode(b"".join(line.strip() for line in lines[1:-1]), validate=True)
+    except binascii.Error:
+        return None
+    match = _PKCS8_V2.fullmatch(der)
+    if match is None:
+        return None
+    secret = SecretKey(match[1])
+    _check_public(secret, match[2], "the public half", source)
+    return secret
+
+
+def _from_openssh(pem: bytes, source: str, password: bytes | None) -> SecretKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+
+    encrypted = _openssh_is_encrypted(pem)
+    try:
+        loaded = load_ssh_private_key(pem, password if encrypted else None)
+    except (TypeError, UnsupportedAlgorithm) as error:
+        if not encrypted:
+            raise KeyFileError(f"{source} is no Ed25519 key", remedy="give an Ed25519 key") from error
+        raise KeyFileError(
+            f"{source} has a passphrase",
+            remedy="import a copy without one: ssh-keygen -p -N '' -f COPY (and remove the copy after)",
+        ) from error
+    except ValueError as error:
+        raise KeyFileError(
+            f"{source} can not be read as an OpenSSH key", remedy="copy the file again"
+        ) from error
+    return _ed25519_of(loaded, source)
+
+
+def _openssh_is_encrypted(pem: bytes) -> bool:
+    """Whether the cipher named after the magic of an OpenSSH key is another than ``none``."""
+    try:
+        blob = base64.b64decode(b"".join(pem.split(b"-----")[2].split()))
+    except binascii.Error:
+        return False
+    return not blob.startswith(b"openssh-key-v1\0\0\0\0\x04none")
+
+
+def _ed25519_of(loaded: PrivateKeyTypes, source: str) -> SecretKey:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    if not isinstance(loaded, Ed25519PrivateKey):
+        raise KeyFileError(f"{source} is no Ed25519 key", remedy="give an Ed25519 key")
+    return SecretKey(loaded.private_bytes_raw())
+
+
+def _hex_entry(value: object, name: str, source: str) -> bytes:
+    if not isinstance(value, str):
+        raise KeyFileError(f"{source}: {name} is not a string", remedy="write 64 hex digits in quotes")
+    if len(value) != 2 * KEY_BYTES:
+        raise KeyFileError(
+            f"{source}: {name} has {len(value)} characters instead of 64", remedy="write the 32 bytes as hex"
+        )
+    if _HEX.fullmatch(value) is None:
+        raise KeyFileError(f"{source}: {name} is not hexadecimal", remedy="write 64 digits of 0-9 a-f")
+    return bytes.fromhex(value)
+
+
+def _check_public(secret: SecretKey, stated: bytes, name: str, source: str) -> None:
+    """Refuse halves that do not belong together: one of them is not what its owner thinks it is.
+
+    What the file states is not shown: somebody may have put the secret there.
+    """
+    if secret.public.raw != stated:
+        raise KeyFileError(
+            f"{source}: {name} does not belong to the secret key, whose public key is {secret.public.hex}",
+            remedy="restore the file from a copy, or correct public_key if you are sure of the secret",
+        )

@@ -1,0 +1,142 @@
+"""Trust policies: which publishers may publish what.
+
+A *publisher* is a set of keys with a threshold: so many of them must have signed. For one (channel, arch)
+there is at most one publisher, so "the newest manifest" always has one meaning. There is no default and no
+trust on first use: without a publisher nothing is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from p2pboot.core.identity import parse_keyid
+from p2pboot.core.names import check_name, normalise_arch
+from p2pboot.errors import ConfigError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """Whom to believe, and about what.
+
+    Args:
+        keys: public keys as a person names them (key id, 64 hex digits, peer id); kept as sorted key ids.
+        threshold: how many of them must have signed, 1 to their number.
+        channels: what it may publish, not empty; None for every channel.
+        archs: for which architectures, not empty; None for all.
+        name: what to call it in messages.
+
+    Raises:
+        ConfigError: no key, one that is not, a threshold that can never be met, a name that is not allowed.
+    """
+
+    keys: tuple[str, ...]
+    threshold: int = 1
+    channels: tuple[str, ...] | None = None
+    archs: tuple[str, ...] | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        who = f"trust {self.name!r}" if self.name else "trust"
+        try:
+            keys = tuple(sorted({parse_keyid(key).keyid for key in self.keys}))
+            channels = _unique(check_name(name, "channel") for name in self.channels or ())
+            archs = _unique(normalise_arch(arch) for arch in self.archs or ())
+        except ValueError as error:
+            raise ConfigError(f"{who}: {error}") from None
+        if self.channels == () or self.archs == ():
+            raise ConfigError(
+                f"{who}: an empty list of channels or archs trusts nothing",
+                remedy="name some, or leave the list out to mean all",
+            )
+        if not keys:
+            raise ConfigError(f"{who}: no key is given", remedy="name at least one public key")
+        if not 1 <= self.threshold <= len(keys):
+            raise ConfigError(
+                f"{who}: {self.threshold} signatures can not come from {len(keys)} keys",
+                remedy=f"set the threshold from 1 to {len(keys)}, or name more keys",
+            )
+        object.__setattr__(self, "keys", keys)
+        object.__setattr__(self, "channels", None if self.channels is None else channels)
+        object.__setattr__(self, "archs", None if self.archs is None else archs)
+
+    def covers(self, channel: str, arch: str) -> bool:
+        """Whether this publisher may publish for the channel and (canonical) architecture."""
+        return (self.channels is None or channel in self.channels) and (
+            self.archs is None or arch in self.archs
+        )
+
+    def trusted_among(self, signers: Iterable[str]) -> tuple[str, ...]:
+        """Return which of these key ids are this publisher's, each once, sorted."""
+        return tuple(sorted(set(self.keys).intersection(signers)))
+
+
+@dataclass(frozen=True, slots=True)
+class TrustPolicy:
+    """All publishers that a node or client believes. May be empty: then nothing can be verified.
+
+    Raises:
+        ConfigError: two publishers cover the same channel and architecture.
+    """
+
+    publishers: tuple[Publisher, ...] = ()
+
+    def __post_init__(self) -> None:
+        for one, other in combinations(self.publishers, 2):
+            if _overlap(one.channels, other.channels) and _overlap(one.archs, other.archs):
+                raise ConfigError(
+                    f"two publishers are trusted for the same channel and arch:"
+                    f" {one.name or one.keys[0]} and {other.name or other.keys[0]}",
+                    remedy="put keys of one publisher into one entry, and give others their own channels",
+                )
+
+    @classmethod
+    def single(
+        cls,
+        keys: Sequence[str],
+        threshold: int = 1,
+        channels: Sequence[str] | None = None,
+        archs: Sequence[str] | None = None,
+    ) -> TrustPolicy:
+        """Return the policy of several ``--trust`` on a command line: keys of one publisher.
+
+        Raises:
+            UsageError: no key at all.
+            ConfigError: see :class:`Publisher`.
+        """
+        if not keys:
+            raise no_trust()
+        return cls(
+            (
+                Publisher(
+                    tuple(keys),
+                    threshold,
+                    None if channels is None else tuple(channels),
+                    None if archs is None else tuple(archs),
+                ),
+            )
+        )
+
+    def publisher_for(self, channel: str, arch: str) -> Publisher | None:
+        """Return the one publisher that may publish for a channel and (canonical) architecture, if any."""
+        return next((publisher for publisher in self.publishers if publisher.covers(channel, arch)), None)
+
+
+def no_trust() -> UsageError:
+    """The error of every command that would use a manifest and was not told whom to trust."""
+    return UsageError(
+        "no trusted key is given",
+        remedy="name the publisher's key: --trust ed25519:<64 hex digits> (its p2pboot key show prints it)",
+    )
+
+
+def _unique(names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
+
+
+def _overlap(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
+    """Whether two sets of names have a member in common; None is the set of all."""
+    if one is None or other is None:
+        return True
+    return not set(one).isdisjoint(other)

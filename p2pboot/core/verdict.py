@@ -1,0 +1,153 @@
+"""The verdict on a manifest: every check that was made, with its outcome, in a fixed order.
+
+Only the result is here; :mod:`p2pboot.core.verify` makes it. A person reads the first failed check and its
+remedy, a script finds each check under its name (:data:`CHECKS`).
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Any, Final
+
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.timestamps import format_time
+from p2pboot.errors import ManifestError
+
+CHECKS: Final = {
+    "structure": "malformed",
+    "signatures": "signature",
+    "canonical": "malformed",
+    "trust": "untrusted",
+    "channel": "channel",
+    "arch": "arch",
+    "equivocation": "equivocation",
+    "rollback": "rollback",
+    "min_version": "min_version",
+    "clock": None,
+    "created_at": "not_yet_valid",
+    "expiry": "expired",
+    "provider": None,
+    "detached": "detached",
+}
+"""Every check in order, with the word that is the verdict's reason when it is the first to fail.
+
+Equivocation stands before what time alone makes wrong: it is evidence, and must not hide behind "expired".
+"""
+
+
+class Outcome(enum.StrEnum):
+    """How a check came out."""
+
+    PASSED = "passed"
+    FAILED = "failed"
+    SKIPPED = "skipped"  # it does not apply, or a failure before it made it meaningless
+    NOTED = "noted"  # nothing wrong, but a person should know
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One question that was asked.
+
+    Args:
+        name: a key of :data:`CHECKS`.
+        outcome: how it came out.
+        detail: what was found, one line for a person.
+        remedy: what to do about a failure, one line; None otherwise.
+    """
+
+    name: str
+    outcome: Outcome
+    detail: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """All checks of one manifest.
+
+    Args:
+        checks: one for each of :data:`CHECKS`, in that order.
+        manifest: what was judged, if it is a manifest at all, taken or not: use what
+            :meth:`raise_if_refused` returns where only a good one may go on.
+    """
+
+    checks: tuple[Check, ...]
+    manifest: Manifest | None
+
+    @property
+    def ok(self) -> bool:
+        """Whether it may be used: no check failed."""
+        return self.failed is None
+
+    @property
+    def failed(self) -> Check | None:
+        """The first check that failed."""
+        return next((check for check in self.checks if check.outcome is Outcome.FAILED), None)
+
+    @property
+    def reason(self) -> str | None:
+        """A stable word for why it is refused (a value of :data:`CHECKS`); None if it is taken."""
+        failed = self.failed
+        return None if failed is None else CHECKS[failed.name]
+
+    @property
+    def digest(self) -> str | None:
+        """The manifest digest, hex; None if it is no manifest."""
+        return None if self.manifest is None else self.manifest.digest
+
+    def raise_if_refused(self) -> Manifest:
+        """Return the manifest if it may be used.
+
+        Raises:
+            Refused: it may not; carries this verdict.
+        """
+        if self.failed is not None or self.manifest is None:
+            raise Refused(self)
+        return self.manifest
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the verdict as plain values for a JSON document."""
+        manifest = self.manifest
+        return {
+            "ok": self.ok,
+            "reason": self.reason,
+            "digest": self.digest,
+            "manifest": None if manifest is None else _summary(manifest),
+            "checks": [
+                {
+                    "name": check.name,
+                    "outcome": check.outcome.value,
+                    "detail": check.detail,
+                    "remedy": check.remedy,
+                }
+                for check in self.checks
+            ],
+        }
+
+
+class Refused(ManifestError):
+    """A manifest that may not be used; says why in one line, and carries the whole verdict."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        failed = [check for check in verdict.checks if check.outcome is Outcome.FAILED]
+        also = f" (also failed: {', '.join(check.name for check in failed[1:])})" if failed[1:] else ""
+        super().__init__(f"manifest refused: {failed[0].detail}{also}", remedy=failed[0].remedy)
+        self.verdict = verdict
+
+
+def _summary(manifest: Manifest) -> dict[str, Any]:
+    return {
+        "version": manifest.version,
+        "manifest_version": manifest.manifest_version,
+        "channel": manifest.channel,
+        "arch": manifest.arch,
+        "created_at": format_time(manifest.created_at),
+        "expires_at": format_time(manifest.expires_at),
+        "signers": list(manifest.signers),
+        "provider": {"peer_id": manifest.provider_peer_id, "name": manifest.provider_name},
+        "artifacts": {
+            key: {"sha256": artifact.sha256, "size": artifact.size}
+            for key, artifact in manifest.artifacts.items()
+        },
+    }

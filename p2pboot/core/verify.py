@@ -1,0 +1,274 @@
+"""Verification: may this manifest be used here and now? A pure function from bytes to a verdict.
+
+Nothing is read here but the arguments: the policy, the moment (:mod:`.clock`), and what was accepted before
+(:mod:`.rollback`) are the caller's to know. The :class:`.Verdict` lists *every* check with its outcome, so
+that a person sees everything that is wrong at once. A check that a failure before it made meaningless is
+``skipped``: nothing that stands in a document is believed before its signatures and its form are, and a
+stranger's numbers are no rollback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from p2pboot.core.clock import Clock
+from p2pboot.core.identity import PublicKey
+from p2pboot.core.manifest import Candidate, Manifest, check_detached
+from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
+from p2pboot.core.rollback import AcceptedHead, Standing, judge_version
+from p2pboot.core.timestamps import format_time
+from p2pboot.core.verdict import CHECKS, Check, Outcome, Refused, Verdict
+from p2pboot.errors import Malformed, SignatureError
+
+__all__ = ["CHECKS", "MAX_AHEAD_S", "Check", "Outcome", "Refused", "Verdict", "judge", "verify"]
+
+MAX_AHEAD_S: Final = 600
+"""How far ``created_at`` may lie ahead of a clock that can be believed: clocks differ, by minutes at most."""
+
+
+def verify(
+    raw: bytes,
+    *,
+    policy: TrustPolicy,
+    clock: Clock,
+    head: AcceptedHead | None = None,
+    channel: str | None = None,
+    arch: str | None = None,
+    min_version: int = 0,
+    detached: str | None = None,
+) -> Verdict:
+    """Judge the bytes of a manifest, from anyone.
+
+    Args:
+        raw: the document's exact bytes, any length.
+        policy: whom to believe.
+        clock: the moment to judge by.
+        head: what was accepted before for this channel and arch, if anything.
+        channel: the channel that was asked for; None takes any that the policy covers.
+        arch: the (canonical) architecture that was asked for; None as above.
+        min_version: the lowest ``manifest_version`` that the operator takes.
+        detached: the text of ``manifest.json.sig``, if there is one.
+
+    Raises:
+        UsageError: the policy names no publisher at all.
+    """
+    if not policy.publishers:
+        raise no_trust()
+    done: list[Check] = []
+    try:
+        candidate = Candidate.decode(raw)
+        done.append(_passed("structure", f"{len(raw)} bytes, every field within its rules"))
+        candidate.check_signatures()
+        done.append(_signatures_passed(candidate.signers))
+        manifest = candidate.check_form()
+    except Malformed as error:
+        name = "canonical" if done else "structure"
+        return _unreadable([*done, _failed(name, f"malformed: {error.message}", _GET_AGAIN)])
+    except SignatureError as error:
+        return _unreadable([*done, _failed("signatures", error.message, error.remedy or _GET_AGAIN)])
+    return judge(
+        manifest,
+        policy=policy,
+        clock=clock,
+        head=head,
+        channel=channel,
+        arch=arch,
+        min_version=min_version,
+        detached=detached,
+    )
+
+
+def judge(
+    manifest: Manifest,
+    *,
+    policy: TrustPolicy,
+    clock: Clock,
+    head: AcceptedHead | None = None,
+    channel: str | None = None,
+    arch: str | None = None,
+    min_version: int = 0,
+    detached: str | None = None,
+) -> Verdict:
+    """Judge a manifest whose form and signatures are known to be good; arguments as for :func:`verify`.
+
+    Raises:
+        UsageError: the policy names no publisher at all.
+    """
+    if not policy.publishers:
+        raise no_trust()
+    publisher = policy.publisher_for(manifest.channel, manifest.arch)
+    trust = _trust(manifest, publisher)
+    place = [_asked("channel", manifest.channel, channel), _asked("arch", manifest.arch, arch)]
+    is_ours = all(check.outcome is not Outcome.FAILED for check in (trust, *place))
+    keys = publisher.keys if publisher is not None and is_ours else ()
+    checks = (
+        _passed("structure", f"{len(manifest.raw)} bytes, every field within its rules"),
+        _signatures_passed(manifest.signers),
+        _passed("canonical", "the document is exactly what was signed"),
+        trust,
+        *place,
+        *_against_head(manifest, head, keys),
+        _min_version(manifest, min_version),
+        _clock(clock),
+        _created_at(manifest, clock),
+        _expiry(manifest, clock),
+        _provider(manifest),
+        _detached(manifest, detached),
+    )
+    return Verdict(checks, manifest)
+
+
+_GET_AGAIN: Final = "get the manifest again from its publisher or another mirror"
+
+
+def _passed(name: str, detail: str) -> Check:
+    return Check(name, Outcome.PASSED, detail)
+
+
+def _failed(name: str, detail: str, remedy: str) -> Check:
+    return Check(name, Outcome.FAILED, detail, remedy)
+
+
+def _skipped(name: str, detail: str) -> Check:
+    return Check(name, Outcome.SKIPPED, detail)
+
+
+def _unreadable(done: list[Check]) -> Verdict:
+    """Close a verdict over bytes that are no manifest: all that follows has nothing to stand on."""
+    rest = list(CHECKS)[len(done) :]
+    skipped = [_skipped(name, f"not looked at, since {done[-1].name} failed") for name in rest]
+    return Verdict((*done, *skipped), None)
+
+
+def _signatures_passed(signers: Iterable[str]) -> Check:
+    return _passed("signatures", f"valid signatures of {', '.join(signers)}")
+
+
+def _trust(manifest: Manifest, publisher: Publisher | None) -> Check:
+    """Count signatures of trusted keys. A manifest lists each signer once, so no key counts twice."""
+    if publisher is None:
+        return _failed(
+            "trust",
+            f"nobody is trusted to publish for {manifest.channel}/{manifest.arch}",
+            "name a publisher that may, or ask for another channel or arch",
+        )
+    trusted = publisher.trusted_among(manifest.signers)
+    if len(trusted) < publisher.threshold:
+        return _failed(
+            "trust",
+            f"{len(trusted)} trusted signatures where {publisher.threshold} must be:"
+            f" it is signed by {', '.join(manifest.signers)}",
+            "if you believe these signers, trust their keys; otherwise look for another provider",
+        )
+    return _passed("trust", f"{len(trusted)} trusted signatures, {publisher.threshold} needed")
+
+
+def _asked(name: str, offered: str, asked: str | None) -> Check:
+    """Stop a provider from answering with another channel's or machine's image, however well signed."""
+    if asked is None:
+        return _skipped(name, f"any {name} will do, this is {offered}")
+    if offered != asked:
+        return _failed(
+            name, f"it is for {name} {offered}, not {asked}", f"ask for {name} {offered} if you mean it"
+        )
+    return _passed(name, f"{name} {offered}, as asked for")
+
+
+def _clock(clock: Clock) -> Check:
+    now = format_time(clock.now)
+    if clock.trusted:
+        return _passed("clock", f"judged at {now}")
+    return Check(
+        "clock",
+        Outcome.NOTED,
+        f"clock not trusted: it is behind what is known to have happened, judged at {now} instead",
+        "set this machine's clock",
+    )
+
+
+def _created_at(manifest: Manifest, clock: Clock) -> Check:
+    created = format_time(manifest.created_at)
+    if not clock.trusted:
+        # A dead clock would make every fresh image one "from the future", and the machine would not boot.
+        return _skipped("created_at", f"created at {created}; the clock can not say more")
+    if manifest.created_at > clock.now + MAX_AHEAD_S:
+        return _failed(
+            "created_at",
+            f"not valid yet: created at {created}, now is {format_time(clock.now)}",
+            "check this machine's clock and the publisher's",
+        )
+    return _passed("created_at", f"created at {created}")
+
+
+def _expiry(manifest: Manifest, clock: Clock) -> Check:
+    """Stop a provider from holding machines on an old image for ever (freeze attack)."""
+    expires = format_time(manifest.expires_at)
+    if clock.now >= manifest.expires_at:
+        return _failed(
+            "expiry",
+            f"expired at {expires}, now is {format_time(clock.now)}",
+            "ask the publisher for a renewed manifest, or look for another provider",
+        )
+    return _passed("expiry", f"valid until {expires}")
+
+
+def _min_version(manifest: Manifest, minimum: int) -> Check:
+    number = manifest.manifest_version
+    if number < minimum:
+        return _failed(
+            "min_version",
+            f"manifest version {number} is below the minimum {minimum}",
+            "look for a provider that has a newer one, or lower --min-version",
+        )
+    return _passed("min_version", f"manifest version {number}, at least {minimum} is asked for")
+
+
+def _against_head(manifest: Manifest, head: AcceptedHead | None, keys: tuple[str, ...]) -> Iterator[Check]:
+    """Compare with what was accepted before; ``keys`` is empty when the manifest is not this publisher's."""
+    if not keys or head is None or not head.binds(keys):
+        why = (
+            "no earlier manifest of these keys is known" if keys else "it is not what is asked for or trusted"
+        )
+        yield _skipped("equivocation", why)
+        yield _skipped("rollback", why)
+        return
+    number, standing = manifest.manifest_version, judge_version(head, manifest, keys)
+    if standing is Standing.EQUIVOCATION:
+        yield _failed(
+            "equivocation",
+            f"two manifests with version {number} are signed: sha256:{manifest.digest},"
+            f" and sha256:{head.digest} was accepted before",
+            "tell the publisher: its key is misused or its counter was lost; a higher version resumes",
+        )
+    else:
+        yield _passed("equivocation", "no second manifest with this version is known")
+    if standing is Standing.OLDER:
+        yield _failed(
+            "rollback",
+            f"manifest version {number} is older than {head.manifest_version}, which was accepted before",
+            "look for a provider that has the newest; who offers this one is behind, or turns you back",
+        )
+    else:
+        yield _passed("rollback", f"manifest version {number}, accepted before: {head.manifest_version}")
+
+
+def _provider(manifest: Manifest) -> Check:
+    peer_id = manifest.provider_peer_id
+    if peer_id in {PublicKey.from_keyid(keyid).peer_id for keyid in manifest.signers}:
+        return _passed("provider", f"built by {peer_id}, a signer")
+    return Check(
+        "provider",
+        Outcome.NOTED,
+        f"built by {peer_id}, by its own word: that is not the peer id of a signer",
+    )
+
+
+def _detached(manifest: Manifest, text: str | None) -> Check:
+    if text is None:
+        return _skipped("detached", "there is no detached signature")
+    try:
+        keyid = check_detached(manifest.raw, text, manifest.signers)
+    except SignatureError as error:
+        return _failed("detached", error.message, "get manifest.json.sig again, together with its manifest")
+    return _passed("detached", f"valid detached signature of {keyid}")

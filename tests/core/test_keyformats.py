@@ -1,0 +1,147 @@
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.keyformats import MAX_KEY_FILE, import_secret, parse_key_toml, render_key_toml
+from p2pboot.errors import KeyFileError
+
+VECTORS = Path(__file__).parent.parent / "vectors" / "identity"
+EXPECTED: dict[str, str] = json.loads((VECTORS / "expected.json").read_text())
+KEY = SecretKey(bytes(range(32)))
+OTHER = SecretKey(bytes(range(1, 33)))
+
+
+@pytest.mark.parametrize("name", sorted(EXPECTED))
+def test_every_format_is_recognised_and_yields_its_key(name: str) -> None:
+    key = import_secret((VECTORS / name).read_bytes(), source=name, password=b"vector")
+    assert key.public.hex == EXPECTED[name]
+
+
+@given(st.binary(min_size=32, max_size=32))
+def test_a_written_key_file_reads_back(seed: bytes) -> None:
+    key = SecretKey(seed)
+    text = render_key_toml(key)
+    assert parse_key_toml(text, source="x") == key
+    assert import_secret(text.encode(), source="x") == key
+
+
+def test_public_key_is_optional_and_extra_entries_are_tolerated() -> None:
+    secret = f'secret_key = "{KEY.seed.hex().upper()}"'
+    assert parse_key_toml(secret, source="x") == KEY
+    assert parse_key_toml(f'version = 1\n{secret}\ncomment = "hi"\n[extra]\na = 1\n', source="x") == KEY
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("secret_key = ", "not a TOML key file"),
+        ('version = "1"', "has no secret_key"),
+        ("secret_key = 5", "secret_key is not a string"),
+        ('secret_key = "00"', "secret_key has 2 characters instead of 64"),
+        (f'secret_key = "{"g" * 64}"', "secret_key is not hexadecimal"),
+        (f'secret_key = "{KEY.seed.hex()}"\npublic_key = "{OTHER.public.hex}"', "public_key does not belong"),
+        (f'secret_key = "{KEY.seed.hex()}"\npublic_key = "{KEY.public.hex[:-2]}"', "public_key has 62"),
+        (f'secret_key = "{KEY.seed.hex()}"\npublic_key = ["x"]', "public_key is not a string"),
+    ],
+)
+def test_a_faulty_key_file_is_named_with_its_fault_and_a_remedy(text: str, says: str) -> None:
+    with pytest.raises(KeyFileError, match=says) as caught:
+        parse_key_toml(text, source="keys/node.toml")
+    assert "keys/node.toml" in caught.value.message
+    assert "\n" not in caught.value.message
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("name", "says", "remedy"),
+    [
+        ("pkcs8-encrypted.pem", "is encrypted", "openssl pkcs8"),
+        ("openssh-passphrase", "has a passphrase", "ssh-keygen -p"),
+        ("openssh-rsa", "no Ed25519 key", "give an Ed25519 key"),
+        ("pkcs8-x25519.pem", "no Ed25519 key", "give an Ed25519 key"),
+        ("spki.pem", "public key", "secret key"),
+        ("openssh.pub", "public key", "secret key"),
+    ],
+)
+def test_keys_that_can_not_be_imported_say_why(name: str, says: str, remedy: str) -> None:
+    with pytest.raises(KeyFileError, match=says) as caught:
+        import_secret((VECTORS / name).read_bytes(), source=name)
+    assert name in caught.value.message
+    assert remedy in (caught.value.remedy or "")
+
+
+def test_a_wrong_password_is_said_to_be_one() -> None:
+    data = (VECTORS / "pkcs8-encrypted.pem").read_bytes()
+    with pytest.raises(KeyFileError) as caught:
+        import_secret(data, source="x", password=b"wrong")
+    assert caught.value.remedy == "check the password"
+
+
+def test_a_password_for_a_key_that_needs_none_does_no_harm() -> None:
+    for name in ("pkcs8.pem", "openssh", "raw"):
+        data = (VECTORS / name).read_bytes()
+        assert import_secret(data, source=name, password=b"unneeded").public.hex == EXPECTED[name]
+
+
+@pytest.mark.parametrize("name", ["libp2p-64", "libp2p-96"])
+def test_a_libp2p_key_with_a_foreign_or_missing_half_is_refused(name: str) -> None:
+    data = (VECTORS / name).read_bytes()
+    for at in range(36, len(data), 32):
+        changed = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        with pytest.raises(KeyFileError, match="public half does not belong"):
+            import_secret(changed, source=name)
+    for cut in (data[:-1], data + b"\n", data[:4]):
+        with pytest.raises(KeyFileError, match=r"instead of|no key"):
+            import_secret(cut, source=name)
+    with pytest.raises(KeyFileError, match="public key"):
+        import_secret(bytes.fromhex("08011220") + data[36:68], source=name)
+
+
+def test_a_pkcs8_key_with_a_foreign_public_half_is_refused() -> None:
+    text = (VECTORS / "pkcs8-v2.pem").read_text()
+    with pytest.raises(KeyFileError, match="public half does not belong"):
+        import_secret(text.replace("XAxZuE=", "XAxZuA=").encode(), source="x")
+
+
+@pytest.mark.parametrize("data", [b"", b"\n", bytes(31), bytes(33), b"hello", b"\xff" * 40, b"0" * 63])
+def test_what_is_no_key_names_the_known_formats(data: bytes) -> None:
+    with pytest.raises(KeyFileError, match="no key in a known format") as caught:
+        import_secret(data, source="some/file")
+    assert "PKCS#8" in (caught.value.remedy or "")
+    with pytest.raises(KeyFileError, match="too large"):
+        import_secret(bytes(MAX_KEY_FILE + 1), source="some/file")
+
+
+@given(st.sampled_from(sorted(EXPECTED)), st.data())
+def test_damaged_files_are_refused_or_read_never_a_traceback(name: str, data: st.DataObject) -> None:
+    content = bytearray((VECTORS / name).read_bytes())
+    at = data.draw(st.integers(0, len(content) - 1))
+    cut = data.draw(st.integers(0, len(content)))
+    content[at] ^= data.draw(st.integers(1, 255))
+    for damaged in (bytes(content), bytes(content[:cut])):
+        try:
+            import_secret(damaged, source=name)
+        except KeyFileError as error:
+            assert error.remedy  # noqa: PT017 - most damage is found, some only changes a comment
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'secret_key = "{KEY.seed.hex()}',
+        f'secret_key = "{KEY.seed.hex()}0"',
+        f'secret_key = "{KEY.seed.hex()[:-1]}g"',
+        f'secret_key = "{KEY.seed.hex()}"\npublic_key = "{KEY.seed.hex()}"',
+        f"{KEY.seed.hex()}0",
+    ],
+)
+def test_no_message_shows_a_secret(text: str) -> None:
+    with pytest.raises(KeyFileError) as caught:
+        import_secret(text.encode(), source="x")
+    shown = f"{caught.value.message}{caught.value.remedy}"
+    assert KEY.seed.hex()[:16] not in shown
+    assert KEY.seed.hex()[-17:-1] not in shown

@@ -1,0 +1,268 @@
+import json
+from typing import Any
+
+import pytest
+
+from p2pboot.core.clock import Clock
+from p2pboot.core.manifest import Manifest, add_signature, sign_detached, unsigned
+from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.rollback import AcceptedHead
+from p2pboot.core.verify import CHECKS, MAX_AHEAD_S, Outcome, Refused, Verdict, judge, verify
+from p2pboot.errors import ExitStatus, ManifestError, UsageError
+from tests.core.manifests import ALICE, BOB, CAROL, CREATED, EXPIRES, STRANGER, body, manifest
+
+A, B, C = (key.public.keyid for key in (ALICE, BOB, CAROL))
+TRUST_ALICE = TrustPolicy.single([A])
+NOW = Clock(CREATED + 3600)
+
+
+def verdict_on(found: Manifest | bytes, **changes: Any) -> Verdict:
+    raw = found.raw if isinstance(found, Manifest) else found
+    arguments: dict[str, Any] = {"policy": TRUST_ALICE, "clock": NOW} | changes
+    return verify(raw, **arguments)
+
+
+def outcomes(verdict: Verdict) -> dict[str, str]:
+    return {check.name: check.outcome.value for check in verdict.checks}
+
+
+def failures(verdict: Verdict) -> list[str]:
+    return [check.name for check in verdict.checks if check.outcome is Outcome.FAILED]
+
+
+def test_a_good_manifest_is_taken_and_every_check_is_listed_in_order() -> None:
+    found = manifest()
+    verdict = verdict_on(
+        found,
+        channel="stable",
+        arch="x86_64",
+        head=AcceptedHead.of(manifest(manifest_version=6)),
+        detached=sign_detached(found.raw, ALICE),
+    )
+    assert verdict.ok
+    assert verdict.reason is None
+    assert verdict.raise_if_refused() == found
+    assert list(outcomes(verdict)) == list(CHECKS)
+    assert set(outcomes(verdict).values()) == {"passed"}
+
+
+REFUSALS: dict[str, tuple[Manifest | bytes, dict[str, Any]]] = {
+    "malformed": (manifest().raw + b"\n", {}),
+    "signature": (unsigned(body()), {}),
+    "untrusted": (manifest([STRANGER]), {}),
+    "channel": (manifest(), {"channel": "testing"}),
+    "arch": (manifest(), {"arch": "arm64"}),
+    "not_yet_valid": (manifest(), {"clock": Clock(CREATED - MAX_AHEAD_S - 1)}),
+    "expired": (manifest(), {"clock": Clock(EXPIRES)}),
+    "min_version": (manifest(), {"min_version": 8}),
+    "rollback": (manifest(), {"head": AcceptedHead(8, "0" * 64, (A,))}),
+    "equivocation": (manifest(), {"head": AcceptedHead(7, "0" * 64, (A,))}),
+    "detached": (manifest(), {"detached": sign_detached(manifest().raw, STRANGER)}),
+}
+
+
+@pytest.mark.parametrize("reason", REFUSALS)
+def test_each_refusal_has_its_word_its_line_and_its_remedy(reason: str) -> None:
+    found, changes = REFUSALS[reason]
+    verdict = verdict_on(found, **changes)
+    assert not verdict.ok
+    assert verdict.reason == reason
+    assert len(failures(verdict)) == 1
+    assert list(outcomes(verdict)) == list(CHECKS)
+    with pytest.raises(Refused) as caught:
+        verdict.raise_if_refused()
+    refused = caught.value
+    assert isinstance(refused, ManifestError)
+    assert refused.exit_status is ExitStatus.REFUSED
+    assert refused.verdict is verdict
+    assert refused.remedy
+    assert verdict.failed is not None
+    assert verdict.failed.detail in refused.message
+    assert "\n" not in refused.message + refused.remedy
+
+
+def test_every_reason_is_tried() -> None:
+    assert set(REFUSALS) == {reason for reason in CHECKS.values() if reason is not None}
+
+
+def test_everything_that_is_wrong_is_reported_at_once() -> None:
+    verdict = verdict_on(
+        manifest([STRANGER]),
+        channel="testing",
+        arch="arm64",
+        clock=Clock(EXPIRES + 1),
+        min_version=9,
+        detached="",
+    )
+    assert failures(verdict) == ["trust", "channel", "arch", "min_version", "expiry", "detached"]
+    assert verdict.reason == "untrusted"
+    with pytest.raises(Refused, match=r"also failed: channel, arch, min_version, expiry, detached"):
+        verdict.raise_if_refused()
+
+
+def test_nothing_in_a_document_is_believed_before_its_signatures_and_form_are() -> None:
+    for name, raw in (
+        ("structure", manifest().raw[:-1]),
+        ("signatures", unsigned(body())),
+        ("canonical", manifest().raw.replace(b"my-provider", b"ny-provider", 1)),
+    ):
+        verdict = verdict_on(raw, channel="testing", clock=Clock(EXPIRES), detached="x")
+        assert failures(verdict) == [name]
+        assert verdict.manifest is None
+        assert verdict.digest is None
+        after = list(outcomes(verdict).values())[list(CHECKS).index(name) + 1 :]
+        assert set(after) == {"skipped"}
+
+
+@pytest.mark.parametrize("head", [AcceptedHead(8, "0" * 64, (A,)), AcceptedHead(7, "0" * 64, (A,))])
+def test_a_strangers_number_is_neither_rollback_nor_equivocation(head: AcceptedHead) -> None:
+    """Else anybody could raise the alarm against a publisher, or fill the disk with evidence."""
+    for found, changes in (
+        (manifest([STRANGER]), {}),
+        (manifest(), {"channel": "testing"}),
+        (manifest(), {"arch": "arm64"}),
+    ):
+        results = outcomes(verdict_on(found, head=head, **changes))
+        assert (results["rollback"], results["equivocation"]) == ("skipped", "skipped")
+
+
+def test_equivocation_does_not_hide_behind_an_expiry() -> None:
+    head = AcceptedHead(7, "0" * 64, (A,))
+    verdict = verdict_on(manifest(), head=head, clock=Clock(EXPIRES), min_version=8)
+    assert failures(verdict) == ["equivocation", "min_version", "expiry"]
+    assert verdict.reason == "equivocation"
+
+
+def test_memory_of_keys_that_are_no_longer_trusted_does_not_bind() -> None:
+    verdict = verdict_on(
+        manifest([BOB]), policy=TrustPolicy.single([B, C]), head=AcceptedHead(9, "0" * 64, (A,))
+    )
+    assert verdict.ok
+    assert outcomes(verdict)["rollback"] == "skipped"
+
+
+def test_the_minimum_itself_is_taken() -> None:
+    assert verdict_on(manifest(), min_version=7).ok
+    assert verdict_on(manifest(), min_version=8).reason == "min_version"
+
+
+def test_the_same_manifest_again_is_taken() -> None:
+    assert verdict_on(manifest(), head=AcceptedHead.of(manifest())).ok
+
+
+# --- trust ---
+
+
+@pytest.mark.parametrize(
+    ("signers", "threshold", "ok"),
+    [
+        ([ALICE], 1, True),
+        ([ALICE], 2, False),
+        ([ALICE, BOB], 2, True),
+        ([ALICE, STRANGER], 2, False),
+        ([ALICE, BOB, STRANGER], 2, True),
+        ([ALICE, BOB, STRANGER], 3, False),
+    ],
+)
+def test_only_trusted_keys_count_towards_the_threshold(signers: Any, threshold: int, ok: bool) -> None:
+    verdict = verdict_on(manifest(signers), policy=TrustPolicy.single([A, B, C], threshold))
+    assert verdict.ok is ok
+    assert failures(verdict) == ([] if ok else ["trust"])
+
+
+def test_a_publisher_is_believed_only_for_its_channels_and_archs() -> None:
+    policy = TrustPolicy(
+        (Publisher((A,), channels=("stable",), archs=("x86_64",)), Publisher((B,), 1, ("testing",)))
+    )
+    assert verdict_on(manifest([ALICE]), policy=policy).ok
+    assert verdict_on(manifest([BOB]), policy=policy).reason == "untrusted"
+    assert verdict_on(manifest([BOB], channel="testing"), policy=policy).ok
+    assert verdict_on(manifest([ALICE], channel="testing"), policy=policy).reason == "untrusted"
+    verdict = verdict_on(manifest([ALICE], arch="arm64"), policy=policy)
+    assert "nobody is trusted to publish for stable/arm64" in verdict.checks[3].detail
+
+
+def test_without_any_trust_nothing_is_judged() -> None:
+    with pytest.raises(UsageError, match="no trusted key"):
+        verify(b"", policy=TrustPolicy(), clock=NOW)
+    with pytest.raises(UsageError, match="no trusted key"):
+        judge(manifest(), policy=TrustPolicy(), clock=NOW)
+
+
+# --- time ---
+
+
+@pytest.mark.parametrize(
+    ("now", "reason"),
+    [
+        (CREATED - MAX_AHEAD_S - 1, "not_yet_valid"),
+        (CREATED - MAX_AHEAD_S, None),
+        (EXPIRES - 1, None),
+        (EXPIRES, "expired"),
+    ],
+)
+def test_validity_has_exact_ends(now: int, reason: str | None) -> None:
+    assert verdict_on(manifest(), clock=Clock(now)).reason == reason
+
+
+def test_a_machine_with_a_dead_clock_boots_and_is_told() -> None:
+    verdict = verdict_on(manifest(), clock=Clock(CREATED - 300 * 86_400, trusted=False))
+    assert verdict.ok
+    assert outcomes(verdict)["clock"] == "noted"
+    assert outcomes(verdict)["created_at"] == "skipped"
+    assert "clock not trusted" in next(check.detail for check in verdict.checks if check.name == "clock")
+
+
+def test_a_rewound_clock_does_not_revive_an_expired_image() -> None:
+    assert verdict_on(manifest(), clock=Clock(EXPIRES + 5, trusted=False)).reason == "expired"
+
+
+# --- provider and detached signature ---
+
+
+def test_a_provider_that_is_no_signer_is_noted_and_nothing_else() -> None:
+    for peer_id in (STRANGER.public.peer_id, "12D3KooW..."):
+        verdict = verdict_on(manifest(provider_peer_id=peer_id))
+        assert verdict.ok
+        assert outcomes(verdict)["provider"] == "noted"
+    assert (
+        outcomes(verdict_on(manifest([ALICE, BOB], provider_peer_id=BOB.public.peer_id)))["provider"]
+        == "passed"
+    )
+
+
+def test_any_signer_may_have_made_the_detached_signature() -> None:
+    found = manifest([ALICE, STRANGER])
+    assert verdict_on(found, detached=sign_detached(found.raw, STRANGER) + "\n").ok
+    assert verdict_on(found, detached="").reason == "detached"
+
+
+# --- both ways in, and out ---
+
+
+def test_judging_a_parsed_manifest_gives_the_same_verdict() -> None:
+    for found, changes in REFUSALS.values():
+        if isinstance(found, Manifest):
+            arguments: dict[str, Any] = {"policy": TRUST_ALICE, "clock": NOW} | changes
+            assert judge(found, **arguments) == verify(found.raw, **arguments)
+
+
+def test_the_verdict_is_a_json_document() -> None:
+    found = manifest([STRANGER])
+    document = json.loads(json.dumps(verdict_on(found).to_json()))
+    assert document["ok"] is False
+    assert document["reason"] == "untrusted"
+    assert document["digest"] == found.digest
+    assert document["manifest"]["manifest_version"] == 7
+    assert document["manifest"]["expires_at"] == "2025-12-26T12:00:00Z"
+    assert [check["name"] for check in document["checks"]] == list(CHECKS)
+    assert {check["outcome"] for check in document["checks"]} <= {"passed", "failed", "skipped", "noted"}
+    unreadable = verdict_on(b"{}").to_json()
+    assert (unreadable["manifest"], unreadable["digest"], unreadable["reason"]) == (None, None, "malformed")
+
+
+def test_a_half_signed_manifest_says_how_to_go_on() -> None:
+    verdict = verdict_on(add_signature(unsigned(body([ALICE, BOB])), ALICE))
+    assert verdict.failed is not None
+    assert B in verdict.failed.detail
+    assert "manifest sign" in (verdict.failed.remedy or "")

@@ -1,0 +1,1 @@
+RdbPONhdLJmFkwM4OjEKPLOq0/DyNKhbvKvT+j2SJjrOl44Ikc7SjmIELl+5qFaq7pROnFshxY+mC2ID4ikZAw==

@@ -1,0 +1,1 @@
+6HKhF8gd8/SiewpBklctvs/hwvW5qZfTaDWWV/bPud/F0yB+k5rNs3MOeexQqjKSdc26a8wR7Ix5eIjzTx9mCg==

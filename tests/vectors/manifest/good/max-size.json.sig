@@ -1,0 +1,1 @@
+B4Wqlqpna9+/gNc/sGJuSAsl5AxoOZ1mxqaRf1vMTg4hTP77ccNvidPOHdiklS9+0Vu8eTV7VQrvxl9kBIXrAA==

@@ -1,0 +1,1 @@
+8P7gNBydW+gueANceM5ac6Sze2jCwanPlt4LqFS5L9wzzwSEKaHdMCiuHTqjgUchtfFRn0psr7wCqsSe+GufBQ==

@@ -1,0 +1,1 @@
+89Yut1zKSbYX+7Pe6SnDVXiZxSqXWuabv/Z3IGrDrC3lsthzfOfFHuRCNPIsrGAfZ/Jfa7ve6Ve4HVxxc/wxAQ==

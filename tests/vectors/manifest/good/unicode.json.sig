@@ -1,0 +1,1 @@
+DTOU1ilci24UfXv1iWZ7rmZQ5oaLn99gdaMptmpODu/229kyKgw6lWXH6WhCrgojneQ92y3O/eFxI6/XRLTTDg==
