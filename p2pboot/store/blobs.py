@@ -1,0 +1,400 @@
+"""The content-addressed artifacts: whole ones, arriving ones, and the publisher's own, served where they lie.
+
+What is held is what the directories say (see `shelves`): a whole artifact was verified before it got its name
+there. The database only adds the piece table, which is there first and goes last. So there is no state in
+which the two contradict each other, whenever the power fails.
+
+Locks, in the order in which they are taken: `_changes` (one begin, adoption, removal or retention at a time;
+may be held for as long as a file is hashed), a partial's own, the database's, `_lock` (the dictionaries;
+never held over I/O).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Set
+from pathlib import Path
+from typing import Final
+
+from p2pboot.core.digests import is_digest
+from p2pboot.core.manifest import Artifact
+from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.errors import BlobCorrupt, BlobMissing, machine_error
+from p2pboot.store.durable import make_directory, put_in_place, staged
+from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
+from p2pboot.store.hashes import FileIdentity, HashCache
+from p2pboot.store.holdings import Holding, InPlaceFile, InPlaceFiles, PartialFile, StoredFile, open_regular
+from p2pboot.store.partials import PartialBlob
+from p2pboot.store.reading import PieceCache, PieceMismatch, content, read_checked
+from p2pboot.store.shelves import Shelves, file_size
+from p2pboot.store.tables import TableIndex
+
+MAX_READ_BYTES: Final = 16 * 1024 * 1024  # as in the artifact protocol: it bounds the memory of a read
+_LOOKS: Final = 2  # once more when `finish` moved the file between looking for it and opening it
+
+
+class BlobStore:
+    """All methods may be called from any thread and raise MachineError when the disk fails.
+
+    A SHA-256 that is not 64 lowercase hex digits is simply not held; no path is made of it.
+    """
+
+    def __init__(
+        self, directory: Path, tables: TableIndex, hashes: HashCache, *, quota_bytes: int | None = None
+    ) -> None:
+        """Take over the directories below `directory`, and clear away what a killed process left half-made.
+
+        Args:
+            directory: exists.
+            tables: the piece tables of what is in it.
+            hashes: to be told of files that are not what was hashed.
+            quota_bytes: how much the store may hold; files served in place do not count. None: no limit.
+        """
+        self._shelves = Shelves(directory)
+        self._tables = tables
+        self._hashes = hashes
+        self.quota_bytes = quota_bytes
+        self._cache = PieceCache()
+        self._changes = threading.RLock()
+        self._lock = threading.Lock()
+        self._in_place = InPlaceFiles()
+        self._active: dict[str, PartialBlob] = {}
+        self._damaged: dict[str, None] = {}  # in the order in which it was noticed
+
+    # what is held
+
+    def holds(self, sha256: str) -> bool:
+        """Whether the whole artifact is here, as far as can be told without reading it."""
+        return any(holding.whole for holding in self._holdings(sha256))
+
+    def table(self, sha256: str) -> PieceTable | None:
+        """The piece table of an artifact of which something is held."""
+        return next((holding.table for holding in self._holdings(sha256)), None)
+
+    def bitmap(self, sha256: str) -> Bitmap | None:
+        """The pieces held: all of a whole artifact, some of one that this process is fetching, or None."""
+        return next((holding.bitmap() for holding in self._holdings(sha256)), None)
+
+    def path(self, sha256: str) -> Path:
+        """Where the whole artifact lies. Others may change what lies there: `read` notices, a path does not.
+
+        Raises:
+            BlobMissing: not wholly held.
+        """
+        for holding in self._holdings(sha256):
+            if holding.whole:
+                return holding.path
+        raise BlobMissing(sha256)
+
+    def read(self, sha256: str, offset: int, length: int) -> bytes:
+        """Read a range; every piece that covers it is checked against the piece table first.
+
+        Args:
+            sha256: of the artifact.
+            offset: bytes from its start.
+            length: 1 byte to 16 MiB; what comes back is never shorter.
+
+        Raises:
+            BlobMissing: unknown artifact, or a piece not held (yet).
+            BlobGone: the bytes on disk are not those that were verified. The artifact is not held any more;
+                further reads say BlobGone until `take_damaged` was called, and BlobMissing then.
+            RangeError: not inside the artifact.
+        """
+        for _ in range(_LOOKS):
+            moved = False
+            for holding in self._holdings(sha256):
+                _check_range(holding.table, offset, length)
+                if not holding.has(*_covering(holding.table, offset, length)):
+                    continue
+                try:
+                    return self._read_from(holding, sha256, offset, length)
+                except PieceMismatch as mismatch:
+                    self._lost(sha256, holding, mismatch)
+                except FileNotFoundError:
+                    moved = True
+                except OSError as error:
+                    raise machine_error(error, f"read {holding.path}") from error
+            if not moved:
+                break
+        with self._lock:
+            damaged = sha256 in self._damaged
+        raise BlobGone(sha256) if damaged else BlobMissing(sha256)
+
+    def verify(self, sha256: str) -> bool:
+        """Read the whole artifact and check it; what is found damaged is treated as in `read`.
+
+        Returns:
+            Whether it is wholly held and intact.
+        """
+        table = self.table(sha256)
+        if table is None or not self.holds(sha256):
+            return False
+        try:
+            for index in range(table.count):
+                self.read(sha256, *table.span(index))
+        except (BlobMissing, BlobGone):
+            return False
+        return True
+
+    def take_damaged(self) -> tuple[str, ...]:
+        """The artifacts found changed on disk since the last call, to be fetched or hashed again."""
+        with self._lock:
+            damaged, self._damaged = tuple(self._damaged), {}
+            return damaged
+
+    # the publisher's own files
+
+    def register_in_place(self, path: Path, sha256: str, table: PieceTable, identity: FileIdentity) -> None:
+        """Serve a file where it lies, for as long as this store is open.
+
+        The same content may lie in several places.
+
+        Args:
+            path: takes the place of what was registered there before.
+            sha256: what hashing the file gave.
+            table: what hashing the file gave.
+            identity: of the file when it was hashed. Once it changes, the file is not served any more.
+
+        Raises:
+            ValueError: not a digest.
+        """
+        with self._lock:
+            self._in_place.add(_checked(sha256), InPlaceFile(path, table, identity))
+
+    def forget_in_place(self, sha256: str) -> None:
+        """Do not serve an artifact from outside the store any more; its files stay."""
+        with self._lock:
+            self._in_place.forget(sha256)
+
+    # bringing artifacts in
+
+    def begin(self, artifact: Artifact, table: PieceTable) -> PartialBlob | None:
+        """Start or go on fetching an artifact.
+
+        There is one PartialBlob per artifact and process: who asks again gets the same, and each closes it
+        when done. One that was left by a crash is resumed with its good pieces.
+
+        Args:
+            artifact: of a manifest in the catalogue (else `retain` may remove it at any time).
+            table: the artifact's piece table.
+
+        Returns:
+            None when the artifact is wholly held: there is nothing to fetch.
+
+        Raises:
+            ValueError: the table is not the artifact's.
+            StoreFull: the quota does not allow it.
+            TableConflict: the artifact is held, or being fetched, with another table.
+            MachineError: disk full (nothing is left behind), or another process is fetching it.
+        """
+        sha256 = _checked(artifact.sha256)
+        if table.size != artifact.size or table.digest != artifact.table_digest:
+            raise ValueError(f"this is not the piece table of {artifact.key}")
+        with self._changes:
+            partial = self._active_partial(sha256)
+            if partial is not None and partial.table != table:
+                raise TableConflict(sha256)
+            if partial is not None and partial.join():
+                return partial
+            if self._settled(sha256, table):
+                return None
+            return self._open_partial(sha256, table)
+
+    def adopt(self, path: Path, sha256: str, table: PieceTable) -> bool:
+        """Take a file that has the right content already into the store, as a hard link or a copy.
+
+        Returns:
+            Whether the artifact is wholly held now; False when it is being fetched at the moment.
+
+        Raises:
+            BlobCorrupt: its content is something else; the store is unchanged.
+            StoreFull, TableConflict, ValueError: as `begin`.
+        """
+        with self._changes:
+            if self._active_partial(_checked(sha256)) is not None:
+                return False
+            if self._settled(sha256, table):
+                return True
+            self.reserve(table.size - file_size(self._shelves.partial(sha256)))
+            final = self._shelves.whole(sha256)
+            make_directory(final.parent)
+            try:
+                with staged(path, final) as (temporary, fd):
+                    # Checked where it will stay: the original may change or be replaced at any time.
+                    actual = content(fd, table)
+                    if actual != sha256:
+                        raise BlobCorrupt(sha256, actual, what=str(path))
+                    self._tables.put(sha256, table)
+                    put_in_place(fd, temporary, final)
+            except OSError as error:
+                raise machine_error(error, f"adopt {path}") from error
+            self._shelves.drop_partial(sha256)  # what a fetch of it left
+            return True
+
+    def remove(self, sha256: str) -> None:
+        """Remove an artifact from the store, whole or partial; files served in place are served on."""
+        with self._changes:
+            partial = self._active_partial(sha256)
+            if partial is not None:
+                partial.discard()
+            if is_digest(sha256) and self._shelves.unlink(sha256):
+                self._tables.remove(sha256)
+
+    # room
+
+    def used_bytes(self) -> int:
+        """What the store takes up: whole artifacts, and partials with their full size."""
+        return self._shelves.used_bytes()
+
+    def reserve(self, size: int) -> None:
+        """Check that the quota allows `size` more bytes; nothing more is always allowed.
+
+        Raises:
+            StoreFull: it does not.
+        """
+        if self.quota_bytes is not None and size > 0:
+            used = self.used_bytes()
+            if used + size > self.quota_bytes:
+                raise StoreFull(str(self._shelves.directory), needed=size, used=used, quota=self.quota_bytes)
+
+    @contextlib.contextmanager
+    def standstill(self) -> Iterator[None]:
+        """While this is held no artifact is begun, adopted or removed by another thread."""
+        with self._changes:
+            yield
+
+    def keep_only(self, referenced: Set[str]) -> tuple[str, ...]:
+        """Remove what is neither referenced nor being fetched by anybody; called under `standstill`.
+
+        Returns:
+            SHA-256 of what was removed.
+        """
+        held = self._shelves.digests()
+        removed = []
+        for sha256 in sorted((held | self._tables.known()) - referenced):
+            if self._active_partial(sha256) is None and self._shelves.unlink(sha256):
+                self._tables.remove(sha256)
+                if sha256 in held:
+                    removed.append(sha256)
+        return tuple(removed)
+
+    def close(self) -> None:
+        """Stop fetching; what is on its way can be resumed. Idempotent."""
+        with self._lock:
+            partials = list(self._active.values())
+        for partial in partials:
+            partial.close(for_all=True)
+
+    # inside
+
+    def _holdings(self, sha256: str) -> Iterator[Holding]:
+        """The places that have something of the artifact, whole ones first."""
+        if not is_digest(sha256):
+            return
+        with self._lock:
+            in_place = self._in_place.of(sha256)
+            partial = self._active.get(sha256)
+        for file in in_place:
+            if file.unchanged():
+                yield file
+            else:
+                self._lost(sha256, file, None)
+        path = self._shelves.whole(sha256)
+        table = self._tables.get(sha256) if os.path.exists(path) else None  # Path.exists raises on EACCES
+        if table is not None:
+            stored = StoredFile(path, table)
+            if stored.unchanged():
+                yield stored
+            else:
+                self._lost(sha256, stored, None)
+        if partial is not None:
+            yield PartialFile(partial)
+
+    def _read_from(self, holding: Holding, sha256: str, offset: int, length: int) -> bytes:
+        fd = holding.open()
+        try:
+            return read_checked(fd, holding.table, offset, length, sha256=sha256, cache=self._cache)
+        finally:
+            os.close(fd)
+
+    def _lost(self, sha256: str, holding: Holding, mismatch: PieceMismatch | None) -> None:
+        """What is there is not what was verified: stop offering it, and remember to mend it."""
+        match holding:
+            case PartialFile(partial=partial):
+                if mismatch is not None:
+                    partial.lose(mismatch.index)
+                return
+            case InPlaceFile(identity=identity):
+                # It may have changed within one tick of the clock, so that it looks as it was: hash it again.
+                self._hashes.forget(identity)
+                with self._lock:
+                    self._in_place.remove(sha256, holding)
+            case StoredFile():
+                self._shelves.demote(sha256)
+        with self._lock:
+            self._damaged[sha256] = None
+
+    def _settled(self, sha256: str, table: PieceTable) -> bool:
+        """Whether the artifact is wholly here; afterwards its table is known."""
+        for holding in self._holdings(sha256):
+            if holding.whole:
+                if holding.table != table:
+                    raise TableConflict(sha256)
+                return True
+        path = self._shelves.whole(sha256)
+        if not os.path.exists(path):
+            return False
+        # A file without a table: the database was lost.
+        if _content_of(path, table) != sha256:
+            self._shelves.demote(sha256)
+            return False
+        self._tables.put(sha256, table)
+        return True
+
+    def _open_partial(self, sha256: str, table: PieceTable) -> PartialBlob:
+        path = self._shelves.partial(sha256)
+        self.reserve(max(table.size - file_size(path), 0))
+        self._tables.put(sha256, table)
+        self._cache.clear()
+        partial = PartialBlob(
+            path, self._shelves.whole(sha256), sha256=sha256, table=table, ended=self._ended
+        )
+        with self._lock:
+            self._active[sha256] = partial
+        return partial
+
+    def _ended(self, partial: PartialBlob) -> None:
+        with self._lock:
+            self._active.pop(partial.sha256, None)
+
+    def _active_partial(self, sha256: str) -> PartialBlob | None:
+        with self._lock:
+            return self._active.get(sha256)
+
+
+def _checked(sha256: str) -> str:
+    if not is_digest(sha256):
+        raise ValueError(f"{sha256[:80]!r} is not a digest of 64 lowercase hex digits")
+    return sha256
+
+
+def _check_range(table: PieceTable, offset: int, length: int) -> None:
+    if offset < 0 or not 1 <= length <= MAX_READ_BYTES or offset + length > table.size:
+        raise RangeError(table.size, offset, length)
+
+
+def _covering(table: PieceTable, offset: int, length: int) -> tuple[int, int]:
+    return offset // table.piece_length, (offset + length - 1) // table.piece_length
+
+
+def _content_of(path: Path, table: PieceTable) -> str:
+    try:
+        fd = open_regular(path)
+    except OSError as error:
+        raise machine_error(error, f"read {path}") from error
+    try:
+        return content(fd, table)
+    finally:
+        os.close(fd)

@@ -1,0 +1,216 @@
+"""The SQLite file of a state directory: opening, schema, transactions, and errors that a person can act on.
+
+One connection, used under one lock by all threads: transactions take milliseconds and are rare (no piece of
+an artifact passes through here), while a connection per thread would leave one open in each of trio's
+short-lived worker threads. Other processes are kept apart by SQLite itself (write-ahead log, BEGIN IMMEDIATE,
+busy timeout).
+
+`synchronous=FULL`: in WAL mode a commit is then on the disk before it returns. A publisher that lost a commit
+in a power cut would sign the same `manifest_version` twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from p2pboot.errors import MachineError, P2PBootError, StoreError
+
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x70327062  # "p2pb", so that file(1) and we recognise our own
+BUSY_TIMEOUT_S: Final = 10.0
+
+_SCHEMA: Final = """
+CREATE TABLE tables(
+    sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, piece_length INTEGER NOT NULL, digests BLOB NOT NULL
+);
+CREATE TABLE manifests(
+    digest TEXT PRIMARY KEY, raw BLOB NOT NULL, detached TEXT, signers TEXT NOT NULL, channel TEXT NOT NULL,
+    arch TEXT NOT NULL, manifest_version INTEGER NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT
+    NULL, role TEXT NOT NULL CHECK (role IN ('pending', 'current', 'previous'))
+);
+CREATE INDEX manifests_stream ON manifests(channel, arch, signers);
+CREATE TABLE manifest_artifacts(
+    digest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE, sha256 TEXT NOT NULL,
+    PRIMARY KEY (digest, sha256)
+) WITHOUT ROWID;
+CREATE TABLE accepted_heads(
+    channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL, digest TEXT NOT NULL,
+    signers TEXT NOT NULL, PRIMARY KEY (channel, arch)
+);
+CREATE TABLE trusted_time(only INTEGER PRIMARY KEY CHECK (only = 1), newest_created_at INTEGER NOT NULL);
+CREATE TABLE equivocations(
+    id INTEGER PRIMARY KEY, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
+    first_digest TEXT NOT NULL, first_raw BLOB NOT NULL, second_digest TEXT NOT NULL, second_raw BLOB NOT
+    NULL, UNIQUE (first_digest, second_digest)
+);
+CREATE TABLE hashes(
+    identity TEXT PRIMARY KEY, file TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+    piece_length INTEGER NOT NULL, digests BLOB NOT NULL
+);
+CREATE INDEX hashes_file ON hashes(file);
+CREATE TABLE publications(
+    signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, counter INTEGER NOT NULL, digest TEXT,
+    raw BLOB, PRIMARY KEY (signers, channel, arch)
+);
+"""
+
+Row = tuple[Any, ...]
+
+
+class Database:
+    """An open state database; every method may be called from any thread."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path = path
+        self._connection = connection
+        self._lock = threading.RLock()
+        self._depth = 0
+
+    @classmethod
+    def open(cls, path: Path) -> Database:
+        """Open the database, making it when there is none.
+
+        Raises:
+            StoreError: the file is damaged, not ours, or of a newer p2pboot.
+            MachineError: it can not be opened or written, or another process holds it too long.
+        """
+        with _clear_errors(path):
+            connection = sqlite3.connect(
+                path,
+                timeout=BUSY_TIMEOUT_S,
+                isolation_level=None,
+                check_same_thread=False,
+                cached_statements=64,
+            )
+        database = cls(path, connection)
+        try:
+            with _clear_errors(path):
+                database._prepare()
+        except BaseException:
+            connection.close()
+            raise
+        return database
+
+    def _prepare(self) -> None:
+        sql = self._connection
+        self._check_owner()  # before anything is changed: it may be somebody else's file
+        # A file system without shared memory keeps SQLite's rollback journal: slower, as durable.
+        sql.execute("PRAGMA journal_mode = WAL").fetchone()
+        sql.execute("PRAGMA synchronous = FULL")
+        sql.execute("PRAGMA foreign_keys = ON")
+        with self.transaction():  # two processes may find an empty file at once
+            if self._pragma("user_version") == 0:
+                for statement in _SCHEMA.split(";"):
+                    sql.execute(statement)
+                sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        verdict = sql.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise _corrupt(self.path, str(verdict).splitlines()[-1])
+
+    def _check_owner(self) -> None:
+        version = self._pragma("user_version")
+        if self._pragma("application_id") != APPLICATION_ID:
+            if version or self.row("SELECT 1 FROM sqlite_master LIMIT 1"):
+                raise StoreError(
+                    f"{self.path} is another program's database", remedy="choose another --state directory"
+                )
+        elif version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} was written by a newer p2pboot"
+                f" (schema {version}, this one knows {SCHEMA_VERSION})",
+                remedy="upgrade p2pboot, or choose another --state directory",
+            )
+
+    def _pragma(self, name: str) -> int:
+        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """Read and write as one step that nobody comes between; on an exception nothing happened.
+
+        Inside another transaction of the same thread it is a part of that one.
+
+        Raises:
+            StoreError, MachineError: as `open` does.
+        """
+        with self._lock, _clear_errors(self.path):
+            if self._depth == 0:
+                self._connection.execute("BEGIN IMMEDIATE")
+            self._depth += 1
+            try:
+                yield self._connection
+                if self._depth == 1:
+                    self._connection.execute("COMMIT")
+            except BaseException:
+                if self._depth == 1 and self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            finally:
+                self._depth -= 1
+
+    def rows(self, query: str, *values: object) -> list[Row]:
+        """All rows of a query.
+
+        Raises:
+            StoreError, MachineError: as `open` does.
+        """
+        with self._lock, _clear_errors(self.path):
+            return self._connection.execute(query, values).fetchall()
+
+    def row(self, query: str, *values: object) -> Row | None:
+        """The first row of a query, or None.
+
+        Raises:
+            StoreError, MachineError: as `open` does.
+        """
+        rows = self.rows(query, *values)
+        return rows[0] if rows else None
+
+    def close(self) -> None:
+        """Close the file; idempotent."""
+        with self._lock:
+            self._connection.close()
+
+
+@contextlib.contextmanager
+def _clear_errors(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translate(error, path) from error
+
+
+_REMEDIES: Final = {
+    sqlite3.SQLITE_FULL: "free some space or use a directory on another disk",
+    sqlite3.SQLITE_BUSY: "end the other p2pboot that uses this --state directory, or wait for it",
+    sqlite3.SQLITE_CANTOPEN: "check the directory and its permissions",
+    sqlite3.SQLITE_PERM: "check the directory and its permissions",
+    sqlite3.SQLITE_READONLY: "change the permissions, or use a directory that can be written",
+    sqlite3.SQLITE_IOERR: "check the disk",
+}
+
+
+def _translate(error: sqlite3.Error, path: Path) -> P2PBootError:
+    code = getattr(error, "sqlite_errorcode", None)
+    primary = (
+        code & 0xFF if code is not None else None
+    )  # the low byte of an extended result code, sqlite.org/rescode
+    if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return _corrupt(path, str(error))
+    return MachineError(
+        f"cannot use {path}: {error}", remedy=_REMEDIES.get(primary) if primary is not None else None
+    )
+
+
+def _corrupt(path: Path, detail: str) -> StoreError:
+    return StoreError(
+        f"{path} is damaged ({detail})",
+        remedy="move it and its -wal file away: artifacts are kept, but accepted and published versions"
+        " are forgotten",
+    )

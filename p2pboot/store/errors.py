@@ -1,0 +1,70 @@
+"""What goes wrong in the store beyond the general errors; data that a caller needs is in the fields."""
+
+from __future__ import annotations
+
+from p2pboot.errors import MachineError, StoreError
+
+
+class BlobGone(StoreError):
+    """An artifact was held, but its bytes changed on disk; `take_damaged` names it from now on."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(f"artifact sha256:{digest} changed on disk since it was verified")
+        self.digest = digest
+
+
+class RangeError(StoreError, ValueError):
+    """A read that is not inside the artifact.
+
+    Args:
+        size: of the artifact, bytes.
+    """
+
+    def __init__(self, size: int, offset: int, length: int) -> None:
+        super().__init__(f"{length} bytes at offset {offset} are not inside an artifact of {size} bytes")
+        self.size = size
+
+
+class TableConflict(StoreError):
+    """Two signed manifests name one artifact with different piece tables; only one of them can be served."""
+
+    def __init__(self, digest: str) -> None:
+        super().__init__(
+            f"artifact sha256:{digest} is held with another piece table than this manifest states",
+            remedy="ask the publisher of the manifest: its piece table does not fit, or differs without need",
+        )
+        self.digest = digest
+
+
+class CounterTaken(StoreError):
+    """Another process published under this number (or a higher one) meanwhile: build again with the next one.
+
+    Args:
+        counter: the highest `manifest_version` recorded.
+    """
+
+    def __init__(self, channel: str, arch: str, counter: int) -> None:
+        super().__init__(
+            f"{channel}/{arch}: manifest_version {counter} is already published with other content",
+            remedy="build again: the next number will be used",
+        )
+        self.counter = counter
+
+
+class StoreFull(MachineError):
+    """The store's quota does not allow another artifact.
+
+    Args:
+        needed: bytes that were asked for.
+        used: bytes that the store holds.
+        quota: bytes that it may hold.
+    """
+
+    def __init__(self, directory: str, *, needed: int, used: int, quota: int) -> None:
+        super().__init__(
+            f"no room for {needed} bytes in {directory}: {used} of its quota of {quota} bytes are used",
+            remedy="raise the store's quota, or follow fewer channels",
+        )
+        self.needed = needed
+        self.used = used
+        self.quota = quota

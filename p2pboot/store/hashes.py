@@ -1,0 +1,87 @@
+"""The hash cache: what a file contained when it was last hashed; unchanged files are not even opened."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Final, Self
+
+from p2pboot.core.pieces import PieceTable
+from p2pboot.store.database import Database
+
+MAX_ENTRIES: Final = 1024  # files; an artifacts directory has dozens
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """What stays the same as long as a file is not touched.
+
+    Changing the content changes `ctime_ns`, which nobody can set. Only a change within one tick of the file
+    system's clock (4 ms) goes unnoticed here, and the check of each piece notices it.
+    """
+
+    device: int
+    inode: int
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> Self:
+        """Take the identity out of what stat says."""
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+    @property
+    def file_key(self) -> str:
+        """The file, whatever its content."""
+        return f"{self.device}:{self.inode}"  # text: both are unsigned 64 bits, SQLite's integers signed
+
+    @property
+    def key(self) -> str:
+        """The file with this content."""
+        return f"{self.file_key}:{self.size}:{self.mtime_ns}:{self.ctime_ns}"
+
+
+@dataclass(frozen=True, slots=True)
+class HashedFile:
+    """The digests of a whole file: SHA-256 in bare hex, and the piece table."""
+
+    sha256: str
+    table: PieceTable
+
+
+class HashCache:
+    """Durable, bounded to `MAX_ENTRIES` files; any number of threads and processes.
+
+    All methods raise StoreError (damaged database) or MachineError (disk).
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, identity: FileIdentity) -> HashedFile | None:
+        """What the file contains, or None when it was never hashed or changed since."""
+        row = self._database.row(
+            "SELECT sha256, size, piece_length, digests FROM hashes WHERE identity = ?", identity.key
+        )
+        return None if row is None else HashedFile(row[0], PieceTable(*row[1:]))
+
+    def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
+        """Remember what the file contains, in place of what it contained before."""
+        table = hashed.table
+        with self._database.transaction() as sql:
+            sql.execute("DELETE FROM hashes WHERE file = ?", (identity.file_key,))
+            sql.execute(
+                "INSERT INTO hashes VALUES (?, ?, ?, ?, ?, ?)",
+                (identity.key, identity.file_key, hashed.sha256, table.size, table.piece_length, table.raw),
+            )
+            sql.execute(
+                "DELETE FROM hashes WHERE rowid <="
+                " (SELECT rowid FROM hashes ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
+                (MAX_ENTRIES,),
+            )
+
+    def forget(self, identity: FileIdentity) -> None:
+        """The file turned out to contain something else: hash it again."""
+        with self._database.transaction() as sql:
+            sql.execute("DELETE FROM hashes WHERE file = ?", (identity.file_key,))

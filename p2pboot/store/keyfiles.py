@@ -1,0 +1,184 @@
+"""Key files on disk: read, made exactly once, never overwritten.
+
+A key file appears under its name whole or not at all, readable by its owner only from the first moment, and
+two processes that start at once end with one key. The content is :mod:`p2pboot.core.keyformats`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import secrets
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from p2pboot.core.identity import KEY_BYTES, SecretKey
+from p2pboot.core.keyformats import MAX_KEY_FILE, parse_key_toml, render_key_toml
+from p2pboot.errors import KeyFileError, machine_error
+from p2pboot.store.durable import fsync_directory, make_directory
+
+logger = logging.getLogger(__name__)
+
+Warn = Callable[[str], None]
+"""Takes one line for a person; by default it is logged."""
+
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_PRIVATE_FILE: Final = 0o600
+# What link(2) answers where the file system has no hard links (FAT, exFAT, some network and FUSE ones).
+_NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+def load_key(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
+    """Read a key file.
+
+    Args:
+        path: the file; a symbolic link is followed.
+        warn: told when others than the owner may read the secret.
+
+    Raises:
+        KeyFileError: there is none, it is no regular file, or not a valid key file.
+        MachineError: it can not be read.
+    """
+    data = _read(path, warn)
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise KeyFileError(
+            f"{path} is not a p2pboot key file", remedy=f"import another format: p2pboot key import {path}"
+        ) from None
+    return parse_key_toml(text, source=str(path))
+
+
+def generate_key(path: Path) -> SecretKey:
+    """Make a new key from the operating system's random numbers and write it to ``path``.
+
+    Raises:
+        KeyFileError: something of that name exists; it is left alone.
+        MachineError: it can not be written.
+    """
+    key = SecretKey(secrets.token_bytes(KEY_BYTES))
+    write_key(path, key)
+    return key
+
+
+def load_or_generate(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
+    """Read the key of ``path``; make it first if there is none.
+
+    Any number of processes may do this at once: one key is made, all return it.
+
+    Raises:
+        KeyFileError: what is there is not a valid key file.
+        MachineError: it can not be read or written.
+    """
+    if not os.path.lexists(path):
+        with contextlib.suppress(KeyFileExists):
+            key = generate_key(path)
+            logger.info("generated the key %s in %s", key.public.peer_id, path)
+            return key
+    return load_key(path, warn=warn)
+
+
+def write_key(path: Path, key: SecretKey) -> None:
+    """Write a key file, durably, with mode 0600; missing directories are made.
+
+    Raises:
+        KeyFileExists: something of that name exists; it is left alone.
+        MachineError: it can not be written.
+    """
+    content = render_key_toml(key).encode("ascii")
+    try:
+        make_directory(path.parent)
+        with _private_temporary(path, content) as temporary:
+            _place(temporary, path)
+        fsync_directory(path.parent)
+    except FileExistsError:
+        raise KeyFileExists(path) from None
+    except OSError as error:
+        raise machine_error(error, f"write the key file {path}") from error
+
+
+class KeyFileExists(KeyFileError):
+    """A key file would have to be overwritten, which never happens.
+
+    Args:
+        path: of the file that is there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} already exists", remedy="choose another path, or move the file away first")
+        self.path = path
+
+
+def _read(path: Path, warn: Warn) -> bytes:
+    try:
+        # Without O_NONBLOCK opening a FIFO waits for a writer.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode):
+                raise KeyFileError(f"{path} is not a regular file", remedy="give the path of a key file")
+            if status.st_mode & _OTHERS:
+                warn(f"others may read the secret key {path}: run chmod 600 {path}")
+            data = os.read(fd, MAX_KEY_FILE + 1)
+        finally:
+            os.close(fd)
+    except FileNotFoundError:
+        raise KeyFileError(
+            f"there is no key file {path}", remedy=f"make one: p2pboot key generate --key {path}"
+        ) from None
+    except OSError as error:
+        raise machine_error(error, f"read the key file {path}") from error
+    if len(data) > MAX_KEY_FILE:
+        raise KeyFileError(f"{path} is too large for a key file", remedy="give the path of a key file")
+    return data
+
+
+@contextlib.contextmanager
+def _private_temporary(path: Path, content: bytes) -> Iterator[Path]:
+    """Write a new file beside ``path`` that others could never read; remove it at the end."""
+    temporary = path.with_name(f".{path.name[:200]}.{secrets.token_hex(8)}.tmp")
+    fd = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, _PRIVATE_FILE
+    )
+    try:
+        with open(fd, "wb") as file:
+            # A umask may have taken bits away, never added any. FAT has no modes and refuses to change them.
+            with contextlib.suppress(PermissionError):
+                os.fchmod(fd, _PRIVATE_FILE)
+            file.write(content)
+            file.flush()
+            os.fsync(fd)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _place(temporary: Path, path: Path) -> None:
+    """Give the finished file its name, unless something has that name (FileExistsError)."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        _place_without_links(temporary, path)
+
+
+def _place_without_links(temporary: Path, path: Path) -> None:
+    """The same by renaming, which would replace a file: the directory's lock keeps two of us apart.
+
+    Creating the final name with O_EXCL and writing into it would do without a lock, but would show half a key
+    to who reads meanwhile, and leave it there after a crash.
+    """
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        temporary.rename(path)
+    finally:
+        os.close(directory)

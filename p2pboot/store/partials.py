@@ -1,0 +1,342 @@
+"""An artifact while it arrives: pieces in any order from several threads, checked before they are written.
+
+On the disk a partial is a file of the artifact's full size; which of its pieces are good is not recorded
+anywhere: after a crash they are hashed again against the table, which was durable before the first piece. So
+there is no bitmap on disk that could claim more than the disk kept.
+"""
+
+from __future__ import annotations
+
+import enum
+import fcntl
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from blake3 import blake3
+
+from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError, machine_error
+from p2pboot.store.durable import disk_error, fsync_directory, make_directory, preallocate, write_at
+from p2pboot.store.reading import PieceMismatch, examine, good_pieces, pread_exactly
+
+HASH_CHUNK_BYTES: Final = 1024 * 1024
+
+
+class _State(enum.Enum):
+    OPEN = enum.auto()
+    FINISHED = enum.auto()
+    CLOSED = enum.auto()
+
+
+class PartialBlob:
+    """One artifact that is being fetched; all methods may be called from any thread.
+
+    Made by `BlobStore.begin`. Invariants: a set bit means that the piece's bytes were checked and written; a
+    piece is written by one thread only (`_writing`); the file descriptor stays open while a write or a hash
+    is under way.
+    """
+
+    def __init__(
+        self, path: Path, final: Path, *, sha256: str, table: PieceTable, ended: Callable[[PartialBlob], None]
+    ) -> None:
+        """Open the file at `path`, of full size from the start, and find out which of its pieces are good.
+
+        Args:
+            path: where the partial lies or will lie; its directory exists.
+            final: where the finished artifact belongs.
+            sha256: of the artifact.
+            table: of the artifact, durable already.
+            ended: called once when the partial is finished, discarded or closed.
+
+        Raises:
+            MachineError: disk full (then there is no file), no permission, or another process fetches this
+                artifact.
+        """
+        self.sha256 = sha256
+        self.table = table
+        self.path = path
+        self._final = final
+        self._ended = ended
+        self._changed = threading.Condition()  # guards everything below but the hash
+        self._state = _State.OPEN
+        self._jobs = 1
+        self._released = False
+        self._writing: set[int] = set()
+        self._hashing = threading.Lock()  # guards the hash, and comes before `_changed`
+        self._hash = hashlib.sha256()
+        self._hashed = 0
+        self._fd, fresh = _open_locked(path, table.size, sha256)
+        try:
+            self._bitmap = Bitmap(table.count) if fresh else good_pieces(self._fd, table)
+        except OSError as error:
+            os.close(self._fd)
+            raise machine_error(error, f"read {path}") from error
+
+    @property
+    def bitmap(self) -> Bitmap:
+        """The pieces held now; a copy."""
+        with self._changed:
+            return self._bitmap.copy()
+
+    def has(self, index: int) -> bool:
+        """Whether a piece is held.
+
+        Raises:
+            IndexError: no such piece.
+        """
+        with self._changed:
+            return self._bitmap.test(index)
+
+    def write(self, index: int, data: bytes | bytearray | memoryview) -> bool:
+        """Take a piece: check it, then write it.
+
+        Args:
+            index: of the piece.
+            data: the whole piece.
+
+        Returns:
+            False when the piece is there already or another thread is writing it: nothing was done.
+
+        Raises:
+            BlobCorrupt: `data` is not the piece that the table names; nothing was written.
+            BlobMissing: the partial was discarded or closed.
+            MachineError: the disk is full or failed; the piece is not held.
+            IndexError: no such piece.
+        """
+        with self._changed:
+            if self._state is _State.FINISHED or self._bitmap.test(index) or index in self._writing:
+                return False
+        self._check(index, data)
+        with self._changed:
+            self._require_open()
+            if self._bitmap.test(index) or index in self._writing:
+                return False
+            self._writing.add(index)
+        offset, length = self.table.span(index)
+        written = False
+        try:
+            write_at(self._fd, data, offset)
+            written = True
+        except OSError as error:
+            raise disk_error(error, length, self.path.parent) from error
+        finally:
+            with self._changed:
+                self._writing.discard(index)
+                if written:
+                    self._bitmap.set(index)
+                self._changed.notify_all()
+        return True
+
+    def hash_on(self, max_bytes: int) -> bool:
+        """Advance the whole artifact's SHA-256 over the pieces held without a gap from the start.
+
+        Args:
+            max_bytes: how far at most, so that a call takes bounded time; at least 1.
+
+        Returns:
+            True when it advanced (call again), False when there is nothing to hash now.
+
+        Raises:
+            MachineError: the disk failed.
+        """
+        with self._hashing:
+            with self._changed:
+                if self._state is not _State.OPEN:
+                    return False
+                end = min(self._contiguous_end(), self._hashed + max_bytes)
+            advanced = end > self._hashed
+            self._hash_to(end)
+            return advanced
+
+    def finish(self) -> Path:
+        """Give the complete artifact its place in the store, durably; idempotent.
+
+        Returns:
+            The artifact's path in the store.
+
+        Raises:
+            BlobCorrupt: every piece is what the table says, yet the SHA-256 differs: the publisher's table is
+                wrong. Fetching again does not help; `discard` it.
+            StoreError: pieces are missing.
+            BlobMissing: the partial was discarded or closed.
+            MachineError: the disk failed. Where it gave back other bytes than were written, those pieces are
+                not held any more and can be fetched again.
+        """
+        with self._hashing:
+            with self._changed:
+                if self._state is _State.FINISHED:
+                    return self._final
+                self._require_open()
+                if not self._bitmap.complete:
+                    missing = len(self._bitmap) - self._bitmap.held
+                    raise StoreError(
+                        f"artifact sha256:{self.sha256} is not complete: {missing} pieces are missing"
+                    )
+            self._hash_to(self.table.size)
+            if self._hash.hexdigest() != self.sha256:
+                self._read_again()
+            self._move_to_final()
+            self._end(_State.FINISHED)
+        return self._final
+
+    def discard(self) -> None:
+        """Give the artifact up and remove its file; does nothing once it is finished.
+
+        Raises:
+            MachineError: the file can not be removed.
+        """
+        with self._hashing:
+            self._end(_State.CLOSED, unlink=True)
+
+    def join(self) -> bool:
+        """Count one more job that works on this artifact; False when it has ended and its file is let go."""
+        with self._changed:
+            if self._state is not _State.OPEN:
+                self._changed.wait_for(lambda: self._released)
+                return False
+            self._jobs += 1
+            return True
+
+    def close(self, *, for_all: bool = False) -> None:
+        """Stop working on the artifact; what is there stays on disk and can be resumed.
+
+        Every job that got the partial from `BlobStore.begin` closes it once; the last one really does. After
+        `finish` or `discard` it does nothing.
+
+        Args:
+            for_all: close it under whoever still works on it, because the store closes.
+        """
+        with self._hashing:
+            with self._changed:
+                self._jobs -= 1
+                last = for_all or self._jobs <= 0
+            if last:
+                self._end(_State.CLOSED)
+
+    def lose(self, index: int) -> None:
+        """A piece read back differs from what was written: it is not held any more, and is fetched again."""
+        with self._hashing, self._changed:
+            if self._state is _State.OPEN:
+                self._bitmap.clear(index)
+                self._hash, self._hashed = hashlib.sha256(), 0
+
+    def _check(self, index: int, data: bytes | bytearray | memoryview) -> None:
+        if not self.table.matches(index, data):
+            expected = self.table.raw[index * 32 : index * 32 + 32].hex()
+            what = f"piece {index} of artifact sha256:{self.sha256}"
+            raise BlobCorrupt(expected, blake3(data).hexdigest(), what=what)
+
+    def _require_open(self) -> None:
+        if self._state is not _State.OPEN:
+            raise BlobMissing(self.sha256)
+
+    def _contiguous_end(self) -> int:
+        index = self._hashed // self.table.piece_length
+        while index < self.table.count and self._bitmap.test(index):
+            index += 1
+        return min(index * self.table.piece_length, self.table.size)
+
+    def _hash_to(self, end: int) -> None:
+        try:
+            while self._hashed < end:
+                length = min(HASH_CHUNK_BYTES, end - self._hashed)
+                index = self._hashed // self.table.piece_length
+                self._hash.update(pread_exactly(self._fd, length, self._hashed, index))
+                self._hashed += length
+        except PieceMismatch:
+            self._read_again()
+        except OSError as error:
+            raise machine_error(error, f"read {self.path}") from error
+
+    def _read_again(self) -> None:
+        """Find out whose fault a wrong SHA-256 is; returns when all is well at second sight."""
+        before = self.bitmap  # what is written meanwhile may have come after its piece was read here
+        good, actual = examine(self._fd, self.table)
+        lost = [index for index in good.missing() if before.test(index)]
+        with self._changed:
+            for index in lost:
+                self._bitmap.clear(index)
+        self._hash, self._hashed = hashlib.sha256(), 0
+        if lost:
+            raise MachineError(
+                f"{self.path}: {len(lost)} pieces read back differ from what was written",
+                remedy="check the disk and the memory of this machine; the pieces will be fetched again",
+            )
+        if good.complete and actual != self.sha256:
+            raise BlobCorrupt(self.sha256, actual)
+
+    def _move_to_final(self) -> None:
+        try:
+            os.fsync(self._fd)
+            make_directory(self._final.parent)
+            self.path.replace(self._final)
+            fsync_directory(self._final.parent)
+            fsync_directory(self.path.parent)
+        except OSError as error:
+            raise machine_error(error, f"move {self.path} to {self._final}") from error
+
+    def _end(self, state: _State, *, unlink: bool = False) -> None:
+        with self._changed:
+            if self._state is not _State.OPEN:
+                return
+            self._state = state
+            # A descriptor closed under a write could be another file's by the time the write happens.
+            self._changed.wait_for(lambda: not self._writing)
+            try:
+                if unlink:  # while it is locked: another process may take it over as soon as it is closed
+                    self.path.unlink(missing_ok=True)
+            except OSError as error:
+                raise machine_error(error, f"remove {self.path}") from error
+            finally:
+                os.close(self._fd)
+                self._ended(self)
+                self._released = True
+                self._changed.notify_all()
+
+
+def _open_locked(path: Path, size: int, sha256: str) -> tuple[int, bool]:
+    """Open or create the partial's file, lock it against other processes and give it its full size."""
+    try:
+        fd = _open_current(path)
+    except BlockingIOError:
+        raise MachineError(
+            f"artifact sha256:{sha256} is being fetched by another process in {path.parent}",
+            remedy="wait for that process, or choose another --state directory",
+        ) from None
+    except OSError as error:
+        raise machine_error(error, f"open {path}") from error
+    try:
+        fresh = os.fstat(fd).st_size == 0
+        try:
+            preallocate(fd, size, path.parent)
+        except MachineError:
+            if fresh:
+                path.unlink(missing_ok=True)
+            raise
+        fsync_directory(path.parent)
+    except OSError as error:
+        os.close(fd)
+        raise machine_error(error, f"prepare {path}") from error
+    except MachineError:
+        os.close(fd)
+        raise
+    return fd, fresh
+
+
+def _open_current(path: Path) -> int:
+    while True:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(fd), path.stat()):
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(
+            fd
+        )  # finished or discarded by another process between open and lock: not the partial any more

@@ -1,0 +1,90 @@
+"""One state directory: the artifacts and everything that a node, a publisher or a client must remember.
+
+::
+
+    <state>/            0700
+    ├── state.sqlite3   piece tables, manifests, trust, hashes of files, publications
+    ├── lock            held by the running node
+    ├── blobs/ab/<hex>  whole artifacts by SHA-256
+    └── partial/<hex>   artifacts on their way
+
+A process may be killed at any moment: opening the store again finds it consistent.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from p2pboot.store.blobs import BlobStore
+from p2pboot.store.database import Database
+from p2pboot.store.durable import clean_temporaries, make_directory
+from p2pboot.store.hashes import HashCache
+from p2pboot.store.locking import DirectoryLock
+from p2pboot.store.manifests import ManifestCatalogue
+from p2pboot.store.publications import Publications
+from p2pboot.store.tables import TableIndex
+from p2pboot.store.truststate import TrustState
+
+DATABASE_NAME: Final = "state.sqlite3"
+
+
+class Store:
+    """An open state directory; its parts may be used from any thread. Also a context manager."""
+
+    def __init__(self, path: Path, database: Database, quota_bytes: int | None) -> None:
+        self.path = path
+        self._database = database
+        self._lock: DirectoryLock | None = None
+        self.hashes = HashCache(database)
+        self.blobs = BlobStore(path, TableIndex(database), self.hashes, quota_bytes=quota_bytes)
+        self.manifests = ManifestCatalogue(database, self.blobs)
+        self.trust = TrustState(database)
+        self.publications = Publications(database)
+
+    @classmethod
+    def open(cls, path: Path, *, quota_bytes: int | None = None) -> Store:
+        """Open a state directory, making it when there is none.
+
+        Args:
+            path: the directory.
+            quota_bytes: how much artifacts may take up, None for no limit.
+
+        Raises:
+            MachineError: no permission, disk full, another process holds the database too long.
+            StoreError: the database is damaged, another program's, or of a newer p2pboot.
+        """
+        make_directory(path)
+        clean_temporaries(path)
+        database = Database.open(path / DATABASE_NAME)
+        try:
+            return cls(path, database, quota_bytes)
+        except BaseException:
+            database.close()
+            raise
+
+    def lock(self) -> None:
+        """Claim the directory for this process until `close`; a running node does.
+
+        Raises:
+            MachineError: another process has it; the message names its process id.
+        """
+        if self._lock is None:
+            self._lock = DirectoryLock.take(self.path)
+
+    def close(self) -> None:
+        """Close everything; what is on its way can be resumed. Idempotent."""
+        self.blobs.close()
+        self._database.close()
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

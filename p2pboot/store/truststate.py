@@ -1,0 +1,144 @@
+"""What a verifier must not forget: the highest version accepted, the newest time, and proofs of fraud.
+
+Every change compares and writes in one transaction, so that of two processes that accept at once the higher
+version wins whatever their order.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.rollback import AcceptedHead, Standing, judge_version
+from p2pboot.store.database import Database
+
+MAX_EQUIVOCATIONS: Final = 16  # per channel and arch; one is proof enough, and a pair takes up to 128 KiB
+
+
+@dataclass(frozen=True, slots=True)
+class Equivocation:
+    """Two manifests that one publisher signed under one number.
+
+    The bytes are the evidence, and portable as they are.
+    """
+
+    channel: str
+    arch: str
+    manifest_version: int
+    first: bytes
+    second: bytes
+
+
+class TrustState:
+    """Durable; any number of threads and processes.
+
+    All methods raise StoreError (damaged database) or MachineError.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def head(self, channel: str, arch: str) -> AcceptedHead | None:
+        """The highest version accepted for this channel and arch."""
+        row = self._database.row(
+            "SELECT manifest_version, digest, signers FROM accepted_heads WHERE channel = ? AND arch = ?",
+            channel,
+            arch,
+        )
+        return None if row is None else AcceptedHead(row[0], row[1], tuple(row[2].split(",")))
+
+    def newest_created_at(self) -> int | None:
+        """The newest `created_at` of all manifests accepted, unix seconds: the clock can not be earlier."""
+        row = self._database.row("SELECT newest_created_at FROM trusted_time")
+        return None if row is None else int(row[0])
+
+    def accept(self, manifest: Manifest, trusted_keys: Collection[str] | None = None) -> bool:
+        """Remember a manifest that the trust policy took, unless what is remembered is newer.
+
+        Args:
+            manifest: verified and trusted.
+            trusted_keys: key ids of the publisher trusted for this channel and arch. When none of them signed
+                what is remembered, that was another publisher's and gives way whatever its number. None:
+                nothing gives way.
+
+        Returns:
+            Whether the manifest is the head now (also when it was before). False: another process or thread
+            accepted a newer one, or another one with the same number.
+        """
+        with self._database.transaction() as sql:
+            head = self.head(manifest.channel, manifest.arch)
+            keys = head.signers if head is not None and trusted_keys is None else trusted_keys
+            standing = judge_version(head, manifest, keys or ())
+            if standing is Standing.NEWER:
+                _write_head(sql, manifest)
+            if standing in (Standing.NEWER, Standing.SAME):
+                sql.execute(
+                    "INSERT INTO trusted_time VALUES (1, ?) ON CONFLICT DO UPDATE"
+                    " SET newest_created_at = max(newest_created_at, excluded.newest_created_at)",
+                    (manifest.created_at,),
+                )
+                return True
+            return False
+
+    def record_equivocation(self, raw_a: bytes, raw_b: bytes) -> bool:
+        """Keep two manifests as evidence against their publisher.
+
+        The first `MAX_EQUIVOCATIONS` pairs of a channel and arch stay: later ones can not push them out.
+
+        Args:
+            raw_a: what was accepted first.
+            raw_b: what came after, with the same channel, arch and version, and other content.
+
+        Returns:
+            Whether the pair was kept; False when it is known already or there are enough.
+
+        Raises:
+            Malformed, SignatureError: one of them is not a signed manifest.
+            ValueError: they do not contradict each other.
+        """
+        first, second = Manifest.parse(raw_a), Manifest.parse(raw_b)
+        if first.digest == second.digest or _number(first) != _number(second):
+            raise ValueError("these manifests do not contradict each other")
+        with self._database.transaction() as sql:
+            known = sql.execute(
+                "SELECT 1 FROM equivocations WHERE (first_digest, second_digest) IN (VALUES (?, ?), (?, ?))",
+                (first.digest, second.digest, second.digest, first.digest),
+            ).fetchone()
+            (count,) = sql.execute(
+                "SELECT count(*) FROM equivocations WHERE channel = ? AND arch = ?",
+                (first.channel, first.arch),
+            ).fetchone()
+            if known is not None or count >= MAX_EQUIVOCATIONS:
+                return False
+            sql.execute(
+                "INSERT INTO equivocations VALUES (NULL, ?, ?, ?, ?, ?, ?, ?)",
+                (*_number(first), first.digest, first.raw, second.digest, second.raw),
+            )
+            return True
+
+    def equivocations(self) -> list[Equivocation]:
+        """All evidence kept, the oldest first."""
+        rows = self._database.rows(
+            "SELECT channel, arch, manifest_version, first_raw, second_raw FROM equivocations ORDER BY id"
+        )
+        return [Equivocation(*row) for row in rows]
+
+
+def _number(manifest: Manifest) -> tuple[str, str, int]:
+    return manifest.channel, manifest.arch, manifest.manifest_version
+
+
+def _write_head(sql: sqlite3.Connection, manifest: Manifest) -> None:
+    sql.execute(
+        "INSERT OR REPLACE INTO accepted_heads VALUES (?, ?, ?, ?, ?)",
+        (
+            manifest.channel,
+            manifest.arch,
+            manifest.manifest_version,
+            manifest.digest,
+            ",".join(manifest.signers),
+        ),
+    )

@@ -1,0 +1,573 @@
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2pboot.core.pieces import MIB, Bitmap
+from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError
+from p2pboot.store import reading
+from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
+from p2pboot.store.hashes import FileIdentity, HashedFile
+from p2pboot.store.holdings import InPlaceFile
+from p2pboot.store.reading import PieceCache, read_checked
+from p2pboot.store.store import Store
+from tests.store.samples import PIECE, SIZES, Sample, sample, table_of
+
+NOT_DIGESTS = ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "/" * 64]
+
+
+def put_fetched(store: Store, chosen: Sample) -> Path:
+    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    assert partial is not None
+    for index in range(chosen.table.count):
+        if not partial.has(index):
+            partial.write(index, chosen.piece(index))
+    return partial.finish()
+
+
+def put_adopted(store: Store, chosen: Sample) -> Path:
+    path = store.path.parent / "lies there"
+    path.write_bytes(chosen.data)
+    assert store.blobs.adopt(path, chosen.sha256, chosen.table)
+    return store.blobs.path(chosen.sha256)
+
+
+def put_in_place(store: Store, chosen: Sample, name: str = "vmlinuz") -> Path:
+    path = store.path.parent / name
+    path.write_bytes(chosen.data)
+    store.blobs.register_in_place(path, chosen.sha256, chosen.table, FileIdentity.of(path.stat()))
+    return path
+
+
+def put_partial(store: Store, chosen: Sample) -> Path:
+    """Every piece is there, only `finish` was not called."""
+    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    assert partial is not None
+    for index in range(chosen.table.count):
+        partial.write(index, chosen.piece(index))
+    return partial.path
+
+
+Put = Callable[[Store, Sample], Path]
+WAYS = [put_fetched, put_adopted, put_in_place]
+
+
+class TestEveryHolding:
+    """One contract, however an artifact came to be held."""
+
+    @pytest.mark.parametrize("put", [*WAYS, put_partial])
+    @pytest.mark.parametrize("size", SIZES)
+    def test_every_range_reads_as_it_was(self, store: Store, put: Put, size: int) -> None:
+        chosen = sample(size)
+        put(store, chosen)
+        edges = sorted({0, 1, PIECE - 1, PIECE, PIECE + 1, 2 * PIECE, size - 1, size} & set(range(size + 1)))
+        for start in edges:
+            for end in edges:
+                if start < end:
+                    data = store.blobs.read(chosen.sha256, start, end - start)
+                    assert type(data) is bytes
+                    assert data == chosen.data[start:end]
+
+    @pytest.mark.parametrize("put", [*WAYS, put_partial])
+    @pytest.mark.parametrize(
+        ("offset", "length"),
+        [(0, 0), (-1, 1), (0, -1), (0, PIECE + 2), (PIECE + 1, 1), (0, 2**70), (2**70, 1)],
+    )
+    def test_a_range_outside_is_refused_with_the_size(
+        self, store: Store, put: Put, offset: int, length: int
+    ) -> None:
+        chosen = sample(PIECE + 1)
+        put(store, chosen)
+        with pytest.raises(RangeError) as caught:
+            store.blobs.read(chosen.sha256, offset, length)
+        assert caught.value.size == PIECE + 1
+
+    @pytest.mark.parametrize("put", WAYS)
+    def test_what_is_held_is_said(self, store: Store, put: Put) -> None:
+        chosen = sample(3 * PIECE)
+        put(store, chosen)
+        assert store.blobs.holds(chosen.sha256)
+        assert store.blobs.table(chosen.sha256) == chosen.table
+        assert store.blobs.bitmap(chosen.sha256) == Bitmap.full(3)
+        assert store.blobs.path(chosen.sha256).read_bytes() == chosen.data
+        assert store.blobs.verify(chosen.sha256)
+        assert store.blobs.begin(chosen.artifact, chosen.table) is None
+
+    @pytest.mark.parametrize("put", WAYS)
+    @pytest.mark.parametrize("where", [0, PIECE, 3 * PIECE + 16])
+    def test_a_flipped_bit_is_noticed_remembered_and_said_once(
+        self, store: Store, put: Put, where: int
+    ) -> None:
+        chosen = sample(3 * PIECE + 17)
+        path = put(store, chosen)
+        flip(path, where)
+        with pytest.raises(BlobGone) as caught:
+            store.blobs.read(chosen.sha256, where, 1)
+        assert caught.value.digest == chosen.sha256
+        assert not store.blobs.holds(chosen.sha256)
+        with pytest.raises(BlobGone):
+            store.blobs.read(chosen.sha256, 0, 1)
+        assert store.blobs.take_damaged() == (chosen.sha256,)
+        assert store.blobs.take_damaged() == ()
+        with pytest.raises(BlobMissing):
+            store.blobs.read(chosen.sha256, 0, 1)
+
+    @pytest.mark.parametrize("put", WAYS)
+    @pytest.mark.parametrize("size", [0, 1, 3 * PIECE - 1, 3 * PIECE + 1])
+    def test_another_size_is_noticed_without_reading(self, store: Store, put: Put, size: int) -> None:
+        chosen = sample(3 * PIECE)
+        os.truncate(put(store, chosen), size)
+        assert not store.blobs.holds(chosen.sha256)
+        assert store.blobs.take_damaged() == (chosen.sha256,)
+
+    @pytest.mark.parametrize("put", WAYS)
+    def test_a_bad_sector_counts_as_damage(
+        self, store: Store, put: Put, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        chosen = sample(PIECE)
+        put(store, chosen)
+
+        def bad_sector(*_: object) -> bytes:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "pread", bad_sector)
+            with pytest.raises(BlobGone):
+                store.blobs.read(chosen.sha256, 0, 1)
+        assert store.blobs.take_damaged() == (chosen.sha256,)
+
+    @pytest.mark.parametrize("put", WAYS)
+    def test_verify_finds_damage_that_no_read_touched(self, store: Store, put: Put) -> None:
+        chosen = sample(3 * PIECE)
+        flip(put(store, chosen), 2 * PIECE)
+        assert store.blobs.holds(chosen.sha256) is (put is not put_in_place)  # there the times tell already
+        assert not store.blobs.verify(chosen.sha256)
+        assert store.blobs.take_damaged() == (chosen.sha256,)
+
+
+def flip(path: Path, where: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(where)
+        byte = file.read(1)[0]
+        file.seek(where)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_what_is_unknown_is_not_held(store: Store) -> None:
+    for text in ["0" * 64, *NOT_DIGESTS]:
+        assert not store.blobs.holds(text)
+        assert store.blobs.table(text) is None
+        assert store.blobs.bitmap(text) is None
+        assert not store.blobs.verify(text)
+        store.blobs.remove(text)
+        store.blobs.forget_in_place(text)
+        with pytest.raises(BlobMissing):
+            store.blobs.read(text, 0, 1)
+        with pytest.raises(BlobMissing):
+            store.blobs.path(text)
+
+
+@pytest.mark.parametrize("text", NOT_DIGESTS)
+def test_no_path_is_made_of_what_is_no_digest(store: Store, tmp_path: Path, text: str) -> None:
+    chosen = sample(1)
+    (tmp_path / "file").write_bytes(chosen.data)
+    with pytest.raises(ValueError, match="not a digest"):
+        store.blobs.adopt(tmp_path / "file", text, chosen.table)
+    with pytest.raises(ValueError, match="not a digest"):
+        store.blobs.register_in_place(
+            tmp_path / "file", text, chosen.table, FileIdentity.of((tmp_path / "file").stat())
+        )
+
+
+def test_the_pieces_of_a_partial_are_read_as_soon_as_they_are_there(store: Store) -> None:
+    chosen = sample(3 * PIECE)
+    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    assert partial is not None
+    partial.write(1, chosen.piece(1))
+    assert store.blobs.read(chosen.sha256, PIECE + 5, 100) == chosen.data[PIECE + 5 : PIECE + 105]
+    for offset, length in [(0, 1), (PIECE - 1, 2), (PIECE, PIECE + 1)]:
+        with pytest.raises(BlobMissing):
+            store.blobs.read(chosen.sha256, offset, length)
+    assert not store.blobs.holds(chosen.sha256)
+    bitmap = store.blobs.bitmap(chosen.sha256)
+    assert bitmap is not None
+    assert list(bitmap.missing()) == [0, 2]
+    assert store.blobs.table(chosen.sha256) == chosen.table
+
+
+def test_a_read_goes_on_when_the_artifact_is_finished_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = sample(PIECE)
+    put_partial(store, chosen)
+    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    assert partial is not None
+    real = type(partial).has
+
+    def finish_then_say(self: object, index: int) -> bool:
+        monkeypatch.undo()
+        partial.finish()  # between the look at the bitmap and the opening of the file
+        return real(partial, index) or True
+
+    monkeypatch.setattr(type(partial), "has", finish_then_say)
+    assert store.blobs.read(chosen.sha256, 0, PIECE) == chosen.data
+
+
+def test_small_reads_hash_their_piece_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = sample(2 * PIECE)
+    put_fetched(store, chosen)
+    checked: list[int] = []
+    matches = type(chosen.table).matches
+
+    def noting(table: object, index: int, data: bytes) -> bool:
+        checked.append(index)
+        return matches(chosen.table, index, data)
+
+    monkeypatch.setattr(type(chosen.table), "matches", noting)
+    for offset in range(0, 2 * PIECE, 1024):
+        store.blobs.read(chosen.sha256, offset, 1024)
+    assert checked == [0, 1]
+
+
+def test_an_aligned_read_is_not_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = sample(3 * PIECE + 1)
+    path = tmp_path / "a"
+    path.write_bytes(chosen.data)
+    delivered: list[bytes] = []
+    pread = os.pread
+
+    def noting(fd: int, length: int, offset: int) -> bytes:
+        delivered.append(pread(fd, length, offset))
+        return delivered[-1]
+
+    monkeypatch.setattr(os, "pread", noting)
+    fd = os.open(path, os.O_RDONLY)
+    for offset, length in [(0, PIECE), (PIECE, 2 * PIECE), (2 * PIECE, PIECE + 1)]:
+        data = read_checked(fd, chosen.table, offset, length, sha256=chosen.sha256, cache=PieceCache())
+        assert data is delivered[-1]
+    os.close(fd)
+    assert len(delivered) == 3
+
+
+def test_a_short_read_of_the_system_is_continued(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = sample(PIECE)
+    put_fetched(store, chosen)
+    pread = os.pread
+    monkeypatch.setattr(os, "pread", lambda fd, length, offset: pread(fd, min(length, 10_000), offset))
+    assert store.blobs.read(chosen.sha256, 0, PIECE) == chosen.data
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=60))
+def test_the_cache_never_exceeds_its_bytes_and_never_mixes_pieces(puts: list[tuple[int, int]]) -> None:
+    cache = PieceCache(100)
+    for index, size in puts:
+        cache.put(("a", 1, index), bytes([index]) * size)
+        held = [cache.get(("a", 1, key)) for key in range(10)]
+        assert sum(len(piece) for piece in held if piece) <= 100
+        assert all(set(piece) == {key} for key, piece in enumerate(held) if piece)
+    cache.put(("b", 1, 0), bytes(101))
+    assert cache.get(("b", 1, 0)) is None
+
+
+def test_the_cache_drops_what_was_not_used_for_longest() -> None:
+    cache = PieceCache(100)
+    for index in range(2):
+        cache.put(("a", 1, index), bytes(50))
+    cache.get(("a", 1, 0))
+    cache.put(("a", 1, 2), bytes(50))
+    assert [cache.get(("a", 1, index)) is None for index in range(3)] == [False, True, False]
+
+
+def test_rot_costs_only_the_bad_piece(store: Store) -> None:
+    chosen = sample(3 * PIECE)
+    flip(put_fetched(store, chosen), PIECE)
+    assert not store.blobs.verify(chosen.sha256)
+    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    assert partial is not None
+    assert list(partial.bitmap.missing()) == [1]
+    partial.write(1, chosen.piece(1))
+    partial.finish()
+    assert store.blobs.verify(chosen.sha256)
+
+
+def test_a_linked_output_that_was_edited_is_noticed_and_never_written_to(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    output = store.path.parent / "rootfs"
+    os.link(put_fetched(store, chosen), output)
+    flip(output, 0)
+    edited = output.read_bytes()
+    with pytest.raises(BlobGone):
+        store.blobs.read(chosen.sha256, 0, 1)
+    put_fetched(store, chosen)
+    assert output.read_bytes() == edited
+    assert store.blobs.read(chosen.sha256, 0, 2 * PIECE) == chosen.data
+
+
+# the publisher's own files
+
+
+def test_one_content_in_two_places_survives_the_change_of_one(store: Store) -> None:
+    chosen = sample(PIECE)
+    first, second = put_in_place(store, chosen, "one"), put_in_place(store, chosen, "two")
+    first.write_bytes(b"changed")
+    assert store.blobs.read(chosen.sha256, 0, PIECE) == chosen.data
+    assert store.blobs.take_damaged() == (chosen.sha256,)
+    assert store.blobs.path(chosen.sha256) == second
+    second.unlink()
+    assert not store.blobs.holds(chosen.sha256)
+
+
+def test_a_path_registered_again_no_longer_serves_its_old_content(store: Store) -> None:
+    old, new = sample(PIECE, 1), sample(PIECE, 2)
+    put_in_place(store, old)
+    put_in_place(store, new)
+    assert not store.blobs.holds(old.sha256)
+    assert store.blobs.read(new.sha256, 0, PIECE) == new.data
+    assert store.blobs.take_damaged() == ()
+
+
+def test_a_change_with_the_same_times_is_noticed_and_hashed_again(store: Store) -> None:
+    chosen = sample(PIECE)
+    path = store.path.parent / "vmlinuz"
+    path.write_bytes(sample(PIECE, 9).data)  # as if it changed within the clock's tick after it was hashed
+    identity = FileIdentity.of(path.stat())
+    store.hashes.put(identity, HashedFile(chosen.sha256, chosen.table))
+    store.blobs.register_in_place(path, chosen.sha256, chosen.table, identity)
+    assert store.blobs.holds(chosen.sha256)
+    with pytest.raises(BlobGone):
+        store.blobs.read(chosen.sha256, 0, 1)
+    assert store.blobs.take_damaged() == (chosen.sha256,)
+    assert store.hashes.get(identity) is None
+
+
+def test_a_file_exchanged_between_the_look_and_the_opening_is_noticed(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = sample(PIECE)
+    path = put_in_place(store, chosen)
+    path.write_bytes(sample(PIECE, 1).data)
+    monkeypatch.setattr(InPlaceFile, "unchanged", lambda _: True)
+    monkeypatch.setattr(type(chosen.table), "matches", lambda *_: True)
+    with pytest.raises(BlobGone):
+        store.blobs.read(chosen.sha256, 0, PIECE)
+
+
+def test_a_pipe_in_the_place_of_a_file_does_not_block(store: Store) -> None:
+    chosen = sample(1)
+    path = put_in_place(store, chosen)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(BlobGone):
+        store.blobs.read(chosen.sha256, 0, 1)
+    assert store.blobs.take_damaged() == (chosen.sha256,)
+
+
+def test_files_in_place_are_forgotten_and_never_deleted(store: Store) -> None:
+    chosen = sample(1)
+    path = put_in_place(store, chosen)
+    store.blobs.remove(chosen.sha256)
+    store.manifests.retain()
+    assert store.blobs.holds(chosen.sha256)
+    store.blobs.forget_in_place(chosen.sha256)
+    assert not store.blobs.holds(chosen.sha256)
+    assert path.read_bytes() == chosen.data
+    assert store.blobs.used_bytes() == 0
+
+
+# bringing in
+
+
+def test_begin_refuses_a_table_that_is_not_the_artifacts(store: Store) -> None:
+    chosen = sample(PIECE)
+    with pytest.raises(ValueError, match="not the piece table of kernel"):
+        store.blobs.begin(chosen.artifact, sample(PIECE, 1).table)
+    assert store.blobs.used_bytes() == 0
+
+
+@pytest.mark.parametrize("put", [*WAYS, put_partial])
+def test_another_table_for_what_is_held_is_a_conflict(store: Store, put: Put) -> None:
+    chosen, coarse = sample(3 * PIECE), sample(3 * PIECE, piece_length=2 * PIECE)
+    put(store, chosen)
+    with pytest.raises(TableConflict):
+        store.blobs.begin(coarse.artifact, coarse.table)
+    assert store.blobs.table(chosen.sha256) == chosen.table
+
+
+def test_a_bogus_table_of_an_abandoned_partial_does_not_stand_in_the_way(state: Path) -> None:
+    bogus = sample(2 * PIECE, 1, sha256=sample(2 * PIECE).sha256)
+    with Store.open(state) as store:
+        put_partial(store, bogus)
+    with Store.open(state) as store:
+        chosen = sample(2 * PIECE)
+        assert put_fetched(store, chosen).read_bytes() == chosen.data
+        assert store.blobs.read(chosen.sha256, 0, 2 * PIECE) == chosen.data
+
+
+def test_rot_may_be_mended_by_a_manifest_with_another_table(store: Store) -> None:
+    chosen, coarse = sample(3 * PIECE), sample(3 * PIECE, piece_length=2 * PIECE)
+    path = put_fetched(store, chosen)
+    assert store.blobs.table(chosen.sha256) == chosen.table
+    flip(path, 0)
+    assert not store.blobs.verify(chosen.sha256)
+    put_fetched(store, coarse)
+    assert store.blobs.table(chosen.sha256) == coarse.table
+    assert store.blobs.verify(chosen.sha256)
+
+
+def test_a_full_disk_is_noticed_before_anything_is_fetched(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    chosen = sample(5 * PIECE)
+    with pytest.raises(
+        MachineError, match=rf"{5 * PIECE} bytes are needed in {store.path}/partial, \d+ are available"
+    ) as caught:
+        store.blobs.begin(chosen.artifact, chosen.table)
+    assert caught.value.remedy is not None
+    assert os.listdir(store.path / "partial") == []
+    monkeypatch.undo()
+    assert store.blobs.begin(chosen.artifact, chosen.table) is not None
+
+
+def test_a_file_that_the_system_refuses_is_noticed_before_anything_is_fetched(state: Path) -> None:
+    # A real failing system call, in a process of its own because the limit can not be raised again.
+    script = (
+        "import resource, sys; from pathlib import Path; from p2pboot.errors import MachineError\n"
+        "from p2pboot.store.store import Store; from tests.store.samples import sample\n"
+        "chosen = sample(5 << 20)\n"
+        "store = Store.open(Path(sys.argv[1]))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))\n"
+        "try: store.blobs.begin(chosen.artifact, chosen.table)\n"
+        "except MachineError as error: print(error.message)\n"
+    )
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(state)], capture_output=True, text=True, check=True, cwd=root
+    )
+    assert done.stdout == f"cannot write {5 << 20} bytes into {state}/partial: File too large\n"
+    assert os.listdir(state / "partial") == []
+
+
+def test_the_quota_counts_whole_artifacts_and_the_full_size_of_partials(state: Path) -> None:
+    first, second, third = sample(2 * PIECE, 1), sample(PIECE, 2), sample(1, 3)
+    with Store.open(state, quota_bytes=3 * PIECE) as store:
+        put_fetched(store, first)
+        assert store.blobs.begin(second.artifact, second.table) is not None
+        assert store.blobs.used_bytes() == 3 * PIECE
+        with pytest.raises(StoreFull) as caught:
+            store.blobs.begin(third.artifact, third.table)
+        assert (caught.value.needed, caught.value.used, caught.value.quota) == (1, 3 * PIECE, 3 * PIECE)
+        assert caught.value.exit_status == 4
+        assert "quota" in str(caught.value.remedy)
+        with pytest.raises(StoreFull):
+            put_adopted(store, third)
+        store.blobs.remove(first.sha256)
+        assert store.blobs.begin(third.artifact, third.table) is not None
+    with Store.open(state, quota_bytes=1) as store:  # what was begun may be finished
+        assert store.blobs.begin(second.artifact, second.table) is not None
+
+
+@pytest.mark.parametrize("linkable", [True, False])
+def test_an_adopted_file_is_checked_and_not_used_up(
+    store: Store, monkeypatch: pytest.MonkeyPatch, linkable: bool
+) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
+
+    if not linkable:
+        monkeypatch.setattr(os, "link", no_links)
+    chosen = sample(2 * PIECE)
+    path = put_adopted(store, chosen)
+    original = store.path.parent / "lies there"
+    assert original.samefile(path) is linkable
+    assert original.read_bytes() == chosen.data
+
+
+@pytest.mark.parametrize("content", [b"", b"x", sample(2 * PIECE, 1).data, sample(2 * PIECE).data + b"x"])
+def test_a_file_with_other_content_is_not_adopted(store: Store, tmp_path: Path, content: bytes) -> None:
+    chosen = sample(2 * PIECE)
+    (tmp_path / "kernel").write_bytes(content)
+    with pytest.raises(BlobCorrupt, match="kernel"):
+        store.blobs.adopt(tmp_path / "kernel", chosen.sha256, chosen.table)
+    assert not store.blobs.holds(chosen.sha256)
+    assert store.blobs.used_bytes() == 0
+
+
+def test_good_pieces_under_another_sha256_are_not_adopted(store: Store, tmp_path: Path) -> None:
+    chosen = sample(PIECE)
+    (tmp_path / "kernel").write_bytes(chosen.data)
+    with pytest.raises(BlobCorrupt):
+        store.blobs.adopt(tmp_path / "kernel", "ab" * 32, chosen.table)
+    assert store.blobs.used_bytes() == 0
+
+
+def test_adopting_ends_what_a_fetch_of_it_left_and_leaves_a_running_one_alone(state: Path) -> None:
+    chosen = sample(2 * PIECE)
+    with Store.open(state) as store:
+        put_partial(store, chosen)
+        assert not store.blobs.adopt(state / "no such file", chosen.sha256, chosen.table)
+    with Store.open(state) as store:
+        put_adopted(store, chosen)
+        assert store.blobs.used_bytes() == 2 * PIECE
+
+
+def test_adopting_a_missing_file_is_a_clear_error(store: Store, tmp_path: Path) -> None:
+    with pytest.raises(MachineError, match="No such file"):
+        store.blobs.adopt(tmp_path / "none", sample(1).sha256, sample(1).table)
+
+
+@pytest.mark.parametrize("rotten", [False, True])
+def test_artifacts_survive_the_loss_of_the_database_but_are_checked(state: Path, rotten: bool) -> None:
+    chosen = sample(3 * PIECE)
+    with Store.open(state) as store:
+        path = put_fetched(store, chosen)
+    if rotten:
+        flip(path, 0)
+    for file in state.glob("state.sqlite3*"):
+        file.unlink()
+    with Store.open(state) as store:
+        assert not store.blobs.holds(chosen.sha256)
+        assert store.blobs.used_bytes() == 3 * PIECE
+        partial = store.blobs.begin(chosen.artifact, chosen.table)
+        if rotten:
+            assert partial is not None
+            assert list(partial.bitmap.missing()) == [0]
+        else:
+            assert partial is None
+            assert store.blobs.read(chosen.sha256, 0, 3 * PIECE) == chosen.data
+
+
+def test_a_removed_artifact_is_gone_whole_or_partial(store: Store) -> None:
+    whole, partial = sample(PIECE, 1), sample(2 * PIECE, 2)
+    put_fetched(store, whole)
+    put_partial(store, partial)
+    for chosen in (whole, partial):
+        store.blobs.remove(chosen.sha256)
+        assert store.blobs.table(chosen.sha256) is None
+        assert store.blobs.bitmap(chosen.sha256) is None
+    assert store.blobs.used_bytes() == 0
+    assert store.blobs.take_damaged() == ()
+
+
+def test_a_big_piece_is_served_within_the_caches_bounds(store: Store) -> None:
+    big = sample(16 * MIB + 5, piece_length=16 * MIB)
+    put_fetched(store, big)
+    assert store.blobs.read(big.sha256, 1, 16 * MIB) == big.data[1 : 16 * MIB + 1]
+    with pytest.raises(RangeError):
+        store.blobs.read(big.sha256, 0, 16 * MIB + 1)
+    assert reading.CACHE_BYTES >= 16 * MIB
+
+
+def test_a_table_of_the_same_bytes_is_the_same_table() -> None:
+    assert table_of(sample(PIECE + 1).data) == sample(PIECE + 1).table

@@ -1,0 +1,332 @@
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError
+from p2pboot.store.partials import PartialBlob
+from p2pboot.store.store import Store
+from tests.store.samples import PIECE, SIZES, Sample, sample
+
+
+def begin(store: Store, chosen: Sample) -> PartialBlob:
+    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    assert partial is not None
+    return partial
+
+
+def fill(partial: PartialBlob, chosen: Sample) -> PartialBlob:
+    for index in range(chosen.table.count):
+        assert partial.write(index, chosen.piece(index))
+    return partial
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_pieces_in_any_order_become_the_artifact(store: Store, size: int) -> None:
+    chosen = sample(size)
+    partial = begin(store, chosen)
+    assert partial.path.stat().st_size == size
+    for index in reversed(range(chosen.table.count)):
+        assert not partial.has(index)
+        assert partial.write(index, chosen.piece(index))
+        assert partial.has(index)
+    path = partial.finish()
+    assert path.read_bytes() == chosen.data
+    assert path == store.blobs.path(chosen.sha256)
+    assert store.blobs.holds(chosen.sha256)
+    assert not partial.path.exists()
+
+
+def test_finishing_syncs_the_file_before_its_name_and_both_directories_after(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = fill(begin(store, sample(10)), sample(10))
+    steps: list[str] = []
+    fsync, replace = os.fsync, Path.replace
+
+    def noting_fsync(fd: int) -> None:
+        steps.append(Path(os.readlink(f"/proc/self/fd/{fd}")).name)
+        fsync(fd)
+
+    def noting_replace(path: Path, target: Path) -> Path:
+        steps.append("rename")
+        return replace(path, target)
+
+    monkeypatch.setattr(os, "fsync", noting_fsync)
+    monkeypatch.setattr(Path, "replace", noting_replace)
+    partial.finish()
+    sha256 = partial.sha256
+    assert steps == [sha256, "blobs", "rename", sha256[:2], "partial"]
+
+
+def test_a_piece_that_is_there_is_not_written_again(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begin(store, chosen)
+    assert partial.write(1, chosen.piece(1))
+    assert not partial.write(1, chosen.piece(1))
+    assert not partial.write(1, b"whatever")
+
+
+@pytest.mark.parametrize("wrong", [b"", b"x", b"x" * PIECE, b"x" * (PIECE + 1)])
+def test_a_wrong_piece_is_refused_before_it_is_written(store: Store, wrong: bytes) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begin(store, chosen)
+    with pytest.raises(BlobCorrupt, match=f"piece 0 of artifact sha256:{chosen.sha256}") as caught:
+        partial.write(0, wrong)
+    assert caught.value.expected == chosen.table.raw[:32].hex()
+    assert not partial.has(0)
+    assert partial.path.read_bytes() == bytes(2 * PIECE)
+
+
+@pytest.mark.parametrize("index", [-1, 2])
+def test_a_piece_that_the_artifact_does_not_have_is_refused(store: Store, index: int) -> None:
+    partial = begin(store, sample(2 * PIECE))
+    with pytest.raises(IndexError):
+        partial.write(index, b"x" * PIECE)
+
+
+def test_many_threads_write_and_one_hashes_meanwhile(store: Store) -> None:
+    chosen = sample(40 * PIECE + 5)
+    partial = begin(store, chosen)
+    accepted: list[int] = []
+
+    def write_all(order: range) -> None:
+        for index in order:
+            if partial.write(index, memoryview(chosen.piece(index))):
+                accepted.append(index)
+
+    forwards, backwards = range(41), range(40, -1, -1)
+    threads = [threading.Thread(target=write_all, args=(order,)) for order in (forwards, backwards) * 2]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        partial.hash_on(PIECE)
+    for thread in threads:
+        thread.join()
+    assert sorted(accepted) == list(range(41))  # each piece by exactly one thread
+    assert partial.finish().read_bytes() == chosen.data
+
+
+def test_the_hash_advances_over_what_is_contiguous_and_no_further(store: Store) -> None:
+    chosen = sample(3 * PIECE + 1)
+    partial = begin(store, chosen)
+    assert not partial.hash_on(PIECE)
+    partial.write(1, chosen.piece(1))
+    assert not partial.hash_on(PIECE)
+    partial.write(0, chosen.piece(0))
+    assert [partial.hash_on(PIECE) for _ in range(3)] == [True, True, False]
+    partial.write(3, chosen.piece(3))
+    assert not partial.hash_on(10 * PIECE)
+    partial.write(2, chosen.piece(2))
+    assert [partial.hash_on(10 * PIECE), partial.hash_on(10 * PIECE)] == [True, False]
+    partial.finish()
+    assert not partial.hash_on(PIECE)
+
+
+def test_a_call_of_hash_on_reads_no_more_than_it_may(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = sample(3 * PIECE)
+    partial = fill(begin(store, chosen), chosen)
+    lengths: list[int] = []
+    pread = os.pread
+
+    def noting_pread(fd: int, length: int, offset: int) -> bytes:
+        lengths.append(length)
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", noting_pread)
+    partial.hash_on(1000)
+    assert lengths == [1000]
+    assert partial.finish().read_bytes() == chosen.data
+
+
+def test_finish_is_idempotent_and_late_pieces_do_nothing(store: Store) -> None:
+    chosen = sample(PIECE + 1)
+    partial = fill(begin(store, chosen), chosen)
+    assert partial.finish() == partial.finish()
+    assert not partial.write(0, chosen.piece(0))
+    partial.discard()
+    assert store.blobs.holds(chosen.sha256)
+
+
+def test_finish_of_an_incomplete_artifact_is_refused(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begin(store, chosen)
+    partial.write(0, chosen.piece(0))
+    with pytest.raises(StoreError, match="1 pieces are missing"):
+        partial.finish()
+    assert not store.blobs.holds(chosen.sha256)
+
+
+def test_a_wrong_sha256_over_good_pieces_is_told_apart_and_gets_no_name(store: Store) -> None:
+    chosen = sample(2 * PIECE, sha256="ab" * 32)
+    partial = fill(begin(store, chosen), chosen)
+    with pytest.raises(BlobCorrupt) as caught:
+        partial.finish()
+    assert (caught.value.expected, caught.value.actual) == ("ab" * 32, sample(2 * PIECE).sha256)
+    assert not store.blobs.holds("ab" * 32)
+    partial.discard()
+    assert store.blobs.used_bytes() == 0
+
+
+def test_bytes_that_the_disk_changed_are_lost_and_not_the_publishers_fault(store: Store) -> None:
+    chosen = sample(3 * PIECE)
+    partial = fill(begin(store, chosen), chosen)
+    with partial.path.open("r+b") as file:
+        file.seek(PIECE)
+        file.write(b"rot")
+    with pytest.raises(MachineError, match="1 pieces read back differ"):
+        partial.finish()
+    assert list(partial.bitmap.missing()) == [1]
+    assert partial.write(1, chosen.piece(1))
+    assert partial.finish().read_bytes() == chosen.data
+
+
+def test_a_partial_that_became_shorter_is_noticed_while_hashing(store: Store) -> None:
+    chosen = sample(3 * PIECE)
+    partial = fill(begin(store, chosen), chosen)
+    os.truncate(partial.path, 2 * PIECE)
+    with pytest.raises(MachineError, match="1 pieces read back differ"):
+        partial.hash_on(3 * PIECE)
+    assert list(partial.bitmap.missing()) == [2]
+
+
+def test_bytes_that_change_after_they_were_hashed_are_noticed_when_read(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    partial = fill(begin(store, chosen), chosen)
+    while partial.hash_on(PIECE):
+        pass
+    with partial.path.open("r+b") as file:
+        file.write(b"rot")
+    with pytest.raises(BlobMissing):
+        store.blobs.read(chosen.sha256, 0, PIECE)
+    assert list(partial.bitmap.missing()) == [0]
+    assert store.blobs.take_damaged() == ()
+    partial.write(0, chosen.piece(0))
+    assert partial.finish().read_bytes() == chosen.data
+
+
+def test_a_full_disk_while_writing_is_clear_and_the_piece_is_not_held(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begin(store, chosen)
+    pwrite = os.pwrite
+
+    def half(fd: int, data: bytes, offset: int) -> int:
+        if offset > 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return pwrite(fd, bytes(data)[:100], offset)
+
+    monkeypatch.setattr(os, "pwrite", half)
+    with pytest.raises(MachineError, match=rf"disk full: {PIECE} bytes are needed in .*partial, \d+ are"):
+        partial.write(0, chosen.piece(0))
+    assert not partial.has(0)
+    monkeypatch.undo()
+    assert partial.write(0, chosen.piece(0))
+
+
+def test_a_discarded_partial_leaves_nothing_and_takes_nothing(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begin(store, chosen)
+    partial.discard()
+    partial.discard()
+    assert store.blobs.used_bytes() == 0
+    assert store.blobs.bitmap(chosen.sha256) is None
+    with pytest.raises(BlobMissing):
+        partial.write(0, chosen.piece(0))
+    with pytest.raises(BlobMissing):
+        partial.finish()
+
+
+def test_discard_waits_for_a_write_under_way_and_begin_for_both(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begin(store, chosen)
+    writing, go_on = threading.Event(), threading.Event()
+    pwrite, close = os.pwrite, os.close
+    order: list[str] = []
+
+    def slow(fd: int, data: bytes, offset: int) -> int:
+        writing.set()
+        go_on.wait()
+        order.append("written")
+        return pwrite(fd, data, offset)
+
+    def noting_close(fd: int) -> None:
+        order.append("closed")
+        close(fd)
+
+    monkeypatch.setattr(os, "pwrite", slow)
+    writer = threading.Thread(target=partial.write, args=(0, chosen.piece(0)))
+    writer.start()
+    writing.wait()
+    monkeypatch.setattr(os, "close", noting_close)
+    discarder = threading.Thread(target=partial.discard)
+    discarder.start()
+    again: list[PartialBlob] = []
+    beginner = threading.Thread(target=lambda: again.append(begin(store, chosen)))
+    beginner.start()
+    go_on.set()
+    for thread in (writer, discarder, beginner):
+        thread.join()
+    assert order[:2] == ["written", "closed"]
+    # Whichever came first: it joined what is discarded now, or began anew.
+    assert (again[0] is partial) == (store.blobs.bitmap(chosen.sha256) is None)
+
+
+def test_after_a_crash_only_the_good_pieces_are_held_again(state: Path) -> None:
+    chosen = sample(4 * PIECE + 1)
+    crashed = Store.open(state)
+    partial = begin(crashed, chosen)
+    for index in (0, 2, 4):
+        partial.write(index, chosen.piece(index))
+    with partial.path.open("r+b") as file:  # what a power cut does to a page that was not written yet
+        file.seek(2 * PIECE)
+        file.write(bytes(4096))
+    partial.close()
+
+    with Store.open(state) as store:
+        resumed = begin(store, chosen)
+        assert list(resumed.bitmap.missing()) == [1, 2, 3]
+        assert store.blobs.read(chosen.sha256, 4 * PIECE, 1) == chosen.data[-1:]
+        for index in (1, 2, 3):
+            resumed.write(index, chosen.piece(index))
+        assert resumed.finish().read_bytes() == chosen.data
+    crashed.close()
+
+
+def test_two_processes_do_not_fetch_one_artifact_at_once(state: Path, store: Store) -> None:
+    chosen = sample(10)
+    begin(store, chosen)
+    with Store.open(state) as other, pytest.raises(MachineError, match="being fetched by another process"):
+        other.blobs.begin(chosen.artifact, chosen.table)
+
+
+def test_who_begins_again_gets_the_same_partial(store: Store) -> None:
+    chosen = sample(10)
+    assert begin(store, chosen) is begin(store, chosen)
+
+
+def test_a_job_that_stops_does_not_stop_another_one(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    first, second = begin(store, chosen), begin(store, chosen)
+    first.close()
+    assert second.write(0, chosen.piece(0))
+    second.close()
+    with pytest.raises(BlobMissing):
+        second.write(1, chosen.piece(1))
+    assert list(begin(store, chosen).bitmap.missing()) == [1]
+
+
+def test_a_closed_store_lets_go_of_its_partials_and_keeps_them(state: Path) -> None:
+    chosen = sample(2 * PIECE)
+    store = Store.open(state)
+    begin(store, chosen).write(1, chosen.piece(1))
+    store.close()
+    with Store.open(state) as again:
+        assert list(begin(again, chosen).bitmap.missing()) == [0]

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p2pboot.core.rollback import AcceptedHead
+from p2pboot.errors import Malformed
+from p2pboot.store.store import Store
+from p2pboot.store.truststate import MAX_EQUIVOCATIONS
+from tests.store.samples import KEY, OTHER_KEY, manifest
+
+
+def head_version(store: Store, channel: str = "stable") -> int | None:
+    head = store.trust.head(channel, "arm64")
+    return None if head is None else head.manifest_version
+
+
+def test_nothing_is_remembered_at_first(store: Store) -> None:
+    assert store.trust.head("stable", "arm64") is None
+    assert store.trust.newest_created_at() is None
+    assert store.trust.equivocations() == []
+
+
+def test_what_was_accepted_is_remembered_durably(state: Path) -> None:
+    made = manifest(7, keys=(KEY, OTHER_KEY))
+    with Store.open(state) as store:
+        assert store.trust.accept(made)
+    with Store.open(state) as store:
+        assert store.trust.head("stable", "arm64") == AcceptedHead(7, made.digest, made.signers)
+        assert store.trust.newest_created_at() == made.created_at
+
+
+def test_the_head_never_moves_back_or_aside(store: Store) -> None:
+    made = manifest(7, created_at=1000)
+    assert store.trust.accept(made)
+    assert store.trust.accept(made)
+    for refused in (manifest(6, created_at=5000), manifest(7, text="another", created_at=5000)):
+        assert not store.trust.accept(refused)
+        assert not store.trust.accept(refused, (KEY.public.keyid,))
+    assert store.trust.head("stable", "arm64") == AcceptedHead.of(made)
+    assert store.trust.newest_created_at() == 1000
+    assert store.trust.accept(manifest(8, created_at=2000))
+    assert head_version(store) == 8
+
+
+def test_the_time_never_moves_back(store: Store) -> None:
+    store.trust.accept(manifest(1, created_at=2000))
+    store.trust.accept(manifest(2, created_at=1000))
+    assert (head_version(store), store.trust.newest_created_at()) == (2, 2000)
+
+
+def test_channels_have_heads_of_their_own(store: Store) -> None:
+    store.trust.accept(manifest(7))
+    store.trust.accept(manifest(2, channel="testing"))
+    assert (head_version(store), head_version(store, "testing")) == (7, 2)
+
+
+def test_another_publishers_memory_gives_way_only_when_no_key_of_it_is_trusted(store: Store) -> None:
+    store.trust.accept(manifest(7))
+    fresh = manifest(1, keys=(OTHER_KEY,))
+    assert not store.trust.accept(fresh)
+    assert not store.trust.accept(fresh, (KEY.public.keyid, OTHER_KEY.public.keyid))
+    assert head_version(store) == 7
+    assert store.trust.accept(fresh, (OTHER_KEY.public.keyid,))
+    assert store.trust.head("stable", "arm64") == AcceptedHead.of(fresh)
+
+
+def test_of_many_that_accept_at_once_the_highest_version_wins(state: Path) -> None:
+    stores = [Store.open(state) for _ in range(3)]  # a connection each, as processes have
+    made = [manifest(version) for version in range(1, 13)]
+
+    def accept_all(store: Store, seed: int) -> None:
+        for each in random.Random(seed).sample(made, len(made)):
+            store.trust.accept(each)
+            seen = store.trust.head("stable", "arm64")
+            assert seen is not None
+            assert seen.manifest_version >= each.manifest_version
+
+    failures: list[object] = []
+    threads = [
+        threading.Thread(target=_collecting(accept_all, failures), args=(store, seed))
+        for seed, store in enumerate(stores)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert head_version(stores[0]) == 12
+    for store in stores:
+        store.close()
+
+
+def _collecting(work: Callable[[Store, int], None], failures: list[object]) -> Callable[[Store, int], None]:
+    def run(store: Store, seed: int) -> None:
+        try:
+            work(store, seed)
+        except BaseException as error:
+            failures.append(error)
+
+    return run
+
+
+def test_both_sides_of_an_equivocation_are_kept_once(state: Path) -> None:
+    first, second = manifest(7), manifest(7, text="another")
+    with Store.open(state) as store:
+        assert store.trust.record_equivocation(first.raw, second.raw)
+        assert not store.trust.record_equivocation(first.raw, second.raw)
+        assert not store.trust.record_equivocation(second.raw, first.raw)
+    with Store.open(state) as store:
+        (evidence,) = store.trust.equivocations()
+        assert (evidence.first, evidence.second) == (first.raw, second.raw)
+        assert (evidence.channel, evidence.arch, evidence.manifest_version) == ("stable", "arm64", 7)
+
+
+def test_what_does_not_contradict_is_no_evidence(store: Store) -> None:
+    first = manifest(7)
+    for other in (first, manifest(8), manifest(7, channel="testing")):
+        with pytest.raises(ValueError, match="do not contradict"):
+            store.trust.record_equivocation(first.raw, other.raw)
+    with pytest.raises(Malformed):
+        store.trust.record_equivocation(first.raw, b"{}")
+    assert store.trust.equivocations() == []
+
+
+def test_evidence_is_bounded_and_the_first_stays(store: Store) -> None:
+    first = manifest(7)
+    kept = [
+        store.trust.record_equivocation(first.raw, manifest(7, text=f"other {number}").raw)
+        for number in range(MAX_EQUIVOCATIONS + 2)
+    ]
+    assert kept == [True] * MAX_EQUIVOCATIONS + [False, False]
+    assert store.trust.equivocations()[0].second == manifest(7, text="other 0").raw
+    elsewhere = [manifest(7, channel="testing", text=text).raw for text in "ab"]
+    assert store.trust.record_equivocation(*elsewhere)
