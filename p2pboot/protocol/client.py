@@ -1,0 +1,188 @@
+"""What a client may ask, and what it accepts as an answer.
+
+A `Query` is a request together with what an acceptable answer looks like: how long its body may be, and how
+it is read. So nothing is allocated that was not asked for, and a reply that does not fit is the peer's fault
+at once.
+"""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from p2pboot.core.digests import DIGEST_BYTES, is_digest
+from p2pboot.core.manifest import MAX_MANIFEST
+from p2pboot.core.names import NAME_PATTERN
+from p2pboot.core.pieces import Bitmap, PieceTable, piece_count
+from p2pboot.errors import ProtocolError, RemoteProtocolError
+from p2pboot.protocol.frames import NotJson, decode_json
+from p2pboot.protocol.messages import (
+    MAX_COUNTER,
+    MAX_DETACHED,
+    MAX_HEADS,
+    MAX_HEADS_BYTES,
+    MAX_PEER_RECORD,
+    MAX_PEERS,
+    MAX_PEERS_BYTES,
+    HaveRequest,
+    Head,
+    HeadsRequest,
+    ManifestRequest,
+    PeersRequest,
+    PiecesRequest,
+    ReadRequest,
+    Request,
+    Status,
+    encode_request,
+)
+
+T = TypeVar("T")
+_Header = Mapping[str, object]
+
+
+class PeerRefused(ProtocolError):
+    """The peer answered in good order, and not with ok; the stream stays usable."""
+
+    def __init__(self, status: Status, op: str, reason: str = "") -> None:
+        super().__init__(f"the peer answered {status.value} to {op}" + (f": {reason}" if reason else ""))
+        self.status = status
+        self.op = op
+
+
+class PeerLacks(PeerRefused):
+    """It does not hold what was asked for (`not_found`), or not intact any more (`gone`)."""
+
+
+class PeerBusy(PeerRefused):
+    """It serves others first: ask later, or another peer."""
+
+
+class ManifestReply(NamedTuple):
+    """A manifest's bytes as a stranger gave them, and the text of its detached signature if it has one."""
+
+    raw: bytes
+    detached: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query(Generic[T]):
+    """A request and the answer that it allows.
+
+    Args:
+        request: what is asked.
+        min_length, max_length: of the body, bytes; equal where the length is known beforehand.
+        decode: makes the answer from header and body; raises RemoteProtocolError, Malformed or ValueError
+            when the peer sent nonsense. It may keep the body.
+    """
+
+    request: Request
+    min_length: int
+    max_length: int
+    decode: Callable[[_Header, bytearray], T]
+
+    @property
+    def frame(self) -> bytes:
+        """What goes on the wire."""
+        return encode_request(self.request)
+
+
+def ask_heads(channel: str | None = None, arch: str | None = None) -> Query[tuple[Head, ...]]:
+    """Which manifests does the peer hold wholly? At most 256; narrow it with channel and arch."""
+    return Query(HeadsRequest(channel, arch), len("[]"), MAX_HEADS_BYTES, _decode_heads)
+
+
+def ask_peers(channel: str | None = None, arch: str | None = None) -> Query[tuple[bytes, ...]]:
+    """Whom does the peer know? At most 32 signed peer records, unverified."""
+    return Query(PeersRequest(channel, arch), len("[]"), MAX_PEERS_BYTES, _decode_peers)
+
+
+def ask_manifest(digest: str) -> Query[ManifestReply]:
+    """The manifest with this manifest digest (64 lowercase hex digits)."""
+    return Query(ManifestRequest(digest), 1, MAX_MANIFEST, _decode_manifest)
+
+
+def ask_read(sha256: str, offset: int, length: int) -> Query[bytearray]:
+    """`length` bytes (1 to 16 MiB) of an artifact, from `offset` bytes on."""
+    return Query(ReadRequest(sha256, offset, length), length, length, lambda _header, body: body)
+
+
+def ask_pieces(sha256: str, *, size: int, piece_length: int, table_digest: str) -> Query[PieceTable]:
+    """The piece table of an artifact, checked against what the signed manifest says of it."""
+
+    def decode(_header: _Header, body: bytearray) -> PieceTable:
+        return PieceTable.parse(bytes(body), size=size, piece_length=piece_length, digest_hex=table_digest)
+
+    length = piece_count(size, piece_length) * DIGEST_BYTES
+    return Query(PiecesRequest(sha256), length, length, decode)
+
+
+def ask_have(sha256: str, count: int) -> Query[Bitmap]:
+    """Which of the `count` pieces of an artifact does the peer hold?"""
+    length = -(-count // 8)
+    return Query(
+        HaveRequest(sha256), length, length, lambda _header, body: Bitmap.from_bytes(bytes(body), count)
+    )
+
+
+def _decode_manifest(header: _Header, body: bytearray) -> ManifestReply:
+    detached = header.get("detached")
+    if detached is not None and not (isinstance(detached, str) and len(detached) <= MAX_DETACHED):
+        raise RemoteProtocolError(f"detached is neither null nor a text of at most {MAX_DETACHED} characters")
+    return ManifestReply(bytes(body), detached)
+
+
+def _decode_peers(_header: _Header, body: bytearray) -> tuple[bytes, ...]:
+    return tuple(_decode_record(item) for item in _decode_array(body, MAX_PEERS))
+
+
+def _decode_record(item: object) -> bytes:
+    try:
+        record = b64decode(item, validate=True) if isinstance(item, str) else b""
+    except ValueError:
+        record = b""
+    if not 1 <= len(record) <= MAX_PEER_RECORD:
+        raise RemoteProtocolError(f"a peer record is not base64 of 1 to {MAX_PEER_RECORD} bytes")
+    return record
+
+
+def _decode_heads(_header: _Header, body: bytearray) -> tuple[Head, ...]:
+    return tuple(_decode_head(item) for item in _decode_array(body, MAX_HEADS))
+
+
+def _decode_head(item: object) -> Head:
+    match item:
+        case {
+            "channel": str(channel),
+            "arch": str(arch),
+            "signers": [str(), *_] as signers,
+            "manifest_version": int(version),
+            "digest": str(digest),
+            "size": int(size),
+        } if (
+            NAME_PATTERN.fullmatch(channel)
+            and NAME_PATTERN.fullmatch(arch)
+            and all(_is_keyid(signer) for signer in signers)
+            and is_digest(digest)
+            and type(version) is int  # True matches int() as well
+            and 1 <= version <= MAX_COUNTER
+            and type(size) is int
+            and 1 <= size <= MAX_MANIFEST
+        ):
+            return Head(channel, arch, tuple(signers), version, digest, size)
+    raise RemoteProtocolError("an entry of heads has a member that is missing or not allowed")
+
+
+def _is_keyid(text: object) -> bool:
+    return isinstance(text, str) and text.startswith("ed25519:") and is_digest(text.removeprefix("ed25519:"))
+
+
+def _decode_array(body: bytearray, most: int) -> list[object]:
+    try:
+        value = decode_json(body)
+    except NotJson as error:
+        raise RemoteProtocolError(f"the body is {error}") from None
+    if not isinstance(value, list) or len(value) > most:
+        raise RemoteProtocolError(f"the body is not an array of at most {most} entries")
+    return value

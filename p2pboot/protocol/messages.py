@@ -1,0 +1,291 @@
+"""Requests and replies of `/p2pboot/sync/1` and `/p2pboot/artifact/1`, with the limits that both sides share.
+
+Owns what the JSON objects mean; `protocol.frames` owns how they are cut out of the stream, `protocol.client`
+what a client makes of a reply. `docs/protocol-wire.md` is the specification.
+
+A request is a frozen object that was checked when it was built, so a server never meets an invalid one and a
+client can not send one.
+"""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from itertools import islice
+from typing import ClassVar, Final
+
+from p2pboot.core.digests import is_digest
+from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
+from p2pboot.core.names import ARCHS, check_name
+from p2pboot.core.pieces import MIB
+from p2pboot.errors import LocalProtocolError
+from p2pboot.protocol.frames import NotJson, decode_object, encode_frame, encode_json
+
+SYNC_PROTOCOL: Final = "/p2pboot/sync/1"
+ARTIFACT_PROTOCOL: Final = "/p2pboot/artifact/1"
+
+MAX_READ: Final = 16 * MIB
+"""Bytes that one `read` may ask for: the largest piece, so that every piece can be had by one request."""
+MAX_IN_FLIGHT: Final = 16
+"""Requests of one stream that a server works on; further ones wait unread, so that they cost the sender."""
+MAX_HEADS: Final = 256
+MAX_HEADS_BYTES: Final = MAX_HEADS * 1024
+"""An entry with one signer takes about 350 bytes; 1 KiB each leaves room for ten signers."""
+MAX_PEERS: Final = 32
+MAX_PEER_RECORD: Final = 4096
+"""Bytes of one signed peer record; one with a dozen addresses takes about 600."""
+MAX_PEERS_BYTES: Final = MAX_PEERS * (MAX_PEER_RECORD * 4 // 3 + 8)
+MAX_DETACHED: Final = MAX_DETACHED_CHARS
+"""Characters of a detached signature's text: it travels in a header. Usually 88."""
+MAX_COUNTER: Final = 2**53 - 1
+"""Largest integer that every JSON implementation reads exactly (RFC 8259, section 6)."""
+
+
+def manifest_topic(channel: str, arch: str) -> str:
+    """The gossip topic on which manifests of one channel and architecture are announced."""
+    return f"/p2pboot/1/manifests/{channel}/{arch}"
+
+
+class Status(StrEnum):
+    """What a reply says of its request. Only `OK` has a body."""
+
+    OK = "ok"
+    NOT_FOUND = "not_found"  # not held right now
+    RANGE = "range"  # outside of the artifact
+    BUSY = "busy"  # over this server's limits; another time, or another peer
+    GONE = "gone"  # it was held, and what is on disk is not it any more
+    BAD_REQUEST = "bad_request"  # an intact frame that is no request
+
+
+class InvalidRequest(LocalProtocolError):
+    """A request with a field that the protocol does not allow."""
+
+
+def _check_digest(value: object, field: str) -> None:
+    if not is_digest(value):
+        raise InvalidRequest(f"{field} is not a string of 64 lowercase hex digits")
+
+
+def _check_integer(value: object, field: str, low: int, high: int) -> None:
+    # type() and not isinstance(): True is an int in Python and in no other language
+    if type(value) is not int or not low <= value <= high:
+        raise InvalidRequest(f"{field} is not an integer from {low} to {high}")
+
+
+def _check_channel(value: object) -> None:
+    if value is None:
+        return
+    try:
+        check_name(value if isinstance(value, str) else "", "channel")
+    except ValueError:
+        raise InvalidRequest("channel is not 1 to 64 of a-z 0-9 . _ -, the first a letter or digit") from None
+
+
+def _check_arch(value: object) -> None:
+    if value is not None and value not in ARCHS:  # the wire knows canonical names only: no aarch64
+        raise InvalidRequest(f"arch is not one of {', '.join(ARCHS)}")
+
+
+@dataclass(frozen=True, slots=True)
+class HeadsRequest:
+    """Which current manifests the peer holds wholly, with their artifacts; None means any."""
+
+    op: ClassVar[str] = "heads"
+    channel: str | None = None
+    arch: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_channel(self.channel)
+        _check_arch(self.arch)
+
+
+@dataclass(frozen=True, slots=True)
+class PeersRequest:
+    """Whom the peer knows; channel and arch are hints at what the asker looks for."""
+
+    op: ClassVar[str] = "peers"
+    channel: str | None = None
+    arch: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_channel(self.channel)
+        _check_arch(self.arch)
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRequest:
+    """One manifest, named by its manifest digest."""
+
+    op: ClassVar[str] = "manifest"
+    digest: str
+
+    def __post_init__(self) -> None:
+        _check_digest(self.digest, "digest")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest:
+    """`length` bytes of an artifact from `offset` on (both in bytes); never answered with fewer."""
+
+    op: ClassVar[str] = "read"
+    sha256: str
+    offset: int
+    length: int
+
+    def __post_init__(self) -> None:
+        _check_digest(self.sha256, "sha256")
+        _check_integer(self.offset, "offset", 0, MAX_COUNTER)
+        _check_integer(self.length, "length", 1, MAX_READ)
+
+
+@dataclass(frozen=True, slots=True)
+class PiecesRequest:
+    """The piece table of an artifact."""
+
+    op: ClassVar[str] = "pieces"
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_digest(self.sha256, "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class HaveRequest:
+    """The bitmap of the pieces that the peer holds and has verified."""
+
+    op: ClassVar[str] = "have"
+    sha256: str
+
+    def __post_init__(self) -> None:
+        _check_digest(self.sha256, "sha256")
+
+
+SyncRequest = HeadsRequest | ManifestRequest | PeersRequest
+ArtifactRequest = ReadRequest | PiecesRequest | HaveRequest
+Request = SyncRequest | ArtifactRequest
+
+
+@dataclass(frozen=True, slots=True)
+class BadRequest:
+    """An intact frame that is no request of this protocol; `reason` is for people and repeats no input."""
+
+    op: ClassVar[str] = "bad_request"
+    reason: str
+
+
+_Members = Mapping[str, object]
+# The constructors check every value, whatever its type, hence the ignored types: members come from strangers.
+_PARSERS: Final[Mapping[str, Mapping[str, Callable[[_Members], Request]]]] = {
+    SYNC_PROTOCOL: {
+        "heads": lambda m: HeadsRequest(m.get("channel"), m.get("arch")),  # type: ignore[arg-type]
+        "manifest": lambda m: ManifestRequest(m.get("digest")),  # type: ignore[arg-type]
+        "peers": lambda m: PeersRequest(m.get("channel"), m.get("arch")),  # type: ignore[arg-type]
+    },
+    ARTIFACT_PROTOCOL: {
+        "read": lambda m: ReadRequest(m.get("sha256"), m.get("offset"), m.get("length")),  # type: ignore[arg-type]
+        "pieces": lambda m: PiecesRequest(m.get("sha256")),  # type: ignore[arg-type]
+        "have": lambda m: HaveRequest(m.get("sha256")),  # type: ignore[arg-type]
+    },
+}
+
+
+def parse_request(protocol: str, payload: bytes) -> Request | BadRequest:
+    """What the payload of one frame asks for. Never raises, whatever a stranger sends.
+
+    Args:
+        protocol: SYNC_PROTOCOL or ARTIFACT_PROTOCOL; an operation of the other one is unknown.
+        payload: of one frame, at most 4096 bytes.
+    """
+    try:
+        members = decode_object(payload)
+    except NotJson as error:
+        return BadRequest(str(error))
+    op = members.get("op")
+    parser = _PARSERS[protocol].get(op) if isinstance(op, str) else None
+    if parser is None:
+        return BadRequest("op is not an operation of this protocol")
+    try:
+        return parser(members)
+    except InvalidRequest as error:
+        return BadRequest(error.message)
+
+
+def encode_request(request: Request) -> bytes:
+    """The frame of a request; absent filters are left out."""
+    members = ((field.name, getattr(request, field.name)) for field in fields(request))
+    return encode_frame({"op": request.op, **{name: value for name, value in members if value is not None}})
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer: a header and, when ok, its body.
+
+    `extra` are further members of the header; body and extra of a status other than OK are empty, except for
+    the reason of a bad request.
+    """
+
+    status: Status
+    body: bytes | bytearray | memoryview = b""
+    extra: Mapping[str, object] | None = None
+
+    def encode_header(self) -> bytes:
+        """The frame that goes before the body.
+
+        Raises:
+            LocalProtocolError: `extra` does not fit.
+        """
+        header: dict[str, object] = {"status": self.status.value}
+        if self.status is Status.OK:
+            header["length"] = len(self.body)
+        return encode_frame({**header, **(self.extra or {})})
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A manifest that a peer holds wholly: an entry of the reply to `heads`.
+
+    Hearsay until the manifest itself is there and verified. `size` is that of the manifest file, bytes.
+    """
+
+    channel: str
+    arch: str
+    signers: tuple[str, ...]
+    manifest_version: int
+    digest: str
+    size: int
+
+
+def encode_heads(heads: Iterable[Head]) -> bytes:
+    """The body of the reply to `heads`: the first that fit into MAX_HEADS and MAX_HEADS_BYTES."""
+    entries = (
+        {
+            "channel": head.channel,
+            "arch": head.arch,
+            "signers": list(head.signers),
+            "manifest_version": head.manifest_version,
+            "digest": head.digest,
+            "size": head.size,
+        }
+        for head in heads
+    )
+    return _encode_array(entries, MAX_HEADS, MAX_HEADS_BYTES)
+
+
+def encode_peers(records: Iterable[bytes]) -> bytes:
+    """The body of the reply to `peers`: the first MAX_PEERS of the records that are not too large."""
+    usable = (b64encode(record).decode() for record in records if 1 <= len(record) <= MAX_PEER_RECORD)
+    return _encode_array(usable, MAX_PEERS, MAX_PEERS_BYTES)
+
+
+def _encode_array(entries: Iterable[object], most: int, max_bytes: int) -> bytes:
+    encoded: list[bytes] = []
+    left = max_bytes - len("[]")
+    for entry in islice(entries, most):
+        text = encode_json(entry)
+        left -= len(text) + len(",")
+        if left < 0:
+            break
+        encoded.append(text)
+    return b"[" + b",".join(encoded) + b"]"

@@ -1,0 +1,202 @@
+"""The exchanges in `docs/protocol-wire.md` are what the servers really say, and the limits are those of the code."""
+
+from __future__ import annotations
+
+import json
+import re
+from base64 import b64decode
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple, cast
+
+import pytest
+import trio
+from blake3 import blake3
+
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.pieces import PieceTable
+from p2pboot.node.limits import Limits
+from p2pboot.node.server import ArtifactServer, SyncServer
+from p2pboot.node.serving import Serving
+from p2pboot.protocol import messages
+from p2pboot.protocol.frames import MAX_PAYLOAD, encode_prefix
+from p2pboot.store.manifests import HeadRow, ManifestCatalogue, StoredManifest
+from p2pboot.store.store import Store
+from tests.protocol.streams import stream_pair
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "protocol-wire.md").read_text(encoding="utf-8")
+GOOD = ROOT / "tests" / "vectors" / "manifest" / "good"
+MANIFEST = Manifest.parse((GOOD / "minimal.json").read_bytes())
+DETACHED = (GOOD / "minimal.json.sig").read_text(encoding="ascii")
+CONTENT = bytes((i + 6) % 251 for i in range(200_000))
+PIECE = 65_536
+TABLE = PieceTable(
+    len(CONTENT),
+    PIECE,
+    b"".join(blake3(CONTENT[start : start + PIECE]).digest() for start in range(0, len(CONTENT), PIECE)),
+)
+LINE = re.compile(r"(client|server| {6})  (?=.{47}  )((?:[0-9a-f]{2} )*[0-9a-f]{2}) +.*")
+"""Who sends, at most 16 bytes in 47 columns, and from column 57 on what they are."""
+
+
+class Exchange(NamedTuple):
+    client: bytes
+    server: bytes
+
+
+def read_block(name: str) -> Exchange:
+    found = re.search(rf"<!-- wire: {name} -->\n```text\n(.*?)\n```", PAGE, re.DOTALL)
+    assert found, f"no exchange {name} in docs/protocol-wire.md"
+    sent = {"client": b"", "server": b""}
+    side = ""
+    for line in found[1].splitlines():
+        match = LINE.fullmatch(line)
+        assert match, line
+        side = match[1].strip() or side
+        raw = bytes.fromhex(match[2])
+        check_note(raw, line[57:])
+        sent[side] += raw
+    return Exchange(sent["client"], sent["server"])
+
+
+def check_note(raw: bytes, note: str) -> None:
+    """A note is the text of the bytes, the length that they encode, or says what the body is."""
+    if length := re.fullmatch(r"frame of (\d+) bytes", note):
+        assert raw == encode_prefix(int(length[1]))
+    elif not note.startswith("body"):
+        assert raw.decode("ascii").rstrip() == note  # spaces at the end of a line do not survive editors
+
+
+ALL_BLOCKS = re.findall(r"<!-- wire: ([\w-]+) -->", PAGE)
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Iterator[ArtifactServer]:
+    """Holds the pieces 0 and 2 of the kernel of `minimal.json`, while it fetches it."""
+    with Store.open(tmp_path / "state") as store:
+        partial = store.blobs.begin(MANIFEST.artifacts["kernel"], TABLE)
+        assert partial is not None
+        for index in (0, 2):
+            offset, length = TABLE.span(index)
+            partial.write(index, CONTENT[offset : offset + length])
+        yield ArtifactServer(store.blobs, Serving())
+
+
+class OneManifest:
+    """A catalogue that holds `minimal.json`."""
+
+    def heads(self, channel: str | None, arch: str | None) -> list[HeadRow]:
+        assert (channel, arch) == ("stable", "x86_64")
+        m = MANIFEST
+        return [
+            HeadRow(
+                m.channel,
+                m.arch,
+                m.signers,
+                m.manifest_version,
+                m.digest,
+                len(m.raw),
+                m.created_at,
+                m.expires_at,
+            )
+        ]
+
+    def get(self, digest: str) -> StoredManifest | None:
+        return StoredManifest(MANIFEST.raw, DETACHED.strip()) if digest == MANIFEST.digest else None
+
+
+def record() -> bytes:
+    (encoded,) = json.loads(read_block("peers").server.partition(b"}")[2])
+    return b64decode(encoded, validate=True)
+
+
+async def say(server: ArtifactServer | SyncServer, data: bytes) -> bytes:
+    near, far = stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.handle, far)
+        await near.write(data)
+        await near.close_write()
+        return await near.read_all()
+
+
+ARTIFACT_BLOCKS = ["have", "pieces", "read", "refusals"]
+SYNC_BLOCKS = ["heads", "peers", "bad-requests"]
+
+
+@pytest.mark.parametrize("name", ARTIFACT_BLOCKS)
+async def test_artifact_exchange_is_as_documented(artifacts: ArtifactServer, name: str) -> None:
+    exchange = read_block(name)
+    assert await say(artifacts, exchange.client) == exchange.server
+
+
+def sync() -> SyncServer:
+    catalogue = cast(ManifestCatalogue, OneManifest())
+    return SyncServer(catalogue, lambda: [record()], lambda: MANIFEST.created_at, Serving())
+
+
+@pytest.mark.parametrize("name", SYNC_BLOCKS)
+async def test_sync_exchange_is_as_documented(name: str) -> None:
+    exchange = read_block(name)
+    assert await say(sync(), exchange.client) == exchange.server
+
+
+async def test_manifest_exchange_is_as_documented_up_to_the_body() -> None:
+    exchange = read_block("manifest")
+    assert await say(sync(), exchange.client) == exchange.server + MANIFEST.raw
+
+
+def test_every_exchange_is_checked() -> None:
+    assert sorted(ALL_BLOCKS) == sorted([*ARTIFACT_BLOCKS, *SYNC_BLOCKS, "manifest"])
+
+
+def broken_prefixes() -> list[str]:
+    table = PAGE.split("<!-- broken prefixes -->")[1].split("\n\n")[1]
+    return re.findall(r"^\| `([0-9a-f ]+)`", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("prefix", broken_prefixes())
+async def test_broken_prefix_is_reset_as_documented(artifacts: ArtifactServer, prefix: str) -> None:
+    near, far = stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(artifacts.handle, far)
+        await near.write(bytes.fromhex(prefix) + b"{}" * 5000)
+    assert near.was_reset
+
+
+def test_broken_prefixes_are_listed() -> None:
+    assert len(broken_prefixes()) >= 4
+
+
+LIMITS = Limits()
+NUMBERS = {
+    "payload of a frame": MAX_PAYLOAD,
+    "`length` of a `read`": messages.MAX_READ,
+    "requests in flight on a stream": messages.MAX_IN_FLIGHT,
+    "entries of `heads`": messages.MAX_HEADS,
+    "body of `heads`": messages.MAX_HEADS_BYTES,
+    "entries of `peers`": messages.MAX_PEERS,
+    "one peer record": messages.MAX_PEER_RECORD,
+    "`detached`": messages.MAX_DETACHED,
+    "streams from one peer": LIMITS.streams_per_peer,
+    "requests from one peer on `/p2pboot/artifact/1`": int(LIMITS.artifact_requests_per_s),
+    "requests from one peer on `/p2pboot/sync/1`": int(LIMITS.sync_requests_per_s),
+    "a request's arrival": int(LIMITS.frame_s),
+    "a stream without requests": int(LIMITS.idle_s),
+    "a reader that takes nothing": int(LIMITS.stall_s),
+}
+
+
+@pytest.mark.parametrize(("what", "number"), NUMBERS.items(), ids=NUMBERS)
+def test_limits_are_those_of_the_code(what: str, number: int) -> None:
+    row = re.search(rf"^\| {re.escape(what)} \| ([\d,]+)", PAGE, re.MULTILINE)
+    assert row, what
+    assert int(row[1].replace(",", "")) == number
+
+
+def test_page_names_every_status_and_protocol() -> None:
+    for status in messages.Status:
+        assert f"`{status.value}`" in PAGE
+    for protocol in (messages.SYNC_PROTOCOL, messages.ARTIFACT_PROTOCOL):
+        assert f"`{protocol}`" in PAGE
+    assert f"`{messages.manifest_topic('<channel>', '<arch>')}`" in PAGE
