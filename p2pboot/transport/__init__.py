@@ -1,0 +1,1 @@
+"""The network: an interface, its implementation on py-libp2p, and one in memory for tests."""

@@ -1,0 +1,167 @@
+"""The multiaddrs that p2pboot dials and listens on.
+
+``/ip4|ip6|dns|dns4|dns6/<host>/tcp/<port>[/p2p/<peer id>]``, see https://github.com/multiformats/multiaddr:
+read, written, and a wildcard expanded to this machine's addresses. Imports neither libp2p nor trio, so that a
+command refuses a bad address at once, by name, and not later by a dial that never succeeds.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final
+
+from p2pboot.errors import UsageError
+
+MAX_ADDRESS_LENGTH: Final = 400  # a DNS name has at most 253 characters
+_REMEDY: Final = "give it as /ip4/192.0.2.1/tcp/4001, with /p2p/<peer id> at the end where the peer is known"
+_IP_VERSIONS: Final = {"ip4": 4, "ip6": 6}
+_DNS: Final = frozenset({"dns", "dns4", "dns6"})
+_DNS_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
+_PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
+_PEER_ID: Final = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}|Qm[1-9A-HJ-NP-Za-km-z]{44}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """One multiaddr over TCP.
+
+    Args:
+        kind: ``ip4``, ``ip6``, ``dns``, ``dns4`` or ``dns6``.
+        host: IP address in its canonical text form, or DNS name.
+        port: 0 to 65535; 0 only makes sense for listening.
+        peer_id: base58 peer id, or None when not named.
+    """
+
+    kind: str
+    host: str
+    port: int
+    peer_id: str | None = None
+
+    @property
+    def is_ip(self) -> bool:
+        """Whether the host is an IP address and not a name."""
+        return self.kind in _IP_VERSIONS
+
+    @property
+    def is_wildcard(self) -> bool:
+        """Whether it stands for all of the machine's addresses (``0.0.0.0`` or ``::``)."""
+        return self.is_ip and ipaddress.ip_address(self.host).is_unspecified
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can dial it."""
+        return self.is_ip and ipaddress.ip_address(self.host).is_loopback
+
+    @property
+    def is_dialable(self) -> bool:
+        """Whether a stranger's word for it is worth a dial: a unicast address with a port."""
+        if self.port == 0:
+            return False
+        if not self.is_ip:
+            return True
+        ip = ipaddress.ip_address(self.host)
+        return not (ip.is_unspecified or ip.is_multicast or ip.is_link_local)
+
+    def with_peer(self, peer_id: str | None) -> Address:
+        """Return the same address naming `peer_id`, or no peer."""
+        return replace(self, peer_id=peer_id)
+
+    def __str__(self) -> str:
+        suffix = f"/p2p/{self.peer_id}" if self.peer_id else ""
+        return f"/{self.kind}/{self.host}/tcp/{self.port}{suffix}"
+
+
+def parse_address(text: str) -> Address:
+    """Read a multiaddr.
+
+    Raises:
+        UsageError: not a multiaddr, or one that p2pboot cannot use; the message says which part.
+    """
+    text = text.strip()
+    shown = repr(text[:120])
+    if len(text) > MAX_ADDRESS_LENGTH or not text.startswith("/"):
+        raise UsageError(f"{shown} is not a multiaddr", remedy=_REMEDY)
+    parts = text.rstrip("/").split("/")[1:]
+    if parts and parts[0] == "dnsaddr":
+        raise UsageError(f"{shown}: dnsaddr is not supported", remedy=_REMEDY)
+    if len(parts) not in {4, 6} or parts[2] != "tcp" or (len(parts) == 6 and parts[4] not in {"p2p", "ipfs"}):
+        raise UsageError(f"{shown} is not an address over TCP", remedy=_REMEDY)
+    host = _host(parts[0], parts[1], shown)
+    if _PORT.fullmatch(parts[3]) is None or int(parts[3]) > 65535:
+        raise UsageError(f"{shown}: {parts[3][:20]!r} is no TCP port", remedy="give a port from 0 to 65535")
+    peer_id = parts[5] if len(parts) == 6 else None
+    if peer_id is not None and _PEER_ID.fullmatch(peer_id) is None:
+        raise UsageError(
+            f"{shown}: {peer_id[:60]!r} is no peer id", remedy="copy the whole address, 12D3KooW…"
+        )
+    return Address(parts[0], host, int(parts[3]), peer_id)
+
+
+def _host(kind: str, host: str, shown: str) -> str:
+    if kind in _DNS:
+        if len(host) > 253 or _DNS_NAME.fullmatch(host) is None:
+            raise UsageError(f"{shown}: {host[:60]!r} is no host name", remedy=_REMEDY)
+        return host
+    if kind not in _IP_VERSIONS:
+        raise UsageError(f"{shown}: {kind[:20]!r} addresses are not supported", remedy=_REMEDY)
+    try:
+        ip = ipaddress.ip_address(host)
+    except ValueError:
+        ip = None
+    if ip is None or ip.version != _IP_VERSIONS[kind] or "%" in host:
+        version = "IPv4" if kind == "ip4" else "IPv6"
+        raise UsageError(f"{shown}: {host[:60]!r} is no {version} address", remedy=_REMEDY)
+    return str(ip)
+
+
+def parse_listen_address(text: str) -> Address:
+    """Read a multiaddr to listen on: an IP address, with port 0 for any free one, without a peer id.
+
+    Raises:
+        UsageError: as `parse_address`; also a DNS name or a peer id.
+    """
+    address = parse_address(text)
+    if not address.is_ip:
+        raise UsageError(
+            f"cannot listen on the name in {text!r}", remedy="give an IP address of this machine"
+        )
+    if address.peer_id is not None:
+        raise UsageError(f"an address to listen on has no peer id: {text!r}", remedy="leave /p2p/… out")
+    return address
+
+
+def expand_wildcard(address: Address) -> tuple[Address, ...]:
+    """Return the concrete addresses that a wildcard stands for now; any other address as it is.
+
+    Loopback is left out unless the machine has nothing else: nobody but itself could dial it. So are IPv6
+    link-local addresses, which mean nothing without an interface's name.
+    """
+    if not address.is_wildcard:
+        return (address,)
+    import ifaddr
+
+    hosts = [
+        ip.ip if isinstance(ip.ip, str) else ip.ip[0] for card in ifaddr.get_adapters() for ip in card.ips
+    ]
+    version = _IP_VERSIONS[address.kind]
+    found = sorted({ip for ip in map(ipaddress.ip_address, hosts) if ip.version == version}, key=str)
+    usable = [ip for ip in found if not (ip.is_link_local or ip.is_loopback or ip.is_multicast)]
+    return tuple(replace(address, host=str(ip)) for ip in usable or [ip for ip in found if ip.is_loopback])
+
+
+def known_dialable(texts: Iterable[str], *, limit: int) -> tuple[str, ...]:
+    """Keep at most `limit` of a stranger's addresses: well-formed, dialable, each once, in their order."""
+    kept: dict[str, None] = {}
+    for text in texts:
+        if len(kept) >= limit:
+            break
+        try:
+            address = parse_address(text)
+        except UsageError:
+            continue
+        if address.is_dialable:
+            kept[str(address)] = None
+    return tuple(kept)

@@ -1,0 +1,291 @@
+"""A node on the real network: `open_libp2p` puts the parts together and takes them down again.
+
+Every task has an owner here: the accept loop and libp2p's services run in nurseries inside `open_libp2p`;
+nothing is left behind when it returns, within a second or so also when a peer is frozen.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Final
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.crypto.ed25519 import create_new_key_pair
+from libp2p.custom_types import TProtocol
+from libp2p.host.basic_host import BasicHost
+from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.peer.id import ID
+from multiaddr import Multiaddr
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.transport.addresses import (
+    Address,
+    expand_wildcard,
+    known_dialable,
+    parse_address,
+    parse_listen_address,
+)
+from p2pboot.transport.cleanup import is_all, shielded_for, single_error
+from p2pboot.transport.events import PeerRegister
+from p2pboot.transport.interface import Judge, PeerEvent, Stream, StreamHandler, StreamReset, Transport
+from p2pboot.transport.libp2p import hardening, muxer
+from p2pboot.transport.libp2p.gossip import Gossip
+from p2pboot.transport.libp2p.options import Libp2pOptions
+from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, MAX_RECORD_BYTES
+from p2pboot.transport.libp2p.streams import Libp2pStream
+from p2pboot.transport.libp2p.swarm import BoundedSwarm
+from p2pboot.transport.libp2p.tcp import bound_address, open_listeners
+
+log = logging.getLogger("p2pboot.transport.libp2p")
+
+_NEGOTIATION_S: Final = 10
+_SHUTDOWN_S: Final = 0.5
+
+
+class HardenedHost(BasicHost):
+    """libp2p's host, which a stranger's stream does not end.
+
+    Args:
+        swarm: its connections.
+        nursery: owns the tasks that stock libp2p would give to trio's system nursery.
+        listening: where the node can be reached; told to peers by identify.
+    """
+
+    def __init__(
+        self, swarm: BoundedSwarm, nursery: trio.Nursery, listening: Sequence[Address], options: Libp2pOptions
+    ) -> None:
+        self._nursery = nursery
+        self._max_streams = options.max_streams_per_connection
+        super().__init__(
+            swarm,
+            negotiate_timeout=_NEGOTIATION_S,
+            announce_addrs=[Multiaddr(str(address)) for address in listening],
+            disable_identify_address_discovery=True,
+        )
+        # A peer that pushes again and again would be parsed again and again; addresses come by identify.
+        self.remove_stream_handler(ID_PUSH)
+
+    async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
+        """Serve one inbound stream; an exception out of any handler would end the whole host."""
+        stream = Libp2pStream.of(net_stream)
+        try:
+            if stream.siblings > self._max_streams:
+                log.debug("peer %s has more than %d streams open", stream.peer_id, self._max_streams)
+                await stream.reset()
+            else:
+                await super()._swarm_stream_handler(net_stream)
+        except Exception as error:
+            log.debug("stream from %s ended: %r", stream.peer_id, error)
+            await stream.reset()
+
+    def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
+        if peer_id != self.get_id() and peer_id not in self._identify_inflight:
+            self._identify_inflight.add(peer_id)
+            self._nursery.start_soon(self._identify, peer_id, reason)
+
+    async def _identify(self, peer_id: ID, reason: str) -> None:
+        try:
+            await self._identify_peer(peer_id, reason=reason)
+        except Exception as error:
+            log.debug("identify with %s failed: %r", peer_id, error)
+        finally:
+            self._identify_inflight.discard(peer_id)
+
+
+class Libp2pTransport:
+    """`transport.interface.Transport` on a running host."""
+
+    def __init__(
+        self,
+        host: HardenedHost,
+        swarm: BoundedSwarm,
+        gossip: Gossip,
+        register: PeerRegister,
+        listen: Sequence[Address],
+    ) -> None:
+        self._host = host
+        self._swarm = swarm
+        self._gossip = gossip
+        self._register = register
+        self._listen = listen
+
+    @property
+    def peer_id(self) -> str:
+        """This node's own id."""
+        return str(self._host.get_id())
+
+    def addresses(self) -> tuple[str, ...]:
+        """Own dialable multiaddrs; wildcards stand for what the machine has now."""
+        concrete = [address for listen in self._listen for address in expand_wildcard(listen)]
+        return tuple(dict.fromkeys(str(address.with_peer(self.peer_id)) for address in concrete))
+
+    def peers(self) -> frozenset[str]:
+        """Peer ids that are connected now."""
+        return self._register.present
+
+    def peer_addresses(self, peer_id: str) -> tuple[str, ...]:
+        """Addresses at which a peer was dialled or says that it listens, also after it went."""
+        said = map(str, self._swarm.known_addresses(ID.from_base58(peer_id)))
+        return known_dialable((*self._swarm.addresses_of.get(peer_id), *said), limit=MAX_ADDRESSES)
+
+    def peer_records(self) -> tuple[bytes, ...]:
+        """Signed peer records of connected peers, each at most 4 KiB."""
+        store = self._swarm.peerstore
+        found = (store.get_peer_record(ID.from_base58(peer_id)) for peer_id in sorted(self.peers()))
+        records = (envelope.marshal_envelope() for envelope in found if envelope is not None)
+        return tuple(record for record in records if len(record) <= MAX_RECORD_BYTES)
+
+    async def dial(self, address: str) -> str:
+        """Connect to a multiaddr and return the peer's id; at once when connected already."""
+        parsed = parse_address(address)
+        if parsed.peer_id is not None and parsed.peer_id in self.peers():
+            return parsed.peer_id
+        peer_id = str(await self._swarm.dial(parsed))
+        self._swarm.addresses_of.remember(peer_id, [str(parsed.with_peer(peer_id))])
+        return peer_id
+
+    async def hang_up(self, peer_id: str) -> None:
+        """Close all connections with a peer. Bounded, raises nothing."""
+        await self._swarm.hang_up(self._swarm.get_connections(ID.from_base58(peer_id)))
+
+    async def open_stream(self, peer_id: str, protocol: str) -> Stream:
+        """Open a stream; StreamReset when the peer is gone or does not speak `protocol`."""
+        peer = ID.from_base58(peer_id)
+        if not self._swarm.get_connections(peer):
+            raise StreamReset(f"not connected with {peer_id}")
+        try:
+            net_stream = await self._host.new_stream(peer, [TProtocol(protocol)])
+        except Exception as error:
+            raise StreamReset(f"{peer_id} opens no stream for {protocol}") from error
+        return Libp2pStream.of(net_stream)
+
+    def handle(self, protocol: str, handler: StreamHandler) -> None:
+        """Serve `protocol`: every inbound stream runs `handler`."""
+        self._host.set_stream_handler(TProtocol(protocol), partial(_serve, protocol, handler))
+
+    def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
+        """A channel of its own for the caller; starts with the peers that are connected already."""
+        return self._register.follow()
+
+    async def subscribe(self, topic: str, judge: Judge) -> None:
+        """Join a gossip topic."""
+        await self._gossip.join(topic, judge)
+
+    async def unsubscribe(self, topic: str) -> None:
+        """Leave a gossip topic; nothing happens when it was not joined."""
+        await self._gossip.leave(topic)
+
+    async def publish(self, topic: str, payload: bytes) -> None:
+        """Send to the topic, also when this very payload is still marked seen."""
+        await self._gossip.publish(topic, payload)
+
+    def forget_seen(self) -> None:
+        """Let messages that were ignored be judged again."""
+        self._gossip.forget_seen()
+
+
+async def _serve(protocol: str, handler: StreamHandler, net_stream: INetStream) -> None:
+    """Run one of our own handlers on an inbound stream: the boundary at which its errors end."""
+    stream = Libp2pStream.of(net_stream)
+    try:
+        await handler(stream)
+    except Exception as error:
+        level = logging.DEBUG if is_all(error, StreamReset) else logging.WARNING
+        log.log(level, "serving %s to %s failed: %r", protocol, stream.peer_id, error)
+        log.debug("the traceback", exc_info=True)
+        await stream.reset()
+    except BaseException:
+        await stream.reset()  # cancelled: the peer must not wait for the rest
+        raise
+    else:
+        await stream.close()
+
+
+@asynccontextmanager
+async def open_libp2p(
+    secret_key: SecretKey, listen: Sequence[str], options: Libp2pOptions | None = None
+) -> AsyncIterator[Transport]:
+    """Run a node.
+
+    Args:
+        secret_key: its identity.
+        listen: multiaddrs to listen on, as `/ip4/0.0.0.0/tcp/4001`; none for a mere client.
+        options: its limits.
+
+    Raises:
+        UsageError: an address to listen on is malformed.
+        MachineError: a port is taken, an address is not this machine's, or libp2p is not the version needed.
+    """
+    options = options or Libp2pOptions()
+    addresses = [parse_listen_address(text) for text in listen]
+    hardening.apply()
+    muxer.install_stream_class()
+    listeners = open_listeners(addresses)
+    failure: BaseException | None = None
+    try:
+        async with AsyncExitStack() as stack:
+            transport = await _start(stack, secret_key, listeners, options)
+            try:
+                yield transport
+            except trio.Cancelled:
+                raise
+            except BaseException as error:  # libp2p's services swallow what passes through them
+                failure = error
+        if failure is not None:
+            raise failure
+    except BaseExceptionGroup as group:
+        raise single_error(group) from None
+    finally:
+        for listener in listeners:
+            listener.socket.close()
+
+
+async def _start(
+    stack: AsyncExitStack,
+    secret_key: SecretKey,
+    listeners: Sequence[trio.SocketListener],
+    options: Libp2pOptions,
+) -> Libp2pTransport:
+    """Start the parts; `stack` ends them the other way round: goodbyes, accepting, gossip, libp2p's services.
+
+    Goodbyes come first because, with a frozen peer, nothing else ends while its socket is open.
+    """
+    nursery = await stack.enter_async_context(_cancelled_at_end())
+    register = PeerRegister(nursery)
+    swarm = BoundedSwarm(create_new_key_pair(secret_key.seed), options, register)
+    bound = [bound_address(listener) for listener in listeners]
+    reachable = [address for one in bound for address in expand_wildcard(one)]
+    host = HardenedHost(swarm, nursery, reachable, options)
+    gossip = Gossip(host, options)
+    await stack.enter_async_context(host.run(()))
+    stack.push_async_callback(_close, host)
+    await stack.enter_async_context(gossip.run())
+    accepting = await stack.enter_async_context(_cancelled_at_end())
+    if listeners:
+        serve = partial(trio.serve_listeners, swarm.serve_tcp, list(listeners), handler_nursery=accepting)
+        accepting.start_soon(serve)
+    stack.push_async_callback(_say_goodbye, swarm)
+    return Libp2pTransport(host, swarm, gossip, register, bound)
+
+
+@asynccontextmanager
+async def _cancelled_at_end() -> AsyncIterator[trio.Nursery]:
+    async with trio.open_nursery() as nursery:
+        try:
+            yield nursery
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+async def _say_goodbye(swarm: BoundedSwarm) -> None:
+    with shielded_for(_SHUTDOWN_S):
+        await swarm.hang_up(swarm.get_connections())
+
+
+async def _close(host: HardenedHost) -> None:
+    with shielded_for(_SHUTDOWN_S):
+        await host.close()

@@ -1,0 +1,68 @@
+"""What peers say of themselves, bounded: stock libp2p keeps whatever a stranger sends, and for ever."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from libp2p.peer.envelope import Envelope
+from libp2p.peer.id import ID
+from libp2p.peer.peerstore import PeerStore
+from multiaddr import Multiaddr
+
+from p2pboot.transport.addresses import known_dialable
+
+MAX_ADDRESSES: Final = 16  # per peer
+_MAX_ADDRESS_BYTES: Final = 300
+_MAX_PROTOCOLS: Final = 64
+_MAX_PROTOCOL_CHARS: Final = 128
+_MAX_REMEMBERED: Final = 1024  # peers whose addresses outlive their connection
+MAX_RECORD_BYTES: Final = 4096  # a signed peer record; 16 addresses with DNS names fit
+
+
+class BoundedPeerStore(PeerStore):
+    """A peer store in which one peer takes little room, and none after its last connection."""
+
+    def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None:
+        """Add addresses, as long as there are fewer than `MAX_ADDRESSES`."""
+        known = self.peer_data_map[peer_id].get_addrs() if peer_id in self.peer_data_map else []
+        room = max(0, MAX_ADDRESSES - len(known))
+        small = [addr for addr in addrs[: 4 * MAX_ADDRESSES] if len(addr.to_bytes()) <= _MAX_ADDRESS_BYTES]
+        super().add_addrs(peer_id, [addr for addr in small if addr not in known][:room], ttl)
+
+    def set_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
+        """Set the protocols that a peer says it speaks."""
+        kept = [name for name in protocols[:_MAX_PROTOCOLS] if len(name) <= _MAX_PROTOCOL_CHARS]
+        super().set_protocols(peer_id, kept)
+
+    def add_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
+        """Add to the protocols that a peer says it speaks."""
+        known = self.peer_data_map[peer_id].get_protocols() if peer_id in self.peer_data_map else []
+        self.set_protocols(peer_id, [*known, *(name for name in protocols if name not in known)])
+
+    def consume_peer_record(self, envelope: Envelope, ttl: int) -> bool:
+        """Keep a peer's signed record, unless it is oversized."""
+        return len(envelope.marshal_envelope()) <= MAX_RECORD_BYTES and super().consume_peer_record(
+            envelope, ttl
+        )
+
+
+class AddressBook:
+    """Where peers were to be found, also after they went: the last addresses of the last peers."""
+
+    def __init__(self) -> None:
+        self._addresses: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+
+    def remember(self, peer_id: str, addresses: Iterable[str]) -> None:
+        """Put `addresses` in front of those known already."""
+        merged = known_dialable((*addresses, *self.get(peer_id)), limit=MAX_ADDRESSES)
+        if merged:
+            self._addresses[peer_id] = merged
+            self._addresses.move_to_end(peer_id)
+            if len(self._addresses) > _MAX_REMEMBERED:
+                self._addresses.popitem(last=False)
+
+    def get(self, peer_id: str) -> tuple[str, ...]:
+        """Return a peer's addresses, the best first."""
+        return self._addresses.get(peer_id, ())

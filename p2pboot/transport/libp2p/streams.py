@@ -1,0 +1,121 @@
+"""`transport.interface.Stream` on one of libp2p's streams."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final
+
+import trio
+from libp2p.abc import INetStream
+from libp2p.io.exceptions import IOException
+from libp2p.network.stream.exceptions import StreamError
+from libp2p.network.stream.net_stream import NetStream
+from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
+
+from p2pboot.transport.cleanup import shielded_for
+from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.libp2p.muxer import HardenedYamuxStream
+
+# A frozen peer's socket takes no more bytes; saying goodbye to it must not hold anybody up.
+_GOODBYE_S: Final = 0.3
+# What a dying stream or connection raises on its way through libp2p's layers.
+_BROKEN: Final = (
+    MuxedStreamError,
+    MuxedConnError,
+    StreamError,
+    IOException,
+    OSError,
+    trio.ClosedResourceError,
+)
+
+
+class Libp2pStream:
+    """A stream, already negotiated.
+
+    Args:
+        net_stream: libp2p's own, which keeps the books of its connection.
+        muxed: the Yamux stream under it, which bytes are read from and written to directly.
+    """
+
+    def __init__(self, net_stream: NetStream, muxed: HardenedYamuxStream) -> None:
+        self._net = net_stream
+        self._muxed = muxed
+        self._peer_id = str(muxed.conn.peer_id)
+        self._done = False
+
+    @classmethod
+    def of(cls, net_stream: INetStream) -> Libp2pStream:
+        """Wrap libp2p's stream."""
+        if not isinstance(net_stream, NetStream) or not isinstance(
+            net_stream.muxed_stream, HardenedYamuxStream
+        ):
+            raise TypeError("not a stream of our muxer")
+        return cls(net_stream, net_stream.muxed_stream)
+
+    @property
+    def siblings(self) -> int:
+        """Streams that are open on the same connection, this one included."""
+        return len(self._muxed.conn.streams)
+
+    @property
+    def peer_id(self) -> str:
+        """The peer at the other end."""
+        return self._peer_id
+
+    async def read(self, max_bytes: int) -> bytes:
+        """1 to `max_bytes` bytes as soon as there are any, b"" at the orderly end; StreamReset otherwise."""
+        try:
+            return await self._muxed.read(max_bytes)
+        except MuxedStreamEOF as error:
+            # Stock libp2p also says EOF for a reset that finds a reader waiting, and for a lost connection.
+            if self._muxed.ended_in_order and not self._done:
+                return b""
+            raise self._reset_error() from error
+        except _BROKEN as error:
+            raise self._reset_error() from error
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Hand over all of `data`; waits while the peer's window is full. StreamReset when it is gone."""
+        try:
+            await self._muxed.write(data)
+        except _BROKEN as error:
+            raise self._reset_error() from error
+
+    async def close_write(self) -> None:
+        """Half-close: nothing more will be written; reading goes on. StreamReset when the peer is gone."""
+        try:
+            await self._muxed.close()
+        except _BROKEN as error:
+            raise self._reset_error() from error
+
+    async def close(self) -> None:
+        """Close both directions in order. Bounded, idempotent, raises nothing."""
+        if self._done:
+            return
+        self._done = True
+        muxed = self._muxed
+        buffered = muxed.conn.stream_buffers.get(muxed.stream_id)
+        if buffered:
+            buffered.clear()  # nobody will read it; unread bytes keep a stream's books open
+        if not muxed.recv_closed:
+            muxed.abandoned_at = trio.current_time()
+        await self._say_goodbye(reset=False)
+
+    async def reset(self) -> None:
+        """Abort both directions. Bounded, idempotent, raises nothing."""
+        if self._done:
+            return
+        self._done = True
+        await self._say_goodbye(reset=True)
+        self._muxed.forget()
+
+    async def _say_goodbye(self, *, reset: bool) -> None:
+        with shielded_for(_GOODBYE_S) as scope, contextlib.suppress(*_BROKEN):
+            await (self._net.reset() if reset else self._net.close())
+        if scope.cancelled_caught:
+            self._muxed.forget()
+            with shielded_for(_GOODBYE_S):
+                await self._net.remove()
+
+    def _reset_error(self) -> StreamReset:
+        return StreamReset(f"the stream with {self._peer_id} ended unexpectedly")

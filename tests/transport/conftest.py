@@ -1,0 +1,101 @@
+"""Nodes of either implementation, under one name."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from typing import Any, TypeVar
+
+import pytest
+import trio
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.transport.interface import Stream, Transport
+from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
+from p2pboot.transport.memory import MemoryNetwork
+
+T = TypeVar("T")
+
+TOPIC = "/p2pboot/1/manifests/stable/x86_64"
+ECHO = "/test/echo/1"
+
+
+class Lab:
+    """Makes nodes that can reach each other; they end with the test."""
+
+    def __init__(self, kind: str, nursery: trio.Nursery) -> None:
+        self.kind = kind
+        self.network = MemoryNetwork()
+        self._nursery = nursery
+        self._made = 0
+
+    async def node(self, options: Libp2pOptions | None = None, listen: list[str] | None = None) -> Transport:
+        self._made += 1
+        key = SecretKey(hashlib.sha256(f"lab {self._made}".encode()).digest())
+        if self.kind == "memory":
+            return await self.hold(self.network.open(key.public.peer_id))
+        listening = ["/ip4/127.0.0.1/tcp/0"] if listen is None else listen
+        return await self.hold(open_libp2p(key, listening, options))
+
+    async def hold(self, opened: AbstractAsyncContextManager[T]) -> T:
+        """Enter a context in a task of its own; fixtures and tests are different tasks."""
+        entered: T = await self._nursery.start(self._hold, opened)
+        return entered
+
+    async def _hold(
+        self,
+        opened: AbstractAsyncContextManager[T],
+        task_status: Any = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        async with opened as entered:
+            task_status.started(entered)
+            await trio.sleep_forever()
+
+    async def pair(self) -> tuple[Transport, Transport]:
+        """Two connected nodes: the one that dialled, the one that was dialled."""
+        a, b = await self.node(), await self.node()
+        await a.dial(b.addresses()[0])
+        await wait_connected(b, a.peer_id)
+        return a, b
+
+
+async def wait_connected(node: Transport, peer_id: str, *, connected: bool = True) -> None:
+    if (peer_id in node.peers()) is connected:
+        return
+    async for event in node.peer_events():
+        if (event.peer_id, event.connected) == (peer_id, connected):
+            return
+
+
+async def echo(stream: Stream) -> None:
+    while data := await stream.read(1 << 20):
+        await stream.write(data)
+
+
+async def read_all(stream: Stream) -> bytes:
+    received = bytearray()
+    while data := await stream.read(1 << 20):
+        received += data
+    return bytes(received)
+
+
+@pytest.fixture(params=["memory", "libp2p"])
+async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    async with trio.open_nursery() as nursery:
+        yield Lab(request.param, nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def libp2p_lab() -> AsyncIterator[Lab]:
+    async with trio.open_nursery() as nursery:
+        yield Lab("libp2p", nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def memory_lab() -> AsyncIterator[Lab]:
+    async with trio.open_nursery() as nursery:
+        yield Lab("memory", nursery)
+        nursery.cancel_scope.cancel()

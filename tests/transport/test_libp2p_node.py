@@ -1,0 +1,497 @@
+"""A node on the real library: what it starts with, how it is bounded, and how it ends."""
+
+from __future__ import annotations
+
+import gc
+import importlib.metadata
+import logging
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from itertools import groupby
+
+import pytest
+import trio
+from libp2p.peer.envelope import consume_envelope
+from libp2p.pubsub.gossipsub import GossipSub
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.errors import MachineError, UsageError
+from p2pboot.transport.addresses import parse_address
+from p2pboot.transport.interface import DialError, Stream, StreamReset, Transport
+from p2pboot.transport.libp2p import Libp2pOptions, fastecdsa_standin, hardening, open_libp2p
+from p2pboot.transport.libp2p.muxer import HardenedYamux
+from p2pboot.transport.libp2p.streams import Libp2pStream
+from p2pboot.transport.libp2p.tcp import TcpStream
+from tests.transport import attacker
+from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
+
+KEY = SecretKey(b"k" * 32)
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what has no event of its own; the test's timeout is the limit."""
+    while not condition():  # noqa: ASYNC110
+        await trio.sleep(0.005)
+
+
+async def assert_echoes(client: Transport, node: Transport) -> None:
+    stream = await client.open_stream(node.peer_id, ECHO)
+    await stream.write(b"hello")
+    await stream.close_write()
+    assert await read_all(stream) == b"hello"
+    await stream.close()
+
+
+# Starting.
+
+
+async def test_the_peer_id_is_the_keys(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.hold(open_libp2p(KEY, []))
+    assert node.peer_id == KEY.public.peer_id
+    assert node.addresses() == ()
+
+
+async def test_a_port_in_use_is_said_before_anything_starts() -> None:
+    with socket.socket() as taken:
+        # As libp2p itself binds: with it, a second program would bind the same port without an error.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(MachineError, match=f"port {port} is in use") as caught:
+            async with open_libp2p(KEY, ["/ip4/127.0.0.1/tcp/0", f"/ip4/127.0.0.1/tcp/{port}"]):
+                pytest.fail("started")
+    assert caught.value.remedy
+
+
+async def test_two_nodes_cannot_share_a_port(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node()
+    address = str(parse_address(node.addresses()[0]).with_peer(None))
+    with pytest.raises(MachineError, match="in use"):
+        async with open_libp2p(KEY, [address]):
+            pytest.fail("started")
+
+
+async def test_a_port_is_free_again_at_once_after_a_node(libp2p_lab: Lab) -> None:
+    address = "/ip4/127.0.0.1/tcp/0"
+    for _ in range(2):
+        async with open_libp2p(KEY, [address]) as node:
+            client = await libp2p_lab.node()
+            await client.dial(node.addresses()[0])
+            address = str(parse_address(node.addresses()[0]).with_peer(None))
+
+
+@pytest.mark.parametrize(
+    ("address", "said"), [("/ip4/192.0.2.99/tcp/4001", "listen on"), ("/ip4/127.0.0.1/tcp/x", "TCP port")]
+)
+async def test_what_one_cannot_listen_on_is_named(address: str, said: str) -> None:
+    with pytest.raises((MachineError, UsageError), match=said) as caught:
+        async with open_libp2p(KEY, [address]):
+            pytest.fail("started")
+    assert address in caught.value.message
+
+
+async def test_a_wildcard_is_announced_as_concrete_addresses(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node(listen=["/ip4/0.0.0.0/tcp/0"])
+    assert node.addresses()
+    for address in map(parse_address, node.addresses()):
+        assert address.is_dialable
+        assert address.peer_id == node.peer_id
+    client = await libp2p_lab.node(listen=[])
+    assert await client.dial(node.addresses()[0]) == node.peer_id
+
+
+async def test_ipv6_works(libp2p_lab: Lab) -> None:
+    try:
+        node = await libp2p_lab.node(listen=["/ip6/::1/tcp/0", "/ip4/127.0.0.1/tcp/0"])
+    except MachineError as error:
+        pytest.skip(f"no IPv6 on this machine: {error}")
+    client = await libp2p_lab.node(listen=[])
+    node.handle(ECHO, echo)
+    (address,) = [address for address in node.addresses() if address.startswith("/ip6/")]
+    assert await client.dial(address) == node.peer_id
+    await assert_echoes(client, node)
+
+
+def test_another_version_of_the_library_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda _name: "0.9.0")
+    with pytest.raises(MachineError, match=r"libp2p 0\.9\.0.*0\.8\.1") as caught:
+        hardening.check_library()
+    assert caught.value.remedy is not None
+    assert "libp2p==0.8.1" in caught.value.remedy
+
+
+def test_a_library_without_what_is_replaced_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(GossipSub, "heartbeat")
+    with pytest.raises(MachineError, match=r"no GossipSub\.heartbeat"):
+        hardening.check_library()
+
+
+def test_the_stand_in_for_fastecdsa_says_what_is_missing() -> None:
+    check = f"""
+import sys, importlib.util
+find = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *rest: None if name == "fastecdsa" else find(name, *rest)
+sys.path.insert(0, {str(sys.path[0])!r})
+from p2pboot.transport.libp2p import fastecdsa_standin
+from fastecdsa.encoding.sec1 import SEC1Encoder
+from fastecdsa.curve import P256
+import libp2p.security.secio.transport
+for use in (P256, SEC1Encoder):
+    try:
+        use()
+    except NotImplementedError as error:
+        print(error)
+"""
+    result = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=False)
+    assert result.stdout.count("fastecdsa") == 2, result.stderr
+
+
+def test_a_fastecdsa_that_is_there_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "fastecdsa"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: object())
+    fastecdsa_standin.install_if_missing()
+    assert "fastecdsa" not in sys.modules
+
+
+# What peers know of each other.
+
+
+async def test_peers_learn_each_others_listening_addresses_and_keep_them(libp2p_lab: Lab) -> None:
+    a, b = await libp2p_lab.pair()
+    await until(lambda: b.peer_addresses(a.peer_id) and b.peer_records())
+    assert b.peer_addresses(a.peer_id) == a.addresses()  # b was dialled; it has this from identify
+    (record,) = b.peer_records()
+    _, signed = consume_envelope(record, "libp2p-peer-record")
+    assert str(signed.peer_id) == a.peer_id
+    assert {str(address) for address in signed.addrs} == set(a.addresses())
+    await a.hang_up(b.peer_id)
+    await wait_connected(b, a.peer_id, connected=False)
+    assert b.peer_addresses(a.peer_id) == a.addresses()
+    assert b.peer_records() == ()
+
+
+async def test_both_may_dial_at_the_same_time(libp2p_lab: Lab) -> None:
+    a, b = await libp2p_lab.node(), await libp2p_lab.node()
+    a.handle(ECHO, echo)
+    b.handle(ECHO, echo)
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(a.dial, b.addresses()[0])
+            nursery.start_soon(b.dial, a.addresses()[0])
+    await assert_echoes(a, b)
+    await assert_echoes(b, a)
+    await a.hang_up(b.peer_id)
+    await wait_connected(a, b.peer_id, connected=False)
+    await wait_connected(b, a.peer_id, connected=False)
+
+
+# Dialling.
+
+
+async def test_a_mute_server_costs_no_more_than_the_callers_patience(libp2p_lab: Lab) -> None:
+    client, node = await libp2p_lab.node(listen=[]), await libp2p_lab.node()
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        with trio.move_on_after(0.1) as scope:
+            await client.dial(f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}/p2p/{node.peer_id}")
+        assert scope.cancelled_caught
+    assert await client.dial(node.addresses()[0]) == node.peer_id
+
+
+async def test_a_peer_that_refused_may_be_dialled_again_at_once(libp2p_lab: Lab) -> None:
+    client, node = await libp2p_lab.node(listen=[]), await libp2p_lab.node()
+    for _ in range(3):
+        with pytest.raises(DialError):
+            await client.dial(f"/ip4/127.0.0.1/tcp/1/p2p/{node.peer_id}")
+    assert await client.dial(node.addresses()[0]) == node.peer_id
+
+
+async def test_a_server_of_something_else_is_named(libp2p_lab: Lab) -> None:
+    client = await libp2p_lab.node(listen=[])
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"SSH-2.0-OpenSSH_9.2\r\n" * 100)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, answer, 0)
+        port = listeners[0].socket.getsockname()[1]
+        with pytest.raises(DialError, match=f"{port} answers, but not as a libp2p node"):
+            await client.dial(f"/ip4/127.0.0.1/tcp/{port}")
+        nursery.cancel_scope.cancel()
+
+
+# Bounds.
+
+
+async def test_connection_slots_are_given_back(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node(Libp2pOptions(max_inbound=8))
+    node.handle(ECHO, echo)
+    client = await libp2p_lab.node(listen=[])
+    for _ in range(20):  # stock libp2p takes as many as it has slots, ever
+        await client.dial(node.addresses()[0])
+        await client.hang_up(node.peer_id)
+        await wait_connected(client, node.peer_id, connected=False)
+    for _ in range(100):
+        async with attacker.tcp(node) as stream:
+            await stream.send_all(attacker.MULTISTREAM)
+    await until(lambda: not node.peers())
+    await client.dial(node.addresses()[0])
+    await assert_echoes(client, node)
+    await trio.sleep(0.3)  # stock clean-up sleeps twice before it lets go
+    gc.collect()
+    alive = [one for one in gc.get_objects() if type(one) is HardenedYamux]
+    assert len(alive) <= 4, "connections that ended are still remembered"
+
+
+async def test_one_address_gets_so_many_connections(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node(Libp2pOptions(max_inbound_per_ip=2))
+    first, second, third = [await libp2p_lab.node(listen=[]) for _ in range(3)]
+    await first.dial(node.addresses()[0])
+    await second.dial(node.addresses()[0])
+    with pytest.raises(DialError):
+        await third.dial(node.addresses()[0])
+    await first.hang_up(node.peer_id)
+    await wait_connected(node, first.peer_id, connected=False)
+    assert await third.dial(node.addresses()[0]) == node.peer_id
+
+
+async def test_a_node_dials_so_many(libp2p_lab: Lab) -> None:
+    client = await libp2p_lab.node(Libp2pOptions(max_outbound=1), listen=[])
+    one, other = await libp2p_lab.node(), await libp2p_lab.node()
+    await client.dial(one.addresses()[0])
+    with pytest.raises(DialError, match="limit"):
+        await client.dial(other.addresses()[0])
+    await client.hang_up(one.peer_id)
+    await wait_connected(client, one.peer_id, connected=False)
+    assert await client.dial(other.addresses()[0]) == other.peer_id
+
+
+async def test_one_connection_gets_so_many_streams(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node(Libp2pOptions(max_streams_per_connection=12))
+    node.handle(ECHO, echo)
+    client = await libp2p_lab.node(listen=[])
+    await client.dial(node.addresses()[0])
+    held: list[Stream] = []
+    with pytest.raises(StreamReset):  # noqa: PT012
+        for _ in range(20):
+            held.append(await client.open_stream(node.peer_id, ECHO))
+    assert len(held) >= 8
+    for stream in held:
+        await stream.close()
+    await until(lambda: len(attacker.muxer(client, node.peer_id).streams) < 4)
+    await assert_echoes(client, node)
+
+
+async def test_waiting_for_one_stream_too_many_harms_nothing(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node(Libp2pOptions(max_streams_per_connection=1000))
+    node.handle(ECHO, echo)
+    client = await libp2p_lab.node(listen=[])
+    await client.dial(node.addresses()[0])
+    held: list[Stream] = []
+    opened = True
+    while opened:  # Yamux has 256 of them, of which gossip has one
+        with trio.move_on_after(0.3) as scope:
+            held.append(await client.open_stream(node.peer_id, ECHO))
+        opened = not scope.cancelled_caught
+    assert 250 <= len(held) <= 256
+    await held.pop().close()
+    await assert_echoes(client, node)
+    for stream in held:
+        await stream.reset()
+
+
+async def test_streams_leave_nothing_behind(libp2p_lab: Lab) -> None:
+    client, node = await libp2p_lab.pair()
+    ended = trio.Semaphore(0)
+
+    async def answer_and_end(stream: Stream) -> None:
+        try:
+            await stream.write(await stream.read(1) * 2)  # more than is read
+        finally:
+            ended.release()
+
+    node.handle(ECHO, answer_and_end)
+    ends = attacker.muxer(client, node.peer_id), attacker.muxer(node, client.peer_id)
+    await until(lambda: all(len(end.streams) == 2 for end in ends))  # gossip, one each way
+    for number in range(150):
+        stream = await client.open_stream(node.peer_id, ECHO)
+        await stream.write(b"x" * (1 + number % 3))  # here, too
+        assert await stream.read(1) == b"x"
+        await (stream.reset() if number % 5 == 0 else stream.close())
+        await ended.acquire()
+    await until(lambda: all(len(end.streams) == 2 for end in ends))
+    for end in ends:
+        assert len(end.stream_buffers) == 2
+        assert len(end.stream_events) == 2
+        assert end.stream_backlog_semaphore.value == 255
+
+
+async def test_a_stream_that_the_peer_never_closes_is_forgotten_in_the_end(libp2p_lab: Lab) -> None:
+    client, node = await libp2p_lab.pair()
+
+    async def hold(stream: Stream) -> None:
+        await trio.sleep_forever()
+
+    node.handle(ECHO, hold)
+    stream = await client.open_stream(node.peer_id, ECHO)
+    assert isinstance(stream, Libp2pStream)
+    stream_id = stream._muxed.stream_id
+    await stream.close()
+    muxed = attacker.muxer(client, node.peer_id)
+    muxed._sweep_stale_streams(trio.current_time() + 30)
+    assert stream_id in muxed.streams
+    muxed._sweep_stale_streams(trio.current_time() + 300)
+    assert stream_id not in muxed.streams
+
+
+# Cancellation and the end.
+
+
+async def test_a_cancelled_write_loses_and_repeats_nothing() -> None:
+    ours, theirs = socket.socketpair()
+    for sock in (ours, theirs):
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TcpStream, "__init__", _without_tcp_options)
+        stream = TcpStream(trio.socket.from_stdlib_socket(ours))
+    messages = [bytes([n]) * 100_000 for n in range(4)]
+    with trio.move_on_after(0.05) as scope:
+        await stream.write(messages[0])
+    assert scope.cancelled_caught
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await stream.write(messages[1])
+    received = bytearray()
+
+    async def receive() -> None:
+        other = trio.socket.from_stdlib_socket(theirs)
+        while len(received) < 400_000:
+            received.extend(await other.recv(65536))
+        other.close()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receive)
+        nursery.start_soon(stream.write, messages[2])
+        await trio.lowlevel.checkpoint()
+        await stream.write(messages[3])
+    await stream.close()
+    assert sorted(_runs(received)) == [(n, 100_000) for n in range(4)]  # whole messages, one after the other
+    assert [n for n, _ in _runs(received)][:2] == [0, 1]
+
+
+def _runs(data: bytearray) -> list[tuple[int, int]]:
+    return [(value, len(list(run))) for value, run in groupby(data)]
+
+
+def _without_tcp_options(self: TcpStream, sock: trio.socket.SocketType) -> None:
+    from collections import deque
+
+    self._socket, self._unsent, self._sending = sock, deque(), trio.Lock()
+
+
+FROZEN = f"""
+import sys, trio
+sys.path.insert(0, {str(sys.path[0])!r})
+from p2pboot.core.identity import SecretKey
+from p2pboot.transport.libp2p import open_libp2p
+
+async def hold(stream):
+    await trio.sleep_forever()
+
+async def main():
+    async with open_libp2p(SecretKey(b"f" * 32), ["/ip4/127.0.0.1/tcp/0"]) as node:
+        node.handle({ECHO!r}, hold)
+        print(node.addresses()[0], flush=True)
+        await trio.sleep_forever()
+
+trio.run(main)
+"""
+
+
+@asynccontextmanager
+async def process_to_freeze() -> AsyncIterator[tuple[trio.Process, str]]:
+    async with trio.open_nursery() as nursery:
+        process: trio.Process = await nursery.start(
+            partial(trio.run_process, [sys.executable, "-c", FROZEN], stdout=subprocess.PIPE, check=False)
+        )
+        try:
+            assert process.stdout is not None
+            yield process, (await process.stdout.receive_some()).decode().strip()
+        finally:
+            process.kill()
+
+
+async def test_a_frozen_peer_holds_up_neither_streams_nor_the_end(
+    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    async with process_to_freeze() as (process, address):
+        async with open_libp2p(KEY, []) as node:
+            peer = await node.dial(address)
+            streams = [await node.open_stream(peer, ECHO) for _ in range(40)]
+            process.send_signal(signal.SIGSTOP)
+            async with trio.open_nursery() as nursery:
+                for stream in streams:  # more than windows and socket buffers take
+                    nursery.start_soon(stream.write, bytes(1 << 20))
+                await trio.sleep(0.5)
+                nursery.cancel_scope.cancel()
+            with trio.fail_after(2):
+                async with trio.open_nursery() as nursery:
+                    for stream in streams[:10]:
+                        nursery.start_soon(stream.reset)
+                    for stream in streams[10:20]:
+                        nursery.start_soon(stream.close)
+            start = trio.current_time()
+        assert trio.current_time() - start < 1.5
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert capfd.readouterr().err == ""
+
+
+async def test_hanging_up_on_a_frozen_peer_is_quick() -> None:
+    async with process_to_freeze() as (process, address), open_libp2p(KEY, []) as node:
+        peer = await node.dial(address)
+        process.send_signal(signal.SIGSTOP)
+        with trio.fail_after(2):
+            await node.hang_up(peer)
+            await wait_connected(node, peer, connected=False)
+
+
+async def test_the_callers_errors_arrive_as_they_were_raised() -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with open_libp2p(KEY, ["/ip4/127.0.0.1/tcp/0"]):
+            raise KeyError("mine")
+
+
+async def test_coming_and_going_prints_and_logs_nothing(
+    libp2p_lab: Lab, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    handlers = list(logging.getLogger().handlers)
+    a, b = await libp2p_lab.pair()
+    await a.hang_up(b.peer_id)
+    await wait_connected(b, a.peer_id, connected=False)
+    async with attacker.tcp(b) as stream:
+        await stream.send_all(b"nonsense")
+    async with open_libp2p(KEY, []) as c:
+        await c.dial(b.addresses()[0])
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert capfd.readouterr() == ("", "")
+    assert logging.getLogger().handlers == handlers
+
+
+async def test_what_the_library_says_is_heard_when_one_wants_to(
+    libp2p_lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.DEBUG, logger="p2pboot.transport.libp2p"):
+        node = await libp2p_lab.node()
+        await until(lambda: True)
+        async with attacker.tcp(node) as stream:
+            await stream.send_all(b"nonsense")
+        await until(lambda: any("failed" in record.message for record in caplog.records))
+    assert {record.levelname for record in caplog.records} == {"DEBUG"}
+    hardening.quieten()
