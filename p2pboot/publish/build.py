@@ -1,0 +1,241 @@
+"""Building: from the files of a tree to the manifest that is published for them.
+
+Owns what a manifest says. Which number it gets, and whether the one in force still does, is
+:mod:`.numbering`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from p2pboot.core.identity import PublicKey, SecretKey
+from p2pboot.core.manifest import (
+    Artifact,
+    Candidate,
+    Manifest,
+    ManifestBody,
+    Statement,
+    add_signature,
+    compose,
+)
+from p2pboot.errors import UsageError, machine_error
+from p2pboot.publish.hashing import ChangedWhileHashing, HashedPath, Progress, hash_file
+from p2pboot.publish.numbering import Stream, Wishes, claim
+from p2pboot.publish.scan import Tree
+from p2pboot.store.store import Store
+
+DEFAULT_EXPIRES_IN_S: Final = 30 * 86_400
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuildOptions:
+    """What the operator says about a manifest.
+
+    Args:
+        name: of the provider; usually the name of the host.
+        version: the image's version; None for the day of the build, ``YYYY.MM.DD`` in UTC.
+        manifest_version: the counter; None for the next one.
+        expires_in_s: how long the manifest is valid, seconds.
+        cmdline: kernel command line; None for what the tree's file ``cmdline`` says.
+        urls: addresses of HTTP gateways that will have the artifacts, such as ``http://192.0.2.7:8080``.
+        peer_id: of the node that serves; None for that of the first signer, sorted by key id.
+    """
+
+    name: str
+    version: str | None = None
+    manifest_version: int | None = None
+    expires_in_s: int = DEFAULT_EXPIRES_IN_S
+    cmdline: str | None = None
+    urls: tuple[str, ...] = ()
+    peer_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A complete manifest.
+
+    Args:
+        raw: its bytes.
+        manifest: the same, read.
+        files: the files that it names.
+        unchanged: it is the one that was published before.
+        first: nothing was published with these keys, channel and architecture from this state directory.
+    """
+
+    raw: bytes
+    manifest: Manifest
+    files: tuple[HashedPath, ...]
+    unchanged: bool
+    first: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltUnsigned:
+    """A document that waits for signatures (``missing``); else as :class:`Built`."""
+
+    raw: bytes
+    statement: Statement
+    missing: tuple[str, ...]
+    files: tuple[HashedPath, ...]
+    unchanged: bool
+    first: bool
+
+
+def build(
+    tree: Tree,
+    options: BuildOptions,
+    *,
+    keys: Iterable[SecretKey],
+    store: Store,
+    now: int,
+    progress: Progress = lambda _done, _total: None,
+    floor: int = 0,
+) -> Built:
+    """Build and sign the manifest of a tree, or return the one in force if nothing changed.
+
+    Unchanged means: the same but for dates, counter, and a version that ``options`` leaves open. It still is
+    built anew when a third of its validity or less is left, or when ``floor`` says that its number is in use.
+
+    Args:
+        tree: from :func:`p2pboot.publish.scan.scan`.
+        options: what the operator says.
+        keys: of all signers.
+        store: hash cache, counter and last manifest.
+        now: unix seconds.
+        progress: called in this thread with the bytes hashed and to hash.
+        floor: the highest ``manifest_version`` that these signers are known to have given to *another*
+            manifest; the number will be higher.
+
+    Raises:
+        ArtifactError: a file can not be published, or there are too many.
+        ChangedWhileHashing: a file is still being written.
+        UsageError: an option can not be said in a manifest, or its ``manifest_version`` is used up.
+        MachineError, StoreError: disk or state directory.
+    """
+    keys = tuple(keys)
+
+    def signed(raw: bytes) -> bytes:
+        for key in keys:
+            raw = add_signature(raw, key)
+        return raw
+
+    content = _Content(tree, options, [key.public for key in keys], _hash_files(tree, store, progress))
+    claimed = claim(content, store.publications, content.wishes(now, floor), signed)
+    manifest = Manifest.parse(claimed.raw)
+    return Built(claimed.raw, manifest, content.hashed, claimed.unchanged, claimed.first)
+
+
+def build_unsigned(
+    tree: Tree,
+    options: BuildOptions,
+    *,
+    signers: Iterable[PublicKey],
+    store: Store,
+    now: int,
+    progress: Progress = lambda _done, _total: None,
+    floor: int = 0,
+) -> BuiltUnsigned:
+    """Build the document that all of ``signers`` are to sign elsewhere; else like :func:`build`.
+
+    Its number is claimed as well: what is built next gets another, whether this one is ever signed or not.
+    """
+    content = _Content(tree, options, list(signers), _hash_files(tree, store, progress))
+    claimed = claim(content, store.publications, content.wishes(now, floor), lambda raw: raw)
+    document = Candidate.decode(claimed.raw)
+    return BuiltUnsigned(
+        claimed.raw,
+        document.claims,
+        document.missing_signers,
+        content.hashed,
+        claimed.unchanged,
+        claimed.first,
+    )
+
+
+def _hash_files(tree: Tree, store: Store, progress: Progress) -> dict[str, HashedPath]:
+    """Hash every file of a tree that the cache does not know; progress counts all of them."""
+    sizes = {key: _size(path) for key, path in tree.files.items()}
+    total, before = sum(sizes.values()), 0
+    hashed = {}
+    for key, path in tree.files.items():
+        progress(before, total)
+        hashed[key] = hash_file(path, cache=store.hashes, progress=_from(before, total, progress))
+        before += sizes[key]
+    progress(total, total)
+    return hashed
+
+
+def _from(before: int, total: int, progress: Progress) -> Progress:
+    return lambda done, _size: progress(before + done, total)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        raise ChangedWhileHashing(path) from None
+    except OSError as error:
+        raise machine_error(error, f"read {path}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a manifest of this tree says, whatever its number and dates."""
+
+    tree: Tree
+    options: BuildOptions
+    signers: list[PublicKey]
+    files: Mapping[str, HashedPath]
+
+    def __post_init__(self) -> None:
+        if not self.signers:
+            raise UsageError("nobody is named to sign the manifest", remedy="name at least one key")
+
+    @property
+    def hashed(self) -> tuple[HashedPath, ...]:
+        return tuple(self.files.values())
+
+    @property
+    def stream(self) -> Stream:
+        return Stream(tuple(sorted({key.keyid for key in self.signers})), self.tree.channel, self.tree.arch)
+
+    @property
+    def _first_signer(self) -> PublicKey:
+        return min(self.signers, key=lambda key: key.keyid)  # whatever order they were named in
+
+    def wishes(self, now: int, floor: int) -> Wishes:
+        options = self.options
+        return Wishes(options.version, options.manifest_version, options.expires_in_s, now, floor)
+
+    def compose(
+        self, *, version: str, manifest_version: int, created_at: int, expires_at: int
+    ) -> ManifestBody:
+        cmdline = self.tree.cmdline if self.options.cmdline is None else self.options.cmdline
+        return compose(
+            version=version,
+            manifest_version=manifest_version,
+            channel=self.tree.channel,
+            arch=self.tree.arch,
+            created_at=created_at,
+            expires_at=expires_at,
+            artifacts=[self._artifact(key, hashed) for key, hashed in self.files.items()],
+            provider_peer_id=self.options.peer_id or self._first_signer.peer_id,
+            provider_name=self.options.name,
+            signers=self.stream.signers,
+            cmdline=cmdline,
+        )
+
+    def _artifact(self, key: str, hashed: HashedPath) -> Artifact:
+        return Artifact.describe(
+            key,
+            channel=self.tree.channel,
+            arch=self.tree.arch,
+            sha256=hashed.sha256,
+            size=hashed.table.size,
+            piece_length=hashed.table.piece_length,
+            table_digest=hashed.table.digest,
+            urls=[f"{base.rstrip('/')}/blobs/{hashed.sha256}" for base in self.options.urls],
+        )

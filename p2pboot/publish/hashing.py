@@ -1,0 +1,145 @@
+"""Hashing an artifact: SHA-256 of the whole and BLAKE3 of every piece, in one pass.
+
+One thread does both. Measured on two cores with SHA instructions (512 MiB in the page cache, best of three):
+SHA-256 alone 1530 MiB/s, BLAKE3 of 1 MiB pieces alone 4300, both in turn 1240, both in two threads 1360 with
+reads of 1 MiB and less with larger ones. Ten percent are not worth a second thread, and without SHA
+instructions, where SHA-256 takes still more of the time, there is less to gain.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import Final, Protocol
+
+from blake3 import blake3
+
+from p2pboot.core.pieces import MIB, PieceTable, piece_length_for
+from p2pboot.errors import ArtifactError, machine_error
+from p2pboot.publish.scan import check_regular
+from p2pboot.store.hashes import FileIdentity, HashedFile
+
+Progress = Callable[[int, int], None]
+"""Called with (bytes done, bytes in all); what it raises ends the work."""
+
+READ_BYTES: Final = MIB
+"""What is read at once if pieces are not larger; every piece length divides it or is a multiple."""
+
+
+class Cache(Protocol):
+    """Remembers what files contained: :class:`p2pboot.store.hashes.HashCache`."""
+
+    def get(self, identity: FileIdentity) -> HashedFile | None:
+        """Return what the file contains, None if that is not known."""
+
+    def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
+        """Remember what the file contains."""
+
+
+class ChangedWhileHashing(ArtifactError):
+    """A file was written to, replaced or removed while it was being hashed: it is not published like that.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} changed while it was being hashed", remedy="wait until the copy is complete"
+        )
+        self.path = path
+
+
+@dataclass(frozen=True, slots=True)
+class HashedPath:
+    """A file, the state it was in, and what it contained then.
+
+    Args:
+        path: of the file.
+        identity: what the file system said of it; as long as that holds, so do the digests.
+        sha256: of the whole file, 64 lowercase hex digits.
+        table: the digests of its pieces.
+    """
+
+    path: Path
+    identity: FileIdentity
+    sha256: str
+    table: PieceTable
+
+
+def hash_file(
+    path: Path,
+    *,
+    cache: Cache,
+    piece_length: int | None = None,
+    progress: Progress = lambda _done, _total: None,
+) -> HashedPath:
+    """Return the digests of a file; one that the cache knows unchanged is not even opened.
+
+    Args:
+        path: a regular file with content.
+        cache: asked first, told after.
+        piece_length: bytes; by default what suits the size.
+        progress: called about once a MiB while the file is read, in this thread.
+
+    Raises:
+        ArtifactError: no regular file, or empty.
+        ChangedWhileHashing: it was touched meanwhile, or is gone.
+        MachineError: it can not be read.
+    """
+    try:
+        status = path.stat()
+        check_regular(path, status)
+        identity = FileIdentity.of(status)
+        length = piece_length or piece_length_for(identity.size)
+        known = cache.get(identity)
+        if known is None or known.table.piece_length != length:
+            known = _hash(path, identity, length, progress)
+            cache.put(identity, known)
+    except FileNotFoundError:
+        raise ChangedWhileHashing(path) from None
+    except OSError as error:
+        raise machine_error(error, f"read {path}") from error
+    return HashedPath(path, identity, known.sha256, known.table)
+
+
+def _hash(path: Path, identity: FileIdentity, piece_length: int, progress: Progress) -> HashedFile:
+    # O_NONBLOCK: should the file have become a FIFO, opening it must not wait for a writer.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with FileIO(fd, "r") as file:
+        if FileIdentity.of(os.fstat(fd)) != identity:
+            raise ChangedWhileHashing(path)
+        whole, pieces, done = hashlib.sha256(), bytearray(), 0
+        for data in _read(file, max(READ_BYTES, piece_length)):
+            done += len(data)
+            if done > identity.size:
+                raise ChangedWhileHashing(path)
+            whole.update(data)
+            for start in range(0, len(data), piece_length):
+                pieces += blake3(data[start : start + piece_length]).digest()
+            progress(done, identity.size)
+        # The second look is at the name: a file that was replaced meanwhile can not be served either.
+        if done != identity.size or FileIdentity.of(path.stat()) != identity:
+            raise ChangedWhileHashing(path)
+    return HashedFile(whole.hexdigest(), PieceTable(identity.size, piece_length, bytes(pieces)))
+
+
+def _read(file: FileIO, length: int) -> Iterator[memoryview]:
+    """Yield a file in parts of exactly ``length`` bytes, the last shorter; each is valid until the next."""
+    buffer = memoryview(bytearray(length))
+    while filled := _fill(file, buffer):
+        yield buffer[:filled]
+
+
+def _fill(file: FileIO, buffer: memoryview) -> int:
+    filled = 0
+    while filled < len(buffer):
+        count = file.readinto(buffer[filled:])
+        if not count:
+            break
+        filled += count
+    return filled

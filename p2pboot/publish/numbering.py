@@ -1,0 +1,199 @@
+"""Numbering: which ``manifest_version`` a manifest gets, and when the one in force is handed out again.
+
+The counter is the one thing that must never go wrong: two different manifests of one number are
+equivocation, and readers refuse both. So a number is claimed durably, with the bytes that carry it, before
+anybody sees them; what was claimed is handed out again, byte for byte, as long as it still says what the
+directory says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from p2pboot.core.manifest import Candidate, ManifestBody, Statement, unsigned
+from p2pboot.core.timestamps import format_time
+from p2pboot.core.verify import MAX_AHEAD_S
+from p2pboot.errors import Malformed, StoreError, UsageError
+from p2pboot.store.errors import CounterTaken
+from p2pboot.store.publications import Publications
+
+_MAX_ATTEMPTS: Final = 10
+"""How often another process may take the number before us; each time it has published something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """What has a counter of its own: the set of signers (sorted key ids), channel and architecture."""
+
+    signers: tuple[str, ...]
+    channel: str
+    arch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is wanted of number and dates.
+
+    Args:
+        version: the image's version; None for the day of the build, which alone makes no new manifest.
+        manifest_version: exactly this number; None for the next.
+        expires_in_s: validity, seconds.
+        now: unix seconds.
+        floor: the highest number that these signers gave to another manifest, as far as is known elsewhere.
+    """
+
+    version: str | None
+    manifest_version: int | None
+    expires_in_s: int
+    now: int
+    floor: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A document whose number is ours.
+
+    Args:
+        raw: its bytes.
+        unchanged: it is the one that was claimed before.
+        first: there was none before.
+    """
+
+    raw: bytes
+    unchanged: bool
+    first: bool
+
+
+class Content(Protocol):
+    """What the manifest says apart from number and dates."""
+
+    @property
+    def stream(self) -> Stream:
+        """Whose counter counts."""
+
+    def compose(
+        self, *, version: str, manifest_version: int, created_at: int, expires_at: int
+    ) -> ManifestBody:
+        """Return the body with these numbers and dates (unix seconds)."""
+
+
+def claim(
+    content: Content, publications: Publications, wishes: Wishes, sign: Callable[[bytes], bytes]
+) -> Claimed:
+    """Return the document to hand out for ``content``; it is recorded durably by then.
+
+    Args:
+        content: what to publish.
+        publications: counters and last documents.
+        wishes: of number and dates.
+        sign: adds to a document the signatures that are to be had here.
+
+    Raises:
+        UsageError: the number that is wished for is used up, or something can not be said in a manifest.
+        StoreError, MachineError: the state directory.
+    """
+    claim_ = _Claim(content, publications, wishes)
+    for _ in range(_MAX_ATTEMPTS):
+        with contextlib.suppress(CounterTaken):  # another process was faster: look again
+            return claim_.attempt(sign)
+    stream = content.stream
+    raise StoreError(
+        f"another process publishes {stream.channel}/{stream.arch} again and again",
+        remedy="let only one process publish with this state directory",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    content: Content
+    publications: Publications
+    wishes: Wishes
+
+    def attempt(self, sign: Callable[[bytes], bytes]) -> Claimed:
+        stream = self.content.stream
+        counter = self.publications.counter(stream.signers, stream.channel, stream.arch)
+        stored = self._stored()
+        if stored is not None and self._still_holds(stored, counter):
+            raw = sign(stored.raw)
+            if raw != stored.raw:  # it lacked signatures that are to be had here
+                self._record(raw, stored.claims.manifest_version, stored.digest)
+            return Claimed(raw, unchanged=True, first=False)
+        body = self._compose_next(stored, counter)
+        raw = sign(unsigned(body))
+        self._record(raw, body.statement.manifest_version, body.digest)
+        return Claimed(raw, unchanged=False, first=counter == 0)
+
+    def _stored(self) -> Candidate | None:
+        stream = self.content.stream
+        raw = self.publications.last(stream.signers, stream.channel, stream.arch)
+        if raw is None:
+            return None
+        try:
+            return Candidate.decode(raw)
+        except Malformed:  # of a newer format, say: its number counts, its content can not be compared
+            return None
+
+    def _record(self, raw: bytes, manifest_version: int, digest: str) -> None:
+        stream = self.content.stream
+        self.publications.record(
+            raw,
+            signers=stream.signers,
+            channel=stream.channel,
+            arch=stream.arch,
+            manifest_version=manifest_version,
+            digest=digest,
+        )
+
+    def _still_holds(self, stored: Candidate, counter: int) -> bool:
+        """Whether the stored document still says what is wanted, and may be handed out again."""
+        claims = stored.claims
+        if claims.manifest_version < counter or claims.manifest_version <= self.wishes.floor:
+            return False  # the number was overtaken: readers would take ours for a rollback
+        if self.wishes.manifest_version not in (None, claims.manifest_version):
+            return False
+        return not self._renewal_is_due(claims) and self._says_the_same(stored)
+
+    def _renewal_is_due(self, claims: Statement) -> bool:
+        """Whether a third of the validity or less is left, or a clock far ahead made it (nobody takes it)."""
+        left_s, validity_s = claims.expires_at - self.wishes.now, claims.expires_at - claims.created_at
+        return 3 * left_s <= validity_s or claims.created_at > self.wishes.now + MAX_AHEAD_S
+
+    def _says_the_same(self, stored: Candidate) -> bool:
+        """Compare bytes: what is wanted, said with the stored document's number and dates."""
+        claims = stored.claims
+        wanted = self.content.compose(
+            version=claims.version if self.wishes.version is None else self.wishes.version,
+            manifest_version=claims.manifest_version,
+            created_at=claims.created_at,
+            expires_at=claims.expires_at,
+        )
+        return wanted.data == stored.data
+
+    def _compose_next(self, stored: Candidate | None, counter: int) -> ManifestBody:
+        highest = max(counter, self.wishes.floor)
+        number = highest + 1 if self.wishes.manifest_version is None else self.wishes.manifest_version
+        if 1 <= number <= highest:
+            stream = self.content.stream
+            raise UsageError(
+                f"manifest_version {number} is used up: {stream.channel}/{stream.arch} is at {highest}",
+                remedy=f"use {highest + 1}, or leave the number out",
+            )
+        return self.content.compose(
+            version=self._version(stored),
+            manifest_version=number,
+            created_at=self.wishes.now,
+            expires_at=self.wishes.now + self.wishes.expires_in_s,
+        )
+
+    def _version(self, stored: Candidate | None) -> str:
+        if self.wishes.version is not None:
+            return self.wishes.version
+        if stored is not None and self._says_the_same(stored):
+            return stored.claims.version  # a renewal does not make the image any newer
+        try:
+            return format_time(self.wishes.now)[:10].replace("-", ".")
+        except ValueError as error:
+            raise UsageError(f"the clock is wrong: {error}", remedy="set the clock") from None

@@ -1,0 +1,138 @@
+"""A manifest that was signed elsewhere and lies beside its artifacts: ``manifest.json`` in the tree's directory.
+
+So a machine can publish without holding the key that the fleet trusts, and a directory that was fetched can be
+served again as what it is. A manifest that only the node's own key signs is none of these: the node builds its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from p2pboot.core.manifest import MAX_MANIFEST, Candidate, Manifest, check_detached
+from p2pboot.core.timestamps import format_time
+from p2pboot.errors import ArtifactError, Malformed, SignatureError, machine_error
+from p2pboot.publish.hashing import Cache, HashedPath, Progress, hash_file
+from p2pboot.publish.scan import Tree
+
+MANIFEST_NAME: Final = "manifest.json"
+DETACHED_NAME: Final = "manifest.json.sig"
+_MAX_DETACHED: Final = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Presigned:
+    """A complete manifest and the files that it names, which are what it says.
+
+    Args:
+        manifest: with the signatures of all its signers.
+        detached: text of the detached signature beside it, or None.
+        files: the artifacts.
+    """
+
+    manifest: Manifest
+    detached: str | None
+    files: tuple[HashedPath, ...]
+
+
+def take_presigned(
+    tree: Tree, *, own_keyid: str, cache: Cache, now: int, progress: Progress = lambda _done, _total: None
+) -> Presigned | None:
+    """Read the manifest beside a tree's artifacts, if others signed it, and check the artifacts against it.
+
+    Args:
+        tree: from :func:`p2pboot.publish.scan.scan`.
+        own_keyid: of the node's own signing key.
+        cache: of the digests of files.
+        now: unix seconds.
+        progress: as for :func:`p2pboot.publish.hashing.hash_file`.
+
+    Returns:
+        None when there is none, or only the own key signs it.
+
+    Raises:
+        ArtifactError: it is none, waits for signatures, has expired, is for another channel or architecture, or
+            does not fit the files.
+        ChangedWhileHashing: a file is still being written.
+        MachineError: something can not be read.
+    """
+    path = tree.directory / MANIFEST_NAME
+    raw = _read(path, MAX_MANIFEST)
+    if raw is None:
+        return None
+    try:
+        candidate = Candidate.decode(raw)
+        if candidate.signers == (own_keyid,):
+            return None
+        if candidate.missing_signers:
+            raise ArtifactError(
+                f"{path} waits for the signatures of {', '.join(candidate.missing_signers)}",
+                remedy=f"p2pboot manifest sign {path} --key PATH, with each of these keys",
+            )
+        manifest = Manifest.parse(raw)
+    except (Malformed, SignatureError) as error:
+        raise ArtifactError(f"{path}: {error.message}", remedy=_remedy(path)) from None
+    _check_terms(manifest, tree, path, now)
+    return Presigned(manifest, _detached(tree, manifest), _check_files(manifest, tree, path, cache, progress))
+
+
+def _remedy(path: Path) -> str:
+    return (
+        f"put the manifest that belongs to these files there, or remove {path} to sign with this node's key"
+    )
+
+
+def _check_terms(manifest: Manifest, tree: Tree, path: Path, now: int) -> None:
+    if (manifest.channel, manifest.arch) != (tree.channel, tree.arch):
+        raise ArtifactError(
+            f"{path} is for {manifest.channel}/{manifest.arch}, not {tree.channel}/{tree.arch}",
+            remedy=_remedy(path),
+        )
+    if manifest.expires_at <= now:
+        raise ArtifactError(f"{path} expired at {format_time(manifest.expires_at)}", remedy=_remedy(path))
+
+
+def _check_files(
+    manifest: Manifest, tree: Tree, path: Path, cache: Cache, progress: Progress
+) -> tuple[HashedPath, ...]:
+    missing = sorted(manifest.artifacts.keys() - tree.files.keys())
+    if missing:
+        raise ArtifactError(
+            f"{path} names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there",
+            remedy=_remedy(path),
+        )
+    files = []
+    for key, artifact in manifest.artifacts.items():
+        hashed = hash_file(
+            tree.files[key], cache=cache, piece_length=artifact.piece_length, progress=progress
+        )
+        if (hashed.sha256, hashed.table.digest) != (artifact.sha256, artifact.table_digest):
+            raise ArtifactError(f"{hashed.path} is not the {key} that {path} names", remedy=_remedy(path))
+        files.append(hashed)
+    return tuple(files)
+
+
+def _detached(tree: Tree, manifest: Manifest) -> str | None:
+    raw = _read(tree.directory / DETACHED_NAME, _MAX_DETACHED)
+    if raw is None:
+        return None
+    try:
+        text = raw.decode("ascii").strip()
+        check_detached(manifest.raw, text, manifest.signers)
+    except (SignatureError, UnicodeDecodeError):
+        return None  # of an earlier manifest; this one goes without
+    return text
+
+
+def _read(path: Path, limit: int) -> bytes | None:
+    """A small file's bytes, one more than the limit at most; None when there is none."""
+    try:
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return file.read(limit + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise machine_error(error, f"read {path}") from error

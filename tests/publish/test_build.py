@@ -1,0 +1,339 @@
+import dataclasses
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.manifest import Candidate, Manifest, add_signature
+from p2pboot.core.timestamps import parse_time
+from p2pboot.errors import ArtifactError, StoreError, UsageError
+from p2pboot.publish.build import DEFAULT_EXPIRES_IN_S, BuildOptions, Built, build, build_unsigned
+from p2pboot.publish.hashing import ChangedWhileHashing
+from p2pboot.publish.scan import scan
+from p2pboot.store.errors import CounterTaken
+from p2pboot.store.publications import Publications
+from p2pboot.store.store import Store
+
+KEY = SecretKey(b"\x01" * 32)
+OTHER = SecretKey(b"\x02" * 32)
+NOW = parse_time("2025-11-26T23:59:00Z")
+DAY_S = 86_400
+OPTIONS = BuildOptions(name="my-provider")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "state") as opened:
+        yield opened
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    leaf = tmp_path / "image"
+    leaf.mkdir()
+    for name in ("vmlinuz", "initrd", "board.dtb"):
+        (leaf / name).write_bytes(name.encode())
+    return leaf
+
+
+def build_image(image: Path, store: Store, now: int = NOW, *, floor: int = 0, **options: Any) -> Built:
+    (tree,) = scan(image, "stable", "arm64")
+    wanted = dataclasses.replace(OPTIONS, **options)
+    return build(tree, wanted, keys=[KEY], store=store, now=now, floor=floor)
+
+
+def change(image: Path, content: bytes) -> None:
+    (image / "new").write_bytes(content)
+    (image / "new").rename(image / "vmlinuz")
+
+
+def test_a_first_build_says_everything(image: Path, store: Store) -> None:
+    built = build_image(image, store)
+    manifest = built.manifest
+    assert Manifest.parse(built.raw) == manifest
+    assert (built.first, built.unchanged) == (True, False)
+    assert (manifest.version, manifest.manifest_version) == ("2025.11.26", 1)
+    assert (manifest.channel, manifest.arch, manifest.cmdline) == ("stable", "arm64", None)
+    assert manifest.created_at == NOW
+    assert manifest.expires_at == NOW + DEFAULT_EXPIRES_IN_S == NOW + 30 * DAY_S
+    assert manifest.signers == (KEY.public.keyid,)
+    assert (manifest.provider_peer_id, manifest.provider_name) == (KEY.public.peer_id, "my-provider")
+    assert list(manifest.artifacts) == ["dtbs/board", "initramfs", "kernel"]
+    kernel = manifest.artifacts["kernel"]
+    assert kernel.sha256 == hashlib.sha256(b"vmlinuz").hexdigest()
+    assert (kernel.size, kernel.urls, kernel.path) == (7, (), "/stable/arm64/kernel")
+    assert {hashed.path.name for hashed in built.files} == {"board.dtb", "initrd", "vmlinuz"}
+    assert {hashed.table.digest for hashed in built.files} == {
+        artifact.table_digest for artifact in manifest.artifacts.values()
+    }
+
+
+def test_every_option_is_said(image: Path, store: Store) -> None:
+    (image / "cmdline").write_text("from the file\n")
+    assert build_image(image, store).manifest.cmdline == "from the file"
+    manifest = build_image(
+        image,
+        store,
+        version="1.0",
+        manifest_version=9,
+        expires_in_s=3600,
+        cmdline="quiet",
+        urls=("http://192.0.2.7:8080/", "https://example.org/x"),
+        peer_id=OTHER.public.peer_id,
+    ).manifest
+    assert (manifest.version, manifest.manifest_version, manifest.cmdline) == ("1.0", 9, "quiet")
+    assert manifest.expires_at == NOW + 3600
+    assert manifest.provider_peer_id == OTHER.public.peer_id
+    kernel = manifest.artifacts["kernel"]
+    assert kernel.urls == (
+        f"http://192.0.2.7:8080/blobs/{kernel.sha256}",
+        f"https://example.org/x/blobs/{kernel.sha256}",
+    )
+
+
+def test_the_same_content_gives_the_stored_bytes_also_after_midnight(image: Path, store: Store) -> None:
+    first = build_image(image, store)
+    again = build_image(image, store, NOW + DAY_S, expires_in_s=99)
+    assert again.raw == first.raw
+    assert (again.unchanged, again.first) == (True, False)
+    assert again.files == first.files
+
+
+def test_unchanged_files_are_not_opened(image: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = build_image(image, store)
+    opened = list[str]()
+    original = os.open
+
+    def recording(path: Any, *rest: Any, **more: Any) -> int:
+        opened.append(os.fspath(path))
+        return original(path, *rest, **more)
+
+    monkeypatch.setattr(os, "open", recording)
+    assert build_image(image, store).raw == first.raw
+    assert not [path for path in opened if path.startswith(str(image))]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"version": "2"}, {"name": "other"}, {"cmdline": "x"}, {"urls": ("http://a",)}, {"peer_id": "x"}],
+)
+def test_every_change_makes_the_next_number(image: Path, store: Store, options: dict[str, Any]) -> None:
+    build_image(image, store)
+    changed = build_image(image, store, NOW + 5, **options)
+    assert (changed.manifest.manifest_version, changed.unchanged, changed.first) == (2, False, False)
+    assert changed.manifest.created_at == NOW + 5
+    change(image, b"new kernel")
+    assert build_image(image, store, NOW + DAY_S, **options).manifest.manifest_version == 3
+    assert build_image(image, store, NOW + DAY_S, **options).unchanged
+
+
+def test_changed_content_gets_the_version_of_its_day(image: Path, store: Store) -> None:
+    build_image(image, store)
+    change(image, b"new kernel")
+    assert build_image(image, store, NOW + DAY_S).manifest.version == "2025.11.27"
+
+
+def test_with_a_third_of_the_validity_left_it_is_renewed(image: Path, store: Store) -> None:
+    first = build_image(image, store)
+    assert build_image(image, store, NOW + 20 * DAY_S - 1).raw == first.raw
+    renewed = build_image(image, store, NOW + 20 * DAY_S).manifest
+    assert renewed.manifest_version == 2
+    assert (renewed.version, renewed.artifacts) == (first.manifest.version, first.manifest.artifacts)
+    assert (renewed.created_at, renewed.expires_at) == (NOW + 20 * DAY_S, NOW + 50 * DAY_S)
+    assert build_image(image, store, NOW + 90 * DAY_S).manifest.manifest_version == 3, "expired"
+
+
+def test_what_a_clock_far_ahead_has_dated_is_built_again(image: Path, store: Store) -> None:
+    build_image(image, store, NOW + 1000 * DAY_S)
+    corrected = build_image(image, store, NOW).manifest
+    assert (corrected.manifest_version, corrected.created_at) == (2, NOW)
+
+
+def test_the_number_is_above_what_the_mesh_knows(image: Path, store: Store) -> None:
+    first = build_image(image, store, floor=7)
+    assert (first.manifest.manifest_version, first.first) == (8, True)
+    assert build_image(image, store, floor=7).raw == first.raw
+    # Another manifest of the number 8 is out there: ours must not be handed out again.
+    assert build_image(image, store, floor=8).manifest.manifest_version == 9
+
+
+def test_a_raised_counter_overtakes_what_is_stored(image: Path, store: Store) -> None:
+    build_image(image, store)
+    store.publications.raise_counter([KEY.public.keyid], "stable", "arm64", 5)
+    assert build_image(image, store).manifest.manifest_version == 6
+
+
+def test_an_explicit_number_must_be_new(image: Path, store: Store) -> None:
+    first = build_image(image, store, manifest_version=5)
+    assert build_image(image, store, manifest_version=5).raw == first.raw
+    assert build_image(image, store).raw == first.raw
+    for number, cmdline in ((4, None), (5, "x")):
+        with pytest.raises(UsageError, match=f"manifest_version {number} is used up") as caught:
+            build_image(image, store, manifest_version=number, cmdline=cmdline)
+        assert "use 6" in (caught.value.remedy or "")
+    with pytest.raises(UsageError, match="is used up: stable/arm64 is at 9"):
+        build_image(image, store, manifest_version=8, floor=9)
+    with pytest.raises(UsageError, match="manifest_version"):
+        build_image(image, store, manifest_version=0)
+    assert build_image(image, store, manifest_version=6).manifest.manifest_version == 6
+    with pytest.raises(UsageError, match="is used up"):
+        build_image(image, store, NOW + 29 * DAY_S, manifest_version=6)
+
+
+def test_every_set_of_signers_channel_and_arch_counts_for_itself(image: Path, store: Store) -> None:
+    build_image(image, store)
+    build_image(image, store, version="x")
+    (other_arch,) = scan(image, "stable", "x86_64")
+    (tree,) = scan(image, "stable", "arm64")
+    for keys, place in (([KEY], other_arch), ([OTHER], tree), ([KEY, OTHER], tree), ([OTHER, KEY], tree)):
+        built = build(place, OPTIONS, keys=keys, store=store, now=NOW)
+        assert built.manifest.manifest_version == 1, "the order of the signers does not matter"
+        assert built.manifest.signers == tuple(sorted(key.public.keyid for key in keys))
+
+
+def test_what_was_handed_out_is_stored_first(image: Path, store: Store) -> None:
+    built = build_image(image, store)
+    assert store.publications.last([KEY.public.keyid], "stable", "arm64") == built.raw
+    with Store.open(store.path) as reopened:
+        assert build_image(image, reopened).raw == built.raw
+
+
+def test_a_build_that_fails_uses_no_number(image: Path, store: Store) -> None:
+    for options in ({"cmdline": "a\nb"}, {"urls": ("ftp://x",)}, {"name": ""}, {"expires_in_s": 10**12}):
+        with pytest.raises(UsageError):
+            build_image(image, store, **options)
+    with pytest.raises(UsageError, match="clock is wrong"):
+        build_image(image, store, -5)
+    assert build_image(image, store).manifest.manifest_version == 1
+
+
+def test_somebody_has_to_sign(image: Path, store: Store) -> None:
+    (tree,) = scan(image, "stable", "arm64")
+    with pytest.raises(UsageError, match="nobody is named to sign"):
+        build_unsigned(tree, OPTIONS, signers=[], store=store, now=NOW)
+
+
+def test_more_device_trees_than_a_manifest_holds_are_refused_with_counts(image: Path, store: Store) -> None:
+    for number in range(200):
+        (image / f"board-{number}.dtb").write_bytes(b"%d" % number)
+    with pytest.raises(ArtifactError, match=r"203 artifacts, more than the 65536") as caught:
+        build_image(image, store)
+    assert "fewer device trees" in (caught.value.remedy or "")
+
+
+def test_a_file_that_vanishes_is_still_being_changed(image: Path, store: Store) -> None:
+    (tree,) = scan(image, "stable", "arm64")
+    (image / "vmlinuz").unlink()
+    with pytest.raises(ChangedWhileHashing):
+        build(tree, OPTIONS, keys=[KEY], store=store, now=NOW)
+
+
+def test_progress_counts_all_files_also_known_ones(image: Path, store: Store) -> None:
+    (tree,) = scan(image, "stable", "arm64")
+    total = sum(path.stat().st_size for path in tree.files.values())
+    for _ in range(2):
+        seen = list[tuple[int, int]]()
+        build(
+            tree,
+            OPTIONS,
+            keys=[KEY],
+            store=store,
+            now=NOW,
+            progress=lambda done, in_all, seen=seen: seen.append((done, in_all)),  # type: ignore[misc]
+        )
+        assert seen == sorted(seen)
+        assert (seen[0], seen[-1]) == ((0, total), (total, total))
+
+
+def test_builds_that_race_never_give_two_manifests_one_number(image: Path, store: Store) -> None:
+    versions = [str(number) for number in range(6)]
+    start, built = threading.Barrier(len(versions)), list[Built]()
+
+    def run(version: str) -> None:
+        with Store.open(store.path) as own:
+            start.wait()
+            built.append(build_image(image, own, version=version))
+
+    threads = [threading.Thread(target=run, args=[version]) for version in versions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(one.manifest.manifest_version for one in built) == [1, 2, 3, 4, 5, 6]
+
+
+def test_who_loses_the_race_for_a_number_takes_the_next(
+    image: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Publications.record
+
+    def another_was_faster(*arguments: Any, **fields: Any) -> None:
+        monkeypatch.setattr(Publications, "record", original)
+        build_image(image, store, version="theirs")
+        original(*arguments, **fields)
+
+    monkeypatch.setattr(Publications, "record", another_was_faster)
+    assert build_image(image, store, version="ours").manifest.manifest_version == 2
+
+
+def test_losing_every_race_ends_with_a_clear_error(
+    image: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def always_taken(*_: Any, **__: Any) -> None:
+        raise CounterTaken("stable", "arm64", 1)
+
+    monkeypatch.setattr(Publications, "record", always_taken)
+    with pytest.raises(StoreError, match="another process publishes stable/arm64"):
+        build_image(image, store)
+
+
+def test_an_unsigned_document_waits_for_all_its_signers(image: Path, store: Store) -> None:
+    (tree,) = scan(image, "stable", "arm64")
+    signers = [OTHER.public, KEY.public]
+    built = build_unsigned(tree, OPTIONS, signers=signers, store=store, now=NOW)
+    assert (built.first, built.unchanged, built.statement.manifest_version) == (True, False, 1)
+    assert built.missing == tuple(sorted(key.keyid for key in signers))
+    assert built.statement.provider_peer_id == min(signers, key=str).peer_id
+    complete = add_signature(add_signature(built.raw, KEY), OTHER)
+    assert Manifest.parse(complete).digest == Candidate.decode(built.raw).digest
+
+
+def test_an_unsigned_document_keeps_its_number(image: Path, store: Store) -> None:
+    (tree,) = scan(image, "stable", "arm64")
+
+    def prepare(version: str) -> Any:
+        options = dataclasses.replace(OPTIONS, version=version)
+        return build_unsigned(tree, options, signers=[KEY.public], store=store, now=NOW)
+
+    first = prepare("1")
+    again = prepare("1")
+    assert (again.raw, again.unchanged, again.first) == (first.raw, True, False)
+    assert prepare("2").statement.manifest_version == 2, "somebody may still sign the first one"
+
+
+def test_a_key_that_is_here_signs_the_document_that_waits(image: Path, store: Store) -> None:
+    (tree,) = scan(image, "stable", "arm64")
+    waiting = build_unsigned(tree, OPTIONS, signers=[KEY.public], store=store, now=NOW)
+    built = build_image(image, store, NOW + 60)
+    assert built.raw == add_signature(waiting.raw, KEY)
+    assert built.unchanged
+    assert store.publications.last([KEY.public.keyid], "stable", "arm64") == built.raw
+    assert build_image(image, store).raw == built.raw
+
+
+def test_an_unreadable_record_still_counts(image: Path, store: Store) -> None:
+    store.publications.record(
+        b"{}",
+        signers=[KEY.public.keyid],
+        channel="stable",
+        arch="arm64",
+        manifest_version=3,
+        digest="0" * 64,
+    )
+    built = build_image(image, store)
+    assert (built.manifest.manifest_version, built.first) == (4, False)
