@@ -1,0 +1,285 @@
+"""The boot client's whole job over an open network and an open store: find, verify, fetch, place.
+
+The order is what makes it safe to kill at any moment: the manifest is verified and remembered (so that no
+later run goes back behind it), its artifacts are brought into the store whole and verified, and only then
+does anything get a final name in the output directory.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import trio
+
+from p2pboot.core.clock import Clock, effective_now
+from p2pboot.core.manifest import Artifact, Manifest
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.verify import Outcome
+from p2pboot.errors import BlobMissing, ManifestError, NotFoundError, P2PBootError
+from p2pboot.fetch.heads import Found, HeadSearch, Offer, Question
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.peers import Dialler
+from p2pboot.fetch.place import Output, stored_artifact
+from p2pboot.fetch.progress import Progress, Recorder
+from p2pboot.fetch.result import FetchedFile, FetchResult
+from p2pboot.fetch.selection import select_artifacts
+from p2pboot.fetch.swarm import fetch_artifacts, first_error
+from p2pboot.store.errors import BlobGone
+from p2pboot.store.hashes import FileIdentity
+from p2pboot.store.store import Store
+from p2pboot.transport.interface import Transport
+
+
+def _system_clock() -> int:
+    return int(time.time())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOrder:
+    """What a boot client is told.
+
+    Args:
+        channel: a name.
+        arch: canonical.
+        policy: whom to believe; names at least one publisher.
+        directory: where the files go.
+        artifacts: which ones, by key or file name (`kernel`, `dtbs/foo`, `foo.dtb`); none means all.
+        min_version: the lowest `manifest_version` taken.
+        timeout_s: seconds to find a manifest in, and then the longest time without any progress.
+        bootstrap: multiaddrs to dial.
+    """
+
+    channel: str
+    arch: str
+    policy: TrustPolicy
+    directory: Path
+    artifacts: tuple[str, ...] = ()
+    min_version: int = 0
+    timeout_s: float = 60.0
+    bootstrap: tuple[str, ...] = ()
+
+
+async def fetch(
+    order: FetchOrder,
+    *,
+    transport: Transport,
+    store: Store,
+    progress: Progress,
+    hints: AsyncIterable[str] | None = None,
+    wall: Callable[[], int] = _system_clock,
+) -> FetchResult:
+    """Bring the newest trusted manifest and its artifacts into the output directory.
+
+    To let others have what is fetched, the caller registers a handler for artifact streams on the transport
+    before.
+
+    Args:
+        order: what to do.
+        transport: an open network, dialled with the order's addresses here.
+        store: an open store; remembers what was accepted.
+        progress: told how it goes.
+        hints: addresses of further peers as discovery finds them; None without discovery.
+        wall: the machine's clock, unix seconds.
+
+    Raises:
+        UsageError: an address is not one, or the manifest has no artifact that is called so.
+        NotFoundError: no peer was found, or none has a manifest for this channel and arch, or all went.
+        Refused: there are manifests, and none may be used.
+        ManifestError: two manifests of one number are signed, or an artifact contradicts its own pieces.
+        FetchError: peers there are, but together they do not deliver everything intact.
+        MachineError: disk full, no permission, another fetch into the same directory is running.
+    """
+    job = _Job(order, transport, store, progress)
+    try:
+        return await job.run(hints, wall)
+    except* P2PBootError as group:
+        raise first_error(group) from None
+
+
+class _Job:
+    def __init__(self, order: FetchOrder, transport: Transport, store: Store, progress: Progress) -> None:
+        self._order = order
+        self._transport = transport
+        self._store = store
+        self._progress = Recorder(progress)
+        self._ledger = Ledger(self._progress)
+        self._transfer_s = 0.0
+
+    async def run(self, hints: AsyncIterable[str] | None, wall: Callable[[], int]) -> FetchResult:
+        output = await trio.to_thread.run_sync(
+            Output.open, self._order.directory, self._store.hashes, trio.from_thread.check_cancelled
+        )
+        try:
+            dialler = Dialler(self._transport, self._order.bootstrap, self._ledger, hints)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(dialler.run)
+                result = await self._with_peers(output, dialler, wall)
+                nursery.cancel_scope.cancel()
+        finally:
+            output.close()
+        return result
+
+    async def _with_peers(self, output: Output, dialler: Dialler, wall: Callable[[], int]) -> FetchResult:
+        question = await trio.to_thread.run_sync(self._question, wall())
+        offer = await self._find(question, dialler)
+        manifest = offer.manifest
+        selected = select_artifacts(manifest, self._order.artifacts)
+        await trio.to_thread.run_sync(self._remember, manifest, offer.detached)
+        unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, offer.detached, selected)
+        placed: tuple[Path, ...] = ()
+        if not unchanged:
+            await self._bring(output, selected, dialler)
+            placed = await trio.to_thread.run_sync(
+                output.place,
+                manifest,
+                offer.detached,
+                selected,
+                lambda sha256: stored_artifact(self._store, sha256),
+            )
+        await trio.to_thread.run_sync(self._settle, manifest)
+        files = tuple(
+            FetchedFile(a.key, output.path(a), a.sha256, a.size, output.path(a) in placed) for a in selected
+        )
+        return FetchResult.of(
+            offer.verdict,
+            self._order.directory,
+            files,
+            offered_by=offer.peers,
+            ledger=self._ledger,
+            warnings=self._progress.warnings,
+            unchanged=unchanged,
+            transfer_s=self._transfer_s,
+        )
+
+    # Finding the manifest
+
+    def _question(self, wall: int) -> Question:
+        order, trust = self._order, self._store.trust
+        return Question(
+            channel=order.channel,
+            arch=order.arch,
+            policy=order.policy,
+            clock=self._clock(wall),
+            head=trust.head(order.channel, order.arch),
+            min_version=order.min_version,
+            known_bad=frozenset(
+                Manifest.parse(raw).digest
+                for pair in trust.equivocations()
+                for raw in (pair.first, pair.second)
+            ),
+        )
+
+    def _clock(self, wall: int) -> Clock:
+        return effective_now(wall, self._store.trust.newest_created_at())
+
+    async def _find(self, question: Question, dialler: Dialler) -> Offer:
+        search = HeadSearch(self._transport, question, self._ledger, self._progress)
+        found = await search.run(self._order.timeout_s, lambda: dialler.settled)
+        await trio.to_thread.run_sync(self._keep_evidence, question, found)
+        try:
+            offer = found.choose(question)
+        except NotFoundError as error:
+            raise self._explained(error, dialler) from None
+        for check in offer.verdict.checks:
+            if check.outcome is Outcome.NOTED:
+                self._progress.note(check.detail)
+        return offer
+
+    def _explained(self, error: NotFoundError, dialler: Dialler) -> NotFoundError:
+        """With what the addresses and peers said: what a person looks for first."""
+        reasons = [
+            *dialler.failures.values(),
+            *(f"peer {p}: {why}" for p, why in self._ledger.dropped.items()),
+        ]
+        if not reasons:
+            return error
+        return NotFoundError(f"{error.message} ({'; '.join(reasons[:4])})", remedy=error.remedy)
+
+    def _keep_evidence(self, question: Question, found: Found) -> None:
+        """Two manifests under one number are portable proof against their publisher, whichever was taken."""
+        pairs = []
+        conflict = found.conflict()
+        if conflict is not None:
+            pairs.append((conflict[0].raw, conflict[1].raw))
+        accepted = None if question.head is None else self._store.manifests.get(question.head.digest)
+        if accepted is not None:
+            pairs += [
+                (accepted.raw, offer.manifest.raw)
+                for offer in found.offers
+                if offer.verdict.reason == "equivocation"
+            ]
+        for first, second in pairs:
+            number = Manifest.parse(first).manifest_version
+            self._store.trust.record_equivocation(first, second)
+            self._progress.note(
+                f"version {number} is signed twice with different content; both are kept as evidence"
+            )
+
+    def _remember(self, manifest: Manifest, detached: str | None) -> None:
+        """From here on nothing older is taken, whatever becomes of this run."""
+        publisher = self._order.policy.publisher_for(manifest.channel, manifest.arch)
+        self._store.manifests.put(manifest, detached)
+        if not self._store.trust.accept(manifest, None if publisher is None else publisher.keys):
+            raise ManifestError(
+                f"manifest version {manifest.manifest_version} is not the newest any more: another process"
+                " accepted a newer one meanwhile",
+                remedy="run it again",
+            )
+
+    # Bringing and keeping the artifacts
+
+    async def _bring(self, output: Output, selected: Sequence[Artifact], dialler: Dialler) -> None:
+        needed = []
+        for artifact in selected:
+            if await trio.to_thread.run_sync(output.holds, artifact):
+                self._progress.artifact(artifact.key, artifact.size, artifact.size)
+            else:
+                await trio.to_thread.run_sync(self._check_held, artifact)
+                needed.append(artifact)
+        began = trio.current_time()
+        await fetch_artifacts(
+            needed,
+            transport=self._transport,
+            store=self._store,
+            ledger=self._ledger,
+            progress=self._progress,
+            patience_s=self._order.timeout_s,
+            hopeless=lambda: dialler.hopeless,
+        )
+        self._transfer_s = trio.current_time() - began
+
+    def _check_held(self, artifact: Artifact) -> None:
+        """Read what an earlier run verified again, unless it is known to be untouched.
+
+        It may well have changed: a final name is a hard link to it, and editing the one edits the other.
+        """
+        blobs = self._store.blobs
+        if not blobs.holds(artifact.sha256):
+            return
+        try:
+            known = self._store.hashes.get(FileIdentity.of(blobs.path(artifact.sha256).stat()))
+        except OSError:
+            known = None
+        if known is None or known.sha256 != artifact.sha256:
+            self._read_through(artifact.sha256)
+
+    def _read_through(self, sha256: str) -> None:
+        """Have the store check every piece; what is not intact is not held any more afterwards."""
+        blobs = self._store.blobs
+        table = blobs.table(sha256)
+        if table is None:
+            return
+        try:
+            for index in range(table.count):
+                trio.from_thread.check_cancelled()
+                blobs.read(sha256, *table.span(index))
+        except (BlobMissing, BlobGone):
+            return
+
+    def _settle(self, manifest: Manifest) -> None:
+        """The directory is complete: keep this version and the previous one, drop what is older."""
+        self._store.manifests.set_head(manifest.digest)
+        self._store.manifests.retain()

@@ -1,0 +1,235 @@
+"""The artifacts of one job on their way into the store, as all peers' sessions see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import trio
+
+from p2pboot.core.manifest import Artifact
+from p2pboot.core.pieces import MIB, PieceTable
+from p2pboot.errors import BlobCorrupt, ManifestError
+from p2pboot.fetch.demand import Request
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.piecesets import PieceSet
+from p2pboot.fetch.progress import Progress
+from p2pboot.fetch.schedule import Schedule
+from p2pboot.store.partials import PartialBlob
+from p2pboot.store.store import Store
+
+HASH_BYTES = 8 * MIB
+"""SHA-256 advances by this per thread hop, about 25 ms; a thread can not be cancelled."""
+
+WRITERS = 4
+"""Threads that check and write at once: two keep two cores busy, the others wait for the disk."""
+
+
+T = TypeVar("T")
+
+
+class Download:
+    """One artifact: first its table is missing, then pieces, then nothing.
+
+    Args:
+        artifact: what to bring, as the manifest describes it.
+        rank: lower ones go first.
+    """
+
+    def __init__(self, artifact: Artifact, rank: int) -> None:
+        self.artifact = artifact
+        self.rank = rank
+        self.table: PieceTable | None = None
+        self.table_found = trio.Event()
+        self.partial: PartialBlob | None = None
+        self.complete = trio.Event()
+        self.grown = trio.Event()
+        """Replaced each time: more of the artifact may be there to be hashed."""
+        self.done_bytes = 0
+
+    @property
+    def blob(self) -> str:
+        """The name under which everybody knows the artifact: its SHA-256."""
+        return self.artifact.sha256
+
+    def take_table(self, table: PieceTable) -> None:
+        """Take a table that was checked against the manifest; the first one counts."""
+        if self.table is None:
+            self.table = table
+            self.table_found.set()
+
+
+class Downloads:
+    """What is being fetched now, and how far it is.
+
+    Args:
+        store: where it goes.
+        ledger: the job's record of peers.
+        progress: told what is done.
+    """
+
+    def __init__(self, store: Store, ledger: Ledger, progress: Progress) -> None:
+        self.schedule = Schedule()
+        self.open: dict[str, Download] = {}
+        """By SHA-256; what is wanted of peers now."""
+        self._blobs = store.blobs
+        self._ledger = ledger
+        self._progress = progress
+        self._writers = trio.CapacityLimiter(WRITERS)
+        self._last_gain = trio.current_time()
+        self._local_work = 0
+
+    def idle_s(self) -> float:
+        """Seconds since a piece was stored or the disk was busy with something that needs no peer."""
+        nothing_asked = self._local_work > 0 or not self.open
+        return 0.0 if nothing_asked else trio.current_time() - self._last_gain
+
+    async def bring(self, artifact: Artifact, rank: int) -> bool:
+        """Have an artifact in the store, whole and verified; the sessions do what needs peers.
+
+        Args:
+            artifact: of the manifest.
+            rank: among those that are brought at the same time, the lowest goes first.
+
+        Returns:
+            False when it was there before.
+
+        Raises:
+            ManifestError: the pieces are what the publisher says, the whole is not.
+            StoreError: another manifest's piece table for the same artifact is in use.
+            MachineError: the disk is full or fails, or the store's quota is used up.
+        """
+        if await self._locally(self._blobs.holds, artifact.sha256):
+            self._progress.artifact(artifact.key, artifact.size, artifact.size)
+            return False
+        download = self.open[artifact.sha256] = Download(artifact, rank)
+        try:
+            table = await self._find_table(download)
+            partial = await self._locally(self._blobs.begin, artifact, table)
+            if partial is None:  # another task of this process was faster
+                return False
+            download.partial = partial
+            try:
+                await self._fill(download, partial)
+            finally:
+                with trio.CancelScope(shield=True):  # waits for writes under way, a request each
+                    await trio.to_thread.run_sync(partial.close)
+        finally:
+            del self.open[artifact.sha256]
+        return True
+
+    async def _locally(self, work: Callable[..., T], *args: Any) -> T:
+        """Do something long in a thread that no peer can be blamed for."""
+        self._local_work += 1
+        try:
+            return await trio.to_thread.run_sync(work, *args)
+        finally:
+            self._local_work -= 1
+            self._last_gain = trio.current_time()
+
+    async def _find_table(self, download: Download) -> PieceTable:
+        table = await self._locally(self._blobs.table, download.blob)
+        if table is not None and table.digest == download.artifact.table_digest:
+            download.take_table(table)
+        await download.table_found.wait()
+        if download.table is None:
+            raise RuntimeError("a table was announced that is not there")
+        return download.table
+
+    async def _fill(self, download: Download, partial: PartialBlob) -> None:
+        held = PieceSet.from_bitmap(partial.bitmap)
+        download.done_bytes = sum(partial.table.span(index)[1] for index in held)
+        self._ledger.resumed_bytes += download.done_bytes
+        self._tell(download)
+        self.schedule.add_blob(
+            download.blob,
+            size=download.artifact.size,
+            piece_length=download.artifact.piece_length,
+            missing=PieceSet.full(held.count) - held,
+            rank=download.rank,
+        )
+        try:
+            self._note_completion(download)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_hash_along, download, partial)
+                await download.complete.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self.schedule.remove_blob(download.blob)
+        await self._finish(download, partial)
+
+    async def _finish(self, download: Download, partial: PartialBlob) -> None:
+        try:
+            await self._locally(partial.finish)
+        except BlobCorrupt as error:
+            raise ManifestError(
+                f"artifact {download.artifact.key}: every piece is what the manifest says, but the whole file"
+                f" has sha256:{error.actual} instead of sha256:{error.expected}",
+                remedy="tell the publisher: its manifest contradicts itself, fetching again does not help",
+            ) from None
+
+    async def store(self, request: Request, data: bytearray) -> int | None:
+        """Check and write what a request brought.
+
+        Returns:
+            The first piece that is not what the table says, or None when all are good or not needed any more.
+
+        Raises:
+            MachineError: the disk is full or fails.
+        """
+        claimed = self.schedule.arrived(request, trio.current_time())
+        stored: list[int] = []
+        bad: int | None = None
+        download = self.open.get(request.blob)
+        try:
+            if claimed and download is not None and download.partial is not None:
+                bad = await trio.to_thread.run_sync(
+                    _check_and_write, download.partial, request, claimed, data, stored, limiter=self._writers
+                )
+        finally:
+            self.schedule.settle(request, stored)
+        if stored and download is not None and download.table is not None:
+            self._gain(download, sum(download.table.span(index)[1] for index in stored))
+        return bad
+
+    def _gain(self, download: Download, size_bytes: int) -> None:
+        self._last_gain = trio.current_time()
+        self._ledger.stored_bytes += size_bytes
+        download.done_bytes += size_bytes
+        download.grown.set()
+        self._tell(download)
+        self._note_completion(download)
+
+    def _note_completion(self, download: Download) -> None:
+        if download.blob in self.open and self.schedule.complete(download.blob):
+            download.complete.set()
+
+    def _tell(self, download: Download) -> None:
+        self._progress.artifact(download.artifact.key, download.done_bytes, download.artifact.size)
+
+
+def _check_and_write(
+    partial: PartialBlob, request: Request, claimed: tuple[int, ...], data: bytearray, stored: list[int]
+) -> int | None:
+    """One thread hop for a whole request. Good pieces end up in `stored`, whatever else happens."""
+    view = memoryview(data)
+    bad: int | None = None
+    for index in claimed:
+        offset, length = partial.table.span(index)
+        start = offset - request.offset
+        try:
+            partial.write(index, view[start : start + length])
+        except BlobCorrupt:
+            bad = index if bad is None else bad
+        else:
+            stored.append(index)
+    return bad
+
+
+async def _hash_along(download: Download, partial: PartialBlob) -> None:
+    """Keep the whole file's SHA-256 up with the pieces, so that little is left to do at the end."""
+    while True:
+        download.grown = trio.Event()
+        while await trio.to_thread.run_sync(partial.hash_on, HASH_BYTES):
+            pass
+        await download.grown.wait()

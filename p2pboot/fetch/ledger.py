@@ -1,0 +1,46 @@
+"""What each peer gave during one job, and who is not asked any more, with the reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from p2pboot.fetch.progress import Progress
+
+
+class Ledger:
+    """The record of one job; the same for finding the manifest and for fetching the artifacts.
+
+    Only what can not happen to an honest peer gets one dropped: bytes that do not match a signed digest, or
+    a broken protocol. Being slow, gone, silent or without what we look for does not.
+    """
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self.received: Counter[str] = Counter()
+        """Artifact bytes by peer id, useful or not."""
+        self.dropped: dict[str, str] = {}
+        """Why a peer is not asked any more, by peer id."""
+        self.resumed_bytes = 0
+        """Verified bytes that were on the disk from an earlier run."""
+        self.stored_bytes = 0
+        """Bytes that were received, verified and written."""
+
+    @property
+    def downloaded_bytes(self) -> int:
+        """All artifact bytes received."""
+        return self.received.total()
+
+    @property
+    def wasted_bytes(self) -> int:
+        """Received in vain: second copies, and what did not match its digest."""
+        return self.downloaded_bytes - self.stored_bytes
+
+    def usable(self, peer_id: str) -> bool:
+        """Whether the peer may still be asked."""
+        return peer_id not in self.dropped
+
+    def drop(self, peer_id: str, reason: str) -> None:
+        """Ask this peer for nothing more during this job; the first reason is kept."""
+        if peer_id not in self.dropped:
+            self.dropped[peer_id] = reason
+            self._progress.peer(peer_id, f"dropped: {reason}")

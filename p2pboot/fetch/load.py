@@ -1,0 +1,77 @@
+"""What one peer has, owes and can take: how much is asked of it ahead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from p2pboot.core.pieces import MIB
+from p2pboot.fetch.demand import Request
+from p2pboot.fetch.piecesets import PieceSet
+from p2pboot.fetch.rates import RateMeter
+
+WINDOW_S = 1.5
+"""Seconds of its own data that a peer is asked for ahead: covers any round trip, and is lost with it."""
+
+MAX_WINDOW = 8 * MIB
+"""Bytes; enough for 5 MiB/s over a second and a half, or for 130 MB/s over a round trip of 60 ms."""
+
+MAX_REQUESTS = 16
+"""In flight per peer; a server leaves further ones unread."""
+
+GROUP_BYTES = MIB
+"""Small pieces are asked for in runs up to this: with 64 KiB the work per request would dominate."""
+
+GROUP_S = 0.5
+"""A slow peer's runs are shorter, for the end of a fetch waits for whole requests."""
+
+SLOW_REQUEST_S = 4.0
+"""A peer that takes longer for one request gets one at a time instead of two."""
+
+
+@dataclass(slots=True)
+class PeerLoad:
+    """One peer in the schedule.
+
+    Args:
+        meter: of its rate.
+    """
+
+    meter: RateMeter
+    holds: dict[str, PieceSet] = field(default_factory=dict)
+    """What it says that it has, by artifact."""
+    requests: dict[int, Request] = field(default_factory=dict)
+    """What it owes, oldest first."""
+    asked_bytes: int = 0
+    silent: bool = False
+    paused_until: float = 0.0
+
+    def has_room(self, length: int) -> bool:
+        """Whether so many bytes more may be asked of it."""
+        if len(self.requests) >= MAX_REQUESTS:
+            return False
+        rate = self.meter.bytes_per_s
+        if not self.requests:
+            return True
+        if len(self.requests) == 1 and (rate is None or length <= rate * SLOW_REQUEST_S):
+            return True  # with two it stays busy while the next request is on its way
+        return self.asked_bytes + length <= min(MAX_WINDOW, (rate or 0.0) * WINDOW_S)
+
+    def group_bytes(self) -> int:
+        """How much one request may ask for, if pieces are not larger."""
+        rate = self.meter.bytes_per_s
+        return GROUP_BYTES if rate is None else int(min(GROUP_BYTES, rate * GROUP_S))
+
+    def add(self, request: Request) -> None:
+        """It owes this as well."""
+        self.requests[request.number] = request
+        self.asked_bytes += request.length
+
+    def remove(self, request: Request) -> None:
+        """It does not owe this any more."""
+        del self.requests[request.number]
+        self.asked_bytes -= request.length
+
+    def has_all(self, blob: str, pieces: range) -> bool:
+        """Whether it says that it has all of these."""
+        holds = self.holds.get(blob)
+        return holds is not None and all(index in holds for index in pieces)

@@ -1,0 +1,244 @@
+"""Requests over one stream: several tasks ask at once, one task reads, and everyone gets their own reply.
+
+Owns the client's end of a stream: sending in order, matching replies in order, and what a cancelled or failed
+request means for the others. `protocol.replies` judges the bytes; whom to ask, when, and how often is the
+caller's business.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Any, Self, TypeVar
+
+import trio
+
+from p2pboot.core.manifest import Artifact
+from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.errors import RemoteProtocolError
+from p2pboot.protocol.client import (
+    ManifestReply,
+    PeerBusy,
+    PeerLacks,
+    PeerRefused,
+    Query,
+    ask_have,
+    ask_heads,
+    ask_manifest,
+    ask_peers,
+    ask_pieces,
+    ask_read,
+)
+from p2pboot.protocol.messages import MAX_IN_FLIGHT, Head
+from p2pboot.protocol.replies import Answer, Expected, ReplyReader
+from p2pboot.transport.interface import Stream, StreamReset
+
+__all__ = ["Head", "ManifestReply", "PeerBusy", "PeerLacks", "PeerRefused", "RequestStream"]
+
+READ_BYTES = 1024 * 1024
+"""Asked of the transport at once: fewer and larger reads are what makes a bulk transfer cheap in Python."""
+
+T = TypeVar("T")
+
+
+class _Request:
+    """A query on its way from a caller to the peer and back."""
+
+    def __init__(self, query: Query[Any]) -> None:
+        self.query = query
+        self.expected: Expected | None = None  # once it is sent
+        self.abandoned = False  # the caller is gone
+        self.done = trio.Event()
+        self.outcome: Answer | RemoteProtocolError  # once it is done
+
+    def abandon(self) -> None:
+        self.abandoned = True
+        if self.expected is not None:
+            self.expected.abandoned = True
+
+
+class RequestStream:
+    """A stream on which requests are asked; use it as `async with RequestStream(stream) as requests`.
+
+    Any number of tasks may ask at the same time. A request is sent at once, unless MAX_IN_FLIGHT of this
+    stream are unanswered: then it waits for its turn. Nothing here has a timeout; callers set them, and
+    `last_progress` tells a stalled peer from a busy one.
+
+    **Cancelling** a caller leaves the stream usable: a request that is not sent yet is not sent, the reply to
+    one that is gets read past and thrown away (until then it still counts as in flight, and what comes after
+    it waits). Whoever does not want to wait for 16 MiB of unwanted bytes leaves the `async with`: leaving it
+    with requests unanswered resets the stream, otherwise it is closed in order.
+
+    **Failures** of the stream or of the peer's manners end the stream for everybody: it is reset, all who
+    wait and all who ask later get the RemoteProtocolError (StreamReset where the stream just ended).
+    """
+
+    def __init__(self, stream: Stream) -> None:
+        self.peer_id = stream.peer_id
+        self.last_progress = float("-inf")
+        """`trio.current_time()` of the last byte received, or, if later, of the request since which the peer
+        owes us any: while `outstanding` is not 0, the peer has been silent since then."""
+        self._stream = stream
+        self._replies = ReplyReader()
+        self._unfinished: dict[_Request, None] = {}  # each holds a slot of the window; in the order of asking
+        self._sent: deque[_Request] = deque()  # those on the wire, in the order of the replies to come
+        self._window = trio.Semaphore(MAX_IN_FLIGHT, max_value=MAX_IN_FLIGHT)
+        # Never full: what is in it holds a slot of the window.
+        self._send_unsent, self._unsent = trio.open_memory_channel[_Request](MAX_IN_FLIGHT)
+        self._failure: RemoteProtocolError | None = None
+        self._running = AsyncExitStack()
+        self._shield = trio.CancelScope()
+
+    @property
+    def outstanding(self) -> int:
+        """Requests without a complete reply, abandoned ones included."""
+        return len(self._unfinished)
+
+    async def __aenter__(self) -> Self:
+        self._running.enter_context(self._shield)
+        self._running.push_async_callback(self._end_stream)
+        nursery = await self._running.enter_async_context(trio.open_nursery())
+        self._running.callback(nursery.cancel_scope.cancel)
+        nursery.start_soon(self._send_requests)
+        nursery.start_soon(self._receive_replies)
+        return self
+
+    async def __aexit__(self, *_exc_info: object) -> None:
+        # The body's own exception passes by: it never enters the nursery, which would wrap it in a group.
+        self._shield.shield = True  # all that follows is bounded: our tasks only ever wait on the stream
+        await self._running.aclose()
+
+    async def _end_stream(self) -> None:
+        if self._unfinished:
+            await self._stream.reset()
+        else:
+            await self._stream.close()
+        self._fail(StreamReset(f"the stream to {self.peer_id} was closed on this side"))
+
+    async def heads(self, channel: str | None = None, arch: str | None = None) -> tuple[Head, ...]:
+        """The manifests that the peer holds wholly, at most 256; hearsay until verified."""
+        return await self.ask(ask_heads(channel, arch))
+
+    async def peers(self, channel: str | None = None, arch: str | None = None) -> tuple[bytes, ...]:
+        """At most 32 signed peer records (libp2p envelopes), unverified."""
+        return await self.ask(ask_peers(channel, arch))
+
+    async def manifest(self, digest: str) -> ManifestReply:
+        """`(raw, detached)` of the manifest with this digest, unverified; `detached` may be None."""
+        return await self.ask(ask_manifest(digest))
+
+    async def pieces(self, artifact: Artifact) -> PieceTable:
+        """The piece table of an artifact, checked: another one than its manifest names fails the stream."""
+        return await self.ask(
+            ask_pieces(
+                artifact.sha256,
+                size=artifact.size,
+                piece_length=artifact.piece_length,
+                table_digest=artifact.table_digest,
+            )
+        )
+
+    async def have(self, sha256: str, count: int) -> Bitmap:
+        """Which of an artifact's `count` pieces the peer holds."""
+        return await self.ask(ask_have(sha256, count))
+
+    async def read(self, sha256: str, offset: int, length: int) -> bytearray:
+        """Exactly `length` bytes (1 to 16 MiB) from `offset` bytes on, unverified; the caller's to keep."""
+        return await self.ask(ask_read(sha256, offset, length))
+
+    async def ask(self, query: Query[T]) -> T:
+        """Send one query and wait for its answer.
+
+        Raises:
+            PeerLacks, PeerBusy, PeerRefused: the peer says no; the stream goes on.
+            RemoteProtocolError: the stream is over, for this and every other request.
+        """
+        await self._window.acquire()
+        if self._failure is not None:
+            self._window.release()
+            raise _copy(self._failure)
+        if not self._unfinished:
+            self.last_progress = trio.current_time()
+        request = _Request(query)
+        self._unfinished[request] = None
+        self._send_unsent.send_nowait(request)
+        try:
+            await request.done.wait()
+        except trio.Cancelled:
+            request.abandon()
+            raise
+        outcome = request.outcome
+        if isinstance(outcome, RemoteProtocolError):
+            raise _copy(outcome)
+        if outcome.refusal is not None:
+            raise outcome.refusal
+        value: T = outcome.value
+        return value
+
+    async def _send_requests(self) -> None:
+        while self._failure is None:
+            request = await self._unsent.receive()
+            frames = bytearray()
+            for ready in self._take_unsent(request):
+                ready.expected = self._replies.expect(ready.query)
+                self._sent.append(ready)
+                frames += ready.query.frame
+            try:
+                await self._stream.write(bytes(frames))
+            except RemoteProtocolError as error:
+                await self._break(error)
+                return
+
+    def _take_unsent(self, first: _Request) -> Iterator[_Request]:
+        """Everything that waits to be sent, so that it goes out in one write."""
+        request = first
+        while True:
+            if request.abandoned:
+                self._finish(request, Answer())
+            else:
+                yield request
+            try:
+                request = self._unsent.receive_nowait()
+            except trio.WouldBlock:
+                return
+
+    async def _receive_replies(self) -> None:
+        try:
+            while data := await self._stream.read(READ_BYTES):
+                self.last_progress = trio.current_time()
+                self._replies.receive_data(data)
+                while (answer := self._replies.next_reply()) is not None:
+                    self._finish(self._sent.popleft(), answer)
+        except StreamReset as error:
+            await self._break(error)
+        except RemoteProtocolError as error:
+            await self._break(RemoteProtocolError(f"peer {self.peer_id}: {error.message}"))
+        else:  # truncation, if replies are missing; a peer that is stopped in order looks just like this
+            unanswered = f" with {self.outstanding} requests unanswered" if self.outstanding else ""
+            await self._break(StreamReset(f"peer {self.peer_id} closed the stream{unanswered}"))
+
+    def _finish(self, request: _Request, outcome: Answer | RemoteProtocolError) -> None:
+        if request in self._unfinished:  # a reply may still be taken in while the stream is being reset
+            del self._unfinished[request]
+            request.outcome = outcome
+            request.done.set()
+            self._window.release()
+
+    async def _break(self, error: RemoteProtocolError) -> None:
+        self._fail(error)
+        await self._stream.reset()
+
+    def _fail(self, error: RemoteProtocolError) -> None:
+        """End it for everyone who waits, and for who comes later; the first reason stays."""
+        if self._failure is None:
+            self._failure = error
+            for request in tuple(self._unfinished):
+                self._finish(request, error)
+
+
+def _copy(failure: RemoteProtocolError) -> RemoteProtocolError:
+    """One for each task: several raise it, and each adds its own traceback."""
+    copy = type(failure)(failure.message, remedy=failure.remedy)
+    copy.__cause__ = failure
+    return copy

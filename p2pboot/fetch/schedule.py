@@ -1,0 +1,252 @@
+"""Which piece is asked of which peer: the decisions of a fetch, without any input or output.
+
+The shell (`swarm`) tells what happens (a peer came, holds these pieces, delivered, fell silent) and does
+what `assign` says. `demand` keeps what is wanted, `load` what each peer owes.
+
+A piece that arrives is *claimed* by the first copy, so it is checked and written once; when the check fails
+it is wanted again. A silent peer's pieces become free at once, but what it was asked for still counts if it
+arrives first.
+
+Pieces are taken in order, because the SHA-256 of the whole file can only advance in order, except that
+within the next few dozen the rarest goes first: so mirrors and clients that fetch at the same time end up
+with different pieces and can serve each other, instead of all waiting for the one peer that has everything.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+
+from p2pboot.core.pieces import MIB
+from p2pboot.fetch.demand import Demand, Request
+from p2pboot.fetch.load import PeerLoad
+from p2pboot.fetch.piecesets import PieceSet
+from p2pboot.fetch.rates import RateMeter
+
+BUDGET_BYTES = 32 * MIB
+"""Asked for or being checked, over all peers: what a fetch takes in memory. Two of the largest pieces fit."""
+
+LOOKAHEAD_PIECES = 64
+"""How far from the order the rarest piece may be taken."""
+
+
+class Schedule:
+    """Decides who is asked for what.
+
+    Args:
+        budget_bytes: asked for or being checked at most, over all peers; at least one largest piece.
+    """
+
+    def __init__(self, budget_bytes: int = BUDGET_BYTES) -> None:
+        self._budget = budget_bytes
+        self._demands: dict[str, Demand] = {}
+        self._peers: dict[str, PeerLoad] = {}
+        self._checking: dict[int, tuple[int, ...]] = {}  # what each request's arrival claimed
+        self._numbers = itertools.count()
+        self._live_bytes = 0
+        self._silent_bytes = 0
+
+    # What is to be fetched
+
+    def add_blob(self, blob: str, *, size: int, piece_length: int, missing: PieceSet, rank: int = 0) -> None:
+        """Fetch these pieces of an artifact; those of a lower rank first, then in the order of adding."""
+        self._demands[blob] = Demand(size, piece_length, rank, wanted=missing, free=missing)
+        self._demands = dict(sorted(self._demands.items(), key=lambda item: item[1].rank))
+
+    def remove_blob(self, blob: str) -> None:
+        """Forget an artifact; what still arrives of it is not wanted."""
+        del self._demands[blob]
+        for peer in self._peers.values():
+            peer.holds.pop(blob, None)
+
+    def complete(self, blob: str) -> bool:
+        """Whether every piece of an artifact that is being fetched was stored."""
+        demand = self._demands.get(blob)
+        return demand is not None and demand.complete
+
+    # Who delivers
+
+    def add_peer(self, peer_id: str, now: float) -> None:
+        """A peer can be asked; it holds nothing until `set_holdings`."""
+        self._peers[peer_id] = PeerLoad(RateMeter(now))
+
+    def remove_peer(self, peer_id: str) -> None:
+        """A peer is gone: its pieces are free for others at once."""
+        peer = self._peers[peer_id]
+        for request in tuple(peer.requests.values()):
+            self._forget(peer, request)
+        del self._peers[peer_id]
+
+    def set_holdings(self, peer_id: str, blob: str, holds: PieceSet) -> None:
+        """Take a peer's word for which pieces it has; of an artifact that is not fetched it is ignored."""
+        if blob in self._demands:
+            self._peers[peer_id].holds[blob] = holds
+
+    def useful(self, peer_id: str, blob: str) -> bool:
+        """Whether the peer has anything of the artifact that is still wanted."""
+        demand, holds = self._demands.get(blob), self._peers[peer_id].holds.get(blob)
+        return demand is not None and holds is not None and bool(holds & demand.wanted)
+
+    def pause(self, peer_id: str, until: float) -> None:
+        """Ask the peer for nothing until then (clock of `now`): it said that it is busy."""
+        self._peers[peer_id].paused_until = until
+
+    def silence(self, peer_id: str) -> None:
+        """A peer stopped delivering: others may have its pieces, and it is asked for nothing more."""
+        peer = self._peers[peer_id]
+        if not peer.silent:
+            peer.silent = True
+            self._live_bytes -= peer.asked_bytes
+            self._silent_bytes += peer.asked_bytes
+            self._for_all(peer, Demand.given_up)
+
+    def wake(self, peer_id: str) -> None:
+        """A silent peer delivers again, and is counted on for what it had been asked for."""
+        peer = self._peers[peer_id]
+        if peer.silent:
+            peer.silent = False
+            self._silent_bytes -= peer.asked_bytes
+            self._live_bytes += peer.asked_bytes
+            self._for_all(peer, Demand.asked)
+
+    def asked_bytes(self, peer_id: str) -> int:
+        """How much the peer still owes."""
+        return self._peers[peer_id].asked_bytes
+
+    @property
+    def live_bytes(self) -> int:
+        """Asked of live peers or being checked; never above the budget, but for a silent peer that woke."""
+        return self._live_bytes
+
+    @property
+    def silent_bytes(self) -> int:
+        """Asked of silent peers: takes memory only if they wake, so the shell bounds it by giving them up."""
+        return self._silent_bytes
+
+    # What happens to requests
+
+    def assign(self, peer_id: str, now: float) -> list[Request]:
+        """Decide what to ask of a peer now; the caller sends all of it."""
+        peer = self._peers[peer_id]
+        if not peer.requests:
+            peer.meter.start(now)
+        assigned: list[Request] = []
+        if peer.silent or now < peer.paused_until:
+            return assigned
+        while self._fits(peer, 1):  # asked first, for a choice costs more than this question
+            choice = self._next_free(peer) or self._slowest_of_another(peer, now)
+            if choice is None:
+                break
+            blob, pieces = choice
+            offset, length = self._demands[blob].span(pieces)
+            if not self._fits(peer, length):
+                break
+            request = Request(next(self._numbers), peer_id, blob, pieces, offset, length)
+            peer.add(request)
+            self._live_bytes += length
+            self._demands[blob].asked(pieces)
+            assigned.append(request)
+        return assigned
+
+    def arrived(self, request: Request, now: float) -> tuple[int, ...]:
+        """The data of a request is in memory.
+
+        Returns:
+            The pieces to check and write now, maybe none; `settle` must follow in any case.
+        """
+        peer = self._peers.get(request.peer_id)
+        if peer is None or request.number not in peer.requests:
+            return ()  # the peer was removed with all that it was asked for
+        self.wake(request.peer_id)
+        peer.meter.delivered(request.length, now)
+        self._forget(peer, request)
+        self._live_bytes += request.length
+        demand = self._demands.get(request.blob)
+        self._checking[request.number] = () if demand is None else demand.claim(request.pieces)
+        return self._checking[request.number]
+
+    def settle(self, request: Request, stored: Iterable[int]) -> None:
+        """What was claimed has been checked; what is not in `stored` is wanted again."""
+        claimed = self._checking.pop(request.number, None)
+        if claimed is not None:
+            self._live_bytes -= request.length
+            if request.blob in self._demands:
+                self._demands[request.blob].settle(claimed, stored)
+
+    def failed(self, request: Request) -> None:
+        """A request will bring nothing: its pieces are free for others."""
+        peer = self._peers.get(request.peer_id)
+        if peer is not None and request.number in peer.requests:
+            self._forget(peer, request)
+
+    def lacks(self, request: Request) -> None:
+        """The peer does not have what it was asked for, whatever it said before."""
+        self.failed(request)
+        peer = self._peers.get(request.peer_id)
+        if peer is not None and (holds := peer.holds.get(request.blob)) is not None:
+            peer.holds[request.blob] = holds - PieceSet.of(holds.count, request.pieces)
+
+    def _forget(self, peer: PeerLoad, request: Request) -> None:
+        peer.remove(request)
+        if peer.silent:
+            self._silent_bytes -= request.length
+        else:
+            self._live_bytes -= request.length
+            if request.blob in self._demands:
+                self._demands[request.blob].given_up(request.pieces)
+
+    def _for_all(self, peer: PeerLoad, change: Callable[[Demand, range], None]) -> None:
+        for request in peer.requests.values():
+            if request.blob in self._demands:
+                change(self._demands[request.blob], request.pieces)
+
+    # Choices
+
+    def _fits(self, peer: PeerLoad, length: int) -> bool:
+        return self._live_bytes + length <= self._budget and peer.has_room(length)
+
+    def _next_free(self, peer: PeerLoad) -> tuple[str, range] | None:
+        for blob, demand in self._demands.items():
+            holds = peer.holds.get(blob)
+            if holds is not None and (available := demand.free & holds):
+                first = self._rarest(blob, available)
+                return blob, _run(available, first, peer.group_bytes() // demand.piece_length)
+        return None
+
+    def _rarest(self, blob: str, available: PieceSet) -> int:
+        partial = [
+            holds
+            for peer in self._peers.values()
+            if not peer.silent and (holds := peer.holds.get(blob)) is not None and not holds.complete
+        ]
+        nearest = itertools.islice(available, LOOKAHEAD_PIECES if partial else 1)
+        return min(nearest, key=lambda index: sum(index in holds for holds in partial))  # the first of equals
+
+    def _slowest_of_another(self, peer: PeerLoad, now: float) -> tuple[str, range] | None:
+        """Nothing is free: a second copy of what would arrive last, where this peer can be quicker."""
+        slowest_s, choice = 0.0, None
+        for other in self._peers.values():
+            ahead = 0
+            for request in () if other is peer or other.silent else other.requests.values():
+                ahead += request.length
+                expected_s = other.meter.expected_s(ahead, now)
+                if expected_s > slowest_s and self._is_worth_copying(peer, request, expected_s):
+                    slowest_s, choice = expected_s, (request.blob, request.pieces)
+        return choice
+
+    def _is_worth_copying(self, peer: PeerLoad, request: Request, expected_s: float) -> bool:
+        demand = self._demands.get(request.blob)
+        return (
+            demand is not None
+            and peer.has_all(request.blob, request.pieces)
+            and demand.is_asked_once(request.pieces)
+            and peer.meter.best_case_s(peer.asked_bytes + request.length) < expected_s
+        )
+
+
+def _run(available: PieceSet, first: int, most: int) -> range:
+    """The pieces from `first` on that are available without a gap, at least one."""
+    stop = first + 1
+    while stop < available.count and stop - first < most and stop in available:
+        stop += 1
+    return range(first, stop)

@@ -1,0 +1,217 @@
+"""One peer's part in a fetch: an artifact stream on which tables, holdings and pieces are asked for.
+
+A session lives as long as its stream. It decides nothing about pieces (`schedule` does); it sends what it
+is told to, hands on what arrives, and reports what that says of the peer.
+"""
+
+from __future__ import annotations
+
+import math
+
+import trio
+
+from p2pboot.core.pieces import MIB, piece_count
+from p2pboot.errors import RemoteProtocolError
+from p2pboot.fetch.demand import Request
+from p2pboot.fetch.downloads import Download, Downloads
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.piecesets import PieceSet
+from p2pboot.fetch.requests import PeerBusy, PeerLacks, PeerRefused, RequestStream
+from p2pboot.transport.interface import StreamReset
+
+SILENT_S = 2.0
+"""A peer that owes us something and delivers no byte for so long: its pieces go to others."""
+
+GIVE_UP_S = 20.0
+"""And after so long its stream is given up. Longer than a server that paces its replies by the piece may
+pause."""
+
+MAX_SILENT_BYTES = 32 * MIB
+"""Owed by silent peers, all together: they could all wake at once. Beyond it their streams are given up at
+once."""
+
+HAVE_AGAIN_S = 1.0
+"""A peer that lacked what is wanted is asked again: while it fetches itself, it has more every second."""
+
+HAVE_AGAIN_USEFUL_S = 3.0
+"""One that has enough for now less often."""
+
+LACK_AGAIN_S = 2.0
+BUSY_S = 0.5
+"""A peer that is busy is left alone for so long, doubled each time up to LONGEST_BUSY_S."""
+
+LONGEST_BUSY_S = 8.0
+TABLE_ASKS = 2
+"""Peers that are asked for one table at the same time: a table is up to 2 MiB, and one peer may be mute."""
+
+
+class Session:
+    """Asks one peer.
+
+    Args:
+        requests: an open stream to the peer.
+        downloads: what is wanted.
+        ledger: where what the peer gave, and why it is dropped, is noted.
+    """
+
+    def __init__(self, requests: RequestStream, downloads: Downloads, ledger: Ledger) -> None:
+        self.peer_id = requests.peer_id
+        self.asking_tables: set[str] = set()
+        """Artifacts whose table this peer is being asked for."""
+        self.delivered = False
+        self._requests = requests
+        self._downloads = downloads
+        self._ledger = ledger
+        self._next_ask: dict[str, float] = {}  # when to ask again about an artifact's table or holdings
+        self._busy_s = BUSY_S
+        self._failure: RemoteProtocolError | None = None
+        self._over = trio.Event()
+        self._nursery: trio.Nursery | None = None
+
+    async def run(self, others: list[Session]) -> None:
+        """Ask until cancelled or until the stream or the peer is no good any more.
+
+        Args:
+            others: all sessions of the job; this one is in it while it runs.
+
+        Raises:
+            RemoteProtocolError: the stream failed; StreamReset when nobody is to blame.
+            MachineError: the disk is full or fails.
+        """
+        schedule = self._downloads.schedule
+        schedule.add_peer(self.peer_id, trio.current_time())
+        others.append(self)
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                self.pump(others)
+                await self._over.wait()
+                nursery.cancel_scope.cancel()
+        finally:
+            self._nursery = None
+            others.remove(self)
+            schedule.remove_peer(self.peer_id)
+            pump_all(others)  # what this peer owed is the others' now
+        if self._failure is not None:
+            raise self._failure
+
+    @property
+    def silent(self) -> bool:
+        """Whether the peer owes us something and has not sent a byte for too long."""
+        return self._silence_s() > SILENT_S
+
+    def _silence_s(self) -> float:
+        waiting = self._requests.outstanding > 0
+        return trio.current_time() - self._requests.last_progress if waiting else 0.0
+
+    def watch(self) -> None:
+        """To be called a few times a second: notices silence and its end."""
+        schedule = self._downloads.schedule
+        if not self.silent:
+            schedule.wake(self.peer_id)
+            return
+        schedule.silence(self.peer_id)
+        if self._silence_s() > GIVE_UP_S or schedule.silent_bytes > MAX_SILENT_BYTES:
+            self._end(StreamReset(f"peer {self.peer_id} is silent"))
+
+    def pump(self, others: list[Session]) -> None:
+        """Ask for all that can be asked for now."""
+        nursery = self._nursery
+        if nursery is None or self._over.is_set() or self.silent:
+            return
+        now = trio.current_time()
+        for download in self._downloads.open.values():
+            if now >= self._next_ask.get(download.blob, -math.inf):
+                self._ask_about(download, others, nursery)
+        for request in self._downloads.schedule.assign(self.peer_id, now):
+            nursery.start_soon(self._read, request, others)
+
+    def _ask_about(self, download: Download, others: list[Session], nursery: trio.Nursery) -> None:
+        if download.table is None:
+            asked = sum(download.blob in other.asking_tables and not other.silent for other in others)
+            if asked < TABLE_ASKS:
+                self._next_ask[download.blob] = math.inf
+                self.asking_tables.add(download.blob)
+                nursery.start_soon(self._ask_table, download, others)
+        elif download.partial is not None and not download.complete.is_set():
+            self._next_ask[download.blob] = math.inf
+            nursery.start_soon(self._ask_holdings, download, others)
+
+    async def _ask_table(self, download: Download, others: list[Session]) -> None:
+        try:
+            download.take_table(await self._requests.pieces(download.artifact))
+            self._ask_again(download, 0)
+        except PeerRefused as error:
+            self._ask_again(download, self._pause_s(error))
+        except RemoteProtocolError as error:
+            self._end(error)
+        finally:
+            self.asking_tables.discard(download.blob)
+        pump_all(others)
+
+    async def _ask_holdings(self, download: Download, others: list[Session]) -> None:
+        artifact, schedule = download.artifact, self._downloads.schedule
+        try:
+            bitmap = await self._requests.have(
+                download.blob, piece_count(artifact.size, artifact.piece_length)
+            )
+        except PeerRefused as error:
+            self._ask_again(download, self._pause_s(error))
+        except RemoteProtocolError as error:
+            self._end(error)
+        else:
+            schedule.set_holdings(self.peer_id, download.blob, PieceSet.from_bitmap(bitmap))
+            if not bitmap.complete:
+                useful = schedule.useful(self.peer_id, download.blob)
+                self._ask_again(download, HAVE_AGAIN_USEFUL_S if useful else HAVE_AGAIN_S)
+        self.pump(others)
+
+    async def _read(self, request: Request, others: list[Session]) -> None:
+        schedule = self._downloads.schedule
+        try:
+            data = await self._requests.read(request.blob, request.offset, request.length)
+        except PeerBusy as error:
+            schedule.failed(request)
+            schedule.pause(self.peer_id, trio.current_time() + self._pause_s(error))
+        except PeerRefused:
+            schedule.lacks(
+                request
+            )  # also "range" and "bad_request": it does not give it, whatever the reason
+            self._next_ask[request.blob] = trio.current_time() + LACK_AGAIN_S
+        except RemoteProtocolError as error:
+            self._end(error)
+        else:
+            await self._take(request, data)
+        pump_all(others)
+
+    async def _take(self, request: Request, data: bytearray) -> None:
+        self.delivered = True
+        self._busy_s = BUSY_S
+        self._ledger.received[self.peer_id] += len(data)
+        download = self._downloads.open.get(request.blob)
+        bad = await self._downloads.store(request, data)
+        if bad is not None and download is not None:
+            self._end(RemoteProtocolError(f"piece {bad} of {download.artifact.key} is not what was signed"))
+
+    def _ask_again(self, download: Download, after_s: float) -> None:
+        self._next_ask[download.blob] = trio.current_time() + after_s
+
+    def _pause_s(self, error: PeerRefused) -> float:
+        if not isinstance(error, PeerBusy):
+            return LACK_AGAIN_S if isinstance(error, PeerLacks) else GIVE_UP_S
+        pause_s, self._busy_s = self._busy_s, min(self._busy_s * 2, LONGEST_BUSY_S)
+        return pause_s
+
+    def _end(self, failure: RemoteProtocolError) -> None:
+        """Stop using the stream; `run` raises the failure. The first one counts."""
+        if self._failure is None:
+            self._failure = failure
+            if not isinstance(failure, StreamReset):
+                self._ledger.drop(self.peer_id, failure.message)
+        self._over.set()
+
+
+def pump_all(sessions: list[Session]) -> None:
+    """Something became free: everybody may ask for more."""
+    for session in tuple(sessions):
+        session.pump(sessions)

@@ -1,0 +1,193 @@
+"""Brings artifacts into the store from all peers that have them: the shell around `schedule`.
+
+Owns the tasks: one per connected peer, one per artifact, and a watch over silence and patience. Peers may
+come, go, freeze, lie and know only a part; as long as together they have every piece, the fetch completes.
+What was fetched is served on meanwhile by whoever serves the store.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import NoReturn
+from weakref import WeakKeyDictionary
+
+import trio
+
+from p2pboot.core.manifest import Artifact
+from p2pboot.errors import FetchError, NotFoundError, P2PBootError, RemoteProtocolError
+from p2pboot.fetch.downloads import Downloads
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.peers import for_each_peer
+from p2pboot.fetch.progress import Progress
+from p2pboot.fetch.requests import RequestStream
+from p2pboot.fetch.session import Session, pump_all
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
+from p2pboot.store.blobs import BlobStore
+from p2pboot.store.store import Store
+from p2pboot.transport.interface import StreamReset, Transport
+
+OPEN_TIMEOUT_S = 5.0
+FIRST_RETRY_S = 0.2
+LONGEST_RETRY_S = 5.0
+WATCH_S = 0.25
+"""How often silence is looked for; a peer that freezes costs SILENT_S and at most this."""
+
+ARTIFACTS_AT_ONCE = 3
+"""The next artifact is opened while the last pieces of one arrive; more would scatter the disk's work."""
+
+HOPELESS_S = 2.0
+"""A peer that was dropped may have been the only one known, but another may be just connecting."""
+
+
+async def fetch_artifacts(
+    artifacts: Sequence[Artifact],
+    *,
+    transport: Transport,
+    store: Store,
+    ledger: Ledger,
+    progress: Progress,
+    patience_s: float = math.inf,
+    hopeless: Callable[[], bool] = lambda: False,
+) -> frozenset[str]:
+    """Have all these artifacts in the store, whole and verified, when it returns.
+
+    Several jobs may run at the same time; an artifact that two of them want is fetched by one.
+
+    Args:
+        artifacts: of a manifest that was verified and put into the catalogue; fetched in this order.
+        transport: every peer that is or becomes connected is asked.
+        store: takes the artifacts; what it holds already is not fetched.
+        ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now.
+        progress: told how far each artifact is.
+        patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
+        hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
+
+    Returns:
+        SHA-256 of the artifacts that were brought now, and not held before.
+
+    Raises:
+        NotFoundError: no peer was connected at the end of patience.
+        FetchError: peers were, and did not deliver everything intact.
+        ManifestError: an artifact's pieces are right and its SHA-256 is not: the publisher's fault.
+        StoreError: the store holds the artifact with another piece table.
+        MachineError: no space, quota used up, the disk fails.
+    """
+    turns = _TURNS.setdefault(store.blobs, _Turns())
+    job = _Job(transport, Downloads(store, ledger, progress), ledger, turns)
+    try:
+        return await job.run(artifacts, patience_s, hopeless)
+    except* P2PBootError as group:
+        raise first_error(group) from None
+
+
+def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first of the errors that tasks raised together; the others are its consequences."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+class _Turns:
+    """One lock for each artifact that is being fetched: its partial file belongs to one job at a time."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, trio.Lock] = {}
+
+    @asynccontextmanager
+    async def take(self, blob: str) -> AsyncIterator[None]:
+        lock = self._locks.setdefault(blob, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and not lock.statistics().tasks_waiting:
+                self._locks.pop(blob, None)
+
+
+_TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
+"""For each open store: whichever jobs use it, of whichever part of the program."""
+
+
+class _Job:
+    def __init__(self, transport: Transport, downloads: Downloads, ledger: Ledger, turns: _Turns) -> None:
+        self._transport = transport
+        self._ledger = ledger
+        self._downloads = downloads
+        self._turns = turns
+        self._sessions: list[Session] = []
+        self._missing: dict[str, Artifact] = {}
+        self._brought: set[str] = set()
+
+    async def run(
+        self, artifacts: Sequence[Artifact], patience_s: float, hopeless: Callable[[], bool]
+    ) -> frozenset[str]:
+        self._missing = {artifact.sha256: artifact for artifact in artifacts}  # two names, one content: once
+        slots = trio.Semaphore(ARTIFACTS_AT_ONCE)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(for_each_peer, self._transport, self._serve)
+            nursery.start_soon(self._watch, patience_s, hopeless)
+            async with trio.open_nursery() as artifacts_nursery:
+                for rank, artifact in enumerate(tuple(self._missing.values())):
+                    await slots.acquire()
+                    artifacts_nursery.start_soon(self._bring, artifact, rank, slots)
+            nursery.cancel_scope.cancel()
+        return frozenset(self._brought)
+
+    async def _bring(self, artifact: Artifact, rank: int, slots: trio.Semaphore) -> None:
+        try:
+            async with self._turns.take(artifact.sha256):
+                if await self._downloads.bring(artifact, rank):
+                    self._brought.add(artifact.sha256)
+            del self._missing[artifact.sha256]
+        finally:
+            slots.release()
+
+    async def _serve(self, peer_id: str) -> None:
+        """Keep a session with one peer as long as it is connected and not dropped."""
+        delay_s = FIRST_RETRY_S
+        while self._ledger.usable(peer_id):
+            delivered = False
+            try:
+                with trio.fail_after(OPEN_TIMEOUT_S):
+                    stream = await self._transport.open_stream(peer_id, ARTIFACT_PROTOCOL)
+                async with RequestStream(stream) as requests:
+                    session = Session(requests, self._downloads, self._ledger)
+                    try:
+                        await session.run(self._sessions)
+                    finally:
+                        delivered = session.delivered
+            except (StreamReset, trio.TooSlowError):
+                pass  # nobody's fault: it went, sleeps or does not speak the protocol
+            except RemoteProtocolError as error:
+                self._ledger.drop(peer_id, error.message)
+            delay_s = FIRST_RETRY_S if delivered else min(delay_s * 2, LONGEST_RETRY_S)
+            await trio.sleep(delay_s)
+
+    async def _watch(self, patience_s: float, hopeless: Callable[[], bool]) -> None:
+        hopeless_since = math.inf
+        while True:
+            await trio.sleep(WATCH_S)
+            for session in tuple(self._sessions):
+                session.watch()
+            pump_all(self._sessions)
+            now = trio.current_time()
+            hopeless_since = min(hopeless_since, now) if hopeless() and not self._sessions else math.inf
+            if self._downloads.idle_s() > patience_s or now - hopeless_since > HOPELESS_S:
+                self._give_up()
+
+    def _give_up(self) -> NoReturn:
+        parts = [self._describe(artifact) for artifact in self._missing.values()]
+        missing = ", ".join(parts[:8]) + (f" and {len(parts) - 8} more" if len(parts) > 8 else "")
+        remedy = "what arrived is kept: the same command resumes from there"
+        dropped = "".join(f"; peer {peer} was dropped: {why}" for peer, why in self._ledger.dropped.items())
+        if not self._transport.peers():
+            raise NotFoundError(f"all peers are gone, missing: {missing}{dropped}", remedy=remedy)
+        raise FetchError(f"no peer delivers {missing}{dropped}", remedy=remedy)
+
+    def _describe(self, artifact: Artifact) -> str:
+        download = self._downloads.open.get(artifact.sha256)
+        done = 0 if download is None else download.done_bytes
+        return f"{artifact.key} ({100 * done // artifact.size} % of {artifact.size} bytes are there)"

@@ -1,0 +1,352 @@
+"""Finding the newest trusted manifest among peers that are behind, silent, hostile or contradict each
+other."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pboot.core.clock import Clock
+from p2pboot.core.manifest import Manifest, sign_detached
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.rollback import AcceptedHead
+from p2pboot.core.verify import Refused
+from p2pboot.errors import ManifestError, NotFoundError
+from p2pboot.fetch.heads import MANIFESTS_PER_PEER, Found, HeadSearch, Offer, Question
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.store.manifests import HeadRow, StoredManifest
+from p2pboot.transport.interface import Transport
+from tests.fetch.world import KEY, NOW, OTHER_KEY, POLICY, Provider, Watcher, World, manifest_of
+
+V1, V2, V3 = (manifest_of(version=version) for version in (1, 2, 3))
+V2_AGAIN = manifest_of(version=2, cmdline="other")
+QUESTION = Question(channel="stable", arch="x86_64", policy=POLICY, clock=Clock(NOW))
+
+
+def row_of(manifest: Manifest, **changes: Any) -> HeadRow:
+    row = HeadRow(
+        manifest.channel,
+        manifest.arch,
+        manifest.signers,
+        manifest.manifest_version,
+        manifest.digest,
+        len(manifest.raw),
+        manifest.created_at,
+        manifest.expires_at,
+    )
+    return dataclasses.replace(row, **changes)
+
+
+class Catalogue:
+    """What a server says that it has, and what it sends when it is asked for it."""
+
+    def __init__(self, rows: Sequence[HeadRow], sends: dict[str, bytes], detached: str | None = None) -> None:
+        self.rows = list(rows)
+        self.sends = sends
+        self.detached = detached
+        self.asked: list[str] = []
+
+    def heads(self, _channel: str | None = None, _arch: str | None = None) -> list[HeadRow]:
+        return self.rows
+
+    def get(self, digest: str) -> StoredManifest | None:
+        self.asked.append(digest)
+        raw = self.sends.get(digest)
+        return None if raw is None else StoredManifest(raw, self.detached)
+
+
+def catalogue_of(*manifests: Manifest, detached: str | None = None) -> Catalogue:
+    return Catalogue([row_of(m) for m in manifests], {m.digest: m.raw for m in manifests}, detached)
+
+
+class Search:
+    """One search over a client's connections."""
+
+    def __init__(self, transport: Transport, watcher: Watcher) -> None:
+        self.transport = transport
+        self.ledger = Ledger(watcher)
+        self.watcher = watcher
+
+    async def run(
+        self, *providers: Provider, question: Question = QUESTION, timeout_s: float = 20, settled: bool = True
+    ) -> Found:
+        for provider in providers:
+            await self.transport.dial(provider.address)
+        search = HeadSearch(self.transport, question, self.ledger, self.watcher)
+        return await search.run(timeout_s, lambda: settled)
+
+    async def choose(self, *providers: Provider, question: Question = QUESTION, **options: Any) -> Offer:
+        return (await self.run(*providers, question=question, **options)).choose(question)
+
+
+async def test_the_newest_of_all_peers_is_chosen_at_once(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V1)) as behind,
+        world.provider(catalogue=lambda _: catalogue_of(V3)) as newest,
+        world.provider(catalogue=lambda _: catalogue_of(V2)) as middle,
+        world.client() as (transport, _),
+    ):
+        offer = await Search(transport, watcher).choose(behind, newest, middle)
+        assert offer.manifest == V3
+        assert offer.peers == {newest.peer_id}
+        assert trio.current_time() < 1
+
+
+async def test_a_mute_peer_costs_a_short_grace(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V1)) as good,
+        world.provider(catalogue=lambda _: catalogue_of(V2)) as mute,
+        world.client() as (transport, _),
+    ):
+        await transport.dial(mute.address)
+        world.network.freeze(mute.peer_id)
+        assert (await Search(transport, watcher).choose(good)).manifest == V1
+        assert trio.current_time() < 2.5
+
+
+async def test_a_peer_that_comes_within_the_grace_is_heard(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V1)) as first,
+        world.provider(catalogue=lambda _: catalogue_of(V2)) as later,
+        world.client() as (transport, _),
+        trio.open_nursery() as nursery,
+    ):
+
+        async def come() -> None:
+            await trio.sleep(1)
+            await transport.dial(later.address)
+
+        nursery.start_soon(come)
+        assert (await Search(transport, watcher).choose(first, settled=False)).manifest == V2
+
+
+async def test_a_mirror_that_just_fetches_is_asked_again(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    catalogue = catalogue_of()
+    async with (
+        world.provider(catalogue=lambda _: catalogue) as mirror,
+        world.client() as (transport, _),
+        trio.open_nursery() as nursery,
+    ):
+
+        async def complete() -> None:
+            await trio.sleep(5)
+            catalogue.rows.append(row_of(V1))
+            catalogue.sends[V1.digest] = V1.raw
+
+        nursery.start_soon(complete)
+        assert (await Search(transport, watcher).choose(mirror)).manifest == V1
+        assert trio.current_time() < 8
+
+
+async def test_nobody_there(autojump_clock: MockClock, world: World, watcher: Watcher) -> None:
+    async with world.client() as (transport, _):
+        with pytest.raises(NotFoundError, match="no peer answered in time"):
+            await Search(transport, watcher).choose(timeout_s=3)
+        assert trio.current_time() >= 3
+
+
+async def test_nobody_has_it(autojump_clock: MockClock, world: World, watcher: Watcher) -> None:
+    async with world.provider() as empty, world.client() as (transport, _):
+        with pytest.raises(NotFoundError, match="none of 1 peers has a manifest for stable/x86_64"):
+            await Search(transport, watcher).choose(empty, timeout_s=3)
+
+
+@pytest.mark.parametrize(
+    ("manifest", "reason"),
+    [
+        (manifest_of(key=OTHER_KEY), "untrusted"),
+        (manifest_of(created_at=NOW + 7200), "not_yet_valid"),
+        (manifest_of(version=1), "min_version"),
+    ],
+)
+async def test_what_is_refused_is_refused_with_its_reason_and_soon(
+    autojump_clock: MockClock, world: World, watcher: Watcher, manifest: Manifest, reason: str
+) -> None:
+    question = dataclasses.replace(QUESTION, min_version=1 if reason != "min_version" else 2)
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(manifest)) as provider,
+        world.client() as (transport, _),
+    ):
+        search = Search(transport, watcher)
+        with pytest.raises(Refused) as refused:
+            await search.choose(provider, question=question)
+        assert refused.value.verdict.reason == reason
+        assert search.ledger.dropped == {}  # an honest peer may well offer it
+        assert trio.current_time() < 3
+
+
+async def test_a_trusted_signers_refusal_says_more_than_a_strangers(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    stranger = manifest_of(version=9, key=OTHER_KEY)
+    question = dataclasses.replace(QUESTION, min_version=5)
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(stranger)) as one,
+        world.provider(catalogue=lambda _: catalogue_of(V1)) as other,
+        world.client() as (transport, _),
+    ):
+        with pytest.raises(Refused) as refused:
+            await Search(transport, watcher).choose(one, other, question=question)
+        assert refused.value.verdict.reason == "min_version"
+
+
+async def test_a_strangers_higher_number_does_not_hide_the_trusted_one(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    strangers = [manifest_of(version=100 + n, key=OTHER_KEY) for n in range(6)]
+    catalogue = catalogue_of(*strangers, V1)
+    async with (
+        world.provider(catalogue=lambda _: catalogue) as provider,
+        world.client() as (transport, _),
+    ):
+        assert (await Search(transport, watcher).choose(provider)).manifest == V1
+        assert catalogue.asked == [V1.digest]
+
+
+async def test_256_bogus_heads_cost_a_few_requests(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    bogus = [row_of(V1, manifest_version=1000 + n, digest=f"{n:064x}") for n in range(256)]
+    liar_catalogue = Catalogue(bogus, {})
+    async with (
+        world.provider(catalogue=lambda _: liar_catalogue) as liar,
+        world.provider(catalogue=lambda _: catalogue_of(V1)) as honest,
+        world.client() as (transport, _),
+    ):
+        assert (await Search(transport, watcher).choose(liar, honest)).manifest == V1
+        assert len(liar_catalogue.asked) == MANIFESTS_PER_PEER
+
+
+@pytest.mark.parametrize(
+    ("row", "sent"),
+    [
+        (row_of(V2), V1.raw),  # another manifest than the digest asked for
+        (row_of(V1, manifest_version=9), V1.raw),  # another version than listed
+        (row_of(V1), V1.raw[:-1]),
+        (row_of(V1), b"{}"),
+        (row_of(V1), V1.raw.replace(b"stable", b"stabel", 1)),
+    ],
+    ids=["other manifest", "other version", "truncated", "no manifest", "changed"],
+)
+async def test_a_liar_is_named_and_the_honest_peer_chosen(
+    autojump_clock: MockClock, world: World, watcher: Watcher, row: HeadRow, sent: bytes
+) -> None:
+    async with (
+        world.provider(catalogue=lambda _: Catalogue([row], {row.digest: sent})) as liar,
+        world.provider(catalogue=lambda _: catalogue_of(V3)) as honest,
+        world.client() as (transport, _),
+    ):
+        search = Search(transport, watcher)
+        assert (await search.choose(liar, honest)).manifest == V3
+        assert list(search.ledger.dropped) == [liar.peer_id]
+
+
+async def test_heads_of_another_channel_are_not_looked_at(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    other = manifest_of(version=9, channel="nightly")
+    catalogue = catalogue_of(other, V1)
+    async with (
+        world.provider(catalogue=lambda _: catalogue) as provider,
+        world.client() as (transport, _),
+    ):
+        assert (await Search(transport, watcher).choose(provider)).manifest == V1
+        assert other.digest not in catalogue.asked
+
+
+async def test_two_manifests_of_one_number_are_both_refused_and_named(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V2)) as one,
+        world.provider(catalogue=lambda _: catalogue_of(V2_AGAIN)) as other,
+        world.client() as (transport, _),
+    ):
+        found = await Search(transport, watcher).run(one, other)
+        with pytest.raises(Refused) as refused:
+            found.choose(QUESTION)
+        assert refused.value.verdict.reason == "equivocation"
+        assert V2.digest in refused.value.message
+        assert V2_AGAIN.digest in refused.value.message
+        assert {m.digest for m in found.conflict() or ()} == {V2.digest, V2_AGAIN.digest}
+
+
+async def test_a_higher_version_resumes_after_equivocation(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V2)) as one,
+        world.provider(catalogue=lambda _: catalogue_of(V2_AGAIN)) as other,
+        world.provider(catalogue=lambda _: catalogue_of(V3)) as third,
+        world.client() as (transport, _),
+    ):
+        assert (await Search(transport, watcher).choose(one, other, third)).manifest == V3
+
+
+async def test_with_memory_what_was_accepted_first_stays(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    question = dataclasses.replace(QUESTION, head=AcceptedHead.of(V2_AGAIN))
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V2)) as one,
+        world.provider(catalogue=lambda _: catalogue_of(V2_AGAIN)) as other,
+        world.client() as (transport, _),
+    ):
+        assert (await Search(transport, watcher).choose(one, other, question=question)).manifest == V2_AGAIN
+
+
+async def test_one_half_of_known_evidence_is_refused_alone(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    question = dataclasses.replace(QUESTION, known_bad=frozenset({V2.digest, V2_AGAIN.digest}))
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V2)) as one,
+        world.client() as (transport, _),
+    ):
+        with pytest.raises(ManifestError, match="known to be signed twice"):
+            await Search(transport, watcher).choose(one, question=question)
+
+
+async def test_a_bad_detached_signature_is_dropped_and_another_peers_taken(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    good = sign_detached(V1.raw, KEY)
+    bad = sign_detached(V1.raw, OTHER_KEY)
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V1, detached=bad)) as one,
+        world.provider(catalogue=lambda _: catalogue_of(V1, detached=good)) as other,
+        world.client() as (transport, _),
+    ):
+        search = Search(transport, watcher)
+        assert (await search.choose(one)).detached is None
+        assert [peer for peer, _ in watcher.peers] == [one.peer_id]
+        assert (await search.choose(one, other)).detached == good
+        assert search.ledger.dropped == {}
+
+
+async def test_a_threshold_of_two_is_asked_of_the_signers(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    policy = TrustPolicy.single([KEY.public.keyid, OTHER_KEY.public.keyid], threshold=2)
+    async with (
+        world.provider(catalogue=lambda _: catalogue_of(V1)) as provider,
+        world.client() as (transport, _),
+    ):
+        with pytest.raises(Refused) as refused:
+            await Search(transport, watcher).choose(
+                provider, question=dataclasses.replace(QUESTION, policy=policy)
+            )
+        assert refused.value.verdict.reason == "untrusted"

@@ -1,0 +1,218 @@
+"""The output directory: always one whole set or visibly none, whatever was there and wherever it was
+killed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from p2pboot.core.manifest import Manifest, sign_detached
+from p2pboot.errors import MachineError
+from p2pboot.fetch import place as place_module
+from p2pboot.fetch.place import Output, stored_artifact
+from p2pboot.store.store import Store
+from tests.fetch.world import FILES, KEY, PIECE, content, fill, manifest_of
+
+WITH_TREES = {**FILES, "dtbs/board": content("board", 1000)}
+NEW_FILES = {
+    "kernel": content("new kernel", PIECE),
+    "initramfs": FILES["initramfs"],
+    "modules": content("m", 9),
+}
+V1 = manifest_of(WITH_TREES)
+V2 = manifest_of(NEW_FILES, 2, cmdline=None)
+SIG = sign_detached(V1.raw, KEY)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "state") as store:
+        fill(store, V1, WITH_TREES)
+        fill(store, V2, NEW_FILES)
+        yield store
+
+
+@pytest.fixture
+def output(tmp_path: Path, store: Store) -> Iterator[Output]:
+    with Output.open(tmp_path / "out", store.hashes) as output:
+        yield output
+
+
+def place(
+    output: Output, store: Store, manifest: Manifest, detached: str | None = None, *keys: str
+) -> set[str]:
+    artifacts = [a for key, a in manifest.artifacts.items() if not keys or key in keys]
+    written = output.place(manifest, detached, artifacts, lambda sha256: stored_artifact(store, sha256))
+    return {str(path.relative_to(output.directory)) for path in written}
+
+
+def visible(directory: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(directory)): path.read_bytes()
+        for path in sorted(directory.rglob("*"))
+        if path.is_file() and ".p2pboot" not in path.parts
+    }
+
+
+def files_as_placed(files: Mapping[str, bytes]) -> dict[str, bytes]:
+    return {f"{key}.dtb" if key.startswith("dtbs/") else key: data for key, data in files.items()}
+
+
+WHOLE_V1 = {
+    **files_as_placed(WITH_TREES),
+    "manifest.json": V1.raw,
+    "manifest.json.sig": SIG.encode() + b"\n",
+    "cmdline": b"quiet\n",
+}
+WHOLE_V2 = {**files_as_placed(NEW_FILES), "manifest.json": V2.raw}
+
+
+def test_everything_gets_its_final_name(output: Output, store: Store) -> None:
+    place(output, store, V1, SIG)
+    assert visible(output.directory) == WHOLE_V1
+
+
+def test_what_is_right_already_is_not_written_again(output: Output, store: Store) -> None:
+    place(output, store, V1)
+    assert output.is_complete(V1, None, V1.artifacts.values())
+    assert place(output, store, V2) == {"kernel", "modules"}
+
+
+def test_a_new_version_replaces_and_removes_what_it_does_not_have(output: Output, store: Store) -> None:
+    place(output, store, V1, SIG)
+    (output.directory / "notes.txt").write_bytes(b"mine")
+    place(output, store, V2)
+    assert visible(output.directory) == {**WHOLE_V2, "notes.txt": b"mine"}
+
+
+def test_a_changed_or_missing_file_is_noticed_and_mended(output: Output, store: Store) -> None:
+    place(output, store, V1, SIG)
+    everything = V1.artifacts.values()
+    (output.directory / "kernel").unlink()
+    (output.directory / "kernel").write_bytes(FILES["kernel"][:-1] + b"!")
+    assert not output.is_complete(V1, SIG, everything)
+    (output.directory / "initramfs").unlink()
+    assert place(output, store, V1, SIG) == {"kernel", "initramfs"}
+    assert visible(output.directory) == WHOLE_V1
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "manifest.json.sig", "cmdline"])
+def test_a_damaged_small_file_is_noticed_and_mended(output: Output, store: Store, name: str) -> None:
+    place(output, store, V1, SIG)
+    (output.directory / name).write_bytes(b"x")
+    assert not output.is_complete(V1, SIG, V1.artifacts.values())
+    place(output, store, V1, SIG)
+    assert visible(output.directory) == WHOLE_V1
+
+
+def test_a_symlink_under_a_final_name_is_replaced_not_followed(
+    output: Output, store: Store, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(FILES["kernel"])
+    (output.directory / "kernel").symlink_to(victim)
+    place(output, store, V1, SIG)
+    assert not (output.directory / "kernel").is_symlink()
+    assert victim.read_bytes() == FILES["kernel"]
+
+
+def test_a_directory_under_a_final_name_is_a_clear_error(output: Output, store: Store) -> None:
+    (output.directory / "kernel").mkdir()
+    with pytest.raises(MachineError, match="kernel"):
+        place(output, store, V1)
+
+
+def test_only_what_was_selected_is_placed_and_no_old_version_stays_beside_it(
+    output: Output, store: Store
+) -> None:
+    place(output, store, V1, SIG)
+    place(output, store, V2, None, "kernel")
+    assert visible(output.directory) == {
+        "kernel": NEW_FILES["kernel"],
+        "initramfs": FILES["initramfs"],  # the same in both versions
+        "manifest.json": V2.raw,
+    }
+
+
+class Killed(BaseException):
+    """As SIGKILL: nothing after it runs, not even handlers of Exception."""
+
+
+@pytest.mark.parametrize("step", range(12))
+def test_killed_at_any_step_there_is_no_manifest_until_the_next_run_completes(
+    output: Output, store: Store, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    place(output, store, V1, SIG)
+    steps = 0
+
+    def counted(function: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(*args: object) -> None:
+            nonlocal steps
+            if steps == step:
+                raise Killed
+            steps += 1
+            function(*args)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        for name in ("link_or_copy", "write_file", "_remove"):
+            patch.setattr(place_module, name, counted(getattr(place_module, name)))
+        try:
+            place(output, store, V2)
+        except Killed:
+            assert visible(output.directory).get("manifest.json") in (None, V1.raw, V2.raw)
+            there = visible(output.directory)
+            if there.get("manifest.json") == V1.raw:
+                assert there == WHOLE_V1
+            if there.get("manifest.json") == V2.raw:
+                assert there == WHOLE_V2
+    place(output, store, V2)
+    assert visible(output.directory) == WHOLE_V2
+
+
+def test_killed_between_three_versions_nothing_of_the_middle_one_stays(
+    output: Output, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(output, store, V1, SIG)
+
+    def die(_artifact: object, *_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(output, "_remove_leftovers", die)  # V2's files are placed, its manifest is not
+        with pytest.raises(Killed):
+            place(output, store, V2)
+    assert (output.directory / "modules").exists()
+    v3 = manifest_of(FILES, 3)
+    place(output, store, v3)
+    assert visible(output.directory) == {**FILES, "cmdline": b"quiet\n", "manifest.json": v3.raw}
+
+
+def test_a_second_process_is_refused_with_the_first_ones_id(output: Output, store: Store) -> None:
+    with pytest.raises(MachineError, match=f"process {os.getpid()}"):
+        Output.open(output.directory, store.hashes)
+
+
+def test_a_journal_can_not_make_us_remove_foreign_files(output: Output, store: Store, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"mine")
+    (output.directory / ".p2pboot/output/placing.json").write_text('["../victim", 3, "dtbs/../../victim"]')
+    place(output, store, V2)
+    assert victim.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_directory_that_is_not_writable_is_a_clear_error(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "sealed").mkdir(mode=0o500)
+    with pytest.raises(MachineError, match="sealed"):
+        Output.open(tmp_path / "sealed", store.hashes)
+
+
+def test_a_file_where_the_directory_should_be_is_a_clear_error(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(MachineError, match="file"):
+        Output.open(tmp_path / "file", store.hashes)

@@ -1,0 +1,263 @@
+"""A small world for whole fetches: real stores and servers on a network in memory, honest and otherwise."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blake3 import blake3
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.manifest import Artifact, Manifest, compose, sign, sign_detached
+from p2pboot.core.pieces import KIB, Bitmap, PieceTable
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.errors import BlobMissing
+from p2pboot.fetch.client import FetchOrder
+from p2pboot.node.limits import Limits
+from p2pboot.node.server import ArtifactServer, SyncServer
+from p2pboot.node.serving import Serving
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.store.blobs import BlobStore
+from p2pboot.store.store import Store
+from p2pboot.transport.interface import Transport
+from p2pboot.transport.memory import MemoryNetwork
+
+PIECE = 64 * KIB
+NOW = 1_800_000_000
+KEY = SecretKey.from_seed(bytes(32))
+OTHER_KEY = SecretKey.from_seed(bytes(31) + b"\x01")
+POLICY = TrustPolicy.single([KEY.public.keyid])
+
+
+def content(name: str, size: int) -> bytes:
+    return hashlib.shake_256(name.encode()).digest(size)
+
+
+FILES: Mapping[str, bytes] = {
+    "kernel": content("kernel", 5 * PIECE + 1),
+    "initramfs": content("initramfs", 3 * PIECE),
+    "rootfs": content("rootfs", 60 * PIECE + 77),
+}
+
+
+def table_of(data: bytes, piece_length: int = PIECE) -> PieceTable:
+    pieces = (data[start : start + piece_length] for start in range(0, len(data), piece_length))
+    return PieceTable(len(data), piece_length, b"".join(blake3(piece).digest() for piece in pieces))
+
+
+def artifact_of(key: str, data: bytes, *, sha256: str | None = None) -> Artifact:
+    table = table_of(data)
+    return Artifact.describe(
+        key,
+        channel="stable",
+        arch="x86_64",
+        sha256=sha256 or hashlib.sha256(data).hexdigest(),
+        size=len(data),
+        piece_length=PIECE,
+        table_digest=table.digest,
+    )
+
+
+def manifest_of(
+    files: Mapping[str, bytes] = FILES,
+    version: int = 1,
+    *,
+    key: SecretKey = KEY,
+    sha256: Mapping[str, str] | None = None,
+    channel: str = "stable",
+    **changes: Any,
+) -> Manifest:
+    options: dict[str, Any] = {
+        "version": f"v{version}",
+        "manifest_version": version,
+        "channel": channel,
+        "arch": "x86_64",
+        "created_at": NOW - 3600,
+        "expires_at": NOW + 86400,
+        "provider_peer_id": key.public.peer_id,
+        "provider_name": "test",
+        "signers": [key.public.keyid],
+        "cmdline": "quiet",
+        **changes,
+    }
+    artifacts = [
+        Artifact.describe(
+            name,
+            channel=channel,
+            arch="x86_64",
+            sha256=(sha256 or {}).get(name) or hashlib.sha256(data).hexdigest(),
+            size=len(data),
+            piece_length=PIECE,
+            table_digest=table_of(data).digest,
+        )
+        for name, data in files.items()
+    ]
+    return Manifest.parse(sign(compose(artifacts=artifacts, **options), [key]))
+
+
+def fill(store: Store, manifest: Manifest, files: Mapping[str, bytes]) -> None:
+    for key, artifact in manifest.artifacts.items():
+        data = files[key]
+        partial = store.blobs.begin(artifact, table_of(data))
+        if partial is None:
+            continue
+        for index in range(partial.table.count):
+            offset, length = partial.table.span(index)
+            partial.write(index, data[offset : offset + length])
+        if hashlib.sha256(data).hexdigest() == artifact.sha256:
+            partial.finish()  # otherwise it stays a partial with every piece, which is served as well
+
+
+def offer(
+    store: Store, manifest: Manifest, files: Mapping[str, bytes] = FILES, *, detached: bool = True
+) -> None:
+    store.manifests.put(manifest, sign_detached(manifest.raw, KEY) if detached else None)
+    fill(store, manifest, files)
+    store.manifests.set_head(manifest.digest)
+
+
+class BlobsProxy:
+    """A store's blobs as a server sees them, with a few things changed."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+        self.reads: list[tuple[str, int, int]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._blobs, name)
+
+    def read(self, sha256: str, offset: int, length: int) -> bytes:
+        self.reads.append((sha256, offset, length))
+        return self._blobs.read(sha256, offset, length)
+
+
+class CorruptBlobs(BlobsProxy):
+    """Every piece that is sent has one bit wrong."""
+
+    def read(self, sha256: str, offset: int, length: int) -> bytes:
+        data = bytearray(super().read(sha256, offset, length))
+        for start in range(0, len(data), PIECE):
+            data[start] ^= 1
+        return bytes(data)
+
+
+class PartialBlobs(BlobsProxy):
+    """Only some pieces are there; which ones can change."""
+
+    def __init__(self, blobs: BlobStore, has: Callable[[int], bool]) -> None:
+        super().__init__(blobs)
+        self.has = has
+
+    def bitmap(self, sha256: str) -> Bitmap | None:
+        full = self._blobs.bitmap(sha256)
+        if full is None:
+            return None
+        bitmap = Bitmap(len(full))
+        for index in range(len(full)):
+            if self.has(index):
+                bitmap.set(index)
+        return bitmap
+
+    def read(self, sha256: str, offset: int, length: int) -> bytes:
+        if not all(self.has(index) for index in range(offset // PIECE, -(-(offset + length) // PIECE))):
+            raise BlobMissing(sha256)
+        return super().read(sha256, offset, length)
+
+
+@dataclass
+class Provider:
+    """A running peer."""
+
+    store: Store
+    transport: Transport
+    blobs: BlobsProxy
+    serving: Serving
+    files: Mapping[str, bytes] = field(default_factory=dict)
+
+    @property
+    def peer_id(self) -> str:
+        return self.transport.peer_id
+
+    @property
+    def address(self) -> str:
+        return self.transport.addresses()[0]
+
+
+class World:
+    """The network of one test, and stores below its directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.network = MemoryNetwork()
+        self.directory = directory
+        self._count = 0
+
+    def new_peer_id(self) -> str:
+        self._count += 1
+        return SecretKey.from_seed(self._count.to_bytes(32, "big")).public.peer_id
+
+    @asynccontextmanager
+    async def provider(
+        self,
+        manifest: Manifest | None = None,
+        files: Mapping[str, bytes] = FILES,
+        *,
+        blobs: Callable[[BlobStore], BlobsProxy] = BlobsProxy,
+        catalogue: Callable[[Any], Any] = lambda catalogue: catalogue,
+        limits: Limits | None = None,
+        detached: bool = True,
+    ) -> AsyncIterator[Provider]:
+        peer_id = self.new_peer_id()
+        with Store.open(self.directory / f"peer{self._count}") as store:
+            if manifest is not None:
+                offer(store, manifest, files, detached=detached)
+            async with self.network.open(peer_id) as transport:
+                serving, proxy = Serving(limits), blobs(store.blobs)
+                transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(proxy, serving).handle)  # type: ignore[arg-type]
+                transport.handle(
+                    SYNC_PROTOCOL,
+                    SyncServer(catalogue(store.manifests), lambda: (), lambda: NOW, serving).handle,
+                )
+                yield Provider(store, transport, proxy, serving, files)
+
+    @asynccontextmanager
+    async def client(self, state: str = "state") -> AsyncIterator[tuple[Transport, Store]]:
+        with Store.open(self.directory / state) as store:
+            async with self.network.open(self.new_peer_id()) as transport:
+                yield transport, store
+
+    def order(self, *providers: Provider, **changes: Any) -> FetchOrder:
+        options: dict[str, Any] = {
+            "channel": "stable",
+            "arch": "x86_64",
+            "policy": POLICY,
+            "directory": self.directory / "out",
+            "timeout_s": 20.0,
+            "bootstrap": tuple(provider.address for provider in providers),
+            **changes,
+        }
+        return FetchOrder(**options)
+
+
+class Watcher:
+    """A `Progress` that remembers."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+        self.peers: list[tuple[str, str]] = []
+        self.done: dict[str, int] = {}
+        self.on_artifact: Callable[[str, int], None] = lambda _key, _done: None
+
+    def artifact(self, key: str, done_bytes: int, total_bytes: int) -> None:
+        assert done_bytes <= total_bytes
+        self.done[key] = done_bytes
+        self.on_artifact(key, done_bytes)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def peer(self, peer_id: str, text: str) -> None:
+        self.peers.append((peer_id, text))
