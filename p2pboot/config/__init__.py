@@ -1,0 +1,1 @@
+"""Settings of a node: what they are, and how file, command line and defaults become one of them."""

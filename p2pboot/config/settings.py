@@ -1,0 +1,130 @@
+"""The settings of a node, complete and checked; nothing here reads files or knows where a value came from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from p2pboot.core.names import ARCHS, normalise_arch
+from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
+from p2pboot.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitySettings:
+    """Which keys the node uses."""
+
+    key_path: Path
+    signing_key_path: Path | None  # None: manifests are signed with the node's key
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What is published, and under which name."""
+
+    name: str
+    channel: str | None
+    arch: str | None
+    version: str | None  # None: the date of the build
+    cmdline: str | None
+    expires_in_s: int
+    directory: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkSettings:
+    """How the node meets others. Rates are bytes per second over all peers, None is unlimited."""
+
+    listen: tuple[str, ...]
+    listen_is_default: bool  # then another free port may be taken when the default one is in use
+    bootstrap: tuple[str, ...]
+    mdns: bool
+    gossip: bool
+    sync: bool
+    max_upload: int | None
+    announce_interval_s: int
+    sync_interval_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewaySettings:
+    """What is offered over HTTP."""
+
+    http: str | None  # HOST:PORT to listen on; None: no gateway
+    advertise_http: tuple[str, ...]  # beginnings of the URLs in manifests; none: the addresses it listens on
+
+
+@dataclass(frozen=True, slots=True)
+class StoreSettings:
+    """Where the node keeps its state, and how many bytes of artifacts it may keep there (None: unlimited)."""
+
+    state: Path
+    quota_bytes: int | None
+    max_artifact_bytes: int  # a manifest with a larger artifact is not mirrored
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """Everything that a node is told at its start and at a reload."""
+
+    identity: IdentitySettings
+    provider: ProviderSettings
+    network: NetworkSettings
+    gateway: GatewaySettings
+    trust: tuple[Publisher, ...]
+    store: StoreSettings
+
+    @property
+    def policy(self) -> TrustPolicy:
+        """The trust policy; it was checked to be free of contradictions when the settings were loaded."""
+        return TrustPolicy(self.trust)
+
+    def followed(self) -> tuple[tuple[str, str], ...]:
+        """The (channel, arch) pairs that a mirror of these settings follows, sorted.
+
+        Every trusted publisher's channels and archs; where a publisher has no such limit, the provider's own
+        channel and arch stand in, and both architectures when that one is not given either.
+        """
+        channel, arch = self.provider.channel, self.provider.arch
+        pairs: set[tuple[str, str]] = set()
+        for publisher in self.trust:
+            channels = publisher.channels or ((channel,) if channel else ())
+            archs = publisher.archs or ((arch,) if arch else ARCHS)
+            pairs.update((one, other) for one in channels for other in archs)
+        return tuple(sorted(pairs))
+
+
+def for_mirror(settings: NodeSettings, *, channel: str | None, arch: str | None) -> NodeSettings:
+    """Settings of a node that publishes nothing and follows what it trusts.
+
+    Args:
+        settings: as loaded.
+        channel: follow only this one, whatever the trusted publishers may publish besides.
+        arch: likewise.
+
+    Raises:
+        UsageError: nobody is trusted, nothing is left to follow, or there is no channel.
+    """
+    if not settings.trust:
+        raise no_trust()
+    one = (channel,) if channel else None
+    other = (normalise_arch(arch),) if arch else None
+    covering = [
+        publisher
+        for publisher in settings.trust
+        if (one is None or not publisher.channels or channel in publisher.channels)
+        and (other is None or not publisher.archs or other[0] in publisher.archs)
+    ]
+    narrowed = tuple(
+        replace(publisher, channels=one or publisher.channels, archs=other or publisher.archs)
+        for publisher in covering
+    )
+    mirror = replace(settings, trust=narrowed, provider=replace(settings.provider, directory=None))
+    if not mirror.followed():
+        raise UsageError(
+            "nothing to mirror: no trusted publisher covers "
+            + (f"channel {channel}" if channel else "any channel")
+            + (f" and arch {arch}" if arch else ""),
+            remedy="give --channel and --arch, or name channels and archs in the file's [[trust]]",
+        )
+    return mirror

@@ -1,0 +1,83 @@
+"""The settings in force as text: a TOML file that brings about the same settings, with the source of each."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from p2pboot.config.keys import KEYS, Key
+from p2pboot.config.load import TRUST, Loaded, Source
+from p2pboot.core.policy import Publisher
+
+
+def as_toml(loaded: Loaded) -> str:
+    """Every key with its value and, as a comment, where the value came from. Paths are absolute."""
+    rows: list[tuple[str, str]] = []  # (line, source)
+    table = ""
+    for key in KEYS:
+        if key.table != table:
+            table = key.table
+            rows += [("", ""), (f"[{table}]", "")]
+        rows.append((_assignment(key, loaded), _source(loaded, key.dotted)))
+    rows += _trust_rows(loaded)
+    width = min(max(len(line) for line, source in rows if source), 60)
+    lines = (f"{line:<{width}}  # {source}" if source else line for line, source in rows)
+    return "\n".join(lines).strip() + "\n"
+
+
+def as_document(loaded: Loaded) -> dict[str, object]:
+    """For `--json`: table → key → {"value", "source"}; trust is one value."""
+    document: dict[str, object] = {"config_file": str(loaded.file.absolute()) if loaded.file else None}
+    for key in KEYS:
+        entry = {"value": _plain(key.of(loaded.settings)), "source": loaded.sources[key.dotted].value}
+        table = document.setdefault(key.table, {})
+        assert isinstance(table, dict)  # noqa: S101 - made on the line above
+        table[key.name] = entry
+    publishers = [_publisher(publisher) for publisher in loaded.settings.trust]
+    document[TRUST] = {"value": publishers, "source": loaded.sources[TRUST].value}
+    return document
+
+
+def _assignment(key: Key[object], loaded: Loaded) -> str:
+    value = _plain(key.of(loaded.settings))
+    return f"# {key.name} is not set" if value is None else f"{key.name} = {_toml(value)}"
+
+
+def _source(loaded: Loaded, dotted: str) -> str:
+    source = loaded.sources[dotted]
+    return f"file {loaded.file}" if source is Source.FILE else source.value
+
+
+def _trust_rows(loaded: Loaded) -> list[tuple[str, str]]:
+    if not loaded.settings.trust:
+        return [("", ""), ("# no [[trust]]: nobody is trusted", _source(loaded, TRUST))]
+    rows: list[tuple[str, str]] = []
+    for publisher in loaded.settings.trust:
+        rows += [("", ""), ("[[trust]]", _source(loaded, TRUST))]
+        rows += [
+            (f"{name} = {_toml(value)}", "")
+            for name, value in _publisher(publisher).items()
+            if value is not None
+        ]
+    return rows
+
+
+def _publisher(publisher: Publisher) -> dict[str, object]:
+    return {
+        "keys": list(publisher.keys),
+        "threshold": publisher.threshold,
+        "channels": list(publisher.channels) if publisher.channels else None,
+        "archs": list(publisher.archs) if publisher.archs else None,
+        "name": publisher.name,
+    }
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _toml(value: object) -> str:
+    """A value as TOML. JSON's strings are TOML's basic strings, except that DEL must be escaped there."""
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -1,0 +1,229 @@
+"""One parser for each kind of value, the same for the TOML file and the command line.
+
+A parser takes the raw value (what TOML or the shell gave) and the directory that relative paths start from,
+and returns the typed value. It raises ValueError, or UsageError where it has a remedy, with what is wrong:
+"must be …". Who knows the value's name (a file's key or a flag) puts it in front.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+
+from p2pboot.core.manifest.fields import MAX_CMDLINE_BYTES, MAX_NAME_BYTES, MAX_VERSION_BYTES, check_urls
+from p2pboot.core.names import check_name, normalise_arch
+from p2pboot.core.timestamps import parse_duration
+from p2pboot.errors import Malformed
+from p2pboot.transport.addresses import Address, parse_address, parse_listen_address
+
+MAX_TEXT = 256  # characters of a free-text value: they end in manifests, tables and log lines
+MAX_CMDLINE = (
+    4096  # bytes: the longest COMMAND_LINE_SIZE that mainline kernels of both architectures take is 2048
+)
+MAX_BYTES = 2**53 - 1
+MAX_DURATION_S = 10 * 366 * 86400
+
+_UNITS = {
+    "": 1,
+    "b": 1,
+    "kb": 10**3,
+    "mb": 10**6,
+    "gb": 10**9,
+    "tb": 10**12,
+    "kib": 2**10,
+    "mib": 2**20,
+    "gib": 2**30,
+    "tib": 2**40,
+}
+_HTTP_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})")
+_SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([A-Za-z]*)")
+UNLIMITED = "unlimited"
+
+
+def boolean(value: object, _base: Path) -> bool:
+    """Exactly true or false."""
+    if not isinstance(value, bool):
+        raise ValueError(f"must be true or false, not {_kind(value)}")
+    return value
+
+
+def integer(value: object, _base: Path) -> int:
+    """A whole number of any size; who asks knows the range."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ValueError(f"must be a whole number, not {_kind(value)}")
+    return value
+
+
+def provider_name(value: object, _base: Path) -> str:
+    """What a provider calls itself in its manifests."""
+    return _text(value, MAX_NAME_BYTES)
+
+
+def version(value: object, _base: Path) -> str:
+    """The version of an image, free text."""
+    return _text(value, MAX_VERSION_BYTES)
+
+
+def cmdline(value: object, _base: Path) -> str:
+    """A kernel command line."""
+    return _text(value, MAX_CMDLINE_BYTES)
+
+
+def channel(value: object, _base: Path) -> str:
+    """The name of a channel."""
+    return check_name(_string(value), "channel")
+
+
+def arch(value: object, _base: Path) -> str:
+    """An architecture by its canonical name; aarch64 is taken for arm64."""
+    return normalise_arch(_string(value))
+
+
+def path(value: object, base: Path) -> Path:
+    """A file or directory; `~` is the user's home, a relative path starts at `base`."""
+    string = _string(value)
+    if not string or "\0" in string:
+        raise ValueError("must be the path of a file or directory")
+    try:
+        expanded = Path(string).expanduser()
+    except RuntimeError:
+        raise ValueError("names a home directory that is not known; give the whole path") from None
+    return base / expanded
+
+
+def duration_s(value: object, _base: Path) -> int:
+    """Seconds, from "30d", "12h", "90m", "45s", "2w" or a whole number of seconds; 1 s to 10 years."""
+    if isinstance(value, str):
+        try:
+            seconds = parse_duration(value)
+        except ValueError:
+            raise ValueError(f'must be a duration like "30d", "12h" or "90s", not {value!r}') from None
+    elif isinstance(value, int) and not isinstance(value, bool):
+        seconds = value
+    else:
+        raise ValueError(f'must be a duration like "30d", "12h" or "90s", not {_kind(value)}')
+    if not 1 <= seconds <= MAX_DURATION_S:
+        raise ValueError("must be between 1 second and 10 years")
+    return seconds
+
+
+def size_bytes(value: object, _base: Path) -> int | None:
+    """Bytes, from 1048576, "10MB" (10^6), "1GiB" (2^30); None for "unlimited"."""
+    return _amount(value, 'a size like "500MB", "20GiB" or "unlimited"')
+
+
+def bounded_size_bytes(value: object, base: Path) -> int:
+    """Like `size_bytes`, for a limit that there must be."""
+    size = size_bytes(value, base)
+    if size is None:
+        raise ValueError('must be a size like "500MB" or "20GiB": there has to be a limit')
+    return size
+
+
+def rate_bytes_per_s(value: object, _base: Path) -> int | None:
+    """Bytes per second, from 2000000, "2MB/s", "512KiB/s"; None for "unlimited"."""
+    bare = value.strip().removesuffix("/s") if isinstance(value, str) else value
+    return _amount(bare, 'a rate like "2MB/s", "512KiB/s" or "unlimited"')
+
+
+def listen_addresses(value: object, _base: Path) -> tuple[str, ...]:
+    """Multiaddrs to listen on, none twice; at least one."""
+    addresses = _addresses(value, parse_listen_address)
+    if not addresses:
+        raise ValueError("must name at least one multiaddr")
+    return addresses
+
+
+def peer_addresses(value: object, _base: Path) -> tuple[str, ...]:
+    """Multiaddrs to dial, with or without `/p2p/<peer id>`, none twice."""
+    return _addresses(value, _parse_dialable)
+
+
+def _parse_dialable(text: str) -> Address:
+    address = parse_address(text)
+    if not address.is_dialable:
+        raise ValueError(f"{text!r} can not be dialled: give a peer's own address and port")
+    return address
+
+
+def _addresses(value: object, parse: Callable[[str], Address]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(str(parse(text)) for text in strings(value)))
+
+
+def http_address(value: object, _base: Path) -> str:
+    """Where to listen for HTTP: `HOST:PORT`; an IPv6 address in brackets, port 0 is any free one."""
+    text = _string(value)
+    match = _HTTP_ADDRESS.fullmatch(text)
+    if match is None or int(match[2]) > 65535:
+        raise ValueError(f'must be HOST:PORT like "0.0.0.0:8080" or "[::]:8080", not {text[:80]!r}')
+    return text
+
+
+def http_bases(value: object, _base: Path) -> tuple[str, ...]:
+    """Beginnings of URLs, `http://…` or `https://…` without a query; without the slash at the end, none twice."""
+    bases = tuple(dict.fromkeys(text.rstrip("/") for text in strings(value)))
+    try:
+        check_urls("URL", bases)
+    except Malformed as error:
+        raise ValueError(f'must be like "http://192.0.2.7:8080": {error.message}') from None
+    if any("?" in base for base in bases):
+        raise ValueError("must be without a query: a path is put behind it")
+    return bases
+
+
+def strings(value: object) -> tuple[str, ...]:
+    """A list of strings."""
+    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+        raise ValueError(f"must be a list of strings, not {_kind(value)}")
+    return tuple(value)
+
+
+def _amount(value: object, wanted: str) -> int | None:
+    if isinstance(value, str):
+        if value.strip().lower() == UNLIMITED:
+            return None
+        amount = _parse_amount(value.strip(), wanted)
+    elif isinstance(value, int) and not isinstance(value, bool):
+        amount = value
+    else:
+        raise ValueError(f"must be {wanted}, not {_kind(value)}")
+    if not 1 <= amount <= MAX_BYTES:
+        raise ValueError(f"must be {wanted}, at least 1 byte")
+    return amount
+
+
+def _parse_amount(value: str, wanted: str) -> int:
+    match = _SIZE.fullmatch(value)
+    if match is None or match[2].lower() not in _UNITS:
+        raise ValueError(f"must be {wanted}, not {value!r}")
+    return int(Decimal(match[1]) * _UNITS[match[2].lower()])
+
+
+def _text(value: object, max_bytes: int) -> str:
+    string = _string(value)
+    if not string or len(string.encode()) > max_bytes or not string.isprintable():
+        raise ValueError(f"must be 1 to {max_bytes} bytes of printable characters on one line")
+    return string
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise ValueError(f"must be a string, not {_kind(value)}")
+    return value
+
+
+def _kind(value: object) -> str:
+    """What a person calls the TOML type of a value."""
+    for types, name in (
+        (bool, "a boolean"),
+        (int, "a number"),
+        (float, "a number with a fraction"),
+        (str, "a string"),
+        (list | tuple, "a list"),
+        (dict, "a table"),
+    ):
+        if isinstance(value, types):
+            return name
+    return "a date or time"

@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from p2pboot.config.keys import KEYS, TRUST_KEYS
+from p2pboot.config.load import Overrides, load
+from p2pboot.config.reload import diff_settings
+from p2pboot.config.settings import for_mirror
+from p2pboot.config.show import as_document, as_toml
+from p2pboot.core.identity import SecretKey
+from p2pboot.errors import UsageError
+
+ALICE = SecretKey(bytes([1]) * 32).public
+DOCS = Path(__file__).parents[2] / "docs"
+EVERYTHING = Overrides(
+    {
+        "identity.key_path": "k.toml",
+        "identity.signing_key_path": "s.toml",
+        "provider.name": 'quote " backslash \\ ü',
+        "provider.channel": "stable",
+        "provider.arch": "arm64",
+        "provider.version": "2025.11",
+        "provider.cmdline": "console=ttyS0",
+        "provider.expires_in": "12h",
+        "provider.directory": "images",
+        "network.listen": ("/ip4/127.0.0.1/tcp/0",),
+        "network.bootstrap": (f"/ip4/192.0.2.1/tcp/4001/p2p/{ALICE.peer_id}",),
+        "network.mdns": False,
+        "network.gossip": False,
+        "network.sync": False,
+        "network.max_upload": "2MB/s",
+        "network.announce_interval": "1m",
+        "network.sync_interval": "30s",
+        "store.state": "state",
+        "store.quota": "20GB",
+        "store.max_artifact": "1GiB",
+    },
+    trust=(ALICE.keyid,),
+)
+
+
+@pytest.mark.parametrize("overrides", [Overrides({}), EVERYTHING])
+def test_what_config_show_prints_loads_as_the_same_settings(tmp_path: Path, overrides: Overrides) -> None:
+    shown = as_toml(load(overrides))
+    path = tmp_path / "shown.toml"
+    path.write_text(shown)
+    again = load(config_path=path)
+    assert tomllib.loads(as_toml(again)) == tomllib.loads(shown)
+
+
+def test_every_value_is_shown_with_its_source(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text('[provider]\nname = "box"\n')
+    loaded = load(Overrides({"network.mdns": False}), path)
+    text = as_toml(loaded)
+    shown = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert shown['name = "box"'].endswith(f"# file {path}")
+    assert shown["mdns = false"].endswith("# command line")
+    assert shown["sync = true"].endswith("# default")
+    document = as_document(loaded)
+    assert document["config_file"] == str(path)
+    assert document["provider"]["name"] == {"value": "box", "source": "file"}  # type: ignore[index]
+    assert document["network"]["mdns"] == {"value": False, "source": "command line"}  # type: ignore[index]
+    assert document["trust"] == {"value": [], "source": "default"}
+
+
+def test_reload_tells_what_is_applied_from_what_needs_a_restart() -> None:
+    old, new = load().settings, load(EVERYTHING).settings
+    applied, needs_restart = diff_settings(old, new)
+    assert "trust" in applied
+    assert {"provider.cmdline", "provider.name", "network.max_upload", "store.quota"} <= set(applied)
+    assert {"network.listen", "identity.key_path", "store.state", "network.bootstrap"} <= set(needs_restart)
+    assert len(applied) + len(needs_restart) == len(KEYS) + 1
+    assert diff_settings(new, new) == ((), ())
+
+
+def test_mirror_follows_the_given_channel_and_arch() -> None:
+    overrides = Overrides({"provider.channel": "stable", "provider.arch": "aarch64"}, trust=(ALICE.keyid,))
+    mirror = for_mirror(load(overrides).settings, channel="stable", arch="aarch64")
+    assert mirror.followed() == (("stable", "arm64"),)
+
+
+def test_mirror_follows_all_that_the_file_names_unless_narrowed(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f'[[trust]]\nkeys = ["{ALICE.keyid}"]\nchannels = ["stable", "testing"]\n')
+    settings = load(config_path=path).settings
+    assert for_mirror(settings, channel=None, arch=None).followed() == (
+        ("stable", "arm64"),
+        ("stable", "x86_64"),
+        ("testing", "arm64"),
+        ("testing", "x86_64"),
+    )
+    assert for_mirror(settings, channel="testing", arch="arm64").followed() == (("testing", "arm64"),)
+    with pytest.raises(UsageError, match="nothing to mirror"):
+        for_mirror(settings, channel="nightly", arch="arm64")
+
+
+def test_mirror_without_trust_or_channel_is_wrong_usage() -> None:
+    with pytest.raises(UsageError, match="no trusted key") as caught:
+        for_mirror(load().settings, channel="stable", arch="arm64")
+    assert "--trust" in (caught.value.remedy or "")
+    with pytest.raises(UsageError, match="nothing to mirror"):
+        for_mirror(load(Overrides({}, trust=(ALICE.keyid,))).settings, channel=None, arch=None)
+
+
+def test_example_file_loads_and_names_every_key() -> None:
+    path = DOCS / "p2pboot.example.toml"
+    document = tomllib.loads(path.read_text())
+    load(config_path=path)
+    assert {f"{table}.{name}" for table in document if table != "trust" for name in document[table]} == {
+        key.dotted for key in KEYS
+    }
+    assert set().union(*document["trust"]) == set(TRUST_KEYS)
+
+
+def test_documentation_describes_every_key_and_flag() -> None:
+    text = (DOCS / "configuration.md").read_text()
+    missing = [key.dotted for key in KEYS if f"`{key.name}`" not in text or f"`{key.flag}" not in text]
+    assert missing == []
+    assert [name for name in TRUST_KEYS if f"`{name}`" not in text] == []

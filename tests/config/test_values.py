@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pboot.config import values
+from p2pboot.errors import UsageError
+
+HERE = Path()
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("10MB", 10_000_000),
+        ("1GiB", 1 << 30),
+        ("1.5 GB", 1_500_000_000),
+        ("0.1MB", 100_000),
+        ("64kb", 64_000),
+        ("4096", 4096),
+        (4096, 4096),
+        ("unlimited", None),
+    ],
+)
+def test_size_is_read_with_its_unit(text: object, size: int | None) -> None:
+    assert values.size_bytes(text, HERE) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "MB", "-1MB", "10 XB", "1e3", "0", "0.0000001B", "10MB/s", "99999999999999TB"]
+)
+def test_what_is_no_size_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be a size"):
+        values.size_bytes(text, HERE)
+
+
+@pytest.mark.parametrize("value", [True, 1.5, ["1MB"], None])
+def test_size_of_another_type_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="must be a size"):
+        values.size_bytes(value, HERE)
+
+
+def test_limit_that_must_be_can_not_be_unlimited() -> None:
+    assert values.bounded_size_bytes("1GiB", HERE) == 1 << 30
+    with pytest.raises(ValueError, match="there has to be a limit"):
+        values.bounded_size_bytes("unlimited", HERE)
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"), [("2MB/s", 2_000_000), ("512KiB/s", 524_288), ("3MB", 3_000_000), (7, 7)]
+)
+def test_rate_is_read_with_and_without_per_second(text: object, rate: int) -> None:
+    assert values.rate_bytes_per_s(text, HERE) == rate
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30d", 2_592_000), ("12h", 43_200), ("90s", 90), (60, 60)])
+def test_duration_is_read_in_seconds(text: object, seconds: int) -> None:
+    assert values.duration_s(text, HERE) == seconds
+
+
+@pytest.mark.parametrize("text", ["30", "d", "-1d", "0s", 0, "9999w", True, 1.5, "1d12h"])
+def test_what_is_no_duration_is_refused(text: object) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        values.duration_s(text, HERE)
+
+
+def test_relative_path_starts_at_the_base_and_an_absolute_one_stays(tmp_path: Path) -> None:
+    assert values.path("keys/node.toml", tmp_path) == tmp_path / "keys/node.toml"
+    assert values.path("/srv/state", tmp_path) == Path("/srv/state")
+
+
+def test_tilde_is_the_home_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert values.path("~/state", Path("/etc")) == tmp_path / "state"
+
+
+def test_aarch64_is_arm64() -> None:
+    assert values.arch("aarch64", HERE) == "arm64"
+
+
+@pytest.mark.parametrize("text", ["", "two\nlines", "bell\x07", "x" * 256])
+def test_text_with_control_characters_or_without_bounds_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="printable"):
+        values.provider_name(text, HERE)
+
+
+def test_kernel_command_line_is_bounded() -> None:
+    assert values.cmdline("console=ttyS0 quiet", HERE) == "console=ttyS0 quiet"
+    with pytest.raises(ValueError, match="4096 bytes"):
+        values.cmdline("é" * 2049, HERE)
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "/ip4/1.2.3/tcp/1", "/ip4/1.2.3.4/udp/1", "/ip4/1.2.3.4/tcp/70000"]
+)
+def test_unparsable_multiaddr_is_named_with_a_remedy(address: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        values.peer_addresses([address], HERE)
+    assert address in caught.value.message
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize("address", ["/ip4/0.0.0.0/tcp/4001", "/ip4/1.2.3.4/tcp/0"])
+def test_bootstrap_address_must_be_dialable(address: str) -> None:
+    with pytest.raises(ValueError, match="can not be dialled"):
+        values.peer_addresses([address], HERE)
+
+
+def test_listening_needs_an_address() -> None:
+    assert values.listen_addresses(["/ip4/0.0.0.0/tcp/0", "/ip4/0.0.0.0/tcp/0"], HERE) == (
+        "/ip4/0.0.0.0/tcp/0",
+    )
+    with pytest.raises(ValueError, match="at least one"):
+        values.listen_addresses([], HERE)
+
+
+@pytest.mark.parametrize("value", ["/ip4/1.2.3.4/tcp/1", [1], {"a": "b"}])
+def test_list_of_another_type_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="must be a list of strings"):
+        values.peer_addresses(value, HERE)
