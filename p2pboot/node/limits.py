@@ -1,0 +1,131 @@
+"""What a peer may cost us: the limits, the bucket that meters them, and the counts of what was served.
+
+Nothing here waits or reads a clock; `node.serving` does, and applies these to the peers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Final
+
+from p2pboot.core.pieces import KIB, MIB
+from p2pboot.protocol.messages import MAX_READ
+
+FULL_SLICE: Final = 256 * KIB
+"""Bytes of a body that are written at once. Measured over loopback: 64 KiB costs a quarter more processor time
+a byte, 1 MiB costs no less, and leaves other streams of the connection waiting longer."""
+PACED_SLICE: Final = 64 * KIB
+"""At most so many while an upload cap is in force: a steady trickle, not bursts and silences."""
+SMALLEST_SLICE: Final = 4 * KIB
+_SLICES_PER_S: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much serving others may cost; every number is per node unless it says otherwise.
+
+    Args:
+        streams: inbound streams at the same time. Beyond it a stream is answered `busy`.
+        streams_per_peer: likewise, for one peer; beyond twice as many they are reset unread.
+        artifact_requests_per_s, sync_requests_per_s: sustained rate for one peer, which may come in a burst
+            of BURST_S seconds' worth. Beyond it: `busy`. A fetch at 400 MB/s of the usual pieces asks 400 a
+            second.
+        upload_bytes_per_s: to all peers together, None is unlimited; peers get equal shares.
+        peer_upload_bytes_per_s: to one peer, None is unlimited.
+        body_memory: bytes of replies that are held in memory until they are written.
+        peer_body_memory: likewise for one peer, so that none can occupy all of it.
+        idle_s: seconds until a stream on which nothing is asked is closed.
+        frame_s: seconds that one request may take to arrive once it has begun.
+        stall_s: seconds that a peer may take to accept one slice of a body.
+        patience_s: while others wait for memory, a reply that has waited for its peer this long is given up.
+    """
+
+    streams: int = 1024
+    streams_per_peer: int = 16
+    artifact_requests_per_s: float = 1000
+    sync_requests_per_s: float = 50
+    upload_bytes_per_s: int | None = None
+    peer_upload_bytes_per_s: int | None = None
+    body_memory: int = 64 * MIB
+    peer_body_memory: int = 16 * MIB
+    idle_s: float = 300
+    frame_s: float = 10
+    stall_s: float = 30
+    patience_s: float = 10
+
+    def __post_init__(self) -> None:
+        if not MAX_READ <= self.peer_body_memory <= self.body_memory:
+            raise ValueError(f"the memory for bodies must hold one read of {MAX_READ} bytes")
+        for cap in (self.upload_bytes_per_s, self.peer_upload_bytes_per_s):
+            if cap is not None and cap < 1:
+                raise ValueError(f"an upload limit of {cap} bytes per second lets nothing through")
+
+    @property
+    def slice_bytes(self) -> int:
+        """How much of a body is written at once."""
+        caps = [cap for cap in (self.upload_bytes_per_s, self.peer_upload_bytes_per_s) if cap is not None]
+        if not caps:
+            return FULL_SLICE
+        return max(SMALLEST_SLICE, min(PACED_SLICE, min(caps) // _SLICES_PER_S))
+
+
+BURST_S: Final = 4.0
+
+
+class TokenBucket:
+    """Meters a rate: `rate` tokens come in each second, and up to `burst` are kept for later.
+
+    Args:
+        rate: tokens per second, above 0.
+        burst: the most that can be taken at once without waiting; the bucket starts full.
+        now: seconds on a clock that does not jump; every later call gives the same clock's time.
+    """
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        if not (rate > 0 and burst > 0):
+            raise ValueError(f"a bucket needs a rate and a burst above 0, not {rate} and {burst}")
+        self._rate = rate
+        self._burst = burst
+        self._tokens = float(burst)
+        self._filled_at = now
+
+    def take(self, amount: float, now: float) -> float:
+        """Take tokens, on credit if need be; returns the seconds to wait before using them.
+
+        Credit lets an amount beyond the burst through, and keeps the order: who comes later waits longer.
+        """
+        self._fill(now)
+        self._tokens -= amount
+        return max(0.0, -self._tokens / self._rate)
+
+    def try_take(self, amount: float, now: float) -> bool:
+        """Take tokens if there are as many; otherwise none."""
+        self._fill(now)
+        if self._tokens < amount:
+            return False
+        self._tokens -= amount
+        return True
+
+    def wait_s(self, amount: float, now: float) -> float:
+        """Seconds until `try_take` of this amount can succeed."""
+        self._fill(now)
+        return max(0.0, (amount - self._tokens) / self._rate)
+
+    def _fill(self, now: float) -> None:
+        elapsed = max(0.0, now - self._filled_at)
+        self._tokens = min(self._burst, self._tokens + elapsed * self._rate)
+        self._filled_at = now
+
+
+@dataclass(slots=True)
+class ServingCounters:
+    """What was served since the start; only ever grows. Keys are from closed sets, never a peer's words."""
+
+    bytes_sent: Counter[str] = field(default_factory=Counter)
+    """By protocol; headers included."""
+    requests: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """By (protocol, operation, status), of replies that were wholly written. In place of the operation stands
+    `bad_request` where there was none, and `refused` where it was not looked at."""
+    streams: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """By (protocol, how it ended): a value of `node.conversation.Ending`."""

@@ -1,0 +1,190 @@
+"""Runs one node as a process: opens the state, the network and the directory, and answers signals.
+
+SIGINT and SIGTERM end it in order, SIGHUP re-reads the settings. The order at the end matters: first our own tasks are
+cancelled (their `finally` close streams), then the network's host is closed, each for a bounded time.
+"""
+
+from __future__ import annotations
+
+import logging
+import signal
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Protocol
+
+import trio
+
+from p2pboot.config.reload import diff_settings
+from p2pboot.config.settings import NodeSettings
+from p2pboot.core.identity import SecretKey
+from p2pboot.errors import MachineError, P2PBootError, machine_error
+from p2pboot.node.node import Node
+from p2pboot.publish.scan import scan
+from p2pboot.store.keyfiles import load_key, load_or_generate
+from p2pboot.store.store import Store
+from p2pboot.transport.interface import Transport
+
+log = logging.getLogger(__name__)
+
+_ANY_PORT = "/ip4/0.0.0.0/tcp/0"
+
+
+class Service(Protocol):
+    """Something that runs beside a node and shows what it holds, such as an HTTP gateway."""
+
+    @property
+    def urls(self) -> Sequence[str]:
+        """Beginnings of the HTTP URLs under which the node's artifacts can be had; known before it runs."""
+
+    async def run(self, node: Node, *, task_status: Any) -> None:
+        """Serve until cancelled; `task_status.started()` once it does."""
+
+
+def run_node(
+    settings: NodeSettings,
+    *,
+    reload: Callable[[], NodeSettings],
+    announce_line: Callable[[str], None],
+    services: Sequence[Service] = (),
+) -> None:
+    """Run a node until a signal ends it.
+
+    Args:
+        settings: everything it is told; `provider.directory` is None for a mirror.
+        reload: reads the settings again, for SIGHUP; raises P2PBootError when they are wrong.
+        announce_line: is given the first dialable multiaddr, once the node listens and the services serve.
+        services: run in the node's own nursery, and end with it.
+
+    Raises:
+        P2PBootError: the node can not start, or can not go on; its exit status says why.
+    """
+    try:
+        trio.run(_main, settings, reload, announce_line, services)
+    except* P2PBootError as group:
+        raise _first(group) from None
+    except* OSError as group:
+        raise machine_error(_first(group), "run the node") from None  # type: ignore[arg-type]
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+async def _main(
+    settings: NodeSettings,
+    reload: Callable[[], NodeSettings],
+    announce_line: Callable[[str], None],
+    services: Sequence[Service],
+) -> None:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_obey, signals, nursery.cancel_scope, current := _Current(settings, reload))
+            await _run(current, announce_line, services)
+
+
+class _Current:
+    """The settings in force, and the node that they are applied to once it runs."""
+
+    def __init__(self, settings: NodeSettings, reload: Callable[[], NodeSettings]) -> None:
+        self.settings = settings
+        self.node: Node | None = None
+        self._reload = reload
+
+    async def reread(self) -> None:
+        try:
+            settings = await trio.to_thread.run_sync(self._reload)
+        except P2PBootError as error:
+            log.error("the settings are not reloaded: %s", error)
+            return
+        applied, needs_restart = diff_settings(self.settings, settings)
+        if self.node is not None:
+            await self.node.apply(settings)
+        self.settings = settings
+        log.info("settings reloaded; changed: %s", ", ".join(applied) or "nothing")
+        if needs_restart:
+            log.warning("these changes need a restart: %s", ", ".join(needs_restart))
+
+
+async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, current: _Current) -> None:
+    async for number in signals:
+        if number == signal.SIGHUP:
+            await current.reread()
+        else:
+            log.info("ending on %s", signal.Signals(number).name)
+            scope.cancel()
+
+
+async def _run(current: _Current, announce_line: Callable[[str], None], services: Sequence[Service]) -> None:
+    settings = current.settings
+    directory = settings.provider.directory
+    if directory is not None:  # before anything listens: an unusable directory is the operator's to mend
+        await trio.to_thread.run_sync(scan, directory, settings.provider.channel, settings.provider.arch)
+    key = await trio.to_thread.run_sync(load_or_generate, settings.identity.key_path)
+    signing_key = await _signing_key(settings, key)
+    async with AsyncExitStack() as stack:
+        store = await stack.enter_async_context(_open_store(settings))
+        transport = await stack.enter_async_context(_open_transport(settings, key))
+        hints = await stack.enter_async_context(_hints(settings, transport))
+        urls = [url for service in services for url in service.urls]
+        node = Node(
+            settings, store=store, transport=transport, signing_key=signing_key, hints=hints, urls=urls
+        )
+        current.node = node
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            for service in services:
+                await nursery.start(service.run, node)
+            announce_line(transport.addresses()[0])  # only now: whoever reads it may connect at once
+
+
+async def _signing_key(settings: NodeSettings, node_key: SecretKey) -> SecretKey:
+    path = settings.identity.signing_key_path
+    return node_key if path is None else await trio.to_thread.run_sync(load_key, path)
+
+
+@asynccontextmanager
+async def _open_store(settings: NodeSettings) -> AsyncIterator[Store]:
+    def open_and_lock() -> Store:
+        store = Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes)
+        try:
+            store.lock()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    store = await trio.to_thread.run_sync(open_and_lock)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+@asynccontextmanager
+async def _open_transport(settings: NodeSettings, key: SecretKey) -> AsyncIterator[Transport]:
+    from p2pboot.transport.libp2p.host import open_libp2p  # 1.3 s: after everything that can fail quickly
+
+    network = settings.network
+    async with AsyncExitStack() as stack:
+        try:
+            transport = await stack.enter_async_context(open_libp2p(key, network.listen))
+        except MachineError as error:
+            if not network.listen_is_default:
+                raise
+            log.warning("%s; listening on any free port instead (--listen sets one)", error)
+            transport = await stack.enter_async_context(open_libp2p(key, [_ANY_PORT]))
+        yield transport
+
+
+@asynccontextmanager
+async def _hints(settings: NodeSettings, transport: Transport) -> AsyncIterator[AsyncIterable[str] | None]:
+    if not settings.network.mdns:
+        yield None
+        return
+    from p2pboot.transport.mdns import open_mdns
+
+    async with open_mdns(transport.peer_id, transport.addresses()) as found:
+        yield found

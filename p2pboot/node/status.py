@@ -1,0 +1,93 @@
+"""What a node says of itself on its control socket: plain values for JSON, for people and for monitoring."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from p2pboot import __version__
+from p2pboot.core.manifest import Candidate, Manifest
+from p2pboot.core.timestamps import format_time
+from p2pboot.store.manifests import HeadRow
+from p2pboot.store.store import Store
+from p2pboot.transport.interface import Transport
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """What only the running node knows; the rest is in the store and the network."""
+
+    uptime_s: float
+    refused: Counter[str]
+    dropped_peers: Mapping[str, str]
+    problems: Mapping[str, str]
+    bytes_sent: Counter[str]
+    http: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a node counted since its start.
+
+    Args:
+        uptime_s: seconds.
+        peers: connected now.
+        transferred: bytes on streams by (protocol, "sent" or "received").
+        refused: manifests by reason.
+        refused_pieces: by the peer that sent them; bounded.
+    """
+
+    uptime_s: float
+    peers: frozenset[str]
+    transferred: Mapping[tuple[str, str], int]
+    refused: Mapping[str, int]
+    refused_pieces: Mapping[str, int]
+
+
+def describe_node(store: Store, transport: Transport, running: Running) -> dict[str, Any]:
+    """The whole status; reads the store, so it is called in a thread."""
+    return {
+        "version": __version__,
+        "peer_id": transport.peer_id,
+        "addresses": list(transport.addresses()),
+        "uptime_s": round(running.uptime_s),
+        "peers": [
+            {"peer_id": peer_id, "addresses": list(transport.peer_addresses(peer_id))}
+            for peer_id in sorted(transport.peers())
+        ],
+        "heads": [_describe_row(store, row) for row in store.manifests.heads()],
+        "fetching": [_describe_row(store, row) for row in store.manifests.pending()],
+        "equivocations": len(store.trust.equivocations()),
+        "refused": dict(running.refused),
+        "dropped_peers": dict(running.dropped_peers),
+        "problems": dict(running.problems),
+        "bytes_sent": dict(running.bytes_sent),
+        "http": list(running.http),
+    }
+
+
+def _describe_row(store: Store, row: HeadRow) -> dict[str, Any]:
+    stored = store.manifests.get(row.digest)
+    return {
+        "channel": row.channel,
+        "arch": row.arch,
+        "version": Candidate.decode(stored.raw).claims.version if stored is not None else "",
+        "manifest_version": row.manifest_version,
+        "digest": row.digest,
+        "signers": list(row.signers),
+        "expires_at": format_time(row.expires_at),
+    }
+
+
+def describe_manifest(manifest: Manifest) -> dict[str, Any]:
+    """One manifest that was published."""
+    return {
+        "channel": manifest.channel,
+        "arch": manifest.arch,
+        "version": manifest.version,
+        "manifest_version": manifest.manifest_version,
+        "digest": manifest.digest,
+        "expires_at": format_time(manifest.expires_at),
+    }

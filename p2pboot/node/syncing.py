@@ -1,0 +1,128 @@
+"""Sync: compares heads with every connected peer, on connecting and at intervals, and pulls what is newer.
+
+Gossip is quick but forgets; sync is what a node that joins late relies on. Owns one task for each connected peer; what
+it pulls goes to the same judgement as gossip's messages. What a peer offers is a hint until its signatures are checked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from p2pboot.errors import P2PBootError
+from p2pboot.fetch.requests import Head, RequestStream
+from p2pboot.protocol.messages import SYNC_PROTOCOL
+from p2pboot.transport.interface import Transport
+
+log = logging.getLogger(__name__)
+
+ROUND_TIMEOUT_S = 20.0  # a mute peer holds its own task only, and no longer than this
+MANIFESTS_PER_ROUND = 16  # a peer that offers more is asked again in the next round
+
+Wants = Callable[[Head], bool]
+Take = Callable[[bytes, str | None, str], Awaitable[None]]  # (manifest, detached signature, peer id)
+
+
+class Syncer:
+    """Pulls heads from peers.
+
+    Args:
+        transport: the node's network.
+        wants: whether an offered head is worth fetching; must be quick.
+        take: judges a manifest that was fetched.
+        interval_s: seconds between two rounds with one peer.
+        hint: called with signed peer records (libp2p envelopes) that a peer tells us of.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        wants: Wants,
+        take: Take,
+        interval_s: float,
+        hint: Callable[[bytes], None] | None = None,
+    ) -> None:
+        self._transport = transport
+        self._wants = wants
+        self._take = take
+        self._interval_s = interval_s
+        self._hint = hint
+        self._scopes: dict[str, trio.CancelScope] = {}
+        self._poke = trio.Event()
+        self.synced: set[str] = set()  # connected peers with at least one round behind them
+        self._round_ended = trio.Event()
+
+    async def run(self) -> None:
+        """Follow the connected peers until cancelled."""
+        async with trio.open_nursery() as nursery:
+            async for event in self._transport.peer_events():
+                if event.connected and event.peer_id not in self._scopes:
+                    scope = self._scopes[event.peer_id] = trio.CancelScope()
+                    nursery.start_soon(self._follow, event.peer_id, scope)
+                elif not event.connected and event.peer_id in self._scopes:
+                    self._scopes.pop(event.peer_id).cancel()
+                    self.synced.discard(event.peer_id)
+
+    async def all_synced(self) -> None:
+        """Wait until every connected peer was asked once; for ever while there is none."""
+        while not self._transport.peers() or not self._transport.peers() <= self.synced:
+            await self._round_ended.wait()
+
+    def poke(self) -> None:
+        """Begin a round with every peer now (the trust changed, a fetch found nobody)."""
+        self._poke.set()
+        self._poke = trio.Event()
+
+    async def _follow(self, peer_id: str, scope: trio.CancelScope) -> None:
+        with scope:
+            while True:
+                try:
+                    with trio.fail_after(ROUND_TIMEOUT_S):
+                        await self._round(peer_id)
+                except (P2PBootError, trio.TooSlowError) as error:
+                    log.debug("sync with %s: %s", peer_id, str(error) or "no answer in time")
+                self.synced.add(peer_id)
+                self._round_ended.set()
+                self._round_ended = trio.Event()
+                with trio.move_on_after(self._interval_s):
+                    await self._poke.wait()
+
+    async def _round(self, peer_id: str) -> None:
+        stream = await self._transport.open_stream(peer_id, SYNC_PROTOCOL)
+        async with RequestStream(stream) as requests:
+            wanted = [head for head in await requests.heads() if self._wants(head)]
+            wanted.sort(key=lambda head: head.manifest_version, reverse=True)
+            for head in wanted[:MANIFESTS_PER_ROUND]:
+                raw, detached = await requests.manifest(head.digest)
+                await self._take(raw, detached, peer_id)
+            if self._hint is not None:
+                for record in await requests.peers():
+                    self._hint(record)
+
+
+async def fetch_detached(transport: Transport, digest: str, timeout_s: float) -> list[tuple[str, str]]:
+    """Ask the connected peers for the detached signature of a manifest that came without one (by gossip).
+
+    Returns:
+        (peer id, signature text) of everyone who has one, unchecked.
+    """
+    found: list[tuple[str, str]] = []
+
+    async def ask(peer_id: str) -> None:
+        try:
+            stream = await transport.open_stream(peer_id, SYNC_PROTOCOL)
+            async with RequestStream(stream) as requests:
+                _, detached = await requests.manifest(digest)
+            if detached is not None:
+                found.append((peer_id, detached))
+        except P2PBootError as error:
+            log.debug("detached signature from %s: %s", peer_id, error)
+
+    with trio.move_on_after(timeout_s):
+        async with trio.open_nursery() as nursery:
+            for peer_id in transport.peers():
+                nursery.start_soon(ask, peer_id)
+    return found

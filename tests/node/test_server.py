@@ -1,0 +1,278 @@
+"""What the two protocols answer from a real store, asked by the real client."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import cast
+
+import pytest
+import trio
+
+from p2pboot.core.pieces import MIB, Bitmap
+from p2pboot.errors import BlobMissing, MachineError
+from p2pboot.fetch.requests import Head, PeerLacks, PeerRefused, RequestStream
+from p2pboot.node.server import ArtifactServer, SyncServer
+from p2pboot.node.serving import Serving
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, MAX_PEERS, MAX_READ, Status
+from p2pboot.store.blobs import BlobStore
+from p2pboot.store.hashes import FileIdentity
+from p2pboot.store.manifests import ManifestCatalogue
+from p2pboot.store.store import Store
+from tests.protocol.streams import stream_pair
+from tests.store.samples import PIECE, SIZES, Sample, manifest, sample
+
+NOWHERE = "ab" * 32
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with Store.open(tmp_path / "state") as opened:
+        yield opened
+
+
+@asynccontextmanager
+async def asked(server: ArtifactServer | SyncServer) -> AsyncIterator[RequestStream]:
+    near, far = stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(server.handle, far)
+        async with RequestStream(near) as requests:
+            yield requests
+
+
+def artifacts_of(store: Store, serving: Serving | None = None) -> ArtifactServer:
+    return ArtifactServer(store.blobs, serving or Serving())
+
+
+def put_whole(store: Store, *samples: Sample) -> None:
+    for each in samples:
+        partial = store.blobs.begin(each.artifact, each.table)
+        assert partial is not None
+        for index in range(each.table.count):
+            partial.write(index, each.piece(index))
+        partial.finish()
+
+
+# --- artifacts
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_whole_artifact_is_served(store: Store, size: int) -> None:
+    held = sample(size)
+    put_whole(store, held)
+    async with asked(artifacts_of(store)) as requests:
+        assert await requests.pieces(held.artifact) == held.table
+        bitmap = await requests.have(held.sha256, held.table.count)
+        assert bitmap.complete
+        assert await requests.read(held.sha256, 0, size) == held.data
+
+
+async def test_read_is_any_range_and_never_shortened(store: Store) -> None:
+    held = sample(3 * PIECE + 17)
+    put_whole(store, held)
+    size = len(held.data)
+    async with asked(artifacts_of(store)) as requests:
+        for offset, length in ((0, 1), (PIECE - 1, 2), (5, 2 * PIECE), (size - 1, 1), (size - 17, 17)):
+            assert await requests.read(held.sha256, offset, length) == held.data[offset : offset + length]
+
+
+@pytest.mark.parametrize(("beyond", "length"), [(0, 1), (-1, 2), (-100, MAX_READ), (2**53 - 1 - 200, 1)])
+async def test_read_beyond_the_artifact_is_out_of_range(store: Store, beyond: int, length: int) -> None:
+    held = sample(200)
+    put_whole(store, held)
+    async with asked(artifacts_of(store)) as requests:
+        with pytest.raises(PeerRefused) as caught:
+            await requests.read(held.sha256, 200 + beyond, length)
+        assert caught.value.status is Status.RANGE
+        assert await requests.read(held.sha256, 199, 1) == held.data[199:]
+
+
+async def test_what_is_not_held_is_not_found(store: Store) -> None:
+    unknown = sample(200)
+    async with asked(artifacts_of(store)) as requests:
+        for ask in (
+            lambda: requests.read(unknown.sha256, 0, 1),
+            lambda: requests.read(unknown.sha256, 2**40, MAX_READ),
+            lambda: requests.pieces(unknown.artifact),
+            lambda: requests.have(unknown.sha256, 1),
+        ):
+            with pytest.raises(PeerLacks) as caught:
+                await ask()
+            assert caught.value.status is Status.NOT_FOUND
+
+
+async def test_half_fetched_artifact_is_served_piece_by_piece(store: Store) -> None:
+    coming = sample(3 * PIECE + 17)
+    partial = store.blobs.begin(coming.artifact, coming.table)
+    assert partial is not None
+    partial.write(2, coming.piece(2))
+    async with asked(artifacts_of(store)) as requests:
+        assert await requests.pieces(coming.artifact) == coming.table
+        assert await requests.have(coming.sha256, 4) == Bitmap.from_bytes(b"\x20", 4)
+        assert await requests.read(coming.sha256, 2 * PIECE, PIECE) == coming.piece(2)
+        for offset, length in ((0, 1), (PIECE + 1, PIECE), (2 * PIECE, PIECE + 1)):
+            with pytest.raises(PeerLacks) as caught:
+                await requests.read(coming.sha256, offset, length)
+            assert caught.value.status is Status.NOT_FOUND
+        with pytest.raises(PeerRefused, match="range"):
+            await requests.read(coming.sha256, 3 * PIECE, 18)
+
+
+async def test_file_that_changed_on_disk_is_gone_before_a_byte_of_it_is_sent(
+    store: Store, tmp_path: Path
+) -> None:
+    held = sample(3 * PIECE)
+    file = tmp_path / "kernel"
+    file.write_bytes(held.data)
+    store.blobs.register_in_place(file, held.sha256, held.table, FileIdentity.of(file.stat()))
+    async with asked(artifacts_of(store)) as requests:
+        assert await requests.read(held.sha256, 0, 3 * PIECE) == held.data
+        file.write_bytes(held.data[:-1] + b"!")
+        with pytest.raises(PeerLacks) as caught:
+            await requests.read(held.sha256, PIECE, 2 * PIECE)
+        assert caught.value.status is Status.GONE
+    assert store.blobs.take_damaged() == (held.sha256,)
+
+
+async def test_failing_disk_costs_one_request(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        def read(self, _sha256: str, offset: int, length: int) -> bytes:
+            if offset == 0:
+                raise MachineError("cannot read the disk")
+            return b"x" * length
+
+    async with asked(ArtifactServer(cast(BlobStore, Failing()), Serving())) as requests:
+        with pytest.raises(PeerLacks):
+            await requests.read(NOWHERE, 0, 1)
+        assert await requests.read(NOWHERE, 1, 1) == b"x"
+    assert "cannot read the disk" in caplog.text
+
+
+async def test_many_requests_at_once_get_their_own_bytes(store: Store) -> None:
+    held = sample(3 * PIECE + 17)
+    put_whole(store, held)
+    got: dict[int, bytearray] = {}
+
+    async def read(requests: RequestStream, offset: int) -> None:
+        got[offset] = await requests.read(held.sha256, offset, 5)
+
+    offsets = range(0, 3 * PIECE, 1999)
+    async with asked(artifacts_of(store)) as requests, trio.open_nursery() as nursery:
+        for offset in offsets:
+            nursery.start_soon(read, requests, offset)
+    assert got == {offset: held.data[offset : offset + 5] for offset in offsets}
+
+
+async def test_memory_is_free_again_whatever_the_answers_were(store: Store) -> None:
+    held = sample(3 * PIECE)
+    put_whole(store, held)
+    serving = Serving()
+    async with asked(artifacts_of(store, serving)) as requests:
+        await requests.read(held.sha256, 0, 3 * PIECE)
+        await requests.pieces(held.artifact)
+        for sha256, length in ((NOWHERE, 1), (held.sha256, MAX_READ)):
+            with pytest.raises(PeerRefused):
+                await requests.read(sha256, 0, length)
+    assert serving.memory.free == serving.limits.body_memory
+    assert serving.counters.requests == {
+        (ARTIFACT_PROTOCOL, "read", "ok"): 1,
+        (ARTIFACT_PROTOCOL, "pieces", "ok"): 1,
+        (ARTIFACT_PROTOCOL, "read", "not_found"): 1,
+        (ARTIFACT_PROTOCOL, "read", "range"): 1,
+    }
+
+
+async def test_largest_read_is_served(store: Store) -> None:
+    held = sample(17 * MIB, piece_length=MIB)
+    put_whole(store, held)
+    async with asked(artifacts_of(store)) as requests:
+        assert await requests.read(held.sha256, MIB, MAX_READ) == held.data[MIB:]
+
+
+# --- sync
+
+CREATED = 1_764_158_400
+EXPIRES = CREATED + 30 * 86_400
+
+
+def sync_of(store: Store, records: Sequence[bytes] = (), now: int = CREATED) -> SyncServer:
+    return SyncServer(store.manifests, lambda: records, lambda: now, Serving())
+
+
+def publish(store: Store, version: int, *, channel: str = "stable", detached: str | None = None) -> Head:
+    held = sample(1, seed=1), sample(2, seed=2, key="initramfs")
+    put_whole(store, *(each for each in held if not store.blobs.holds(each.sha256)))
+    made = manifest(version, *held, channel=channel, created_at=CREATED)
+    store.manifests.put(made, detached)
+    store.manifests.set_head(made.digest)
+    return Head(channel, "arm64", made.signers, version, made.digest, len(made.raw))
+
+
+async def test_heads_are_what_is_wholly_held(store: Store) -> None:
+    stable, testing = publish(store, 7), publish(store, 3, channel="testing")
+    store.manifests.put(manifest(8, sample(5), sample(6, key="initramfs")), None)  # pending
+    async with asked(sync_of(store)) as requests:
+        assert await requests.heads() == (stable, testing)
+        assert await requests.heads("testing") == (testing,)
+        assert await requests.heads("stable", "arm64") == (stable,)
+        assert await requests.heads("stable", "x86_64") == ()
+        assert await requests.heads(arch="arm64") == (stable, testing)
+
+
+async def test_expired_manifest_is_not_offered_as_a_head(store: Store) -> None:
+    head = publish(store, 1)
+    async with asked(sync_of(store, now=EXPIRES - 1)) as requests:
+        assert await requests.heads() == (head,)
+    async with asked(sync_of(store, now=EXPIRES)) as requests:
+        assert await requests.heads() == ()
+
+
+@pytest.mark.parametrize("detached", [None, "c2lnbmF0dXJl"])
+async def test_manifest_comes_byte_for_byte_with_its_detached_signature(
+    store: Store, detached: str | None
+) -> None:
+    head = publish(store, 1, detached=detached)
+    stored = store.manifests.get(head.digest)
+    assert stored is not None
+    async with asked(sync_of(store)) as requests:
+        assert await requests.manifest(head.digest) == (stored.raw, detached)
+
+
+async def test_unknown_manifest_is_not_found(store: Store) -> None:
+    async with asked(sync_of(store)) as requests:
+        with pytest.raises(PeerLacks):
+            await requests.manifest(NOWHERE)
+
+
+async def test_detached_signature_that_fits_no_header_is_left_out(store: Store) -> None:
+    head = publish(store, 1, detached="x" * 5000)
+    async with asked(sync_of(store)) as requests:
+        assert (await requests.manifest(head.digest)).detached is None
+
+
+async def test_peers_are_the_first_records_that_fit(store: Store) -> None:
+    records = [b"\x00" * 5000, *(bytes([number]) for number in range(MAX_PEERS + 1))]
+    async with asked(sync_of(store, records)) as requests:
+        assert await requests.peers() == tuple(records[1 : MAX_PEERS + 1])
+        assert await requests.peers("stable", "arm64") == tuple(records[1 : MAX_PEERS + 1])
+    async with asked(sync_of(store)) as requests:
+        assert await requests.peers() == ()
+
+
+async def test_failing_catalogue_costs_one_request(caplog: pytest.LogCaptureFixture) -> None:
+    class Failing:
+        def heads(self, _channel: str | None, _arch: str | None) -> None:
+            raise MachineError("the database is locked")
+
+        def get(self, digest: str) -> None:
+            raise BlobMissing(digest)
+
+    server = SyncServer(cast(ManifestCatalogue, Failing()), list, lambda: 0, Serving())
+    async with asked(server) as requests:
+        with pytest.raises(PeerLacks):
+            await requests.heads()
+        with pytest.raises(PeerLacks):
+            await requests.manifest(NOWHERE)
+        assert await requests.peers() == ()
+    assert "the database is locked" in caplog.text
