@@ -1,0 +1,1 @@
+"""The command line: parses, calls what does the work, turns results and errors into text and statuses."""

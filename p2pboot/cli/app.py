@@ -1,0 +1,103 @@
+"""The root command and the boundary where every exception becomes one line and an exit status."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from io import TextIOWrapper
+
+import click
+
+from p2pboot import __version__
+from p2pboot.cli.failures import Failure, explain
+from p2pboot.cli.options import Command, Group, verbosity_options
+from p2pboot.cli.output import emit_json, one_line
+
+PROGRAM = "p2pboot"
+BROKEN_PIPE = 1  # what click and Python themselves return
+
+_COMMANDS = {
+    "key": "p2pboot.cli.key:key",
+    "manifest": "p2pboot.cli.manifest:manifest",
+    "serve": "p2pboot.cli.node:serve",
+    "publish": "p2pboot.cli.control:publish",
+    "mirror": "p2pboot.cli.node:mirror",
+    "discover": "p2pboot.cli.discover:discover",
+    "fetch": "p2pboot.cli.fetch:fetch",
+    "snapshot": "p2pboot.cli.snapshot:snapshot",
+    "status": "p2pboot.cli.control:status",
+    "config": "p2pboot.cli.config:config",
+    "demo": "p2pboot.cli.demo:demo",
+}
+
+
+class _LazyGroup(Group):
+    """Imports a command's module when it is named; lists commands in the order people need them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        module, _, attribute = _COMMANDS[cmd_name].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, Command | Group)  # noqa: S101 - the table above names nothing else
+        return command
+
+
+@click.command(cls=_LazyGroup, name=PROGRAM, context_settings={"max_content_width": 100})
+@click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
+@verbosity_options
+def root() -> None:
+    r"""Publish, mirror and fetch signed boot manifests and their artifacts, peer to peer.
+
+    \b
+    p2pboot key generate                            make this machine's identity
+    p2pboot serve DIR --channel stable --arch arm64 publish a directory with a kernel and an initramfs
+    p2pboot fetch --channel stable --arch arm64 --trust KEYID -o boot
+                                                    get the newest image that KEYID signed
+    """
+
+
+def run(args: Sequence[str]) -> int:
+    """Run one command line and return its exit status. Nothing but KeyboardInterrupt escapes."""
+    _write_what_the_terminal_can()
+    try:
+        status = root.main(list(args), prog_name=PROGRAM, standalone_mode=False)
+        sys.stdout.flush()
+    except BaseException as error:
+        failure = explain(error)
+        if failure is None:  # the reader of our output left: nobody to tell anything
+            _discard_stdout()
+            return BROKEN_PIPE
+        return _report(failure, as_json="--json" in args)
+    return status if isinstance(status, int) else 0
+
+
+def _write_what_the_terminal_can() -> None:
+    """A terminal or pipe that is not UTF-8 gets escapes for what it can not show, not an error."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _report(failure: Failure, *, as_json: bool) -> int:
+    line = f"{PROGRAM}: error: {failure.message}"
+    if failure.remedy:
+        line += f"{' -' if line.endswith('?') else ';'} {failure.remedy}"
+    if failure.message:
+        print(one_line(line), file=sys.stderr)
+    if as_json and failure.message:
+        try:
+            emit_json(failure.to_json())
+        except OSError:
+            _discard_stdout()
+    return failure.exit_status
+
+
+def _discard_stdout() -> None:
+    """Let the interpreter's own flush at exit go nowhere instead of complaining once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

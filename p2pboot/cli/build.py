@@ -1,0 +1,289 @@
+"""`p2pboot manifest build`: hash a directory and write its manifest, signed or to be signed elsewhere."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pboot.cli.files import detached_path
+from p2pboot.cli.options import (
+    FILE,
+    Command,
+    arch_option,
+    channel_option,
+    config_option,
+    json_option,
+    key_option,
+    overrides_of,
+    provider_options,
+    signing_key_option,
+    state_option,
+    verbosity_options,
+)
+from p2pboot.cli.output import emit_json, note, warn
+from p2pboot.cli.progress import open_progress
+from p2pboot.errors import ManifestError, UsageError
+
+if TYPE_CHECKING:
+    from p2pboot.config.load import Loaded
+    from p2pboot.core.identity import PublicKey, SecretKey
+    from p2pboot.core.manifest import Statement
+    from p2pboot.publish.build import BuildOptions, Built, BuiltUnsigned
+    from p2pboot.publish.scan import Tree
+
+
+@dataclass(frozen=True, slots=True)
+class _Destination:
+    """Where the manifest goes: a file, or standard output."""
+
+    file: Path | None
+    detached: bool
+
+    @classmethod
+    def of(cls, file: Path | None, *, detached: bool, unsigned: bool) -> _Destination:
+        """Refuse now what would only fail after the hashing."""
+        if detached and unsigned:
+            raise UsageError(
+                "--detached can not be made for an unsigned manifest: it covers the finished file",
+                remedy="use --detached with the last `p2pboot manifest sign`",
+            )
+        if detached and file is None:
+            raise UsageError("--detached writes FILE.sig beside FILE", remedy="name FILE with -o")
+        if file is not None and not file.parent.is_dir():
+            raise UsageError(f"there is no directory {file.parent} for {file.name}", remedy="make it first")
+        if file is not None and file.is_dir():
+            raise UsageError(
+                f"{file} is a directory", remedy=f"name a file in it: -o {file / 'manifest.json'}"
+            )
+        return cls(file, detached)
+
+    def write(self, raw: bytes, detached_by: SecretKey | None) -> None:
+        from p2pboot.core.manifest import sign_detached
+        from p2pboot.store.durable import write_file
+
+        if self.file is None:
+            sys.stdout.buffer.write(raw)
+            return
+        write_file(self.file, raw)
+        signature = detached_path(self.file)
+        if self.detached and detached_by is not None:
+            write_file(signature, sign_detached(raw, detached_by).encode() + b"\n")
+        elif signature.exists():
+            warn(f"{signature} was there before: remove it, or renew it with --detached")
+
+
+@click.command(cls=Command)
+@click.argument("directory", metavar="DIR")
+@channel_option
+@arch_option
+@provider_options
+@click.option(
+    "--manifest-version",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Counter of this manifest.  [default: one more than the last]",
+)
+@click.option(
+    "--url", "urls", multiple=True, metavar="BASE", help="HTTP gateway that has the artifacts; repeatable."
+)
+@config_option
+@key_option
+@signing_key_option
+@state_option
+@click.option("-o", "--output", type=FILE, metavar="FILE", help="Write to FILE instead of standard output.")
+@click.option("--detached", is_flag=True, help="Also write FILE.sig, a signature over the file's bytes.")
+@click.option("--unsigned", is_flag=True, help="Leave the signatures to `manifest sign`; needs --signer.")
+@click.option("--signer", "signers", multiple=True, metavar="KEYID", help="Who will sign; with --unsigned.")
+@json_option
+@verbosity_options
+def build(
+    *,
+    config_path: Path | None,
+    manifest_version: int | None,
+    urls: tuple[str, ...],
+    output: Path | None,
+    detached: bool,
+    unsigned: bool,
+    signers: tuple[str, ...],
+    as_json: bool,
+    **params: Any,
+) -> None:
+    """Build the manifest of the artifacts in DIR and sign it with the node's key.
+
+    DIR holds the files themselves, or <channel>/<arch>/<file>. The manifest goes to standard output or to
+    FILE; when nothing changed since the last one, that one is given again. Hashes and the counter are kept in
+    the state directory.
+    """
+    from p2pboot.config.load import load
+
+    destination = _Destination.of(output, detached=detached, unsigned=unsigned)
+    loaded = load(overrides_of(params), config_path)
+    tree = _the_tree(loaded)
+    if unsigned:
+        publics = _signers(signers)
+        keys: list[SecretKey] = []
+        peer_id = _peer_id_if_known(loaded)
+    else:
+        if signers:
+            raise UsageError("--signer names who signs later", remedy="add --unsigned, or leave --signer out")
+        keys, peer_id = _keys(loaded)
+        publics = []
+    options = _options(loaded, manifest_version, _checked(urls), peer_id)
+    built = _build(loaded, tree, options, keys, publics)
+    _tell(tree, built, manifest_version)
+    if as_json:
+        if destination.file is not None:
+            destination.write(built.raw, keys[0] if keys else None)
+        emit_json(_document(built, destination))
+    else:
+        destination.write(built.raw, keys[0] if keys else None)
+
+
+def _the_tree(loaded: Loaded) -> Tree:
+    from p2pboot.publish.scan import scan
+
+    provider = loaded.settings.provider
+    assert provider.directory is not None  # noqa: S101 - a required argument
+    trees = scan(provider.directory, provider.channel, provider.arch)
+    if len(trees) > 1:
+        pairs = ", ".join(f"{tree.channel}/{tree.arch}" for tree in trees)
+        raise UsageError(
+            f"{provider.directory} holds {pairs}, and a manifest is for one of them",
+            remedy="choose it with --channel and --arch",
+        )
+    return trees[0]
+
+
+def _signers(texts: Sequence[str]) -> list[PublicKey]:
+    from p2pboot.core.identity import parse_keyid
+
+    if not texts:
+        raise UsageError(
+            "--unsigned needs to know who will sign", remedy="add --signer KEYID for each of them"
+        )
+    try:
+        return [parse_keyid(text) for text in dict.fromkeys(texts)]
+    except ValueError as error:
+        raise UsageError(f"--signer: {error}") from None
+
+
+def _keys(loaded: Loaded) -> tuple[list[SecretKey], str | None]:
+    """The key that signs, and the peer id of the node that will serve."""
+    from p2pboot.store.keyfiles import load_key
+
+    identity = loaded.settings.identity
+    if identity.signing_key_path is None:
+        key = load_key(identity.key_path, warn=warn)
+        return [key], key.public.peer_id
+    return [load_key(identity.signing_key_path, warn=warn)], _peer_id_if_known(loaded)
+
+
+def _peer_id_if_known(loaded: Loaded) -> str | None:
+    """The node's peer id; None when no key was named and there is none at the default place."""
+    from p2pboot.config.keys import KEY_PATH
+    from p2pboot.config.load import Source
+    from p2pboot.store.keyfiles import load_key
+
+    path = loaded.settings.identity.key_path
+    if loaded.sources[KEY_PATH.dotted] is Source.DEFAULT and not path.exists():
+        return None
+    return load_key(path, warn=warn).public.peer_id
+
+
+def _checked(urls: tuple[str, ...]) -> tuple[str, ...]:
+    """A bad URL is found before the hashing, not after it."""
+    from p2pboot.core.manifest.fields import check_urls
+
+    try:
+        return check_urls("--url", urls)
+    except ManifestError as error:
+        raise UsageError(
+            error.message, remedy="give the gateway's address, such as http://192.0.2.7:8080"
+        ) from None
+
+
+def _options(
+    loaded: Loaded, manifest_version: int | None, urls: tuple[str, ...], peer_id: str | None
+) -> BuildOptions:
+    from p2pboot.publish.build import BuildOptions
+
+    provider = loaded.settings.provider
+    return BuildOptions(
+        name=provider.name,
+        version=provider.version,
+        manifest_version=manifest_version,
+        expires_in_s=provider.expires_in_s,
+        cmdline=provider.cmdline,
+        urls=urls,
+        peer_id=peer_id,
+    )
+
+
+def _build(
+    loaded: Loaded, tree: Tree, options: BuildOptions, keys: list[SecretKey], publics: list[PublicKey]
+) -> Built | BuiltUnsigned:
+    from p2pboot.publish.build import build as build_signed
+    from p2pboot.publish.build import build_unsigned
+    from p2pboot.store.store import Store
+
+    now = int(time.time())
+    with Store.open(loaded.settings.store.state) as store, open_progress("hashing", "hashed") as shown:
+        progress = _reporter(shown.artifact)
+        if keys:
+            return build_signed(tree, options, keys=keys, store=store, now=now, progress=progress)
+        return build_unsigned(tree, options, signers=publics, store=store, now=now, progress=progress)
+
+
+def _reporter(artifact: Callable[[str, int, int], None]) -> Callable[[int, int], None]:
+    def progress(done_bytes: int, total_bytes: int) -> None:
+        artifact("artifacts", done_bytes, total_bytes)
+
+    return progress
+
+
+def _tell(tree: Tree, built: Built | BuiltUnsigned, manifest_version: int | None) -> None:
+    said = _statement(built)
+    what = "unchanged" if built.unchanged else "built"
+    note(
+        f"{what}: {said.channel}/{said.arch} version {said.version}, manifest version {said.manifest_version}"
+    )
+    if built.first and manifest_version is None:
+        note(
+            f"the first manifest of {', '.join(said.signers)} for {tree.channel}/{tree.arch} with this state:"
+            " the counter starts at 1; if they published elsewhere before, set it with --manifest-version"
+        )
+    missing = _missing(built)
+    if missing:
+        note(f"still to sign: {', '.join(missing)}")
+
+
+def _statement(built: Built | BuiltUnsigned) -> Statement:
+    from p2pboot.publish.build import BuiltUnsigned
+
+    return built.statement if isinstance(built, BuiltUnsigned) else built.manifest
+
+
+def _missing(built: Built | BuiltUnsigned) -> tuple[str, ...]:
+    from p2pboot.publish.build import BuiltUnsigned
+
+    return built.missing if isinstance(built, BuiltUnsigned) else ()
+
+
+def _document(built: Built | BuiltUnsigned, destination: _Destination) -> dict[str, object]:
+    from p2pboot.core.manifest import Candidate
+
+    return {
+        "digest": Candidate.decode(built.raw).digest,
+        "unchanged": built.unchanged,
+        "first": built.first,
+        "missing_signers": list(_missing(built)),
+        "path": None if destination.file is None else str(destination.file),
+        "manifest": json.loads(built.raw),
+    }

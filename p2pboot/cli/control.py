@@ -1,0 +1,98 @@
+"""`p2pboot publish` and `p2pboot status`: talk to a running node over its control socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from p2pboot.cli.options import (
+    Command,
+    config_option,
+    json_option,
+    overrides_of,
+    state_option,
+    verbosity_options,
+)
+from p2pboot.cli.output import emit_json, human_duration, say
+
+_PUBLISH_TIMEOUT_S = 600.0  # hashing a rootfs of 100 GB takes minutes; the node answers when it has published
+_STATUS_TIMEOUT_S = 10.0
+
+
+@click.command(cls=Command)
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@state_option
+@config_option
+@click.option(
+    "--timeout", type=click.FloatRange(min=0.1), default=_PUBLISH_TIMEOUT_S, metavar="S", help="Seconds."
+)
+@json_option
+@verbosity_options
+def publish(
+    directory: Path | None, config_path: Path | None, timeout: float, as_json: bool, **params: Any
+) -> None:
+    """Tell the running `serve` that its directory is ready now: it publishes at once what is there.
+
+    With DIR it is an error if that is not the directory which the node serves.
+    """
+    from p2pboot.node.control import request
+
+    message: dict[str, Any] = {"op": "publish"}
+    if directory is not None:
+        message["directory"] = str(directory.resolve())
+    answer = request(_state(params, config_path), message, timeout)
+    if as_json:
+        emit_json(answer)
+        return
+    for manifest in answer["published"]:
+        what = "unchanged" if manifest["unchanged"] else "published"
+        say(
+            f"{what}: {manifest['channel']}/{manifest['arch']} version {manifest['version']},"
+            f" manifest version {manifest['manifest_version']}, sha256:{manifest['digest']}"
+        )
+
+
+@click.command(cls=Command)
+@state_option
+@config_option
+@json_option
+@verbosity_options
+def status(config_path: Path | None, as_json: bool, **params: Any) -> None:
+    """Show what a running node offers and whom it is connected with."""
+    from p2pboot.node.control import request
+
+    answer = request(_state(params, config_path), {"op": "status"}, _STATUS_TIMEOUT_S)
+    if as_json:
+        emit_json(answer)
+    else:
+        _say(answer)
+
+
+def _state(params: dict[str, Any], config_path: Path | None) -> Path:
+    from p2pboot.config.load import load_settings
+
+    return load_settings(overrides_of(params), config_path).store.state
+
+
+def _say(answer: dict[str, Any]) -> None:
+    say(f"peer id    {answer['peer_id']}")
+    for address in answer["addresses"]:
+        say(f"address    {address}")
+    say(f"up         {human_duration(answer['uptime_s'])}")
+    for head in answer["heads"]:
+        say(
+            f"offers     {head['channel']}/{head['arch']} version {head['version']},"
+            f" manifest version {head['manifest_version']}, until {head['expires_at']}"
+        )
+    for pending in answer["fetching"]:
+        say(f"fetching   {pending['channel']}/{pending['arch']} number {pending['manifest_version']}")
+    for peer in answer["peers"]:
+        say(f"peer       {peer['peer_id']}  {' '.join(peer['addresses'])}")
+    for what, problem in answer["problems"].items():
+        say(f"problem    {what}: {problem}")
+    for peer_id, why in answer["dropped_peers"].items():
+        say(f"dropped    {peer_id}: {why}")
+    if answer["equivocations"]:
+        say(f"ALARM      {answer['equivocations']} pairs of contradicting manifests from a trusted key")

@@ -1,0 +1,196 @@
+"""`p2pboot discover`: providers within reach, and the manifests they offer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pboot.cli import logs, output
+from p2pboot.cli.options import (
+    FILE,
+    Command,
+    arch_option,
+    bootstrap_option,
+    channel_option,
+    config_option,
+    json_option,
+    mdns_option,
+    overrides_of,
+    trust_options,
+    verbosity_options,
+)
+from p2pboot.cli.output import emit_json, human_duration, human_size, say
+from p2pboot.errors import NotFoundError
+
+if TYPE_CHECKING:
+    from p2pboot.cli.network import Hints
+    from p2pboot.cli.survey import Survey
+    from p2pboot.config.settings import NodeSettings
+    from p2pboot.core.identity import SecretKey
+    from p2pboot.core.manifest import Manifest
+    from p2pboot.core.policy import TrustPolicy
+    from p2pboot.core.verify import Verdict
+    from p2pboot.transport.interface import Transport
+
+
+@click.command(cls=Command)
+@channel_option
+@arch_option
+@trust_options
+@bootstrap_option
+@mdns_option
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True, max=86_400),
+    default=5.0,
+    show_default=True,
+    metavar="S",
+    help="Seconds to look around; without mDNS it ends as soon as everybody answered.",
+)
+@click.option("--key", "client_key_path", type=FILE, metavar="PATH", help="Identity.  [default: a new one]")
+@config_option
+@json_option
+@verbosity_options
+def discover(
+    *, timeout: float, client_key_path: Path | None, config_path: Path | None, as_json: bool, **params: Any
+) -> None:
+    """List providers and what they offer, who signed it, and whether a given trust would take it."""
+    from p2pboot.config.load import load_settings
+
+    meta = click.get_current_context().meta
+    logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.WARNING)
+    asked = {name: value for name, value in params.items() if name not in ("channel", "arch")}
+    settings = load_settings(overrides_of(asked), config_path)
+    channel, arch = _what(params)
+    from p2pboot.cli.network import check_somebody_to_ask, client_key
+
+    check_somebody_to_ask(settings.network.bootstrap, mdns=settings.network.mdns)
+    survey = _survey(settings, client_key(client_key_path), channel, arch, timeout)
+    verdicts = _judge(survey, settings.policy)
+    if not survey.manifests:
+        raise _nothing(survey, channel, arch)
+    if as_json:
+        emit_json(_document(survey, verdicts))
+    else:
+        _say(survey, verdicts)
+
+
+def _what(params: dict[str, Any]) -> tuple[str | None, str | None]:
+    """Channel and arch of the command line only: the file's say what this machine publishes."""
+    from p2pboot.config.keys import ARCH, CHANNEL
+    from p2pboot.config.load import option_value
+
+    return option_value(CHANNEL, params["channel"]), option_value(ARCH, params["arch"])
+
+
+def _survey(
+    settings: NodeSettings, key: SecretKey, channel: str | None, arch: str | None, timeout_s: float
+) -> Survey:
+    from p2pboot.cli.network import run_job
+    from p2pboot.cli.progress import PlainProgress
+    from p2pboot.cli.survey import Surveyor
+
+    network = settings.network
+
+    async def job(transport: Transport, hints: Hints) -> Survey:
+        surveyor = Surveyor(transport, channel, arch, PlainProgress("asking", "asked"))
+        return await surveyor.run(network.bootstrap, hints, timeout_s)
+
+    return run_job(job, key, mdns=network.mdns)
+
+
+def _judge(survey: Survey, policy: TrustPolicy) -> dict[str, Verdict]:
+    """The verdict on each manifest by its digest; none when nobody is trusted."""
+    from p2pboot.core.clock import effective_now
+    from p2pboot.core.verify import judge
+
+    if not policy.publishers:
+        return {}
+    clock = effective_now(int(time.time()), None)
+    return {
+        digest: judge(manifest, policy=policy, clock=clock) for digest, manifest in survey.manifests.items()
+    }
+
+
+def _nothing(survey: Survey, channel: str | None, arch: str | None) -> NotFoundError:
+    wanted = " for " + "/".join(part or "any" for part in (channel, arch)) if channel or arch else ""
+    reasons = [*survey.failures.values(), *(f"{peer}: {why}" for peer, why in survey.dropped.items())]
+    because = f" ({'; '.join(reasons[:4])})" if reasons else ""
+    if survey.providers:
+        return NotFoundError(
+            f"none of {len(survey.providers)} peers offers a manifest{wanted}{because}",
+            remedy="leave --channel and --arch out to see everything, or ask other peers",
+        )
+    return NotFoundError(
+        f"no provider answered{because}",
+        remedy="check the --bootstrap addresses and that the provider runs, or give it a longer --timeout",
+    )
+
+
+def _document(survey: Survey, verdicts: dict[str, Verdict]) -> dict[str, object]:
+    return {
+        "ok": True,
+        "providers": [
+            {
+                "peer_id": provider.peer_id,
+                "addresses": list(provider.addresses),
+                "manifests": [
+                    _entry(survey.manifests[digest], verdicts.get(digest)) for digest in provider.offers
+                ],
+            }
+            for provider in survey.providers.values()
+        ],
+        "dropped_peers": survey.dropped,
+    }
+
+
+def _entry(manifest: Manifest, verdict: Verdict | None) -> dict[str, object]:
+    from p2pboot.core.timestamps import format_time
+
+    return {
+        "digest": manifest.digest,
+        "channel": manifest.channel,
+        "arch": manifest.arch,
+        "version": manifest.version,
+        "manifest_version": manifest.manifest_version,
+        "created_at": format_time(manifest.created_at),
+        "expires_at": format_time(manifest.expires_at),
+        "signers": list(manifest.signers),
+        "provider": {"peer_id": manifest.provider_peer_id, "name": manifest.provider_name},
+        "artifacts": {key: {"sha256": a.sha256, "size": a.size} for key, a in manifest.artifacts.items()},
+        "accepted": None if verdict is None else verdict.ok,
+        "reason": None if verdict is None else verdict.reason,
+        "verdict": None if verdict is None else verdict.to_json(),
+    }
+
+
+def _say(survey: Survey, verdicts: dict[str, Verdict]) -> None:
+    for provider in survey.providers.values():
+        say(f"{provider.peer_id}  {' '.join(provider.addresses)}")
+        for digest in provider.offers:
+            _say_offer(survey.manifests[digest], verdicts.get(digest))
+        if not provider.offers:
+            say("  offers nothing of it")
+    for peer_id, why in survey.dropped.items():
+        say(f"{peer_id}  dropped: {why}")
+
+
+def _say_offer(manifest: Manifest, verdict: Verdict | None) -> None:
+    left_s = manifest.expires_at - time.time()
+    expiry = f"expires in {human_duration(left_s)}" if left_s > 0 else f"expired {human_duration(left_s)} ago"
+    total = human_size(sum(artifact.size for artifact in manifest.artifacts.values()))
+    say(
+        f"  {manifest.channel}/{manifest.arch}  version {manifest.version}"
+        f"  manifest version {manifest.manifest_version}  {total}  {expiry}"
+    )
+    say(f"    digest     sha256:{manifest.digest}")
+    for keyid in manifest.signers:
+        say(f"    signed by  {keyid}")
+    if verdict is not None and verdict.failed is None:
+        say("    this trust takes it")
+    elif verdict is not None and verdict.failed is not None:
+        say(f"    this trust refuses it: {verdict.failed.detail}")

@@ -1,0 +1,51 @@
+"""Reading what the command line names: files and standard input, bounded, with a clear word when it fails."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from p2pboot.errors import UsageError, machine_error
+
+STANDARD_INPUT = Path("-")
+
+
+def read_input(path: Path, max_bytes: int, *, what: str) -> bytes:
+    """All bytes of a file, or of standard input for "-".
+
+    Args:
+        path: the file.
+        max_bytes: the most that such a file may have.
+        what: what it should be, for messages: "key file".
+
+    Raises:
+        UsageError: there is no such file, it is a directory, or it is larger.
+        MachineError: it can not be read.
+    """
+    data = read_start(path, max_bytes + 1, what=what)
+    if len(data) > max_bytes:
+        raise UsageError(f"{path} is larger than {max_bytes} bytes, so it is no {what}")
+    return data
+
+
+def read_start(path: Path, max_bytes: int, *, what: str) -> bytes:
+    """The first bytes of a file or, for "-", of standard input: all of them, up to `max_bytes`.
+
+    For documents whose own reader refuses too long ones. Raises as `read_input`.
+    """
+    if path == STANDARD_INPUT:
+        return sys.stdin.buffer.read(max_bytes)
+    try:
+        with path.open("rb") as file:
+            return file.read(max_bytes)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"there is no {what} {path}", remedy="check the path") from None
+    except IsADirectoryError:
+        raise UsageError(f"{path} is a directory, not a {what}", remedy="name the file in it") from None
+    except OSError as error:
+        raise machine_error(error, f"read {path}") from error
+
+
+def detached_path(manifest: Path) -> Path:
+    """Where the detached signature of a manifest lies: beside it, with `.sig` after its name."""
+    return manifest.with_name(manifest.name + ".sig")

@@ -1,0 +1,103 @@
+"""`p2pboot serve` and `p2pboot mirror`: run a node until a signal ends it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pboot.cli import logs, output
+from p2pboot.cli.options import (
+    Command,
+    arch_option,
+    channel_option,
+    node_options,
+    overrides_of,
+    provider_options,
+    signing_key_option,
+    trust_options,
+)
+from p2pboot.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2pboot.config.settings import NodeSettings
+
+
+@click.command(cls=Command)
+@click.argument("directory", metavar="DIR", required=False)
+@channel_option
+@arch_option
+@provider_options
+@signing_key_option
+@node_options
+@trust_options
+def serve(config_path: Path | None, **params: Any) -> None:
+    """Publish the artifacts directory DIR: sign, announce and serve it, and watch it for changes.
+
+    DIR holds <channel>/<arch>/<file>, or, with --channel and --arch, the files themselves. The first line on
+    standard output is the address under which other nodes reach this one. With --trust it also mirrors that
+    publisher.
+    """
+    overrides = overrides_of(params)
+
+    def load() -> NodeSettings:
+        from p2pboot.config.load import load_settings
+
+        settings = load_settings(overrides, config_path)
+        if settings.provider.directory is None:
+            raise UsageError(
+                "no artifacts directory was given",
+                remedy="use `p2pboot serve DIR`, or directory in [provider]",
+            )
+        return settings
+
+    _run(load)
+
+
+@click.command(cls=Command)
+@channel_option
+@arch_option
+@node_options
+@trust_options
+def mirror(config_path: Path | None, **params: Any) -> None:
+    """Follow a trusted publisher, keep what it publishes and serve it on.
+
+    Without --channel and --arch it follows all that the configuration file's [[trust]] tables name.
+    """
+    overrides = overrides_of(params)
+
+    def load() -> NodeSettings:
+        from p2pboot.config.load import load_settings
+        from p2pboot.config.settings import for_mirror
+
+        return for_mirror(
+            load_settings(overrides, config_path), channel=params["channel"], arch=params["arch"]
+        )
+
+    _run(load)
+
+
+def _run(load: Callable[[], NodeSettings]) -> None:
+    """Check the settings before the slow imports, then run the node with them."""
+    meta = click.get_current_context().meta
+    logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.INFO)
+    settings = load()
+    with ExitStack() as stack:
+        services = []
+        if settings.gateway.http is not None:
+            from p2pboot.gateway.service import GatewayService  # 0.2 s that only who wants HTTP pays
+
+            # Listening already here: a port in use is known before anything is started or printed.
+            services.append(stack.enter_context(closing(GatewayService(settings))))
+        from p2pboot.node.run import run_node
+
+        run_node(settings, reload=load, announce_line=_announce, services=services)
+
+
+def _announce(address: str) -> None:
+    """Standard output may be a pipe to a script that waits for this line."""
+    print(address, flush=True)

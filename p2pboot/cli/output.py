@@ -1,0 +1,69 @@
+"""What goes where: results to standard output, everything else to standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import click
+
+QUIET = "p2pboot.quiet"
+
+
+def emit_json(document: object) -> None:
+    """The one JSON document of a command with `--json`."""
+    print(json.dumps(document, indent=2, ensure_ascii=False), flush=True)
+
+
+def say(text: str = "") -> None:
+    """A line of the result."""
+    print("\n".join(one_line(line) for line in text.split("\n")))
+
+
+def note(text: str) -> None:
+    """A line that a person may want to know and a script does not; left out with --quiet."""
+    context = click.get_current_context(silent=True)
+    if context is None or not context.meta.get(QUIET):
+        print(one_line(text), file=sys.stderr, flush=True)
+
+
+def warn(text: str) -> None:
+    """A line that nobody should miss."""
+    print(one_line(f"p2pboot: warning: {text}"), file=sys.stderr, flush=True)
+
+
+def one_line(text: str) -> str:
+    """Text without anything that a terminal would obey: names come from files and peers."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 peer", "2 peers"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def human_size(size_bytes: int) -> str:
+    """Bytes as people read them, powers of ten: 8388608 → "8.4 MB"."""
+    if size_bytes < 1000:
+        return f"{size_bytes} B"
+    amount = float(size_bytes)
+    for unit in ("kB", "MB", "GB"):
+        amount /= 1000
+        if amount < 999.95:  # else it would be rounded to 1000.0
+            return f"{amount:.1f} {unit}"
+    return f"{amount / 1000:.1f} TB"
+
+
+def human_duration(seconds: float) -> str:
+    """A duration in its one or two largest units: 90061 → "1 d 1 h"."""
+    left = int(abs(seconds))
+    if left < 60:
+        return f"{left} s"
+    parts = []
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
+        amount, left = divmod(left, length)
+        if amount:
+            parts.append(f"{amount} {unit}")
+    return " ".join(parts[:2])

@@ -1,0 +1,133 @@
+"""Who is there and what they offer: asks every peer that can be reached, and judges nothing but the form.
+
+The network's part of `p2pboot discover`, over an open transport.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from p2pboot.core.manifest import Manifest
+from p2pboot.errors import ManifestError, SignatureError
+from p2pboot.fetch.asking import Misled, ask_peer, check_kept_word
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.peers import Dialler, for_each_peer
+from p2pboot.fetch.progress import Progress
+from p2pboot.fetch.requests import Head, ManifestReply
+from p2pboot.transport.interface import Transport
+
+MANIFESTS_PER_PEER: Final = 32
+"""One for each channel, arch and publisher of a busy provider; a flood is cut off."""
+
+ASK_AGAIN_S: Final = 1.0
+TICK_S: Final = 0.1
+
+
+@dataclass(slots=True)
+class Provider:
+    """A peer that answered.
+
+    Args:
+        peer_id: proven by the connection.
+        addresses: where it was reached, or says that it is; hints.
+        offers: manifest digests.
+    """
+
+    peer_id: str
+    addresses: tuple[str, ...]
+    offers: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What was found.
+
+    Args:
+        providers: by peer id.
+        manifests: well-formed and signed by those whom they name, by digest; whether to trust them is open.
+        dropped: peers that sent what no honest one sends, and why.
+        failures: why addresses could not be reached.
+    """
+
+    providers: dict[str, Provider]
+    manifests: dict[str, Manifest]
+    dropped: dict[str, str]
+    failures: dict[str, str]
+
+
+class Surveyor:
+    """Does one survey.
+
+    Args:
+        transport: whoever is or gets connected is asked.
+        channel: only manifests of this one, None for all.
+        arch: likewise.
+        progress: told of peers that are dropped.
+    """
+
+    def __init__(
+        self, transport: Transport, channel: str | None, arch: str | None, progress: Progress
+    ) -> None:
+        self._transport = transport
+        self._channel = channel
+        self._arch = arch
+        self._ledger = Ledger(progress)
+        self._providers: dict[str, Provider] = {}
+        self._manifests: dict[str, Manifest] = {}
+
+    async def run(
+        self, bootstrap: Sequence[str], hints: AsyncIterable[str] | None, timeout_s: float
+    ) -> Survey:
+        """Ask until everybody at these addresses answered; with discovery, until time is up."""
+        dialler = Dialler(self._transport, bootstrap, self._ledger, hints)
+        with trio.move_on_after(timeout_s):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(dialler.run)
+                nursery.start_soon(for_each_peer, self._transport, self._visit)
+                while not (dialler.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
+                    await trio.sleep(TICK_S)
+                nursery.cancel_scope.cancel()
+        return Survey(self._providers, self._manifests, dict(self._ledger.dropped), dict(dialler.failures))
+
+    def _all_answered(self) -> bool:
+        peers = self._transport.peers()
+        return bool(peers) and peers <= self._providers.keys() | self._ledger.dropped.keys()
+
+    async def _visit(self, peer_id: str) -> None:
+        offers: list[str] = []
+        while self._ledger.usable(peer_id):
+            answered = await ask_peer(
+                self._transport,
+                peer_id,
+                self._ledger,
+                channel=self._channel,
+                arch=self._arch,
+                select=lambda heads: self._select(heads, offers),
+                take=self._take,
+            )
+            if answered:
+                addresses = self._transport.peer_addresses(peer_id)
+                self._providers[peer_id] = Provider(peer_id, addresses, offers)
+                return
+            await trio.sleep(ASK_AGAIN_S)
+
+    def _select(self, heads: Sequence[Head], offers: list[str]) -> Iterator[Head]:
+        offers.clear()
+        for head in heads[:MANIFESTS_PER_PEER]:
+            if head.digest not in self._manifests:
+                yield head
+            if head.digest in self._manifests:
+                offers.append(head.digest)
+
+    async def _take(self, _peer_id: str, head: Head, reply: ManifestReply) -> None:
+        # A document can be made to take tens of milliseconds: not in the event loop.
+        try:
+            manifest = await trio.to_thread.run_sync(Manifest.parse, reply.raw)
+        except (ManifestError, SignatureError) as error:
+            raise Misled(f"it sent an invalid manifest: {error.message}") from None
+        check_kept_word(head, (manifest.channel, manifest.arch, manifest.manifest_version, manifest.digest))
+        self._manifests[manifest.digest] = manifest

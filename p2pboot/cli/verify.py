@@ -1,0 +1,156 @@
+"""`p2pboot manifest verify`: may this manifest be used? Every check with its outcome."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
+from p2pboot.cli.options import (
+    FILE,
+    Command,
+    arch_option,
+    channel_option,
+    config_option,
+    json_option,
+    min_version_option,
+    overrides_of,
+    trust_options,
+)
+from p2pboot.cli.output import emit_json, say
+
+if TYPE_CHECKING:
+    from p2pboot.core.manifest import Manifest
+    from p2pboot.core.policy import TrustPolicy
+    from p2pboot.core.verify import Verdict
+    from p2pboot.store.store import Store
+
+_MAX_DETACHED = 4096  # bytes read of a .sig file; the check itself takes less
+
+_MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-", "noted": "note"}
+
+
+@click.command(cls=Command)
+@click.argument("file", type=FILE)
+@trust_options
+@channel_option
+@arch_option
+@min_version_option
+@click.option(
+    "--state",
+    "state_path",
+    type=FILE,
+    metavar="DIR",
+    help="Remember accepted manifests there, and refuse older or contradicting ones.",
+)
+@config_option
+@json_option
+def verify(
+    file: Path,
+    min_version: int,
+    state_path: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+    **params: Any,
+) -> None:
+    """Judge the manifest FILE ("-": standard input) by a trust policy, and say each check and its outcome.
+
+    FILE.sig beside it, if there is one, is checked as the detached signature. With --state a manifest that is
+    accepted is recorded there: later, lower versions are refused. Without, nothing is remembered.
+    """
+    from p2pboot.config.keys import ARCH, CHANNEL
+    from p2pboot.config.load import load_settings, option_value
+    from p2pboot.core.manifest import MAX_MANIFEST
+    from p2pboot.core.policy import no_trust
+
+    trust_only = {"trust": params["trust"], "threshold": params["threshold"]}
+    policy = load_settings(overrides_of(trust_only), config_path).policy
+    if not policy.publishers:
+        raise no_trust()
+    channel = option_value(CHANNEL, params["channel"])
+    arch = option_value(ARCH, params["arch"])
+    raw = read_start(file, MAX_MANIFEST + 1, what="manifest")
+    detached = None if file == STANDARD_INPUT else _read_detached(detached_path(file))
+    with _memory(state_path) as store:
+        verdict = _judge(
+            raw, store, policy=policy, channel=channel, arch=arch, min_version=min_version, detached=detached
+        )
+    if as_json and verdict.ok:
+        emit_json(verdict.to_json())
+    elif not as_json:
+        _say(verdict)
+    verdict.raise_if_refused()
+
+
+def _read_detached(path: Path) -> str | None:
+    """The text of the detached signature, None when there is none."""
+    if not path.exists():
+        return None
+    return read_start(path, _MAX_DETACHED, what="detached signature").decode("ascii", "replace")
+
+
+@contextmanager
+def _memory(state: Path | None) -> Iterator[Store | None]:
+    if state is None:
+        yield None
+        return
+    from p2pboot.store.store import Store
+
+    store = Store.open(state)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+def _judge(raw: bytes, store: Store | None, *, policy: TrustPolicy, **question: Any) -> Verdict:
+    """Verify against what the state remembers, and let it remember the outcome."""
+    from p2pboot.core.clock import effective_now
+    from p2pboot.core.verify import judge, verify
+
+    wall = int(time.time())
+    if store is None:
+        return verify(raw, policy=policy, clock=effective_now(wall, None), **question)
+    clock = effective_now(wall, store.trust.newest_created_at())
+    verdict = verify(raw, policy=policy, clock=clock, **question)
+    if verdict.manifest is None:
+        return verdict
+    manifest = verdict.manifest
+    while True:
+        head = store.trust.head(manifest.channel, manifest.arch)
+        verdict = judge(manifest, policy=policy, clock=clock, head=head, **question)
+        if verdict.ok and not _remember(store, manifest, policy, question["detached"]):
+            continue  # another process accepted a newer one since we asked
+        if verdict.reason == "equivocation" and head is not None:
+            _keep_evidence(store, head.digest, manifest)
+        return verdict
+
+
+def _remember(store: Store, manifest: Manifest, policy: TrustPolicy, detached: str | None) -> bool:
+    publisher = policy.publisher_for(manifest.channel, manifest.arch)
+    store.manifests.put(manifest, detached)  # first: a head whose bytes are lost proves no equivocation
+    return store.trust.accept(manifest, publisher.keys if publisher is not None else None)
+
+
+def _keep_evidence(store: Store, accepted_digest: str, manifest: Manifest) -> None:
+    accepted = store.manifests.get(accepted_digest)
+    if accepted is not None:
+        store.trust.record_equivocation(accepted.raw, manifest.raw)
+
+
+def _say(verdict: Verdict) -> None:
+    for check in verdict.checks:
+        say(f"{_MARKS[check.outcome.value]:<7} {check.name:<13} {check.detail}")
+    manifest = verdict.manifest
+    if verdict.ok and manifest is not None:
+        say(
+            f"accepted: {manifest.channel}/{manifest.arch} version {manifest.version},"
+            f" manifest version {manifest.manifest_version}, sha256:{manifest.digest}"
+        )
+    else:
+        say(f"refused: {verdict.reason}")

@@ -1,0 +1,1 @@
+"""The demo: publishes, mirrors and fetches in separate processes on one machine."""

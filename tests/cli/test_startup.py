@@ -1,0 +1,85 @@
+"""Help and the offline commands start in a blink: they import neither libp2p nor trio."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ALICE, key_file, manifest_bytes
+
+SLOW = {"libp2p", "trio", "multiaddr", "zeroconf", "watchfiles", "rich", "grpc"}
+_PROBE = """
+import sys
+from p2pboot.cli.main import main
+try:
+    main()
+finally:
+    print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+"""
+
+
+def modules_of(directory: Path, *args: str) -> set[str]:
+    """Run a command in a process of its own and return the top-level modules it has loaded in the end."""
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(
+        [sys.executable, "-c", _PROBE, *args],
+        cwd=directory,
+        env={**os.environ, "PYTHONPATH": root, "HOME": str(directory)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stderr.rpartition("MODULES ")[2].split())
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("--help",),
+        ("--version",),
+        ("serve", "--help"),
+        ("fetch", "--help"),
+        ("key", "show", "--key", "alice.toml"),
+        (
+            "manifest",
+            "build",
+            "images",
+            "--channel",
+            "c",
+            "--arch",
+            "arm64",
+            "--key",
+            "alice.toml",
+            "-o",
+            "b.json",
+        ),
+        ("manifest", "show", "m.json"),
+        ("manifest", "verify", "m.json", "--trust", ALICE.public.keyid, "--state", "state"),
+        ("manifest", "sign", "m.json", "--key", "alice.toml"),
+        ("config", "show", "--listen", "/ip4/127.0.0.1/tcp/0"),
+    ],
+    ids=" ".join,
+)
+def test_offline_command_does_not_load_what_is_slow(tmp_path: Path, args: tuple[str, ...]) -> None:
+    key_file(tmp_path / "alice.toml", ALICE)
+    (tmp_path / "m.json").write_bytes(manifest_bytes())
+    (tmp_path / "images").mkdir()
+    for name in ("vmlinuz", "initrd.img"):
+        (tmp_path / "images" / name).write_bytes(b"x" * 1000)
+    assert modules_of(tmp_path, *args) & SLOW == set()
+
+
+def test_help_loads_no_cryptography_either(tmp_path: Path) -> None:
+    assert modules_of(tmp_path, "--help") & {
+        "nacl",
+        "cryptography",
+        "multiformats",
+        "msgspec",
+        "sqlite3",
+        "json",
+    } <= {"json"}
