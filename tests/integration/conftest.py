@@ -1,0 +1,21 @@
+"""Fixtures of the tests with real processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.processes import Mesh, mesh_in, write_artifacts
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Mesh]:
+    with mesh_in(tmp_path) as mesh:
+        yield mesh
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> Path:
+    return write_artifacts(tmp_path / "artifacts")

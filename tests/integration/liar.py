@@ -1,0 +1,56 @@
+"""A mirror that lies: it serves a store that an honest mirror filled, with every piece slightly wrong.
+
+Run as a process: `python -m tests.integration.liar STATE`. Prints its address, as a node does.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import trio
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.node.server import ArtifactServer, SyncServer
+from p2pboot.node.serving import Serving
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.store.blobs import BlobStore
+from p2pboot.store.store import Store
+from p2pboot.transport.libp2p.host import open_libp2p
+
+_SEED = b"liar".ljust(32, b".")
+
+
+class _Lies:
+    """A blob store whose bytes are never right."""
+
+    def __init__(self, blobs: BlobStore) -> None:
+        self._blobs = blobs
+
+    def read(self, sha256: str, offset: int, length: int) -> bytes:
+        data = bytearray(self._blobs.read(sha256, offset, length))
+        data[len(data) // 2] ^= 1
+        return bytes(data)
+
+    def table(self, sha256: str) -> PieceTable | None:
+        return self._blobs.table(sha256)
+
+    def bitmap(self, sha256: str) -> Bitmap | None:
+        return self._blobs.bitmap(sha256)
+
+
+async def _lie(state: Path) -> None:
+    with Store.open(state) as store:
+        async with open_libp2p(SecretKey.from_seed(_SEED), ["/ip4/127.0.0.1/tcp/0"]) as transport:
+            serving = Serving()
+            transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(_Lies(store.blobs), serving).handle)
+            transport.handle(
+                SYNC_PROTOCOL, SyncServer(store.manifests, transport.peer_records, lambda: 0, serving).handle
+            )
+            print(transport.addresses()[0], flush=True)
+            await trio.sleep_forever()
+
+
+if __name__ == "__main__":
+    trio.run(_lie, Path(sys.argv[1]))
