@@ -7,16 +7,15 @@ from typing import Any, TypeVar
 
 import trio
 
-from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import MIB, PieceTable
-from p2pboot.errors import BlobCorrupt, ManifestError
+from p2pboot.errors import BlobCorrupt
 from p2pboot.fetch.demand import Request
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.piecesets import PieceSet
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.schedule import Schedule
+from p2pboot.fetch.wanted import Dialect, Shelf, Wanted
 from p2pboot.store.partials import PartialBlob
-from p2pboot.store.store import Store
 
 HASH_BYTES = 8 * MIB
 """SHA-256 advances by this per thread hop, about 25 ms; a thread can not be cancelled."""
@@ -32,12 +31,12 @@ class Download:
     """One artifact: first its table is missing, then pieces, then nothing.
 
     Args:
-        artifact: what to bring, as the manifest describes it.
+        wanted: what to bring, as it was signed.
         rank: lower ones go first.
     """
 
-    def __init__(self, artifact: Artifact, rank: int) -> None:
-        self.artifact = artifact
+    def __init__(self, wanted: Wanted, rank: int) -> None:
+        self.wanted = wanted
         self.rank = rank
         self.table: PieceTable | None = None
         self.table_found = trio.Event()
@@ -49,11 +48,11 @@ class Download:
 
     @property
     def blob(self) -> str:
-        """The name under which everybody knows the artifact: its SHA-256."""
-        return self.artifact.sha256
+        """The name under which everybody knows it: the digest of the whole."""
+        return self.wanted.blob
 
     def take_table(self, table: PieceTable) -> None:
-        """Take a table that was checked against the manifest; the first one counts."""
+        """Take a table that was checked against what was signed; the first one counts."""
         if self.table is None:
             self.table = table
             self.table_found.set()
@@ -63,16 +62,18 @@ class Downloads:
     """What is being fetched now, and how far it is.
 
     Args:
-        store: where it goes.
+        shelf: where it goes.
+        dialect: how peers are asked.
         ledger: the job's record of peers.
         progress: told what is done.
     """
 
-    def __init__(self, store: Store, ledger: Ledger, progress: Progress) -> None:
-        self.schedule = Schedule()
+    def __init__(self, shelf: Shelf, dialect: Dialect, ledger: Ledger, progress: Progress) -> None:
+        self.dialect = dialect
+        self.schedule = Schedule(pieces_at_once=dialect.pieces_at_once)
         self.open: dict[str, Download] = {}
-        """By SHA-256; what is wanted of peers now."""
-        self._blobs = store.blobs
+        """By digest; what is wanted of peers now."""
+        self._shelf = shelf
         self._ledger = ledger
         self._progress = progress
         self._writers = trio.CapacityLimiter(WRITERS)
@@ -84,11 +85,11 @@ class Downloads:
         nothing_asked = self._local_work > 0 or not self.open
         return 0.0 if nothing_asked else trio.current_time() - self._last_gain
 
-    async def bring(self, artifact: Artifact, rank: int) -> bool:
-        """Have an artifact in the store, whole and verified; the sessions do what needs peers.
+    async def bring(self, wanted: Wanted, rank: int) -> bool:
+        """Have something on the shelf, whole and verified; the sessions do what needs peers.
 
         Args:
-            artifact: of the manifest.
+            wanted: what to bring.
             rank: among those that are brought at the same time, the lowest goes first.
 
         Returns:
@@ -99,13 +100,13 @@ class Downloads:
             StoreError: another manifest's piece table for the same artifact is in use.
             MachineError: the disk is full or fails, or the store's quota is used up.
         """
-        if await self._locally(self._blobs.holds, artifact.sha256):
-            self._progress.artifact(artifact.key, artifact.size, artifact.size)
+        if await self._locally(self._shelf.holds, wanted.blob):
+            self._progress.artifact(wanted.key, wanted.size, wanted.size)
             return False
-        download = self.open[artifact.sha256] = Download(artifact, rank)
+        download = self.open[wanted.blob] = Download(wanted, rank)
         try:
             table = await self._find_table(download)
-            partial = await self._locally(self._blobs.begin, artifact, table)
+            partial = await self._locally(self._shelf.begin, wanted, table)
             if partial is None:  # another task of this process was faster
                 return False
             download.partial = partial
@@ -115,7 +116,7 @@ class Downloads:
                 with trio.CancelScope(shield=True):  # waits for writes under way, a request each
                     await trio.to_thread.run_sync(partial.close)
         finally:
-            del self.open[artifact.sha256]
+            del self.open[wanted.blob]
         return True
 
     async def _locally(self, work: Callable[..., T], *args: Any) -> T:
@@ -128,8 +129,8 @@ class Downloads:
             self._last_gain = trio.current_time()
 
     async def _find_table(self, download: Download) -> PieceTable:
-        table = await self._locally(self._blobs.table, download.blob)
-        if table is not None and table.digest == download.artifact.table_digest:
+        table = await self._locally(self._shelf.table, download.blob)
+        if table is not None and table.digest == download.wanted.table_digest:
             download.take_table(table)
         await download.table_found.wait()
         if download.table is None:
@@ -143,8 +144,8 @@ class Downloads:
         self._tell(download)
         self.schedule.add_blob(
             download.blob,
-            size=download.artifact.size,
-            piece_length=download.artifact.piece_length,
+            size=download.wanted.size,
+            piece_length=download.wanted.piece_length,
             missing=PieceSet.full(held.count) - held,
             rank=download.rank,
         )
@@ -162,11 +163,7 @@ class Downloads:
         try:
             await self._locally(partial.finish)
         except BlobCorrupt as error:
-            raise ManifestError(
-                f"artifact {download.artifact.key}: every piece is what the manifest says, but the whole file"
-                f" has sha256:{error.actual} instead of sha256:{error.expected}",
-                remedy="tell the publisher: its manifest contradicts itself, fetching again does not help",
-            ) from None
+            raise self._shelf.contradiction(download.wanted, error) from None
 
     async def store(self, request: Request, data: bytearray) -> int | None:
         """Check and write what a request brought.
@@ -205,7 +202,7 @@ class Downloads:
             download.complete.set()
 
     def _tell(self, download: Download) -> None:
-        self._progress.artifact(download.artifact.key, download.done_bytes, download.artifact.size)
+        self._progress.artifact(download.wanted.key, download.done_bytes, download.wanted.size)
 
 
 def _check_and_write(

@@ -20,6 +20,8 @@ class Ledger:
         """Artifact bytes by peer id, useful or not."""
         self.dropped: dict[str, str] = {}
         """Why a peer is not asked any more, by peer id."""
+        self.stopped: dict[str, str] = {}
+        """Peers that ended a stream on which they had delivered, and where; that is no offence."""
         self.resumed_bytes = 0
         """Verified bytes that were on the disk from an earlier run."""
         self.stored_bytes = 0
@@ -44,3 +46,7 @@ class Ledger:
         if peer_id not in self.dropped:
             self.dropped[peer_id] = reason
             self._progress.peer(peer_id, f"dropped: {reason}")
+
+    def note_stop(self, peer_id: str, reason: str) -> None:
+        """A peer stopped in the middle; it may be asked again."""
+        self.stopped[peer_id] = reason

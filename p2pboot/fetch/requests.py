@@ -215,7 +215,10 @@ class RequestStream:
         except RemoteProtocolError as error:
             await self._break(RemoteProtocolError(f"peer {self.peer_id}: {error.message}"))
         else:  # truncation, if replies are missing; a peer that is stopped in order looks just like this
-            unanswered = f" with {self.outstanding} requests unanswered" if self.outstanding else ""
+            unanswered = ""
+            if self._sent:
+                others = f" and {self.outstanding - 1} more" if self.outstanding > 1 else ""
+                unanswered = f", owing the reply to {self._sent[0].query.name}{others}"
             await self._break(StreamReset(f"peer {self.peer_id} closed the stream{unanswered}"))
 
     def _finish(self, request: _Request, outcome: Answer | RemoteProtocolError) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 
-from p2pboot.core.pieces import MIB
+from p2pboot.core.pieces import MAX_PIECES, MIB
 from p2pboot.fetch.demand import Demand, Request
 from p2pboot.fetch.load import PeerLoad
 from p2pboot.fetch.piecesets import PieceSet
@@ -35,10 +35,12 @@ class Schedule:
 
     Args:
         budget_bytes: asked for or being checked at most, over all peers; at least one largest piece.
+        pieces_at_once: that one request may ask for.
     """
 
-    def __init__(self, budget_bytes: int = BUDGET_BYTES) -> None:
+    def __init__(self, budget_bytes: int = BUDGET_BYTES, *, pieces_at_once: int = MAX_PIECES) -> None:
         self._budget = budget_bytes
+        self._pieces_at_once = pieces_at_once
         self._demands: dict[str, Demand] = {}
         self._peers: dict[str, PeerLoad] = {}
         self._checking: dict[int, tuple[int, ...]] = {}  # what each request's arrival claimed
@@ -210,7 +212,8 @@ class Schedule:
             holds = peer.holds.get(blob)
             if holds is not None and (available := demand.free & holds):
                 first = self._rarest(blob, available)
-                return blob, _run(available, first, peer.group_bytes() // demand.piece_length)
+                most = min(peer.group_bytes() // demand.piece_length, self._pieces_at_once)
+                return blob, _run(available, first, most)
         return None
 
     def _rarest(self, blob: str, available: PieceSet) -> int:

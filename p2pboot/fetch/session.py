@@ -10,7 +10,7 @@ import math
 
 import trio
 
-from p2pboot.core.pieces import MIB, piece_count
+from p2pboot.core.pieces import MIB
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.fetch.demand import Request
 from p2pboot.fetch.downloads import Download, Downloads
@@ -139,7 +139,7 @@ class Session:
 
     async def _ask_table(self, download: Download, others: list[Session]) -> None:
         try:
-            download.take_table(await self._requests.pieces(download.artifact))
+            download.take_table(await self._downloads.dialect.table(self._requests, download.wanted))
             self._ask_again(download, 0)
         except PeerRefused as error:
             self._ask_again(download, self._pause_s(error))
@@ -150,11 +150,9 @@ class Session:
         pump_all(others)
 
     async def _ask_holdings(self, download: Download, others: list[Session]) -> None:
-        artifact, schedule = download.artifact, self._downloads.schedule
+        schedule = self._downloads.schedule
         try:
-            bitmap = await self._requests.have(
-                download.blob, piece_count(artifact.size, artifact.piece_length)
-            )
+            bitmap = await self._downloads.dialect.holdings(self._requests, download.wanted)
         except PeerRefused as error:
             self._ask_again(download, self._pause_s(error))
         except RemoteProtocolError as error:
@@ -169,7 +167,7 @@ class Session:
     async def _read(self, request: Request, others: list[Session]) -> None:
         schedule = self._downloads.schedule
         try:
-            data = await self._requests.read(request.blob, request.offset, request.length)
+            data = await self._downloads.dialect.read(self._requests, request)
         except PeerBusy as error:
             schedule.failed(request)
             schedule.pause(self.peer_id, trio.current_time() + self._pause_s(error))
@@ -191,7 +189,8 @@ class Session:
         download = self._downloads.open.get(request.blob)
         bad = await self._downloads.store(request, data)
         if bad is not None and download is not None:
-            self._end(RemoteProtocolError(f"piece {bad} of {download.artifact.key} is not what was signed"))
+            piece = f"{self._downloads.dialect.piece} {bad} of {download.wanted.key}"
+            self._end(RemoteProtocolError(f"{piece} is not what was signed"))
 
     def _ask_again(self, download: Download, after_s: float) -> None:
         self._next_ask[download.blob] = trio.current_time() + after_s

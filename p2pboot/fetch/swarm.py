@@ -23,8 +23,7 @@ from p2pboot.fetch.peers import for_each_peer
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.requests import RequestStream
 from p2pboot.fetch.session import Session, pump_all
-from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
-from p2pboot.store.blobs import BlobStore
+from p2pboot.fetch.wanted import ArtifactDialect, ArtifactShelf, Dialect, Shelf, Wanted, wanted_artifact
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import StreamReset, Transport
 
@@ -74,10 +73,51 @@ async def fetch_artifacts(
         StoreError: the store holds the artifact with another piece table.
         MachineError: no space, quota used up, the disk fails.
     """
-    turns = _TURNS.setdefault(store.blobs, _Turns())
-    job = _Job(transport, Downloads(store, ledger, progress), ledger, turns)
+    return await fetch_wanted(
+        [wanted_artifact(artifact) for artifact in artifacts],
+        shelf=ArtifactShelf(store.blobs, artifacts),
+        dialect=ArtifactDialect(),
+        transport=transport,
+        ledger=ledger,
+        progress=progress,
+        patience_s=patience_s,
+        hopeless=hopeless,
+    )
+
+
+async def fetch_wanted(
+    wanted: Sequence[Wanted],
+    *,
+    shelf: Shelf,
+    dialect: Dialect,
+    transport: Transport,
+    ledger: Ledger,
+    progress: Progress,
+    patience_s: float = math.inf,
+    hopeless: Callable[[], bool] = lambda: False,
+) -> frozenset[str]:
+    """Have all this on the shelf when it returns; what `fetch_artifacts` does, for whatever comes in pieces.
+
+    Args:
+        wanted: fetched in this order.
+        shelf: where it goes.
+        dialect: how peers are asked for it.
+        transport: see `fetch_artifacts`, as for everything else.
+        ledger: see there.
+        progress: see there.
+        patience_s: see there.
+        hopeless: see there.
+
+    Returns:
+        The digests of what was brought now.
+
+    Raises:
+        P2PBootError: as `fetch_artifacts`.
+    """
+    turns = _TURNS.setdefault(shelf.owner, _Turns())
+    job = _Job(transport, Downloads(shelf, dialect, ledger, progress), ledger, turns)
     try:
-        return await job.run(artifacts, patience_s, hopeless)
+        return await job.run(wanted, patience_s, hopeless)
     except* P2PBootError as group:
         raise first_error(group) from None
 
@@ -107,7 +147,7 @@ class _Turns:
                 self._locks.pop(blob, None)
 
 
-_TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
+_TURNS: WeakKeyDictionary[object, _Turns] = WeakKeyDictionary()
 """For each open store: whichever jobs use it, of whichever part of the program."""
 
 
@@ -118,30 +158,30 @@ class _Job:
         self._downloads = downloads
         self._turns = turns
         self._sessions: list[Session] = []
-        self._missing: dict[str, Artifact] = {}
+        self._missing: dict[str, Wanted] = {}
         self._brought: set[str] = set()
 
     async def run(
-        self, artifacts: Sequence[Artifact], patience_s: float, hopeless: Callable[[], bool]
+        self, wanted: Sequence[Wanted], patience_s: float, hopeless: Callable[[], bool]
     ) -> frozenset[str]:
-        self._missing = {artifact.sha256: artifact for artifact in artifacts}  # two names, one content: once
+        self._missing = {each.blob: each for each in wanted}  # two names, one content: once
         slots = trio.Semaphore(ARTIFACTS_AT_ONCE)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(for_each_peer, self._transport, self._serve)
             nursery.start_soon(self._watch, patience_s, hopeless)
             async with trio.open_nursery() as artifacts_nursery:
-                for rank, artifact in enumerate(tuple(self._missing.values())):
+                for rank, each in enumerate(tuple(self._missing.values())):
                     await slots.acquire()
-                    artifacts_nursery.start_soon(self._bring, artifact, rank, slots)
+                    artifacts_nursery.start_soon(self._bring, each, rank, slots)
             nursery.cancel_scope.cancel()
         return frozenset(self._brought)
 
-    async def _bring(self, artifact: Artifact, rank: int, slots: trio.Semaphore) -> None:
+    async def _bring(self, wanted: Wanted, rank: int, slots: trio.Semaphore) -> None:
         try:
-            async with self._turns.take(artifact.sha256):
-                if await self._downloads.bring(artifact, rank):
-                    self._brought.add(artifact.sha256)
-            del self._missing[artifact.sha256]
+            async with self._turns.take(wanted.blob):
+                if await self._downloads.bring(wanted, rank):
+                    self._brought.add(wanted.blob)
+            del self._missing[wanted.blob]
         finally:
             slots.release()
 
@@ -152,15 +192,18 @@ class _Job:
             delivered = False
             try:
                 with trio.fail_after(OPEN_TIMEOUT_S):
-                    stream = await self._transport.open_stream(peer_id, ARTIFACT_PROTOCOL)
+                    stream = await self._transport.open_stream(peer_id, self._downloads.dialect.protocol)
                 async with RequestStream(stream) as requests:
                     session = Session(requests, self._downloads, self._ledger)
                     try:
                         await session.run(self._sessions)
                     finally:
                         delivered = session.delivered
-            except (StreamReset, trio.TooSlowError):
-                pass  # nobody's fault: it went, sleeps or does not speak the protocol
+            except StreamReset as error:  # nobody's fault: it went, or does not speak the protocol
+                if delivered:
+                    self._ledger.note_stop(peer_id, error.message)
+            except trio.TooSlowError:
+                pass  # it sleeps
             except RemoteProtocolError as error:
                 self._ledger.drop(peer_id, error.message)
             delay_s = FIRST_RETRY_S if delivered else min(delay_s * 2, LONGEST_RETRY_S)
@@ -179,7 +222,7 @@ class _Job:
                 self._give_up()
 
     def _give_up(self) -> NoReturn:
-        parts = [self._describe(artifact) for artifact in self._missing.values()]
+        parts = [self._describe(wanted) for wanted in self._missing.values()]
         missing = ", ".join(parts[:8]) + (f" and {len(parts) - 8} more" if len(parts) > 8 else "")
         remedy = "what arrived is kept: the same command resumes from there"
         dropped = "".join(f"; peer {peer} was dropped: {why}" for peer, why in self._ledger.dropped.items())
@@ -187,7 +230,7 @@ class _Job:
             raise NotFoundError(f"all peers are gone, missing: {missing}{dropped}", remedy=remedy)
         raise FetchError(f"no peer delivers {missing}{dropped}", remedy=remedy)
 
-    def _describe(self, artifact: Artifact) -> str:
-        download = self._downloads.open.get(artifact.sha256)
+    def _describe(self, wanted: Wanted) -> str:
+        download = self._downloads.open.get(wanted.blob)
         done = 0 if download is None else download.done_bytes
-        return f"{artifact.key} ({100 * done // artifact.size} % of {artifact.size} bytes are there)"
+        return f"{wanted.key} ({100 * done // wanted.size} % of {wanted.size} bytes are there)"

@@ -24,9 +24,9 @@ from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.errors import P2PBootError, UsageError
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.control import serve_control
-from p2pboot.node.limits import Limits
 from p2pboot.node.following import Follower, OwnManifests
 from p2pboot.node.judging import Judge, Pair
+from p2pboot.node.limits import Limits
 from p2pboot.node.metering import MeteredTransport
 from p2pboot.node.peering import Peering
 from p2pboot.node.publishing import Description, DirectoryPublisher, Published

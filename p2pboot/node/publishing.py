@@ -177,7 +177,10 @@ class DirectoryPublisher:
     async def _watch(self) -> None:
         while True:
             try:
-                async for _ in watchfiles.awatch(self.directory, watch_filter=None, step=200, debounce=1000):
+                # The timeout ends only the library's thread, which a cancelled task would wait for (5 s by default).
+                async for _ in watchfiles.awatch(
+                    self.directory, watch_filter=None, step=100, debounce=1000, rust_timeout=500
+                ):
                     self.due_in(QUIET_S)
             except (
                 OSError,
