@@ -16,6 +16,7 @@ import trio
 from p2pboot.node.limits import BURST_S, Limits, ServingCounters, TokenBucket
 from p2pboot.node.memory import BodyMemory, ByteBudget
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
 
 KNOWN_PEERS: Final = 1024
 """Peers without a stream whose accounts are kept, so that a new stream is no new allowance."""
@@ -62,7 +63,6 @@ class Serving:
                 del self._peers[peer_id]
             else:
                 peer.requests, peer.upload = self._request_buckets(), self._peer_upload()
-        self._upload_is_of = None
 
     @contextmanager
     def stream_of(self, peer_id: str) -> Iterator[PeerAccount]:
@@ -110,6 +110,7 @@ class Serving:
         rates = {
             ARTIFACT_PROTOCOL: self.limits.artifact_requests_per_s,
             SYNC_PROTOCOL: self.limits.sync_requests_per_s,
+            SNAPSHOT_PROTOCOL: self.limits.artifact_requests_per_s,
         }
         return {protocol: TokenBucket(rate, rate * BURST_S, now) for protocol, rate in rates.items()}
 

@@ -407,6 +407,18 @@ async def test_request_that_trickles_in_is_given_up(autojump_clock: trio.testing
     assert served.endings() == {"violation": 1}
 
 
+async def test_every_request_has_its_own_time_to_arrive(autojump_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery)
+        client, _ = served.connect()
+        for _ in range(3):
+            nursery.start_soon(trickle, client.stream, read(), served.serving.limits.frame_s / 200)
+            assert await client.reply() == ("ok", b"\0")
+            await trio.sleep(2 * served.serving.limits.frame_s)
+        await client.stream.close()
+    assert served.endings() == {"closed": 1}
+
+
 async def trickle(stream: MemoryStream, data: bytes, pause_s: float) -> None:
     for byte in data:
         await stream.write(bytes([byte]))
@@ -492,6 +504,20 @@ async def test_stream_over_the_limit_is_told_busy_and_far_over_it_is_dropped() -
             assert await client.reply() == ("ok", b"\0")
             await client.stream.close()
     assert served.endings() == {"dropped": 1, "refused": 2, "closed": 3}
+
+
+async def test_stream_over_the_limit_on_which_nothing_is_asked_is_closed_soon(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, limits=Limits(streams_per_peer=1))
+        first, _ = served.connect()
+        await trio.testing.wait_all_tasks_blocked()
+        second, _ = served.connect()
+        begun = trio.current_time()
+        assert await second.stream.read(1) == b""
+        assert trio.current_time() - begun == pytest.approx(served.serving.limits.frame_s)
+        await first.stream.close()
 
 
 async def test_streams_of_all_peers_together_are_limited() -> None:

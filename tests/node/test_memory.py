@@ -81,6 +81,18 @@ async def test_peer_waits_for_its_own_share_and_not_before_others() -> None:
     assert memory.free == 0
 
 
+async def test_share_is_free_again_when_the_wait_is_cancelled() -> None:
+    memory = BodyMemory(100, patience_s=10)
+    await held(memory, 100)
+    share = ByteBudget(40)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(held, memory, 40, share)
+        await trio.testing.wait_all_tasks_blocked()
+        assert share.free == 0
+        nursery.cancel_scope.cancel()
+    assert share.free == 40
+
+
 async def test_release_counts_once() -> None:
     memory = BodyMemory(100, patience_s=10)
     share = ByteBudget(40)

@@ -183,6 +183,20 @@ async def test_memory_is_free_again_whatever_the_answers_were(store: Store) -> N
     }
 
 
+async def test_memory_is_reserved_before_anything_is_read() -> None:
+    held: list[int] = []
+
+    class Watching:
+        def read(self, _sha256: str, _offset: int, length: int) -> bytes:
+            held.append(serving.limits.body_memory - serving.memory.free)
+            return bytes(length)
+
+    serving = Serving()
+    async with asked(ArtifactServer(cast(BlobStore, Watching()), serving)) as requests:
+        await requests.read(NOWHERE, 0, MAX_READ)
+    assert held == [MAX_READ]
+
+
 async def test_largest_read_is_served(store: Store) -> None:
     held = sample(17 * MIB, piece_length=MIB)
     put_whole(store, held)

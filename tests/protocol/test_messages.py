@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2pboot.errors import LocalProtocolError
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
@@ -23,7 +24,6 @@ from p2pboot.protocol.messages import (
     HaveRequest,
     Head,
     HeadsRequest,
-    InvalidRequest,
     ManifestRequest,
     PeersRequest,
     PiecesRequest,
@@ -179,9 +179,9 @@ def test_reason_repeats_nothing_of_the_input() -> None:
 
 
 def test_invalid_request_can_not_be_built() -> None:
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(LocalProtocolError):
         ReadRequest(DIGEST, 0, 0)
-    with pytest.raises(InvalidRequest):
+    with pytest.raises(LocalProtocolError):
         HeadsRequest(arch="aarch64")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from base64 import b64encode
 from collections.abc import Iterator
 from typing import Any
@@ -33,6 +34,7 @@ from p2pboot.protocol.messages import (
     MAX_HEADS_BYTES,
     MAX_PEER_RECORD,
     MAX_PEERS,
+    MAX_READ,
     Head,
     Reply,
     Status,
@@ -190,7 +192,7 @@ BAD_HEADERS = {
 @pytest.mark.parametrize("data", BAD_HEADERS.values(), ids=BAD_HEADERS)
 def test_bad_header_is_a_violation(data: bytes) -> None:
     with pytest.raises(RemoteProtocolError):
-        answers_in(data + b" " * 30, ask_read(DIGEST, 0, 1))
+        answers_in(data + b" ", ask_read(DIGEST, 0, 1))
 
 
 @pytest.mark.parametrize(
@@ -284,6 +286,18 @@ def test_abandoned_answer_is_read_past_and_not_kept() -> None:
     assert reader.next_reply() == Answer(None)
     assert reader.next_reply() == Answer(bytearray(b"wo"))
     assert reader.outstanding == 0
+
+
+def test_nothing_is_allocated_for_an_abandoned_body() -> None:
+    reader = ReplyReader()
+    reader.expect(ask_read(DIGEST, 0, MAX_READ)).abandoned = True
+    reader.receive_data(header(status="ok", length=MAX_READ))
+    tracemalloc.start()
+    try:
+        assert reader.next_reply() is None
+        assert tracemalloc.get_traced_memory()[1] < MAX_READ // 16
+    finally:
+        tracemalloc.stop()
 
 
 def test_answer_abandoned_halfway_is_not_kept_either() -> None:
