@@ -94,10 +94,12 @@ class Found:
     Args:
         offers: every manifest that was found, taken or not, newest first.
         asked: peers that were connected at some time.
+        invalid: the verdicts on documents that are no manifests, or not what was signed.
     """
 
     offers: tuple[Offer, ...]
     asked: frozenset[str]
+    invalid: tuple[Verdict, ...] = ()
 
     def conflict(self) -> tuple[Manifest, Manifest] | None:
         """Two usable manifests under the newest number, if there are two: equivocation."""
@@ -125,6 +127,8 @@ class Found:
             return newest[0]
         if self.offers:
             raise Refused(max(self.offers, key=_closeness).verdict)
+        if self.invalid:  # somebody answered, and what came was refused: that is not "nothing found"
+            raise Refused(self.invalid[0])
         raise self._nothing(question)
 
     def _nothing(self, question: Question) -> NotFoundError:
@@ -187,6 +191,7 @@ class HeadSearch:
         self._offers: dict[str, Offer] = {}
         self._answered: set[str] = set()
         self._asked: set[str] = set()
+        self._invalid: list[Verdict] = []  # at most one of each peer: its sender is dropped
         self._first_offer: float | None = None
         self._first_usable: float | None = None
 
@@ -203,7 +208,7 @@ class HeadSearch:
                 await self._wait_for_enough(settled)
                 nursery.cancel_scope.cancel()
         newest_first = sorted(self._offers.values(), key=lambda offer: -offer.manifest.manifest_version)
-        return Found(tuple(newest_first), frozenset(self._asked))
+        return Found(tuple(newest_first), frozenset(self._asked), tuple(self._invalid))
 
     async def _wait_for_enough(self, settled: Callable[[], bool]) -> None:
         """Look every now and then: it depends on answers, on connections and on the time."""
@@ -261,6 +266,7 @@ class HeadSearch:
         manifest = verdict.manifest
         if manifest is None:
             assert verdict.failed is not None  # noqa: S101 - for the type checker; core.verify's promise
+            self._invalid.append(verdict)
             raise Misled(f"it sent an invalid manifest: {verdict.failed.detail}")
         check_kept_word(head, (manifest.channel, manifest.arch, manifest.manifest_version, manifest.digest))
         offer = self._offers.get(manifest.digest)

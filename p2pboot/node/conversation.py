@@ -5,8 +5,7 @@ says; how a request looks, `protocol.messages`. Three tasks stand in a row, each
 
     read and parse  →  prepare the reply (disk)  →  write it
 
-so the next reply is read from disk while the previous one is being written (on loopback that gives a quarter
-more throughput), never more than that one ahead.
+so the next reply is read from disk while the previous one is being written, never more than that one ahead.
 """
 
 from __future__ import annotations

@@ -350,3 +350,19 @@ async def test_a_threshold_of_two_is_asked_of_the_signers(
                 provider, question=dataclasses.replace(QUESTION, policy=policy)
             )
         assert refused.value.verdict.reason == "untrusted"
+
+
+async def test_an_altered_manifest_from_the_only_peer_is_refused_and_not_just_absent(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    altered = V1.raw.replace(b'"channel":"stable"', b'"channel":"stably"')
+    assert altered != V1.raw
+    async with (
+        world.provider(catalogue=lambda _: Catalogue([row_of(V1)], {V1.digest: altered})) as liar,
+        world.client() as (transport, _),
+    ):
+        search = Search(transport, watcher)
+        with pytest.raises(Refused) as caught:
+            await search.choose(liar)
+        assert caught.value.verdict.failed is not None
+        assert liar.peer_id in search.ledger.dropped
