@@ -40,6 +40,19 @@ class PeerEvent:
     connected: bool
 
 
+@dataclass(frozen=True, slots=True)
+class PeerRecord:
+    """Where a peer says, signed, that it can be found.
+
+    Args:
+        peer_id: who signed it.
+        addresses: dialable multiaddrs with `/p2p/<peer_id>`, bounded; may be empty.
+    """
+
+    peer_id: str
+    addresses: tuple[str, ...]
+
+
 class Stream(Protocol):
     """One bidirectional byte stream to one peer.
 
@@ -89,6 +102,12 @@ class Transport(Protocol):
 
     def peer_records(self) -> tuple[bytes, ...]:
         """Signed peer records (libp2p envelopes) of connected peers; may be empty."""
+
+    def read_peer_record(self, record: bytes) -> PeerRecord | None:
+        """Read a signed peer record that came from anybody; None when it is none, or not signed by its peer.
+
+        Quick: at most one signature check.
+        """
 
     async def dial(self, address: str) -> str:
         """Connect to a multiaddr and return the peer's id; at once when connected already.

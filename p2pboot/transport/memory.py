@@ -23,6 +23,7 @@ from p2pboot.transport.interface import (
     DialError,
     Judge,
     PeerEvent,
+    PeerRecord,
     Stream,
     StreamHandler,
     StreamReset,
@@ -282,7 +283,14 @@ class _Node:
         return (self._known[peer_id],) if peer_id in self._known else ()
 
     def peer_records(self) -> tuple[bytes, ...]:
-        return tuple(f"record of {peer_id}".encode() for peer_id in sorted(self.peers()))
+        found = ((peer_id, self.peer_addresses(peer_id)) for peer_id in sorted(self.peers()))
+        return tuple(" ".join((peer_id, *addresses)).encode() for peer_id, addresses in found)
+
+    def read_peer_record(self, record: bytes) -> PeerRecord | None:
+        peer_id, *addresses = record.decode("ascii", "replace").split(" ")
+        if not peer_id or not all(address.endswith(f"/p2p/{peer_id}") for address in addresses):
+            return None
+        return PeerRecord(peer_id, tuple(addresses))
 
     async def dial(self, address: str) -> str:
         await trio.lowlevel.checkpoint()

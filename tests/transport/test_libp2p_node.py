@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import groupby
 
@@ -495,3 +495,14 @@ async def test_what_the_library_says_is_heard_when_one_wants_to(
         await until(lambda: any("failed" in record.message for record in caplog.records))
     assert {record.levelname for record in caplog.records} == {"DEBUG"}
     hardening.quieten()
+
+
+async def test_a_peer_that_comes_back_again_and_again_is_never_kept_out(libp2p_lab: Lab) -> None:
+    """Its former connections may still be on the node's books: they give way."""
+    node = await libp2p_lab.node(options=Libp2pOptions(max_connections_per_peer=2))
+    node.handle(ECHO, echo)
+    async with AsyncExitStack() as lingering:
+        for _ in range(6):
+            client = await lingering.enter_async_context(open_libp2p(KEY, []))
+            await client.dial(node.addresses()[0])
+            await assert_echoes(client, node)

@@ -22,6 +22,7 @@ from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.mcache import MessageCache
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.security.noise.io import NoiseTransportReadWriter
 from libp2p.stream_muxer.yamux import yamux
 from libp2p.transport.upgrader import TransportUpgrader
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
@@ -43,6 +44,7 @@ _NAMES: Final[Mapping[object, str]] = {
     yamux: "MAX_MESSAGE_SIZE YamuxStream YAMUX_HEADER_FORMAT DEFAULT_WINDOW_SIZE TYPE_DATA TYPE_PING",
     yamux.Yamux: "start _write_frame _read_data_body _measure_rtt_loop _sweep_stale_streams",
     yamux.YamuxStream: "read write close reset send_window_update _auto_tune_and_send_window_update",
+    NoiseTransportReadWriter: "encrypt",
     multiselect_communicator: "read_delim",
     swarm_connection: "logging",
     Swarm: "add_conn remove_conn get_connections notify_connected",

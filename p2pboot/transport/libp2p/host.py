@@ -31,11 +31,19 @@ from p2pboot.transport.addresses import (
 )
 from p2pboot.transport.cleanup import is_all, shielded_for, single_error
 from p2pboot.transport.events import PeerRegister
-from p2pboot.transport.interface import Judge, PeerEvent, Stream, StreamHandler, StreamReset, Transport
+from p2pboot.transport.interface import (
+    Judge,
+    PeerEvent,
+    PeerRecord,
+    Stream,
+    StreamHandler,
+    StreamReset,
+    Transport,
+)
 from p2pboot.transport.libp2p import hardening, muxer
 from p2pboot.transport.libp2p.gossip import Gossip
 from p2pboot.transport.libp2p.options import Libp2pOptions
-from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, MAX_RECORD_BYTES
+from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
 from p2pboot.transport.libp2p.tcp import bound_address, open_listeners
@@ -138,6 +146,10 @@ class Libp2pTransport:
         found = (store.get_peer_record(ID.from_base58(peer_id)) for peer_id in sorted(self.peers()))
         records = (envelope.marshal_envelope() for envelope in found if envelope is not None)
         return tuple(record for record in records if len(record) <= MAX_RECORD_BYTES)
+
+    def read_peer_record(self, record: bytes) -> PeerRecord | None:
+        """Read a signed peer record that came from anybody; None when it is none."""
+        return read_record(record)
 
     async def dial(self, address: str) -> str:
         """Connect to a multiaddr and return the peer's id; at once when connected already."""

@@ -6,12 +6,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from libp2p.peer.envelope import Envelope
+from libp2p.crypto.keys import KeyType
+from libp2p.peer.envelope import Envelope, unmarshal_envelope
 from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from multiaddr import Multiaddr
 
-from p2pboot.transport.addresses import known_dialable
+from p2pboot.errors import UsageError
+from p2pboot.transport.addresses import known_dialable, parse_address
+from p2pboot.transport.interface import PeerRecord
 
 MAX_ADDRESSES: Final = 16  # per peer
 _MAX_ADDRESS_BYTES: Final = 300
@@ -19,6 +22,47 @@ _MAX_PROTOCOLS: Final = 64
 _MAX_PROTOCOL_CHARS: Final = 128
 _MAX_REMEMBERED: Final = 1024  # peers whose addresses outlive their connection
 MAX_RECORD_BYTES: Final = 4096  # a signed peer record; 16 addresses with DNS names fit
+_RECORD_DOMAIN: Final = "libp2p-peer-record"
+
+
+def read_record(raw: bytes) -> PeerRecord | None:
+    """Read a signed peer record from anybody.
+
+    Source: https://github.com/libp2p/specs/blob/master/RFC/0003-routing-records.md.
+
+    Args:
+        raw: a libp2p envelope, of any length and content.
+
+    Returns:
+        None when it is none, is longer than 4 KiB, has no Ed25519 key, or was signed by somebody else than the
+        peer it speaks of: anybody can sign a record about a stranger.
+    """
+    if len(raw) > MAX_RECORD_BYTES:
+        return None
+    try:
+        envelope = unmarshal_envelope(raw)
+        if (
+            envelope.public_key.get_type() is not KeyType.Ed25519
+        ):  # an RSA key may make one check take seconds
+            return None
+        envelope.validate(_RECORD_DOMAIN)
+        record = envelope.record()
+        if record.peer_id != ID.from_pubkey(envelope.public_key):
+            return None
+        peer_id, said = str(record.peer_id), [str(address) for address in record.addrs]
+    except Exception:  # a stranger's bytes in somebody else's parser
+        return None
+    return PeerRecord(peer_id, known_dialable(_of_peer(said, peer_id), limit=MAX_ADDRESSES))
+
+
+def _of_peer(addresses: Iterable[str], peer_id: str) -> Iterable[str]:
+    for text in addresses:
+        try:
+            address = parse_address(text)
+        except UsageError:
+            continue
+        if address.peer_id in {None, peer_id}:
+            yield str(address.with_peer(peer_id))
 
 
 class BoundedPeerStore(PeerStore):

@@ -106,14 +106,21 @@ class BoundedSwarm(Swarm):
         with trio.fail_after(_NEGOTIATION_S):
             secured = await self.upgrader.upgrade_security(raw, False)
             peer_id = secured.get_remote_peer()
-            if peer_id == self.self_id or not self._has_room(peer_id):
+            if peer_id == self.self_id:
                 return
+            await self._make_room(peer_id)
             muxed = await self.upgrader.upgrade_connection(secured, peer_id)
         await self.add_conn(muxed, direction="inbound")
         await cast(HardenedYamux, muxed).event_closed.wait()
 
-    def _has_room(self, peer_id: ID) -> bool:
-        return len(self.get_connections(peer_id)) < self._options.max_connections_per_peer
+    async def _make_room(self, peer_id: ID) -> None:
+        """End the oldest connections of a peer that has too many: one that comes back is not to be kept out by its
+        own former connections, which may take a moment to end. It can only cost itself."""
+        connections = self.get_connections(peer_id)
+        surplus = len(connections) + 1 - self._options.max_connections_per_peer
+        if surplus > 0:
+            log.debug("peer %s has %d connections; the oldest are ended", peer_id, len(connections))
+            await self.hang_up(connections[:surplus])
 
     async def dial(self, address: Address) -> ID:
         """Connect, and return who answered. The caller sets the timeout.

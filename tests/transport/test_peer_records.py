@@ -1,0 +1,88 @@
+"""Signed peer records: where a peer says that it can be found, told on by others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+import trio
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.transport.interface import PeerRecord
+from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
+from tests.transport.conftest import Lab
+
+from libp2p.crypto.ed25519 import create_new_key_pair  # isort: skip  # after the stand-in for its dependency
+from libp2p.crypto.rsa import create_new_key_pair as create_rsa  # isort: skip
+from libp2p.peer.envelope import seal_record  # isort: skip
+from libp2p.peer.id import ID  # isort: skip
+from libp2p.peer.peer_record import PeerRecord as Libp2pRecord  # isort: skip
+from multiaddr import Multiaddr  # isort: skip
+
+KEY = create_new_key_pair(b"\x01" * 32)
+OTHER = create_new_key_pair(b"\x02" * 32)
+PEER = SecretKey(b"\x01" * 32).public.peer_id
+ADDRESS = "/ip4/192.0.2.1/tcp/4001"
+
+
+def record(*addresses: str, about: ID | None = None, key: object = KEY) -> bytes:
+    peer_id = about or ID.from_pubkey(KEY.public_key)
+    sealed = seal_record(Libp2pRecord(peer_id, [Multiaddr(one) for one in addresses], 1), key.private_key)  # type: ignore[attr-defined]
+    return sealed.marshal_envelope()
+
+
+@pytest.mark.parametrize(
+    ("addresses", "expected"),
+    [
+        ([ADDRESS], [f"{ADDRESS}/p2p/{PEER}"]),
+        ([f"{ADDRESS}/p2p/{PEER}"], [f"{ADDRESS}/p2p/{PEER}"]),
+        ([ADDRESS, ADDRESS], [f"{ADDRESS}/p2p/{PEER}"]),
+        ([f"{ADDRESS}/p2p/{ID.from_pubkey(OTHER.public_key)}"], []),
+        (["/ip4/0.0.0.0/tcp/1", "/ip4/224.0.0.1/tcp/1", "/ip4/192.0.2.1/tcp/0", "/ip4/1.1.1.1/udp/1"], []),
+        ([], []),
+    ],
+)
+def test_a_record_gives_what_can_be_dialled(addresses: Sequence[str], expected: Sequence[str]) -> None:
+    assert read_record(record(*addresses)) == PeerRecord(PEER, tuple(expected))
+
+
+def test_the_number_of_addresses_is_bounded() -> None:
+    read = read_record(record(*(f"/ip4/192.0.2.{number}/tcp/1" for number in range(1, 100))))
+    assert read is not None
+    assert len(read.addresses) == MAX_ADDRESSES
+
+
+def test_what_somebody_else_signed_is_no_record() -> None:
+    assert read_record(record(ADDRESS, key=OTHER)) is None
+    assert read_record(record(ADDRESS, about=ID.from_pubkey(OTHER.public_key))) is None
+
+
+def test_only_ed25519_keys_are_worth_a_check() -> None:
+    rsa = create_rsa(bits=2048)
+    assert read_record(record(ADDRESS, about=ID.from_pubkey(rsa.public_key), key=rsa)) is None
+
+
+def test_rubbish_is_no_record() -> None:
+    good = record(ADDRESS)
+    for position in range(len(good)):
+        changed = bytearray(good)
+        changed[position] ^= 0x55
+        assert read_record(bytes(changed)) in (None, read_record(good))
+        assert read_record(good[:position]) is None
+    assert read_record(bytes(MAX_RECORD_BYTES + 1)) is None
+    large = record(*(f"/dns4/{'x' * 50}.example/tcp/{number}" for number in range(1, 80)))
+    assert len(large) > MAX_RECORD_BYTES
+    assert read_record(large) is None
+
+
+async def test_a_third_node_can_read_where_a_peer_of_its_peer_is(lab: Lab) -> None:
+    """The reader knows the peer from nothing but the record."""
+    a, b = await lab.pair()
+    c = await lab.node()
+    with trio.fail_after(10):
+        while not b.peer_records():  # noqa: ASYNC110 - the transport gives no event for it
+            await trio.sleep(0.01)
+    (told,) = b.peer_records()
+    assert c.read_peer_record(told) == PeerRecord(a.peer_id, a.addresses())
+    assert c.read_peer_record(b"nonsense") is None or lab.kind == "memory"
+    assert await c.dial(a.addresses()[0]) == a.peer_id
