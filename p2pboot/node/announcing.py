@@ -9,27 +9,38 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final, Generic, Protocol, TypeVar
 
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.node.judging import Judgement, Pair
-from p2pboot.protocol.messages import manifest_topic
 from p2pboot.transport.interface import Transport, Verdict
 
 log = logging.getLogger(__name__)
 
-AFTER_CONNECT_S = 2.0  # a new peer's subscriptions and grafts take up to two heartbeats of one second
-BETWEEN_S = 10.0  # however many peers come and go
+AFTER_CONNECT_S: Final = 2.0  # a new peer's subscriptions and grafts take up to two heartbeats of one second
+BETWEEN_S: Final = 10.0  # however many peers come and go
 
 
-class Announcer:
+class Opinion(Protocol):
+    """What whoever judges messages thinks of one."""
+
+    @property
+    def gossip_verdict(self) -> Verdict:
+        """What becomes of it."""
+
+
+K = TypeVar("K")
+
+
+class Announcer(Generic[K]):
     """Speaks and listens on the gossip topics.
 
     Args:
         transport: the node's network.
-        hear: judges a message: (channel and arch of its topic, peer it came from, payload).
-        heads: gives the manifests' bytes that the node holds whole, by (channel, arch).
+        topic: the name of a topic by what the node calls it, such as (channel, arch).
+        hear: judges a message: (which topic, peer it came from, payload).
+        heads: gives the documents of what the node holds whole, each with its topic.
         interval_s: seconds between two announcements of one head.
     """
 
@@ -37,30 +48,34 @@ class Announcer:
         self,
         transport: Transport,
         *,
-        hear: Callable[[Pair, str, bytes], Awaitable[Judgement]],
-        heads: Callable[[], Awaitable[Iterable[tuple[Pair, bytes]]]],
+        topic: Callable[[K], str],
+        hear: Callable[[K, str, bytes], Awaitable[Opinion]],
+        heads: Callable[[], Awaitable[Iterable[tuple[K, bytes]]]],
         interval_s: float,
     ) -> None:
         self._transport = transport
+        self._topic = topic
         self._hear = hear
         self._heads = heads
         self._interval_s = interval_s
-        self._joined: set[Pair] = set()
+        self._joined: set[K] = set()
+        self._joining = trio.Lock()
         self._someone_came = trio.Event()
 
-    async def join(self, pairs: Iterable[Pair]) -> None:
-        """Be subscribed to exactly these pairs' topics."""
-        wanted = set(pairs)
-        for pair in sorted(self._joined - wanted):
-            await self._transport.unsubscribe(manifest_topic(*pair))
-            self._joined.discard(pair)
-        for pair in sorted(wanted - self._joined):
-            await self._transport.subscribe(manifest_topic(*pair), self._listener(pair))
-            self._joined.add(pair)
+    async def join(self, keys: Iterable[K]) -> None:
+        """Be subscribed to exactly these topics."""
+        wanted = set(keys)
+        async with self._joining:
+            for key in sorted(self._joined - wanted, key=self._topic):
+                await self._transport.unsubscribe(self._topic(key))
+                self._joined.discard(key)
+            for key in sorted(wanted - self._joined, key=self._topic):
+                await self._transport.subscribe(self._topic(key), self._listener(key))
+                self._joined.add(key)
 
-    def _listener(self, pair: Pair) -> Callable[[str, bytes], Awaitable[Verdict]]:
+    def _listener(self, key: K) -> Callable[[str, bytes], Awaitable[Verdict]]:
         async def listen(peer_id: str, payload: bytes) -> Verdict:
-            return (await self._hear(pair, peer_id, payload)).gossip_verdict
+            return (await self._hear(key, peer_id, payload)).gossip_verdict
 
         return listen
 
@@ -73,18 +88,27 @@ class Announcer:
                     await self._someone_came.wait()
                     await trio.sleep(AFTER_CONNECT_S)
                 self._someone_came = trio.Event()
-                for pair, raw in await self._heads():
-                    await self.announce(pair, raw)
+                await self._announce_all()
                 await trio.sleep(BETWEEN_S)
 
-    async def _watch_peers(self) -> None:
-        async for event in self._transport.peer_events():
-            if event.connected:
-                self._someone_came.set()
+    async def _announce_all(self) -> None:
+        try:
+            heads = await self._heads()
+        except P2PBootError as error:
+            log.error("nothing is announced: %s", error)
+            return
+        for key, raw in heads:
+            await self.announce(key, raw)
 
-    async def announce(self, pair: Pair, raw: bytes) -> None:
+    async def _watch_peers(self) -> None:
+        with self._transport.peer_events() as events:
+            async for event in events:
+                if event.connected:
+                    self._someone_came.set()
+
+    async def announce(self, key: K, raw: bytes) -> None:
         """Send one head to its topic."""
         try:
-            await self._transport.publish(manifest_topic(*pair), raw)
+            await self._transport.publish(self._topic(key), raw)
         except P2PBootError as error:
-            log.warning("announcing %s/%s: %s", *pair, error)
+            log.warning("announcing on %s: %s", self._topic(key), error)

@@ -1,28 +1,39 @@
 """The control socket `<state>/control.sock`: how `p2pboot publish` and `p2pboot status` talk to a running node.
 
-One JSON object a line each way, at most 64 KiB. The socket is 0600: whoever may connect may already read the state.
-`request` is the client's side and imports no trio, so that the commands that use it start in a blink.
+One JSON object a line each way; a request has at most 64 KiB. The socket is 0600: whoever may connect may already read
+the state. `request` is the client's side and imports no trio, so that the commands that use it start in a blink.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
+import logging
 import os
 import socket
 import stat
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-from p2pboot.errors import MachineError, NotFoundError, P2PBootError, machine_error
+from p2pboot.errors import ExitStatus, MachineError, NotFoundError, P2PBootError, UsageError, machine_error
 
 if TYPE_CHECKING:
     import trio
 
-MAX_LINE = 65_536
-_MAX_SOCKET_PATH = 107  # sun_path on Linux, without the closing NUL
+log = logging.getLogger(__name__)
 
+MAX_LINE: Final = 65_536
+MAX_ANSWER: Final = 16 * 1024 * 1024
+IDLE_S: Final = 60.0  # for a request to arrive; how long its answer takes, only the asker limits
+_SEND_S: Final = 10.0
+_MAX_SOCKET_PATH: Final = 107  # sun_path on Linux, without the closing NUL
+
+# A refusal keeps its exit status on the way through the socket.
+_REFUSALS: Final[dict[object, type[P2PBootError]]] = {
+    kind.exit_status: kind for kind in (UsageError, NotFoundError, MachineError)
+}
 
 Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -49,36 +60,40 @@ def request(state: Path, message: dict[str, Any], timeout_s: float) -> dict[str,
         MachineError: no permission.
     """
     path = socket_path(state)
-    with _in_directory_if_long(path) as name, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
-        try:
+    try:
+        with (
+            _in_directory_if_long(path) as name,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+        ):
+            connection.settimeout(timeout_s)
             connection.connect(name)
             connection.sendall(json.dumps(message).encode() + b"\n")
             line = _read_line(connection)
-        except TimeoutError:
+    except TimeoutError:
+        raise NotFoundError(
+            f"the node at {path} does not answer within {timeout_s:g} s",
+            remedy="look at its log, or give it more time",
+        ) from None
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
             raise NotFoundError(
-                f"the node at {path} does not answer within {timeout_s:g} s",
-                remedy="look at its log, or give it more time",
+                f"no node is running with the state directory {state}",
+                remedy="start one with `p2pboot serve DIR --state …`, or name its state directory with --state",
             ) from None
-        except OSError as error:
-            if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
-                raise NotFoundError(
-                    f"no node is running with the state directory {state}",
-                    remedy="start one with `p2pboot serve DIR --state …`, or name its state directory with --state",
-                ) from None
-            raise machine_error(error, f"reach the node at {path}") from error
+        raise machine_error(error, f"reach the node at {path}") from error
     try:
-        answer = json.loads(line)
-    except ValueError:
+        answer = dict(json.loads(line))
+    except (ValueError, TypeError, RecursionError):
         raise NotFoundError(f"the node at {path} ended before it answered") from None
     if not answer.pop("ok", False):
-        raise P2PBootError(str(answer.get("error", "the node refused")), remedy=answer.get("remedy"))
-    return dict(answer)
+        kind = _REFUSALS.get(answer.get("exit_status"), P2PBootError)
+        raise kind(str(answer.get("error", "the node refused")), remedy=answer.get("remedy"))
+    return answer
 
 
 def _read_line(connection: socket.socket) -> bytes:
     received = bytearray()
-    while not received.endswith(b"\n") and len(received) < MAX_LINE * 16:
+    while not received.endswith(b"\n") and len(received) < MAX_ANSWER:
         chunk = connection.recv(MAX_LINE)
         if not chunk:
             break
@@ -96,10 +111,7 @@ class _in_directory_if_long:  # noqa: N801 - reads as a phrase in a with stateme
     def __enter__(self) -> str:
         if len(os.fsencode(self._path)) <= _MAX_SOCKET_PATH:
             return str(self._path)
-        try:
-            self._descriptor = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
-        except FileNotFoundError:
-            return "/proc/self/fd/-1"  # reported as "no node is running"
+        self._descriptor = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
         return f"/proc/self/fd/{self._descriptor}/{self._path.name}"
 
     def __exit__(self, *exc_info: object) -> None:
@@ -121,32 +133,37 @@ async def serve_control(state: Path, answer: Answer, *, task_status: Any) -> Non
     import trio
 
     path = socket_path(state)
-    with _in_directory_if_long(path) as name:
-        _remove_stale(path)
-        plain = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            mask = os.umask(0o177)  # 0600 from its creation
-            try:
-                plain.bind(name)
-            finally:
-                os.umask(mask)
-            plain.listen(16)
-        except OSError as error:
-            plain.close()
-            raise machine_error(error, f"listen on {path}") from error
-        listener = trio.socket.from_stdlib_socket(plain)
+    try:
+        listening = _listen(path)
+    except OSError as error:
+        raise machine_error(error, f"listen on {path}") from error
 
-        async def handle(stream: trio.SocketStream) -> None:
-            async with stream:
-                with trio.move_on_after(600):
-                    await _converse(stream, answer)
+    async def handle(stream: trio.SocketStream) -> None:
+        async with stream:
+            await _converse(stream, answer)
 
-        try:
-            await trio.serve_listeners(
-                handle, [trio.SocketListener(listener)], task_status=_Quiet(task_status)
-            )
-        finally:
-            path.unlink(missing_ok=True)
+    listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
+    try:
+        await trio.serve_listeners(handle, [listener], task_status=_Quiet(task_status))
+    finally:
+        with contextlib.suppress(OSError):  # the next node removes it
+            path.unlink()
+
+
+def _listen(path: Path) -> socket.socket:
+    _remove_stale(path)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        # The file takes over the socket's own mode, so it is 0600 from its creation. A umask would do it, too, but to
+        # whatever other threads create at that moment as well.
+        os.fchmod(listening.fileno(), 0o600)
+        with _in_directory_if_long(path) as name:
+            listening.bind(name)
+        listening.listen(16)
+    except BaseException:
+        listening.close()
+        raise
+    return listening
 
 
 class _Quiet:
@@ -175,27 +192,46 @@ async def _converse(stream: trio.SocketStream, answer: Answer) -> None:
 
     received = bytearray()
     try:
-        while len(received) <= MAX_LINE:
-            chunk = await stream.receive_some(MAX_LINE)
+        while True:
+            with trio.fail_after(IDLE_S):
+                chunk = await stream.receive_some(MAX_LINE)
             if not chunk:
                 return
             received += chunk
             while b"\n" in received:
-                line, _, rest = received.partition(b"\n")
-                received = bytearray(rest)
-                await stream.send_all(json.dumps(await _reply(bytes(line), answer)).encode() + b"\n")
-    except trio.BrokenResourceError:
-        return  # the asker went away
+                line, _, received = received.partition(b"\n")
+                await _send(stream, await _reply(bytes(line), answer))
+            if len(received) > MAX_LINE:
+                await _send(stream, _refusal(f"a request has at most {MAX_LINE} bytes"))
+                return
+    except (trio.BrokenResourceError, trio.TooSlowError):
+        return  # the asker went away, or is asleep
+
+
+async def _send(stream: trio.SocketStream, reply: dict[str, Any]) -> None:
+    import trio
+
+    with trio.fail_after(_SEND_S):
+        await stream.send_all(json.dumps(reply).encode() + b"\n")
 
 
 async def _reply(line: bytes, answer: Answer) -> dict[str, Any]:
     try:
         message = json.loads(line)
-        if not isinstance(message, dict):
-            raise ValueError
-    except ValueError:
-        return {"ok": False, "error": "a request is one JSON object on one line"}
+    except (ValueError, RecursionError):
+        message = None
+    if not isinstance(message, dict):
+        return _refusal("a request is one JSON object on one line")
     try:
         return {"ok": True, **await answer(message)}
     except P2PBootError as error:
-        return {"ok": False, "error": error.message, "remedy": error.remedy}
+        return _refusal(error.message, error.remedy, error.exit_status)
+    except Exception as error:  # one asker's odd request does not end the node
+        log.exception("a request on the control socket failed")
+        return _refusal(f"internal error: {type(error).__name__}: {error}"[:500], "look at the node's log")
+
+
+def _refusal(
+    error: str, remedy: str | None = None, exit_status: ExitStatus = ExitStatus.REFUSED
+) -> dict[str, Any]:
+    return {"ok": False, "error": error, "remedy": remedy, "exit_status": exit_status}

@@ -7,9 +7,10 @@ The way of a manifest: `hear` or `take` → `judging` → `mirroring` → the ar
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections import Counter, OrderedDict
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import trio
 
@@ -19,25 +20,27 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.requests import Head
 from p2pboot.fetch.swarm import fetch_artifacts
-from p2pboot.node.judging import Judge, Judgement, Opinion, Pair
+from p2pboot.node.judging import Judge, Judgement, Opinion
 from p2pboot.node.mirroring import Mirror
-from p2pboot.node.syncing import fetch_detached
+from p2pboot.node.syncing import find_detached
+from p2pboot.node.trust import Offered, Pair
+from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport
 
 log = logging.getLogger(__name__)
 
-_DETACHED_TIMEOUT_S = 10.0
-_REMEMBERED_LIARS = 256
-_TAKEN = (Opinion.NEWER, Opinion.CURRENT)
+_DETACHED_TIMEOUT_S: Final = 3.0  # the head waits for it: a mute peer must not hold it back for long
+_REMEMBERED: Final = 256  # liars, and manifests that equivocate
+_TAKEN: Final = (Opinion.NEWER, Opinion.CURRENT)
 
 
 @dataclass(frozen=True, slots=True)
 class OwnManifests:
     """How the publisher's part of the node is told of its own manifests when they come back from the mesh."""
 
-    includes: Callable[[Manifest], bool]
-    saw: Callable[[Manifest], None]
+    includes: Callable[[Offered], bool]
+    saw: Callable[[Manifest], Awaitable[None]]
 
 
 class Follower:
@@ -75,6 +78,7 @@ class Follower:
         )
         self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
+        self._twins: OrderedDict[str, None] = OrderedDict()  # what equivocates and was looked at already
 
     async def run(self) -> None:
         """Fetch what is wanted until cancelled, beginning with what the last run left unfinished."""
@@ -85,40 +89,50 @@ class Follower:
 
     async def hear(self, pair: Pair, peer_id: str, raw: bytes) -> Judgement:
         """Judge a gossip message of the topic of `pair`, and follow it."""
-        try:
-            judgement = await self._judge.judge(raw, source=peer_id, topic=pair)
-        except P2PBootError as error:  # our disk, not the sender's fault; sync tries again
-            log.error("manifest from %s: %s", peer_id, error)
-            return Judgement(Opinion.UNTRUSTED, error.message)
-        self._act_on(judgement)
+        judgement = await self._judge.judge(raw, source=peer_id, topic=pair)
+        await self._act_on(judgement)
         return judgement
 
     async def take(self, raw: bytes, detached: str | None, peer_id: str) -> None:
         """Judge what sync brought, and follow it."""
         judgement = await self._judge.judge(raw, source=peer_id)
+        await self._act_on(judgement)
         if judgement.manifest is not None and judgement.opinion in _TAKEN and detached is not None:
             await self._keep_detached(judgement.manifest, detached, peer_id)
-        self._act_on(judgement)
 
-    def wants(self, head: Head) -> bool:
-        """Whether a head that a peer offers is worth fetching: by its own word it is trusted, and news or evidence."""
-        publisher = self._judge.policy.publisher_for(head.channel, head.arch)
-        if publisher is None or len(publisher.trusted_among(head.signers)) < publisher.threshold:
+    async def choose(self, heads: Sequence[Head]) -> list[Head]:
+        """Which of the heads that a peer offers are worth fetching: by its word trusted, and news or evidence."""
+        try:
+            return await trio.to_thread.run_sync(self._choose, heads)
+        except P2PBootError as error:
+            log.error("heads can not be compared: %s", error)
+            return []
+
+    def _choose(self, heads: Sequence[Head]) -> list[Head]:
+        return [head for head in heads if head.digest not in self._twins and self._is_news(head)]
+
+    def _is_news(self, head: Head) -> bool:
+        publisher = self._judge.trust.publisher_for(head.channel, head.arch)
+        if publisher is None or not self._judge.trust.takes(head):
             return False
         accepted = self._store.trust.head(head.channel, head.arch)
         if accepted is None or not accepted.binds(publisher.keys):
             return True
         if head.digest == accepted.digest:
             return not self._store.manifests.is_whole(head.digest)
-        return (
-            head.manifest_version >= accepted.manifest_version
-        )  # the same version twice is evidence worth having
+        # The same version with another digest is evidence worth having.
+        return head.manifest_version >= accepted.manifest_version
 
     async def repair(self) -> None:
         """Fetch again what was held and was found damaged."""
         for manifest in await trio.to_thread.run_sync(self._damaged):
             if not self._own.includes(manifest):
                 self.mirror.want_again(manifest)
+
+    async def trust_changed(self) -> None:
+        """Give up what the judge's trust does not take any more."""
+        await self.mirror.forget(lambda manifest: not self._judge.trust.takes(manifest))
+        self.mirror.retry()
 
     def _damaged(self) -> list[Manifest]:
         catalogue = self._store.manifests
@@ -127,21 +141,36 @@ class Follower:
         ]
         return [Manifest.parse(manifest.raw) for manifest in stored if manifest is not None]
 
-    def _act_on(self, judgement: Judgement) -> None:
+    async def _act_on(self, judgement: Judgement) -> None:
         manifest = judgement.manifest
         if manifest is None:
             return
+        if judgement.opinion is Opinion.EQUIVOCATION:
+            self._twins[manifest.digest] = None
+            if len(self._twins) > _REMEMBERED:
+                self._twins.popitem(last=False)
         if self._own.includes(manifest):
             if judgement.opinion is not Opinion.OLDER:
-                self._own.saw(manifest)
+                await self._own.saw(manifest)
         elif judgement.opinion in _TAKEN:
             self.mirror.want(manifest)
 
     async def _resume(self) -> None:
-        for row in await trio.to_thread.run_sync(self._store.manifests.pending):
-            stored = await trio.to_thread.run_sync(self._store.manifests.get, row.digest)
-            if stored is not None:
-                self._act_on(await self._judge.judge(stored.raw, source="this store"))
+        """Go on with what was on its way, and mend what was damaged, when the last run ended."""
+        try:
+            for raw in await trio.to_thread.run_sync(self._unfinished):
+                await self._act_on(await self._judge.judge(raw, source="this store"))
+        except P2PBootError as error:
+            log.error("what the last run left unfinished is not resumed: %s", error)
+
+    def _unfinished(self) -> list[bytes]:
+        catalogue = self._store.manifests
+        rows = [
+            *catalogue.pending(),
+            *(row for row in catalogue.current() if not catalogue.is_whole(row.digest)),
+        ]
+        stored = [catalogue.get(row.digest) for row in rows]
+        return [manifest.raw for manifest in stored if manifest is not None]
 
     async def _retry_on_connect(self) -> None:
         with self._transport.peer_events() as events:
@@ -150,9 +179,15 @@ class Follower:
                     self.mirror.retry()
 
     async def _fetch(self, manifest: Manifest) -> None:
+        await trio.to_thread.run_sync(self._make_room, manifest)
         ledger = Ledger(
             NoProgress()
-        )  # of this job alone: who lied once is asked again, at the cost of one piece
+        )  # of this job alone: who lied is asked again in the next, a second later
+
+        def only_liars_are_left() -> bool:
+            peers = self._transport.peers()
+            return bool(peers) and not any(ledger.usable(peer_id) for peer_id in peers)
+
         try:
             await fetch_artifacts(
                 tuple(manifest.artifacts.values()),
@@ -160,22 +195,35 @@ class Follower:
                 store=self._store,
                 ledger=ledger,
                 progress=NoProgress(),
+                hopeless=only_liars_are_left,
             )
         finally:
             for peer_id, reason in ledger.dropped.items():
                 log.warning("peer %s was dropped: %s", peer_id, reason)
                 self.dropped[peer_id] = reason
                 self.refused_pieces[peer_id] += 1
-            while len(self.dropped) > _REMEMBERED_LIARS:
+            while len(self.dropped) > _REMEMBERED:
                 oldest = next(iter(self.dropped))
                 del self.dropped[oldest], self.refused_pieces[oldest]
+
+    def _make_room(self, manifest: Manifest) -> None:
+        """What this manifest superseded before it was whole will never be wanted, and may fill the quota."""
+        stale = {
+            row.digest
+            for row in self._store.manifests.pending()
+            if _is_of_pair(row, manifest) and row.manifest_version < manifest.manifest_version
+        }
+        self._store.manifests.drop(lambda row: row.digest in stale)
+        self._store.manifests.retain()
 
     async def _became_whole(self, manifest: Manifest) -> None:
         stored = await trio.to_thread.run_sync(self._store.manifests.get, manifest.digest)
         if self._ask_detached and (stored is None or stored.detached is None):
-            for peer_id, text in await fetch_detached(self._transport, manifest.digest, _DETACHED_TIMEOUT_S):
-                if await self._keep_detached(manifest, text, peer_id):
-                    break
+
+            async def keep(peer_id: str, text: str) -> bool:
+                return await self._keep_detached(manifest, text, peer_id)
+
+            await find_detached(self._transport, manifest.digest, keep, timeout_s=_DETACHED_TIMEOUT_S)
         await trio.to_thread.run_sync(self._move_head, manifest)
         log.info(
             "%s/%s: holding version %s (manifest_version %d)",
@@ -187,15 +235,37 @@ class Follower:
         await self._whole(manifest)
 
     def _move_head(self, manifest: Manifest) -> None:
-        self._store.manifests.put(manifest, None)
-        self._store.manifests.set_head(manifest.digest)
-        self._store.manifests.retain()
+        catalogue = self._store.manifests
+        others = [row for row in catalogue.current() if _is_of_pair(row, manifest)]
+        catalogue.put(manifest, None)
+        catalogue.set_head(manifest.digest)
+        # A publisher may change the set of its keys. What other sets signed is kept only until there is a previous
+        # version of this one, or every change would leave two versions behind for ever.
+        kept = {manifest.signers}
+        if others and manifest.signers not in {row.signers for row in others}:
+            kept.add(max(others, key=lambda row: row.manifest_version).signers)
+        catalogue.drop(
+            lambda row: (
+                _is_of_pair(row, manifest)
+                and row.signers not in kept
+                and row.manifest_version < manifest.manifest_version
+                and not self._own.includes(row)
+            )
+        )
+        catalogue.retain()
 
     async def _keep_detached(self, manifest: Manifest, detached: str, peer_id: str) -> bool:
         try:
             check_detached(manifest.raw, detached, manifest.signers)
+            await trio.to_thread.run_sync(self._store.manifests.put, manifest, detached)
         except SignatureError as error:
             log.warning("detached signature from %s for %s is dropped: %s", peer_id, manifest.digest, error)
             return False
-        await trio.to_thread.run_sync(self._store.manifests.put, manifest, detached)
+        except P2PBootError as error:
+            log.error("a detached signature can not be kept: %s", error)
+            return False
         return True
+
+
+def _is_of_pair(row: HeadRow, manifest: Manifest) -> bool:
+    return (row.channel, row.arch) == (manifest.channel, manifest.arch)

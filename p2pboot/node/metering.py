@@ -1,3 +1,4 @@
+# ruff: noqa: D102 - every method is one of the interface, and does what that says
 """Counts what is exchanged with peers, by protocol and direction: a transport around a transport."""
 
 from __future__ import annotations
@@ -7,7 +8,15 @@ from typing import Final
 
 import trio
 
-from p2pboot.transport.interface import Judge, PeerEvent, Stream, StreamHandler, Transport, Verdict
+from p2pboot.transport.interface import (
+    Judge,
+    PeerEvent,
+    PeerRecord,
+    Stream,
+    StreamHandler,
+    Transport,
+    Verdict,
+)
 
 SENT: Final = "sent"
 RECEIVED: Final = "received"
@@ -41,6 +50,9 @@ class MeteredTransport:
 
     def peer_records(self) -> tuple[bytes, ...]:
         return self._transport.peer_records()
+
+    def read_peer_record(self, record: bytes) -> PeerRecord | None:
+        return self._transport.read_peer_record(record)
 
     async def dial(self, address: str) -> str:
         return await self._transport.dial(address)

@@ -16,25 +16,27 @@ from typing import Any
 
 import trio
 
+from p2pboot.config.reload import live_part
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.clock import Clock, effective_now
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.errors import P2PBootError, UsageError
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.control import serve_control
 from p2pboot.node.following import Follower, OwnManifests
-from p2pboot.node.judging import Judge, Pair
+from p2pboot.node.judging import Judge
 from p2pboot.node.limits import Limits
 from p2pboot.node.metering import MeteredTransport
 from p2pboot.node.peering import Peering
 from p2pboot.node.publishing import Description, DirectoryPublisher, Published
 from p2pboot.node.server import ArtifactServer, SyncServer
 from p2pboot.node.serving import Serving
+from p2pboot.node.snapshots import run_snapshots
 from p2pboot.node.status import Measured, Running, describe_manifest, describe_node
 from p2pboot.node.syncing import Syncer
-from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.node.trust import Offered, Pair, Trust
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.publish.build import BuildOptions
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
@@ -79,7 +81,9 @@ class Node:
         self._started_at = trio.current_time()
         self._own: dict[Pair, tuple[str, ...]] = {}  # what this node publishes, and who signs it
         self._serving = Serving(_limits(settings))
-        self._judge = Judge(store, self._policy(), self.clock)
+        self._newest_created_at: int | None = None  # as `clock` saw it last
+        self._joining = trio.Lock()
+        self._judge = Judge(store, self._trust(), self.clock)
         self._follower = Follower(
             store,
             transport,
@@ -92,12 +96,14 @@ class Node:
         self._peering = Peering(transport, settings.network.bootstrap)
         self._syncer = Syncer(
             transport,
-            wants=self._follower.wants,
+            choose=self._follower.choose,
             take=self._follower.take,
             interval_s=settings.network.sync_interval_s,
+            acquaintances=self._peering,
         )
-        self._announcer = Announcer(
+        self._announcer: Announcer[Pair] = Announcer(
             transport,
+            topic=lambda pair: manifest_topic(*pair),
             hear=self._follower.hear,
             heads=self._valid_heads,
             interval_s=settings.network.announce_interval_s,
@@ -109,13 +115,19 @@ class Node:
                 store=store,
                 signing_key=signing_key,
                 describe=self._describe,
+                trusted=self._trusted_for,
                 now=lambda: self.clock().now,
                 published=self._publish,
             )
 
     def clock(self) -> Clock:
-        """The time to judge manifests by."""
-        return effective_now(int(time.time()), self._store.trust.newest_created_at())
+        """The time to judge manifests by; blocking, as it reads the store."""
+        self._newest_created_at = self._store.trust.newest_created_at()
+        return self._quick_clock()
+
+    def _quick_clock(self) -> Clock:
+        """The same without reading: behind by one manifest at most, and the event loop never waits for the disk."""
+        return effective_now(int(time.time()), self._newest_created_at)
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Run all tasks until cancelled; started once the protocols and the control socket are served.
@@ -124,21 +136,26 @@ class Node:
             P2PBootError: the node can not begin: its directory or its control socket.
         """
         network = self._settings.network
+        await trio.to_thread.run_sync(self.clock)
         self._transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(self._store.blobs, self._serving).handle)
         self._transport.handle(
             SYNC_PROTOCOL,
             SyncServer(
-                self._store.manifests, self._transport.peer_records, lambda: self.clock().now, self._serving
+                self._store.manifests,
+                self._transport.peer_records,
+                lambda: self._quick_clock().now,
+                self._serving,
             ).handle,
         )
         if self._publisher is not None:
-            for tree in await trio.to_thread.run_sync(self._publisher.trees):
-                self._own[tree.channel, tree.arch] = (self._signing_key.public.keyid,)
-            self._judge.policy = self._policy()
+            self._own.update(await trio.to_thread.run_sync(self._signers_of_trees, self._publisher))
+            await self._judge.change_trust(self._trust())
         await self._drop_strangers()
         await self._join_topics()
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_control, self._settings.store.state, self._answer)
+            if self._settings.snapshots.directory is not None:
+                await nursery.start(run_snapshots, self._settings, self._transport, self._serving)
             task_status.started()
             nursery.start_soon(self._peering.run, self._hints)
             nursery.start_soon(self._follower.run)
@@ -152,33 +169,43 @@ class Node:
 
     async def apply(self, settings: NodeSettings) -> None:
         """Take over what a running node can change: trust, provider and limits."""
-        self._settings = settings
-        self._judge.policy = self._policy()
+        self._settings = settings = live_part(self._settings, settings)
+        await self._judge.change_trust(self._trust())
         self._serving.reconfigure(_limits(settings))
         self._follower.mirror.max_artifact_bytes = settings.store.max_artifact_bytes
         self._store.blobs.quota_bytes = settings.store.quota_bytes
         self._transport.forget_seen()
+        await self._follower.trust_changed()
         await self._drop_strangers()
         await self._join_topics()
         self._syncer.poke()
         if self._publisher is not None:
-            self._publisher.due_in(0.0)
+            self._publisher.due_within(0.0)
 
     # -- what we publish ---------------------------------------------------------------------------------------------
 
     async def _run_publisher(self, publisher: DirectoryPublisher) -> None:
         """A key that never published here may have published elsewhere: ask, before its counter starts at 1."""
-        trees = await trio.to_thread.run_sync(publisher.trees)
-        network = self._settings.network
-        if network.sync and await trio.to_thread.run_sync(publisher.is_new, trees):
-            if network.bootstrap:
-                with trio.move_on_after(ASK_THE_MESH_S):
-                    await self._peering.tried.wait()
+        if self._settings.network.sync and await self._is_new(publisher):
+            with trio.move_on_after(ASK_THE_MESH_S):
+                if not self._settings.network.bootstrap:
+                    await trio.sleep(DISCOVERY_S if self._hints is not None else 0)
+                await self._peering.tried.wait()
+                if self._transport.peers() or self._settings.network.bootstrap:
                     await self._syncer.all_synced()
-            elif self._hints is not None:
-                with trio.move_on_after(DISCOVERY_S):
-                    await trio.sleep_forever()
         await publisher.run()
+
+    async def _is_new(self, publisher: DirectoryPublisher) -> bool:
+        def is_new() -> bool:
+            return publisher.is_new(publisher.trees())
+
+        try:
+            return await trio.to_thread.run_sync(is_new)
+        except P2PBootError:  # the publisher meets it again, and says so
+            return True
+
+    def _signers_of_trees(self, publisher: DirectoryPublisher) -> dict[Pair, tuple[str, ...]]:
+        return {(tree.channel, tree.arch): publisher.signers(tree) for tree in publisher.trees()}
 
     def _describe(self) -> Description:
         provider = self._settings.provider
@@ -194,28 +221,27 @@ class Node:
 
     async def _publish(self, published: Published) -> None:
         manifest = published.manifest
-        self._own[manifest.channel, manifest.arch] = manifest.signers
-        self._judge.policy = self._policy()
+        pair = (manifest.channel, manifest.arch)
+        if self._own.get(pair) != manifest.signers:
+            self._own[pair] = manifest.signers
+            await self._judge.change_trust(self._trust())
+            await self._follower.trust_changed()
+            await self._drop_strangers()
         await self._tell(manifest)
 
-    def _policy(self) -> TrustPolicy:
-        """The operator's trust and, where it says nothing of a pair that we publish, whoever signs that."""
-        configured = self._settings.policy
-        own = tuple(
-            Publisher(
-                keys=signers, threshold=len(signers), channels=(channel,), archs=(arch,), name="this node"
-            )
-            for (channel, arch), signers in sorted(self._own.items())
-            if configured.publisher_for(channel, arch) is None
-        )
-        return TrustPolicy(configured.publishers + own)
+    def _trust(self) -> Trust:
+        return Trust(self._settings.policy, dict(self._own))
 
-    def _is_own(self, manifest: Manifest) -> bool:
-        return self._own.get((manifest.channel, manifest.arch)) == manifest.signers
+    def _trusted_for(self, pair: Pair) -> tuple[str, ...]:
+        publisher = self._judge.trust.publisher_for(*pair)
+        return () if publisher is None else publisher.keys
 
-    def _saw_own(self, manifest: Manifest) -> None:
+    def _is_own(self, offered: Offered) -> bool:
+        return self._judge.trust.is_own(offered)
+
+    async def _saw_own(self, manifest: Manifest) -> None:
         if self._publisher is not None:
-            self._publisher.saw_own(manifest)
+            await self._publisher.saw_own(manifest)
 
     # -- what we hold ------------------------------------------------------------------------------------------------
 
@@ -235,13 +261,14 @@ class Node:
         await trio.to_thread.run_sync(drop)
 
     def _is_stranger(self, row: HeadRow) -> bool:
-        publisher = self._judge.policy.publisher_for(row.channel, row.arch)
-        return publisher is None or len(publisher.trusted_among(row.signers)) < publisher.threshold
+        return not self._judge.trust.takes(row)
 
     async def _join_topics(self) -> None:
-        if self._settings.network.gossip:
+        if not self._settings.network.gossip:
+            return
+        async with self._joining:  # or what was held a moment ago would undo what was joined meanwhile
             held = {pair for pair, _ in await self._valid_heads()}
-            covered = {pair for pair in held if self._judge.policy.publisher_for(*pair) is not None}
+            covered = {pair for pair in held if self._judge.trust.publisher_for(*pair) is not None}
             await self._announcer.join(covered | set(self._own) | set(self._settings.followed()))
 
     async def _valid_heads(self) -> list[tuple[Pair, bytes]]:
@@ -262,7 +289,7 @@ class Node:
             if damaged:
                 log.warning("damaged on disk: %s", ", ".join(f"sha256:{digest}" for digest in damaged))
                 if self._publisher is not None:
-                    self._publisher.due_in(0.0)
+                    self._publisher.due_within(0.0)
                 try:
                     await self._follower.repair()
                 except P2PBootError as error:
@@ -322,7 +349,9 @@ class Node:
             raise UsageError(
                 "this node is a mirror: it publishes nothing", remedy="ask a node that runs `serve`"
             )
-        if directory is not None and Path(str(directory)).resolve() != self._publisher.directory.resolve():
+        if directory is not None and not await trio.to_thread.run_sync(
+            _is_same, Path(str(directory)), self._publisher.directory
+        ):
             raise UsageError(
                 f"this node publishes {self._publisher.directory}, not {directory}",
                 remedy="name that directory, or the state directory of the node that publishes the other one",
@@ -339,14 +368,25 @@ class Node:
         if self._publisher is not None and self._publisher.problem is not None:
             problems["directory"] = self._publisher.problem
         running = Running(
+            peer_id=self._transport.peer_id,
+            addresses=self._transport.addresses(),
+            peers={peer_id: self._transport.peer_addresses(peer_id) for peer_id in self._transport.peers()},
+            now=self._quick_clock().now,
             uptime_s=trio.current_time() - self._started_at,
-            refused=self._judge.refused,
-            dropped_peers=self._follower.dropped,
+            refused=self._judge.refused.copy(),
+            dropped_peers=dict(self._follower.dropped),
             problems=problems,
-            bytes_sent=self._serving.counters.bytes_sent,
+            bytes_sent=self._serving.counters.bytes_sent.copy(),
             http=self._urls,
         )
-        return await trio.to_thread.run_sync(describe_node, self._store, self._transport, running)
+        return await trio.to_thread.run_sync(describe_node, self._store, running)
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    try:
+        return one.resolve() == other.resolve()
+    except (OSError, ValueError, RuntimeError):  # a NUL in it, or links in a circle
+        return False
 
 
 def _limits(settings: NodeSettings) -> Limits:

@@ -7,9 +7,13 @@ a bounded number at a time, and only while there is room.
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
 import random
+from collections import OrderedDict
 from collections.abc import AsyncIterable, Sequence
+from typing import Final
 
 import trio
 
@@ -18,11 +22,19 @@ from p2pboot.transport.interface import Transport
 
 log = logging.getLogger(__name__)
 
-DIAL_TIMEOUT_S = 10.0  # a mute server would hold a dial for two minutes
-FIRST_RETRY_S = 0.5
-LONGEST_RETRY_S = 30.0
-ENOUGH_PEERS = 16  # hints are followed below this many connections
-_PARALLEL_HINTS = 4
+DIAL_TIMEOUT_S: Final = 10.0  # a mute server would hold a dial for two minutes
+FIRST_RETRY_S: Final = 0.5
+LONGEST_RETRY_S: Final = 30.0
+STEADY_S: Final = (
+    10.0  # a peer that hangs up sooner is dialled ever less often, like one that does not answer
+)
+ENOUGH_PEERS: Final = 16  # hints are followed below this many connections
+ADDRESSES_PER_HINT: Final = 3  # tried of one peer, one after the other
+TOLD_AGAIN_S: Final = 60.0  # the same record of a peer is acted on this often
+_REMEMBERED_RECORDS: Final = 256
+_PARALLEL_HINTS: Final = 4
+
+Hint = tuple[str, ...]  # addresses of one peer, the best first
 
 
 class Peering:
@@ -35,13 +47,13 @@ class Peering:
 
     def __init__(self, transport: Transport, bootstrap: Sequence[str]) -> None:
         self._transport = transport
-        self._bootstrap = tuple(bootstrap)
+        self._bootstrap = tuple(dict.fromkeys(bootstrap))
         self._hinting = trio.CapacityLimiter(_PARALLEL_HINTS)
-        self._pending_hints: set[str] = set()
+        self._pending_hints: set[Hint] = set()
+        self._send_told, self._told = trio.open_memory_channel[Hint](ENOUGH_PEERS)
+        self._told_at: OrderedDict[bytes, float] = OrderedDict()  # digests of records
         self._change = trio.Event()
-        self.tried = (
-            trio.Event()
-        )  # set when every bootstrap address has been dialled once, with whatever result
+        self.tried = trio.Event()  # every bootstrap address has been dialled once, with whatever result
         self._untried = len(self._bootstrap)
         if not self._bootstrap:
             self.tried.set()
@@ -56,40 +68,75 @@ class Peering:
             nursery.start_soon(self._watch_events)
             for address in self._bootstrap:
                 nursery.start_soon(self._keep, address)
+            nursery.start_soon(self._follow_told, nursery)
             if hints is not None:
                 async for address in hints:
-                    self._follow(address, nursery)
+                    self._follow((address,), nursery)
+
+    @property
+    def needs_peers(self) -> bool:
+        """Whether hints are followed at all."""
+        return len(self._transport.peers()) < ENOUGH_PEERS
+
+    def take_record(self, record: bytes) -> None:
+        """Take a signed peer record from anybody; dialled later if it is good, new, and there is room.
+
+        A record says only where somebody is to be found, by their own word; what they offer is judged like all else.
+        """
+        if not self.needs_peers or not self._is_new(hashlib.sha256(record).digest()):
+            return
+        said = self._transport.read_peer_record(record)
+        if said is None or said.peer_id in {self._transport.peer_id, *self._transport.peers()}:
+            return
+        try:
+            self._send_told.send_nowait(said.addresses[:ADDRESSES_PER_HINT])
+        except trio.WouldBlock:
+            log.debug("a hint at %s is dropped: there are enough", said.peer_id)
+
+    def _is_new(self, digest: bytes) -> bool:
+        now = trio.current_time()
+        if now - self._told_at.get(digest, -math.inf) < TOLD_AGAIN_S:
+            return False
+        self._told_at[digest] = now
+        self._told_at.move_to_end(digest)
+        if len(self._told_at) > _REMEMBERED_RECORDS:
+            self._told_at.popitem(last=False)
+        return True
 
     async def _watch_events(self) -> None:
-        async for _ in self._transport.peer_events():
-            self._change.set()
-            self._change = trio.Event()
+        with self._transport.peer_events() as events:
+            async for _ in events:
+                self._change.set()
+                self._change = trio.Event()
 
     async def _keep(self, address: str) -> None:
         delay_s = FIRST_RETRY_S
         first = True
         while True:
+            began = trio.current_time()
             try:
                 with trio.fail_after(DIAL_TIMEOUT_S):
                     peer_id = await self._transport.dial(address)
             except (P2PBootError, trio.TooSlowError) as error:
                 # The first failure is news for the operator, the hundredth is not.
-                log.log(
-                    logging.WARNING if first else logging.DEBUG,
-                    "cannot reach %s: %s",
-                    address,
-                    str(error) or "no answer",
-                )
+                level = logging.WARNING if first else logging.DEBUG
+                log.log(level, "cannot reach %s: %s", address, str(error) or "no answer")
                 self._note_tried(first=first)
-                await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
-                delay_s = min(delay_s * 2, LONGEST_RETRY_S)
             else:
                 self._note_tried(first=first)
-                delay_s = FIRST_RETRY_S
-                while peer_id in self._transport.peers():
-                    await self._change.wait()
-                log.info("lost %s, dialling again", peer_id)
+                await self._wait_until_gone(peer_id)
+                if trio.current_time() - began >= STEADY_S:
+                    log.info("lost %s, dialling again", peer_id)
+                    delay_s = FIRST_RETRY_S
             first = False
+            await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
+            delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+
+    async def _wait_until_gone(self, peer_id: str) -> None:
+        while peer_id in self._transport.peers():
+            # Events fold: of a peer that comes and goes within a moment nothing may be told, so look at times.
+            with trio.move_on_after(LONGEST_RETRY_S):
+                await self._change.wait()
 
     def _note_tried(self, *, first: bool) -> None:
         if first:
@@ -97,20 +144,30 @@ class Peering:
             if self._untried == 0:
                 self.tried.set()
 
-    def _follow(self, address: str, nursery: trio.Nursery) -> None:
-        if address in self._pending_hints or len(self._pending_hints) >= ENOUGH_PEERS:
-            return
-        if len(self._transport.peers()) >= ENOUGH_PEERS:
-            return
-        self._pending_hints.add(address)
-        nursery.start_soon(self._try_hint, address)
+    async def _follow_told(self, nursery: trio.Nursery) -> None:
+        async for hint in self._told:
+            self._follow(hint, nursery)
 
-    async def _try_hint(self, address: str) -> None:
+    def _follow(self, hint: Hint, nursery: trio.Nursery) -> None:
+        if hint in self._pending_hints or len(self._pending_hints) >= ENOUGH_PEERS or not self.needs_peers:
+            return
+        self._pending_hints.add(hint)
+        nursery.start_soon(self._try_hint, hint)
+
+    async def _try_hint(self, hint: Hint) -> None:
         try:
             async with self._hinting:
-                with trio.fail_after(DIAL_TIMEOUT_S):
-                    await self._transport.dial(address)
-        except (P2PBootError, trio.TooSlowError) as error:
-            log.debug("hint %s: %s", address, error)
+                for address in hint:
+                    if await self._dial_once(address):
+                        return
         finally:
-            self._pending_hints.discard(address)
+            self._pending_hints.discard(hint)
+
+    async def _dial_once(self, address: str) -> bool:
+        try:
+            with trio.fail_after(DIAL_TIMEOUT_S):
+                await self._transport.dial(address)
+        except (P2PBootError, trio.TooSlowError) as error:
+            log.debug("hint %s: %s", address, str(error) or "no answer")
+            return False
+        return True

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import trio
 
-from p2pboot.config.reload import diff_settings
+from p2pboot.config.reload import diff_settings, live_part
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import MachineError, P2PBootError, machine_error
@@ -93,16 +93,29 @@ class _Current:
         self.node: Node | None = None
         self._reload = reload
 
+        self._missed = False  # a reload was asked for before there was a node to apply it
+
+    async def begin(self, node: Node) -> None:
+        """From now on there is a node."""
+        self.node = node
+        if self._missed:
+            await self.reread()
+
     async def reread(self) -> None:
+        """Apply what changed; what can not be read or applied leaves in force what is."""
+        if self.node is None:
+            self._missed = True
+            return
         try:
             settings = await trio.to_thread.run_sync(self._reload)
-        except P2PBootError as error:
-            log.error("the settings are not reloaded: %s", error)
-            return
-        applied, needs_restart = diff_settings(self.settings, settings)
-        if self.node is not None:
+            applied, needs_restart = diff_settings(self.settings, settings)
             await self.node.apply(settings)
-        self.settings = settings
+        except P2PBootError as error:
+            log.error(
+                "the settings are not reloaded: %s%s", error, f" ({error.remedy})" if error.remedy else ""
+            )
+            return
+        self.settings = live_part(self.settings, settings)
         log.info("settings reloaded; changed: %s", ", ".join(applied) or "nothing")
         if needs_restart:
             log.warning("these changes need a restart: %s", ", ".join(needs_restart))
@@ -128,16 +141,25 @@ async def _run(current: _Current, announce_line: Callable[[str], None], services
         store = await stack.enter_async_context(_open_store(settings))
         transport = await stack.enter_async_context(_open_transport(settings, key))
         hints = await stack.enter_async_context(_hints(settings, transport))
-        urls = [url for service in services for url in service.urls]
+        # Without a gateway of its own a publisher may name those of its mirrors.
+        urls = [url for service in services for url in service.urls] or settings.gateway.advertise_http
         node = Node(
             settings, store=store, transport=transport, signing_key=signing_key, hints=hints, urls=urls
         )
-        current.node = node
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
+            await current.begin(node)
             for service in services:
                 await nursery.start(service.run, node)
-            announce_line(transport.addresses()[0])  # only now: whoever reads it may connect at once
+            announce_line(_dialable(transport))  # only now: whoever reads it may connect at once
+
+
+def _dialable(transport: Transport) -> str:
+    for address in transport.addresses():
+        return address
+    raise MachineError(
+        "this machine has no address of the kind that is listened on", remedy="name another one with --listen"
+    )
 
 
 async def _signing_key(settings: NodeSettings, node_key: SecretKey) -> SecretKey:

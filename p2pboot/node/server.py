@@ -53,7 +53,7 @@ _STATUS_OF: Final = {
 }
 
 
-class _InThreads:
+class InThreads:
     """Runs blocking calls, a bounded number at a time; waiting for a thread is first come, first served."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class ArtifactServer:
     def __init__(self, blobs: BlobStore, serving: Serving) -> None:
         self._blobs = blobs
         self._serving = serving
-        self._in_thread = _InThreads()
+        self._in_thread = InThreads()
 
     async def handle(self, stream: Stream) -> None:
         """Serve one inbound stream of ARTIFACT_PROTOCOL to its end; raises nothing but Cancelled."""
@@ -135,7 +135,7 @@ class SyncServer:
         self._peer_records = peer_records
         self._now = now
         self._serving = serving
-        self._in_thread = _InThreads()
+        self._in_thread = InThreads()
 
     async def handle(self, stream: Stream) -> None:
         """Serve one inbound stream of SYNC_PROTOCOL to its end; raises nothing but Cancelled."""

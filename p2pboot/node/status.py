@@ -10,15 +10,32 @@ from typing import Any
 from p2pboot import __version__
 from p2pboot.core.manifest import Candidate, Manifest
 from p2pboot.core.timestamps import format_time
+from p2pboot.errors import Malformed
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
-from p2pboot.transport.interface import Transport
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """What only the running node knows; the rest is in the store and the network."""
+    """What only the running node knows; the rest is in the store.
 
+    Args:
+        peer_id: its own.
+        addresses: its own, dialable.
+        peers: addresses of the connected peers.
+        now: unix seconds, by which manifests expire.
+        uptime_s: seconds since it began.
+        refused: manifests by reason.
+        dropped_peers: who lied lately, and about what.
+        problems: what can not be published or fetched, and why.
+        bytes_sent: by protocol.
+        http: beginnings of the URLs under which it serves artifacts.
+    """
+
+    peer_id: str
+    addresses: tuple[str, ...]
+    peers: Mapping[str, tuple[str, ...]]
+    now: int
     uptime_s: float
     refused: Counter[str]
     dropped_peers: Mapping[str, str]
@@ -46,19 +63,19 @@ class Measured:
     refused_pieces: Mapping[str, int]
 
 
-def describe_node(store: Store, transport: Transport, running: Running) -> dict[str, Any]:
+def describe_node(store: Store, running: Running) -> dict[str, Any]:
     """The whole status; reads the store, so it is called in a thread."""
     return {
         "version": __version__,
-        "peer_id": transport.peer_id,
-        "addresses": list(transport.addresses()),
+        "peer_id": running.peer_id,
+        "addresses": list(running.addresses),
         "uptime_s": round(running.uptime_s),
         "peers": [
-            {"peer_id": peer_id, "addresses": list(transport.peer_addresses(peer_id))}
-            for peer_id in sorted(transport.peers())
+            {"peer_id": peer_id, "addresses": list(addresses)}
+            for peer_id, addresses in sorted(running.peers.items())
         ],
-        "heads": [_describe_row(store, row) for row in store.manifests.heads()],
-        "fetching": [_describe_row(store, row) for row in store.manifests.pending()],
+        "heads": [_describe_row(store, row, running.now) for row in store.manifests.heads()],
+        "fetching": [_describe_row(store, row, running.now) for row in store.manifests.pending()],
         "equivocations": len(store.trust.equivocations()),
         "refused": dict(running.refused),
         "dropped_peers": dict(running.dropped_peers),
@@ -68,17 +85,25 @@ def describe_node(store: Store, transport: Transport, running: Running) -> dict[
     }
 
 
-def _describe_row(store: Store, row: HeadRow) -> dict[str, Any]:
-    stored = store.manifests.get(row.digest)
+def _describe_row(store: Store, row: HeadRow, now: int) -> dict[str, Any]:
     return {
         "channel": row.channel,
         "arch": row.arch,
-        "version": Candidate.decode(stored.raw).claims.version if stored is not None else "",
+        "version": _version(store, row),
         "manifest_version": row.manifest_version,
         "digest": row.digest,
         "signers": list(row.signers),
         "expires_at": format_time(row.expires_at),
+        "expired": row.expires_at <= now,  # then it is not offered any more
     }
+
+
+def _version(store: Store, row: HeadRow) -> str:
+    stored = store.manifests.get(row.digest)
+    try:
+        return "" if stored is None else Candidate.decode(stored.raw).claims.version
+    except Malformed:  # the disk damaged it: the rest of the status is all the more of interest
+        return ""
 
 
 def describe_manifest(manifest: Manifest) -> dict[str, Any]:

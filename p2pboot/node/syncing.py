@@ -7,22 +7,35 @@ it pulls goes to the same judgement as gossip's messages. What a peer offers is 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from typing import Final, Protocol
 
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.requests import Head, RequestStream
+from p2pboot.fetch.requests import Head, PeerRefused, RequestStream
 from p2pboot.protocol.messages import SYNC_PROTOCOL
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import PeerEvent, Transport
 
 log = logging.getLogger(__name__)
 
-ROUND_TIMEOUT_S = 20.0  # a mute peer holds its own task only, and no longer than this
-MANIFESTS_PER_ROUND = 16  # a peer that offers more is asked again in the next round
+ROUND_TIMEOUT_S: Final = 20.0  # a mute peer holds its own task only, and no longer than this
+MANIFESTS_PER_ROUND: Final = 16  # a peer that offers more is asked again in the next round
 
-Wants = Callable[[Head], bool]
+Choose = Callable[[Sequence[Head]], Awaitable[list[Head]]]
 Take = Callable[[bytes, str | None, str], Awaitable[None]]  # (manifest, detached signature, peer id)
+Keep = Callable[[str, str], Awaitable[bool]]  # (peer id, detached signature), whether it is good
+
+
+class Acquaintances(Protocol):
+    """Who makes use of it when a peer tells of others."""
+
+    @property
+    def needs_peers(self) -> bool:
+        """Whether it is worth asking."""
+
+    def take_record(self, record: bytes) -> None:
+        """Take a signed peer record (libp2p envelope) from anybody; must be quick."""
 
 
 class Syncer:
@@ -30,26 +43,26 @@ class Syncer:
 
     Args:
         transport: the node's network.
-        wants: whether an offered head is worth fetching; must be quick.
+        choose: which of the offered heads are worth fetching.
         take: judges a manifest that was fetched.
         interval_s: seconds between two rounds with one peer.
-        hint: called with signed peer records (libp2p envelopes) that a peer tells us of.
+        acquaintances: told of the peers that a peer tells us of; None to ask for none.
     """
 
     def __init__(
         self,
         transport: Transport,
         *,
-        wants: Wants,
+        choose: Choose,
         take: Take,
         interval_s: float,
-        hint: Callable[[bytes], None] | None = None,
+        acquaintances: Acquaintances | None = None,
     ) -> None:
         self._transport = transport
-        self._wants = wants
+        self._choose = choose
         self._take = take
         self._interval_s = interval_s
-        self._hint = hint
+        self._acquaintances = acquaintances
         self._scopes: dict[str, trio.CancelScope] = {}
         self._poke = trio.Event()
         self.synced: set[str] = set()  # connected peers with at least one round behind them
@@ -58,13 +71,17 @@ class Syncer:
     async def run(self) -> None:
         """Follow the connected peers until cancelled."""
         async with trio.open_nursery() as nursery:
-            async for event in self._transport.peer_events():
-                if event.connected and event.peer_id not in self._scopes:
-                    scope = self._scopes[event.peer_id] = trio.CancelScope()
-                    nursery.start_soon(self._follow, event.peer_id, scope)
-                elif not event.connected and event.peer_id in self._scopes:
-                    self._scopes.pop(event.peer_id).cancel()
-                    self.synced.discard(event.peer_id)
+            with self._transport.peer_events() as events:
+                await self._follow_all(events, nursery)
+
+    async def _follow_all(self, events: AsyncIterable[PeerEvent], nursery: trio.Nursery) -> None:
+        async for event in events:
+            if event.connected and event.peer_id not in self._scopes:
+                scope = self._scopes[event.peer_id] = trio.CancelScope()
+                nursery.start_soon(self._follow, event.peer_id, scope)
+            elif not event.connected and event.peer_id in self._scopes:
+                self._scopes.pop(event.peer_id).cancel()
+                self.synced.discard(event.peer_id)
 
     async def all_synced(self) -> None:
         """Wait until every connected peer was asked once; for ever while there is none."""
@@ -93,36 +110,41 @@ class Syncer:
     async def _round(self, peer_id: str) -> None:
         stream = await self._transport.open_stream(peer_id, SYNC_PROTOCOL)
         async with RequestStream(stream) as requests:
-            wanted = [head for head in await requests.heads() if self._wants(head)]
+            wanted = await self._choose(await requests.heads())
             wanted.sort(key=lambda head: head.manifest_version, reverse=True)
             for head in wanted[:MANIFESTS_PER_ROUND]:
-                raw, detached = await requests.manifest(head.digest)
+                try:
+                    raw, detached = await requests.manifest(head.digest)
+                except PeerRefused:
+                    continue  # its head moved on meanwhile
                 await self._take(raw, detached, peer_id)
-            if self._hint is not None:
+            if self._acquaintances is not None and self._acquaintances.needs_peers:
                 for record in await requests.peers():
-                    self._hint(record)
+                    self._acquaintances.take_record(record)
 
 
-async def fetch_detached(transport: Transport, digest: str, timeout_s: float) -> list[tuple[str, str]]:
+async def find_detached(transport: Transport, digest: str, keep: Keep, *, timeout_s: float) -> None:
     """Ask the connected peers for the detached signature of a manifest that came without one (by gossip).
 
-    Returns:
-        (peer id, signature text) of everyone who has one, unchecked.
+    Args:
+        transport: the node's network; all peers are asked at once.
+        digest: of the manifest.
+        keep: checks and keeps what a peer has; with the first good one the search ends.
+        timeout_s: it ends then, too.
     """
-    found: list[tuple[str, str]] = []
 
     async def ask(peer_id: str) -> None:
         try:
             stream = await transport.open_stream(peer_id, SYNC_PROTOCOL)
             async with RequestStream(stream) as requests:
                 _, detached = await requests.manifest(digest)
-            if detached is not None:
-                found.append((peer_id, detached))
         except P2PBootError as error:
             log.debug("detached signature from %s: %s", peer_id, error)
+            return
+        if detached is not None and await keep(peer_id, detached):
+            nursery.cancel_scope.cancel()
 
     with trio.move_on_after(timeout_s):
         async with trio.open_nursery() as nursery:
             for peer_id in transport.peers():
                 nursery.start_soon(ask, peer_id)
-    return found

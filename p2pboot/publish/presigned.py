@@ -6,15 +6,17 @@ served again as what it is. A manifest that only the node's own key signs is non
 
 from __future__ import annotations
 
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from p2pboot.core.manifest import MAX_MANIFEST, Candidate, Manifest, check_detached
 from p2pboot.core.timestamps import format_time
-from p2pboot.errors import ArtifactError, Malformed, SignatureError, machine_error
+from p2pboot.errors import ArtifactError, Malformed, P2PBootError, SignatureError, machine_error
 from p2pboot.publish.hashing import Cache, HashedPath, Progress, hash_file
-from p2pboot.publish.scan import Tree
+from p2pboot.publish.scan import CMDLINE_FILE, Tree
 
 MANIFEST_NAME: Final = "manifest.json"
 DETACHED_NAME: Final = "manifest.json.sig"
@@ -77,6 +79,15 @@ def take_presigned(
     return Presigned(manifest, _detached(tree, manifest), _check_files(manifest, tree, path, cache, progress))
 
 
+def signers_beside(tree: Tree) -> tuple[str, ...] | None:
+    """Who is said to sign the manifest beside a tree's artifacts; None when none lies there that can be read."""
+    try:
+        raw = _read(tree.directory / MANIFEST_NAME, MAX_MANIFEST)
+        return None if raw is None else Candidate.decode(raw).signers
+    except P2PBootError:
+        return None
+
+
 def _remedy(path: Path) -> str:
     return (
         f"put the manifest that belongs to these files there, or remove {path} to sign with this node's key"
@@ -102,6 +113,14 @@ def _check_files(
             f"{path} names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there",
             remedy=_remedy(path),
         )
+    unnamed = sorted(tree.files.keys() - manifest.artifacts.keys())
+    if unnamed:  # left out in silence it would be found out when a machine boots
+        raise ArtifactError(
+            f"{path} does not name {', '.join(unnamed)}, which {'lies' if len(unnamed) == 1 else 'lie'} beside it",
+            remedy=_remedy(path),
+        )
+    if tree.cmdline not in (None, manifest.cmdline):
+        raise ArtifactError(f"{tree.directory / CMDLINE_FILE} is not what {path} says", remedy=_remedy(path))
     files = []
     for key, artifact in manifest.artifacts.items():
         hashed = hash_file(
@@ -126,13 +145,19 @@ def _detached(tree: Tree, manifest: Manifest) -> str | None:
 
 
 def _read(path: Path, limit: int) -> bytes | None:
-    """A small file's bytes, one more than the limit at most; None when there is none."""
-    try:
-        if not path.is_file():
-            return None
-        with path.open("rb") as file:
-            return file.read(limit + 1)
-    except FileNotFoundError:
+    """A small file's bytes, one more than the limit at most; None when there is none.
+
+    Raises:
+        ArtifactError: something else has that name. To go on without it would put another manifest into force.
+    """
+    if not os.path.lexists(path):
         return None
+    try:
+        if stat.S_ISREG(path.stat().st_mode):
+            with path.open("rb") as file:
+                return file.read(limit + 1)
+    except FileNotFoundError:
+        pass  # a link to nothing
     except OSError as error:
         raise machine_error(error, f"read {path}") from error
+    raise ArtifactError(f"{path} is not a regular file", remedy="put the file there, or remove it")

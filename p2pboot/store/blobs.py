@@ -359,7 +359,7 @@ class BlobStore:
         self._tables.put(sha256, table)
         self._cache.clear()
         partial = PartialBlob(
-            path, self._shelves.whole(sha256), sha256=sha256, table=table, ended=self._ended
+            path, self._shelves.whole(sha256), digest=sha256, table=table, ended=self._ended
         )
         with self._lock:
             self._active[sha256] = partial
@@ -367,7 +367,7 @@ class BlobStore:
 
     def _ended(self, partial: PartialBlob) -> None:
         with self._lock:
-            self._active.pop(partial.sha256, None)
+            self._active.pop(partial.digest, None)
 
     def _active_partial(self, sha256: str) -> PartialBlob | None:
         with self._lock:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -23,6 +24,7 @@ from p2pboot.errors import MachineError, P2PBootError, StoreError
 SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x70327062  # "p2pb", so that file(1) and we recognise our own
 BUSY_TIMEOUT_S: Final = 10.0
+_RETRY_S: Final = 0.01
 
 _SCHEMA: Final = """
 CREATE TABLE tables(
@@ -98,9 +100,14 @@ class Database:
 
     def _prepare(self) -> None:
         sql = self._connection
-        self._check_owner()  # before anything is changed: it may be somebody else's file
-        # A file system without shared memory keeps SQLite's rollback journal: slower, as durable.
-        sql.execute("PRAGMA journal_mode = WAL").fetchone()
+        # Before anything is changed: it may be somebody else's file. Read as of one moment: another process may
+        # just be making it, and what has a version and tables but not yet our id would look like a stranger's.
+        sql.execute("BEGIN")
+        try:
+            self._check_owner()
+        finally:
+            sql.execute("ROLLBACK")
+        self._use_wal()
         sql.execute("PRAGMA synchronous = FULL")
         sql.execute("PRAGMA foreign_keys = ON")
         with self.transaction():  # two processes may find an empty file at once
@@ -112,6 +119,21 @@ class Database:
         verdict = sql.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _corrupt(self.path, str(verdict).splitlines()[-1])
+
+    def _use_wal(self) -> None:
+        """Choose the journal; a file system without shared memory keeps SQLite's own: slower, as durable.
+
+        For this SQLite does not wait by itself: of two processes that make the file at once one is turned away.
+        """
+        deadline = time.monotonic() + BUSY_TIMEOUT_S
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
+                return
+            except sqlite3.OperationalError as error:
+                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            time.sleep(_RETRY_S)
 
     def _check_owner(self) -> None:
         version = self._pragma("user_version")
@@ -196,11 +218,13 @@ _REMEDIES: Final = {
 }
 
 
-def _translate(error: sqlite3.Error, path: Path) -> P2PBootError:
+def _primary_code(error: sqlite3.Error) -> int | None:
     code = getattr(error, "sqlite_errorcode", None)
-    primary = (
-        code & 0xFF if code is not None else None
-    )  # the low byte of an extended result code, sqlite.org/rescode
+    return None if code is None else code & 0xFF  # the low byte of an extended one, sqlite.org/rescode
+
+
+def _translate(error: sqlite3.Error, path: Path) -> P2PBootError:
+    primary = _primary_code(error)
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _corrupt(path, str(error))
     return MachineError(

@@ -91,6 +91,8 @@ def write_key(path: Path, key: SecretKey) -> None:
         MachineError: it can not be written.
     """
     content = render_key_toml(key).encode("ascii")
+    if os.path.lexists(path):  # also a directory; linking below is what keeps two of us apart
+        raise KeyFileExists(path)
     try:
         make_directory(path.parent)
         with _private_temporary(path, content) as temporary:

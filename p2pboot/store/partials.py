@@ -21,7 +21,7 @@ from blake3 import blake3
 from p2pboot.core.pieces import Bitmap, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError, machine_error
 from p2pboot.store.durable import disk_error, fsync_directory, make_directory, preallocate, write_at
-from p2pboot.store.reading import PieceMismatch, examine, good_pieces, pread_exactly
+from p2pboot.store.reading import PieceMismatch, RunningHash, examine, good_pieces, pread_exactly
 
 HASH_CHUNK_BYTES: Final = 1024 * 1024
 
@@ -41,14 +41,14 @@ class PartialBlob:
     """
 
     def __init__(
-        self, path: Path, final: Path, *, sha256: str, table: PieceTable, ended: Callable[[PartialBlob], None]
+        self, path: Path, final: Path, *, digest: str, table: PieceTable, ended: Callable[[PartialBlob], None]
     ) -> None:
         """Open the file at `path`, of full size from the start, and find out which of its pieces are good.
 
         Args:
             path: where the partial lies or will lie; its directory exists.
             final: where the finished artifact belongs.
-            sha256: of the artifact.
+            digest: of the artifact, hex.
             table: of the artifact, durable already.
             ended: called once when the partial is finished, discarded or closed.
 
@@ -56,7 +56,7 @@ class PartialBlob:
             MachineError: disk full (then there is no file), no permission, or another process fetches this
                 artifact.
         """
-        self.sha256 = sha256
+        self.digest = digest
         self.table = table
         self.path = path
         self._final = final
@@ -67,14 +67,23 @@ class PartialBlob:
         self._released = False
         self._writing: set[int] = set()
         self._hashing = threading.Lock()  # guards the hash, and comes before `_changed`
-        self._hash = hashlib.sha256()
+        self._hash = self._new_hash()
         self._hashed = 0
-        self._fd, fresh = _open_locked(path, table.size, sha256)
+        self._fd, fresh = _open_locked(path, table.size, self._name)
         try:
             self._bitmap = Bitmap(table.count) if fresh else good_pieces(self._fd, table)
         except OSError as error:
             os.close(self._fd)
             raise machine_error(error, f"read {path}") from error
+
+    @property
+    def _name(self) -> str:
+        """What to call it in messages."""
+        return f"artifact sha256:{self.digest}"
+
+    def _new_hash(self) -> RunningHash:
+        """Begin the digest of the whole; a store that names content otherwise overrides this and `_name`."""
+        return hashlib.sha256()
 
     @property
     def bitmap(self) -> Bitmap:
@@ -173,11 +182,9 @@ class PartialBlob:
                 self._require_open()
                 if not self._bitmap.complete:
                     missing = len(self._bitmap) - self._bitmap.held
-                    raise StoreError(
-                        f"artifact sha256:{self.sha256} is not complete: {missing} pieces are missing"
-                    )
+                    raise StoreError(f"{self._name} is not complete: {missing} pieces are missing")
             self._hash_to(self.table.size)
-            if self._hash.hexdigest() != self.sha256:
+            if self._hash.hexdigest() != self.digest:
                 self._read_again()
             self._move_to_final()
             self._end(_State.FINISHED)
@@ -222,17 +229,17 @@ class PartialBlob:
         with self._hashing, self._changed:
             if self._state is _State.OPEN:
                 self._bitmap.clear(index)
-                self._hash, self._hashed = hashlib.sha256(), 0
+                self._hash, self._hashed = self._new_hash(), 0
 
     def _check(self, index: int, data: bytes | bytearray | memoryview) -> None:
         if not self.table.matches(index, data):
             expected = self.table.raw[index * 32 : index * 32 + 32].hex()
-            what = f"piece {index} of artifact sha256:{self.sha256}"
+            what = f"piece {index} of {self._name}"
             raise BlobCorrupt(expected, blake3(data).hexdigest(), what=what)
 
     def _require_open(self) -> None:
         if self._state is not _State.OPEN:
-            raise BlobMissing(self.sha256)
+            raise BlobMissing(self.digest)
 
     def _contiguous_end(self) -> int:
         index = self._hashed // self.table.piece_length
@@ -255,19 +262,19 @@ class PartialBlob:
     def _read_again(self) -> None:
         """Find out whose fault a wrong SHA-256 is; returns when all is well at second sight."""
         before = self.bitmap  # what is written meanwhile may have come after its piece was read here
-        good, actual = examine(self._fd, self.table)
+        good, actual = examine(self._fd, self.table, self._new_hash())
         lost = [index for index in good.missing() if before.test(index)]
         with self._changed:
             for index in lost:
                 self._bitmap.clear(index)
-        self._hash, self._hashed = hashlib.sha256(), 0
+        self._hash, self._hashed = self._new_hash(), 0
         if lost:
             raise MachineError(
                 f"{self.path}: {len(lost)} pieces read back differ from what was written",
                 remedy="check the disk and the memory of this machine; the pieces will be fetched again",
             )
-        if good.complete and actual != self.sha256:
-            raise BlobCorrupt(self.sha256, actual)
+        if good.complete and actual != self.digest:
+            raise BlobCorrupt(self.digest, actual)
 
     def _move_to_final(self) -> None:
         try:
@@ -298,13 +305,13 @@ class PartialBlob:
                 self._changed.notify_all()
 
 
-def _open_locked(path: Path, size: int, sha256: str) -> tuple[int, bool]:
+def _open_locked(path: Path, size: int, name: str) -> tuple[int, bool]:
     """Open or create the partial's file, lock it against other processes and give it its full size."""
     try:
         fd = _open_current(path)
     except BlockingIOError:
         raise MachineError(
-            f"artifact sha256:{sha256} is being fetched by another process in {path.parent}",
+            f"{name} is being fetched by another process in {path.parent}",
             remedy="wait for that process, or choose another --state directory",
         ) from None
     except OSError as error:

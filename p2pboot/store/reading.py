@@ -13,7 +13,7 @@ import os
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final, Protocol
 
 from p2pboot.core.pieces import Bitmap, PieceTable
 
@@ -97,9 +97,18 @@ def read_checked(
     return b"".join(parts)
 
 
-def examine(fd: int, table: PieceTable) -> tuple[Bitmap, str]:
-    """Read a whole file: which of its pieces are good, and the SHA-256 of what could be read, in hex."""
-    whole = hashlib.sha256()
+class RunningHash(Protocol):
+    """A digest of a whole file while it is computed: of hashlib, or blake3's."""
+
+    def update(self, data: bytes, /) -> Any:
+        """Take the next bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest of all that came."""
+
+
+def examine(fd: int, table: PieceTable, whole: RunningHash) -> tuple[Bitmap, str]:
+    """Read a whole file: which of its pieces are good, and the digest of what could be read, in hex."""
     good = Bitmap(table.count)
     for index, piece in _pieces(fd, table):
         whole.update(piece)
@@ -126,7 +135,7 @@ def content(fd: int, table: PieceTable) -> str:
     size = os.fstat(fd).st_size
     if size != table.size:
         return f"a size of {size} instead of {table.size} bytes"
-    good, sha256 = examine(fd, table)
+    good, sha256 = examine(fd, table, hashlib.sha256())
     return sha256 if good.complete else f"{len(good) - good.held} bad pieces"
 
 

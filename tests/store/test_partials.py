@@ -59,7 +59,7 @@ def test_finishing_syncs_the_file_before_its_name_and_both_directories_after(
     monkeypatch.setattr(os, "fsync", noting_fsync)
     monkeypatch.setattr(Path, "replace", noting_replace)
     partial.finish()
-    sha256 = partial.sha256
+    sha256 = partial.digest
     assert steps == [sha256, "blobs", "rename", sha256[:2], "partial"]
 
 

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+import trio
+
+from p2pboot.errors import MachineError
+from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S, Announcer
+from p2pboot.transport.interface import Transport, Verdict
+from p2pboot.transport.memory import MemoryNetwork
+from tests.node.world import key_of
+
+OWN, PEER = (key_of(name).public.peer_id for name in ("own", "peer"))
+
+
+@dataclass
+class Said:
+    gossip_verdict: Verdict
+
+
+@dataclass
+class Listener:
+    """The other side."""
+
+    heard: list[tuple[float, str, bytes]] = field(default_factory=list)
+
+    async def listen(self, transport: Transport, topic: str) -> None:
+        async def take(_peer_id: str, payload: bytes) -> Verdict:
+            self.heard.append((trio.current_time(), topic, payload))
+            return Verdict.IGNORE
+
+        await transport.subscribe(topic, take)
+
+
+class Desk:
+    def __init__(self, transport: Transport) -> None:
+        self.heads: list[tuple[str, bytes]] = [("a", b"head of a")]
+        self.fails = False
+        self.verdicts: list[tuple[str, str, bytes]] = []
+        self.announcer: Announcer[str] = Announcer(
+            transport, topic=lambda key: f"/{key}", hear=self.hear, heads=self.read, interval_s=300
+        )
+
+    async def hear(self, key: str, peer_id: str, payload: bytes) -> Said:
+        self.verdicts.append((key, peer_id, payload))
+        return Said(Verdict.REJECT)
+
+    async def read(self) -> Iterable[tuple[str, bytes]]:
+        if self.fails:
+            raise MachineError("the disk fails")
+        return self.heads
+
+
+@asynccontextmanager
+async def announcing() -> AsyncIterator[tuple[Desk, Listener, Transport, Transport, MemoryNetwork]]:
+    network = MemoryNetwork()
+    async with network.open(OWN) as own, network.open(PEER) as peer, trio.open_nursery() as nursery:
+        desk, listener = Desk(own), Listener()
+        await listener.listen(peer, "/a")
+        nursery.start_soon(desk.announcer.run)
+        yield desk, listener, own, peer, network
+        nursery.cancel_scope.cancel()
+
+
+async def test_heads_are_announced_soon_after_a_peer_came_and_then_at_intervals(
+    autojump_clock: None,
+) -> None:
+    async with announcing() as (_, listener, own, peer, _network):
+        began = trio.current_time()
+        await peer.dial(own.addresses()[0])
+        await trio.sleep(1000)
+    assert [round(at - began) for at, _, _ in listener.heard] == [2, 312, 622, 932]
+    assert {payload for _, _, payload in listener.heard} == {b"head of a"}
+
+
+async def test_peers_that_come_and_go_cause_no_flood(autojump_clock: None) -> None:
+    async with announcing() as (_, listener, own, peer, network):
+        began = trio.current_time()
+        while trio.current_time() < began + 120:
+            await peer.dial(own.addresses()[0])
+            await trio.sleep(0.5)
+            network.disconnect(OWN, PEER)
+    assert len(listener.heard) <= 120 / (AFTER_CONNECT_S + BETWEEN_S) + 1
+
+
+async def test_a_disk_that_fails_ends_no_announcing(
+    autojump_clock: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with announcing() as (desk, listener, own, peer, _network):
+        desk.fails = True
+        await peer.dial(own.addresses()[0])
+        await trio.sleep(400)
+        assert not listener.heard
+        assert "the disk fails" in caplog.text
+        desk.fails = False
+        await trio.sleep(400)
+        assert listener.heard
+
+
+async def test_a_topic_is_listened_to_while_it_is_joined(autojump_clock: None) -> None:
+    async with announcing() as (desk, _listener, own, peer, _network):
+        await peer.dial(own.addresses()[0])
+        await desk.announcer.join(["a", "b"])
+        await peer.publish("/b", b"1")
+        await trio.sleep(1)
+        await desk.announcer.join(["a"])
+        await peer.publish("/b", b"2")
+        await peer.publish("/a", b"3")
+        await trio.sleep(1)
+    assert desk.verdicts == [("b", PEER, b"1"), ("a", PEER, b"3")]
+
+
+async def test_two_who_join_at_once_end_with_what_the_last_one_wanted(autojump_clock: None) -> None:
+    async with announcing() as (desk, _listener, own, _peer, _network):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(desk.announcer.join, ["a", "b", "c"])
+            await trio.lowlevel.checkpoint()
+            nursery.start_soon(desk.announcer.join, ["c", "d"])
+        assert set(own.judges) == {"/c", "/d"}  # type: ignore[attr-defined]

@@ -1,0 +1,225 @@
+"""Staying connected, and getting to know others."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.node import peering as peering_module
+from p2pboot.node.peering import ENOUGH_PEERS, FIRST_RETRY_S, LONGEST_RETRY_S, Peering
+from p2pboot.transport.interface import Transport
+from p2pboot.transport.memory import MemoryNetwork
+
+IDS = [SecretKey(bytes([number]) * 32).public.peer_id for number in range(1, 60)]
+NOWHERE = f"/ip4/10.9.9.9/tcp/1/p2p/{IDS[-1]}"
+
+
+class Dials:
+    """A transport that notes when somebody is dialled."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self.dialled: list[tuple[float, str]] = []
+        self.at_once = 0
+        self.most_at_once = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    async def dial(self, address: str) -> str:
+        self.dialled.append((trio.current_time(), address))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return await self._transport.dial(address)
+        finally:
+            self.at_once -= 1
+
+    def waits(self) -> list[float]:
+        times = [time for time, _ in self.dialled]
+        return [after - before for before, after in itertools.pairwise(times)]
+
+
+@pytest.fixture(autouse=True)
+def steady(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda _low, _high: 1.0)
+
+
+@asynccontextmanager
+async def keeping(peering: Peering, hints: Any = None) -> AsyncIterator[None]:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(peering.run, hints)
+        yield
+        nursery.cancel_scope.cancel()
+
+
+async def test_bootstrap_is_dialled_ever_later_until_it_answers(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own, network.open(IDS[1]) as peer:
+        network.cut(IDS[0], IDS[1])
+        dials = Dials(own)
+        async with keeping(Peering(dials, peer.addresses())):
+            await trio.sleep(200)
+            waits = dials.waits()
+            assert waits[:6] == [FIRST_RETRY_S * 2**number for number in range(6)]
+            assert waits[-1] == LONGEST_RETRY_S
+            network.heal(IDS[0], IDS[1])
+            await trio.sleep(LONGEST_RETRY_S)
+            assert own.peers() == {IDS[1]}
+            count = len(dials.dialled)
+            await trio.sleep(1000)
+            assert len(dials.dialled) == count  # connected: nothing to dial
+
+
+async def test_a_peer_that_comes_back_is_found_again(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with (
+        network.open(IDS[0]) as own,
+        network.open(IDS[1]) as peer,
+        keeping(Peering(own, peer.addresses())),
+    ):
+        for _ in range(3):
+            await trio.sleep(60)
+            assert own.peers() == {IDS[1]}
+            network.disconnect(*IDS[:2])
+            await trio.sleep(FIRST_RETRY_S + 0.1)
+            assert own.peers() == {IDS[1]}
+
+
+async def test_a_peer_that_hangs_up_at_once_is_not_dialled_in_a_loop(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own, network.open(IDS[1]) as peer:
+        dials = Dials(own)
+
+        async def hang_up() -> None:
+            async for event in peer.peer_events():
+                if event.connected:
+                    network.disconnect(*IDS[:2])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hang_up)
+            async with keeping(Peering(dials, peer.addresses())):
+                await trio.sleep(300)
+            nursery.cancel_scope.cancel()
+        assert 5 < len(dials.dialled) < 25
+        assert max(dials.waits()) >= LONGEST_RETRY_S
+
+
+async def test_tried_is_known_when_every_address_was(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own, network.open(IDS[1]) as peer, network.open(IDS[2]) as mute:
+        network.freeze(IDS[2])
+        peering = Peering(own, [*peer.addresses(), *mute.addresses(), NOWHERE])
+        async with keeping(peering):
+            await trio.sleep(5)
+            assert not peering.tried.is_set()
+            await peering.tried.wait()
+            assert trio.current_time() >= peering_module.DIAL_TIMEOUT_S
+    assert Peering(own, []).tried.is_set()
+
+
+async def hints_of(*addresses: str) -> AsyncIterator[str]:
+    for address in addresses:
+        yield address
+
+
+async def test_hints_of_discovery_are_followed_a_few_at_a_time(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with AsyncExitStack() as stack:
+        own, *others = [await stack.enter_async_context(network.open(peer_id)) for peer_id in IDS[:40]]
+        for other in others[:10]:
+            network.freeze(other.peer_id)
+        dials = Dials(own)
+        hints = hints_of(*(other.addresses()[0] for other in others))
+        async with keeping(Peering(dials, ()), hints):
+            await trio.sleep(60)
+        assert dials.most_at_once == 4
+        assert len(dials.dialled) == ENOUGH_PEERS  # what came while so many were waiting is dropped
+
+
+async def test_no_hint_is_followed_with_enough_peers(
+    autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = MemoryNetwork()
+    async with AsyncExitStack() as stack:
+        own, *others = [
+            await stack.enter_async_context(network.open(peer_id)) for peer_id in IDS[: ENOUGH_PEERS + 2]
+        ]
+        for other in others[:-1]:
+            await own.dial(other.addresses()[0])
+        peering = Peering(own, ())
+        assert not peering.needs_peers
+        monkeypatch.setattr(own, "read_peer_record", lambda _record: pytest.fail("a check for nothing"))
+        async with keeping(peering, hints_of(*others[-1].addresses())):
+            peering.take_record(record_of(others[-1]))
+            await trio.sleep(60)
+        assert others[-1].peer_id not in own.peers()
+        network.disconnect(own.peer_id, others[0].peer_id)
+        assert peering.needs_peers
+
+
+def record_of(transport: Transport) -> bytes:
+    return " ".join((transport.peer_id, *transport.addresses())).encode()
+
+
+async def test_a_peer_told_by_a_peer_is_dialled(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own, network.open(IDS[1]) as other:
+        dials = Dials(own)
+        peering = Peering(dials, ())
+        async with keeping(peering):
+            network.cut(*IDS[:2])
+            for _ in range(5):
+                peering.take_record(record_of(other))
+                await trio.sleep(1)
+            assert len(dials.dialled) == 1  # the same word is acted on once a minute
+            network.heal(*IDS[:2])
+            await trio.sleep(60)
+            peering.take_record(record_of(other))
+            await trio.sleep(1)
+            assert own.peers() == {IDS[1]}
+
+
+async def test_of_a_record_a_few_addresses_are_tried_one_after_the_other(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own:
+        dials = Dials(own)
+        peering = Peering(dials, ())
+        addresses = [f"/ip4/10.9.9.{number}/tcp/1/p2p/{IDS[3]}" for number in range(1, 17)]
+        async with keeping(peering):
+            peering.take_record(" ".join((IDS[3], *addresses)).encode())
+            await trio.sleep(60)
+        assert [address for _, address in dials.dialled] == addresses[:3]
+        assert dials.most_at_once == 1
+
+
+async def test_rubbish_ourselves_and_known_peers_are_no_hints(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own, network.open(IDS[1]) as other:
+        await own.dial(other.addresses()[0])
+        dials = Dials(own)
+        peering = Peering(dials, ())
+        async with keeping(peering):
+            foreign = f"{IDS[4]} {other.addresses()[0]}".encode()
+            for record in (b"", b"\xff" * 100, foreign, record_of(own), record_of(other)):
+                peering.take_record(record)
+            await trio.sleep(60)
+        assert not dials.dialled
+
+
+async def test_a_liar_with_many_records_is_bounded(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own:
+        dials = Dials(own)
+        peering = Peering(dials, ())
+        for number in range(1, 40):
+            peering.take_record(f"{IDS[number]} /ip4/10.9.9.{number}/tcp/1/p2p/{IDS[number]}".encode())
+        async with keeping(peering):
+            await trio.sleep(60)
+        assert len(dials.dialled) <= ENOUGH_PEERS

@@ -1,0 +1,271 @@
+"""When a directory is built, and what is put into force."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+
+from p2pboot.errors import ArtifactError, StoreError
+from p2pboot.node import publishing
+from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S, Description, DirectoryPublisher, Published
+from p2pboot.publish.build import BuildOptions
+from p2pboot.publish.build import build as build_tree
+from p2pboot.publish.hashing import ChangedWhileHashing
+from p2pboot.store.store import Store
+from tests.node.world import NOW, PAIR, key_of, signed, until, write_tree
+
+KEY = key_of("publisher")
+
+
+class Desk:
+    """A publisher, and what a test does around it."""
+
+    def __init__(self, directory: Path, store: Store) -> None:
+        self.directory = directory
+        self.store = store
+        self.published: list[Published] = []
+        self.builds: list[float] = []
+        self.changed: Callable[[], None] = lambda: None
+        self.busy_until = 0.0
+        self.publisher = DirectoryPublisher(
+            directory,
+            store=store,
+            signing_key=KEY,
+            describe=lambda: Description(None, None, BuildOptions(name="test")),
+            trusted=lambda _pair: (KEY.public.keyid,),
+            now=lambda: NOW,
+            published=self._take,
+        )
+
+    async def _take(self, published: Published) -> None:
+        self.published.append(published)
+
+    @property
+    def problem(self) -> str:
+        return self.publisher.problem or ""
+
+    @property
+    def versions(self) -> list[int]:
+        return [one.manifest.manifest_version for one in self.published]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.publisher.run)
+            await trio.sleep(0.1)
+            yield
+            nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, inline_threads: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    with Store.open(tmp_path / "state") as store:
+        desk = Desk(write_tree(tmp_path / "artifacts", "image").parent.parent, store)
+
+        async def watch(_directory: Path, changed: Callable[[], None]) -> None:
+            desk.changed = changed
+            await trio.sleep_forever()
+
+        def recently_changed(_tree: object, _now_ns: int, quiet_s: float) -> bool:
+            return trio.current_time() < desk.busy_until + quiet_s
+
+        build = build_tree
+
+        def noting_build(*args: Any, **options: Any) -> Any:
+            desk.builds.append(trio.current_time())
+            return build(*args, **options)
+
+        monkeypatch.setattr(publishing, "watch_directory", watch)
+        monkeypatch.setattr(publishing, "recently_changed", recently_changed)
+        monkeypatch.setattr(publishing, "build", noting_build)
+        desk.busy_until = -1000
+        yield desk
+
+
+async def test_what_is_there_at_the_start_is_published_at_once(desk: Desk, autojump_clock: None) -> None:
+    async with desk.running():
+        assert desk.versions == [1]
+
+
+async def test_at_the_start_a_copy_is_waited_for_until_it_has_settled(
+    desk: Desk, autojump_clock: None
+) -> None:
+    desk.busy_until = trio.current_time() + 50
+    async with desk.running():
+        await trio.sleep(100)
+        (built,) = desk.builds
+        assert SETTLED_S <= built - desk.busy_until <= 1.5 * SETTLED_S
+
+
+async def test_a_change_is_published_when_the_directory_was_quiet(desk: Desk, autojump_clock: None) -> None:
+    async with desk.running():
+        write_tree(desk.directory, "second")
+        for _ in range(10):
+            desk.changed()
+            await trio.sleep(QUIET_S - 1)
+        assert desk.versions == [1]
+        await trio.sleep(2)
+        assert desk.versions == [1, 2]
+
+
+async def test_without_events_a_change_is_found_and_waited_for_all_the_same(
+    desk: Desk, autojump_clock: None
+) -> None:
+    async with desk.running():
+        write_tree(desk.directory, "second")
+        desk.busy_until = trio.current_time() + CHECK_S + 100
+        await trio.sleep(CHECK_S + 99)
+        assert desk.versions == [1]
+        await trio.sleep(QUIET_S * 1.25 + 2)
+        assert desk.versions == [1, 2]
+
+
+async def test_a_file_that_changes_while_it_is_hashed_is_tried_again(
+    desk: Desk, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk.running():
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                publishing,
+                "build",
+                lambda *_a, **_o: (_ for _ in ()).throw(ChangedWhileHashing(Path("kernel"))),
+            )
+            desk.changed()
+            await trio.sleep(QUIET_S + 1)
+            assert "changed while" in desk.problem
+        await trio.sleep(QUIET_S + 1)
+        assert desk.problem == ""
+
+
+async def test_a_problem_is_told_once_and_gone_when_it_is_mended(
+    desk: Desk, autojump_clock: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with desk.running():
+        kernel = desk.directory.joinpath(*PAIR, "kernel")
+        kernel.rename(desk.directory / "aside")
+        await trio.sleep(5 * CHECK_S)
+        assert "no kernel" in desk.problem
+        assert caplog.text.count("not published") == 1
+        with pytest.raises(ArtifactError):
+            await desk.publisher.publish_now()
+        (desk.directory / "aside").rename(kernel)
+        (again,) = await desk.publisher.publish_now()
+        assert again.unchanged
+        assert desk.problem == ""
+    assert desk.versions == [1]
+
+
+async def test_one_tree_that_can_not_be_published_does_not_keep_the_others_back(
+    desk: Desk, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build = build_tree
+
+    def fail_arm(tree: Any, *args: Any, **options: Any) -> Any:
+        if tree.arch == "arm64":
+            raise ArtifactError("not this one")
+        return build(tree, *args, **options)
+
+    write_tree(desk.directory, "image", ("stable", "arm64"))
+    monkeypatch.setattr(publishing, "build", fail_arm)
+    async with desk.running():
+        assert [one.manifest.arch for one in desk.published] == ["x86_64"]
+        assert desk.problem == "not this one"
+
+
+async def test_a_node_restarted_on_the_same_content_publishes_the_same_bytes(
+    desk: Desk, autojump_clock: None
+) -> None:
+    async with desk.running():
+        pass
+    second = Desk(desk.directory, desk.store)
+    async with second.running():
+        assert second.published[0].manifest.raw == desk.published[0].manifest.raw
+
+
+async def test_own_manifests_that_come_back(desk: Desk, autojump_clock: None) -> None:
+    async with desk.running():
+        (own,) = desk.published
+        await desk.publisher.saw_own(own.manifest)
+        await trio.sleep(1)
+        assert desk.versions == [1]
+        for version, expected in ((1, 2), (9, 10), (3, 10)):  # an equal number, a higher one, an old one
+            await desk.publisher.saw_own(signed(version, seed=f"elsewhere {version}"))
+            await trio.sleep(CHECK_S)
+            assert desk.versions[-1] == expected
+        assert desk.store.publications.counter([KEY.public.keyid], *PAIR) == 10
+
+
+async def test_a_number_seen_before_the_first_build_is_counted_on_from(
+    desk: Desk, autojump_clock: None
+) -> None:
+    await desk.publisher.saw_own(signed(41))
+    async with desk.running():
+        assert desk.versions == [42]
+
+
+async def test_a_new_key_of_the_same_publisher_counts_on(desk: Desk, autojump_clock: None) -> None:
+    old = signed(17, "old key")
+    desk.store.trust.accept(old)
+    desk.publisher._trusted = lambda _pair: (KEY.public.keyid, *old.signers)
+    async with desk.running():
+        assert desk.versions == [18]
+        await trio.sleep(3 * CHECK_S)
+    assert desk.versions == [18]
+
+
+async def test_outbidding_slows_down(desk: Desk, autojump_clock: None) -> None:
+    async with desk.running():
+        at: list[float] = []
+        for _ in range(8):
+            await desk.publisher.saw_own(signed(desk.versions[-1] + 1, seed="the other node"))
+            count = len(desk.versions)
+            await until(lambda count=count: len(desk.versions) > count, within_s=1000)  # type: ignore[misc]
+            at.append(trio.current_time())
+    waits = [round(after - before) for before, after in itertools.pairwise(at)]
+    assert waits == [pytest.approx(expected, abs=1) for expected in (10, 20, 40, 80, 160, 300, 300)]
+
+
+async def test_a_number_that_can_not_be_noted_is_still_avoided(
+    desk: Desk, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_args: object) -> None:
+        raise StoreError("disk")
+
+    async with desk.running():
+        monkeypatch.setattr(desk.store.publications, "raise_counter", fail)
+        await desk.publisher.saw_own(signed(5, seed="elsewhere"))
+        await trio.sleep(1)
+        assert desk.versions == [1, 6]
+
+
+async def test_files_are_hashed_in_a_thread_that_ends_when_it_is_cancelled(tmp_path: Path) -> None:
+    """A terabyte takes half an hour, and SIGTERM does not."""
+    leaf = write_tree(tmp_path / "artifacts", "image")
+    with (leaf / "rootfs.img").open("wb") as rootfs:
+        rootfs.truncate(1 << 40)
+    with Store.open(tmp_path / "state") as store:
+        desk = Desk(leaf.parent.parent, store)
+        loop = threading.get_ident()
+        hashing = trio.Event()
+        stop = publishing._stop_when_cancelled
+
+        def note(done: int, total: int) -> None:
+            assert threading.get_ident() != loop
+            if done > 10 << 20:
+                trio.from_thread.run_sync(hashing.set)
+            stop(done, total)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(publishing, "_stop_when_cancelled", note)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(desk.publisher.publish_now)
+                await hashing.wait()
+                nursery.cancel_scope.cancel()
+        assert not desk.published

@@ -1,0 +1,230 @@
+"""A node as a process: what stops it at the start, what a signal does to it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p2pboot.config.keys import KEYS
+from p2pboot.config.reload import live_part
+from p2pboot.config.settings import (
+    GatewaySettings,
+    IdentitySettings,
+    NodeSettings,
+    SnapshotSettings,
+)
+from p2pboot.errors import ArtifactError, ConfigError, ExitStatus, MachineError, P2PBootError, StoreError
+from p2pboot.node import run as run_module
+from p2pboot.node.run import run_node
+from p2pboot.store.keyfiles import generate_key
+from p2pboot.store.store import Store
+from tests.integration.processes import mesh_in, wait_until, write_artifacts
+from tests.node.world import settings_of, trusting
+
+
+def run(settings: NodeSettings, lines: list[str] | None = None) -> None:
+    lines = [] if lines is None else lines
+    run_node(settings, reload=lambda: settings, announce_line=lines.append)
+
+
+def test_a_second_node_on_one_state_directory_names_the_first(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "node")
+    settings.store.state.mkdir(parents=True)
+    with Store.open(settings.store.state) as store:
+        store.lock()
+        with pytest.raises(MachineError, match=f"process {os.getpid()}") as caught:
+            run(settings)
+    assert caught.value.exit_status is ExitStatus.MACHINE
+    assert not (settings.store.state / "control.sock").exists()
+
+
+def test_a_port_in_use_is_the_machines_fault(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        settings = settings_of(tmp_path, "node", network={"listen": (f"/ip4/127.0.0.1/tcp/{port}",)})
+        settings.store.state.parent.mkdir()
+        with pytest.raises(MachineError, match=str(port)) as caught:
+            run(settings)
+    assert caught.value.exit_status is ExitStatus.MACHINE
+    assert caught.value.remedy
+
+
+def test_a_directory_that_can_not_be_published_is_said_before_anything_listens(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    settings = settings_of(tmp_path, "node", provider={"directory": tmp_path / "empty"})
+    with pytest.raises(ArtifactError, match="nothing to publish"):
+        run(settings)
+    assert not settings.store.state.exists()
+    assert not settings.identity.key_path.exists()
+
+
+def test_a_machine_without_an_address_is_told_so(tmp_path: Path) -> None:
+    class Nowhere:
+        def addresses(self) -> tuple[str, ...]:
+            return ()
+
+    with pytest.raises(MachineError, match="no address"):
+        run_module._dialable(Nowhere())  # type: ignore[arg-type]
+
+
+class FakeNode:
+    def __init__(self, error: P2PBootError | None = None) -> None:
+        self.applied: list[NodeSettings] = []
+        self._error = error
+
+    async def apply(self, settings: NodeSettings) -> None:
+        if self._error is not None:
+            raise self._error
+        self.applied.append(settings)
+
+
+def current(old: NodeSettings, reload: Callable[[], NodeSettings]) -> Any:
+    return run_module._Current(old, reload)
+
+
+async def test_a_reload_applies_what_it_can_and_says_each_time_what_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    old = settings_of(tmp_path, "node")
+    new = replace(old, trust=trusting("other"), network=replace(old.network, gossip=False, max_upload=1000))
+    state, node = current(old, lambda: new), FakeNode()
+    await state.begin(node)
+    assert not node.applied
+    await state.reread()
+    assert node.applied == [new]
+    assert "network.max_upload" in caplog.text
+    assert "trust" in caplog.text
+    assert "need a restart: network.gossip" in caplog.text
+    assert state.settings == replace(old, trust=new.trust, network=replace(old.network, max_upload=1000))
+    caplog.clear()
+    await state.reread()
+    assert "changed: nothing" in caplog.text
+    assert "need a restart: network.gossip" in caplog.text  # as long as it does
+
+
+@pytest.mark.parametrize("wrong", ["configuration", "disk"])
+async def test_a_reload_that_fails_keeps_the_old_settings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrong: str
+) -> None:
+    def reload() -> NodeSettings:
+        if wrong == "configuration":
+            raise ConfigError("unknown key netwrok", remedy="did you mean network")
+        return replace(old, trust=trusting("other"))
+
+    old = settings_of(tmp_path, "node")
+    state, node = current(old, reload), FakeNode(StoreError("the disk is full") if wrong == "disk" else None)
+    await state.begin(node)
+    await state.reread()
+    assert state.settings is old
+    assert not node.applied
+    assert "not reloaded" in caplog.text
+    assert "did you mean" in caplog.text or wrong == "disk"
+
+
+async def test_a_reload_during_the_start_is_made_up_for(tmp_path: Path) -> None:
+    old = settings_of(tmp_path, "node")
+    new = replace(old, trust=trusting("other"))
+    state, node = current(old, lambda: new), FakeNode()
+    await state.reread()
+    await state.begin(node)
+    assert node.applied == [new]
+
+
+def test_after_a_reload_each_setting_is_the_new_one_exactly_if_it_is_said_to_be_live(tmp_path: Path) -> None:
+    old = settings_of(tmp_path, "node")
+    new = NodeSettings(
+        identity=IdentitySettings(tmp_path / "other", tmp_path / "signing"),
+        provider=replace(
+            old.provider,
+            name="new",
+            channel="testing",
+            arch="arm64",
+            version="9",
+            cmdline="quiet",
+            expires_in_s=5,
+            directory=tmp_path,
+        ),
+        network=replace(
+            old.network,
+            listen=("/ip4/127.0.0.1/tcp/1",),
+            listen_is_default=True,
+            bootstrap=("/ip4/127.0.0.1/tcp/2",),
+            mdns=True,
+            gossip=False,
+            sync=False,
+            max_upload=7,
+            announce_interval_s=8,
+            sync_interval_s=9,
+        ),
+        gateway=GatewaySettings("127.0.0.1:8080", ("http://192.0.2.1",)),
+        trust=trusting("new"),
+        snapshots=SnapshotSettings(tmp_path, ("ed25519:" + "0" * 64,), 2, True),
+        store=replace(old.store, state=tmp_path, quota_bytes=1, max_artifact_bytes=2),
+    )
+    merged = live_part(old, new)
+    assert merged.trust == new.trust
+    for key in KEYS:
+        assert key.of(old) != key.of(new), key.dotted
+        assert key.of(merged) == key.of(new if key.live else old), key.dotted
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_node_that_is_hashing_a_terabyte(tmp_path: Path, number: signal.Signals) -> None:
+    artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=1 << 20)
+    with (artifacts / "stable/x86_64/rootfs.squashfs").open("r+b") as rootfs:
+        rootfs.truncate(1 << 40)  # a hole: it takes no room, and half an hour to hash
+    with mesh_in(tmp_path) as mesh:
+        node = mesh.serve(artifacts)
+        assert node.heads() == {}
+        node.process.send_signal(number)
+        assert node.process.wait(10) == 0  # two seconds are the goal; the machine may be busy
+        assert "Traceback" not in node.log.read_text()
+        assert not (node.state / "control.sock").exists()
+
+
+def test_hang_up_reloads_a_running_node_and_a_bad_file_changes_nothing(tmp_path: Path) -> None:
+    configuration = tmp_path / "node.conf.toml"
+    configuration.write_text("[provider]\nname = 'one'\n")
+    with mesh_in(tmp_path) as mesh:
+        artifacts = write_artifacts(tmp_path / "artifacts")
+        node = mesh.serve(artifacts, "--config", str(configuration))
+        node.wait_for_head(1)
+        configuration.write_text("[provider]\nnmae = 'two'\n")
+        node.process.send_signal(signal.SIGHUP)
+        wait_for_text(node.log, "not reloaded")
+        configuration.write_text("[provider]\nname = 'three'\n[network]\ngossip = false\n")
+        node.process.send_signal(signal.SIGHUP)
+        wait_for_text(node.log, "need a restart: network.gossip")
+        assert "changed: provider.name" in node.log.read_text()
+        assert node.stop() == 0
+
+
+def wait_for_text(path: Path, text: str) -> None:
+    wait_until(lambda: text in path.read_text(), text)
+
+
+def test_the_key_is_made_once(tmp_path: Path) -> None:
+    settings = settings_of(tmp_path, "node", network={"listen": ("/ip4/127.0.0.1/tcp/0",)})
+    settings.identity.key_path.parent.mkdir()
+    key = generate_key(settings.identity.key_path)
+    lines: list[str] = []
+
+    def end(line: str) -> None:
+        lines.append(line)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    run_node(settings, reload=lambda: settings, announce_line=end)
+    assert lines[0].endswith(f"/p2p/{key.public.peer_id}")
+    assert lines[0].startswith("/ip4/127.0.0.1/tcp/")
+    assert "/tcp/0/" not in lines[0]
