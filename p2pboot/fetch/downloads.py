@@ -225,8 +225,13 @@ def _check_and_write(
 
 async def _hash_along(download: Download, partial: PartialBlob) -> None:
     """Keep the whole file's SHA-256 up with the pieces, so that little is left to do at the end."""
+    looked_at = -HASH_BYTES
     while True:
         download.grown = trio.Event()
-        while await trio.to_thread.run_sync(partial.hash_on, HASH_BYTES):
-            pass
+        if (
+            download.done_bytes - looked_at >= HASH_BYTES
+        ):  # a hop for each piece would cost as much as hashing
+            looked_at = download.done_bytes
+            while await trio.to_thread.run_sync(partial.hash_on, HASH_BYTES):
+                pass
         await download.grown.wait()

@@ -21,7 +21,7 @@ class Ledger:
         self.dropped: dict[str, str] = {}
         """Why a peer is not asked any more, by peer id."""
         self.stopped: dict[str, str] = {}
-        """Peers that ended a stream on which they had delivered, and where; that is no offence."""
+        """Peers that closed a stream and owed a reply, and which one; that is no offence."""
         self.resumed_bytes = 0
         """Verified bytes that were on the disk from an earlier run."""
         self.stored_bytes = 0

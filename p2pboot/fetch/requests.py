@@ -42,6 +42,10 @@ READ_BYTES = 1024 * 1024
 T = TypeVar("T")
 
 
+class Truncated(StreamReset):
+    """The peer closed the stream and still owed a reply; the message says which."""
+
+
 class _Request:
     """A query on its way from a caller to the peer and back."""
 
@@ -219,7 +223,8 @@ class RequestStream:
             if self._sent:
                 others = f" and {self.outstanding - 1} more" if self.outstanding > 1 else ""
                 unanswered = f", owing the reply to {self._sent[0].query.name}{others}"
-            await self._break(StreamReset(f"peer {self.peer_id} closed the stream{unanswered}"))
+            kind = Truncated if unanswered else StreamReset
+            await self._break(kind(f"peer {self.peer_id} closed the stream{unanswered}"))
 
     def _finish(self, request: _Request, outcome: Answer | RemoteProtocolError) -> None:
         if request in self._unfinished:  # a reply may still be taken in while the stream is being reset

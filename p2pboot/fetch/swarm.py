@@ -21,7 +21,7 @@ from p2pboot.fetch.downloads import Downloads
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import for_each_peer
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.requests import RequestStream
+from p2pboot.fetch.requests import RequestStream, Truncated
 from p2pboot.fetch.session import Session, pump_all
 from p2pboot.fetch.wanted import ArtifactDialect, ArtifactShelf, Dialect, Shelf, Wanted, wanted_artifact
 from p2pboot.store.store import Store
@@ -199,11 +199,10 @@ class _Job:
                         await session.run(self._sessions)
                     finally:
                         delivered = session.delivered
-            except StreamReset as error:  # nobody's fault: it went, or does not speak the protocol
-                if delivered:
-                    self._ledger.note_stop(peer_id, error.message)
-            except trio.TooSlowError:
-                pass  # it sleeps
+            except Truncated as error:  # also what a peer that is being ended does
+                self._ledger.note_stop(peer_id, error.message)
+            except (StreamReset, trio.TooSlowError):
+                pass  # nobody's fault: it went, sleeps or does not speak the protocol
             except RemoteProtocolError as error:
                 self._ledger.drop(peer_id, error.message)
             delay_s = FIRST_RETRY_S if delivered else min(delay_s * 2, LONGEST_RETRY_S)

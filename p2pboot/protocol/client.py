@@ -17,7 +17,8 @@ from p2pboot.core.manifest import MAX_MANIFEST
 from p2pboot.core.names import NAME_PATTERN
 from p2pboot.core.pieces import Bitmap, PieceTable, piece_count
 from p2pboot.errors import ProtocolError, RemoteProtocolError
-from p2pboot.protocol.frames import NotJson, decode_json
+from p2pboot.protocol.arrays import decode_array
+from p2pboot.protocol.checks import is_keyid
 from p2pboot.protocol.messages import (
     MAX_COUNTER,
     MAX_DETACHED,
@@ -75,12 +76,19 @@ class Query(Generic[T]):
         min_length, max_length: of the body, bytes; equal where the length is known beforehand.
         decode: makes the answer from header and body; raises RemoteProtocolError, Malformed or ValueError
             when the peer sent nonsense. It may keep the body.
+        label: what is asked for, in messages; by default the operation.
     """
 
     request: Request
     min_length: int
     max_length: int
     decode: Callable[[_Header, bytearray], T]
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return self.label or self.request.op
 
     @property
     def frame(self) -> bytes:
@@ -134,7 +142,7 @@ def _decode_manifest(header: _Header, body: bytearray) -> ManifestReply:
 
 
 def _decode_peers(_header: _Header, body: bytearray) -> tuple[bytes, ...]:
-    return tuple(_decode_record(item) for item in _decode_array(body, MAX_PEERS))
+    return tuple(_decode_record(item) for item in decode_array(body, MAX_PEERS))
 
 
 def _decode_record(item: object) -> bytes:
@@ -148,7 +156,7 @@ def _decode_record(item: object) -> bytes:
 
 
 def _decode_heads(_header: _Header, body: bytearray) -> tuple[Head, ...]:
-    return tuple(_decode_head(item) for item in _decode_array(body, MAX_HEADS))
+    return tuple(_decode_head(item) for item in decode_array(body, MAX_HEADS))
 
 
 def _decode_head(item: object) -> Head:
@@ -163,7 +171,7 @@ def _decode_head(item: object) -> Head:
         } if (
             NAME_PATTERN.fullmatch(channel)
             and NAME_PATTERN.fullmatch(arch)
-            and all(_is_keyid(signer) for signer in signers)
+            and all(is_keyid(signer) for signer in signers)
             and is_digest(digest)
             and type(version) is int  # True matches int() as well
             and 1 <= version <= MAX_COUNTER
@@ -172,17 +180,3 @@ def _decode_head(item: object) -> Head:
         ):
             return Head(channel, arch, tuple(signers), version, digest, size)
     raise RemoteProtocolError("an entry of heads has a member that is missing or not allowed")
-
-
-def _is_keyid(text: object) -> bool:
-    return isinstance(text, str) and text.startswith("ed25519:") and is_digest(text.removeprefix("ed25519:"))
-
-
-def _decode_array(body: bytearray, most: int) -> list[object]:
-    try:
-        value = decode_json(body)
-    except NotJson as error:
-        raise RemoteProtocolError(f"the body is {error}") from None
-    if not isinstance(value, list) or len(value) > most:
-        raise RemoteProtocolError(f"the body is not an array of at most {most} entries")
-    return value

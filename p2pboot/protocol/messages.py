@@ -1,5 +1,7 @@
 """Requests and replies of `/p2pboot/sync/1` and `/p2pboot/artifact/1`, with the limits that both sides share.
 
+What all protocols have in common is here as well: how a request is parsed, and what a reply looks like.
+
 Owns what the JSON objects mean; `protocol.frames` owns how they are cut out of the stream, `protocol.client`
 what a client makes of a reply. `docs/protocol-wire.md` is the specification.
 
@@ -13,15 +15,15 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from itertools import islice
 from typing import ClassVar, Final
 
-from p2pboot.core.digests import is_digest
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
 from p2pboot.core.names import ARCHS, check_name
 from p2pboot.core.pieces import MIB
-from p2pboot.errors import LocalProtocolError
-from p2pboot.protocol.frames import NotJson, decode_object, encode_frame, encode_json
+from p2pboot.protocol.arrays import encode_array
+from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer
+from p2pboot.protocol.frames import NotJson, decode_object, encode_frame
+from p2pboot.protocol.snapshots import SNAPSHOT_PARSERS, SNAPSHOT_PROTOCOL, SnapshotRequest
 
 SYNC_PROTOCOL: Final = "/p2pboot/sync/1"
 ARTIFACT_PROTOCOL: Final = "/p2pboot/artifact/1"
@@ -57,21 +59,6 @@ class Status(StrEnum):
     BUSY = "busy"  # over this server's limits; another time, or another peer
     GONE = "gone"  # it was held, and what is on disk is not it any more
     BAD_REQUEST = "bad_request"  # an intact frame that is no request
-
-
-class InvalidRequest(LocalProtocolError):
-    """A request with a field that the protocol does not allow."""
-
-
-def _check_digest(value: object, field: str) -> None:
-    if not is_digest(value):
-        raise InvalidRequest(f"{field} is not a string of 64 lowercase hex digits")
-
-
-def _check_integer(value: object, field: str, low: int, high: int) -> None:
-    # type() and not isinstance(): True is an int in Python and in no other language
-    if type(value) is not int or not low <= value <= high:
-        raise InvalidRequest(f"{field} is not an integer from {low} to {high}")
 
 
 def _check_channel(value: object) -> None:
@@ -122,7 +109,7 @@ class ManifestRequest:
     digest: str
 
     def __post_init__(self) -> None:
-        _check_digest(self.digest, "digest")
+        check_digest(self.digest, "digest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +122,9 @@ class ReadRequest:
     length: int
 
     def __post_init__(self) -> None:
-        _check_digest(self.sha256, "sha256")
-        _check_integer(self.offset, "offset", 0, MAX_COUNTER)
-        _check_integer(self.length, "length", 1, MAX_READ)
+        check_digest(self.sha256, "sha256")
+        check_integer(self.offset, "offset", 0, MAX_COUNTER)
+        check_integer(self.length, "length", 1, MAX_READ)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +135,7 @@ class PiecesRequest:
     sha256: str
 
     def __post_init__(self) -> None:
-        _check_digest(self.sha256, "sha256")
+        check_digest(self.sha256, "sha256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,12 +146,12 @@ class HaveRequest:
     sha256: str
 
     def __post_init__(self) -> None:
-        _check_digest(self.sha256, "sha256")
+        check_digest(self.sha256, "sha256")
 
 
 SyncRequest = HeadsRequest | ManifestRequest | PeersRequest
 ArtifactRequest = ReadRequest | PiecesRequest | HaveRequest
-Request = SyncRequest | ArtifactRequest
+Request = SyncRequest | ArtifactRequest | SnapshotRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +175,7 @@ _PARSERS: Final[Mapping[str, Mapping[str, Callable[[_Members], Request]]]] = {
         "pieces": lambda m: PiecesRequest(m.get("sha256")),  # type: ignore[arg-type]
         "have": lambda m: HaveRequest(m.get("sha256")),  # type: ignore[arg-type]
     },
+    SNAPSHOT_PROTOCOL: SNAPSHOT_PARSERS,
 }
 
 
@@ -195,7 +183,7 @@ def parse_request(protocol: str, payload: bytes) -> Request | BadRequest:
     """What the payload of one frame asks for. Never raises, whatever a stranger sends.
 
     Args:
-        protocol: SYNC_PROTOCOL or ARTIFACT_PROTOCOL; an operation of the other one is unknown.
+        protocol: of the stream; an operation of another one is unknown.
         payload: of one frame, at most 4096 bytes.
     """
     try:
@@ -270,22 +258,10 @@ def encode_heads(heads: Iterable[Head]) -> bytes:
         }
         for head in heads
     )
-    return _encode_array(entries, MAX_HEADS, MAX_HEADS_BYTES)
+    return encode_array(entries, MAX_HEADS, MAX_HEADS_BYTES)
 
 
 def encode_peers(records: Iterable[bytes]) -> bytes:
     """The body of the reply to `peers`: the first MAX_PEERS of the records that are not too large."""
     usable = (b64encode(record).decode() for record in records if 1 <= len(record) <= MAX_PEER_RECORD)
-    return _encode_array(usable, MAX_PEERS, MAX_PEERS_BYTES)
-
-
-def _encode_array(entries: Iterable[object], most: int, max_bytes: int) -> bytes:
-    encoded: list[bytes] = []
-    left = max_bytes - len("[]")
-    for entry in islice(entries, most):
-        text = encode_json(entry)
-        left -= len(text) + len(",")
-        if left < 0:
-            break
-        encoded.append(text)
-    return b"[" + b",".join(encoded) + b"]"
+    return encode_array(usable, MAX_PEERS, MAX_PEERS_BYTES)

@@ -59,6 +59,7 @@ class ReplyReader:
     _frames: FrameReader = field(default_factory=FrameReader)
     _input: memoryview = field(default_factory=lambda: memoryview(b""))
     _body: _Body | None = None
+    _after: str = ""  # which reply
 
     @property
     def outstanding(self) -> int:
@@ -84,7 +85,7 @@ class ReplyReader:
         """
         if not self._expected:
             if self._input:
-                raise RemoteProtocolError("the peer sent bytes that were not asked for")
+                raise RemoteProtocolError(f"the peer sent bytes that were not asked for{self._after}")
             return None
         if self._body is None:
             header = self._next_header()
@@ -102,13 +103,21 @@ class ReplyReader:
             needed = self._frames.needed
             self._frames.receive_data(self._input[:needed])
             self._input = self._input[needed:]
-            frame = self._frames.next_frame()
+            try:
+                frame = self._frames.next_frame()
+            except RemoteProtocolError as error:
+                name = self._expected[0].query.name
+                raise RemoteProtocolError(
+                    f"{error.message}, where the reply to {name} should begin"
+                ) from None
         if frame is None:
             return None
         try:
             return decode_object(frame)
         except NotJson as error:
-            raise RemoteProtocolError(f"a reply's header is {error}") from None
+            raise RemoteProtocolError(
+                f"the header of the reply to {self._expected[0].query.name} is {error}"
+            ) from None
 
     def _read_status(self, header: dict[str, object]) -> PeerRefused | None:
         """Prepare for the body, or say why there is none."""
@@ -123,7 +132,7 @@ class ReplyReader:
         length = header.get("length")
         if type(length) is not int or not query.min_length <= length <= query.max_length:
             raise RemoteProtocolError(
-                f"the reply to {query.request.op} has a length that is not"
+                f"the reply to {query.name} has a length that is not"
                 f" from {query.min_length} to {query.max_length}"
             )
         self._body = _Body(header, length, None if expected.abandoned else bytearray(length))
@@ -138,6 +147,7 @@ class ReplyReader:
         if body.filled < body.length:
             return None
         self._body = None
+        self._after = f" after the reply to {self._expected[0].query.name}"
         return _complete(self._expected.popleft(), body)
 
 
@@ -157,4 +167,4 @@ def _complete(expected: Expected, body: _Body) -> Answer:
     try:
         return Answer(query.decode(body.header, body.target))
     except (Malformed, ValueError) as error:
-        raise RemoteProtocolError(f"the reply to {query.request.op} is wrong: {error}") from None
+        raise RemoteProtocolError(f"the reply to {query.name} is wrong: {error}") from None

@@ -1,0 +1,134 @@
+"""`p2pboot snapshot sync`: a snapshot that trusted signers announced, verified, in a directory."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pboot.cli import logs, output
+from p2pboot.cli.options import (
+    FILE,
+    Command,
+    bootstrap_option,
+    config_option,
+    json_option,
+    mdns_option,
+    overrides_of,
+    timeout_option,
+    trust_options,
+    verbosity_options,
+)
+from p2pboot.cli.output import emit_json, human_size, say
+from p2pboot.cli.progress import open_progress
+from p2pboot.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2pboot.cli.network import Hints
+    from p2pboot.core.identity import SecretKey
+    from p2pboot.core.policy import Publisher
+    from p2pboot.fetch.snapshots.sync import SyncOrder, SyncResult
+    from p2pboot.transport.interface import Transport
+
+LATEST = "latest"
+
+
+@click.command(cls=Command)
+@click.argument("what", metavar="[ROOT|latest]", default=LATEST)
+@trust_options
+@bootstrap_option
+@mdns_option
+@click.option("--require-signatures", is_flag=True, help="Refuse a snapshot by ROOT that nobody has signed.")
+@click.option(
+    "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
+)
+@timeout_option
+@click.option("--key", "client_key_path", type=FILE, metavar="PATH", help="Identity.  [default: a new one]")
+@config_option
+@json_option
+@verbosity_options
+def sync(
+    *,
+    what: str,
+    require_signatures: bool,
+    directory: Path,
+    timeout: float,
+    client_key_path: Path | None,
+    config_path: Path | None,
+    as_json: bool,
+    **params: Any,
+) -> None:
+    """Fetch the latest snapshot that the trusted keys announced, or the one with this ROOT.
+
+    All peers that can be reached are asked, and every chunk is checked when it arrives. DIR gets the payload as
+    ROOT.json and its signature as ROOT.json.sig, byte for byte as they were published. Without an announcement a
+    ROOT is fetched from one peer at a time and checked as a whole.
+    """
+    from p2pboot.config.load import load_settings
+
+    meta = click.get_current_context().meta
+    logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.WARNING)
+    root = _root(what)
+    trusted = _trusted(params["trust"], params["threshold"])
+    network = load_settings(overrides_of({**params, "trust": (), "threshold": None}), config_path).network
+    from p2pboot.cli.network import check_somebody_to_ask, client_key
+    from p2pboot.fetch.snapshots.sync import SyncOrder
+
+    check_somebody_to_ask(network.bootstrap, mdns=network.mdns)
+    order = SyncOrder(
+        root=root,
+        trusted=trusted,
+        directory=directory,
+        timeout_s=timeout,
+        bootstrap=network.bootstrap,
+        require_signatures=require_signatures,
+    )
+    result = _sync(order, client_key(client_key_path), mdns=network.mdns)
+    if as_json:
+        emit_json({"ok": True, **result.to_json()})
+    else:
+        _say(result)
+
+
+def _root(what: str) -> str | None:
+    from p2pboot.core.digests import is_digest
+
+    if what == LATEST:
+        return None
+    if not is_digest(what):
+        raise UsageError(f"{what[:80]!r} is neither `latest` nor a root of 64 lowercase hex digits")
+    return what
+
+
+def _trusted(keys: tuple[str, ...], threshold: int | None) -> Publisher:
+    from p2pboot.config.load import publisher_of_options
+    from p2pboot.core.policy import no_trust
+
+    if not keys:
+        raise no_trust()
+    return publisher_of_options(keys, threshold)
+
+
+def _sync(order: SyncOrder, key: SecretKey, *, mdns: bool) -> SyncResult:
+    from p2pboot.cli.network import run_job
+    from p2pboot.fetch.snapshots.sync import sync_snapshot
+
+    with open_progress("fetching", "fetched") as progress:
+
+        async def job(transport: Transport, hints: Hints) -> SyncResult:
+            return await sync_snapshot(order, transport=transport, progress=progress, hints=hints)
+
+        return run_job(job, key, mdns=mdns)
+
+
+def _say(result: SyncResult) -> None:
+    say(f"root        {result.root}")
+    for one in result.announcements:
+        say(f"signed by   {one.signer}")
+    if result.sequence is not None:
+        say(f"sequence    {result.sequence}")
+    say(f"{'present' if result.unchanged else 'written':<10}  {result.path}")
+    ledger = result.ledger
+    say(f"downloaded  {human_size(ledger.downloaded_bytes)}, resumed {human_size(ledger.resumed_bytes)}")

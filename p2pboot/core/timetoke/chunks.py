@@ -1,0 +1,96 @@
+"""A payload in chunks: its root and chunk table in one pass, and single chunks as they travel.
+
+A chunk table is a piece table (:mod:`p2pboot.core.pieces`): the same lengths, limits and digests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from blake3 import blake3
+
+from p2pboot.core.pieces import DEFAULT_PIECE, MAX_PIECES, PieceTable, check_piece_length
+
+if TYPE_CHECKING:
+    from p2pboot.core.timetoke.reader import Payload
+
+MAX_TOTAL: Final = MAX_PIECES
+"""Chunks of one snapshot; what a peer declares beyond it is refused before anything is allocated."""
+
+_HASH_STEP: Final = 8 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotChunk:
+    """One chunk, as it travels.
+
+    Args:
+        root: of the snapshot that it says it belongs to.
+        index: its place, from 0.
+        total: how many chunks the snapshot is said to have.
+        data: its bytes.
+    """
+
+    root: str
+    index: int
+    total: int
+    data: bytes = field(repr=False)
+
+
+class ChunkTableBuilder:
+    """Computes root and chunk table of a payload that comes in parts of any size.
+
+    Args:
+        chunk_length: bytes of every chunk but the last: a power of two from 64 KiB to 16 MiB.
+
+    Raises:
+        ValueError: another chunk length.
+    """
+
+    def __init__(self, chunk_length: int = DEFAULT_PIECE) -> None:
+        self._chunk_length = check_piece_length(chunk_length)
+        self._whole = blake3()
+        self._chunk = blake3()
+        self._filled = 0
+        self._digests = bytearray()
+        self.size = 0
+
+    def update(self, data: Payload | memoryview) -> None:
+        """Take the next bytes of the payload."""
+        self._whole.update(data)
+        self.size += len(data)
+        with memoryview(data) as rest:
+            start = 0
+            while start < len(rest):
+                end = min(len(rest), start + self._chunk_length - self._filled)
+                with rest[start:end] as part:
+                    self._chunk.update(part)
+                self._filled += end - start
+                start = end
+                if self._filled == self._chunk_length:
+                    self._end_chunk()
+
+    def finish(self) -> tuple[str, PieceTable]:
+        """Return the root and the chunk table of everything that came.
+
+        Raises:
+            ValueError: nothing came, or more than the table can name.
+        """
+        digests = self._digests + (self._chunk.digest() if self._filled else b"")
+        return self._whole.hexdigest(), PieceTable(self.size, self._chunk_length, bytes(digests))
+
+    def _end_chunk(self) -> None:
+        self._digests += self._chunk.digest()
+        self._chunk = blake3()
+        self._filled = 0
+
+
+def payload_root(payload: Payload) -> str:
+    """Return the root of a payload: 64 hex digits."""
+    whole = blake3()
+    with memoryview(payload) as view:
+        for start in range(0, len(view), _HASH_STEP):
+            with view[start : start + _HASH_STEP] as part:
+                whole.update(part)
+    return whole.hexdigest()

@@ -1,0 +1,93 @@
+"""An announced snapshot as something that is fetched in pieces: where it goes, and how peers are asked."""
+
+from __future__ import annotations
+
+from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.core.timetoke.announcement import SnapshotFacts
+from p2pboot.core.timetoke.errors import RootMismatch
+from p2pboot.errors import BlobCorrupt, P2PBootError, RemoteProtocolError
+from p2pboot.fetch.demand import Request
+from p2pboot.fetch.requests import RequestStream
+from p2pboot.fetch.wanted import Wanted
+from p2pboot.protocol.snapshot_client import ask_chunk, ask_chunk_table, ask_info
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
+from p2pboot.store.partials import PartialBlob
+from p2pboot.store.snapshots.arriving import ArrivingSnapshots
+
+
+def wanted_snapshot(facts: SnapshotFacts) -> Wanted:
+    """An announced snapshot as something to be fetched."""
+    return Wanted(f"snapshot {facts.root}", facts.root, facts.size, facts.chunk_length, facts.chunk_table)
+
+
+class SnapshotShelf:
+    """A `Shelf` for one snapshot.
+
+    Args:
+        arriving: where it goes.
+    """
+
+    def __init__(self, arriving: ArrivingSnapshots) -> None:
+        self._arriving = arriving
+
+    @property
+    def owner(self) -> object:
+        """See `Shelf`."""
+        return self._arriving
+
+    def holds(self, blob: str) -> bool:
+        """Whether it is complete; a snapshot that is visible is not fetched in the first place."""
+        return self._arriving.is_complete(blob)
+
+    def table(self, blob: str) -> PieceTable | None:
+        """Ask peers for it each time: it is small, and checked."""
+        return None
+
+    def begin(self, wanted: Wanted, table: PieceTable) -> PartialBlob:
+        """See `Shelf`."""
+        return self._arriving.begin(wanted.blob, table)
+
+    def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
+        """See `Shelf`."""
+        return RootMismatch(error.expected, error.actual)
+
+
+class SnapshotDialect:
+    """A `Dialect`: `/p2pboot/snapshot/1`, for one announced snapshot.
+
+    Args:
+        facts: what was announced.
+    """
+
+    protocol = SNAPSHOT_PROTOCOL
+    piece = "chunk"
+    pieces_at_once = 1
+
+    def __init__(self, facts: SnapshotFacts) -> None:
+        self._facts = facts
+
+    async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
+        """See `Dialect`."""
+        return await requests.ask(ask_chunk_table(self._facts))
+
+    async def holdings(self, requests: RequestStream, wanted: Wanted) -> Bitmap:
+        """Whoever has a snapshot has all of it, possibly cut into other chunks than we ask for."""
+        info = await requests.ask(ask_info(wanted.blob))
+        if info.size != wanted.size:
+            raise RemoteProtocolError(
+                f"{wanted.key}: the peer says {info.size} bytes in {info.total} chunks,"
+                f" announced are {wanted.size} bytes in {wanted.count}"
+            )
+        fits = info.chunk_length == wanted.piece_length
+        return Bitmap.full(wanted.count) if fits else Bitmap(wanted.count)
+
+    async def read(self, requests: RequestStream, request: Request) -> bytearray:
+        """See `Dialect`."""
+        return await requests.ask(
+            ask_chunk(
+                request.blob,
+                request.pieces.start,
+                total=self._facts.total_chunks,
+                length=request.length,
+            )
+        )

@@ -1,0 +1,76 @@
+"""What peers say that was announced: bounded, checked, and with the liars named.
+
+A peer's list of heads is hearsay; it only decides which announcements are asked for. An announcement is
+believed after its signature, and counts after its signer is known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import trio
+
+from p2pboot.core.timetoke.announcement import Announcement, claim
+from p2pboot.errors import Malformed, RemoteProtocolError, SignatureError
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.requests import PeerRefused, RequestStream
+from p2pboot.protocol.snapshot_client import ask_announcement, ask_snapshot_heads
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotHead
+from p2pboot.transport.interface import StreamReset, Transport
+
+PEER_TIMEOUT_S = 5.0
+"""For everything that is asked of one peer at one time; a mute one holds its own task only."""
+
+ANNOUNCEMENTS_PER_ROUND = 32
+"""Several signers, and a few sequences of each; a peer that lists more is asked again in the next round."""
+
+Wants = Callable[[SnapshotHead], bool]
+Take = Callable[[str, Announcement], None]
+
+
+async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants: Wants, take: Take) -> bool:
+    """Ask one peer once which snapshots it has, and for their announcements.
+
+    Args:
+        transport: the network.
+        peer_id: of a connected peer.
+        ledger: where a liar is dropped.
+        wants: whether the announcement of a listed head is worth asking for; must be quick.
+        take: is given every announcement of the right form and signature, and the peer that had it.
+
+    Returns:
+        Whether the peer answered to the end.
+    """
+    try:
+        with trio.fail_after(PEER_TIMEOUT_S):
+            stream = await transport.open_stream(peer_id, SNAPSHOT_PROTOCOL)
+            async with RequestStream(stream) as requests:
+                heads = await requests.ask(ask_snapshot_heads())
+                for head in _choose(heads, wants):
+                    try:
+                        raw = await requests.ask(ask_announcement(head.signer, head.root))
+                    except PeerRefused:
+                        continue  # it is gone meanwhile
+                    take(peer_id, _check(raw, head))
+    except (StreamReset, PeerRefused, trio.TooSlowError):
+        return False
+    except RemoteProtocolError as error:
+        ledger.drop(peer_id, error.message)
+        return False
+    return True
+
+
+def _choose(heads: Iterable[SnapshotHead], wants: Wants) -> list[SnapshotHead]:
+    wanted = sorted((head for head in heads if wants(head)), key=lambda head: -head.sequence)
+    return wanted[:ANNOUNCEMENTS_PER_ROUND]
+
+
+def _check(raw: bytes, head: SnapshotHead) -> Announcement:
+    try:
+        claimed = claim(raw)
+        announced = claimed.announcement
+        if (announced.signer, announced.root) != (head.signer, head.root):
+            raise RemoteProtocolError("it was asked for one announcement and sent another one")
+        return claimed.confirm()
+    except (Malformed, SignatureError) as error:
+        raise RemoteProtocolError(f"it sent an invalid announcement: {error.message}") from None

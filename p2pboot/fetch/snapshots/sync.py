@@ -1,0 +1,280 @@
+"""A state-sync consumer's whole job: find what trusted signers agree on, bring it, verify it, keep it.
+
+What the output directory already holds counts as heard: a later run never goes back behind it, and sees when a
+signer contradicts what it said before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from p2pboot.core.identity import PublicKey
+from p2pboot.core.policy import Publisher
+from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict
+from p2pboot.core.timetoke.announcement import Announcement
+from p2pboot.errors import NotFoundError, P2PBootError
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.peers import Dialler, for_each_peer
+from p2pboot.fetch.progress import Progress
+from p2pboot.fetch.snapshots.bring import Network, bring_announced, bring_unannounced, sign_held
+from p2pboot.fetch.snapshots.hearing import hear_peer
+from p2pboot.fetch.swarm import first_error
+from p2pboot.protocol.snapshots import SnapshotHead
+from p2pboot.store.snapshots.arriving import ArrivingSnapshots
+from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.store.snapshots.evidence import keep_evidence
+from p2pboot.transport.interface import Transport
+
+GRACE_S = 2.0
+"""How long others may still answer after the first usable announcement: several round trips on any network."""
+
+ASK_AGAIN_S = 2.0
+"""A provider that is just fetching a snapshot announces it a moment later."""
+
+TICK_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncOrder:
+    """What a consumer is told.
+
+    Args:
+        root: of the snapshot; None for the latest.
+        trusted: whose announcements count, and how many must agree.
+        directory: where it goes.
+        timeout_s: to find it, and then the longest time without any progress.
+        bootstrap: multiaddrs to dial.
+        require_signatures: refuse a snapshot that nobody signed (only one named by its root can be).
+    """
+
+    root: str | None
+    trusted: Publisher
+    directory: Path
+    timeout_s: float = 60.0
+    bootstrap: tuple[str, ...] = ()
+    require_signatures: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SyncResult:
+    """A job that succeeded.
+
+    Args:
+        root: of the snapshot.
+        path: of the payload; the signature is beside it, if there is one.
+        announcements: of trusted signers that agree on it; none where it was fetched by its root alone.
+        unchanged: it was there already.
+        conflicts: contradictions between trusted signers, with both documents of each.
+        ledger: who delivered, lied, or stopped.
+        transfer_s: seconds from the choice until all was verified and in place.
+    """
+
+    root: str
+    path: Path
+    announcements: tuple[Announcement, ...]
+    unchanged: bool
+    conflicts: tuple[Conflict, ...]
+    ledger: Ledger
+    transfer_s: float
+
+    @property
+    def sequence(self) -> int | None:
+        """The sequence that was agreed on; None where nobody announced it."""
+        return self.announcements[0].sequence if self.announcements else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the result as plain values for a JSON document."""
+        ledger = self.ledger
+        return {
+            "root": self.root,
+            "path": str(self.path),
+            "sequence": self.sequence,
+            "signers": [one.signer for one in self.announcements],
+            "unchanged": self.unchanged,
+            "conflicts": [
+                {
+                    "sequence": conflict.sequence,
+                    "documents": [conflict.first.raw.decode(), conflict.second.raw.decode()],
+                }
+                for conflict in self.conflicts
+            ],
+            "peers": {peer: {"received_bytes": count} for peer, count in sorted(ledger.received.items())},
+            "dropped_peers": dict(sorted(ledger.dropped.items())),
+            "stopped_peers": dict(sorted(ledger.stopped.items())),
+            "downloaded_bytes": ledger.downloaded_bytes,
+            "resumed_bytes": ledger.resumed_bytes,
+            "wasted_bytes": ledger.wasted_bytes,
+            "transfer_s": round(self.transfer_s, 3),
+        }
+
+
+async def sync_snapshot(
+    order: SyncOrder,
+    *,
+    transport: Transport,
+    progress: Progress,
+    hints: AsyncIterable[str] | None = None,
+) -> SyncResult:
+    """Bring a snapshot and its signature into the output directory, byte for byte as they were published.
+
+    Args:
+        order: what to do.
+        transport: an open network, dialled with the order's addresses here.
+        progress: told how it goes.
+        hints: addresses of further peers as discovery finds them; None without discovery.
+
+    Raises:
+        NotFoundError: no peer was found, or none has such a snapshot.
+        AnnouncementConflict: trusted signers contradict each other, and nothing decides.
+        FetchError: peers there are, but together they do not deliver it intact.
+        SnapshotError, SnapshotSignatureError: the signers contradict themselves.
+        MachineError: disk full, no permission, another sync into the same directory is running.
+    """
+    keys = tuple(PublicKey.from_keyid(key) for key in order.trusted.keys)
+    store = await trio.to_thread.run_sync(partial(DiskSnapshotStore, order.directory, keys=keys))
+    job = _Job(order, store, transport, progress)
+    try:
+        return await job.run(hints)
+    except* P2PBootError as group:
+        raise first_error(group) from None
+
+
+class _Job:
+    def __init__(
+        self, order: SyncOrder, store: DiskSnapshotStore, transport: Transport, progress: Progress
+    ) -> None:
+        self._order = order
+        self._store = store
+        self._transport = transport
+        self._progress = progress
+        self._ledger = Ledger(progress)
+        self._agreement = Agreement(order.trusted)
+        self._asked: set[str] = set()  # whether they answered or not
+        self._answered: set[str] = set()
+        self._agreed_at: float | None = None
+
+    async def run(self, hints: AsyncIterable[str] | None) -> SyncResult:
+        dialler = Dialler(self._transport, self._order.bootstrap, self._ledger, hints)
+        for known in await trio.to_thread.run_sync(self._store.announcements.all):
+            self._agreement.add(known)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(dialler.run)
+            with trio.move_on_after(self._order.timeout_s):
+                await self._hear(dialler)
+            result = await self._choose_and_bring(dialler)
+            nursery.cancel_scope.cancel()
+        return result
+
+    async def _hear(self, dialler: Dialler) -> None:
+        """Ask everybody, until all have answered or a grace after the first usable answer is over."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(for_each_peer, self._transport, self._ask)
+            while not self._heard_enough(dialler):  # noqa: ASYNC110 - it is time that decides, too
+                await trio.sleep(TICK_S)
+            nursery.cancel_scope.cancel()
+
+    def _heard_enough(self, dialler: Dialler) -> bool:
+        peers = self._transport.peers()
+        everybody = dialler.settled and bool(peers) and peers <= self._asked | self._ledger.dropped.keys()
+        if everybody and (self._order.root is not None or self._agreement.newest_sequence() is not None):
+            return True
+        return self._agreed_at is not None and trio.current_time() - self._agreed_at > GRACE_S
+
+    async def _ask(self, peer_id: str) -> None:
+        while self._ledger.usable(peer_id):
+            if await hear_peer(self._transport, peer_id, self._ledger, wants=self._wants, take=self._take):
+                self._answered.add(peer_id)
+            self._asked.add(peer_id)
+            await trio.sleep(ASK_AGAIN_S)
+
+    def _wants(self, head: SnapshotHead) -> bool:
+        return head.signer in self._order.trusted.keys and self._order.root in (None, head.root)
+
+    def _take(self, _peer_id: str, announcement: Announcement) -> None:
+        self._agreement.add(announcement)
+        named = self._order.root is not None
+        usable = self._agreed_on_root() if named else self._agreement.newest_sequence()
+        if self._agreed_at is None and usable is not None:
+            self._agreed_at = trio.current_time()
+
+    async def _choose_and_bring(self, dialler: Dialler) -> SyncResult:
+        await self._keep_evidence()
+        agreed = self._agreed_on_root() if self._order.root is not None else self._agreement.latest()
+        root = self._order.root if agreed is None else agreed.root
+        if root is None:
+            raise self._nothing(dialler)
+        network = Network(
+            self._transport,
+            self._ledger,
+            self._progress,
+            self._order.timeout_s,
+            lambda: dialler.hopeless,
+        )
+        began = trio.current_time()
+        unchanged = await trio.to_thread.run_sync(self._is_held, root, agreed)
+        if not unchanged and agreed is not None:
+            arriving = ArrivingSnapshots(self._store)
+            await bring_announced(agreed, self._order.trusted.threshold, self._store, arriving, network)
+        elif not unchanged:
+            keys = tuple(PublicKey.from_keyid(key) for key in self._order.trusted.keys)
+            required = self._order.require_signatures
+            await bring_unannounced(root, keys, self._store, network, require_signature=required)
+        return SyncResult(
+            root=root,
+            path=await trio.to_thread.run_sync(self._store.path, root),
+            announcements=() if agreed is None else agreed.announcements,
+            unchanged=unchanged,
+            conflicts=self._agreement.conflicts,
+            ledger=self._ledger,
+            transfer_s=trio.current_time() - began,
+        )
+
+    def _agreed_on_root(self) -> Agreed | None:
+        """The announcements of the root that was asked for, if enough trusted signers made one."""
+        by_signer = {one.signer: one for one in self._agreement.announcements if one.root == self._order.root}
+        subjects = {one.subject for one in by_signer.values()}
+        enough = len(by_signer) >= self._order.trusted.threshold and len(subjects) == 1
+        return Agreed(tuple(by_signer[signer] for signer in sorted(by_signer))) if enough else None
+
+    def _is_held(self, root: str, agreed: Agreed | None) -> bool:
+        """Whether the payload is there, with a signature by a trusted key; adds one that was missing."""
+        if not self._store.has_snapshot(root):
+            return False
+        is_signed = self._store.signature(root) is not None
+        if not is_signed and agreed is not None:
+            sign_held(agreed, self._order.trusted.threshold, self._store)
+            is_signed = True
+        return is_signed or not self._order.require_signatures
+
+    async def _keep_evidence(self) -> None:
+        for conflict in self._agreement.conflicts:
+            paths = await trio.to_thread.run_sync(keep_evidence, self._order.directory, conflict)
+            where = " and ".join(str(path) for path in paths)
+            self._progress.note(
+                f"different snapshots are announced under sequence {conflict.sequence}, by"
+                f" {conflict.first.signer} and {conflict.second.signer}; both documents are kept: {where}"
+            )
+
+    def _nothing(self, dialler: Dialler) -> NotFoundError:
+        reasons = [
+            *dialler.failures.values(),
+            *(f"peer {peer}: {why}" for peer, why in self._ledger.dropped.items()),
+        ]
+        detail = f" ({'; '.join(reasons[:4])})" if reasons else ""
+        if not self._answered:
+            return NotFoundError(
+                f"no peer answered in time, so there is no snapshot{detail}",
+                remedy="check the --bootstrap addresses and that the provider runs with --snapshots",
+            )
+        threshold = self._order.trusted.threshold
+        who = "a trusted signer" if threshold == 1 else f"{threshold} trusted signers"
+        return NotFoundError(
+            f"none of {len(self._answered)} peers has a snapshot that {who} announced{detail}",
+            remedy="check --trust and --threshold, or ask other peers",
+        )

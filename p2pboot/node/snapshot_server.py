@@ -1,0 +1,109 @@
+"""The answers of `/p2pboot/snapshot/1` to each request, from what a snapshot store holds.
+
+As `node.server` for artifacts: the way from a checked request to a reply. Streams, order and limits are
+`node.conversation`'s; whether bytes and signatures are intact, the store judges.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from p2pboot.core.timetoke.errors import ChunkMissing, SnapshotChanged, SnapshotMissing
+from p2pboot.errors import P2PBootError
+from p2pboot.node.conversation import Reserve, serve_stream
+from p2pboot.node.server import InThreads
+from p2pboot.node.serving import Serving
+from p2pboot.protocol.messages import Reply, Status
+from p2pboot.protocol.snapshots import (
+    MAX_SNAPSHOT_HEADS,
+    SNAPSHOT_PROTOCOL,
+    AnnouncementRequest,
+    ChunkRequest,
+    ChunksRequest,
+    InfoRequest,
+    SnapshotHead,
+    SnapshotHeadsRequest,
+    SnapshotRequest,
+    encode_snapshot_heads,
+)
+from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.transport.interface import Stream
+
+log = logging.getLogger(__name__)
+
+_STATUS_OF: Final = {
+    SnapshotMissing: Status.NOT_FOUND,
+    ChunkMissing: Status.RANGE,
+    SnapshotChanged: Status.GONE,
+}
+
+
+class SnapshotServer:
+    """Serves announcements, and snapshots chunk by chunk.
+
+    Args:
+        store: where they are; it also decides whether a snapshot without signature is served.
+        serving: limits and accounts, shared with the other servers of this node.
+    """
+
+    def __init__(self, store: DiskSnapshotStore, serving: Serving) -> None:
+        self._store = store
+        self._serving = serving
+        self._in_thread = InThreads()
+
+    async def handle(self, stream: Stream) -> None:
+        """Serve one inbound stream of SNAPSHOT_PROTOCOL to its end; raises nothing but Cancelled."""
+        await serve_stream(stream, SNAPSHOT_PROTOCOL, self._answer, self._serving)
+
+    async def _answer(self, request: SnapshotRequest, reserve: Reserve) -> Reply:
+        try:
+            return await self._look_up(request, reserve)
+        except (SnapshotMissing, ChunkMissing, SnapshotChanged) as error:
+            return Reply(_STATUS_OF[type(error)])
+        except P2PBootError as error:  # an unusable signature, or a disk that fails: costs this request only
+            log.warning("%s is not answered: %s", request.op, error)
+            return Reply(Status.NOT_FOUND)
+
+    async def _look_up(self, request: SnapshotRequest, reserve: Reserve) -> Reply:
+        match request:
+            case SnapshotHeadsRequest():
+                return Reply(Status.OK, encode_snapshot_heads(await self._in_thread(self._heads)))
+            case AnnouncementRequest():
+                return await self._in_thread(self._announcement, request)
+            case InfoRequest():
+                return await self._in_thread(self._info, request)
+            case ChunksRequest():
+                table = await self._in_thread(self._store.table, request.root)
+                await reserve(len(table.raw))
+                return Reply(Status.OK, table.raw)
+            case ChunkRequest():
+                return await self._chunk(request, reserve)
+
+    def _heads(self) -> list[SnapshotHead]:
+        held = [one for one in self._store.announcements.all() if self._store.has_snapshot(one.root)]
+        return [SnapshotHead(one.signer, one.sequence, one.root) for one in held[:MAX_SNAPSHOT_HEADS]]
+
+    def _announcement(self, request: AnnouncementRequest) -> Reply:
+        announcement = self._store.announcements.get(request.signer, request.root)
+        return Reply(Status.NOT_FOUND) if announcement is None else Reply(Status.OK, announcement.raw)
+
+    def _info(self, request: InfoRequest) -> Reply:
+        table = self._store.table(request.root)
+        return Reply(
+            Status.OK,
+            b"",
+            {
+                "size": table.size,
+                "chunk_length": table.piece_length,
+                "total": table.count,
+                "signature": self._store.signature_text(request.root),
+            },
+        )
+
+    async def _chunk(self, request: ChunkRequest, reserve: Reserve) -> Reply:
+        table = await self._in_thread(self._store.table, request.root)
+        await reserve(table.piece_length)
+        chunk = await self._in_thread(self._store.chunk, request.root, request.index)
+        header = {"root": chunk.root, "index": chunk.index, "total": chunk.total}
+        return Reply(Status.OK, chunk.data, header)

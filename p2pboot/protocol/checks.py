@@ -1,0 +1,28 @@
+"""The checks that requests of all protocols share; a request that fails one can not be built."""
+
+from __future__ import annotations
+
+from p2pboot.core.digests import is_digest
+from p2pboot.errors import LocalProtocolError
+
+
+class InvalidRequest(LocalProtocolError):
+    """A request with a field that the protocol does not allow."""
+
+
+def check_digest(value: object, field: str) -> None:
+    """Refuse what is not 64 lowercase hex digits."""
+    if not is_digest(value):
+        raise InvalidRequest(f"{field} is not a string of 64 lowercase hex digits")
+
+
+def check_integer(value: object, field: str, low: int, high: int) -> None:
+    """Refuse what is not an integer in these bounds."""
+    # type() and not isinstance(): True is an int in Python and in no other language
+    if type(value) is not int or not low <= value <= high:
+        raise InvalidRequest(f"{field} is not an integer from {low} to {high}")
+
+
+def is_keyid(text: object) -> bool:
+    """Whether a value is a key id as documents write it."""
+    return isinstance(text, str) and text.startswith("ed25519:") and is_digest(text.removeprefix("ed25519:"))

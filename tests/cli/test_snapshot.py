@@ -1,0 +1,196 @@
+"""`p2pboot snapshot`: publish, verify, list, show; what needs no network."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from p2pboot.core.timetoke.records import RECORD_FIELDS
+from tests.cli.conftest import ALICE, BOB, Cli, key_file
+from tests.core.timetoke.samples import (
+    INDEX,
+    NAMES,
+    TIMETOKE_ROOT,
+    VECTOR_KEY,
+    VECTORS,
+    payload_of,
+    record,
+    sign,
+)
+
+ROOTS = {entry["name"]: entry["root"] for entry in INDEX["snapshots"]}
+
+
+@pytest.fixture
+def vector_key(tmp_path: Path) -> Path:
+    return key_file(tmp_path / "vector.toml", VECTOR_KEY)
+
+
+def lines(count: int) -> bytes:
+    rows = [{name: getattr(record(number), name) for name in RECORD_FIELDS} for number in range(count)]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_whole_payload_is_published_byte_for_byte(
+    cli: Cli, vector_key: Path, tmp_path: Path, name: str
+) -> None:
+    done = cli("snapshot", "publish", VECTORS / f"{name}.json", "--key", vector_key, "--store", "s", "--json")
+    assert done.status == 0, done.stderr
+    assert done.document["root"] == ROOTS[name]
+    assert done.document["signature"] == (VECTORS / f"{name}.json.sig").read_text()
+    path = tmp_path / done.document["path"]
+    assert path.read_bytes() == (VECTORS / f"{name}.json").read_bytes()
+    assert path.with_name(path.name + ".sig").read_bytes() == (VECTORS / f"{name}.json.sig").read_bytes()
+
+
+def test_records_as_lines_become_the_payload(cli: Cli, alice_file: Path) -> None:
+    options = ["--timetoke-root", TIMETOKE_ROOT, "--key", alice_file, "--json"]
+    done = cli("snapshot", "publish", "-", *options, stdin=b"\n" + lines(300) + b"\n\n")
+    assert done.status == 0, done.stderr
+    assert done.document["signature"] == sign(payload_of(300), ALICE)
+    assert (done.document["record_count"], done.document["sequence"]) == (300, 1)
+    again = cli("snapshot", "publish", "-", *options, stdin=lines(2))
+    assert again.document["sequence"] == 2
+    third = cli("snapshot", "publish", "-", *options, "--sequence", 40, stdin=lines(3))
+    assert third.document["sequence"] == 40
+
+
+def test_no_lines_are_an_empty_snapshot(cli: Cli, vector_key: Path) -> None:
+    entry = INDEX["snapshots"][NAMES.index("empty")]
+    options = ["--timetoke-root", entry["timetoke_root"], "--key", vector_key, "--json"]
+    assert cli("snapshot", "publish", "-", *options).document["root"] == entry["root"]
+
+
+@pytest.mark.parametrize(
+    ("stdin", "options", "status", "words"),
+    [
+        (lines(1), [], 2, "--timetoke-root"),
+        (lines(1), ["--timetoke-root", "xyz"], 2, "timetoke root"),
+        (lines(1) + b"{}\n", ["--timetoke-root", TIMETOKE_ROOT], 2, "line 2"),
+        (lines(1) + b"nonsense", ["--timetoke-root", TIMETOKE_ROOT], 2, "line 2"),
+        (payload_of(1), ["--timetoke-root", "00" * 32], 2, "timetoke root"),
+        (payload_of(1)[:-1], [], 1, "no snapshot payload"),
+        (b'{"records":[]}', [], 1, "timetoke_root is missing"),
+        (lines(1), ["--unsigned", "--sequence", "4"], 2, "--sequence"),
+    ],
+)
+def test_what_can_not_be_published_leaves_nothing(
+    cli: Cli, alice_file: Path, tmp_path: Path, stdin: bytes, options: list[str], status: int, words: str
+) -> None:
+    done = cli("snapshot", "publish", "-", "--key", alice_file, *options, stdin=stdin)
+    assert done.status == status
+    assert words in done.error_line
+    assert [path for path in tmp_path.glob("snapshots/*") if not path.name.startswith(".")] == []
+
+
+def test_a_sequence_is_not_used_for_two_snapshots(cli: Cli, alice_file: Path) -> None:
+    options = ["--timetoke-root", TIMETOKE_ROOT, "--key", alice_file, "--sequence", "5"]
+    assert cli("snapshot", "publish", "-", *options, stdin=lines(1)).status == 0
+    assert "sequence 5 is taken" in cli("snapshot", "publish", "-", *options, stdin=lines(2)).error_line
+
+
+def test_the_key_is_made_when_there_is_none(cli: Cli, tmp_path: Path) -> None:
+    assert cli("snapshot", "publish", VECTORS / "empty.json").status == 0
+    assert (tmp_path / "keys" / "timetoke_snapshot.toml").exists()
+
+
+def test_unsigned_snapshots_have_no_signature_file_and_no_announcement(cli: Cli, tmp_path: Path) -> None:
+    done = cli("snapshot", "publish", VECTORS / "empty.json", "--unsigned", "--store", "s", "--json")
+    assert done.document["signature"] is None
+    assert {path.name for path in (tmp_path / "s").iterdir()} == {f"{ROOTS['empty']}.json"}
+
+
+@pytest.mark.parametrize("key", [INDEX["public_key"], VECTOR_KEY.public.keyid, VECTOR_KEY.public.peer_id])
+def test_verify_takes_every_golden_snapshot(cli: Cli, key: str) -> None:
+    for name in NAMES:
+        done = cli("snapshot", "verify", VECTORS / f"{name}.json", "--public-key", key, "--json")
+        assert done.status == 0, done.stderr
+        assert (done.document["ok"], done.document["root"]) == (True, ROOTS[name])
+
+
+def test_verify_says_which_defect_it_is(cli: Cli, tmp_path: Path) -> None:
+    snapshot, beside = tmp_path / "x.json", tmp_path / "x.json.sig"
+    snapshot.write_bytes(payload_of(2))
+
+    def refused(words: str, *options: object, key: str = ALICE.public.keyid) -> None:
+        done = cli("snapshot", "verify", snapshot, "--public-key", key, *options)
+        assert done.status == 1
+        assert words in done.error_line
+
+    refused("has no signature")
+    for text, words in [
+        ("", "is empty"),
+        ("!", "base64"),
+        ("AAAA", "3 bytes"),
+        (sign(payload_of(3)), "is not the signature"),
+    ]:
+        beside.write_text(text)
+        refused(words)
+    beside.write_text(f" 7:{sign(payload_of(2))}\n")
+    assert cli("snapshot", "verify", snapshot, "--public-key", ALICE.public.hex).status == 0
+    refused("is not the signature", key=BOB.public.hex)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.write_text(sign(payload_of(2), BOB))
+    assert cli("snapshot", "verify", snapshot, "--sig", elsewhere, "--public-key", BOB.public.hex).status == 0
+    snapshot.write_bytes(payload_of(2).replace(b"identity-00000001", b"identity-00000002"))
+    refused("is not the signature")
+    snapshot.write_bytes(b"")
+    refused("empty")
+
+
+def test_verify_needs_a_signed_payload_that_is_one(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"{}")
+    (tmp_path / "x.json.sig").write_text(sign(b"{}"))
+    done = cli("snapshot", "verify", "x.json", "--public-key", ALICE.public.hex)
+    assert done.status == 1
+    assert "no snapshot payload" in done.error_line
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("verify", "nowhere.json", "--public-key", ALICE.public.hex),
+        ("verify", ".", "--public-key", ALICE.public.hex),
+        ("verify", "x.json", "--public-key", "nonsense"),
+        ("publish", "nowhere.json"),
+        ("list", "--store", "nowhere"),
+        ("show", "00" * 32, "--store", "nowhere"),
+        ("sync", "nonsense", "--trust", ALICE.public.hex, "-o", "out"),
+        ("sync", "-o", "out"),
+        ("sync", "--trust", ALICE.public.hex, "--threshold", "2", "-o", "out"),
+    ],
+)
+def test_wrong_usage_is_status_two_and_one_line(cli: Cli, args: tuple[str, ...]) -> None:
+    done = cli("snapshot", *args)
+    assert done.status == 2
+    assert done.error_line
+
+
+def test_nobody_to_ask_is_status_three(cli: Cli) -> None:
+    done = cli("snapshot", "sync", "--trust", ALICE.public.hex, "--no-mdns", "-o", "out")
+    assert done.status == 3
+    assert "nobody to ask" in done.error_line
+
+
+def test_list_and_show_say_what_is_there(cli: Cli, vector_key: Path, tmp_path: Path) -> None:
+    cli("snapshot", "publish", VECTORS / "balances.json", "--key", vector_key, "--store", "s")
+    (tmp_path / "s" / "dropped.json").write_bytes((VECTORS / "extremes.json").read_bytes())
+    (tmp_path / "s" / "bad.json").write_bytes((VECTORS / "default.json").read_bytes())
+    (tmp_path / "s" / "bad.json.sig").write_text("")
+    listed = {
+        entry["root"]: entry
+        for entry in cli("snapshot", "list", "--store", "s", "--json").document["snapshots"]
+    }
+    assert listed[ROOTS["balances"]]["signature_state"] == "signed"
+    assert listed[ROOTS["extremes"]]["signature_state"] == "unsigned"
+    assert "is empty" in listed[ROOTS["default"]]["signature_state"]
+    shown = cli("snapshot", "show", ROOTS["balances"], "--store", "s", "--json").document
+    assert shown["record_count"] == 8
+    assert shown["announcements"][0]["signer"] == VECTOR_KEY.public.keyid
+    assert cli("snapshot", "list", "--store", "s").status == 0
+    plain = cli("snapshot", "show", VECTORS / "extremes.json")
+    assert ROOTS["extremes"] in plain.stdout
+    assert cli("snapshot", "show", "00" * 32, "--store", "s").status == 1

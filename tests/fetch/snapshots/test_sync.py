@@ -1,0 +1,367 @@
+"""State sync between whole peers: what is agreed on arrives byte for byte, and liars cost a chunk at most."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pboot.core.policy import Publisher
+from p2pboot.core.timetoke.errors import (
+    AnnouncementConflict,
+    SignatureMismatch,
+    SnapshotMalformed,
+)
+from p2pboot.errors import FetchError, NotFoundError
+from p2pboot.protocol.messages import Reply, Status
+from p2pboot.protocol.snapshots import ChunkRequest
+from p2pboot.store.snapshots.arriving import ArrivingSnapshots
+from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from tests.core.timetoke.samples import ALICE, BOB, CAROL, CHUNK, announce, payload_of, sign
+from tests.fetch.snapshots.world import (
+    ANNOUNCEMENT,
+    PAYLOAD,
+    ROOT,
+    TOTAL,
+    LyingServer,
+    RawLiar,
+    RawLie,
+    SnapshotWorld,
+    Tamper,
+    endless,
+    stop_in_the_middle,
+)
+from tests.fetch.world import Watcher
+
+OLDER, NEWER = payload_of(10), payload_of(20)
+
+
+async def test_the_latest_snapshot_arrives_from_several_peers_at_once(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with AsyncExitStack() as stack:
+        providers = [await stack.enter_async_context(world.provider(PAYLOAD, ANNOUNCEMENT)) for _ in range(3)]
+        result = await world.sync(*providers)
+    assert (result.root, result.sequence, result.unchanged) == (ROOT, 1, False)
+    assert [one.raw for one in result.announcements] == [ANNOUNCEMENT.raw]
+    assert set(result.ledger.received) == {provider.peer_id for provider in providers}
+    assert result.ledger.downloaded_bytes == len(PAYLOAD)
+    assert TOTAL > 20
+    world.assert_synced()
+
+
+async def test_a_second_sync_downloads_nothing_and_a_newer_sequence_is_followed(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(OLDER, announce(OLDER, sequence=1)) as old:
+        await world.sync(old)
+        again = await world.sync(old)
+        assert again.unchanged
+        assert again.ledger.downloaded_bytes == 0
+        async with world.provider(NEWER, announce(NEWER, sequence=2)) as new:
+            latest = await world.sync(old, new)
+            assert latest.sequence == 2
+        behind = await world.sync(old)  # the peers that are left know less than we do
+        assert (behind.sequence, behind.unchanged) == (2, True)
+
+
+async def with_a_liar(world: SnapshotWorld, server: object, watcher: Watcher) -> None:
+    """Sync from one honest peer and a liar; assert what must hold whatever the lie is."""
+    async with (
+        world.provider(PAYLOAD, ANNOUNCEMENT, server=server) as liar,  # type: ignore[arg-type]
+        world.provider(PAYLOAD, ANNOUNCEMENT) as honest,
+    ):
+        result = await world.sync(honest, liar, watcher=watcher)
+    world.assert_synced()
+    named = {**result.ledger.dropped, **result.ledger.stopped}
+    assert set(named) == {liar.peer_id}
+    assert "chunk " in named[liar.peer_id]
+    assert ROOT in named[liar.peer_id]
+    assert result.ledger.wasted_bytes <= CHUNK
+
+
+def wrong_bytes(_server: LyingServer, _request: ChunkRequest, reply: Reply) -> Reply:
+    return Reply(Status.OK, bytes(reply.body[:-1]) + b"\x00", reply.extra)
+
+
+def wrong_total(_server: LyingServer, _request: ChunkRequest, reply: Reply) -> Reply:
+    return Reply(Status.OK, reply.body, {**(reply.extra or {}), "total": TOTAL + 1})
+
+
+def endless_total(_server: LyingServer, _request: ChunkRequest, reply: Reply) -> Reply:
+    return Reply(Status.OK, reply.body, {**(reply.extra or {}), "total": 10**18})
+
+
+def too_short(_server: LyingServer, _request: ChunkRequest, reply: Reply) -> Reply:
+    return Reply(Status.OK, bytes(reply.body[:-1]), reply.extra)
+
+
+def too_long(_server: LyingServer, _request: ChunkRequest, reply: Reply) -> Reply:
+    return Reply(Status.OK, bytes(reply.body) + b"x", reply.extra)
+
+
+def repeated(server: LyingServer, request: ChunkRequest, _reply: Reply) -> Awaitable[Reply]:
+    """The same chunk whatever is asked, and it says so."""
+    return server.honest(request, (server.asked[0] + 1) % (TOTAL - 1))
+
+
+async def _disguised(server: LyingServer, request: ChunkRequest, reply: Reply) -> Reply:
+    other = await server.honest(request, (request.index + 1) % (TOTAL - 1))
+    return Reply(Status.OK, other.body, reply.extra)
+
+
+def repeated_in_disguise(server: LyingServer, request: ChunkRequest, reply: Reply) -> Awaitable[Reply]:
+    return _disguised(server, request, reply)
+
+
+def reordered(server: LyingServer, request: ChunkRequest, _reply: Reply) -> Awaitable[Reply]:
+    return server.honest(request, TOTAL - 2 - request.index % (TOTAL - 1))
+
+
+def of_another_root(_server: LyingServer, _request: ChunkRequest, reply: Reply) -> Reply:
+    return Reply(Status.OK, reply.body, {**(reply.extra or {}), "root": "00" * 32})
+
+
+def without_header(_server: LyingServer, _request: ChunkRequest, reply: Reply) -> Reply:
+    return Reply(Status.OK, reply.body)
+
+
+@pytest.mark.parametrize(
+    "tamper",
+    [
+        wrong_bytes,
+        wrong_total,
+        endless_total,
+        too_short,
+        too_long,
+        repeated,
+        repeated_in_disguise,
+        reordered,
+        of_another_root,
+        without_header,
+    ],
+)
+async def test_a_lie_costs_one_chunk_at_most_and_names_liar_and_chunk(
+    autojump_clock: MockClock, world: SnapshotWorld, watcher: Watcher, tamper: Tamper
+) -> None:
+    await with_a_liar(world, partial(LyingServer, tamper=tamper), watcher)
+
+
+@pytest.mark.parametrize("lie", [endless, stop_in_the_middle])
+async def test_a_stream_that_never_ends_or_stops_costs_one_chunk_at_most(
+    autojump_clock: MockClock, world: SnapshotWorld, watcher: Watcher, lie: RawLie
+) -> None:
+    await with_a_liar(world, partial(RawLiar, lie=lie), watcher)
+
+
+async def test_only_liars_bring_nothing_and_are_all_named(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    server = partial(LyingServer, tamper=wrong_bytes)
+    async with (
+        world.provider(PAYLOAD, ANNOUNCEMENT, server=server) as one,
+        world.provider(PAYLOAD, ANNOUNCEMENT, server=server) as other,
+    ):
+        with pytest.raises((FetchError, NotFoundError)) as caught:
+            await world.sync(one, other)
+    assert one.peer_id in caught.value.message
+    assert other.peer_id in caught.value.message
+    assert [path.name for path in (world.directory / "out").iterdir() if not path.name.startswith(".")] == []
+
+
+async def test_a_killed_sync_resumes_with_the_chunks_that_are_there(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    store = DiskSnapshotStore(world.directory / "out")
+    source = world.store()
+    partial_snapshot = ArrivingSnapshots(store).begin(ROOT, source.table(ROOT))
+    for index in range(0, TOTAL, 2):
+        partial_snapshot.write(index, source.chunk(ROOT, index).data)
+    partial_snapshot.close()
+    async with world.provider(PAYLOAD, ANNOUNCEMENT) as provider:
+        result = await world.sync(provider)
+    assert result.ledger.resumed_bytes >= (TOTAL // 2) * CHUNK
+    assert result.ledger.downloaded_bytes + result.ledger.resumed_bytes == len(PAYLOAD)
+    world.assert_synced()
+
+
+async def test_a_sync_killed_before_verifying_downloads_nothing_again(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    store, source = DiskSnapshotStore(world.directory / "out"), world.store()
+    arriving = ArrivingSnapshots(store).begin(ROOT, source.table(ROOT))
+    for index in range(TOTAL):
+        arriving.write(index, source.chunk(ROOT, index).data)
+    arriving.finish()
+    async with world.provider(PAYLOAD, ANNOUNCEMENT) as provider:
+        result = await world.sync(provider)
+    assert result.ledger.downloaded_bytes == 0
+    world.assert_synced()
+
+
+async def test_a_missing_signature_beside_a_payload_is_added_without_a_download(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    DiskSnapshotStore(world.directory / "out", chunk_length=CHUNK).insert(PAYLOAD)
+    async with world.provider(PAYLOAD, ANNOUNCEMENT) as provider:
+        result = await world.sync(provider)
+    assert result.ledger.downloaded_bytes == 0
+    world.assert_synced()
+
+
+# m of n
+
+
+TWO_OF_THREE = Publisher(tuple(key.public.keyid for key in (ALICE, BOB, CAROL)), 2)
+
+
+async def test_announcements_of_several_signers_add_up(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(OLDER, announce(OLDER, ALICE, 7)) as one:
+        with pytest.raises(NotFoundError, match="2 trusted signers"):
+            await world.sync(one, trusted=TWO_OF_THREE)
+        async with world.provider(OLDER, announce(OLDER, BOB, 7)) as other:
+            result = await world.sync(one, other, trusted=TWO_OF_THREE)
+    assert {one.signer for one in result.announcements} == {ALICE.public.keyid, BOB.public.keyid}
+
+
+async def test_a_conflict_is_reported_with_both_documents_and_nothing_is_taken(
+    autojump_clock: MockClock, world: SnapshotWorld, watcher: Watcher
+) -> None:
+    first, second = announce(OLDER, ALICE, 7), announce(NEWER, BOB, 7)
+    trusted = Publisher((ALICE.public.keyid, BOB.public.keyid))
+    async with world.provider(OLDER, first) as one, world.provider(NEWER, second) as other:
+        with pytest.raises(AnnouncementConflict) as caught:
+            await world.sync(one, other, trusted=trusted, watcher=watcher)
+    assert {caught.value.first, caught.value.second} == {first.raw, second.raw}
+    kept = [path.read_bytes() for path in (world.directory / "out/.p2pboot/conflicts").iterdir()]
+    assert sorted(kept) == sorted([first.raw, second.raw])
+    assert "conflicts" in watcher.notes[0]
+
+
+async def test_a_threshold_outvotes_a_hostile_key_and_the_result_has_the_evidence(
+    autojump_clock: MockClock,
+    world: SnapshotWorld,
+) -> None:
+    async with (
+        world.provider(OLDER, announce(OLDER, ALICE, 7), announce(OLDER, BOB, 7)) as one,
+        world.provider(NEWER, announce(NEWER, CAROL, 7)) as other,
+    ):
+        result = await world.sync(one, other, trusted=TWO_OF_THREE)
+    assert result.root == announce(OLDER).root
+    conflicts = result.to_json()["conflicts"]
+    assert conflicts
+    for conflict in conflicts:
+        assert CAROL.public.keyid in {json.loads(text)["signer"] for text in conflict["documents"]}
+
+
+async def test_a_table_that_one_of_two_signers_made_up_does_not_stop_the_sync(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    false = announce(PAYLOAD, BOB, 1, chunk_table="00" * 32)
+    async with world.provider(PAYLOAD, ANNOUNCEMENT, false) as provider:
+        result = await world.sync(provider, trusted=TWO_OF_THREE)
+    assert result.root == ROOT
+    world.assert_synced(signature=result.announcements[0].payload_signature)
+
+
+async def test_a_signer_that_did_not_sign_the_payload_does_not_count(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    announcement = announce(OLDER, ALICE, 1, payload_signature=sign(NEWER, ALICE))
+    async with world.provider(OLDER, announcement) as provider:
+        with pytest.raises(SignatureMismatch, match=ALICE.public.keyid):
+            await world.sync(provider)
+    assert not DiskSnapshotStore(world.directory / "out").roots()
+
+
+async def test_another_timetoke_root_than_announced_is_the_signers_fault(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(OLDER, announce(OLDER, timetoke_root="00" * 32)) as provider:
+        with pytest.raises(SnapshotMalformed, match="announced"):
+            await world.sync(provider)
+    assert not DiskSnapshotStore(world.directory / "out").roots()
+
+
+async def test_strangers_announcements_are_not_even_asked_for(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(OLDER, announce(OLDER, BOB)) as provider:
+        with pytest.raises(NotFoundError, match="announced"):
+            await world.sync(provider, timeout_s=3.0)
+
+
+async def test_nobody_there_is_said_at_the_end_of_patience(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    with pytest.raises(NotFoundError, match="no peer answered"):
+        await world.sync(timeout_s=1.0)
+
+
+# by root alone
+
+
+async def test_a_snapshot_without_announcement_is_fetched_by_its_root(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider() as provider:
+        result = await world.sync(provider, root=ROOT)
+    assert result.announcements == ()
+    world.assert_synced()
+
+
+async def test_by_root_an_announcement_is_used_where_there_is_one(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(PAYLOAD, ANNOUNCEMENT) as one, world.provider(PAYLOAD, ANNOUNCEMENT) as other:
+        result = await world.sync(one, other, root=ROOT)
+    assert result.sequence == 1
+    assert len(result.ledger.received) == 2
+
+
+async def test_by_root_a_liar_is_dropped_and_another_peer_asked(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with (
+        world.provider(server=partial(LyingServer, tamper=wrong_bytes)) as liar,
+        world.provider() as honest,
+    ):
+        result = await world.sync(liar, honest, root=ROOT)
+    world.assert_synced()
+    assert set(result.ledger.dropped) <= {liar.peer_id}
+
+
+async def test_by_root_the_signature_must_be_a_trusted_keys(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(signature=sign(PAYLOAD, BOB)) as provider:
+        with pytest.raises(FetchError, match="not the signature of"):
+            await world.sync(provider, root=ROOT)
+
+
+async def test_by_root_an_unsigned_snapshot_is_taken_unless_signatures_are_required(
+    autojump_clock: MockClock,
+    world: SnapshotWorld,
+) -> None:
+    async with world.provider(signature=None) as provider:
+        with pytest.raises(FetchError, match="no signature"):
+            await world.sync(provider, root=ROOT, require_signatures=True)
+        await world.sync(provider, root=ROOT)
+    world.assert_synced(signature=None)
+
+
+async def test_a_root_that_nobody_has_is_not_found(
+    autojump_clock: MockClock, world: SnapshotWorld, tmp_path: Path
+) -> None:
+    async with world.provider() as provider:
+        with pytest.raises(NotFoundError, match="00000"):
+            await world.sync(provider, root="00" * 32)
+        await trio.lowlevel.checkpoint()

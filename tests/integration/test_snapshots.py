@@ -1,0 +1,122 @@
+"""Snapshots between real processes: published, served, followed, and synced beside a liar and one that stops."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.core.timetoke.samples import TIMETOKE_ROOT, payload_of
+from tests.integration.processes import LOOPBACK, PYTHON, Mesh, Node, first_line, wait_until
+
+RECORDS = 60_000
+
+
+@pytest.fixture
+def payload() -> bytes:
+    return payload_of(RECORDS)
+
+
+def publish(mesh: Mesh, payload: bytes, store: str = "snapshots", *options: str) -> tuple[str, str]:
+    """Publish into a store of this mesh; the root and the signer's key id."""
+    file = mesh.directory / "payload.json"
+    file.write_bytes(payload)
+    key = str(mesh.directory / "snapshot.toml")
+    done = mesh.run("snapshot", "publish", str(file), "--store", store, "--key", key, "--json", *options)
+    assert done.status == 0, done.stderr
+    assert done.document["timetoke_root"] == TIMETOKE_ROOT
+    return done.document["root"], done.document["signer"]
+
+
+def serve(mesh: Mesh, name: str, store: Path, *options: str) -> Node:
+    home = mesh.directory / name
+    home.mkdir()
+    arguments = ["--snapshots", str(store), "--key", str(home / "key.toml"), "--state", str(home / "state")]
+    command = [*PYTHON, "serve", *arguments, "--no-mdns", "--listen", LOOPBACK, *options]
+    process = mesh.start(command, home / "log")
+    return Node(process, first_line(process, home / "log"), home / "state", home / "log")
+
+
+def copy_of(mesh: Mesh, name: str) -> Path:
+    target = mesh.directory / name
+    shutil.copytree(mesh.directory / "snapshots", target)
+    return target
+
+
+def misbehave(mesh: Mesh, how: str) -> str:
+    log = mesh.directory / f"{how}.log"
+    store = str(copy_of(mesh, f"{how}-store"))
+    command = [sys.executable, "-m", "tests.integration.snapshot_liar", store, how]
+    return first_line(mesh.start(command, log), log)
+
+
+def sync(mesh: Mesh, trust: str, *peers: str, output: str = "out") -> list[str]:
+    arguments = ["snapshot", "sync", "latest", "--trust", trust, "-o", output, "--json", "--no-mdns"]
+    for peer in peers:
+        arguments += ["--bootstrap", peer]
+    return [*arguments, "--timeout", "40"]
+
+
+def test_a_consumer_syncs_from_three_providers_of_which_one_lies_and_one_stops(
+    mesh: Mesh, payload: bytes
+) -> None:
+    root, trust = publish(mesh, payload)
+    honest = serve(mesh, "honest", mesh.directory / "snapshots", "--max-upload", "3MB/s")
+    liar, stopper = misbehave(mesh, "lies"), misbehave(mesh, "stops")
+    done = mesh.run(*sync(mesh, trust, liar, stopper, honest.address))
+    assert done.status == 0, done.stderr
+    out = mesh.directory / "out"
+    assert (out / f"{root}.json").read_bytes() == payload
+    published = (mesh.directory / "snapshots" / f"{root}.json.sig").read_bytes()
+    assert (out / f"{root}.json.sig").read_bytes() == published
+    liar_id, stopper_id = liar.rpartition("/p2p/")[2], stopper.rpartition("/p2p/")[2]
+    assert set(done.document["dropped_peers"]) == {liar_id}
+    assert "chunk" in done.document["dropped_peers"][liar_id]
+    assert set(done.document["stopped_peers"]) == {stopper_id}
+    assert "chunk" in done.document["stopped_peers"][stopper_id]
+    verified = mesh.run("snapshot", "verify", str(out / f"{root}.json"), "--public-key", trust)
+    assert verified.status == 0, verified.stderr
+
+
+def test_a_node_follows_a_signer_and_serves_what_it_got(mesh: Mesh, payload: bytes) -> None:
+    root, trust = publish(mesh, payload)
+    provider = serve(mesh, "provider", mesh.directory / "snapshots")
+    follower = serve(
+        mesh,
+        "follower",
+        mesh.directory / "followed",
+        *("--snapshot-trust", trust, "--bootstrap", provider.address, "--sync-interval", "1s"),
+    )
+    followed = mesh.directory / "followed"
+    wait_until((followed / f"{root}.json").exists, f"{follower.log}: the first snapshot")
+    newer = payload_of(1000)
+    second, _ = publish(mesh, newer)
+    wait_until((followed / f"{second}.json").exists, f"{follower.log}: the second snapshot")
+    provider.stop()
+    done = mesh.run(*sync(mesh, trust, follower.address))
+    assert done.status == 0, done.stderr
+    assert done.document["sequence"] == 2
+    assert (mesh.directory / "out" / f"{second}.json").read_bytes() == newer
+
+
+def test_a_killed_sync_resumes(mesh: Mesh, payload: bytes) -> None:
+    root, trust = publish(mesh, payload)
+    provider = serve(mesh, "provider", mesh.directory / "snapshots", "--max-upload", "2MB/s")
+    log = mesh.directory / "sync.log"
+    process = mesh.start([*PYTHON, *sync(mesh, trust, provider.address)], log)
+    partial = mesh.directory / "out" / ".p2pboot" / "partial" / root
+
+    def has_chunks() -> bool:
+        return partial.exists() and any(partial.read_bytes()[: 2 << 20])
+
+    wait_until(has_chunks, "the first chunks are there")
+    process.kill()
+    process.wait()
+    assert not (mesh.directory / "out" / f"{root}.json").exists()
+    done = mesh.run(*sync(mesh, trust, provider.address))
+    assert done.status == 0, done.stderr
+    assert done.document["resumed_bytes"] > 0
+    assert done.document["resumed_bytes"] + done.document["downloaded_bytes"] >= len(payload)
+    assert (mesh.directory / "out" / f"{root}.json").read_bytes() == payload

@@ -1,0 +1,227 @@
+"""Snapshots on whole nodes in memory: gossip's verdicts, following, and what a server answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.policy import Publisher
+from p2pboot.fetch.requests import PeerLacks, PeerRefused, RequestStream
+from p2pboot.node.serving import Serving
+from p2pboot.node.snapshot_server import SnapshotServer
+from p2pboot.node.snapshots import SnapshotNode
+from p2pboot.protocol.messages import Status
+from p2pboot.protocol.snapshot_client import (
+    ask_announcement,
+    ask_chunk,
+    ask_chunk_table,
+    ask_info,
+    ask_snapshot_heads,
+)
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, SnapshotHead
+from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.transport.interface import Transport, Verdict
+from p2pboot.transport.memory import MemoryNetwork
+from tests.core.timetoke.samples import ALICE, BOB, CHUNK, announce, payload_of, sign
+from tests.fetch.conftest import inline_threads
+from tests.fetch.snapshots.world import ANNOUNCEMENT, PAYLOAD, ROOT, TOTAL
+
+__all__ = ["inline_threads"]
+
+OLD, NEW = payload_of(10), payload_of(20)
+TRUSTED = Publisher((ALICE.public.keyid,))
+
+
+def peer(number: int) -> str:
+    return SecretKey.from_seed(number.to_bytes(32, "big")).public.peer_id
+
+
+@asynccontextmanager
+async def node(
+    network: MemoryNetwork, directory: Path, number: int, trusted: Publisher | None = TRUSTED
+) -> AsyncIterator[tuple[SnapshotNode, DiskSnapshotStore, Transport]]:
+    store = DiskSnapshotStore(directory / f"node{number}", chunk_length=CHUNK)
+    async with network.open(peer(number)) as transport, trio.open_nursery() as nursery:
+        running = SnapshotNode(
+            store, transport, Serving(), trusted=trusted, announce_interval_s=300, sync_interval_s=15
+        )
+        await nursery.start(running.run)
+        yield running, store, transport
+        nursery.cancel_scope.cancel()
+
+
+def put(store: DiskSnapshotStore, payload: bytes, sequence: int) -> str:
+    root = store.insert(payload, sign(payload))
+    store.announcements.put(announce(payload, ALICE, sequence))
+    return root
+
+
+async def until(happened: Callable[[], bool]) -> None:
+    with trio.fail_after(60):
+        while not happened():  # noqa: ASYNC110 - on the disk, which sends no events
+            await trio.sleep(0.5)
+
+
+async def test_a_follower_gets_what_is_published_and_passes_it_on(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    network = MemoryNetwork()
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2) as (_, middle, second),
+        node(network, tmp_path, 3) as (_, last, third),
+    ):
+        await second.dial(first.addresses()[0])
+        await third.dial(second.addresses()[0])  # never talks to the first
+        root = put(source, OLD, 1)
+        await until(lambda: last.has_snapshot(root))
+        newer = put(source, NEW, 2)
+        await until(lambda: last.has_snapshot(newer))
+        assert middle.signature(newer) == sign(NEW)
+        assert last.announcements.get(ALICE.public.keyid, newer) == announce(NEW, ALICE, 2)
+
+
+async def test_a_signer_that_contradicts_itself_does_not_end_the_following(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    network = MemoryNetwork()
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2) as (_, follower, second),
+    ):
+        await second.dial(first.addresses()[0])
+        source.insert(OLD, sign(OLD))
+        source.announcements.put(announce(OLD, ALICE, 1, timetoke_root="00" * 32))
+        await trio.sleep(120)
+        assert follower.roots() == ()
+        newer = put(source, NEW, 2)
+        await until(lambda: follower.has_snapshot(newer))
+
+
+async def test_who_trusts_nobody_follows_nobody(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    network = MemoryNetwork()
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2, None) as (_, store, second),
+    ):
+        await second.dial(first.addresses()[0])
+        put(source, OLD, 1)
+        await trio.sleep(60)
+        assert store.roots() == ()
+
+
+async def test_gossip_verdicts(autojump_clock: MockClock, inline_threads: None, tmp_path: Path) -> None:
+    trusted = Publisher((ALICE.public.keyid, BOB.public.keyid))
+    async with node(MemoryNetwork(), tmp_path, 1, trusted) as (running, _, _):
+
+        async def verdict(payload: bytes) -> Verdict:
+            return (await running._hear(SNAPSHOT_TOPIC, peer(9), payload)).gossip_verdict
+
+        good = announce(OLD, ALICE, 5).raw
+        assert await verdict(good) is Verdict.ACCEPT
+        assert (
+            await verdict(good) is Verdict.ACCEPT
+        )  # else announcements that are repeated die at the first hop
+        assert await verdict(announce(OLD, ALICE, 4).raw) is Verdict.IGNORE
+        assert await verdict(announce(NEW, BOB, 5).raw) is Verdict.ACCEPT  # a liar must not silence others
+        assert await verdict(announce(NEW, ALICE, 5).raw) is Verdict.IGNORE
+        document = json.loads(announce(NEW, ALICE, 6).raw)
+        forged = good.replace(b'"sequence":5', b'"sequence":7')
+        assert await verdict(forged) is Verdict.REJECT
+        stranger = announce(NEW, SecretKey(bytes([9]) * 32), 6).raw
+        assert await verdict(stranger) is Verdict.IGNORE
+        for junk in (b"", b"{}", good + b" ", b"x" * 70_000, json.dumps(document).encode()):
+            assert await verdict(junk) is Verdict.REJECT
+
+
+async def test_a_conflict_leaves_both_documents_on_the_disk(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    async with node(MemoryNetwork(), tmp_path, 1) as (running, store, _):
+        first, second = announce(OLD, ALICE, 5), announce(NEW, ALICE, 5)
+        for one in (first, second):
+            await running._hear(SNAPSHOT_TOPIC, peer(9), one.raw)
+        shelf = store.directory / ".p2pboot" / "conflicts"
+        await until(lambda: shelf.exists() and len(list(shelf.iterdir())) == 2)
+        assert {path.read_bytes() for path in shelf.iterdir()} == {first.raw, second.raw}
+
+
+@asynccontextmanager
+async def asking(tmp_path: Path, store: DiskSnapshotStore) -> AsyncIterator[RequestStream]:
+    network = MemoryNetwork()
+    async with network.open(peer(1)) as server, network.open(peer(2)) as client:
+        server.handle(SNAPSHOT_PROTOCOL, SnapshotServer(store, Serving()).handle)
+        await client.dial(server.addresses()[0])
+        async with RequestStream(await client.open_stream(server.peer_id, SNAPSHOT_PROTOCOL)) as requests:
+            yield requests
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DiskSnapshotStore:
+    store = DiskSnapshotStore(tmp_path / "store", chunk_length=CHUNK)
+    store.insert(PAYLOAD, f" {sign(PAYLOAD)}\n")
+    store.announcements.put(ANNOUNCEMENT)
+    store.announcements.put(announce(NEW))  # of what is not here
+    return store
+
+
+async def test_every_request_is_answered(store: DiskSnapshotStore, tmp_path: Path) -> None:
+    signer = ALICE.public.keyid
+    async with asking(tmp_path, store) as requests:
+        assert await requests.ask(ask_snapshot_heads()) == (SnapshotHead(signer, 1, ROOT),)
+        assert await requests.ask(ask_announcement(signer, ROOT)) == ANNOUNCEMENT.raw
+        info = await requests.ask(ask_info(ROOT))
+        assert (info.size, info.chunk_length, info.total) == (len(PAYLOAD), CHUNK, TOTAL)
+        assert info.signature == f" {sign(PAYLOAD)}\n"
+        table = await requests.ask(ask_chunk_table(ANNOUNCEMENT.facts))
+        assert table == store.table(ROOT)
+        for index in (0, TOTAL - 1):
+            offset, length = table.span(index)
+            chunk = await requests.ask(ask_chunk(ROOT, index, total=TOTAL, length=length))
+            assert chunk == PAYLOAD[offset : offset + length]
+
+
+async def test_what_is_not_there_is_said_in_order(store: DiskSnapshotStore, tmp_path: Path) -> None:
+    async with asking(tmp_path, store) as requests:
+        with pytest.raises(PeerLacks):
+            await requests.ask(ask_info("00" * 32))
+        with pytest.raises(PeerLacks):
+            await requests.ask(ask_chunk("00" * 32, 0, total=1, length=1))
+        with pytest.raises(PeerLacks):
+            await requests.ask(ask_announcement(BOB.public.keyid, ROOT))
+        with pytest.raises(PeerRefused) as caught:
+            await requests.ask(ask_chunk(ROOT, TOTAL, total=TOTAL + 1, length=1))
+        assert caught.value.status is Status.RANGE
+        assert await requests.ask(ask_snapshot_heads())
+
+
+async def test_a_snapshot_with_a_damaged_signature_is_not_served(
+    store: DiskSnapshotStore, tmp_path: Path
+) -> None:
+    (store.directory / f"{ROOT}.json.sig").write_text("")
+    async with asking(tmp_path, store) as requests:
+        with pytest.raises(PeerLacks):
+            await requests.ask(ask_info(ROOT))
+        with pytest.raises(PeerLacks):
+            await requests.ask(ask_chunk(ROOT, 0, total=TOTAL, length=CHUNK))
+
+
+async def test_an_unsigned_snapshot_is_served_unless_signatures_are_required(tmp_path: Path) -> None:
+    for required in (False, True):
+        store = DiskSnapshotStore(tmp_path / "store", require_signatures=required)
+        root = store.insert(NEW)
+        async with asking(tmp_path, store) as requests:
+            if required:
+                with pytest.raises(PeerLacks):
+                    await requests.ask(ask_info(root))
+            else:
+                assert (await requests.ask(ask_info(root))).signature is None
