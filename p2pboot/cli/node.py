@@ -19,6 +19,7 @@ from p2pboot.cli.options import (
     overrides_of,
     provider_options,
     signing_key_option,
+    snapshot_options,
     trust_options,
 )
 from p2pboot.errors import UsageError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 @arch_option
 @provider_options
 @signing_key_option
+@snapshot_options
 @node_options
 @trust_options
 def serve(config_path: Path | None, **params: Any) -> None:
@@ -40,7 +42,7 @@ def serve(config_path: Path | None, **params: Any) -> None:
 
     DIR holds <channel>/<arch>/<file>, or, with --channel and --arch, the files themselves. The first line on
     standard output is the address under which other nodes reach this one. With --trust it also mirrors that
-    publisher.
+    publisher. With --snapshots it serves a snapshot store beside the artifacts, or alone when there is no DIR.
     """
     overrides = overrides_of(params)
 
@@ -48,7 +50,7 @@ def serve(config_path: Path | None, **params: Any) -> None:
         from p2pboot.config.load import load_settings
 
         settings = load_settings(overrides, config_path)
-        if settings.provider.directory is None:
+        if settings.provider.directory is None and settings.snapshots.directory is None:
             raise UsageError(
                 "no artifacts directory was given",
                 remedy="use `p2pboot serve DIR`, or directory in [provider]",

@@ -19,9 +19,19 @@ F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
 _KEY_ID = re.compile(r"(?:ed25519:)?[0-9A-Fa-f]{64}|12D3KooW\w+")
-_KEY_ID_OPTIONS = ("--trust", "--signer")
+_KEY_ID_OPTIONS = ("--trust", "--signer", "--snapshot-trust")
 
-FILE = click.Path(path_type=Path)  # whether it exists is found out by opening it
+
+class _FilePath(click.Path):
+    """A path; whether it exists is found out by opening it. An empty one is a script's unset variable."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "":
+            self.fail("must be the path of a file or directory, and it is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+FILE = _FilePath(path_type=Path)
 
 
 class Command(click.Command):
@@ -198,13 +208,35 @@ node_options: Decorator[Any] = options(
 )
 
 
+snapshot_options: Decorator[Any] = options(
+    click.option("--snapshots", metavar="DIR", help="Serve the Timetoke snapshots in DIR."),
+    click.option(
+        "--snapshot-trust",
+        multiple=True,
+        metavar="KEYID",
+        help="Follow the snapshots that this key announces; repeatable.",
+    ),
+    click.option(
+        "--snapshot-threshold",
+        type=int,
+        metavar="N",
+        help="How many of these keys must announce the same snapshot.  [default: 1]",
+    ),
+    click.option(
+        "--require-signatures/--no-require-signatures",
+        default=None,
+        help="Refuse to serve snapshots without signature.  [default: off]",
+    ),
+)
+
+
 def overrides_of(params: dict[str, Any]) -> Overrides:
     """The options that were given, as what wins over the configuration file.
 
-    Option names and key names are the same; what was not given is None or empty.
+    What was not given is None or empty.
     """
     from p2pboot.config.keys import KEYS
     from p2pboot.config.load import Overrides
 
-    given = {key.dotted: params[key.name] for key in KEYS if params.get(key.name) not in (None, ())}
+    given = {key.dotted: params[key.parameter] for key in KEYS if params.get(key.parameter) not in (None, ())}
     return Overrides(given, tuple(params.get("trust") or ()), params.get("threshold"))

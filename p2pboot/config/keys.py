@@ -37,6 +37,7 @@ class Key(Generic[T_co]):
         default: makes the default when neither file nor command line say anything.
         of: finds its value in finished settings.
         flag: the option (or argument) that sets it on the command line.
+        option: the option's name as commands' parameters have it, where it is not the key's.
         live: a running node takes a changed value on SIGHUP; otherwise it needs a restart.
     """
 
@@ -47,6 +48,12 @@ class Key(Generic[T_co]):
     of: Callable[[NodeSettings], T_co]
     flag: str
     live: bool = False
+    option: str = ""
+
+    @property
+    def parameter(self) -> str:
+        """What a command calls the option's value."""
+        return self.option or self.name
 
     @property
     def dotted(self) -> str:
@@ -145,9 +152,7 @@ SYNC_INTERVAL: Key[int] = Key(
     lambda s: s.network.sync_interval_s,
     "--sync-interval",
 )
-HTTP: Key[str | None] = Key(
-    "gateway", "http", values.http_address, _none, lambda s: s.gateway.http, "--http"
-)
+HTTP: Key[str | None] = Key("gateway", "http", values.http_address, _none, lambda s: s.gateway.http, "--http")
 ADVERTISE_HTTP: Key[tuple[str, ...]] = Key(
     "gateway",
     "advertise_http",
@@ -168,6 +173,41 @@ MAX_ARTIFACT: Key[int] = Key(
     lambda s: s.store.max_artifact_bytes,
     "--max-artifact",
     live=True,
+)
+SNAPSHOT_DIRECTORY: Key[Path | None] = Key(
+    "snapshots",
+    "directory",
+    values.path,
+    _none,
+    lambda s: s.snapshots.directory,
+    "--snapshots",
+    option="snapshots",
+)
+SNAPSHOT_TRUST: Key[tuple[str, ...]] = Key(
+    "snapshots",
+    "trust",
+    values.key_ids,
+    tuple,
+    lambda s: s.snapshots.trust,
+    "--snapshot-trust",
+    option="snapshot_trust",
+)
+SNAPSHOT_THRESHOLD: Key[int] = Key(
+    "snapshots",
+    "threshold",
+    values.integer,
+    lambda: 1,
+    lambda s: s.snapshots.threshold,
+    "--snapshot-threshold",
+    option="snapshot_threshold",
+)
+REQUIRE_SIGNATURES: Key[bool] = Key(
+    "snapshots",
+    "require_signatures",
+    values.boolean,
+    lambda: False,
+    lambda s: s.snapshots.require_signatures,
+    "--require-signatures",
 )
 
 KEYS: tuple[Key[object], ...] = (
@@ -193,5 +233,9 @@ KEYS: tuple[Key[object], ...] = (
     STATE,
     QUOTA,
     MAX_ARTIFACT,
+    SNAPSHOT_DIRECTORY,
+    SNAPSHOT_TRUST,
+    SNAPSHOT_THRESHOLD,
+    REQUIRE_SIGNATURES,
 )
 TRUST_KEYS = ("keys", "threshold", "channels", "archs", "name")  # of each [[trust]] table

@@ -18,6 +18,7 @@ from p2pboot.config.settings import (
     NetworkSettings,
     NodeSettings,
     ProviderSettings,
+    SnapshotSettings,
     StoreSettings,
 )
 from p2pboot.core.policy import Publisher, TrustPolicy
@@ -27,6 +28,9 @@ T = TypeVar("T")
 MAX_FILE = 1 << 20  # bytes; a larger file is some other file
 TRUST = "trust"
 _KEY_ID_REMEDY = "`p2pboot key show` on the publisher's machine prints its key id"
+_TOML_REMEDY = "correct it; `p2pboot config show` prints an example of the form"
+_OPTION_REMEDY = "correct it, or leave it out; `--help` says what it is for"
+_FILE_REMEDY = "correct it in the file, or leave it out"
 
 
 class Source(enum.Enum):
@@ -139,7 +143,8 @@ def _publishers_of_file(tables: list[Mapping[str, object]], path: Path | None) -
         try:
             publishers.append(trust_tables.publisher(table))
         except ValueError as error:
-            raise ConfigError(f"{path}: [[trust]] number {number}: {error}") from None
+            message = f"{path}: [[trust]] number {number}: {error}"
+            raise ConfigError(message, remedy=_KEY_ID_REMEDY) from None
         except ConfigError as error:
             message = f"{path}: [[trust]] number {number}: {error.message}"
             raise ConfigError(message, remedy=error.remedy) from None
@@ -165,7 +170,7 @@ def _from_command_line(key: k.Key[T], raw: object) -> T:
     except UsageError as error:
         raise UsageError(f"{key.flag}: {error.message}", remedy=error.remedy) from None
     except ValueError as error:
-        raise UsageError(f"{key.flag}: {error}") from None
+        raise UsageError(f"{key.flag}: {error}", remedy=_OPTION_REMEDY) from None
 
 
 def _from_file(key: k.Key[T], raw: object, path: Path) -> T:
@@ -174,7 +179,7 @@ def _from_file(key: k.Key[T], raw: object, path: Path) -> T:
     except UsageError as error:
         raise ConfigError(f"{path}: {key.dotted}: {error.message}", remedy=error.remedy) from None
     except ValueError as error:
-        raise ConfigError(f"{path}: {key.dotted}: {error}") from None
+        raise ConfigError(f"{path}: {key.dotted}: {error}", remedy=_FILE_REMEDY) from None
 
 
 def _build(merged: _Merged) -> NodeSettings:
@@ -203,7 +208,20 @@ def _build(merged: _Merged) -> NodeSettings:
         ),
         gateway=GatewaySettings(merged.get(k.HTTP), merged.get(k.ADVERTISE_HTTP)),
         trust=merged.publishers(),
+        snapshots=_snapshots(merged),
         store=StoreSettings(merged.get(k.STATE), merged.get(k.QUOTA), merged.get(k.MAX_ARTIFACT)),
+    )
+
+
+def _snapshots(merged: _Merged) -> SnapshotSettings:
+    trust, threshold = merged.get(k.SNAPSHOT_TRUST), merged.get(k.SNAPSHOT_THRESHOLD)
+    if trust and not 1 <= threshold <= len(trust):
+        raise ConfigError(
+            f"snapshots: {threshold} signatures can not come from {len(trust)} keys",
+            remedy=f"set its threshold from 1 to {len(trust)}, or name more keys",
+        )
+    return SnapshotSettings(
+        merged.get(k.SNAPSHOT_DIRECTORY), trust, threshold, merged.get(k.REQUIRE_SIGNATURES)
     )
 
 
@@ -216,17 +234,22 @@ def _read_file(path: Path) -> Mapping[str, object]:
             f"there is no configuration file {path}", remedy="check the path after --config"
         ) from None
     except IsADirectoryError:
-        raise ConfigError(f"{path} is a directory, not a configuration file") from None
+        raise ConfigError(
+            f"{path} is a directory, not a configuration file", remedy="check the path after --config"
+        ) from None
     except OSError as error:
         raise machine_error(error, f"read {path}") from error
     if len(raw) > MAX_FILE:
-        raise ConfigError(f"{path} is larger than 1 MiB: it is no configuration file")
+        raise ConfigError(
+            f"{path} is larger than 1 MiB: it is no configuration file",
+            remedy="check the path after --config",
+        )
     try:
         return tomllib.loads(raw.decode())
     except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text, so it is no TOML") from None
+        raise ConfigError(f"{path} is not UTF-8 text, so it is no TOML", remedy=_TOML_REMEDY) from None
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from None
+        raise ConfigError(f"{path} is not valid TOML: {error}", remedy=_TOML_REMEDY) from None
 
 
 def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:
@@ -240,7 +263,7 @@ def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:
         elif name not in known:
             raise _unknown(path, name, name, [*known, TRUST, *(key.dotted for key in k.KEYS)])
         elif not isinstance(content, dict):
-            raise ConfigError(f"{path}: {name} must be a table: write [{name}]")
+            raise ConfigError(f"{path}: {name} must be a table", remedy=f"write [{name}], and its keys below")
         else:
             for member in content:
                 if member not in known[name]:
@@ -249,7 +272,9 @@ def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:
 
 def _refuse_unknown_trust(content: object, path: Path) -> None:
     if not isinstance(content, list) or not all(isinstance(table, dict) for table in content):
-        raise ConfigError(f"{path}: trust must be an array of tables: write [[trust]] before each publisher")
+        raise ConfigError(
+            f"{path}: trust must be an array of tables", remedy="write [[trust]] before each publisher"
+        )
     for table in content:
         for member in table:
             if member not in k.TRUST_KEYS:

@@ -64,6 +64,21 @@ class StoreSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotSettings:
+    """The Timetoke snapshots that are served, and whose are followed."""
+
+    directory: Path | None  # None: none are served
+    trust: tuple[str, ...]  # key ids; empty: nobody is followed
+    threshold: int  # how many of these keys must announce the same snapshot
+    require_signatures: bool  # refuse to serve what is not signed
+
+    @property
+    def trusted(self) -> Publisher | None:
+        """The keys with their threshold; None where nobody is followed."""
+        return Publisher(self.trust, self.threshold) if self.trust else None
+
+
+@dataclass(frozen=True, slots=True)
 class NodeSettings:
     """Everything that a node is told at its start and at a reload."""
 
@@ -73,6 +88,7 @@ class NodeSettings:
     gateway: GatewaySettings
     trust: tuple[Publisher, ...]
     store: StoreSettings
+    snapshots: SnapshotSettings
 
     @property
     def policy(self) -> TrustPolicy:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 
+from p2pboot.core.identity import parse_keyid
 from p2pboot.core.manifest.fields import MAX_CMDLINE_BYTES, MAX_NAME_BYTES, MAX_VERSION_BYTES, check_urls
 from p2pboot.core.names import check_name, normalise_arch
 from p2pboot.core.timestamps import parse_duration
@@ -173,10 +174,18 @@ def http_bases(value: object, _base: Path) -> tuple[str, ...]:
     return bases
 
 
+def key_ids(value: object, _base: Path) -> tuple[str, ...]:
+    """Key ids in any accepted form as `ed25519:<hex>`, none twice."""
+    return tuple(dict.fromkeys(parse_keyid(text).keyid for text in strings(value)))
+
+
 def strings(value: object) -> tuple[str, ...]:
     """A list of strings."""
-    if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+    if not isinstance(value, list | tuple):
         raise ValueError(f"must be a list of strings, not {_kind(value)}")
+    for item in value:
+        if not isinstance(item, str):
+            raise ValueError(f"must be a list of strings, and {_kind(item)} is in it")
     return tuple(value)
 
 

@@ -14,6 +14,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
 
 ALICE = SecretKey(bytes([1]) * 32).public
+BOB = SecretKey(bytes([2]) * 32).public
 DOCS = Path(__file__).parents[2] / "docs"
 EVERYTHING = Overrides(
     {
@@ -37,6 +38,12 @@ EVERYTHING = Overrides(
         "store.state": "state",
         "store.quota": "20GB",
         "store.max_artifact": "1GiB",
+        "gateway.http": "127.0.0.1:8080",
+        "gateway.advertise_http": ("http://192.0.2.7:8080",),
+        "snapshots.directory": "snapshots",
+        "snapshots.trust": (ALICE.keyid, BOB.keyid),
+        "snapshots.threshold": 2,
+        "snapshots.require_signatures": True,
     },
     trust=(ALICE.keyid,),
 )

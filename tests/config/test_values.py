@@ -119,3 +119,40 @@ def test_listening_needs_an_address() -> None:
 def test_list_of_another_type_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="must be a list of strings"):
         values.peer_addresses(value, HERE)
+
+
+@pytest.mark.parametrize("text", ["0.0.0.0:8080", "[::]:0", "localhost:80", "boot-1.example.net:65535"])
+def test_http_address_is_taken_as_it_is(text: str) -> None:
+    assert values.http_address(text, HERE) == text
+
+
+@pytest.mark.parametrize(
+    "text", ["", "8080", ":8080", "host:", "host:65536", "::1:80", "[::1]", "a b:80", "h/x:80", "h:80/"]
+)
+def test_what_is_no_http_address_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be HOST:PORT"):
+        values.http_address(text, HERE)
+
+
+def test_http_bases_lose_their_slash_and_their_doubles() -> None:
+    given = ["http://192.0.2.7:8080/", "http://192.0.2.7:8080", "https://boot.example/images/"]
+    assert values.http_bases(given, HERE) == ("http://192.0.2.7:8080", "https://boot.example/images")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "boot.example",
+        "ftp://x",
+        "http://",
+        "http://a b",
+        "http://x/?q=1",
+        "http://u@x",
+        "http://x/#f",
+        "http://x:0",
+    ],
+)
+def test_what_is_no_http_base_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be"):
+        values.http_bases([text], HERE)

@@ -1,0 +1,17 @@
+"""What the gateway counts; only ever grows."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class GatewayCounters:
+    """Keys are from closed sets, never a client's words."""
+
+    bytes_sent: int = 0
+    requests: Counter[tuple[str, int]] = field(default_factory=Counter)
+    """By (kind of route, status)."""
+    failures: int = 0
+    """Requests that ended by a fault of ours."""

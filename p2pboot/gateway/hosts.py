@@ -1,0 +1,107 @@
+"""Where the gateway is: the socket it listens on, and the URLs under which clients reach it."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from p2pboot.errors import MachineError, machine_error
+from p2pboot.transport.addresses import Address, expand_wildcard
+
+BACKLOG: Final = 256  # connections that the kernel keeps while all tasks are busy
+MAX_URLS: Final = 16  # as many as a manifest's list of URLs may have
+_ADDRESS_REMEDY: Final = "give --http an address of this machine, such as 0.0.0.0:8080"
+
+# RFC 9110, section 7.2, as far as names and addresses that can stand in a URL and in a script need no quoting.
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST: Final = re.compile(
+    rf"(?P<name>{_LABEL}(?:\.{_LABEL})*\.?|\[[0-9A-Fa-f:.]{{2,45}}\])(?::(?P<port>[0-9]{{1,5}}))?"
+)
+_MAX_HOST = 253 + len(":65535")
+
+
+def is_host(text: str) -> bool:
+    """Whether a Host field looks like a host name or an address, with or without a port.
+
+    It goes into boot scripts and manifests: everything else is refused.
+    """
+    match = _HOST.fullmatch(text) if len(text) <= _MAX_HOST else None
+    if match is None or not 0 < int(match["port"] or 80) <= 65535:
+        return False
+    if match["name"].startswith("["):
+        return _is_ip(match["name"][1:-1], 6)
+    last = match["name"].rstrip(".").rpartition(".")[2]
+    return not last.isdigit() or _is_ip(match["name"], 4)
+
+
+def _is_ip(text: str, version: int) -> bool:
+    with suppress(ValueError):
+        return ipaddress.ip_address(text).version == version
+    return False
+
+
+def listen(http: str) -> socket.socket:
+    """Open the socket of a gateway, so that a port in use is known before anything else is started.
+
+    Args:
+        http: HOST:PORT, an IPv6 address in brackets. Port 0 is any free one.
+
+    Raises:
+        MachineError: the port is in use, or this machine has no such address.
+    """
+    host, _, port = http.rpartition(":")
+    try:
+        found = socket.getaddrinfo(
+            host.strip("[]"),
+            int(port),
+            type=socket.SOCK_STREAM,
+            flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV,
+        )
+    except socket.gaierror as error:
+        raise MachineError(f"cannot listen on {http}: {error.strerror}", remedy=_ADDRESS_REMEDY) from None
+    family, kind, protocol, _, address = found[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # connections of a former run may linger
+        if family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)  # [::] takes IPv4 as well
+        listener.bind(address)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        listener.close()
+        raise machine_error(error, f"listen for HTTP on {http}") from None
+    return listener
+
+
+def base_urls(listener: socket.socket) -> tuple[str, ...]:
+    """The addresses on which a socket listens, as beginnings of URLs: concrete ones, never a wildcard."""
+    host, port, *_ = listener.getsockname()
+    kind = "ip6" if listener.family == socket.AF_INET6 else "ip4"
+    own = expand_wildcard(Address(kind, host, port))
+    if kind == "ip6" and ipaddress.ip_address(host).is_unspecified:
+        own = (*expand_wildcard(Address("ip4", "0.0.0.0", port)), *own)  # noqa: S104 - is replaced here
+    return tuple(base_url(address.host, port) for address in own)[:MAX_URLS]
+
+
+def base_url(host: str, port: int) -> str:
+    """`http://<host>:<port>`, without the port where it is the usual one."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}" if port == 80 else f"http://{shown}:{port}"
+
+
+def port_of(listener: socket.socket) -> int:
+    """The TCP port that a socket listens on."""
+    port: int = listener.getsockname()[1]
+    return port
+
+
+def advertised(listener: socket.socket, configured: Sequence[str]) -> tuple[str, ...]:
+    """What goes into manifests: what the operator says, or else where we listen."""
+    return tuple(configured) or base_urls(listener)

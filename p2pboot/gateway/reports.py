@@ -1,0 +1,113 @@
+"""What the gateway says of itself and its node: health, status, metrics and the page for people.
+
+All of it is for everybody who can reach the port: no paths, no addresses of other nodes, no error texts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from typing import Final
+
+from p2pboot import __version__
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.timestamps import format_time
+from p2pboot.errors import P2PBootError
+from p2pboot.gateway.counters import GatewayCounters
+from p2pboot.gateway.metrics import Readings, exposition
+from p2pboot.gateway.offers import Offers
+from p2pboot.gateway.page import render
+from p2pboot.gateway.slots import Slots
+from p2pboot.gateway.source import Source
+from p2pboot.node.status import Measured
+
+FULL_BYTES: Final = 4 << 20  # below it neither the database nor a manifest can be relied on to be written
+
+
+class Reports:
+    """Every method reads the store: called in a thread. What was measured comes from the node's own thread.
+
+    Args:
+        node: whose gateway it is.
+        offers: its manifests.
+        counters: of the gateway.
+        slots: its connections.
+    """
+
+    def __init__(self, node: Source, offers: Offers, counters: GatewayCounters, slots: Slots) -> None:
+        self._node = node
+        self._offers = offers
+        self._counters = counters
+        self._slots = slots
+
+    def problem(self) -> str | None:
+        """Why this node should not be asked now: store unreadable, disk full. None if all is well."""
+        return _first_problem(self._store_problem, self._disk_problem)
+
+    def status(self, measured: Measured) -> bytes:
+        """The status as JSON."""
+        sent = sum(size for (_, direction), size in measured.transferred.items() if direction == "sent")
+        document = {
+            "version": __version__,
+            "peer_id": self._node.peer_id,
+            "uptime_s": round(measured.uptime_s),
+            "manifests": [self._describe(offer.manifest) for offer in self._offers.all()],
+            "peers": sorted(measured.peers),
+            "bytes": {
+                "peers_sent": sent,
+                "peers_received": sum(measured.transferred.values()) - sent,
+                "http_sent": self._counters.bytes_sent,
+            },
+            "connections": len(self._slots),
+        }
+        return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
+
+    def metrics(self, measured: Measured) -> tuple[bytes, str]:
+        """The metrics in Prometheus' text form, and its media type."""
+        store = self._node.store
+        readings = Readings(
+            version=__version__,
+            now=self._node.clock().now,
+            # Expired ones too: an alarm that ends with the expiry would be no alarm.
+            manifests=store.manifests.heads(),
+            used_bytes=store.blobs.used_bytes(),
+            equivocations=len(store.trust.equivocations()),
+            measured=measured,
+            gateway=self._counters,
+            slots=self._slots,
+        )
+        return exposition(readings)
+
+    def page(self) -> bytes:
+        """The page for people."""
+        manifests = [offer.manifest for offer in self._offers.all()]
+        return render(manifests, self._node.peer_id, self._node.clock().now)
+
+    def _describe(self, manifest: Manifest) -> dict[str, object]:
+        return {
+            "channel": manifest.channel,
+            "arch": manifest.arch,
+            "version": manifest.version,
+            "manifest_version": manifest.manifest_version,
+            "digest": manifest.digest,
+            "signers": list(manifest.signers),
+            "expires_at": format_time(manifest.expires_at),
+            "expires_in_s": manifest.expires_at - self._node.clock().now,
+        }
+
+    def _store_problem(self) -> str | None:
+        os.scandir(self._node.store.path / "blobs").close()
+        self._offers.all()
+        return None
+
+    def _disk_problem(self) -> str | None:
+        disk = os.statvfs(self._node.store.path)
+        return "the disk is full" if disk.f_bavail * disk.f_frsize < FULL_BYTES else None
+
+
+def _first_problem(*checks: Callable[[], str | None]) -> str | None:
+    try:
+        return next((problem for check in checks if (problem := check()) is not None), None)
+    except (P2PBootError, OSError):
+        return "the store can not be read"

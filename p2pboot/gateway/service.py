@@ -1,0 +1,119 @@
+"""The gateway as a part of a running node: its socket, its connections, its tasks."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+from contextlib import suppress
+from typing import Any, Final
+
+import trio
+from hypercorn.trio.worker_context import WorkerContext
+
+from p2pboot.config.settings import NodeSettings
+from p2pboot.gateway.app import Gateway
+from p2pboot.gateway.counters import GatewayCounters
+from p2pboot.gateway.dnssd import Announcement, announce
+from p2pboot.gateway.front import Front
+from p2pboot.gateway.hosts import advertised, base_urls, listen, port_of
+from p2pboot.gateway.http1 import Connection, make_config
+from p2pboot.gateway.offers import Offers
+from p2pboot.gateway.reports import Reports
+from p2pboot.gateway.slots import Slots
+from p2pboot.gateway.source import Source
+from p2pboot.gateway.stream import ClientStream
+
+log = logging.getLogger(__name__)
+
+SWEEP_S: Final = 10.0  # how often stalled connections are looked for
+_NO_FILES_PAUSE_S: Final = 0.1
+_NO_SLOT: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 10\r\nConnection: close\r\n\r\n"
+)
+_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+
+class GatewayService:
+    """A service for `node.run.run_node`.
+
+    Args:
+        settings: of the node, with `gateway.http` set.
+        slots: how many connections; tests want few.
+
+    Raises:
+        MachineError: the address can not be listened on.
+    """
+
+    def __init__(self, settings: NodeSettings, *, slots: Slots | None = None) -> None:
+        assert settings.gateway.http is not None  # noqa: S101 - the caller asked for it
+        self._settings = settings
+        self._listener = listen(settings.gateway.http)
+        self._slots = Slots() if slots is None else slots  # an empty one is false
+        self._counters = GatewayCounters()
+        self.urls = advertised(self._listener, settings.gateway.advertise_http)
+
+    @property
+    def port(self) -> int:
+        """The TCP port that it listens on."""
+        return port_of(self._listener)
+
+    def close(self) -> None:
+        """Stop listening; idempotent."""
+        self._listener.close()
+
+    async def run(self, node: Source, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until cancelled; all connections end with it."""
+        offers = Offers(node)
+        reports = Reports(node, offers, self._counters, self._slots)
+        front = Front(Gateway(node, offers, reports).router(), self._counters)
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._sweep)
+                nursery.start_soon(self._accept, nursery, front)
+                if self._settings.network.mdns:
+                    name = self._settings.provider.name
+                    nursery.start_soon(announce, Announcement(offers, name, self._listener))
+                log.info("HTTP gateway at %s", ", ".join(base_urls(self._listener)))
+                task_status.started()
+        finally:
+            self.close()
+
+    async def _accept(self, nursery: trio.Nursery, front: Front) -> None:
+        config, context = make_config(), WorkerContext(None)
+        while True:
+            await trio.lowlevel.wait_readable(self._listener.fileno())
+            try:
+                accepted, _ = self._listener.accept()
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                if error.errno in _OUT_OF_RESOURCES:
+                    log.warning("no connection can be accepted: %s", error.strerror)
+                    await trio.sleep(_NO_FILES_PAUSE_S)
+                continue  # else the client went before it was accepted
+            accepted.setblocking(False)
+            stream = ClientStream(accepted, self._counters)
+            if self._slots.admit(stream.slot, trio.current_time()):
+                nursery.start_soon(self._serve, Connection(front, config, context, stream))
+            else:
+                with suppress(OSError):
+                    accepted.send(_NO_SLOT)
+                await stream.aclose()
+
+    async def _serve(self, connection: Connection) -> None:
+        stream = connection.client
+        try:
+            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await connection.run()
+        except Exception:  # one connection must not end the node
+            log.exception("a connection ended by a fault of the gateway")
+            self._counters.failures += 1
+        finally:
+            self._slots.release(stream.slot)
+            stream.cut()
+
+    async def _sweep(self) -> None:
+        while True:
+            await trio.sleep(SWEEP_S)
+            self._slots.cut_stalled(trio.current_time())

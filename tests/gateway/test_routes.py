@@ -1,0 +1,349 @@
+"""What each route answers, over a real socket and from a real store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pboot.core.manifest import check_detached
+from p2pboot.errors import MachineError
+from p2pboot.gateway import reports
+from p2pboot.gateway.slots import Slots
+from p2pboot.store.store import Store
+from tests.core.phase_verify import phase_verify
+from tests.fetch.world import FILES, KEY, NOW, PIECE, content, manifest_of, table_of
+from tests.gateway.phase_clients import boot_image_script, phase_fetch
+from tests.gateway.world import PAIR, OfferingNode, Running, gateway_settings, put, put_arm64, serving
+
+KERNEL = FILES["kernel"]
+SHA256 = hashlib.sha256(KERNEL).hexdigest()
+
+
+# --- artifacts
+
+
+@pytest.mark.parametrize("key", sorted(FILES))
+@pytest.mark.parametrize("prefix", ["", PAIR, f"/phase{PAIR}"])
+async def test_artifacts_have_the_publishers_bytes(gateway: Running, prefix: str, key: str) -> None:
+    reply = await gateway.get(f"{prefix}/{key}")
+    assert (reply.status, reply.body) == (200, FILES[key])
+    digest = hashlib.sha256(FILES[key]).hexdigest()
+    assert reply["Content-Length"] == str(len(FILES[key]))
+    assert reply["Content-Type"] == "application/octet-stream"
+    assert reply["ETag"] == f'"{digest}"'
+    assert reply["X-Artifact-Hash"] == f"sha256:{digest}"
+    assert reply["X-Manifest-Version"] == "v1"
+    assert reply["X-Manifest-Counter"] == "1"
+    assert reply["X-Manifest-Channel"] == "stable"
+    assert reply["X-Manifest-Arch"] == "x86_64"
+    assert reply["Accept-Ranges"] == "bytes"
+    assert reply["Cache-Control"] == "no-cache, no-transform"
+
+
+@pytest.mark.parametrize("path", [f"/blobs/{SHA256}", f"/blobs/{SHA256[:2]}/{SHA256}.bin"])
+async def test_blobs_are_immutable(gateway: Running, path: str) -> None:
+    reply = await gateway.get(path)
+    assert (reply.status, reply.body) == (200, KERNEL)
+    assert "immutable" in reply["Cache-Control"]
+
+
+async def test_head_says_what_get_would(gateway: Running) -> None:
+    for path in ("/kernel", "/manifest.json", "/boot.ipxe", f"/blobs/{SHA256}", "/nothing"):
+        got, head = await gateway.get(path), await gateway.get(path, method="HEAD")
+        assert head.body == b""
+        assert head.status == got.status
+        assert {**head.headers, "date": ""} == {**got.headers, "date": ""}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "start", "end"),
+    [
+        ("bytes=0-0", 0, 1),
+        (f"bytes={PIECE - 1}-{PIECE}", PIECE - 1, PIECE + 1),
+        (f"bytes={PIECE}-", PIECE, len(KERNEL)),
+        ("bytes=-1", len(KERNEL) - 1, len(KERNEL)),
+        (f"bytes=-{2 * PIECE}", len(KERNEL) - 2 * PIECE, len(KERNEL)),
+        ("bytes=0-", 0, len(KERNEL)),
+    ],
+)
+async def test_ranges(gateway: Running, wanted: str, start: int, end: int) -> None:
+    reply = await gateway.get("/kernel", {"Range": wanted})
+    assert reply.status == 206
+    assert reply.body == KERNEL[start:end]
+    assert reply["Content-Range"] == f"bytes {start}-{end - 1}/{len(KERNEL)}"
+    assert reply["Content-Length"] == str(end - start)
+
+
+async def test_range_behind_the_end_says_the_size(gateway: Running) -> None:
+    reply = await gateway.get("/kernel", {"Range": f"bytes={len(KERNEL)}-"})
+    assert reply.status == 416
+    assert reply["Content-Range"] == f"bytes */{len(KERNEL)}"
+
+
+async def test_several_ranges_get_the_whole(gateway: Running) -> None:
+    reply = await gateway.get("/kernel", {"Range": "bytes=0-1,5-6"})
+    assert (reply.status, reply.body) == (200, KERNEL)
+
+
+async def test_conditions(gateway: Running) -> None:
+    known = {"If-None-Match": f'"{SHA256}"'}
+    reply = await gateway.get("/kernel", known)
+    assert (reply.status, reply.body, reply["ETag"]) == (304, b"", f'"{SHA256}"')
+    assert (await gateway.get("/initramfs", known)).status == 200
+    resumed = {"Range": "bytes=5-", "If-Range": f'"{SHA256}"'}
+    assert (await gateway.get("/kernel", resumed)).status == 206
+    assert (await gateway.get("/initramfs", resumed)).status == 200
+    assert (await gateway.get("/initramfs", {"If-Match": f'"{SHA256}"'})).status == 412
+
+
+async def test_nothing_is_compressed(gateway: Running) -> None:
+    for path in ("/kernel", "/manifest.json", "/", "/metrics"):
+        reply = await gateway.get(path, {"Accept-Encoding": "gzip, br, zstd"})
+        assert "content-encoding" not in reply.headers
+        assert reply["Content-Length"] == str(len(reply.body))
+
+
+# --- names
+
+
+async def test_arm64_and_aarch64_are_the_same(store: Store, tmp_path: Path) -> None:
+    manifest, samples = put_arm64(store)
+    async with serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway:
+        for arch in ("arm64", "aarch64"):
+            assert (await gateway.get(f"/stable/{arch}/kernel")).body == samples["kernel"].data
+            assert (await gateway.get(f"/stable/{arch}/dtbs/board-4")).body == samples["dtbs/board-4"].data
+            assert (await gateway.get(f"/phase/stable/{arch}/dtbs/board-4")).body == samples[
+                "dtbs/board-4"
+            ].data
+            assert (await gateway.get(f"/stable/{arch}/manifest.json")).body == manifest.raw
+            view = json.loads((await gateway.get(f"/phase/stable/{arch}/manifest.json")).body)
+            assert view["artifacts"]["dtbs"]["board-4"]["download_url"] == "/dtbs/board-4"
+        assert (await gateway.get("/stable/arm64/manifest.json.sig")).status == 404  # it came without
+
+
+async def test_short_names_mean_the_only_pair_or_the_operators(store: Store, tmp_path: Path) -> None:
+    put(store)
+    _, samples = put_arm64(store)
+    node = OfferingNode(store)
+    async with serving(node, gateway_settings(tmp_path)) as gateway:
+        reply = await gateway.get("/kernel")
+        assert reply.status == 404
+        assert b"/stable/arm64, /stable/x86_64" in reply.body
+        node.default = ("stable", "arm64")
+        assert (await gateway.get("/kernel")).body == samples["kernel"].data
+        node.default = (None, "x86_64")
+        assert (await gateway.get("/kernel")).body == KERNEL
+
+
+async def test_what_the_manifest_does_not_name_is_not_found(gateway: Running, store: Store) -> None:
+    (store.path / "blobs" / "kernel2").write_bytes(b"on the disk")
+    names = ["state.sqlite3", "kernel2", "dtbs", "manifest", "nothing", "kernel.", "kernel/", "blobs", "lock"]
+    for name in names:
+        assert (await gateway.get(f"{PAIR}/{name}")).status == 404, name
+    for path in (
+        "/stable",
+        "/stable/",
+        PAIR,
+        f"{PAIR}/",
+        "/stable/mips/kernel",
+        "/testing/x86_64/kernel",
+        "/blobs",
+        "/blobs/",
+    ):
+        assert (await gateway.get(path)).status == 404, path
+    for path in (
+        f"/blobs/{SHA256.upper()}",
+        "/blobs/" + "0" * 64,
+        f"/blobs/00/{SHA256}.bin",
+        f"/blobs/{SHA256}.bin",
+    ):
+        assert (await gateway.get(path)).status == 404, path
+
+
+async def test_nothing_is_served_before_it_is_whole(store: Store, tmp_path: Path) -> None:
+    manifest = manifest_of()
+    artifact = manifest.artifacts["kernel"]
+    store.manifests.put(manifest, None)
+    async with serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway:
+        partial = store.blobs.begin(artifact, table_of(KERNEL))
+        assert partial is not None
+        partial.write(0, KERNEL[:PIECE])
+        for path in ("/kernel", f"{PAIR}/kernel", f"{PAIR}/manifest.json", f"/blobs/{SHA256}", "/boot.ipxe"):
+            assert (await gateway.get(path)).status == 404
+
+
+async def test_expired_manifest_is_not_offered_but_its_blobs_stay(gateway: Running) -> None:
+    gateway.node.now = NOW + 100 * 86_400
+    assert (await gateway.get("/kernel")).status == 404
+    assert (await gateway.get("/boot.ipxe")).status == 404
+    assert (await gateway.get(f"/blobs/{SHA256}")).status == 200
+
+
+async def test_former_blobs_stay_reachable_during_an_update(gateway: Running, store: Store) -> None:
+    script = (await gateway.get("/boot.ipxe")).body.decode()
+    newer = {**FILES, "kernel": content("kernel 2", 3 * PIECE)}
+    put(store, newer, version=2)
+    assert (await gateway.get("/kernel")).body == newer["kernel"]
+    assert (await gateway.get("/kernel"))["X-Manifest-Counter"] == "2"
+    urls = [word for word in script.split() if word.startswith("http://")]
+    assert [(await gateway.get("/" + url.split("/", 3)[3])).body for url in urls] == [
+        KERNEL,
+        FILES["initramfs"],
+    ]
+
+
+async def test_damaged_artifact_is_not_sent(gateway: Running, store: Store) -> None:
+    path = store.blobs.path(SHA256)
+    whole = path.read_bytes()
+    stat = path.stat()
+    path.write_bytes(bytes([whole[0] ^ 1]) + whole[1:])
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert (await gateway.get(f"/blobs/{SHA256}")).status == 404
+    assert (await gateway.get("/kernel")).status == 404
+
+
+async def test_damage_further_on_ends_the_connection_short(gateway: Running, store: Store) -> None:
+    digest = hashlib.sha256(FILES["rootfs"]).hexdigest()
+    path = store.blobs.path(digest)
+    with path.open("r+b") as file:
+        file.seek(40 * PIECE)
+        byte = file.read(1)
+        file.seek(40 * PIECE)
+        file.write(bytes([byte[0] ^ 1]))
+    received = await gateway.raw(f"GET /blobs/{digest} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    head, _, body = received.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert FILES["rootfs"].startswith(body)
+    assert len(body) <= 40 * PIECE
+
+
+# --- manifests and scripts
+
+
+@pytest.mark.parametrize("prefix", ["", PAIR])
+async def test_manifest_and_signature_are_as_published(gateway: Running, prefix: str) -> None:
+    reply = await gateway.get(f"{prefix}/manifest.json")
+    assert reply["Content-Type"] == "application/json"
+    assert phase_verify(reply.body, KEY.public.raw)["channel"] == "stable"
+    signature = await gateway.get(f"{prefix}/manifest.json.sig")
+    assert check_detached(reply.body, signature.body.decode(), [KEY.public.keyid]) == KEY.public.keyid
+    again = await gateway.get(f"{prefix}/manifest.json", {"If-None-Match": reply["ETag"]})
+    assert again.status == 304
+    part = await gateway.get(f"{prefix}/manifest.json", {"Range": "bytes=-4"})
+    assert (part.status, part.body) == (206, reply.body[-4:])
+
+
+@pytest.mark.parametrize("host", ["boot.example:8080", "[fd00::1]:81", "10.0.2.2"])
+async def test_scripts_use_the_address_by_which_the_client_came(gateway: Running, host: str) -> None:
+    script = (await gateway.get("/boot.ipxe", {"Host": host})).body.decode()
+    assert f"kernel --name kernel http://{host}/blobs/{SHA256} initrd=initrd quiet\n" in script
+    view = json.loads((await gateway.get(f"/phase{PAIR}/manifest.json", {"Host": host})).body)
+    assert view["artifacts"]["kernel"]["urls"] == [f"http://{host}/blobs/{SHA256}"]
+
+
+async def test_http_1_0_client_without_host_gets_our_own_address(gateway: Running) -> None:
+    reply = await gateway.raw(b"GET /boot.ipxe HTTP/1.0\r\n\r\n")
+    assert f"http://127.0.0.1:{gateway.port}/blobs/{SHA256}".encode() in reply
+
+
+async def test_absolute_form_is_understood(gateway: Running) -> None:
+    request = b"GET http://boot.example/boot.ipxe HTTP/1.1\r\nHost: other\r\nConnection: close\r\n\r\n"
+    assert f"http://boot.example/blobs/{SHA256}".encode() in await gateway.raw(request)
+
+
+async def test_unspeakable_command_line_is_no_script(store: Store, tmp_path: Path) -> None:
+    put(store, cmdline="a=${b}")
+    async with serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway:
+        reply = await gateway.get("/boot.ipxe")
+    assert reply.status == 404
+    assert b"command line" in reply.body
+
+
+async def test_phases_fetcher_gets_every_artifact(gateway: Running) -> None:
+    view = json.loads((await gateway.get(f"/phase{PAIR}/manifest.json")).body)
+    for key, artifact in view["artifacts"].items():
+        assert await trio.to_thread.run_sync(phase_fetch, artifact) == FILES[key]
+
+
+async def test_phases_boot_image_gets_kernel_and_initramfs(gateway: Running) -> None:
+    base = f"http://127.0.0.1:{gateway.port}/phase{PAIR}"
+    found = await trio.to_thread.run_sync(boot_image_script, base)
+    assert found == {"kernel": KERNEL, "initramfs": FILES["initramfs"]}
+
+
+# --- reports
+
+
+async def test_health(gateway: Running, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    reply = await gateway.get("/health")
+    assert (reply.status, reply.body) == (200, b"ok\n")
+    with monkeypatch.context() as patch:
+        patch.setattr(reports, "FULL_BYTES", 1 << 62)
+        reply = await gateway.get("/health")
+        assert (reply.status, reply.body) == (503, b"the disk is full\n")
+    (store.path / "blobs").rename(store.path / "away")
+    assert (await gateway.get("/health")).status == 503
+    (store.path / "away").rename(store.path / "blobs")
+    assert (await gateway.get("/health")).status == 200
+
+
+async def test_store_that_fails_is_503_everywhere(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise MachineError("cannot read /srv/secret: Input/output error")
+
+    monkeypatch.setattr(gateway.node, "offered", fail)
+    for path in ("/kernel", "/health", "/manifest.json", "/"):
+        reply = await gateway.get(path)
+        assert reply.status == 503
+        assert b"secret" not in reply.body
+
+
+async def test_fault_of_ours_is_500_and_counted(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway.node, "offered", lambda *_arguments: 1 / 0)
+    assert (await gateway.get("/kernel")).status == 500
+    monkeypatch.undo()
+    assert (await gateway.get("/kernel")).status == 200
+    assert b"p2pboot_http_failures_total 1.0" in (await gateway.get("/metrics")).body
+
+
+async def test_status(gateway: Running) -> None:
+    await gateway.get("/kernel")
+    transferred = {("/p2pboot/sync/1", "sent"): 3, ("gossip", "received"): 4}
+    gateway.node.counted = replace(gateway.node.counted, transferred=transferred)
+    reply = await gateway.get("/status")
+    assert reply["Content-Type"] == "application/json"
+    status = json.loads(reply.body)
+    assert status["peer_id"] == gateway.node.peer_id
+    assert status["peers"] == [gateway.node.peer_id]
+    assert status["manifests"][0]["expires_in_s"] == 86_400
+    assert status["bytes"]["peers_sent"] == 3
+    assert status["bytes"]["peers_received"] == 4
+    assert status["bytes"]["http_sent"] > len(KERNEL)
+
+
+async def test_page_escapes_and_loads_nothing(store: Store, tmp_path: Path) -> None:
+    evil = "<script>alert('1')</script>&\""
+    put(store, provider_name=evil)
+    async with serving(OfferingNode(store, peer_id="<b>"), gateway_settings(tmp_path)) as gateway:
+        reply = await gateway.get("/")
+    text = reply.body.decode()
+    assert reply["Content-Type"] == "text/html; charset=utf-8"
+    assert "default-src 'none'" in reply["Content-Security-Policy"]
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert "&lt;script&gt;" in text
+    assert f'<a href="{PAIR}/kernel">kernel</a>' in text
+    assert len(reply.body) < 4096
+
+
+async def test_slots_are_given_back(store: Store, tmp_path: Path) -> None:
+    put(store)
+    async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=Slots(2)) as gateway:
+        for _ in range(10):
+            assert (await gateway.get("/kernel")).status == 200

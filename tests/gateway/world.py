@@ -1,0 +1,149 @@
+"""A gateway on a real socket in this process, over a real store and a node that is only a store."""
+
+from __future__ import annotations
+
+import http.client
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from p2pboot.config.load import Overrides, load
+from p2pboot.config.settings import NodeSettings
+from p2pboot.core.clock import Clock
+from p2pboot.core.manifest import Manifest, sign_detached
+from p2pboot.gateway.service import GatewayService
+from p2pboot.gateway.slots import Slots
+from p2pboot.node.status import Measured
+from p2pboot.store.manifests import HeadRow
+from p2pboot.store.store import Store
+from tests.fetch.world import FILES, KEY, NOW, fill, manifest_of
+from tests.store.samples import PIECE, Sample, manifest, sample
+
+PEER = KEY.public.peer_id
+PAIR = "/stable/x86_64"
+
+
+@dataclass
+class OfferingNode:
+    """What a gateway needs of a node."""
+
+    store: Store
+    peer_id: str = PEER
+    default: tuple[str | None, str | None] = (None, None)
+    now: int = NOW
+    counted: Measured = field(
+        default_factory=lambda: Measured(1.0, frozenset({PEER}), {}, Counter(), Counter())
+    )
+
+    def clock(self) -> Clock:
+        return Clock(self.now, True)
+
+    def offered(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
+        return [row for row in self.store.manifests.heads(channel, arch) if row.expires_at > self.now]
+
+    def default_pair(self) -> tuple[str | None, str | None]:
+        return self.default
+
+    def measured(self) -> Measured:
+        return self.counted
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    def __getitem__(self, name: str) -> str:
+        return self.headers[name.lower()]
+
+
+@dataclass(frozen=True)
+class Running:
+    """A gateway that serves."""
+
+    service: GatewayService
+    node: OfferingNode
+
+    @property
+    def port(self) -> int:
+        return self.service.port
+
+    async def get(self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET") -> Reply:
+        return await trio.to_thread.run_sync(ask, self.port, method, path, dict(headers or {}))
+
+    async def raw(self, request: bytes) -> bytes:
+        """Send bytes and read until the gateway closes."""
+        async with await trio.open_tcp_stream("127.0.0.1", self.port) as stream:
+            received = bytearray()
+            try:
+                await stream.send_all(request)
+                async for data in stream:
+                    received += data
+            except trio.BrokenResourceError:
+                pass  # refused while we were still sending
+            return bytes(received)
+
+
+def ask(port: int, method: str, path: str, headers: Mapping[str, str]) -> Reply:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request(method, path, headers=dict(headers))
+        reply = connection.getresponse()
+        fields = {name.lower(): value for name, value in reply.getheaders()}
+        return Reply(reply.status, fields, reply.read())
+    finally:
+        connection.close()
+
+
+def put(
+    store: Store, files: Mapping[str, bytes] = FILES, version: int = 1, *, head: bool = True, **changes: Any
+) -> Manifest:
+    """Have a signed manifest and its artifacts in a store, as its head or still on the way."""
+    signed = manifest_of(files, version, **changes)
+    store.manifests.put(signed, sign_detached(signed.raw, KEY))
+    fill(store, signed, files)
+    if head:
+        store.manifests.set_head(signed.digest)
+    return signed
+
+
+def put_arm64(
+    store: Store, *, channel: str = "stable", version: str = "1.0"
+) -> tuple[Manifest, dict[str, Sample]]:
+    """The same for arm64, with a device tree."""
+    samples = {
+        key: sample(PIECE + number, seed=number, key=key)
+        for number, key in enumerate(("kernel", "initramfs", "dtbs/board-4"), start=1)
+    }
+    signed = manifest(1, *samples.values(), channel=channel, created_at=NOW - 3600, text=version)
+    store.manifests.put(signed, None)
+    for one in samples.values():
+        partial = store.blobs.begin(one.artifact, one.table)
+        if partial is not None:
+            for index in range(one.table.count):
+                partial.write(index, one.piece(index))
+            partial.finish()
+    store.manifests.set_head(signed.digest)
+    return signed, samples
+
+
+def gateway_settings(tmp_path: Path, **changes: Any) -> NodeSettings:
+    values = {"gateway.http": "127.0.0.1:0", "network.mdns": False, "store.state": str(tmp_path / "state")}
+    return load(Overrides({**values, **changes})).settings
+
+
+@asynccontextmanager
+async def serving(
+    node: OfferingNode, settings: NodeSettings, *, slots: Slots | None = None
+) -> AsyncIterator[Running]:
+    service = GatewayService(settings, slots=slots)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.run, node)
+        yield Running(service, node)
+        nursery.cancel_scope.cancel()

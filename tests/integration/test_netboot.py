@@ -1,0 +1,51 @@
+"""A machine that speaks only HTTP boots from a mirror: stock firmware, a real kernel, QEMU without acceleration."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from p2pboot.demo.inputs import prepare_inputs
+from tests.integration.machines import HOST, bios, switched_on, uefi
+from tests.integration.processes import Mesh
+
+pytestmark = [pytest.mark.netboot, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifacts directory with Debian's kernel and a busybox initramfs whose init says that it runs."""
+    directory = tmp_path_factory.mktemp("netboot")
+    leaf = directory / "images" / "stable" / "x86_64"
+    inputs = prepare_inputs(leaf, cache=directory / "cache", note=lambda _text: None)
+    if not inputs.real or inputs.arch != "x86_64":
+        pytest.skip(f"no kernel to boot here: {inputs.description}")
+    inputs.rootfs.unlink()
+    return directory / "images"
+
+
+@pytest.mark.parametrize("kind", ["bios", "uefi"])
+def test_machine_boots_from_a_mirrors_gateway(mesh: Mesh, image: Path, kind: str) -> None:
+    firmware = bios() if kind == "bios" else uefi(mesh.directory)
+    if firmware.missing is not None:
+        pytest.skip(f"not installed here: {firmware.missing}")
+    marker = f"p2pboot.marker={secrets.token_hex(8)}"
+    trust = mesh.new_key("publisher")
+    publisher = mesh.serve(image, "--cmdline", f"console=ttyS0 panic=1 {marker}")
+    mirror = mesh.mirror(trust, "--bootstrap", publisher.address, "--http", "127.0.0.1:0")
+    mirror.wait_for_head(1)
+    publisher.stop()
+    base = mirror.status()["http"][0]
+
+    with switched_on(firmware, f"http://{HOST}:{base.rpartition(':')[2]}/boot.ipxe") as machine:
+        machine.wait_for("this initramfs came over the network", marker + "\r\n")
+
+    sizes = [path.stat().st_size for path in (image / "stable" / "x86_64").iterdir()]
+    with urllib.request.urlopen(f"{base}/status") as reply:
+        moved = json.load(reply)["bytes"]
+    assert moved["peers_received"] >= sum(sizes)
+    assert moved["http_sent"] >= sum(sizes)
