@@ -228,9 +228,7 @@ async def _hash_along(download: Download, partial: PartialBlob) -> None:
     looked_at = -HASH_BYTES
     while True:
         download.grown = trio.Event()
-        if (
-            download.done_bytes - looked_at >= HASH_BYTES
-        ):  # a hop for each piece would cost as much as hashing
+        if download.done_bytes - looked_at >= HASH_BYTES:  # enough to be worth a thread hop
             looked_at = download.done_bytes
             while await trio.to_thread.run_sync(partial.hash_on, HASH_BYTES):
                 pass

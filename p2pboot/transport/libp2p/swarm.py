@@ -114,8 +114,11 @@ class BoundedSwarm(Swarm):
         await cast(HardenedYamux, muxed).event_closed.wait()
 
     async def _make_room(self, peer_id: ID) -> None:
-        """End the oldest connections of a peer that has too many: one that comes back is not to be kept out by its
-        own former connections, which may take a moment to end. It can only cost itself."""
+        """End the oldest connections of a peer that has too many.
+
+        One that comes back is not to be kept out by its own former connections, which may take a moment to end.
+        It can only cost itself.
+        """
         connections = self.get_connections(peer_id)
         surplus = len(connections) + 1 - self._options.max_connections_per_peer
         if surplus > 0:
