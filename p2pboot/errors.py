@@ -1,7 +1,7 @@
 """The one tree of errors; every error knows its exit status and, where there is one, the remedy.
 
-A person sees `p2pboot: error: <message>` and, on the next line, the remedy. Data that a caller needs is in
-fields, never in the text.
+A person sees one line, `p2pboot: error: <message>; <remedy>`. Data that a caller needs is in fields, never in the
+text. The errors of Timetoke snapshots are in `core.timetoke.errors`.
 
 ::
 
@@ -139,6 +139,7 @@ class MachineError(P2PBootError):
 
 _REMEDIES = {
     errno.ENOSPC: "free some space or use a directory on another disk",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f), or use another file system",
     errno.EDQUOT: "free some space: the disk quota is used up",
     errno.EACCES: "change the permissions or run as a user who may",
     errno.EPERM: "change the permissions or run as a user who may",
@@ -146,6 +147,10 @@ _REMEDIES = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
     errno.EADDRINUSE: "end the program that holds the port, or choose another one",
     errno.EADDRNOTAVAIL: "listen on an address that this machine has",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "check the path: a part of it is a file",
+    errno.ENAMETOOLONG: "choose a shorter path",
+    errno.ELOOP: "check the path: its symbolic links go in a circle",
     errno.EIO: "the disk reports an error: check it",
 }
 

@@ -88,6 +88,9 @@ def explain(error: BaseException) -> Failure | None:  # noqa: PLR0911 - one retu
             return Failure("", None, "exit", error.exit_code)
         case click.Abort() | KeyboardInterrupt():
             return Failure("", None, "interrupted", INTERRUPTED)
+        case click.exceptions.NoArgsIsHelpError():  # the whole help, and nothing to complain about
+            click.echo(error.format_message(), err=True)
+            return Failure("", None, "usage", ExitStatus.USAGE)
         case click.UsageError():
             return Failure(_sentence(error.format_message()), _usage_remedy(error), "usage", ExitStatus.USAGE)
         case click.ClickException():

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from p2pboot.errors import UsageError, machine_error
+from p2pboot.errors import Malformed, SignatureError, UsageError, machine_error
 
 STANDARD_INPUT = Path("-")
 
@@ -24,7 +26,9 @@ def read_input(path: Path, max_bytes: int, *, what: str) -> bytes:
     """
     data = read_start(path, max_bytes + 1, what=what)
     if len(data) > max_bytes:
-        raise UsageError(f"{path} is larger than {max_bytes} bytes, so it is no {what}")
+        raise UsageError(
+            f"{path} is larger than {max_bytes} bytes, so it is no {what}", remedy="check the path"
+        )
     return data
 
 
@@ -44,6 +48,19 @@ def read_start(path: Path, max_bytes: int, *, what: str) -> bytes:
         raise UsageError(f"{path} is a directory, not a {what}", remedy="name the file in it") from None
     except OSError as error:
         raise machine_error(error, f"read {path}") from error
+
+
+@contextmanager
+def naming_manifest(path: Path) -> Iterator[None]:
+    """What turns out to be wrong with a manifest is said with the name of its file."""
+    shown = "standard input" if path == STANDARD_INPUT else path
+    remedy = "get it again, unchanged, from whoever built it"
+    try:
+        yield
+    except Malformed as error:
+        raise Malformed(f"{shown}: {error.message}", remedy=error.remedy or remedy) from None
+    except SignatureError as error:
+        raise SignatureError(f"{shown}: {error.message}", remedy=error.remedy or remedy) from None
 
 
 def detached_path(manifest: Path) -> Path:

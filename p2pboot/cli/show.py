@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from p2pboot.cli.files import read_start
+from p2pboot.cli.files import naming_manifest, read_start
 from p2pboot.cli.options import FILE, Command, json_option
 from p2pboot.cli.output import emit_json, human_duration, human_size, say
 
@@ -29,9 +29,10 @@ def show(file: Path, as_json: bool) -> None:
     from p2pboot.core.manifest import MAX_MANIFEST, Candidate
 
     raw = read_start(file, MAX_MANIFEST + 1, what="manifest")
-    candidate = Candidate.decode(raw)
-    candidate.check_present_signatures()
-    candidate.check_canonical()
+    with naming_manifest(file):
+        candidate = Candidate.decode(raw)
+        candidate.check_present_signatures()
+        candidate.check_canonical()
     if as_json:
         missing = list(candidate.missing_signers)
         emit_json({"digest": candidate.digest, "missing_signers": missing, "manifest": json.loads(raw)})

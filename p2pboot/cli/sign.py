@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
+from p2pboot.cli.files import STANDARD_INPUT, detached_path, naming_manifest, read_start
 from p2pboot.cli.options import FILE, Command
 from p2pboot.cli.output import note, warn
 from p2pboot.errors import UsageError
@@ -34,8 +34,9 @@ def sign(file: Path, key_path: Path, detached: bool) -> None:
         )
     raw = read_start(file, MAX_MANIFEST + 1, what="manifest")
     key = load_key(key_path, warn=warn)
-    signed = add_signature(raw, key)
-    missing = missing_signers(signed)
+    with naming_manifest(file):
+        signed = add_signature(raw, key)
+        missing = missing_signers(signed)
     if file == STANDARD_INPUT:
         sys.stdout.buffer.write(signed)
     elif signed != raw:

@@ -157,11 +157,11 @@ def _trust(manifest: Manifest, publisher: Publisher | None) -> Check:
     if len(trusted) < publisher.threshold:
         return _failed(
             "trust",
-            f"{len(trusted)} trusted signatures where {publisher.threshold} must be:"
+            f"trusted signatures: {len(trusted)}, needed: {publisher.threshold};"
             f" it is signed by {', '.join(manifest.signers)}",
             "if you believe these signers, trust their keys; otherwise look for another provider",
         )
-    return _passed("trust", f"{len(trusted)} trusted signatures, {publisher.threshold} needed")
+    return _passed("trust", f"trusted signatures: {len(trusted)}, needed: {publisher.threshold}")
 
 
 def _asked(name: str, offered: str, asked: str | None) -> Check:

@@ -1,0 +1,1 @@
+"""A running provider: publishes, mirrors, announces, compares, serves."""

@@ -60,6 +60,7 @@ class InThreads:
         self._limiter = trio.CapacityLimiter(DISK_THREADS)
 
     async def __call__(self, function: Callable[..., T], *args: object) -> T:
+        """Run `function(*args)` in a thread and return what it returns."""
         return await trio.to_thread.run_sync(function, *args, limiter=self._limiter)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import ALICE, key_file, manifest_bytes
+from tests.core.timetoke.samples import payload_of, sign
 
 SLOW = {"libp2p", "trio", "multiaddr", "zeroconf", "watchfiles", "rich", "grpc"}
 _PROBE = """
@@ -61,6 +62,11 @@ def modules_of(directory: Path, *args: str) -> set[str]:
         ("manifest", "show", "m.json"),
         ("manifest", "verify", "m.json", "--trust", ALICE.public.keyid, "--state", "state"),
         ("manifest", "sign", "m.json", "--key", "alice.toml"),
+        ("snapshot", "publish", "p.json", "--key", "alice.toml", "--store", "s"),
+        ("snapshot", "verify", "p.json", "--public-key", ALICE.public.hex),
+        ("snapshot", "list", "--store", "images"),
+        ("snapshot", "show", "p.json"),
+        ("snapshot", "sync", "--help"),
         ("config", "show", "--listen", "/ip4/127.0.0.1/tcp/0"),
     ],
     ids=" ".join,
@@ -68,6 +74,8 @@ def modules_of(directory: Path, *args: str) -> set[str]:
 def test_offline_command_does_not_load_what_is_slow(tmp_path: Path, args: tuple[str, ...]) -> None:
     key_file(tmp_path / "alice.toml", ALICE)
     (tmp_path / "m.json").write_bytes(manifest_bytes())
+    (tmp_path / "p.json").write_bytes(payload_of(3))
+    (tmp_path / "p.json.sig").write_text(sign(payload_of(3)))
     (tmp_path / "images").mkdir()
     for name in ("vmlinuz", "initrd.img"):
         (tmp_path / "images" / name).write_bytes(b"x" * 1000)

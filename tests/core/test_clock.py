@@ -1,6 +1,7 @@
 import pytest
 
-from p2pboot.core.clock import RELEASE_DATE, Clock, effective_now
+from p2pboot import RELEASE_DATE
+from p2pboot.core.clock import Clock, effective_now
 from p2pboot.core.timestamps import MAX_TIME
 
 RELEASE = 1000
