@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test kills bench lint format types contracts check coverage ci lock minimal build clean distclean
+.PHONY: help venv demo test kills boot-test bench lint format types contracts check coverage ci lock minimal build clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -11,7 +11,7 @@ DEV := .venv/.dev-installed
 SOURCES := p2pboot tests $(wildcard benchmarks)
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
 		printf '  make %-10s %s\n' "$$name" "$$what"; done
 
 # The tools for development include what is needed to run.
@@ -28,11 +28,16 @@ venv: $(DEV) ## make .venv with everything for development
 demo: $(RUN) ## publish, mirror and fetch in separate processes on this machine
 	@$(BIN)/python -m p2pboot demo
 
+# Most tests wait for processes and sockets more than they compute, so three at a time fit on two cores.
 test: $(DEV) ## run the tests
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not alone and not netboot"
+	@$(BIN)/python -m pytest -m alone
 
 kills: $(DEV) ## end a fetch with SIGKILL 100 times and resume it each time
 	@P2PBOOT_KILLS=$${P2PBOOT_KILLS:-100} $(BIN)/python -m pytest --timeout=1800 tests/integration/test_kills.py
+
+boot-test: $(DEV) ## boot virtual machines over HTTP from a mirror (needs QEMU and iPXE)
+	@$(BIN)/python -m pytest -m netboot tests/integration/test_netboot.py
 
 bench: $(DEV) ## measure throughput and latencies
 	@$(BIN)/python -m benchmarks

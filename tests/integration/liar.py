@@ -11,7 +11,6 @@ from pathlib import Path
 import trio
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.pieces import Bitmap, PieceTable
 from p2pboot.node.server import ArtifactServer, SyncServer
 from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
@@ -22,29 +21,24 @@ from p2pboot.transport.libp2p.host import open_libp2p
 _SEED = b"liar".ljust(32, b".")
 
 
-class _Lies:
-    """A blob store whose bytes are never right."""
+def spoil(blobs: BlobStore) -> None:
+    """Make every answer of a blob store wrong by one bit."""
+    honest = blobs.read
 
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
-
-    def read(self, sha256: str, offset: int, length: int) -> bytes:
-        data = bytearray(self._blobs.read(sha256, offset, length))
+    def read(sha256: str, offset: int, length: int) -> bytes:
+        data = bytearray(honest(sha256, offset, length))
         data[len(data) // 2] ^= 1
         return bytes(data)
 
-    def table(self, sha256: str) -> PieceTable | None:
-        return self._blobs.table(sha256)
-
-    def bitmap(self, sha256: str) -> Bitmap | None:
-        return self._blobs.bitmap(sha256)
+    blobs.read = read  # type: ignore[method-assign]
 
 
 async def _lie(state: Path) -> None:
     with Store.open(state) as store:
         async with open_libp2p(SecretKey.from_seed(_SEED), ["/ip4/127.0.0.1/tcp/0"]) as transport:
             serving = Serving()
-            transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(_Lies(store.blobs), serving).handle)
+            spoil(store.blobs)
+            transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, serving).handle)
             transport.handle(
                 SYNC_PROTOCOL, SyncServer(store.manifests, transport.peer_records, lambda: 0, serving).handle
             )

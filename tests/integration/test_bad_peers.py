@@ -10,6 +10,8 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from tests.integration.processes import (
     DEADLINE_S,
     PYTHON,
@@ -62,6 +64,7 @@ def test_only_a_corrupt_peer_leaves_nothing_under_a_final_name(mesh: Mesh, artif
     assert [path.name for path in output.iterdir() if not path.name.startswith(".")] == []
 
 
+@pytest.mark.alone
 def test_a_peer_that_freezes_in_mid_fetch_costs_little(mesh: Mesh, tmp_path: Path) -> None:
     """Both are slowed down so that the fetch is under way when one of them stops."""
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=24 << 20)
@@ -83,6 +86,7 @@ def test_a_peer_that_freezes_in_mid_fetch_costs_little(mesh: Mesh, tmp_path: Pat
     assert took < left / 4e6 + 5, stdout  # at the other's pace, and less than five seconds lost
 
 
+@pytest.mark.alone
 def test_two_capped_peers_are_nearly_twice_as_fast_as_one(mesh: Mesh, tmp_path: Path) -> None:
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=30 << 20)
     trust = mesh.new_key("publisher")

@@ -52,7 +52,7 @@ def test_hundreds_of_connections_and_garbage_leave_a_serving_node_with_flat_memo
     assert "Traceback" not in publisher.log.read_text()
 
 
-@pytest.mark.large
+@pytest.mark.alone
 def test_half_a_gigabyte_takes_little_memory(mesh: Mesh, tmp_path: Path) -> None:
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=512 << 20)
     trust = mesh.new_key("publisher")

@@ -1,4 +1,4 @@
-"""A fetch that is killed at any moment resumes, fetches little twice, and never leaves a wrong byte under a final name."""
+"""A fetch that is killed at any moment resumes, fetches little twice, and never leaves a wrong byte at the end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from tests.integration.processes import DEADLINE_S, FINAL_NAMES, Mesh, wait_until, write_artifacts
 from tests.integration.test_bad_peers import start_fetch, written
 
@@ -19,8 +21,9 @@ OTHER_WRITES_BYTES = 1 << 20  # what one run writes besides artifacts: SQLite's 
 ROOTFS_BYTES = 100 << 20
 
 
+@pytest.mark.alone
 def test_killed_fetches_resume(mesh: Mesh, tmp_path: Path) -> None:
-    """Each run takes up what the killed one before it left; one that comes to its end is checked, and all begins anew."""
+    """Each run takes up what the killed one before it left; one that comes to its end is checked, then all anew."""
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=ROOTFS_BYTES)
     total = sum(path.stat().st_size for path in artifacts.rglob("*") if path.is_file())
     trust = mesh.new_key("publisher")
@@ -63,7 +66,7 @@ def random_moment(
             lambda: written(fetch) >= limit,
             lambda: written(fetch) >= limit,
             lambda: any((output / name).exists() for name in FINAL_NAMES),
-            lambda: (output / "manifest.json").exists(),
+            (output / "manifest.json").exists,
         ]
     )
 

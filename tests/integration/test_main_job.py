@@ -42,7 +42,8 @@ def test_gossip_and_sync_each_deliver_alone(mesh: Mesh, artifacts: Path, alone: 
     """The mirror is connected before the second version is published, so that either way has something to carry."""
     configuration = mesh.directory / "node.conf.toml"
     configuration.write_text(
-        f"[network]\ngossip = {str(alone == 'gossip').lower()}\nsync = {str(alone == 'sync').lower()}\nsync_interval = '1s'\n"
+        f"[network]\ngossip = {str(alone == 'gossip').lower()}\nsync = {str(alone == 'sync').lower()}\n"
+        "sync_interval = '1s'\n"
     )
     trust = mesh.new_key("publisher")
     publisher = mesh.serve(artifacts, "--config", str(configuration))
