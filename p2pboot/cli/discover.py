@@ -90,14 +90,14 @@ def _what(params: dict[str, Any]) -> tuple[str | None, str | None]:
 def _survey(
     settings: NodeSettings, key: SecretKey, channel: str | None, arch: str | None, timeout_s: float
 ) -> Survey:
-    from p2pboot.cli.network import run_job
+    from p2pboot.cli.network import open_another, run_job
     from p2pboot.cli.progress import PlainProgress
     from p2pboot.cli.survey import Surveyor
 
     network = settings.network
 
     async def job(transport: Transport, hints: Hints) -> Survey:
-        surveyor = Surveyor(transport, channel, arch, PlainProgress("asking", "asked"))
+        surveyor = Surveyor(transport, channel, arch, PlainProgress("asking", "asked"), open_another)
         return await surveyor.run(network.bootstrap, hints, timeout_s)
 
     return run_job(job, key, mdns=network.mdns)

@@ -128,7 +128,7 @@ def _order(
 
 
 def _fetch(order: FetchOrder, state: Path, key: SecretKey, *, mdns: bool) -> FetchResult:
-    from p2pboot.cli.network import run_job
+    from p2pboot.cli.network import open_another, run_job
     from p2pboot.fetch.client import fetch as fetch_into
     from p2pboot.node.server import ArtifactServer
     from p2pboot.node.serving import Serving
@@ -142,7 +142,14 @@ def _fetch(order: FetchOrder, state: Path, key: SecretKey, *, mdns: bool) -> Fet
         async def job(transport: Transport, hints: Hints) -> FetchResult:
             # Whoever is connected and fetches the same may have the pieces that are here already.
             transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, Serving()).handle)
-            return await fetch_into(order, transport=transport, store=store, progress=progress, hints=hints)
+            return await fetch_into(
+                order,
+                transport=transport,
+                store=store,
+                progress=progress,
+                hints=hints,
+                open_another=open_another,
+            )
 
         return run_job(job, key, mdns=mdns)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import TypeVar
 
@@ -81,3 +81,10 @@ async def _open_network(key: SecretKey, *, mdns: bool) -> AsyncIterator[tuple[Tr
 
         async with open_mdns(transport.peer_id, ()) as found:
             yield transport, found
+
+
+def open_another() -> AbstractAsyncContextManager[Transport]:
+    """A further client's transport, which listens nowhere, under an identity of its own."""
+    from p2pboot.transport.libp2p import open_libp2p
+
+    return open_libp2p(client_key(None), [])

@@ -18,6 +18,7 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import Dialler, for_each_peer
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.requests import Head, ManifestReply
+from p2pboot.fetch.twins import OpenTransport, Twins
 from p2pboot.transport.interface import Transport
 
 MANIFESTS_PER_PEER: Final = 32
@@ -34,7 +35,7 @@ class Provider:
     Args:
         peer_id: proven by the connection.
         addresses: where it was reached, or says that it is; hints.
-        offers: manifest digests.
+        offers: manifest digests; of all servers that have its key.
     """
 
     peer_id: str
@@ -67,12 +68,20 @@ class Surveyor:
         channel: only manifests of this one, None for all.
         arch: likewise.
         progress: told of peers that are dropped.
+        open_another: opens a further network for a short while, to ask servers that have one key apart;
+            None: they are not.
     """
 
     def __init__(
-        self, transport: Transport, channel: str | None, arch: str | None, progress: Progress
+        self,
+        transport: Transport,
+        channel: str | None,
+        arch: str | None,
+        progress: Progress,
+        open_another: OpenTransport | None = None,
     ) -> None:
         self._transport = transport
+        self._open_another = open_another
         self._channel = channel
         self._arch = arch
         self._ledger = Ledger(progress)
@@ -84,11 +93,13 @@ class Surveyor:
     ) -> Survey:
         """Ask until everybody at these addresses answered; with discovery, until time is up."""
         dialler = Dialler(self._transport, bootstrap, self._ledger, hints)
+        twins = Twins(self._open_another, bootstrap, self._ledger)
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dialler.run)
                 nursery.start_soon(for_each_peer, self._transport, self._visit)
-                while not (dialler.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
+                nursery.start_soon(twins.run, self._ask)
+                while not (dialler.settled and twins.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
                     await trio.sleep(TICK_S)
                 nursery.cancel_scope.cancel()
         return Survey(self._providers, self._manifests, dict(self._ledger.dropped), dict(dialler.failures))
@@ -98,22 +109,29 @@ class Surveyor:
         return bool(peers) and peers <= self._providers.keys() | self._ledger.dropped.keys()
 
     async def _visit(self, peer_id: str) -> None:
-        offers: list[str] = []
         while self._ledger.usable(peer_id):
-            answered = await ask_peer(
-                self._transport,
-                peer_id,
-                self._ledger,
-                channel=self._channel,
-                arch=self._arch,
-                select=lambda heads: self._select(heads, offers),
-                take=self._take,
-            )
-            if answered:
-                addresses = self._transport.peer_addresses(peer_id)
-                self._providers[peer_id] = Provider(peer_id, addresses, offers)
+            if await self._ask(self._transport, peer_id):
                 return
             await trio.sleep(ASK_AGAIN_S)
+
+    async def _ask(self, transport: Transport, peer_id: str, _address: str = "") -> bool:
+        """Ask one server once; whether it answered."""
+        offers: list[str] = []
+        answered = await ask_peer(
+            transport,
+            peer_id,
+            self._ledger,
+            channel=self._channel,
+            arch=self._arch,
+            select=lambda heads: self._select(heads, offers),
+            take=self._take,
+        )
+        if answered:
+            provider = self._providers.setdefault(peer_id, Provider(peer_id, ()))
+            addresses = (*provider.addresses, *transport.peer_addresses(peer_id))
+            provider.addresses = tuple(dict.fromkeys(addresses))
+            provider.offers = list(dict.fromkeys((*provider.offers, *offers)))
+        return answered
 
     def _select(self, heads: Sequence[Head], offers: list[str]) -> Iterator[Head]:
         offers.clear()

@@ -43,19 +43,21 @@ def canonical(value: Any) -> bytes:
     return rfc8785.dumps(value)
 
 
-def decode_typed(raw: bytes | msgspec.Raw, shape: type[_T], *, place: str = "") -> _T:
-    """Decode JSON into a msgspec type, cheaply: members that ``shape`` does not name are skipped unread.
+def decode_typed(raw: bytes | msgspec.Raw, decoder: msgspec.json.Decoder[_T], *, place: str = "") -> _T:
+    """Decode JSON into a msgspec type, cheaply: members that the type does not name are skipped unread.
 
     Args:
         raw: the text; its length is the caller's to bound.
-        shape: a ``msgspec.Struct``, or a container of such.
+        decoder: of a ``msgspec.Struct``, or a container of such; made when its module is imported. msgspec 0.22
+            finds out about a type when it is first used, and two threads that do so at the same time can crash
+            the process.
         place: where ``raw`` stands in its document, for messages: ``"artifacts.kernel"``.
 
     Raises:
         Malformed: no JSON, or another shape; the message starts with the place.
     """
     try:
-        return msgspec.json.decode(raw, type=shape)
+        return decoder.decode(raw)
     except (ValueError, RecursionError) as error:
         raise Malformed(_explain(error, place)) from None
 

@@ -19,14 +19,16 @@ from p2pboot.core.manifest import Artifact, Manifest
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.verify import Outcome
 from p2pboot.errors import BlobMissing, ManifestError, NotFoundError, P2PBootError
-from p2pboot.fetch.heads import Found, HeadSearch, Offer, Question
+from p2pboot.fetch.heads import HeadSearch
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.offers import Found, Offer, Question
 from p2pboot.fetch.peers import Dialler
 from p2pboot.fetch.place import Output, stored_artifact
 from p2pboot.fetch.progress import Progress, Recorder
 from p2pboot.fetch.result import FetchedFile, FetchResult
 from p2pboot.fetch.selection import select_artifacts
 from p2pboot.fetch.swarm import fetch_artifacts, first_error
+from p2pboot.fetch.twins import OpenTransport, Twins
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.store import Store
@@ -69,6 +71,7 @@ async def fetch(
     store: Store,
     progress: Progress,
     hints: AsyncIterable[str] | None = None,
+    open_another: OpenTransport | None = None,
     wall: Callable[[], int] = _system_clock,
 ) -> FetchResult:
     """Bring the newest trusted manifest and its artifacts into the output directory.
@@ -82,6 +85,8 @@ async def fetch(
         store: an open store; remembers what was accepted.
         progress: told how it goes.
         hints: addresses of further peers as discovery finds them; None without discovery.
+        open_another: opens a further network for a short while, under another identity: two of the order's
+            addresses that lead to one peer id can not be told apart on one. None: they are not.
         wall: the machine's clock, unix seconds.
 
     Raises:
@@ -92,7 +97,7 @@ async def fetch(
         FetchError: peers there are, but together they do not deliver everything intact.
         MachineError: disk full, no permission, another fetch into the same directory is running.
     """
-    job = _Job(order, transport, store, progress)
+    job = _Job(order, transport, store, progress, open_another)
     try:
         return await job.run(hints, wall)
     except* P2PBootError as group:
@@ -100,12 +105,20 @@ async def fetch(
 
 
 class _Job:
-    def __init__(self, order: FetchOrder, transport: Transport, store: Store, progress: Progress) -> None:
+    def __init__(
+        self,
+        order: FetchOrder,
+        transport: Transport,
+        store: Store,
+        progress: Progress,
+        open_another: OpenTransport | None,
+    ) -> None:
         self._order = order
         self._transport = transport
         self._store = store
         self._progress = Recorder(progress)
         self._ledger = Ledger(self._progress)
+        self._open_another = open_another
         self._transfer_s = 0.0
 
     async def run(self, hints: AsyncIterable[str] | None, wall: Callable[[], int]) -> FetchResult:
@@ -131,6 +144,7 @@ class _Job:
         unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, offer.detached, selected)
         placed: tuple[Path, ...] = ()
         if not unchanged:
+            await self._go_to_twins(offer, dialler)
             await self._bring(output, selected, dialler)
             placed = await trio.to_thread.run_sync(
                 output.place,
@@ -147,7 +161,7 @@ class _Job:
             offer.verdict,
             self._order.directory,
             files,
-            offered_by=offer.peers,
+            offered_by=offer.offered_by,
             ledger=self._ledger,
             warnings=self._progress.warnings,
             unchanged=unchanged,
@@ -176,7 +190,8 @@ class _Job:
         return effective_now(wall, self._store.trust.newest_created_at())
 
     async def _find(self, question: Question, dialler: Dialler) -> Offer:
-        search = HeadSearch(self._transport, question, self._ledger, self._progress)
+        twins = Twins(self._open_another, self._order.bootstrap, self._ledger)
+        search = HeadSearch(self._transport, question, self._ledger, self._progress, twins)
         found = await search.run(self._order.timeout_s, lambda: dialler.settled)
         await trio.to_thread.run_sync(self._keep_evidence, question, found)
         try:
@@ -230,6 +245,15 @@ class _Job:
             )
 
     # Bringing and keeping the artifacts
+
+    async def _go_to_twins(self, offer: Offer, dialler: Dialler) -> None:
+        """Leave servers that lack what was chosen for those that have it under the same peer id.
+
+        That the peer offered it on this network as well says little: two addresses that are dialled at the
+        same time can make two connections, and any stream may go to either server.
+        """
+        for peer_id in set(offer.twins.values()):
+            await dialler.move(peer_id, [address for address, peer in offer.twins.items() if peer == peer_id])
 
     async def _bring(self, output: Output, selected: Sequence[Artifact], dialler: Dialler) -> None:
         needed = []

@@ -7,23 +7,21 @@ mute costs a short grace.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from functools import partial
 
 import trio
 
-from p2pboot.core.clock import Clock
-from p2pboot.core.manifest import Manifest, check_detached
-from p2pboot.core.policy import TrustPolicy
-from p2pboot.core.rollback import AcceptedHead
-from p2pboot.core.verify import Refused, Verdict, verify
-from p2pboot.errors import ManifestError, NotFoundError, SignatureError
+from p2pboot.core.manifest import check_detached
+from p2pboot.core.verify import Verdict
+from p2pboot.errors import SignatureError
 from p2pboot.fetch.asking import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.offers import Found, Offer, Question
 from p2pboot.fetch.peers import for_each_peer
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.requests import Head, ManifestReply
+from p2pboot.fetch.twins import Twins
 from p2pboot.transport.interface import Transport
 
 GRACE_S = 2.0
@@ -39,140 +37,6 @@ MANIFESTS_PER_PEER = 4
 TICK_S = 0.1
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is looked for, and what decides.
-
-    Args:
-        channel: a name.
-        arch: canonical.
-        policy: whom to believe.
-        clock: the moment to judge by.
-        head: what was accepted before, None without memory.
-        min_version: the lowest version taken.
-        known_bad: digests that are evidence of equivocation from earlier runs.
-    """
-
-    channel: str
-    arch: str
-    policy: TrustPolicy
-    clock: Clock
-    head: AcceptedHead | None = None
-    min_version: int = 0
-    known_bad: frozenset[str] = frozenset()
-
-    def judge(self, raw: bytes) -> Verdict:
-        """The verdict on a manifest's bytes; its detached signature is judged apart."""
-        return verify(
-            raw,
-            policy=self.policy,
-            clock=self.clock,
-            head=self.head,
-            channel=self.channel,
-            arch=self.arch,
-            min_version=self.min_version,
-        )
-
-
-@dataclass(slots=True)
-class Offer:
-    """One manifest that was found, with its verdict.
-
-    `detached` is its detached signature if a good one was found, `peers` who offer it.
-    """
-
-    manifest: Manifest
-    verdict: Verdict
-    detached: str | None
-    peers: set[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What the peers had to offer.
-
-    Args:
-        offers: every manifest that was found, taken or not, newest first.
-        asked: peers that were connected at some time.
-        invalid: the verdicts on documents that are no manifests, or not what was signed.
-    """
-
-    offers: tuple[Offer, ...]
-    asked: frozenset[str]
-    invalid: tuple[Verdict, ...] = ()
-
-    def conflict(self) -> tuple[Manifest, Manifest] | None:
-        """Two usable manifests under the newest number, if there are two: equivocation."""
-        newest = self._newest()
-        return (newest[0].manifest, newest[1].manifest) if len(newest) > 1 else None
-
-    def _newest(self) -> list[Offer]:
-        usable = [offer for offer in self.offers if offer.verdict.ok]
-        highest = max((offer.manifest.manifest_version for offer in usable), default=0)
-        return [offer for offer in usable if offer.manifest.manifest_version == highest]
-
-    def choose(self, question: Question) -> Offer:
-        """The newest manifest that may be used.
-
-        Raises:
-            Refused: what there is may not be used: the reason is the best candidate's, or equivocation.
-            NotFoundError: no peer was reached, or none has a manifest for this channel and arch.
-        """
-        conflict = self.conflict()
-        if conflict is not None:
-            raise Refused(_equivocation(question, *conflict))
-        newest = self._newest()
-        if newest:
-            _refuse_known_evidence(question, newest[0].manifest)
-            return newest[0]
-        if self.offers:
-            raise Refused(max(self.offers, key=_closeness).verdict)
-        if self.invalid:  # somebody answered, and what came was refused: that is not "nothing found"
-            raise Refused(self.invalid[0])
-        raise self._nothing(question)
-
-    def _nothing(self, question: Question) -> NotFoundError:
-        pair = f"{question.channel}/{question.arch}"
-        if not self.asked:
-            return NotFoundError(
-                f"no peer answered in time, so there is no manifest for {pair}",
-                remedy="check the --bootstrap addresses and that the provider runs, or raise --timeout",
-            )
-        return NotFoundError(
-            f"none of {len(self.asked)} peers has a manifest for {pair}",
-            remedy="check --channel and --arch with `p2pboot discover`, or ask other peers",
-        )
-
-
-def _refuse_known_evidence(question: Question, manifest: Manifest) -> None:
-    """One half of a known contradiction is no better because the other half does not show up now."""
-    accepted_first = question.head is not None and question.head.digest == manifest.digest
-    if manifest.digest in question.known_bad and not accepted_first:
-        raise ManifestError(
-            f"manifest refused: version {manifest.manifest_version} is known to be signed twice with"
-            f" different content, and sha256:{manifest.digest} is one of the two",
-            remedy="tell the publisher; a higher version resumes",
-        )
-
-
-def _closeness(offer: Offer) -> tuple[bool, int]:
-    """A trusted signer's refused manifest says more than a stranger's, and a newer one more than an older."""
-    return offer.verdict.reason != "untrusted", offer.manifest.manifest_version
-
-
-def _equivocation(question: Question, one: Manifest, other: Manifest) -> Verdict:
-    against_one = dataclasses.replace(question, head=AcceptedHead.of(one)).judge(other.raw)
-    detail = (
-        f"two manifests with version {one.manifest_version} are signed and offered:"
-        f" sha256:{one.digest} and sha256:{other.digest}; neither is taken"
-    )
-    checks = tuple(
-        dataclasses.replace(check, detail=detail) if check.name == "equivocation" else check
-        for check in against_one.checks
-    )
-    return Verdict(checks, against_one.manifest)
-
-
 class HeadSearch:
     """Asks every peer for the manifests of one channel and arch, until enough is known.
 
@@ -181,13 +45,22 @@ class HeadSearch:
         question: what is looked for.
         ledger: liars are dropped in it.
         progress: told of peers whose detached signature is wrong.
+        twins: servers that have to be asked apart, if there may be any.
     """
 
-    def __init__(self, transport: Transport, question: Question, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        question: Question,
+        ledger: Ledger,
+        progress: Progress,
+        twins: Twins | None = None,
+    ) -> None:
         self._transport = transport
         self._question = question
         self._ledger = ledger
         self._progress = progress
+        self._twins = twins
         self._offers: dict[str, Offer] = {}
         self._answered: set[str] = set()
         self._asked: set[str] = set()
@@ -205,6 +78,8 @@ class HeadSearch:
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(for_each_peer, self._transport, self._follow)
+                if self._twins is not None:
+                    nursery.start_soon(self._twins.run, self._ask_twin)
                 await self._wait_for_enough(settled)
                 nursery.cancel_scope.cancel()
         newest_first = sorted(self._offers.values(), key=lambda offer: -offer.manifest.manifest_version)
@@ -214,7 +89,7 @@ class HeadSearch:
         """Look every now and then: it depends on answers, on connections and on the time."""
         while True:
             await trio.sleep(TICK_S)
-            if self._enough(settled()):
+            if self._enough(settled() and (self._twins is None or self._twins.settled)):
                 return
 
     def _enough(self, settled: bool) -> bool:
@@ -230,21 +105,28 @@ class HeadSearch:
         return dropped_all and self._transport.peers() <= self._asked
 
     async def _follow(self, peer_id: str) -> None:
-        self._asked.add(peer_id)
         while self._ledger.usable(peer_id):
-            await ask_peer(
-                self._transport,
-                peer_id,
-                self._ledger,
-                channel=self._question.channel,
-                arch=self._question.arch,
-                select=lambda heads: self._select(peer_id, heads),
-                take=self._take,
-            )
+            await self._ask(self._transport, peer_id, lambda offer: offer.peers.add(peer_id))
             self._answered.add(peer_id)
             await trio.sleep(ASK_AGAIN_S)
 
-    def _select(self, peer_id: str, heads: Sequence[Head]) -> Iterator[Head]:
+    async def _ask_twin(self, transport: Transport, peer_id: str, address: str) -> None:
+        await self._ask(transport, peer_id, lambda offer: offer.twins.update({address: peer_id}))
+
+    async def _ask(self, transport: Transport, peer_id: str, note: Callable[[Offer], object]) -> None:
+        """Ask one server once; `note` puts it down in whatever it offers."""
+        self._asked.add(peer_id)
+        await ask_peer(
+            transport,
+            peer_id,
+            self._ledger,
+            channel=self._question.channel,
+            arch=self._question.arch,
+            select=lambda heads: self._select(heads, note),
+            take=partial(self._take, note),
+        )
+
+    def _select(self, heads: Sequence[Head], note: Callable[[Offer], object]) -> Iterator[Head]:
         """Trusted ones, highest first; without any the highest of strangers, to be able to say why not."""
         publisher = self._question.policy.publisher_for(self._question.channel, self._question.arch)
         trusted = [
@@ -256,11 +138,13 @@ class HeadSearch:
         for head in sorted(trusted or heads, key=lambda head: -head.manifest_version)[:most]:
             known = self._offers.get(head.digest)
             if known is not None:
-                known.peers.add(peer_id)
+                note(known)
             if known is None or known.detached is None:
                 yield head
 
-    async def _take(self, peer_id: str, head: Head, reply: ManifestReply) -> None:
+    async def _take(
+        self, note: Callable[[Offer], object], peer_id: str, head: Head, reply: ManifestReply
+    ) -> None:
         # A document can be made to take tens of milliseconds: not in the event loop.
         verdict = await trio.to_thread.run_sync(self._question.judge, reply.raw)
         manifest = verdict.manifest
@@ -273,9 +157,9 @@ class HeadSearch:
         if offer is None:
             offer = self._offers[manifest.digest] = Offer(manifest, verdict, None, set())
             self._note_time(verdict)
-        offer.peers.add(peer_id)
+        note(offer)
         if offer.detached is None and reply.detached is not None:
-            offer.detached = self._checked_detached(peer_id, manifest, reply.detached)
+            await self._take_detached(peer_id, offer, reply.detached)
 
     def _note_time(self, verdict: Verdict) -> None:
         now = trio.current_time()
@@ -284,10 +168,12 @@ class HeadSearch:
         if verdict.ok and self._first_usable is None:
             self._first_usable = now
 
-    def _checked_detached(self, peer_id: str, manifest: Manifest, text: str) -> str | None:
+    async def _take_detached(self, peer_id: str, offer: Offer, text: str) -> None:
+        """A wrong one is its sender's fault alone, and says nothing against the manifest."""
         try:
-            check_detached(manifest.raw, text, manifest.signers)
+            check_detached(offer.manifest.raw, text, offer.manifest.signers)
         except SignatureError as error:
             self._progress.peer(peer_id, f"its detached signature is not used: {error.message}")
-            return None
-        return text
+            return
+        offer.verdict = await trio.to_thread.run_sync(self._question.judge, offer.manifest.raw, text)
+        offer.detached = text

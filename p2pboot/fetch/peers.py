@@ -10,6 +10,7 @@ import trio
 
 from p2pboot.errors import NotFoundError, ProtocolError
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Transport
 
 log = logging.getLogger(__name__)
@@ -84,6 +85,7 @@ class Dialler:
         self._hints = hints
         self._untried = set(self._addresses)
         self._peer_of: dict[str, str] = {}
+        self._only: dict[str, frozenset[str]] = {}
         self._listen_until = trio.current_time() + (0.0 if hints is None else LISTEN_S)
         self.failures: dict[str, str] = {}
         """Why the last dial failed, by address."""
@@ -103,6 +105,24 @@ class Dialler:
             and all(address in self._peer_of for address in self._addresses)
             and not any(self._ledger.usable(peer_id) for peer_id in reached)
         )
+
+    async def move(self, peer_id: str, addresses: Sequence[str]) -> None:
+        """Be connected to a peer at these of the addresses only: elsewhere its key serves something else.
+
+        Nothing happens when it has no other address here.
+        """
+        if any(
+            self._leads_to(address) == peer_id and address not in addresses for address in self._addresses
+        ):
+            self._only[peer_id] = frozenset(addresses)
+            await self._transport.hang_up(peer_id)
+
+    def _leads_to(self, address: str) -> str | None:
+        return self._peer_of.get(address) or parse_address(address).peer_id
+
+    def _is_left(self, address: str) -> bool:
+        peer_id = self._leads_to(address)
+        return peer_id in self._only and address not in self._only[peer_id]
 
     async def run(self) -> None:
         """Dial until cancelled.
@@ -127,7 +147,7 @@ class Dialler:
         """Be connected to an address; with `tries`, give up after so many failures in a row."""
         delay_s = FIRST_RETRY_S
         failed = 0
-        while tries is None or failed < tries:
+        while (tries is None or failed < tries) and not self._is_left(address):
             peer_id = await self._dial(address)
             self._untried.discard(address)
             if peer_id is None:
@@ -136,6 +156,9 @@ class Dialler:
                 delay_s = min(delay_s * 2, LONGEST_RETRY_S)
                 continue
             failed, delay_s = 0, FIRST_RETRY_S
+            if self._is_left(address):  # by a move while it was being dialled
+                await self._transport.hang_up(peer_id)
+                return
             await self._wait_until_gone(peer_id)
             if not self._ledger.usable(peer_id):
                 return

@@ -2,13 +2,12 @@
 
 ::
 
-    DIR/kernel, DIR/initramfs, DIR/rootfs, …      the artifacts
-    DIR/dtbs/<name>.dtb                           device trees
-    DIR/cmdline                                   the signed kernel command line and a newline, if there is
-    one DIR/manifest.json.sig                         the detached signature, if there is one
-    DIR/manifest.json                             removed first, written last: where it is, all the rest
-    fits it DIR/.p2pboot/output/                          a lock, and which names a placing that was killed
-    may have left
+    DIR/kernel, DIR/initramfs, …   the artifacts
+    DIR/dtbs/<name>.dtb            device trees
+    DIR/cmdline                    the signed kernel command line and a newline, if there is one
+    DIR/manifest.json.sig          the detached signature, if there is one
+    DIR/manifest.json              removed first, written last: where it is, all the rest fits it
+    DIR/.p2pboot/output/           a lock, and which names a placing that was killed may have left
 
 Nothing here fetches or verifies; who calls `place` has every artifact whole and verified in the store.
 """

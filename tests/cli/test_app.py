@@ -170,13 +170,18 @@ def test_interrupted_command_ends_with_130_and_says_nothing(tmp_path: Path) -> N
     """A FIFO holds the command at a known point until the signal comes."""
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "p2pboot", "manifest", "show", str(fifo)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd=ROOT,
-    )
-    with fifo.open("wb"):  # returns when the command has opened it, and waits for its content
+    # What runs the tests may ignore the signal (nohup, a background job), and that is inherited.
+    heeding = "import os, signal, sys; signal.signal(2, signal.SIG_DFL); os.execv(sys.executable, sys.orig_argv[3:])"
+    command = [sys.executable, "-m", "p2pboot", "manifest", "show", str(fifo)]
+    with (
+        subprocess.Popen(
+            [sys.executable, "-c", heeding, *command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=ROOT,
+        ) as process,
+        fifo.open("wb"),  # returns when the command has opened it, and waits for its content
+    ):
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=20)
     assert process.returncode == 130

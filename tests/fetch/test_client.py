@@ -61,6 +61,8 @@ async def test_a_fetch_leaves_the_whole_set_under_final_names(
     document = result.to_json()
     assert document["downloaded_bytes"] == SIZE
     assert document["verdict"]["ok"] is True
+    outcomes = {check["name"]: check["outcome"] for check in document["verdict"]["checks"]}
+    assert outcomes["detached"] == "passed"
     assert document["files"]["kernel"]["written"] is True
     assert document["offered_by"] == [provider.peer_id]
 

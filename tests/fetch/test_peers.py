@@ -58,6 +58,32 @@ async def test_a_lost_peer_is_dialled_again_and_a_dropped_one_is_not(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_peer_that_was_moved_is_dialled_at_its_new_address_only(
+    autojump_clock: MockClock, world: World, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.provider() as peer, world.client() as (transport, _), trio.open_nursery() as nursery:
+        here, there = peer.address, peer.address.replace("/tcp/4001", "/tcp/4002")
+        dialler = Dialler(transport, [here, there], Ledger(watcher))
+        nursery.start_soon(dialler.run)
+        await trio.sleep(1)
+        dialled: list[str] = []
+        dial = transport.dial
+
+        async def noted(address: str) -> str:
+            dialled.append(address)
+            return await dial(address)
+
+        monkeypatch.setattr(transport, "dial", noted)
+        await dialler.move(peer.peer_id, [here, there])
+        assert transport.peers() == {peer.peer_id}
+        await dialler.move(peer.peer_id, [there])
+        assert transport.peers() == frozenset()
+        await trio.sleep(5)
+        assert dialled == [there]
+        assert transport.peers() == {peer.peer_id}
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_mute_address_does_not_hold_up_the_others(
     autojump_clock: MockClock, world: World, watcher: Watcher
 ) -> None:

@@ -90,6 +90,12 @@ class _Artifact(msgspec.Struct, frozen=True):
     cid: str
 
 
+ENVELOPE: Final = msgspec.json.Decoder(Envelope)
+_BODY: Final = msgspec.json.Decoder(Body)
+_TREES: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ARTIFACT: Final = msgspec.json.Decoder(_Artifact)
+
+
 def read_statement(raw: bytes) -> Statement:
     """Read the signed members of a manifest out of a whole document or out of the signed bytes.
 
@@ -99,7 +105,7 @@ def read_statement(raw: bytes) -> Statement:
     Raises:
         Malformed: naming the member and what is wrong with it.
     """
-    body = decode_typed(raw, Body)
+    body = decode_typed(raw, _BODY)
     if body.spec != SPEC:
         raise Malformed(f"spec: {body.spec[:40]!r} is not {SPEC!r}")
     channel, arch = _name("channel", body.channel), _arch(body.arch)
@@ -169,7 +175,7 @@ def _plain(place: str, name: str) -> str:
 def _device_trees(raw: msgspec.Raw, channel: str, arch: str) -> dict[str, Artifact]:
     """Read ``artifacts.dtbs``, which is a map of device trees and never an artifact itself."""
     place = f"artifacts.{_DTBS}"
-    trees = decode_typed(raw, dict[str, msgspec.Raw], place=place)
+    trees = decode_typed(raw, _TREES, place=place)
     return {
         DTB_PREFIX + name: _artifact(DTB_PREFIX + name, f"{place}.{shown(name)}", tree, channel, arch)
         for name, tree in trees.items()
@@ -181,7 +187,7 @@ def _artifact(key: str, place: str, raw: msgspec.Raw, channel: str, arch: str) -
         check_artifact_key(key)
     except ValueError as error:
         raise Malformed(f"{place}: {error}") from None
-    wire = decode_typed(raw, _Artifact, place=place)
+    wire = decode_typed(raw, _ARTIFACT, place=place)
     sha256 = fields.check_hash(f"{place}.hash", wire.hash, "sha256")
     size = fields.check_integer(f"{place}.size", wire.size)
     path, cid = artifact_path(channel, arch, key), sha256_cid(sha256)

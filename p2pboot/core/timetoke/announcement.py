@@ -58,6 +58,9 @@ class _Wire(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     timetoke_root: str
 
 
+_WIRE: Final = msgspec.json.Decoder(_Wire)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotFacts:
     """What is announced of a snapshot, whoever announces it: signers of one payload agree on all of it.
@@ -192,7 +195,7 @@ def claim(raw: bytes) -> Claim:
     """
     if len(raw) > MAX_ANNOUNCEMENT:
         raise Malformed(f"{len(raw)} bytes are more than an announcement's {MAX_ANNOUNCEMENT}")
-    wire = decode_typed(raw, _Wire)
+    wire = decode_typed(raw, _WIRE)
     if wire.spec != SPEC:
         raise Malformed(f"spec: {wire.spec[:40]!r} is not {SPEC!r}")
     announcement = Announcement(

@@ -1,0 +1,159 @@
+"""The manifests that peers offer, and which one of them is taken."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+
+from p2pboot.core.clock import Clock
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.rollback import AcceptedHead
+from p2pboot.core.verify import Refused, Verdict, verify
+from p2pboot.errors import ManifestError, NotFoundError
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is looked for, and what decides.
+
+    Args:
+        channel: a name.
+        arch: canonical.
+        policy: whom to believe.
+        clock: the moment to judge by.
+        head: what was accepted before, None without memory.
+        min_version: the lowest version taken.
+        known_bad: digests that are evidence of equivocation from earlier runs.
+    """
+
+    channel: str
+    arch: str
+    policy: TrustPolicy
+    clock: Clock
+    head: AcceptedHead | None = None
+    min_version: int = 0
+    known_bad: frozenset[str] = frozenset()
+
+    def judge(self, raw: bytes, detached: str | None = None) -> Verdict:
+        """The verdict on a manifest's bytes, and on the text of its detached signature."""
+        return verify(
+            raw,
+            policy=self.policy,
+            clock=self.clock,
+            head=self.head,
+            channel=self.channel,
+            arch=self.arch,
+            min_version=self.min_version,
+            detached=detached,
+        )
+
+
+@dataclass(slots=True)
+class Offer:
+    """One manifest that was found.
+
+    Args:
+        manifest: well-formed and signed by those whom it names.
+        verdict: on it, and on `detached`.
+        detached: its detached signature if a good one was found.
+        peers: who offer it, of those who are connected.
+        twins: who offer it where they were asked apart: peer ids by address, see `fetch.twins`.
+    """
+
+    manifest: Manifest
+    verdict: Verdict
+    detached: str | None
+    peers: set[str]
+    twins: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def offered_by(self) -> set[str]:
+        """All peers that offer it, wherever they were asked."""
+        return self.peers | set(self.twins.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the peers had to offer.
+
+    Args:
+        offers: every manifest that was found, taken or not, newest first.
+        asked: peers that were connected at some time.
+        invalid: the verdicts on documents that are no manifests, or not what was signed.
+    """
+
+    offers: tuple[Offer, ...]
+    asked: frozenset[str]
+    invalid: tuple[Verdict, ...] = ()
+
+    def conflict(self) -> tuple[Manifest, Manifest] | None:
+        """Two usable manifests under the newest number, if there are two: equivocation."""
+        newest = self._newest()
+        return (newest[0].manifest, newest[1].manifest) if len(newest) > 1 else None
+
+    def _newest(self) -> list[Offer]:
+        usable = [offer for offer in self.offers if offer.verdict.ok]
+        highest = max((offer.manifest.manifest_version for offer in usable), default=0)
+        return [offer for offer in usable if offer.manifest.manifest_version == highest]
+
+    def choose(self, question: Question) -> Offer:
+        """The newest manifest that may be used.
+
+        Raises:
+            Refused: what there is may not be used: the reason is the best candidate's, or equivocation.
+            NotFoundError: no peer was reached, or none has a manifest for this channel and arch.
+        """
+        conflict = self.conflict()
+        if conflict is not None:
+            raise Refused(_equivocation(question, *conflict))
+        newest = self._newest()
+        if newest:
+            _refuse_known_evidence(question, newest[0].manifest)
+            return newest[0]
+        if self.offers:
+            raise Refused(max(self.offers, key=_closeness).verdict)
+        if self.invalid:  # somebody answered, and what came was refused: that is not "nothing found"
+            raise Refused(self.invalid[0])
+        raise self._nothing(question)
+
+    def _nothing(self, question: Question) -> NotFoundError:
+        pair = f"{question.channel}/{question.arch}"
+        if not self.asked:
+            return NotFoundError(
+                f"no peer answered in time, so there is no manifest for {pair}",
+                remedy="check the --bootstrap addresses and that the provider runs, or raise --timeout",
+            )
+        return NotFoundError(
+            f"none of {len(self.asked)} peers has a manifest for {pair}",
+            remedy="check --channel and --arch with `p2pboot discover`, or ask other peers",
+        )
+
+
+def _refuse_known_evidence(question: Question, manifest: Manifest) -> None:
+    """One half of a known contradiction is no better because the other half does not show up now."""
+    accepted_first = question.head is not None and question.head.digest == manifest.digest
+    if manifest.digest in question.known_bad and not accepted_first:
+        raise ManifestError(
+            f"manifest refused: version {manifest.manifest_version} is known to be signed twice with"
+            f" different content, and sha256:{manifest.digest} is one of the two",
+            remedy="tell the publisher; a higher version resumes",
+        )
+
+
+def _closeness(offer: Offer) -> tuple[bool, int]:
+    """A trusted signer's refused manifest says more than a stranger's, and a newer one more than an older."""
+    return offer.verdict.reason != "untrusted", offer.manifest.manifest_version
+
+
+def _equivocation(question: Question, one: Manifest, other: Manifest) -> Verdict:
+    against_one = dataclasses.replace(question, head=AcceptedHead.of(one)).judge(other.raw)
+    detail = (
+        f"two manifests with version {one.manifest_version} are signed and offered:"
+        f" sha256:{one.digest} and sha256:{other.digest}; neither is taken"
+    )
+    checks = tuple(
+        dataclasses.replace(check, detail=detail) if check.name == "equivocation" else check
+        for check in against_one.checks
+    )
+    return Verdict(checks, against_one.manifest)
