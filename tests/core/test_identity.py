@@ -96,7 +96,6 @@ def test_all_forms_of_a_key_id_are_read() -> None:
         "12D3KooW" + "z" * 44,
         "12D3KooW" + "z" * 100_000,
         "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N",
-        "0" * 64,
     ],
 )
 def test_what_is_no_key_id_is_refused_in_one_line(text: str) -> None:
@@ -104,6 +103,13 @@ def test_what_is_no_key_id_is_refused_in_one_line(text: str) -> None:
         parse_keyid(text)
     assert "\n" not in str(caught.value)
     assert len(str(caught.value)) < 250
+
+
+@pytest.mark.parametrize("digits", ["0" * 64, "1" * 64, "f" * 64, "01" + "0" * 62])
+def test_a_key_that_can_sign_nothing_verifies_nothing(digits: str) -> None:
+    key = parse_keyid(digits)
+    assert not key.verify(b"message", bytes(64))
+    assert not key.verify(b"message", KEY.sign(b"message"))
 
 
 def test_documents_know_only_the_exact_form() -> None:
