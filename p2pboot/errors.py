@@ -165,3 +165,26 @@ def machine_error(error: OSError, doing: str) -> MachineError:
     reason = error.strerror or str(error)
     name = f" ({error.filename})" if error.filename and str(error.filename) not in doing else ""
     return MachineError(f"cannot {doing}{name}: {reason}", remedy=_REMEDIES.get(error.errno or 0))
+
+
+def first_error(
+    group: BaseExceptionGroup[BaseException], kind: type[Exception] = P2PBootError
+) -> BaseException:
+    """Unwrap what tasks raised together: the first error, whose consequences the others are.
+
+    To be raised from an `except BaseExceptionGroup`. Not from an `except*`: before Python 3.11.4, which is what
+    Debian 12 has, that wraps whatever is raised in it into another group.
+
+    Args:
+        group: as a nursery raised it.
+        kind: what the errors must be.
+
+    Returns:
+        The first error of the kind; the group itself when it holds anything else.
+    """
+    if group.split(kind)[1] is not None:
+        return group
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -18,7 +18,7 @@ from p2pboot.core.clock import Clock, effective_now
 from p2pboot.core.manifest import Artifact, Manifest
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.verify import Outcome
-from p2pboot.errors import BlobMissing, ManifestError, NotFoundError, P2PBootError
+from p2pboot.errors import BlobMissing, ManifestError, NotFoundError, first_error
 from p2pboot.fetch.heads import HeadSearch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.offers import Found, Offer, Question
@@ -27,7 +27,7 @@ from p2pboot.fetch.place import Output, stored_artifact
 from p2pboot.fetch.progress import Progress, Recorder
 from p2pboot.fetch.result import FetchedFile, FetchResult
 from p2pboot.fetch.selection import select_artifacts
-from p2pboot.fetch.swarm import fetch_artifacts, first_error
+from p2pboot.fetch.swarm import fetch_artifacts
 from p2pboot.fetch.twins import OpenTransport, Twins
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity
@@ -100,7 +100,7 @@ async def fetch(
     job = _Job(order, transport, store, progress, open_another)
     try:
         return await job.run(hints, wall)
-    except* P2PBootError as group:
+    except BaseExceptionGroup as group:
         raise first_error(group) from None
 
 

@@ -16,7 +16,7 @@ from weakref import WeakKeyDictionary
 import trio
 
 from p2pboot.core.manifest import Artifact
-from p2pboot.errors import FetchError, NotFoundError, P2PBootError, RemoteProtocolError
+from p2pboot.errors import FetchError, NotFoundError, RemoteProtocolError, first_error
 from p2pboot.fetch.downloads import Downloads
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import for_each_peer
@@ -118,16 +118,8 @@ async def fetch_wanted(
     job = _Job(transport, Downloads(shelf, dialect, ledger, progress), ledger, turns)
     try:
         return await job.run(wanted, patience_s, hopeless)
-    except* P2PBootError as group:
+    except BaseExceptionGroup as group:
         raise first_error(group) from None
-
-
-def first_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first of the errors that tasks raised together; the others are its consequences."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 class _Turns:

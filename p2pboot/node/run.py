@@ -17,7 +17,7 @@ import trio
 from p2pboot.config.reload import diff_settings, live_part
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.identity import SecretKey
-from p2pboot.errors import MachineError, P2PBootError, machine_error
+from p2pboot.errors import MachineError, P2PBootError, first_error, machine_error
 from p2pboot.node.node import Node
 from p2pboot.publish.scan import scan
 from p2pboot.store.keyfiles import load_key, load_or_generate
@@ -60,17 +60,13 @@ def run_node(
     """
     try:
         trio.run(_main, settings, reload, announce_line, services)
-    except* P2PBootError as group:
-        raise _first(group) from None
-    except* OSError as group:
-        raise machine_error(_first(group), "run the node") from None  # type: ignore[arg-type]
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+    except OSError as error:
+        raise machine_error(error, "run the node") from None
+    except BaseExceptionGroup as group:
+        first = first_error(group)
+        if first is group:
+            first = first_error(group, OSError)
+        raise (machine_error(first, "run the node") if isinstance(first, OSError) else first) from None
 
 
 async def _main(

@@ -18,13 +18,12 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict
 from p2pboot.core.timetoke.announcement import Announcement
-from p2pboot.errors import NotFoundError, P2PBootError
+from p2pboot.errors import NotFoundError, first_error
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import Dialler, for_each_peer
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.snapshots.bring import Network, bring_announced, bring_unannounced, sign_held
 from p2pboot.fetch.snapshots.hearing import hear_peer
-from p2pboot.fetch.swarm import first_error
 from p2pboot.protocol.snapshots import SnapshotHead
 from p2pboot.store.snapshots.arriving import ArrivingSnapshots
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
@@ -141,7 +140,7 @@ async def sync_snapshot(
     job = _Job(order, store, transport, progress)
     try:
         return await job.run(hints)
-    except* P2PBootError as group:
+    except BaseExceptionGroup as group:
         raise first_error(group) from None
 
 
