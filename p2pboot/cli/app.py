@@ -73,7 +73,11 @@ def run(args: Sequence[str]) -> int:
         if failure is None:  # the reader of our output left: nobody to tell anything
             _discard_stdout()
             return BROKEN_PIPE
-        return _report(failure, as_json="--json" in args)
+        status = _report(failure, as_json="--json" in args)
+        try:
+            sys.stdout.flush()
+        except OSError:  # it is full; the interpreter would say so once more, with a status of its own
+            _discard_stdout()
     return status if isinstance(status, int) else 0
 
 

@@ -22,7 +22,7 @@ _STATUS_TIMEOUT_S = 10.0
 
 
 @click.command(cls=Command)
-@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path))
+@click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path, readable=False))
 @state_option
 @config_option
 @click.option(

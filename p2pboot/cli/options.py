@@ -31,7 +31,7 @@ class _FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
-FILE = _FilePath(path_type=Path)
+FILE = _FilePath(path_type=Path, readable=False)  # else click calls a missing permission wrong usage
 
 
 class Command(click.Command):
