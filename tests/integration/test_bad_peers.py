@@ -117,7 +117,11 @@ def start_fetch(mesh: Mesh, trust: str, output: Path, *peers: str) -> subprocess
 
 def written(process: subprocess.Popen[bytes]) -> int:
     """Bytes that a process has written to files so far."""
-    for line in Path(f"/proc/{process.pid}/io").read_text().splitlines():
+    try:
+        lines = Path(f"/proc/{process.pid}/io").read_text().splitlines()
+    except (PermissionError, ProcessLookupError):  # it just ended; only root may look at it then
+        return 0
+    for line in lines:
         if line.startswith("wchar:"):
             return int(line.split()[1])
     raise AssertionError("no wchar")
