@@ -82,16 +82,22 @@ def _say(answer: dict[str, Any]) -> None:
         say(f"address    {address}")
     say(f"up         {human_duration(answer['uptime_s'])}")
     for head in answer["heads"]:
+        if head["expired"]:
+            continue  # said below, as withheld
         say(
             f"offers     {head['channel']}/{head['arch']} version {head['version']},"
             f" manifest version {head['manifest_version']}, until {head['expires_at']}"
         )
+    for one in answer["withheld"]:
+        say(f"withheld   {one['channel']}/{one['arch']}: {one['text']}")
     for pending in answer["fetching"]:
         say(f"fetching   {pending['channel']}/{pending['arch']} number {pending['manifest_version']}")
     for peer in answer["peers"]:
         say(f"peer       {peer['peer_id']}  {' '.join(peer['addresses'])}")
-    for what, problem in answer["problems"].items():
-        say(f"problem    {what}: {problem}")
+    for problem in answer["problems"]:
+        say(f"problem    {problem['subject']}: {problem['text']}")
+        if problem["remedy"]:
+            say(f"  remedy   {problem['remedy']}")
     for peer_id, why in answer["dropped_peers"].items():
         say(f"dropped    {peer_id}: {why}")
     if answer["equivocations"]:

@@ -93,7 +93,12 @@ def _of_node(readings: Readings) -> Iterable[Metric]:
     )
     for peer_id, count in sorted(measured.refused_pieces.items()):
         refused.add_metric((peer_id,), count)
-    yield from (transferred, refused)
+    problems = GaugeMetricFamily(
+        "p2pboot_problem", "1 for everything that is wrong now.", labels=("code", "subject")
+    )
+    for problem in measured.problems:
+        problems.add_metric((problem.code.value, problem.subject), 1)
+    yield from (transferred, refused, problems)
 
 
 def _of_gateway(counters: GatewayCounters, slots: Slots) -> Iterable[Metric]:

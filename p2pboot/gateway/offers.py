@@ -48,11 +48,11 @@ class Offers:
 
     def all(self) -> list[Offer]:
         """Every manifest on offer, sorted by channel and arch."""
-        return [offer for row in self._node.offered() if (offer := self._offer(row)) is not None]
+        return [offer for row in self._node.offering.offered() if (offer := self._offer(row)) is not None]
 
     def of(self, channel: str, arch: str) -> Offer | None:
         """The current manifest of a channel and arch; `aarch64` is arm64."""
-        rows = self._node.offered(channel, normalise_arch(arch))
+        rows = self._node.offering.offered(channel, normalise_arch(arch))
         return self._offer(rows[0]) if rows else None
 
     def default(self) -> Offer | None:
@@ -62,7 +62,7 @@ class Offers:
             Ambiguous: there are several, and nothing says which one.
         """
         channel, arch = self._node.default_pair()
-        rows = self._node.offered(channel, arch)
+        rows = self._node.offering.offered(channel, arch)
         if len(rows) > 1:
             raise Ambiguous(tuple((row.channel, row.arch) for row in rows))
         return self._offer(rows[0]) if rows else None

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Protocol
 
 from p2pboot.core.clock import Clock
+from p2pboot.node.offering import Offering
 from p2pboot.node.status import Measured
-from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 
 
@@ -24,8 +24,9 @@ class Source(Protocol):
     def clock(self) -> Clock:
         """The time to judge manifests by; blocking."""
 
-    def offered(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
-        """The manifests that are wholly here, trusted and in date, one for a channel and arch at most; blocking."""
+    @property
+    def offering(self) -> Offering:
+        """What it offers now, and what it knows of and does not offer."""
 
     def default_pair(self) -> tuple[str | None, str | None]:
         """The channel and arch that the operator named, where there is one."""

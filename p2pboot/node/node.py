@@ -21,6 +21,7 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.clock import Clock, effective_now
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import P2PBootError, UsageError
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.control import serve_control
@@ -28,7 +29,9 @@ from p2pboot.node.following import Follower, OwnManifests
 from p2pboot.node.judging import Judge
 from p2pboot.node.limits import Limits
 from p2pboot.node.metering import MeteredTransport
+from p2pboot.node.offering import Offering
 from p2pboot.node.peering import Peering
+from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import Description, DirectoryPublisher, Published
 from p2pboot.node.server import ArtifactServer, SyncServer
 from p2pboot.node.serving import Serving
@@ -108,6 +111,8 @@ class Node:
             heads=self._valid_heads,
             interval_s=settings.network.announce_interval_s,
         )
+        self._offering = Offering(store, lambda: self.clock().now, lambda row: not self._is_stranger(row))
+        self.problems = Problems(lambda: int(time.time()))
         self._publisher: DirectoryPublisher | None = None
         if settings.provider.directory is not None:
             self._publisher = DirectoryPublisher(
@@ -307,31 +312,25 @@ class Node:
         """The node's identity in the network."""
         return self._transport.peer_id
 
-    def offered(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
-        """The manifests that are wholly here, trusted and in date; blocking.
-
-        One at most for each channel and arch: where several streams of a publisher's keys exist, the newest.
-        """
-        now = self.clock().now
-        newest: dict[Pair, HeadRow] = {}
-        for row in self._store.manifests.heads(channel, arch):
-            pair = (row.channel, row.arch)
-            if row.expires_at > now and not self._is_stranger(row):
-                newest[pair] = max(newest.get(pair, row), row, key=lambda one: one.manifest_version)
-        return list(newest.values())
+    @property
+    def offering(self) -> Offering:
+        """What is offered now, and what is known and not offered."""
+        return self._offering
 
     def default_pair(self) -> tuple[str | None, str | None]:
         """The channel and arch that the operator named, where there is one."""
         return self._settings.provider.channel, self._settings.provider.arch
 
     def measured(self) -> Measured:
-        """What was counted since the start."""
+        """What was counted since the start, and what is wrong now."""
+        self._report()
         return Measured(
             uptime_s=trio.current_time() - self._started_at,
             peers=self._transport.peers(),
             transferred=Counter(self._meter.transferred),
             refused=Counter(self._judge.refused),
             refused_pieces=Counter(self._follower.refused_pieces),
+            problems=self.problems.all(),
         )
 
     # -- control -----------------------------------------------------------------------------------------------------
@@ -363,10 +362,20 @@ class Node:
             ]
         }
 
+    def _report(self) -> None:
+        mirrored = self._follower.mirror.problems.items()
+        self.problems.report(
+            "mirror", [Problem(Code.NOT_MIRRORED, "/".join(pair), text) for pair, text in mirrored]
+        )
+        publisher = self._publisher
+        if publisher is not None:
+            wrong = [] if publisher.problem is None else [publisher.problem]
+            self.problems.report(
+                "publisher", [Problem(Code.DIRECTORY, str(publisher.directory), text) for text in wrong]
+            )
+
     async def _status(self) -> dict[str, Any]:
-        problems = {"/".join(pair): text for pair, text in self._follower.mirror.problems.items()}
-        if self._publisher is not None and self._publisher.problem is not None:
-            problems["directory"] = self._publisher.problem
+        self._report()
         running = Running(
             peer_id=self._transport.peer_id,
             addresses=self._transport.addresses(),
@@ -375,7 +384,8 @@ class Node:
             uptime_s=trio.current_time() - self._started_at,
             refused=self._judge.refused.copy(),
             dropped_peers=dict(self._follower.dropped),
-            problems=problems,
+            problems=self.problems.all(),
+            withheld=await trio.to_thread.run_sync(self._offering.withheld),
             bytes_sent=self._serving.counters.bytes_sent.copy(),
             http=self._urls,
         )

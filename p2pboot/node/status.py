@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from p2pboot import __version__
 from p2pboot.core.manifest import Candidate, Manifest
+from p2pboot.core.problems import Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import Malformed
+from p2pboot.node.offering import Withheld
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 
@@ -27,7 +29,8 @@ class Running:
         uptime_s: seconds since it began.
         refused: manifests by reason.
         dropped_peers: who lied lately, and about what.
-        problems: what can not be published or fetched, and why.
+        problems: what is wrong now.
+        withheld: what is known and not offered, and why.
         bytes_sent: by protocol.
         http: beginnings of the URLs under which it serves artifacts.
     """
@@ -39,7 +42,8 @@ class Running:
     uptime_s: float
     refused: Counter[str]
     dropped_peers: Mapping[str, str]
-    problems: Mapping[str, str]
+    problems: Sequence[Problem]
+    withheld: Sequence[Withheld]
     bytes_sent: Counter[str]
     http: tuple[str, ...]
 
@@ -54,6 +58,7 @@ class Measured:
         transferred: bytes on streams by (protocol, "sent" or "received").
         refused: manifests by reason.
         refused_pieces: by the peer that sent them; bounded.
+        problems: what is wrong now.
     """
 
     uptime_s: float
@@ -61,6 +66,7 @@ class Measured:
     transferred: Mapping[tuple[str, str], int]
     refused: Mapping[str, int]
     refused_pieces: Mapping[str, int]
+    problems: Sequence[Problem] = ()
 
 
 def describe_node(store: Store, running: Running) -> dict[str, Any]:
@@ -79,7 +85,11 @@ def describe_node(store: Store, running: Running) -> dict[str, Any]:
         "equivocations": len(store.trust.equivocations()),
         "refused": dict(running.refused),
         "dropped_peers": dict(running.dropped_peers),
-        "problems": dict(running.problems),
+        "withheld": [
+            {"channel": one.channel, "arch": one.arch, "reason": one.why.value, "text": one.text}
+            for one in running.withheld
+        ],
+        "problems": [problem.to_json() for problem in running.problems],
         "bytes_sent": dict(running.bytes_sent),
         "http": list(running.http),
     }

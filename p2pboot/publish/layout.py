@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -67,9 +66,12 @@ def one_leaf(root: Root, channel: str, arch: str) -> Leaf:
     Raises:
         ArtifactError: it has only other pairs, or one twice.
     """
-    for leaf in _find_leaves(root, channel, arch):
+    leaves, faults = _find_leaves(root, channel, arch)
+    for leaf in leaves:
         return leaf
-    others = [] if any(entry.is_file() for entry in entries(root.path)) else list(_find_leaves(root))
+    for fault in faults:
+        raise fault
+    others = [] if any(entry.is_file() for entry in entries(root.path)) else _find_leaves(root)[0]
     if others:
         pairs = ", ".join(f"{leaf.channel}/{leaf.arch}" for leaf in others[:8])
         raise ArtifactError(
@@ -79,61 +81,95 @@ def one_leaf(root: Root, channel: str, arch: str) -> Leaf:
     return Leaf(channel, arch, root.path)
 
 
-def all_leaves(root: Root, channel: str | None, arch: str | None) -> list[Leaf]:
+def all_leaves(root: Root, channel: str | None, arch: str | None) -> tuple[list[Leaf], list[ArtifactError]]:
     """Find the directories of every pair of this channel and arch (None: of all), without empty ones.
 
+    Returns:
+        At least one, and what is wrong with the rest of the directory: what lies above the pairs, or is none.
+
     Raises:
-        ArtifactError: there are none, or artifacts lie above them.
+        ArtifactError: there are none.
     """
-    _refuse_misplaced(root.path)
-    leaves = list(_find_leaves(root, channel, arch))
+    leaves, faults = _find_leaves(root, channel, arch)
+    faults += _misplaced(root.path)
+    for directory in dict.fromkeys(leaf.path.parent for leaf in leaves):
+        faults += _misplaced(directory)
     if not leaves:
+        for fault in faults:
+            raise fault
         place = f"{root.path}/{channel or '<channel>'}/{arch or '<arch>'}/"
         raise ArtifactError(
             f"there is nothing to publish in {root.path}",
             remedy=f"put a kernel and an initramfs into {place}",
         )
-    for leaf in leaves:
-        _refuse_misplaced(leaf.path.parent)
     # An empty directory is a channel in preparation; it must not keep the others from being published.
-    return [leaf for leaf in leaves if entries(leaf.path)] or leaves
+    return [leaf for leaf in leaves if entries(leaf.path)] or leaves, faults
 
 
-def _refuse_misplaced(directory: Path) -> None:
-    for path in entries(directory):
+def _misplaced(directory: Path) -> list[ArtifactError]:
+    return [
+        ArtifactError(
+            f"{path} does not lie in a directory <channel>/<arch>",
+            remedy="move it, or say what the directory is with both --channel and --arch",
+        )
+        for path in entries(directory)
+        if _is_plainly_an_artifact(path)
+    ]
+
+
+def _is_plainly_an_artifact(path: Path) -> bool:
+    try:
+        key = artifact_key_for_file(path.name)
+    except ValueError:
+        return False
+    return key is not None and (key in REQUIRED_KEYS or key.startswith(DTB_PREFIX)) and not path.is_dir()
+
+
+def _find_leaves(
+    root: Root, channel: str | None = None, arch: str | None = None
+) -> tuple[list[Leaf], list[ArtifactError]]:
+    """Every ``<channel>/<arch>`` directory that was asked for, and what is wrong with the others."""
+    leaves: list[Leaf] = []
+    faults: list[ArtifactError] = []
+    for entry in _directories(root.path):
+        if channel is not None and entry.name != channel:
+            continue
         try:
-            key = artifact_key_for_file(path.name)
-        except ValueError:
+            root.check_inside(entry)
+            _check_channel_name(entry)
+        except ArtifactError as fault:
+            faults.append(fault)
             continue
-        if key is not None and (key in REQUIRED_KEYS or key.startswith(DTB_PREFIX)) and not path.is_dir():
-            raise ArtifactError(
-                f"{path} does not lie in a directory <channel>/<arch>",
-                remedy="move it, or say what the directory is with both --channel and --arch",
-            )
+        more, wrong = _leaves_of_channel(root, entry, arch)
+        leaves += more
+        faults += wrong
+    return leaves, faults
 
 
-def _find_leaves(root: Root, channel: str | None = None, arch: str | None = None) -> Iterator[Leaf]:
-    """Yield every ``<channel>/<arch>`` directory that was asked for."""
-    for channel_entry in _directories(root, root.path):
-        if channel is not None and channel_entry.name != channel:
-            continue
-        if channel is None:
-            _check_channel_name(channel_entry)
-        found: dict[str, Path] = {}
-        for entry in _directories(root, channel_entry):
-            try:
-                entry_arch = normalise_arch(entry.name)
-            except ValueError as error:
-                raise ArtifactError(f"{shown(entry)}: {error}", remedy="rename the directory") from None
+def _leaves_of_channel(root: Root, channel: Path, arch: str | None) -> tuple[list[Leaf], list[ArtifactError]]:
+    found: dict[str, Path] = {}
+    faults: list[ArtifactError] = []
+    for entry in _directories(channel):
+        try:
+            root.check_inside(entry)
+            entry_arch = _arch_of(entry)
             if entry_arch in found:
                 raise ArtifactError(
-                    f"both {found[entry_arch]} and {entry} are {entry_arch} of {channel_entry.name}",
+                    f"both {found.pop(entry_arch)} and {entry} are {entry_arch} of {channel.name}",
                     remedy="keep one of them",
                 )
             found[entry_arch] = entry
-        for entry_arch, path in sorted(found.items()):
-            if arch in (None, entry_arch):
-                yield Leaf(channel_entry.name, entry_arch, path)
+        except ArtifactError as fault:
+            faults.append(fault)
+    wanted = [Leaf(channel.name, one, path) for one, path in sorted(found.items()) if arch in (None, one)]
+    return wanted, faults
+
+
+def _arch_of(path: Path) -> str:
+    try:
+        return normalise_arch(path.name)
+    except ValueError as error:
+        raise ArtifactError(f"{shown(path)}: {error}", remedy="rename the directory") from None
 
 
 def _check_channel_name(path: Path) -> None:
@@ -143,11 +179,8 @@ def _check_channel_name(path: Path) -> None:
         raise ArtifactError(f"{shown(path)}: {error}", remedy="rename the directory") from None
 
 
-def _directories(root: Root, path: Path) -> list[Path]:
-    directories = [entry for entry in entries(path) if entry.is_dir()]
-    for entry in directories:
-        root.check_inside(entry)
-    return directories
+def _directories(path: Path) -> list[Path]:
+    return [entry for entry in entries(path) if entry.is_dir()]
 
 
 def entries(directory: Path) -> list[Path]:

@@ -7,6 +7,9 @@ are given. Device trees (``*.dtb``) lie beside the kernel or in a subdirectory `
 Only names and file attributes are looked at; no file but ``cmdline`` is opened. What is not understood is
 refused with its name rather than left out: an artifact that silently is not published is found out at boot.
 Above ``<arch>/`` only files that are plainly artifacts in the wrong place are refused, a README is not.
+
+Each channel and architecture stands alone: :func:`scan_each` says of every one whether it can be published, and why
+not; :func:`scan` is for who wants all or nothing.
 """
 
 from __future__ import annotations
@@ -64,8 +67,41 @@ class Tree:
     cmdline: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Unfit:
+    """What lies there for a channel and architecture, and can not be published as it is.
+
+    Args:
+        channel: its name.
+        arch: canonical.
+        directory: where the files lie.
+        error: what is wrong with it, and the remedy.
+    """
+
+    channel: str
+    arch: str
+    directory: Path
+    error: ArtifactError
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """What an artifacts directory holds.
+
+    Args:
+        trees: what can be published, sorted by channel and architecture.
+        unfit: what can not, likewise.
+        faults: what is wrong above them: directories that are no channel or no architecture, artifacts in the wrong
+            place.
+    """
+
+    trees: tuple[Tree, ...]
+    unfit: tuple[Unfit, ...] = ()
+    faults: tuple[ArtifactError, ...] = ()
+
+
 def scan(directory: Path, channel: str | None = None, arch: str | None = None) -> list[Tree]:
-    """Find what a directory has to publish.
+    """Find what a directory has to publish; refuse it if anything in it can not be.
 
     Args:
         directory: the artifacts directory.
@@ -80,6 +116,25 @@ def scan(directory: Path, channel: str | None = None, arch: str | None = None) -
         UsageError: channel or arch are not allowed names.
         MachineError: it can not be read.
     """
+    found = scan_each(directory, channel, arch)
+    for unfit in found.unfit:
+        raise unfit.error
+    for fault in found.faults:
+        raise fault
+    return list(found.trees)
+
+
+def scan_each(directory: Path, channel: str | None = None, arch: str | None = None) -> Scanned:
+    """Find what a directory has to publish, and what is wrong with the rest; arguments as for :func:`scan`.
+
+    Returns:
+        At least one tree or one unfit.
+
+    Raises:
+        ArtifactError: there is no such directory, nothing in it, or artifacts lie where nothing says what they are for.
+        UsageError: channel or arch are not allowed names.
+        MachineError: it can not be read.
+    """
     try:
         if channel is not None:
             check_name(channel, "channel")
@@ -89,11 +144,23 @@ def scan(directory: Path, channel: str | None = None, arch: str | None = None) -
         raise UsageError(str(error)) from None
     try:
         root = Root.of(directory)
+        faults: list[ArtifactError] = []
         if channel is not None and arch is not None:
-            return [_scan_leaf(root, one_leaf(root, channel, arch))]
-        return [_scan_leaf(root, leaf) for leaf in all_leaves(root, channel, arch)]
+            leaves = [one_leaf(root, channel, arch)]
+        else:
+            leaves, faults = all_leaves(root, channel, arch)
+        found = [_scan_one(root, leaf) for leaf in leaves]
     except OSError as error:
         raise machine_error(error, f"read {shown(Path(error.filename or directory))}") from error
+    trees = tuple(one for one in found if isinstance(one, Tree))
+    return Scanned(trees, tuple(one for one in found if isinstance(one, Unfit)), tuple(faults))
+
+
+def _scan_one(root: Root, leaf: Leaf) -> Tree | Unfit:
+    try:
+        return _scan_leaf(root, leaf)
+    except ArtifactError as error:
+        return Unfit(leaf.channel, leaf.arch, leaf.path, error)
 
 
 def recently_changed(tree: Tree, now_ns: int, quiet_s: float) -> bool:

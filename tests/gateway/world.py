@@ -18,8 +18,8 @@ from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.gateway.service import GatewayService
 from p2pboot.gateway.slots import Slots
+from p2pboot.node.offering import Offering
 from p2pboot.node.status import Measured
-from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 from tests.fetch.world import FILES, KEY, NOW, fill, manifest_of
 from tests.store.samples import PIECE, Sample, manifest, sample
@@ -40,11 +40,11 @@ class OfferingNode:
         default_factory=lambda: Measured(1.0, frozenset({PEER}), {}, Counter(), Counter())
     )
 
+    def __post_init__(self) -> None:
+        self.offering = Offering(self.store, lambda: self.now, lambda _row: True)
+
     def clock(self) -> Clock:
         return Clock(self.now, True)
-
-    def offered(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
-        return [row for row in self.store.manifests.heads(channel, arch) if row.expires_at > self.now]
 
     def default_pair(self) -> tuple[str | None, str | None]:
         return self.default

@@ -251,7 +251,9 @@ async def test_a_liar_that_is_the_only_peer_is_asked_again_when_it_has_mended(
         await trio.sleep(30)
         status = await mirror.status()
         assert publisher.transport.peer_id in status["dropped_peers"]
-        assert "no peer delivers" in status["problems"]["stable/x86_64"]
+        (problem,) = status["problems"]
+        assert (problem["code"], problem["subject"]) == ("not-mirrored", "stable/x86_64")
+        assert "no peer delivers" in problem["text"]
         lying = False
         await until(lambda: mirror.version() == 1)
         assert not (await mirror.status())["problems"]
@@ -480,7 +482,7 @@ async def test_a_directory_that_can_not_be_published_any_more_shows_in_the_statu
         gone = directory if kind == "vanishes" else directory / "stable/x86_64/kernel"
         gone.rename(mesh.directory / "aside")
         await until(lambda: publisher.node._publisher.problem, within_s=400)  # type: ignore[union-attr]
-        assert "directory" in (await publisher.status())["problems"]
+        assert [problem["code"] for problem in (await publisher.status())["problems"]] == ["directory"]
         refused = await publisher.ask(op="publish")
         assert not refused["ok"]
         assert str(directory) in refused["error"]
@@ -536,7 +538,7 @@ async def test_a_presigned_manifest_that_expired_is_refused_and_said_so(
     (leaf / "manifest.json").write_bytes(signed(5, "fleet", expires_at=NOW).raw)
     async with mesh.publisher() as publisher:
         await until(lambda: publisher.node._publisher.problem)
-        assert "expired" in (await publisher.status())["problems"]["directory"]
+        assert "expired" in (await publisher.status())["problems"][0]["text"]
         assert publisher.version() == 0
 
 
@@ -666,7 +668,7 @@ async def test_the_status_says_what_an_operator_asks(mesh: Mesh, autojump_clock:
             "expires_at": "2027-02-14T08:00:00Z",
             "expired": False,
         }
-        assert (status["fetching"], status["problems"], status["equivocations"]) == ([], {}, 0)
+        assert (status["fetching"], status["problems"], status["equivocations"]) == ([], [], 0)
 
 
 # -- a disk that fails

@@ -1,0 +1,70 @@
+"""Problems: what a person should know about and mend, in one form for log, status, metrics and whoever asks.
+
+A problem is not an error: nothing failed that somebody waits for. It stands until its cause is gone, is told of once,
+and says what to do. What the codes mean for an operator is in ``docs/troubleshooting.md``; a code, once given out,
+keeps its meaning.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from p2pboot.errors import P2PBootError
+
+
+class Code(enum.StrEnum):
+    """What kind of problem it is: stable words for scripts, labels of metrics, headings of the documentation."""
+
+    DIRECTORY = "directory"  # the artifacts directory as a whole can not be read
+    UNPUBLISHABLE = "unpublishable"  # what lies there for a channel and arch can not be published
+    STILL_CHANGING = "still-changing"  # it is being written to, and published when that ends
+    UNKNOWN_DIRECTORY = "unknown-directory"  # a directory that is no channel, or no architecture
+    WITHDRAWN = "withdrawn"  # no longer offered here; mirrors keep it until it expires
+    SHARED_KEY = "shared-key"  # another node signs with this node's key
+    CLOCK = "clock"  # this machine's clock is wrong
+    CLOCK_WENT_BACK = "clock-went-back"  # what is published now is dated before what was published earlier
+    NOT_MIRRORED = "not-mirrored"  # a trusted manifest whose artifacts can not be had
+    REFUSED = "refused"  # a manifest of somebody that this node is to follow is not taken
+    EXPIRED = "expired"  # what is held is out of date and not offered any more
+    EQUIVOCATION = "equivocation"  # a trusted key signed two manifests of one number
+    INOTIFY = "inotify"  # the system tells of no changes; the directory is looked at every few seconds
+    INTERFACES = "interfaces"  # the machine's addresses can not be listed
+    LOCAL_DISCOVERY = "local-discovery"  # no peers can be found on the local network
+    UNSIGNED_SNAPSHOT = "unsigned-snapshot"  # a snapshot is served without a signature
+    UNREADABLE_SNAPSHOT = "unreadable-snapshot"  # something in the snapshot directory can not be served
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong, and still is.
+
+    Args:
+        code: what kind.
+        subject: what it is about: ``stable/x86_64``, a path, ``clock``. Together with the code it says which problem
+            it is: another text of the same two is the same problem.
+        text: what was found, one line for a person.
+        remedy: what to do about it, one line; None where nothing can be done but wait.
+        since: unix seconds when it was first noticed; 0 until it is on the list.
+    """
+
+    code: Code
+    subject: str
+    text: str
+    remedy: str | None = None
+    since: int = 0
+
+    @classmethod
+    def of(cls, code: Code, subject: str, error: P2PBootError) -> Problem:
+        """Take text and remedy of an error that stops nothing."""
+        return cls(code, subject, error.message, error.remedy)
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for a JSON document."""
+        return {
+            "code": self.code.value,
+            "subject": self.subject,
+            "text": self.text,
+            "remedy": self.remedy,
+            "since": self.since,
+        }

@@ -1,0 +1,87 @@
+"""The one list of what is wrong with a node now; log, status and metrics read nothing else.
+
+Level-triggered: whoever watches over something reports all that is wrong with it, again and again, and the list finds
+out what is new, what goes on and what is over.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Final
+
+from p2pboot.core.problems import Code, Problem
+
+log = logging.getLogger(__name__)
+
+MAX_OF_ONE_SOURCE: Final = 64  # a directory full of strange names is one mistake, not a thousand
+
+_INFORMS: Final = frozenset({Code.STILL_CHANGING})
+_WARNS: Final = frozenset(
+    {
+        Code.UNKNOWN_DIRECTORY,
+        Code.WITHDRAWN,
+        Code.NOT_MIRRORED,
+        Code.INOTIFY,
+        Code.INTERFACES,
+        Code.LOCAL_DISCOVERY,
+        Code.UNSIGNED_SNAPSHOT,
+    }
+)
+
+
+class Problems:
+    """What is wrong now; for the event loop's thread.
+
+    Args:
+        now: unix seconds.
+    """
+
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
+        self._by_source: dict[str, dict[tuple[Code, str], Problem]] = {}
+
+    def report(self, source: str, problems: Iterable[Problem]) -> None:
+        """Say all that is wrong with one thing now, in place of what was said of it before.
+
+        What is new or has another text is logged; so is what is over.
+
+        Args:
+            source: who says it, for example "publisher"; each has only its own problems to care for.
+            problems: at most `MAX_OF_ONE_SOURCE` are kept.
+        """
+        before = self._by_source.get(source, {})
+        now: dict[tuple[Code, str], Problem] = {}
+        for problem in problems:
+            key = (problem.code, problem.subject)
+            if len(now) >= MAX_OF_ONE_SOURCE or key in now:
+                continue
+            known = before.get(key)
+            now[key] = replace(problem, since=self._now() if known is None else known.since)
+            if known is None or known.text != problem.text:  # the hundredth time it is no news
+                _tell(problem)
+        for key in before.keys() - now.keys():
+            log.info("%s: %s is over", before[key].subject, before[key].code)
+        self._by_source[source] = now
+
+    def all(self) -> tuple[Problem, ...]:
+        """Everything that is wrong, by subject and code."""
+        found = (problem for problems in self._by_source.values() for problem in problems.values())
+        return tuple(sorted(found, key=lambda problem: (problem.subject, problem.code)))
+
+    def about(self, subject: str) -> Problem | None:
+        """The first problem with a subject, if there is one."""
+        return next((problem for problem in self.all() if problem.subject == subject), None)
+
+
+def _tell(problem: Problem) -> None:
+    level = (
+        logging.INFO
+        if problem.code in _INFORMS
+        else logging.WARNING
+        if problem.code in _WARNS
+        else logging.ERROR
+    )
+    remedy = f" ({problem.remedy})" if problem.remedy else ""
+    log.log(level, "%s: %s: %s%s", problem.subject, problem.code, problem.text, remedy)
