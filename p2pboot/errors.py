@@ -28,6 +28,7 @@ text. The errors of Timetoke snapshots are in `core.timetoke.errors`.
 from __future__ import annotations
 
 import errno
+from collections.abc import Mapping
 from enum import IntEnum
 from typing import ClassVar
 
@@ -48,14 +49,18 @@ class P2PBootError(Exception):
     Args:
         message: what failed, with the file, peer or field in it; one line, no full stop.
         remedy: what to do about it; one line, or None where nothing sensible can be said.
+        details: what scripts may want to know besides: further members of the JSON document of a command that fails.
     """
 
     exit_status: ClassVar[ExitStatus] = ExitStatus.REFUSED
 
-    def __init__(self, message: str, *, remedy: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, remedy: str | None = None, details: Mapping[str, object] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.remedy = remedy
+        self.details = details or {}
 
 
 class UsageError(P2PBootError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -72,7 +73,7 @@ def discover(
     survey = _survey(settings, client_key(client_key_path), channel, arch, timeout)
     verdicts = _judge(survey, settings.policy)
     if not survey.manifests:
-        raise _nothing(survey, channel, arch)
+        raise _nothing(survey, channel, arch, settings.network.bootstrap)
     if as_json:
         emit_json(_document(survey, verdicts))
     else:
@@ -116,19 +117,37 @@ def _judge(survey: Survey, policy: TrustPolicy) -> dict[str, Verdict]:
     }
 
 
-def _nothing(survey: Survey, channel: str | None, arch: str | None) -> NotFoundError:
-    wanted = " for " + "/".join(part or "any" for part in (channel, arch)) if channel or arch else ""
-    reasons = [*survey.failures.values(), *(f"{peer}: {why}" for peer, why in survey.dropped.items())]
-    because = f" ({'; '.join(reasons[:4])})" if reasons else ""
-    if survey.providers:
+def _nothing(
+    survey: Survey, channel: str | None, arch: str | None, bootstrap: Sequence[str]
+) -> NotFoundError:
+    from p2pboot.fetch.reasons import MAX_NAMED, describe_peers, peers_to_json, remedy_for, remedy_for_nobody
+
+    words = {peer_id: provider.word for peer_id, provider in survey.providers.items()}
+    details = {"peers": peers_to_json(words, survey.failures), "addresses": survey.unreached}
+    unreached = "; ".join(list(survey.unreached.values())[:MAX_NAMED])
+    aside = f" ({unreached})" if unreached else ""
+    if not survey.providers:
+        because = describe_peers({}, survey.failures)
         return NotFoundError(
-            f"none of {len(survey.providers)} peers offers a manifest{wanted}{because}",
-            remedy="leave --channel and --arch out to see everything, or ask other peers",
+            f"no provider answered{': ' if because else ''}{because}{aside}",
+            remedy=remedy_for_nobody(bootstrap),
+            details=details,
         )
+    wanted = " for " + "/".join(part or "any" for part in (channel, arch)) if channel or arch else ""
+    because = describe_peers(words, survey.failures)
     return NotFoundError(
-        f"no provider answered{because}",
-        remedy="check the --bootstrap addresses and that the provider runs, or give it a longer --timeout",
+        f"none of {len(survey.providers)} peers offers a manifest{wanted}"
+        f"{': ' if because else ''}{because}{aside}",
+        remedy=remedy_for(words.values()) or _remedy(channel, arch),
+        details=details,
     )
+
+
+def _remedy(channel: str | None, arch: str | None) -> str:
+    """Only options that were given can be left out."""
+    given = [name for name, value in (("--channel", channel), ("--arch", arch)) if value is not None]
+    others = "ask other peers: --bootstrap MULTIADDR"
+    return f"leave {' and '.join(given)} out to see everything, or {others}" if given else others
 
 
 def _document(survey: Survey, verdicts: dict[str, Verdict]) -> dict[str, object]:
@@ -141,6 +160,7 @@ def _document(survey: Survey, verdicts: dict[str, Verdict]) -> dict[str, object]
                 "manifests": [
                     _entry(survey.manifests[digest], verdicts.get(digest)) for digest in provider.offers
                 ],
+                **provider.word.to_json(),
             }
             for provider in survey.providers.values()
         ],
@@ -173,8 +193,11 @@ def _say(survey: Survey, verdicts: dict[str, Verdict]) -> None:
         say(f"{provider.peer_id}  {' '.join(provider.addresses)}")
         for digest in provider.offers:
             _say_offer(survey.manifests[digest], verdicts.get(digest))
-        if not provider.offers:
-            say("  offers nothing of it")
+        for one in provider.word.withheld:
+            say(f"  {one.channel}/{one.arch}  not offered, as it says: {one.text}")
+        if not provider.offers and not provider.word.withheld:
+            elsewhere = "".join(f" {pair}" for pair in provider.word.elsewhere)
+            say("  offers nothing of it" + (f", but{elsewhere}" if elsewhere else ""))
     for peer_id, why in survey.dropped.items():
         say(f"{peer_id}  dropped: {why}")
 

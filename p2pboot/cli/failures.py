@@ -132,8 +132,7 @@ def _reason(error: P2PBootError) -> str:
 
 def _details(error: P2PBootError) -> Mapping[str, object]:
     verdict = getattr(error, "verdict", None)
-    details: Mapping[str, object] = {} if verdict is None else verdict.to_json()
-    return details
+    return {**({} if verdict is None else verdict.to_json()), **error.details}
 
 
 def _machine(error: OSError) -> Failure:

@@ -90,6 +90,11 @@ class PlainProgress:
         """Something about one peer."""
         self._write(f"{peer_id}: {text}")
 
+    def stalled(self, why: str | None) -> None:
+        """Nothing has arrived for a while, and why; that it goes on is seen."""
+        if why is not None:
+            self._write(why)
+
 
 class BarProgress(PlainProgress):
     """One bar for each artifact; lines go above them."""

@@ -17,6 +17,7 @@ from p2pboot.fetch.asking import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import Dialler, for_each_peer
 from p2pboot.fetch.progress import Progress
+from p2pboot.fetch.reasons import PeerWord
 from p2pboot.fetch.requests import Head, ManifestReply
 from p2pboot.fetch.twins import OpenTransport, Twins
 from p2pboot.transport.interface import Transport
@@ -36,11 +37,13 @@ class Provider:
         peer_id: proven by the connection.
         addresses: where it was reached, or says that it is; hints.
         offers: manifest digests; of all servers that have its key.
+        word: what it says of what it does not offer.
     """
 
     peer_id: str
     addresses: tuple[str, ...]
     offers: list[str] = field(default_factory=list)
+    word: PeerWord = field(default_factory=PeerWord)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +54,14 @@ class Survey:
         providers: by peer id.
         manifests: well-formed and signed by those whom they name, by digest; whether to trust them is open.
         dropped: peers that sent what no honest one sends, and why.
-        failures: why addresses could not be reached.
+        unreached: why addresses could not be reached.
+        failures: what went wrong with peers that were reached, by peer id.
     """
 
     providers: dict[str, Provider]
     manifests: dict[str, Manifest]
     dropped: dict[str, str]
+    unreached: dict[str, str]
     failures: dict[str, str]
 
 
@@ -102,7 +107,13 @@ class Surveyor:
                 while not (dialler.settled and twins.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
                     await trio.sleep(TICK_S)
                 nursery.cancel_scope.cancel()
-        return Survey(self._providers, self._manifests, dict(self._ledger.dropped), dict(dialler.failures))
+        return Survey(
+            self._providers,
+            self._manifests,
+            dict(self._ledger.dropped),
+            dict(dialler.failures),
+            dict(self._ledger.failures),
+        )
 
     def _all_answered(self) -> bool:
         peers = self._transport.peers()
@@ -131,6 +142,7 @@ class Surveyor:
             addresses = (*provider.addresses, *transport.peer_addresses(peer_id))
             provider.addresses = tuple(dict.fromkeys(addresses))
             provider.offers = list(dict.fromkeys((*provider.offers, *offers)))
+            provider.word = self._ledger.words[peer_id]
         return answered
 
     def _select(self, heads: Sequence[Head], offers: list[str]) -> Iterator[Head]:

@@ -7,6 +7,7 @@ remedy, a script finds each check under its name (:data:`CHECKS`).
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -127,12 +128,23 @@ class Verdict:
 
 
 class Refused(ManifestError):
-    """A manifest that may not be used; says why in one line, and carries the whole verdict."""
+    """A manifest that may not be used; says why in one line, and carries the whole verdict.
 
-    def __init__(self, verdict: Verdict) -> None:
+    Args:
+        verdict: with a failed check.
+        aside: what belongs beside it, for people; "" for nothing.
+        details: of the aside, for programs.
+    """
+
+    def __init__(
+        self, verdict: Verdict, *, aside: str = "", details: Mapping[str, object] | None = None
+    ) -> None:
         failed = [check for check in verdict.checks if check.outcome is Outcome.FAILED]
         also = f" (also failed: {', '.join(check.name for check in failed[1:])})" if failed[1:] else ""
-        super().__init__(f"manifest refused: {failed[0].detail}{also}", remedy=failed[0].remedy)
+        beside = f" ({aside})" if aside else ""
+        super().__init__(
+            f"manifest refused: {failed[0].detail}{also}{beside}", remedy=failed[0].remedy, details=details
+        )
         self.verdict = verdict
 
 

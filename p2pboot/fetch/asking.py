@@ -12,8 +12,10 @@ import trio
 
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.reasons import PeerWord, pairs_of
 from p2pboot.fetch.requests import Head, ManifestReply, PeerRefused, RequestStream
 from p2pboot.protocol.messages import SYNC_PROTOCOL
+from p2pboot.protocol.withheld import WithheldHead
 from p2pboot.transport.interface import StreamReset, Transport
 
 PEER_TIMEOUT_S = 5.0
@@ -42,7 +44,8 @@ async def ask_peer(
     Args:
         transport: the network.
         peer_id: of a connected peer.
-        ledger: where a liar is dropped.
+        ledger: where a liar is dropped, and where it is noted what went wrong with a peer and what it says of what
+            it does not offer.
         channel: what to ask for; None for all.
         arch: what to ask for; None for all.
         select: which of the heads (at most 256, only of what was asked for) to get the manifests of, in
@@ -58,23 +61,49 @@ async def ask_peer(
         with trio.fail_after(PEER_TIMEOUT_S):
             stream = await transport.open_stream(peer_id, SYNC_PROTOCOL)
             async with RequestStream(stream) as requests:
-                heads = await requests.heads(channel, arch)
-                for head in select([head for head in heads if _asked_for(head, channel, arch)]):
+                reply = await requests.heads(channel, arch)
+                heads = [head for head in reply.heads if _asked_for(head, channel, arch)]
+                withheld = tuple(one for one in reply.withheld if _asked_for(one, channel, arch))
+                narrowed = (channel, arch) != (None, None)
+                elsewhere = await _ask_elsewhere(requests, ledger) if narrowed and not heads else ()
+                ledger.words[peer_id] = PeerWord(withheld, elsewhere)
+                for head in select(heads):
                     try:
-                        reply = await requests.manifest(head.digest)
+                        manifest = await requests.manifest(head.digest)
                     except PeerRefused:
                         continue  # its head moved on meanwhile
-                    await take(peer_id, head, reply)
-    except (StreamReset, PeerRefused, trio.TooSlowError):
+                    await take(peer_id, head, manifest)
+    except trio.TooSlowError:
+        ledger.note_failure(peer_id, f"no answer in {PEER_TIMEOUT_S:g} s")
+        return False
+    except StreamReset:
+        ledger.note_failure(peer_id, "the stream broke off")
+        return False
+    except PeerRefused as error:
+        ledger.note_failure(
+            peer_id, f"answers {error.status.value}" + (f": {error.reason}" if error.reason else "")
+        )
         return False
     except RemoteProtocolError as error:
         ledger.drop(peer_id, error.message)
         return False
+    ledger.note_recovery(peer_id)
     return True
 
 
-def _asked_for(head: Head, channel: str | None, arch: str | None) -> bool:
-    return channel in (None, head.channel) and arch in (None, head.arch)
+async def _ask_elsewhere(requests: RequestStream, ledger: Ledger) -> tuple[str, ...]:
+    """Ask a peer that offers nothing of what was asked for what it has instead; once for each job."""
+    known = ledger.words.get(requests.peer_id, PeerWord()).elsewhere
+    if known:
+        return known
+    try:
+        return pairs_of((await requests.heads()).heads)
+    except PeerRefused:  # it is busy, and this is for people only
+        return ()
+
+
+def _asked_for(one: Head | WithheldHead, channel: str | None, arch: str | None) -> bool:
+    return channel in (None, one.channel) and arch in (None, one.arch)
 
 
 def check_kept_word(head: Head, manifest_says: tuple[str, str, int, str]) -> None:

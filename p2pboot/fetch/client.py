@@ -25,6 +25,7 @@ from p2pboot.fetch.offers import Found, Offer, Question
 from p2pboot.fetch.peers import Dialler
 from p2pboot.fetch.place import Output, stored_artifact
 from p2pboot.fetch.progress import Progress, Recorder
+from p2pboot.fetch.reasons import MAX_NAMED, remedy_for_nobody
 from p2pboot.fetch.result import FetchedFile, FetchResult
 from p2pboot.fetch.selection import select_artifacts
 from p2pboot.fetch.swarm import fetch_artifacts
@@ -204,14 +205,15 @@ class _Job:
         return offer
 
     def _explained(self, error: NotFoundError, dialler: Dialler) -> NotFoundError:
-        """With what the addresses and peers said: what a person looks for first."""
-        reasons = [
-            *dialler.failures.values(),
-            *(f"peer {p}: {why}" for p, why in self._ledger.dropped.items()),
-        ]
-        if not reasons:
-            return error
-        return NotFoundError(f"{error.message} ({'; '.join(reasons[:4])})", remedy=error.remedy)
+        """With why addresses can not be reached: what a person looks for first."""
+        reasons = list(dialler.failures.values())[:MAX_NAMED]
+        because = f" ({'; '.join(reasons)})" if reasons else ""
+        remedy = error.remedy or remedy_for_nobody(self._order.bootstrap)
+        return NotFoundError(
+            f"{error.message}{because}",
+            remedy=remedy,
+            details={**error.details, "addresses": dict(dialler.failures)},
+        )
 
     def _keep_evidence(self, question: Question, found: Found) -> None:
         """Two manifests under one number are portable proof against their publisher, whichever was taken."""
@@ -264,15 +266,18 @@ class _Job:
                 await trio.to_thread.run_sync(self._check_held, artifact)
                 needed.append(artifact)
         began = trio.current_time()
-        await fetch_artifacts(
-            needed,
-            transport=self._transport,
-            store=self._store,
-            ledger=self._ledger,
-            progress=self._progress,
-            patience_s=self._order.timeout_s,
-            hopeless=lambda: dialler.hopeless,
-        )
+        try:
+            await fetch_artifacts(
+                needed,
+                transport=self._transport,
+                store=self._store,
+                ledger=self._ledger,
+                progress=self._progress,
+                patience_s=self._order.timeout_s,
+                hopeless=lambda: dialler.hopeless,
+            )
+        except NotFoundError as error:
+            raise self._explained(error, dialler) from None
         self._transfer_s = trio.current_time() - began
 
     def _check_held(self, artifact: Artifact) -> None:

@@ -19,7 +19,7 @@ from p2pboot.fetch.asking import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.offers import Found, Offer, Question
 from p2pboot.fetch.peers import for_each_peer
-from p2pboot.fetch.progress import Progress
+from p2pboot.fetch.progress import Progress, Stall
 from p2pboot.fetch.requests import Head, ManifestReply
 from p2pboot.fetch.twins import Twins
 from p2pboot.transport.interface import Transport
@@ -67,6 +67,7 @@ class HeadSearch:
         self._invalid: list[Verdict] = []  # at most one of each peer: its sender is dropped
         self._first_offer: float | None = None
         self._first_usable: float | None = None
+        self._stall = Stall(progress)
 
     async def run(self, timeout_s: float, settled: Callable[[], bool]) -> Found:
         """Ask until everybody answered, a short grace after the first usable answer, or the timeout.
@@ -82,15 +83,28 @@ class HeadSearch:
                     nursery.start_soon(self._twins.run, self._ask_twin)
                 await self._wait_for_enough(settled)
                 nursery.cancel_scope.cancel()
+        return self._found()
+
+    def _found(self) -> Found:
         newest_first = sorted(self._offers.values(), key=lambda offer: -offer.manifest.manifest_version)
-        return Found(tuple(newest_first), frozenset(self._asked), tuple(self._invalid))
+        asked = frozenset(self._asked)
+        failures = {peer: why for peer, why in self._ledger.failures.items() if peer in asked}
+        return Found(tuple(newest_first), asked, tuple(self._invalid), self._ledger.words, failures)
 
     async def _wait_for_enough(self, settled: Callable[[], bool]) -> None:
         """Look every now and then: it depends on answers, on connections and on the time."""
+        began = trio.current_time()
         while True:
             await trio.sleep(TICK_S)
+            now = trio.current_time()
+            self._stall.look(now, now - began if self._first_offer is None else 0.0, self._why_nothing)
             if self._enough(settled() and (self._twins is None or self._twins.settled)):
                 return
+
+    def _why_nothing(self) -> str:
+        pair = f"{self._question.channel}/{self._question.arch}"
+        why = self._found().why() if self._asked else "no peer was reached"
+        return f"no manifest for {pair} yet" + (f": {why}" if why else "")
 
     def _enough(self, settled: bool) -> bool:
         now = trio.current_time()

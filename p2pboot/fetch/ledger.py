@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 from p2pboot.fetch.progress import Progress
+from p2pboot.fetch.reasons import PeerWord
+
+LOST: Final = "connection lost"
+
+_MAX_FAILURES: Final = 256  # a mirror's job may last for weeks, and peers come under ever new names
 
 
 class Ledger:
@@ -22,6 +28,10 @@ class Ledger:
         """Why a peer is not asked any more, by peer id."""
         self.stopped: dict[str, str] = {}
         """Peers that closed a stream and owed a reply, and which one; that is no offence."""
+        self.failures: dict[str, str] = {}
+        """What went wrong last with each peer that did not give what it was asked for, for people; bounded."""
+        self.words: dict[str, PeerWord] = {}
+        """What each peer said of what it does not offer, when it was asked for manifests; hearsay."""
         self.resumed_bytes = 0
         """Verified bytes that were on the disk from an earlier run."""
         self.stored_bytes = 0
@@ -45,8 +55,24 @@ class Ledger:
         """Ask this peer for nothing more during this job; the first reason is kept."""
         if peer_id not in self.dropped:
             self.dropped[peer_id] = reason
+            self.note_failure(peer_id, f"dropped: {reason}")
             self._progress.peer(peer_id, f"dropped: {reason}")
 
     def note_stop(self, peer_id: str, reason: str) -> None:
         """A peer stopped in the middle; it may be asked again."""
         self.stopped[peer_id] = reason
+        self.note_failure(peer_id, "closed the stream in the middle")
+
+    def note_failure(self, peer_id: str, reason: str) -> None:
+        """What went wrong with a peer, in place of what did before; why it was dropped stays."""
+        if peer_id in self.dropped:
+            reason = f"dropped: {self.dropped[peer_id]}"
+        self.failures.pop(peer_id, None)
+        self.failures[peer_id] = reason
+        if len(self.failures) > _MAX_FAILURES:
+            del self.failures[next(iter(self.failures))]
+
+    def note_recovery(self, peer_id: str) -> None:
+        """Whatever went wrong with a peer does not any more."""
+        if self.usable(peer_id):
+            self.failures.pop(peer_id, None)

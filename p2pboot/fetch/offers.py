@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from p2pboot.core.clock import Clock
@@ -11,6 +12,7 @@ from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.verify import Refused, Verdict, verify
 from p2pboot.errors import ManifestError, NotFoundError
+from p2pboot.fetch.reasons import PeerWord, describe_peers, peers_to_json, remedy_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +83,15 @@ class Found:
         offers: every manifest that was found, taken or not, newest first.
         asked: peers that were connected at some time.
         invalid: the verdicts on documents that are no manifests, or not what was signed.
+        words: what peers said of what they do not offer, by peer id.
+        failures: what went wrong with peers, by peer id.
     """
 
     offers: tuple[Offer, ...]
     asked: frozenset[str]
     invalid: tuple[Verdict, ...] = ()
+    words: Mapping[str, PeerWord] = field(default_factory=dict)
+    failures: Mapping[str, str] = field(default_factory=dict)
 
     def conflict(self) -> tuple[Manifest, Manifest] | None:
         """Two usable manifests under the newest number, if there are two: equivocation."""
@@ -112,22 +118,40 @@ class Found:
             _refuse_known_evidence(question, newest[0].manifest)
             return newest[0]
         if self.offers:
-            raise Refused(max(self.offers, key=_closeness).verdict)
+            raise self._refused(max(self.offers, key=_closeness).verdict)
         if self.invalid:  # somebody answered, and what came was refused: that is not "nothing found"
-            raise Refused(self.invalid[0])
+            raise self._refused(self.invalid[0])
         raise self._nothing(question)
+
+    def _refused(self, verdict: Verdict) -> Refused:
+        """Beside the reason for the refusal: what the peers withhold that offer nothing."""
+        withholding = {peer: word for peer, word in self.words.items() if word.withheld}
+        aside = describe_peers(withholding, {})
+        details = {"peers": peers_to_json(withholding, {})} if withholding else {}
+        return Refused(verdict, aside=aside, details=details)
 
     def _nothing(self, question: Question) -> NotFoundError:
         pair = f"{question.channel}/{question.arch}"
         if not self.asked:
-            return NotFoundError(
-                f"no peer answered in time, so there is no manifest for {pair}",
-                remedy="check the --bootstrap addresses and that the provider runs, or raise --timeout",
-            )
+            return NotFoundError(f"no peer answered in time, so there is no manifest for {pair}")
+        because = self.why()
         return NotFoundError(
-            f"none of {len(self.asked)} peers has a manifest for {pair}",
-            remedy="check --channel and --arch with `p2pboot discover`, or ask other peers",
+            f"none of {len(self.asked)} peers has a manifest for {pair}"
+            + (f": {because}" if because else ""),
+            remedy=self._remedy(),
+            details={"peers": peers_to_json(self.words, self.failures)},
         )
+
+    def why(self) -> str:
+        """What the peers say, and what went wrong with them: for people, "" when there is nothing."""
+        return describe_peers(self.words, self.failures)
+
+    def _remedy(self) -> str:
+        if any(word.elsewhere for word in self.words.values()):
+            other = "check --channel and --arch, or ask other peers: --bootstrap MULTIADDR"
+        else:
+            other = "ask other peers: --bootstrap MULTIADDR"
+        return remedy_for(self.words.values()) or other
 
 
 def _refuse_known_evidence(question: Question, manifest: Manifest) -> None:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+import math
+from collections.abc import Callable
+from typing import Final, Protocol
+
+STALLED_S: Final = 10.0
+"""When nothing has arrived for so long it is told why, and again after as long at the earliest."""
 
 
 class Progress(Protocol):
@@ -17,6 +22,9 @@ class Progress(Protocol):
     def peer(self, peer_id: str, text: str) -> None:
         """Something about one peer, one line: it was dropped, or its signature file was."""
 
+    def stalled(self, why: str | None) -> None:
+        """Nothing has arrived for a while, and why, one line; None: it goes on."""
+
 
 class NoProgress:
     """A `Progress` for who does not watch."""
@@ -28,6 +36,9 @@ class NoProgress:
         """Do nothing."""
 
     def peer(self, peer_id: str, text: str) -> None:
+        """Do nothing."""
+
+    def stalled(self, why: str | None) -> None:
         """Do nothing."""
 
 
@@ -52,3 +63,32 @@ class Recorder:
         """Keep it and pass it on."""
         self.warnings.append(f"peer {peer_id}: {text}")
         self._progress.peer(peer_id, text)
+
+    def stalled(self, why: str | None) -> None:
+        """Pass it on: it is over when there is a result."""
+        self._progress.stalled(why)
+
+
+class Stall:
+    """Decides when a job tells that nothing arrives: seldom, and only what is new."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._told: str | None = None
+        self._told_at = -math.inf
+
+    def look(self, now: float, idle_s: float, why: Callable[[], str]) -> None:
+        """To be called every now and then.
+
+        Args:
+            now: clock of the job, seconds.
+            idle_s: for how long nothing has arrived.
+            why: makes the line; asked only when it may be told.
+        """
+        if idle_s < STALLED_S:
+            if self._told is not None:
+                self._told = None
+                self._progress.stalled(None)
+        elif now - self._told_at >= STALLED_S and (text := why()) != self._told:
+            self._told, self._told_at = text, now
+            self._progress.stalled(text)

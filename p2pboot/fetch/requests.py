@@ -18,6 +18,7 @@ from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import Bitmap, PieceTable
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.client import (
+    HeadsReply,
     ManifestReply,
     PeerBusy,
     PeerLacks,
@@ -34,7 +35,7 @@ from p2pboot.protocol.messages import MAX_IN_FLIGHT, Head
 from p2pboot.protocol.replies import Answer, Expected, ReplyReader
 from p2pboot.transport.interface import Stream, StreamReset
 
-__all__ = ["Head", "ManifestReply", "PeerBusy", "PeerLacks", "PeerRefused", "RequestStream"]
+__all__ = ["Head", "HeadsReply", "ManifestReply", "PeerBusy", "PeerLacks", "PeerRefused", "RequestStream"]
 
 READ_BYTES = 1024 * 1024
 """Asked of the transport at once: fewer and larger reads are what makes a bulk transfer cheap in Python."""
@@ -120,8 +121,8 @@ class RequestStream:
             await self._stream.close()
         self._fail(StreamReset(f"the stream to {self.peer_id} was closed on this side"))
 
-    async def heads(self, channel: str | None = None, arch: str | None = None) -> tuple[Head, ...]:
-        """The manifests that the peer holds wholly, at most 256; hearsay until verified."""
+    async def heads(self, channel: str | None = None, arch: str | None = None) -> HeadsReply:
+        """The manifests that the peer holds wholly, at most 256, and what it withholds; hearsay until verified."""
         return await self.ask(ask_heads(channel, arch))
 
     async def peers(self, channel: str | None = None, arch: str | None = None) -> tuple[bytes, ...]:

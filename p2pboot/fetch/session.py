@@ -17,6 +17,7 @@ from p2pboot.fetch.downloads import Download, Downloads
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.piecesets import PieceSet
 from p2pboot.fetch.requests import PeerBusy, PeerLacks, PeerRefused, RequestStream
+from p2pboot.protocol.messages import Status
 from p2pboot.transport.interface import StreamReset
 
 SILENT_S = 2.0
@@ -45,6 +46,10 @@ TABLE_ASKS = 2
 """Peers that are asked for one table at the same time: a table is up to 2 MiB, and one peer may be mute."""
 
 
+class Silent(StreamReset):
+    """The peer owes replies, and has not sent a byte for too long."""
+
+
 class Session:
     """Asks one peer.
 
@@ -64,6 +69,7 @@ class Session:
         self._ledger = ledger
         self._next_ask: dict[str, float] = {}  # when to ask again about an artifact's table or holdings
         self._busy_s = BUSY_S
+        self._changed = False  # it said that a file of it changed
         self._failure: RemoteProtocolError | None = None
         self._over = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -100,6 +106,11 @@ class Session:
         """Whether the peer owes us something and has not sent a byte for too long."""
         return self._silence_s() > SILENT_S
 
+    @property
+    def delivering(self) -> bool:
+        """Whether pieces are on their way from the peer."""
+        return not self.silent and self._downloads.schedule.asked_bytes(self.peer_id) > 0
+
     def _silence_s(self) -> float:
         waiting = self._requests.outstanding > 0
         return trio.current_time() - self._requests.last_progress if waiting else 0.0
@@ -112,7 +123,7 @@ class Session:
             return
         schedule.silence(self.peer_id)
         if self._silence_s() > GIVE_UP_S or schedule.silent_bytes > MAX_SILENT_BYTES:
-            self._end(StreamReset(f"peer {self.peer_id} is silent"))
+            self._end(Silent(f"peer {self.peer_id} is silent"))
 
     def pump(self, others: list[Session]) -> None:
         """Ask for all that can be asked for now."""
@@ -142,6 +153,7 @@ class Session:
             download.take_table(await self._downloads.dialect.table(self._requests, download.wanted))
             self._ask_again(download, 0)
         except PeerRefused as error:
+            self._note(error)
             self._ask_again(download, self._pause_s(error))
         except RemoteProtocolError as error:
             self._end(error)
@@ -154,6 +166,7 @@ class Session:
         try:
             bitmap = await self._downloads.dialect.holdings(self._requests, download.wanted)
         except PeerRefused as error:
+            self._note(error)
             self._ask_again(download, self._pause_s(error))
         except RemoteProtocolError as error:
             self._end(error)
@@ -161,6 +174,8 @@ class Session:
             schedule.set_holdings(self.peer_id, download.blob, PieceSet.from_bitmap(bitmap))
             if not bitmap.complete:
                 useful = schedule.useful(self.peer_id, download.blob)
+                if not useful and not self._changed:
+                    self._ledger.note_failure(self.peer_id, "has none of the missing pieces")
                 self._ask_again(download, HAVE_AGAIN_USEFUL_S if useful else HAVE_AGAIN_S)
         self.pump(others)
 
@@ -169,9 +184,11 @@ class Session:
         try:
             data = await self._downloads.dialect.read(self._requests, request)
         except PeerBusy as error:
+            self._note(error)
             schedule.failed(request)
             schedule.pause(self.peer_id, trio.current_time() + self._pause_s(error))
-        except PeerRefused:
+        except PeerRefused as error:
+            self._note(error)
             schedule.lacks(
                 request
             )  # also "range" and "bad_request": it does not give it, whatever the reason
@@ -191,6 +208,22 @@ class Session:
         if bad is not None and download is not None:
             piece = f"{self._downloads.dialect.piece} {bad} of {download.wanted.key}"
             self._end(RemoteProtocolError(f"{piece} is not what was signed"))
+
+    def _note(self, error: PeerRefused) -> None:
+        """Remember why the peer does not give what it was asked for, in its own words where it has any."""
+        if error.status is Status.GONE:
+            self._changed = True
+            said, usual = "does not have these pieces any more", "its file changed"
+        elif isinstance(error, PeerBusy):
+            said, usual = "is busy", ""
+        elif isinstance(error, PeerLacks):
+            if self._changed:  # whoever lost it lacks it: the cause says more than that
+                return
+            said, usual = "does not have these pieces" + (" any more" if self.delivered else ""), ""
+        else:
+            said, usual = f"answers {error.status.value}", ""
+        why = error.reason or usual
+        self._ledger.note_failure(self.peer_id, f"{said} ({why})" if why else said)
 
     def _ask_again(self, download: Download, after_s: float) -> None:
         self._next_ask[download.blob] = trio.current_time() + after_s

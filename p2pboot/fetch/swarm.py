@@ -18,11 +18,12 @@ import trio
 from p2pboot.core.manifest import Artifact
 from p2pboot.errors import FetchError, NotFoundError, RemoteProtocolError, first_error
 from p2pboot.fetch.downloads import Downloads
-from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.ledger import LOST, Ledger
 from p2pboot.fetch.peers import for_each_peer
-from p2pboot.fetch.progress import Progress
+from p2pboot.fetch.progress import Progress, Stall
+from p2pboot.fetch.reasons import MAX_NAMED, describe_peers, peers_to_json
 from p2pboot.fetch.requests import RequestStream, Truncated
-from p2pboot.fetch.session import Session, pump_all
+from p2pboot.fetch.session import GIVE_UP_S, Session, Silent, pump_all
 from p2pboot.fetch.wanted import ArtifactDialect, ArtifactShelf, Dialect, Shelf, Wanted, wanted_artifact
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import StreamReset, Transport
@@ -35,6 +36,8 @@ WATCH_S = 0.25
 
 ARTIFACTS_AT_ONCE = 3
 """The next artifact is opened while the last pieces of one arrive; more would scatter the disk's work."""
+
+_UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 HOPELESS_S = 2.0
 """A peer that was dropped may have been the only one known, but another may be just connecting."""
@@ -115,7 +118,7 @@ async def fetch_wanted(
         P2PBootError: as `fetch_artifacts`.
     """
     turns = _TURNS.setdefault(shelf.owner, _Turns())
-    job = _Job(transport, Downloads(shelf, dialect, ledger, progress), ledger, turns)
+    job = _Job(transport, Downloads(shelf, dialect, ledger, progress), ledger, turns, Stall(progress))
     try:
         return await job.run(wanted, patience_s, hopeless)
     except BaseExceptionGroup as group:
@@ -144,11 +147,14 @@ _TURNS: WeakKeyDictionary[object, _Turns] = WeakKeyDictionary()
 
 
 class _Job:
-    def __init__(self, transport: Transport, downloads: Downloads, ledger: Ledger, turns: _Turns) -> None:
+    def __init__(
+        self, transport: Transport, downloads: Downloads, ledger: Ledger, turns: _Turns, stall: Stall
+    ) -> None:
         self._transport = transport
         self._ledger = ledger
         self._downloads = downloads
         self._turns = turns
+        self._stall = stall
         self._sessions: list[Session] = []
         self._missing: dict[str, Wanted] = {}
         self._brought: set[str] = set()
@@ -180,25 +186,40 @@ class _Job:
     async def _serve(self, peer_id: str) -> None:
         """Keep a session with one peer as long as it is connected and not dropped."""
         delay_s = FIRST_RETRY_S
-        while self._ledger.usable(peer_id):
-            delivered = False
+        try:
+            while self._ledger.usable(peer_id):
+                delivered = await self._converse(peer_id)
+                delay_s = FIRST_RETRY_S if delivered else min(delay_s * 2, LONGEST_RETRY_S)
+                await trio.sleep(delay_s)
+        finally:
+            if peer_id not in self._transport.peers():
+                self._ledger.note_failure(peer_id, LOST)
+
+    async def _converse(self, peer_id: str) -> bool:
+        """Have one session with a peer, from the beginning of its stream to the end; whether it delivered."""
+        ledger, protocol = self._ledger, self._downloads.dialect.protocol
+        try:
+            with trio.fail_after(OPEN_TIMEOUT_S):
+                stream = await self._transport.open_stream(peer_id, protocol)
+        except trio.TooSlowError:
+            ledger.note_failure(peer_id, f"no answer in {OPEN_TIMEOUT_S:g} s")
+            return False
+        except StreamReset:  # it went, or does not speak the protocol
+            ledger.note_failure(peer_id, f"opens no stream for {protocol}")
+            return False
+        async with RequestStream(stream) as requests:
+            session = Session(requests, self._downloads, ledger)
             try:
-                with trio.fail_after(OPEN_TIMEOUT_S):
-                    stream = await self._transport.open_stream(peer_id, self._downloads.dialect.protocol)
-                async with RequestStream(stream) as requests:
-                    session = Session(requests, self._downloads, self._ledger)
-                    try:
-                        await session.run(self._sessions)
-                    finally:
-                        delivered = session.delivered
+                await session.run(self._sessions)
             except Truncated as error:  # also what a peer that is being ended does
-                self._ledger.note_stop(peer_id, error.message)
-            except (StreamReset, trio.TooSlowError):
-                pass  # nobody's fault: it went, sleeps or does not speak the protocol
+                ledger.note_stop(peer_id, error.message)
+            except Silent:
+                ledger.note_failure(peer_id, f"sent nothing for {GIVE_UP_S:g} s")
+            except StreamReset:
+                ledger.note_failure(peer_id, "the stream broke off")
             except RemoteProtocolError as error:
-                self._ledger.drop(peer_id, error.message)
-            delay_s = FIRST_RETRY_S if delivered else min(delay_s * 2, LONGEST_RETRY_S)
-            await trio.sleep(delay_s)
+                ledger.drop(peer_id, error.message)
+        return session.delivered
 
     async def _watch(self, patience_s: float, hopeless: Callable[[], bool]) -> None:
         hopeless_since = math.inf
@@ -208,20 +229,58 @@ class _Job:
                 session.watch()
             pump_all(self._sessions)
             now = trio.current_time()
+            delivering = any(session.delivering for session in self._sessions)
+            self._stall.look(now, 0.0 if delivering else self._downloads.idle_s(), self._why_nothing)
             hopeless_since = min(hopeless_since, now) if hopeless() and not self._sessions else math.inf
             if self._downloads.idle_s() > patience_s or now - hopeless_since > HOPELESS_S:
                 self._give_up()
 
     def _give_up(self) -> NoReturn:
-        parts = [self._describe(wanted) for wanted in self._missing.values()]
-        missing = ", ".join(parts[:8]) + (f" and {len(parts) - 8} more" if len(parts) > 8 else "")
-        remedy = "what arrived is kept: the same command resumes from there"
-        dropped = "".join(f"; peer {peer} was dropped: {why}" for peer, why in self._ledger.dropped.items())
-        if not self._transport.peers():
-            raise NotFoundError(f"all peers are gone, missing: {missing}{dropped}", remedy=remedy)
-        raise FetchError(f"no peer delivers {missing}{dropped}", remedy=remedy)
+        kind = FetchError if self._transport.peers() else NotFoundError
+        raise kind(
+            self._why_nothing(),
+            remedy="what arrived is kept: the same command resumes from there",
+            details={
+                "missing": {
+                    wanted.key: {"done_bytes": self._done_bytes(wanted), "size": wanted.size}
+                    for wanted in self._missing.values()
+                },
+                "peers": peers_to_json({}, self._failures()),
+            },
+        )
 
-    def _describe(self, wanted: Wanted) -> str:
+    def _why_nothing(self) -> str:
+        parts = [
+            f"{wanted.key} ({_share(self._done_bytes(wanted), wanted.size)})"
+            for wanted in self._missing.values()
+        ]
+        left = len(parts) - MAX_NAMED
+        missing = ", ".join(parts[:MAX_NAMED]) + (f" and {left} more" if left > 0 else "")
+        said = "no peer delivers" if self._transport.peers() else "all peers are gone, missing:"
+        because = describe_peers({}, self._failures())
+        return f"{said} {missing}" + (f": {because}" if because else "")
+
+    def _failures(self) -> dict[str, str]:
+        """What is wrong with each peer now: with those that are connected first."""
+        connected = self._transport.peers()
+        silent = {session.peer_id for session in self._sessions if session.silent}
+        failures = {}
+        for peer_id in sorted(connected):
+            why = self._ledger.failures.get(peer_id, LOST)
+            if peer_id in silent:
+                why = "owes a reply and sends nothing"
+            elif why == LOST:  # and it came back since
+                why = "sent nothing yet"
+            failures[peer_id] = why
+        gone = {peer: why for peer, why in self._ledger.failures.items() if peer not in connected}
+        return {**failures, **gone}
+
+    def _done_bytes(self, wanted: Wanted) -> int:
         download = self._downloads.open.get(wanted.blob)
-        done = 0 if download is None else download.done_bytes
-        return f"{wanted.key} ({100 * done // wanted.size} % of {wanted.size} bytes are there)"
+        return 0 if download is None else download.done_bytes
+
+
+def _share(done_bytes: int, size: int) -> str:
+    """How much is there, in the largest unit that leaves two digits; never all of it while something is missing."""
+    unit, factor = next(((u, f) for u, f in _UNITS if size >= 10 * f), ("bytes", 1))
+    return f"{done_bytes // factor} of {size // factor} {unit} are here"

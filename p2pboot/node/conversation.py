@@ -80,6 +80,7 @@ class _Refused:
     """A request that is not worked on, because its peer has asked too much."""
 
     op: ClassVar[str] = "refused"
+    reason: str
 
 
 _Asked = Request | BadRequest | _Refused
@@ -163,7 +164,7 @@ class _Conversation:
             request: _Asked = parse_request(self._protocol, payload)
             over_rate = not bucket.try_take(1, trio.current_time())
             if over_rate or self._crowded:
-                request = _Refused()
+                request = _Refused("too many streams are open" if self._crowded else "too many requests")
             self._in_flight += 1
             await asked.send(request)
             if self._crowded:
@@ -204,9 +205,9 @@ class _Conversation:
 
     async def _prepare(self, request: _Asked) -> _Prepared:
         if isinstance(request, _Refused):
-            return _Prepared(request.op, Reply(Status.BUSY), None)
+            return _Prepared(request.op, Reply.refusal(Status.BUSY, request.reason), None)
         if isinstance(request, BadRequest):
-            return _Prepared(request.op, Reply(Status.BAD_REQUEST, extra={"reason": request.reason}), None)
+            return _Prepared(request.op, Reply.refusal(Status.BAD_REQUEST, request.reason), None)
         grant: Grant | None = None
 
         async def reserve(size: int) -> None:

@@ -150,6 +150,7 @@ class Node:
                 self._transport.peer_records,
                 lambda: self._quick_clock().now,
                 self._serving,
+                self._offering.withheld,
             ).handle,
         )
         if self._publisher is not None:

@@ -15,6 +15,7 @@ import trio
 
 from p2pboot.errors import BlobMissing, P2PBootError
 from p2pboot.node.conversation import Reserve, serve_stream
+from p2pboot.node.offering import Withheld
 from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
@@ -34,6 +35,7 @@ from p2pboot.protocol.messages import (
     encode_heads,
     encode_peers,
 )
+from p2pboot.protocol.withheld import WithheldHead, encode_withheld
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone, RangeError
 from p2pboot.store.manifests import HeadRow, ManifestCatalogue
@@ -46,11 +48,10 @@ DISK_THREADS: Final = 4
 """At the same time: enough to keep a disk busy, few enough that hashing leaves the processor to others."""
 
 
-_STATUS_OF: Final = {
-    RangeError: Status.RANGE,
-    BlobMissing: Status.NOT_FOUND,
-    BlobGone: Status.GONE,
-}
+_NOT_HELD: Final = "this node does not have it"
+_CHANGED: Final = "its file changed on this node's disk and is being examined"
+_ON_ITS_WAY: Final = "it is being fetched here, and this part has not come yet"
+_UNREADABLE: Final = "this node can not read it at the moment"
 
 
 class InThreads:
@@ -90,29 +91,35 @@ class ArtifactServer:
                     return await self._pieces(request, reserve)
                 case HaveRequest():
                     return await self._have(request)
-        except (RangeError, BlobMissing, BlobGone) as error:
-            return Reply(_STATUS_OF[type(error)])
+        except RangeError as error:
+            return Reply.refusal(Status.RANGE, error.message)
+        except BlobGone:
+            return Reply.refusal(Status.GONE, _CHANGED)
         except P2PBootError as error:  # a disk that fails costs this request, not the stream
             log.warning("%s of sha256:%s failed: %s", request.op, request.sha256, error)
-            return Reply(Status.NOT_FOUND)
+            return Reply.refusal(Status.NOT_FOUND, _UNREADABLE)
 
     async def _read(self, request: ReadRequest, reserve: Reserve) -> Reply:
         await reserve(request.length)
-        return Reply(
-            Status.OK,
-            await self._in_thread(self._blobs.read, request.sha256, request.offset, request.length),
-        )
+        try:
+            data = await self._in_thread(self._blobs.read, request.sha256, request.offset, request.length)
+        except BlobMissing:
+            something = await self._in_thread(self._blobs.bitmap, request.sha256)
+            return Reply.refusal(Status.NOT_FOUND, _NOT_HELD if something is None else _ON_ITS_WAY)
+        return Reply(Status.OK, data)
 
     async def _pieces(self, request: PiecesRequest, reserve: Reserve) -> Reply:
         table = await self._in_thread(self._blobs.table, request.sha256)
         if table is None:
-            return Reply(Status.NOT_FOUND)
+            return Reply.refusal(Status.NOT_FOUND, _NOT_HELD)
         await reserve(len(table.raw))
         return Reply(Status.OK, table.raw)
 
     async def _have(self, request: HaveRequest) -> Reply:
         bitmap = await self._in_thread(self._blobs.bitmap, request.sha256)
-        return Reply(Status.NOT_FOUND) if bitmap is None else Reply(Status.OK, bitmap.to_bytes())
+        if bitmap is None:
+            return Reply.refusal(Status.NOT_FOUND, _NOT_HELD)
+        return Reply(Status.OK, bitmap.to_bytes())
 
 
 class SyncServer:
@@ -123,6 +130,7 @@ class SyncServer:
         peer_records: gives signed peer records of peers that are worth knowing, best first; must be quick.
         now: the time in unix seconds, for what is expired is not offered any more.
         serving: limits and accounts, shared with the other servers of this node.
+        withheld: what is known of a channel and arch (None: of all) and not offered; called in threads.
     """
 
     def __init__(
@@ -131,11 +139,13 @@ class SyncServer:
         peer_records: Callable[[], Sequence[bytes]],
         now: Callable[[], int],
         serving: Serving,
+        withheld: Callable[[str | None, str | None], Sequence[Withheld]],
     ) -> None:
         self._catalogue = catalogue
         self._peer_records = peer_records
         self._now = now
         self._serving = serving
+        self._withheld = withheld
         self._in_thread = InThreads()
 
     async def handle(self, stream: Stream) -> None:
@@ -153,17 +163,22 @@ class SyncServer:
                     return self._peers()
         except P2PBootError as error:  # the catalogue fails; other streams and requests may go on
             log.warning("%s failed: %s", request.op, error)
-            return Reply(Status.NOT_FOUND)
+            return Reply.refusal(Status.NOT_FOUND, _UNREADABLE)
 
     async def _heads(self, request: HeadsRequest) -> Reply:
         rows = await self._in_thread(self._catalogue.heads, request.channel, request.arch)
         now = self._now()
-        return Reply(Status.OK, encode_heads([_head(row) for row in rows if row.expires_at > now]))
+        heads = [_head(row) for row in rows if row.expires_at > now]
+        if heads and request.channel is not None and request.arch is not None:
+            return Reply(Status.OK, encode_heads(heads))  # the pair is offered: there is nothing to explain
+        known = await self._in_thread(self._withheld, request.channel, request.arch)
+        withheld = encode_withheld(WithheldHead(w.channel, w.arch, w.why.value, w.text) for w in known)
+        return Reply(Status.OK, encode_heads(heads), {"withheld": withheld} if withheld else None)
 
     async def _manifest(self, request: ManifestRequest) -> Reply:
         stored = await self._in_thread(self._catalogue.get, request.digest)
         if stored is None:
-            return Reply(Status.NOT_FOUND)
+            return Reply.refusal(Status.NOT_FOUND, _NOT_HELD)
         detached = stored.detached if len(stored.detached or "") <= MAX_DETACHED else None
         return Reply(Status.OK, stored.raw, {"detached": detached})
 

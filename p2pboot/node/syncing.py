@@ -110,7 +110,7 @@ class Syncer:
     async def _round(self, peer_id: str) -> None:
         stream = await self._transport.open_stream(peer_id, SYNC_PROTOCOL)
         async with RequestStream(stream) as requests:
-            wanted = await self._choose(await requests.heads())
+            wanted = await self._choose((await requests.heads()).heads)
             wanted.sort(key=lambda head: head.manifest_version, reverse=True)
             for head in wanted[:MANIFESTS_PER_ROUND]:
                 try:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from typing import TypeVar
 
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.frames import NotJson, decode_json, encode_json
 
+T = TypeVar("T")
+
 
 def encode_array(entries: Iterable[object], most: int, max_bytes: int) -> bytes:
-    """The first entries that fit into `most` entries and `max_bytes` bytes."""
-    encoded: list[bytes] = []
+    """The array of the first entries that fit into `most` entries and `max_bytes` bytes."""
+    return encode_json(first_fitting(entries, most, max_bytes))
+
+
+def first_fitting(entries: Iterable[T], most: int, max_bytes: int) -> list[T]:
+    """The first entries, at most `most`, whose array takes at most `max_bytes` bytes."""
+    fitting: list[T] = []
     left = max_bytes - len("[]")
     for entry in islice(entries, most):
-        text = encode_json(entry)
-        left -= len(text) + len(",")
+        left -= len(encode_json(entry)) + len(",")
         if left < 0:
             break
-        encoded.append(text)
-    return b"[" + b",".join(encoded) + b"]"
+        fitting.append(entry)
+    return fitting
 
 
 def decode_array(body: bytearray, most: int) -> list[object]:

@@ -38,18 +38,23 @@ from p2pboot.protocol.messages import (
     Status,
     encode_request,
 )
+from p2pboot.protocol.withheld import WithheldHead, decode_withheld
 
 T = TypeVar("T")
 _Header = Mapping[str, object]
 
 
 class PeerRefused(ProtocolError):
-    """The peer answered in good order, and not with ok; the stream stays usable."""
+    """The peer answered in good order, and not with ok; the stream stays usable.
+
+    `reason` is what the peer says why, for people: bounded, printable, and its word only; often "".
+    """
 
     def __init__(self, status: Status, op: str, reason: str = "") -> None:
         super().__init__(f"the peer answered {status.value} to {op}" + (f": {reason}" if reason else ""))
         self.status = status
         self.op = op
+        self.reason = reason
 
 
 class PeerLacks(PeerRefused):
@@ -58,6 +63,13 @@ class PeerLacks(PeerRefused):
 
 class PeerBusy(PeerRefused):
     """It serves others first: ask later, or another peer."""
+
+
+class HeadsReply(NamedTuple):
+    """What a peer says that it offers, and what it knows of and does not offer; hearsay, both."""
+
+    heads: tuple[Head, ...]
+    withheld: tuple[WithheldHead, ...] = ()
 
 
 class ManifestReply(NamedTuple):
@@ -96,7 +108,7 @@ class Query(Generic[T]):
         return encode_request(self.request)
 
 
-def ask_heads(channel: str | None = None, arch: str | None = None) -> Query[tuple[Head, ...]]:
+def ask_heads(channel: str | None = None, arch: str | None = None) -> Query[HeadsReply]:
     """Which manifests does the peer hold wholly? At most 256; narrow it with channel and arch."""
     return Query(HeadsRequest(channel, arch), len("[]"), MAX_HEADS_BYTES, _decode_heads)
 
@@ -155,8 +167,9 @@ def _decode_record(item: object) -> bytes:
     return record
 
 
-def _decode_heads(_header: _Header, body: bytearray) -> tuple[Head, ...]:
-    return tuple(_decode_head(item) for item in decode_array(body, MAX_HEADS))
+def _decode_heads(header: _Header, body: bytearray) -> HeadsReply:
+    heads = tuple(_decode_head(item) for item in decode_array(body, MAX_HEADS))
+    return HeadsReply(heads, decode_withheld(header.get("withheld")))
 
 
 def _decode_head(item: object) -> Head:

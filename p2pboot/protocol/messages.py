@@ -15,7 +15,7 @@ from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import ClassVar, Final
+from typing import ClassVar, Final, Self
 
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
 from p2pboot.core.names import ARCHS, check_name
@@ -24,6 +24,7 @@ from p2pboot.protocol.arrays import encode_array
 from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer
 from p2pboot.protocol.frames import NotJson, decode_object, encode_frame
 from p2pboot.protocol.snapshots import SNAPSHOT_PARSERS, SNAPSHOT_PROTOCOL, SnapshotRequest
+from p2pboot.protocol.texts import readable
 
 SYNC_PROTOCOL: Final = "/p2pboot/sync/1"
 ARTIFACT_PROTOCOL: Final = "/p2pboot/artifact/1"
@@ -210,13 +211,23 @@ def encode_request(request: Request) -> bytes:
 class Reply:
     """One answer: a header and, when ok, its body.
 
-    `extra` are further members of the header; body and extra of a status other than OK are empty, except for
-    the reason of a bad request.
+    `extra` are further members of the header; one with another status than OK has no body, and no other member
+    than its reason: see `refusal`.
     """
 
     status: Status
     body: bytes | bytearray | memoryview = b""
     extra: Mapping[str, object] | None = None
+
+    @classmethod
+    def refusal(cls, status: Status, reason: str) -> Self:
+        """Another answer than ok, with the reason for the people at the other end.
+
+        Args:
+            status: not OK.
+            reason: one line without anything that only this node's operator may know, such as paths.
+        """
+        return cls(status, extra={"reason": readable(reason)})
 
     def encode_header(self) -> bytes:
         """The frame that goes before the body.

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from p2pboot.errors import Malformed, RemoteProtocolError
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused, Query
 from p2pboot.protocol.frames import FrameReader, NotJson, decode_object
 from p2pboot.protocol.messages import Status
-
-MAX_REASON: Final = 200
-"""Characters that we repeat of a peer's explanation."""
+from p2pboot.protocol.texts import readable
 
 
 @dataclass(slots=True, eq=False)
@@ -152,7 +150,7 @@ class ReplyReader:
 
 
 def _refusal(status: Status, op: str, reason: object) -> PeerRefused:
-    text = "".join(c for c in reason[:MAX_REASON] if c.isprintable()) if isinstance(reason, str) else ""
+    text = readable(reason)
     if status in (Status.NOT_FOUND, Status.GONE):
         return PeerLacks(status, op, text)
     if status is Status.BUSY:

@@ -83,4 +83,4 @@ async def test_address_where_nobody_is_gets_a_reason(world: World) -> None:
         gone = provider.address
     found = await survey(world, gone, timeout_s=0.05)
     assert found.providers == {}
-    assert set(found.failures) == {gone}
+    assert set(found.unreached) == {gone}

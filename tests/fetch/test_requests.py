@@ -57,7 +57,7 @@ def byte_of(request: dict[str, object]) -> bytes:
 async def test_every_operation_has_its_request_and_its_result() -> None:
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         nursery.start_soon(answer_everything, server)
-        assert await requests.heads("stable", "arm64") == (HEAD,)
+        assert await requests.heads("stable", "arm64") == ((HEAD,), ())
         assert await requests.peers() == (b"record",)
         assert await requests.manifest(DIGEST) == (b"{}", "c2ln")
         assert (await requests.have(DIGEST, 9)).to_bytes() == b"\xff\x80"

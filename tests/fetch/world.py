@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +18,7 @@ from p2pboot.core.policy import TrustPolicy
 from p2pboot.errors import BlobMissing
 from p2pboot.fetch.client import FetchOrder
 from p2pboot.node.limits import Limits
+from p2pboot.node.offering import Offering, Withheld
 from p2pboot.node.server import ArtifactServer, SyncServer
 from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
@@ -209,6 +210,7 @@ class World:
         catalogue: Callable[[Any], Any] = lambda catalogue: catalogue,
         limits: Limits | None = None,
         detached: bool = True,
+        withheld: Callable[[str | None, str | None], Sequence[Withheld]] | None = None,
     ) -> AsyncIterator[Provider]:
         peer_id = self.new_peer_id()
         with Store.open(self.directory / f"peer{self._count}") as store:
@@ -217,10 +219,15 @@ class World:
             async with self.network.open(peer_id) as transport:
                 serving, proxy = Serving(limits), blobs(store.blobs)
                 transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(proxy, serving).handle)  # type: ignore[arg-type]
-                transport.handle(
-                    SYNC_PROTOCOL,
-                    SyncServer(catalogue(store.manifests), lambda: (), lambda: NOW, serving).handle,
+                offering = Offering(store, lambda: NOW, lambda _row: True)
+                sync = SyncServer(
+                    catalogue(store.manifests),
+                    lambda: (),
+                    lambda: NOW,
+                    serving,
+                    withheld or offering.withheld,
                 )
+                transport.handle(SYNC_PROTOCOL, sync.handle)
                 yield Provider(store, transport, proxy, serving, files)
 
     @asynccontextmanager
@@ -247,6 +254,7 @@ class Watcher:
 
     def __init__(self) -> None:
         self.notes: list[str] = []
+        self.stalls: list[str | None] = []
         self.peers: list[tuple[str, str]] = []
         self.done: dict[str, int] = {}
         self.on_artifact: Callable[[str, int], None] = lambda _key, _done: None
@@ -261,3 +269,6 @@ class Watcher:
 
     def peer(self, peer_id: str, text: str) -> None:
         self.peers.append((peer_id, text))
+
+    def stalled(self, why: str | None) -> None:
+        self.stalls.append(why)

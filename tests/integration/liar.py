@@ -11,6 +11,7 @@ from pathlib import Path
 import trio
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.node.offering import Offering
 from p2pboot.node.server import ArtifactServer, SyncServer
 from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
@@ -39,9 +40,9 @@ async def _lie(state: Path) -> None:
             serving = Serving()
             spoil(store.blobs)
             transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, serving).handle)
-            transport.handle(
-                SYNC_PROTOCOL, SyncServer(store.manifests, transport.peer_records, lambda: 0, serving).handle
-            )
+            offering = Offering(store, lambda: 0, lambda _row: True)
+            sync = SyncServer(store.manifests, transport.peer_records, lambda: 0, serving, offering.withheld)
+            transport.handle(SYNC_PROTOCOL, sync.handle)
             print(transport.addresses()[0], flush=True)
             await trio.sleep_forever()
 

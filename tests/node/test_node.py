@@ -48,7 +48,7 @@ def to(*nodes: Running, **network: object) -> dict[str, object]:
 async def heads_offered(asker: Running, peer: Running) -> list[int]:
     stream = await asker.transport.open_stream(peer.transport.peer_id, SYNC_PROTOCOL)
     async with RequestStream(stream) as requests:
-        return [head.manifest_version for head in await requests.heads()]
+        return [head.manifest_version for head in (await requests.heads()).heads]
 
 
 def in_force(node: Running) -> Manifest:

@@ -13,6 +13,7 @@ import trio
 from p2pboot.core.pieces import MIB, Bitmap
 from p2pboot.errors import BlobMissing, MachineError
 from p2pboot.fetch.requests import Head, PeerLacks, PeerRefused, RequestStream
+from p2pboot.node.offering import Offering
 from p2pboot.node.server import ArtifactServer, SyncServer
 from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, MAX_PEERS, MAX_READ, Status
@@ -211,7 +212,8 @@ EXPIRES = CREATED + 30 * 86_400
 
 
 def sync_of(store: Store, records: Sequence[bytes] = (), now: int = CREATED) -> SyncServer:
-    return SyncServer(store.manifests, lambda: records, lambda: now, Serving())
+    offering = Offering(store, lambda: now, lambda _row: True)
+    return SyncServer(store.manifests, lambda: records, lambda: now, Serving(), offering.withheld)
 
 
 def publish(store: Store, version: int, *, channel: str = "stable", detached: str | None = None) -> Head:
@@ -227,19 +229,19 @@ async def test_heads_are_what_is_wholly_held(store: Store) -> None:
     stable, testing = publish(store, 7), publish(store, 3, channel="testing")
     store.manifests.put(manifest(8, sample(5), sample(6, key="initramfs")), None)  # pending
     async with asked(sync_of(store)) as requests:
-        assert await requests.heads() == (stable, testing)
-        assert await requests.heads("testing") == (testing,)
-        assert await requests.heads("stable", "arm64") == (stable,)
-        assert await requests.heads("stable", "x86_64") == ()
-        assert await requests.heads(arch="arm64") == (stable, testing)
+        assert (await requests.heads()).heads == (stable, testing)
+        assert (await requests.heads("testing")).heads == (testing,)
+        assert (await requests.heads("stable", "arm64")).heads == (stable,)
+        assert (await requests.heads("stable", "x86_64")).heads == ()
+        assert (await requests.heads(arch="arm64")).heads == (stable, testing)
 
 
 async def test_expired_manifest_is_not_offered_as_a_head(store: Store) -> None:
     head = publish(store, 1)
     async with asked(sync_of(store, now=EXPIRES - 1)) as requests:
-        assert await requests.heads() == (head,)
+        assert (await requests.heads()).heads == (head,)
     async with asked(sync_of(store, now=EXPIRES)) as requests:
-        assert await requests.heads() == ()
+        assert (await requests.heads()).heads == ()
 
 
 @pytest.mark.parametrize("detached", [None, "c2lnbmF0dXJl"])
@@ -282,7 +284,7 @@ async def test_failing_catalogue_costs_one_request(caplog: pytest.LogCaptureFixt
         def get(self, digest: str) -> None:
             raise BlobMissing(digest)
 
-    server = SyncServer(cast(ManifestCatalogue, Failing()), list, lambda: 0, Serving())
+    server = SyncServer(cast(ManifestCatalogue, Failing()), list, lambda: 0, Serving(), lambda *_: [])
     async with asked(server) as requests:
         with pytest.raises(PeerLacks):
             await requests.heads()

@@ -77,7 +77,8 @@ class Lab:
         return peer
 
     def serve(self, peer: Transport, catalogue: ManifestCatalogue, records: Sequence[bytes] = ()) -> None:
-        peer.handle(SYNC_PROTOCOL, SyncServer(catalogue, lambda: records, lambda: NOW, Serving()).handle)
+        server = SyncServer(catalogue, lambda: records, lambda: NOW, Serving(), lambda _channel, _arch: [])
+        peer.handle(SYNC_PROTOCOL, server.handle)
 
     async def odd(self, name: str, handler: Callable[[Stream], Awaitable[None]]) -> Transport:
         peer = await self.peer(name)

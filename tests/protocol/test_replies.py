@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from p2pboot.core.pieces import Bitmap, PieceTable
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.client import (
+    HeadsReply,
     ManifestReply,
     PeerBusy,
     PeerLacks,
@@ -42,6 +43,7 @@ from p2pboot.protocol.messages import (
     encode_peers,
 )
 from p2pboot.protocol.replies import Answer, ReplyReader
+from p2pboot.protocol.withheld import WithheldHead, encode_withheld
 
 DIGEST = "0123456789abcdef" * 4
 KEYID = f"ed25519:{DIGEST}"
@@ -89,11 +91,21 @@ def answer_in(data: bytes, query: Query[Any], step: int = 1 << 30) -> Any:
     return answer.value
 
 
+WITHHELD = WithheldHead("stable", "arm64", "expired", "manifest version 7 expired at 2026-01-01T00:00:00Z")
 BITMAP = Bitmap.from_bytes(b"\xff\x80", 9)
 GOOD: dict[str, tuple[Query[Any], bytes, object]] = {
-    "heads": (ask_heads(), ok(encode_heads([HEAD])), (HEAD,)),
-    "no heads": (ask_heads("stable", "arm64"), ok(b"[]"), ()),
-    "heads with unknown members": (ask_heads(), ok(encode_json([{**ENTRY, "more": {}}])), (HEAD,)),
+    "heads": (ask_heads(), ok(encode_heads([HEAD])), HeadsReply((HEAD,))),
+    "no heads": (ask_heads("stable", "arm64"), ok(b"[]"), HeadsReply(())),
+    "heads with unknown members": (
+        ask_heads(),
+        ok(encode_json([{**ENTRY, "more": {}}])),
+        HeadsReply((HEAD,)),
+    ),
+    "no heads, and why": (
+        ask_heads(),
+        ok(b"[]", withheld=encode_withheld([WITHHELD])),
+        HeadsReply((), (WITHHELD,)),
+    ),
     "peers": (ask_peers(), ok(encode_peers([b"one", b"two"])), (b"one", b"two")),
     "manifest": (ask_manifest(DIGEST), ok(b"{}", detached="c2ln"), ManifestReply(b"{}", "c2ln")),
     "manifest, not detached": (ask_manifest(DIGEST), ok(b"{}", detached=None), ManifestReply(b"{}", None)),
@@ -355,4 +367,4 @@ def test_random_heads_are_heads_or_a_violation(entries: list[object]) -> None:
         answer = answer_in(ok(body), ask_heads())
     except RemoteProtocolError:
         return
-    assert len(answer) == len(entries)
+    assert len(answer.heads) == len(entries)

@@ -16,10 +16,13 @@ from blake3 import blake3
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import PieceTable
 from p2pboot.node.limits import Limits
+from p2pboot.node.offering import Why, Withheld
 from p2pboot.node.server import ArtifactServer, SyncServer
 from p2pboot.node.serving import Serving
 from p2pboot.protocol import messages
 from p2pboot.protocol.frames import MAX_PAYLOAD, encode_prefix
+from p2pboot.protocol.texts import MAX_REASON
+from p2pboot.protocol.withheld import MAX_WITHHELD
 from p2pboot.store.manifests import HeadRow, ManifestCatalogue, StoredManifest
 from p2pboot.store.store import Store
 from tests.protocol.streams import stream_pair
@@ -87,7 +90,8 @@ class OneManifest:
     """A catalogue that holds `minimal.json`."""
 
     def heads(self, channel: str | None, arch: str | None) -> list[HeadRow]:
-        assert (channel, arch) == ("stable", "x86_64")
+        if (channel, arch) != ("stable", "x86_64"):
+            return []
         m = MANIFEST
         return [
             HeadRow(
@@ -121,7 +125,7 @@ async def say(server: ArtifactServer | SyncServer, data: bytes) -> bytes:
 
 
 ARTIFACT_BLOCKS = ["have", "pieces", "read", "refusals"]
-SYNC_BLOCKS = ["heads", "peers", "bad-requests"]
+SYNC_BLOCKS = ["heads", "withheld", "peers", "bad-requests"]
 
 
 @pytest.mark.parametrize("name", ARTIFACT_BLOCKS)
@@ -130,9 +134,16 @@ async def test_artifact_exchange_is_as_documented(artifacts: ArtifactServer, nam
     assert await say(artifacts, exchange.client) == exchange.server
 
 
+def withheld(channel: str | None, arch: str | None) -> list[Withheld]:
+    if (channel, arch) != ("testing", "x86_64"):
+        return []
+    text = "manifest version 3 expired at 2025-11-01T12:00:00Z"
+    return [Withheld("testing", "x86_64", Why.EXPIRED, text)]
+
+
 def sync() -> SyncServer:
     catalogue = cast(ManifestCatalogue, OneManifest())
-    return SyncServer(catalogue, lambda: [record()], lambda: MANIFEST.created_at, Serving())
+    return SyncServer(catalogue, lambda: [record()], lambda: MANIFEST.created_at, Serving(), withheld)
 
 
 @pytest.mark.parametrize("name", SYNC_BLOCKS)
@@ -178,6 +189,8 @@ NUMBERS = {
     "entries of `peers`": messages.MAX_PEERS,
     "one peer record": messages.MAX_PEER_RECORD,
     "`detached`": messages.MAX_DETACHED,
+    "entries of `withheld`": MAX_WITHHELD,
+    "`reason`, and `text` of `withheld`": MAX_REASON,
     "streams from one peer": LIMITS.streams_per_peer,
     "requests from one peer on `/p2pboot/artifact/1`": int(LIMITS.artifact_requests_per_s),
     "requests from one peer on `/p2pboot/sync/1`": int(LIMITS.sync_requests_per_s),
