@@ -43,6 +43,18 @@ class OwnManifests:
     saw: Callable[[Manifest], Awaitable[None]]
 
 
+class _Stalls(NoProgress):
+    """Tells the mirror why nothing comes in: nobody waits for its fetches, which go on for ever."""
+
+    def __init__(self, mirror: Mirror, pair: Pair) -> None:
+        self._mirror = mirror
+        self._pair = pair
+
+    def stalled(self, why: str | None) -> None:
+        """Pass it on."""
+        self._mirror.stalled(self._pair, why)
+
+
 class Follower:
     """Takes over what trusted publishers announce.
 
@@ -194,7 +206,7 @@ class Follower:
                 transport=self._transport,
                 store=self._store,
                 ledger=ledger,
-                progress=NoProgress(),
+                progress=_Stalls(self.mirror, (manifest.channel, manifest.arch)),
                 hopeless=only_liars_are_left,
             )
         finally:

@@ -84,6 +84,15 @@ class Mirror:
                 self.problems.pop(pursuit.pair, None)
                 await pursuit.at_rest.wait()
 
+    def stalled(self, pair: Pair, why: str | None) -> None:
+        """Nothing of a channel and arch has come in for a while, and why; None: it goes on."""
+        if why is None:
+            self.problems.pop(pair, None)
+            return
+        if self.problems.get(pair) != why:
+            log.warning("%s/%s: %s", *pair, why)
+        self.problems[pair] = why
+
     def retry(self) -> None:
         """Try again soon what is waiting (a peer connected, a limit changed)."""
         self._retry.set()

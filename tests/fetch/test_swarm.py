@@ -307,7 +307,8 @@ async def test_all_peers_lost_for_good_says_what_is_missing_and_a_later_run_resu
                 if key == "rootfs" and done > 20 * PIECE
                 else None
             )
-            with pytest.raises(NotFoundError, match=r"all peers are gone, missing: .*rootfs \(\d+ of 3932 kB are here\): peer .*: connection lost"):
+            missing = r"all peers are gone, missing: .*rootfs \(\d+ of 3932 kB are here\)"
+            with pytest.raises(NotFoundError, match=rf"{missing}: peer {only.peer_id}: connection lost"):
                 await client.fetch(manifest, patience_s=5)
             had = client.ledger.stored_bytes
         watcher.on_artifact = lambda _key, _done: None

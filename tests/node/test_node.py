@@ -17,16 +17,27 @@ from p2pboot.errors import StoreError
 from p2pboot.fetch.requests import RequestStream
 from p2pboot.node import publishing
 from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S
+from p2pboot.node.conversation import Reserve, serve_stream
 from p2pboot.node.node import DAMAGE_S
-from p2pboot.protocol.messages import SYNC_PROTOCOL, manifest_topic
+from p2pboot.node.server import ArtifactServer
+from p2pboot.node.serving import Serving
+from p2pboot.protocol.messages import (
+    ARTIFACT_PROTOCOL,
+    SYNC_PROTOCOL,
+    Reply,
+    Request,
+    Status,
+    manifest_topic,
+)
 from p2pboot.store.blobs import BlobStore
-from p2pboot.transport.interface import Verdict
+from p2pboot.transport.interface import Stream, Verdict
 from tests.node.world import (
     DAY,
     NOW,
     PAIR,
     Mesh,
     Running,
+    Wall,
     files_of,
     key_of,
     never,
@@ -208,7 +219,8 @@ async def test_superseded_manifests_leave_their_room(mesh: Mesh, autojump_clock:
                 await publisher.ask(op="publish")
                 await trio.sleep(20)
                 assert [row.manifest_version for row in mirror.store.manifests.pending()] == [number]
-                assert not (await mirror.status())["problems"]
+                problems = (await mirror.status())["problems"]  # it is slow, and may say so
+                assert not any("quota" in problem["text"] for problem in problems)
             mesh.network.limit_upload(publisher.transport.peer_id, 1e9)
             await until(lambda: mirror.version() == 5)
 
@@ -724,3 +736,68 @@ async def test_a_building_directory_is_left_alone_until_it_is_quiet(
         await never(lambda: publisher.store.manifests.current()[0].manifest_version != 1, within_s=1000)
         assert (await publisher.ask(op="publish"))["ok"]  # the operator's word is
         assert publisher.version() == 2
+
+
+# -- what it says when something does not come, or is over
+
+
+async def test_mirror_that_gets_nothing_says_of_whom_and_why_until_it_goes_on(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=TRUST, network=to(publisher)) as mirror,
+    ):
+        await until(lambda: mirror.version() == 1)
+        peer_id = publisher.transport.peer_id
+        publisher.transport.handle(ARTIFACT_PROTOCOL, refuse)
+        republish(publisher, "image 2")
+        await publisher.ask(op="publish")
+
+        def problem() -> str | None:
+            return mirror.node._follower.mirror.problems.get(PAIR)
+
+        await until(problem)
+        status = await mirror.status()
+        (told,) = status["problems"]
+        assert (told["code"], told["subject"]) == ("not-mirrored", "stable/x86_64")
+        assert f"peer {peer_id}: does not have these pieces (moved to /srv)" in told["text"]
+        assert [one["reason"] for one in status["withheld"]] == []  # the former version is offered meanwhile
+        publisher.transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(publisher.store.blobs, Serving()).handle)
+        mesh.network.cut(peer_id, mirror.transport.peer_id)  # the stream to the one that refused is open
+        mesh.network.heal(peer_id, mirror.transport.peer_id)
+        await until(lambda: mirror.version() == 2)
+        assert not (await mirror.status())["problems"]
+
+
+async def refuse(stream: Stream) -> None:
+    """Serve artifacts without having any."""
+
+    async def answer(_request: Request, _reserve: Reserve) -> Reply:
+        return Reply.refusal(Status.NOT_FOUND, "moved to /srv")
+
+    await serve_stream(stream, ARTIFACT_PROTOCOL, answer, Serving())
+
+
+async def test_mirror_whose_manifest_expired_says_so_in_its_log_and_to_whoever_asks(
+    mesh: Mesh, autojump_clock: None, wall: Wall, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with mesh.node("mirror", trust=TRUST) as mirror:
+        async with mesh.publisher(network=to(mirror)):
+            await until(lambda: mirror.version() == 1)
+        wall.now += 31 * DAY
+        await until(lambda: "expired at" in caplog.text)  # nobody asked
+        (problem,) = (await mirror.status())["problems"]
+        assert (problem["code"], problem["subject"]) == ("expired", "stable/x86_64")
+        assert "manifest version 1 expired at" in problem["text"]
+        assert problem["remedy"]
+        async with mesh.network.open(key_of("asker").public.peer_id) as asker:
+            await asker.dial(mirror.address)
+            stream = await asker.open_stream(mirror.transport.peer_id, SYNC_PROTOCOL)
+            async with RequestStream(stream) as requests:
+                for filters in ((), ("stable",), ("stable", "x86_64")):
+                    reply = await requests.heads(*filters)
+                    (one,) = reply.withheld
+                    assert (one.channel, one.arch, one.reason) == ("stable", "x86_64", "expired")
+                    assert "manifest version 1 expired at" in one.text
+                assert await requests.heads("testing") == ((), ())
