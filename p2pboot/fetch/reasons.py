@@ -82,7 +82,7 @@ def remedy_for(words: Iterable[PeerWord]) -> str | None:
     if not withheld:
         return None
     if _ON_ITS_WAY in withheld:
-        return "run it again in a moment: it is on its way there"
+        return "wait a moment and run it again, or ask another provider: --bootstrap MULTIADDR"
     return (
         "ask its publisher to run `p2pboot serve`, which renews what it offers, or ask another provider:"
         " --bootstrap MULTIADDR"

@@ -29,7 +29,7 @@ from p2pboot.node.following import Follower, OwnManifests
 from p2pboot.node.judging import Judge
 from p2pboot.node.limits import Limits
 from p2pboot.node.metering import MeteredTransport
-from p2pboot.node.offering import Offering, Withheld, expiry_problems
+from p2pboot.node.offering import Offering
 from p2pboot.node.peering import Peering
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import Description, DirectoryPublisher, Published
@@ -49,7 +49,6 @@ log = logging.getLogger(__name__)
 
 ASK_THE_MESH_S = 5.0  # a key without a counter here: how long to look for versions that it signed elsewhere
 DISCOVERY_S = 2.0  # the same where no peer is configured and only the local network can tell
-EXPIRY_S = 15.0  # how often it is looked for what is not offered any more
 DAMAGE_S = 5.0  # how often what was found damaged while serving is hashed or fetched again
 
 
@@ -167,7 +166,6 @@ class Node:
             nursery.start_soon(self._peering.run, self._hints)
             nursery.start_soon(self._follower.run)
             nursery.start_soon(self._repair)
-            nursery.start_soon(self._watch_expiry)
             if network.sync:
                 nursery.start_soon(self._syncer.run)
             if network.gossip:
@@ -303,20 +301,6 @@ class Node:
                 except P2PBootError as error:
                     log.error("mending: %s", error)
 
-    async def _watch_expiry(self) -> None:
-        """A publisher that is gone is noticed when what it published expires: say so, whoever asks or not."""
-        while True:
-            try:
-                await self._report_expiry()
-            except P2PBootError as error:
-                log.error("what is offered can not be looked up: %s", error)
-            await trio.sleep(EXPIRY_S)
-
-    async def _report_expiry(self) -> list[Withheld]:
-        withheld = await trio.to_thread.run_sync(self._offering.withheld)
-        self.problems.report("offering", expiry_problems(withheld))
-        return withheld
-
     # -- what a service shows ------------------------------------------------------------------------------------------
 
     @property
@@ -393,7 +377,6 @@ class Node:
 
     async def _status(self) -> dict[str, Any]:
         self._report()
-        withheld = await self._report_expiry()
         running = Running(
             peer_id=self._transport.peer_id,
             addresses=self._transport.addresses(),
@@ -403,7 +386,7 @@ class Node:
             refused=self._judge.refused.copy(),
             dropped_peers=dict(self._follower.dropped),
             problems=self.problems.all(),
-            withheld=withheld,
+            withheld=await trio.to_thread.run_sync(self._offering.withheld),
             bytes_sent=self._serving.counters.bytes_sent.copy(),
             http=self._urls,
         )

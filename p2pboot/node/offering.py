@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.node.trust import Pair
 from p2pboot.store.manifests import HeadRow
@@ -104,20 +103,6 @@ class Offering:
         return Withheld(
             row.channel, row.arch, Why.INCOMPLETE, f"manifest version {number} {state}", retry_after_s=_SOON_S
         )
-
-
-def expiry_problems(withheld: Iterable[Withheld]) -> list[Problem]:
-    """What an operator should know of what is withheld: what is on its way comes by itself, the rest does not."""
-    return [
-        Problem(
-            Code.EXPIRED,
-            f"{one.channel}/{one.arch}",
-            f"{one.text} and is not offered any more",
-            "its publisher renews it as long as it runs: see that it does, and that it can be reached from here",
-        )
-        for one in withheld
-        if one.why is Why.EXPIRED
-    ]
 
 
 def _newest(rows: Iterable[HeadRow]) -> dict[Pair, HeadRow]:

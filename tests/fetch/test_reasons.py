@@ -124,7 +124,8 @@ async def test_manifest_that_is_on_its_way_is_told_with_another_remedy(
         error = await told_by(world, watcher, fetching, behind)
     assert f"peer {fetching.peer_id} knows stable/x86_64" in error.message
     assert f"peer {behind.peer_id} knows stable/x86_64" in error.message
-    assert error.remedy == "run it again in a moment: it is on its way there"
+    assert error.remedy is not None
+    assert error.remedy.startswith("wait a moment and run it again")
 
 
 async def test_peer_that_has_something_else_is_told_with_what_it_has(
