@@ -73,7 +73,7 @@ def discover(
     survey = _survey(settings, client_key(client_key_path), channel, arch, timeout)
     verdicts = _judge(survey, settings.policy)
     if not survey.manifests:
-        raise _nothing(survey, channel, arch, settings.network.bootstrap)
+        raise nothing_found(survey, channel, arch, settings.network.bootstrap)
     if as_json:
         emit_json(_document(survey, verdicts))
     else:
@@ -117,9 +117,17 @@ def _judge(survey: Survey, policy: TrustPolicy) -> dict[str, Verdict]:
     }
 
 
-def _nothing(
+def nothing_found(
     survey: Survey, channel: str | None, arch: str | None, bootstrap: Sequence[str]
 ) -> NotFoundError:
+    """The error of a survey without any manifest: what the peers say of it, and what helps.
+
+    Args:
+        survey: what was found instead.
+        channel: that was asked for, None for all.
+        arch: likewise.
+        bootstrap: the addresses that were given.
+    """
     from p2pboot.fetch.reasons import MAX_NAMED, describe_peers, peers_to_json, remedy_for, remedy_for_nobody
 
     words = {peer_id: provider.word for peer_id, provider in survey.providers.items()}

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from p2pboot.cli.discover import nothing_found
 from p2pboot.cli.survey import Survey, Surveyor
 from p2pboot.fetch.progress import NoProgress
+from p2pboot.node.offering import Why, Withheld
 from p2pboot.store.manifests import StoredManifest
 from tests.fetch.world import FILES, OTHER_KEY, World, manifest_of
 
@@ -84,3 +86,61 @@ async def test_address_where_nobody_is_gets_a_reason(world: World) -> None:
     found = await survey(world, gone, timeout_s=0.05)
     assert found.providers == {}
     assert set(found.unreached) == {gone}
+
+
+EXPIRED = Withheld("stable", "x86_64", Why.EXPIRED, "manifest version 7 expired at 2026-01-01T00:00:00Z")
+
+
+async def test_what_is_withheld_is_listed_beside_what_is_offered(world: World) -> None:
+    async with (
+        world.provider(manifest_of(channel="testing"), withheld=lambda *_: [EXPIRED]) as one,
+        world.provider(manifest_of()) as other,
+    ):
+        found = await survey(world, one.address, other.address)
+    (told,) = found.providers[one.peer_id].word.withheld
+    assert (told.channel, told.arch, told.reason, told.text) == ("stable", "x86_64", "expired", EXPIRED.text)
+    assert found.providers[other.peer_id].word.withheld == ()
+    assert len(found.manifests) == 2
+
+
+@pytest.mark.parametrize(
+    ("channel", "arch", "asked", "given"),
+    [
+        (None, None, "", ()),
+        ("stable", None, " for stable/any", ("--channel",)),
+        (None, "arm64", " for any/arm64", ("--arch",)),
+        ("stable", "arm64", " for stable/arm64", ("--channel", "--arch")),
+    ],
+)
+async def test_only_options_that_were_given_are_to_be_left_out(
+    world: World, channel: str | None, arch: str | None, asked: str, given: tuple[str, ...]
+) -> None:
+    async with world.provider() as empty:
+        found = await survey(world, empty.address, channel=channel, arch=arch)
+    error = nothing_found(found, channel, arch, [empty.address])
+    assert error.message == f"none of 1 peers offers a manifest{asked}"
+    assert error.remedy is not None
+    assert [option for option in ("--channel", "--arch") if option in error.remedy] == list(given)
+
+
+async def test_survey_that_finds_only_what_is_withheld_says_who_withholds_it_and_why(world: World) -> None:
+    async with (
+        world.provider(withheld=lambda *_: [EXPIRED]) as mirror,
+        world.provider(manifest_of(channel="testing")) as other,
+    ):
+        found = await survey(world, mirror.address, other.address, channel="stable")
+    error = nothing_found(found, "stable", None, [])
+    assert f"peer {mirror.peer_id} knows stable/x86_64 but does not offer it: {EXPIRED.text}" in error.message
+    assert f"peer {other.peer_id} has testing/x86_64" in error.message
+    assert error.remedy is not None
+    assert "--channel" not in error.remedy
+
+
+async def test_without_addresses_nobody_is_told_to_check_them(world: World) -> None:
+    nobody = Survey({}, {}, {}, {}, {})
+    alone = nothing_found(nobody, None, None, [])
+    assert alone.message == "no provider answered"
+    assert alone.remedy == "check that a provider runs on this network, or name one: --bootstrap MULTIADDR"
+    named = nothing_found(nobody, None, None, ["/ip4/192.0.2.1/tcp/4001"])
+    assert named.remedy is not None
+    assert named.remedy.startswith("check the bootstrap addresses")

@@ -463,8 +463,13 @@ async def test_who_asks_too_much_is_told_busy_and_served_again_later(
         client, _ = served.connect()
         begun = trio.current_time()
         await client.stream.write(read() * 12)
-        statuses = [(await client.reply())[0] for _ in range(12)]
-        assert statuses == ["ok"] * 4 + ["busy", "ok"] * 4
+        headers = []
+        for _ in range(12):
+            header = await client.header()
+            await client.body(header.get("length", 0))
+            headers.append(header)
+        assert [header["status"] for header in headers] == ["ok"] * 4 + ["busy", "ok"] * 4
+        assert headers[4] == {"status": "busy", "reason": "too many requests"}
         assert trio.current_time() - begun == pytest.approx(4)
         await client.stream.close()
 
@@ -495,7 +500,7 @@ async def test_stream_over_the_limit_is_told_busy_and_far_over_it_is_dropped() -
         assert dropped.was_reset
         for client, far in over:
             await client.stream.write(read() * 2)
-            assert await client.reply() == ("busy", b"")
+            assert await client.header() == {"status": "busy", "reason": "too many streams are open"}
             assert await client.stream.read(1) == b""
             assert not far.was_reset
         other, _ = served.connect("another peer")

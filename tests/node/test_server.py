@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import cast
@@ -136,6 +136,37 @@ async def test_file_that_changed_on_disk_is_gone_before_a_byte_of_it_is_sent(
     assert store.blobs.take_damaged() == (held.sha256,)
 
 
+async def reason_of(request: Awaitable[object]) -> str:
+    """What a server says why it does not give this."""
+    with pytest.raises(PeerRefused) as caught:
+        await request
+    return caught.value.reason
+
+
+async def test_who_gets_nothing_of_an_artifact_is_told_why(store: Store, tmp_path: Path) -> None:
+    coming = sample(3 * PIECE)
+    partial = store.blobs.begin(coming.artifact, coming.table)
+    assert partial is not None
+    partial.write(0, coming.piece(0))
+    held = sample(2 * PIECE, seed=2)
+    file = tmp_path / "kernel"
+    file.write_bytes(held.data)
+    store.blobs.register_in_place(file, held.sha256, held.table, FileIdentity.of(file.stat()))
+    async with asked(artifacts_of(store)) as requests:
+        for unknown in (
+            requests.read(NOWHERE, 0, 1),
+            requests.have(NOWHERE, 1),
+            requests.pieces(sample(5).artifact),
+        ):
+            assert await reason_of(unknown) == "this node does not have it"
+        assert "being fetched here" in await reason_of(requests.read(coming.sha256, PIECE, PIECE))
+        assert "not inside an artifact of" in await reason_of(requests.read(coming.sha256, 3 * PIECE, 1))
+        file.write_bytes(held.data[:PIECE])
+        told = await reason_of(requests.read(held.sha256, PIECE, PIECE))
+        assert "its file changed" in told
+        assert str(tmp_path) not in told
+
+
 async def test_failing_disk_costs_one_request(caplog: pytest.LogCaptureFixture) -> None:
     class Failing:
         def read(self, _sha256: str, offset: int, length: int) -> bytes:
@@ -144,8 +175,7 @@ async def test_failing_disk_costs_one_request(caplog: pytest.LogCaptureFixture) 
             return b"x" * length
 
     async with asked(ArtifactServer(cast(BlobStore, Failing()), Serving())) as requests:
-        with pytest.raises(PeerLacks):
-            await requests.read(NOWHERE, 0, 1)
+        assert await reason_of(requests.read(NOWHERE, 0, 1)) == "this node can not read it at the moment"
         assert await requests.read(NOWHERE, 1, 1) == b"x"
     assert "cannot read the disk" in caplog.text
 
@@ -242,6 +272,26 @@ async def test_expired_manifest_is_not_offered_as_a_head(store: Store) -> None:
         assert (await requests.heads()).heads == (head,)
     async with asked(sync_of(store, now=EXPIRES)) as requests:
         assert (await requests.heads()).heads == ()
+
+
+async def test_what_is_known_and_not_offered_is_told_with_the_heads(store: Store) -> None:
+    stable = publish(store, 7)
+    store.manifests.put(
+        manifest(3, sample(5), sample(6, key="initramfs"), channel="testing", created_at=CREATED), None
+    )
+    async with asked(sync_of(store)) as requests:
+        everything = await requests.heads()
+        assert everything.heads == (stable,)
+        (one,) = everything.withheld
+        assert (one.channel, one.arch, one.reason) == ("testing", "arm64", "incomplete")
+        assert one.text == "manifest version 3 is not complete here"
+        assert await requests.heads("testing", "arm64") == ((), (one,))
+        assert await requests.heads("testing") == ((), (one,))
+        assert await requests.heads("stable", "arm64") == ((stable,), ())
+        assert await requests.heads("testing", "x86_64") == ((), ())
+    async with asked(sync_of(store, now=EXPIRES)) as requests:
+        late = (await requests.heads()).withheld
+        assert {(one.channel, one.reason) for one in late} == {("stable", "expired"), ("testing", "expired")}
 
 
 @pytest.mark.parametrize("detached", [None, "c2lnbmF0dXJl"])
