@@ -48,7 +48,7 @@ DISK_THREADS: Final = 4
 """At the same time: enough to keep a disk busy, few enough that hashing leaves the processor to others."""
 
 
-_NOT_HELD: Final = "this node does not have it"
+# Only what the status does not say: what was never here is `not_found`, and what is outside is `range`.
 _CHANGED: Final = "its file changed on this node's disk and is being examined"
 _ON_ITS_WAY: Final = "it is being fetched here, and this part has not come yet"
 _UNREADABLE: Final = "this node can not read it at the moment"
@@ -91,8 +91,8 @@ class ArtifactServer:
                     return await self._pieces(request, reserve)
                 case HaveRequest():
                     return await self._have(request)
-        except RangeError as error:
-            return Reply.refusal(Status.RANGE, error.message)
+        except RangeError:
+            return Reply(Status.RANGE)
         except BlobGone:
             return Reply.refusal(Status.GONE, _CHANGED)
         except P2PBootError as error:  # a disk that fails costs this request, not the stream
@@ -105,21 +105,21 @@ class ArtifactServer:
             data = await self._in_thread(self._blobs.read, request.sha256, request.offset, request.length)
         except BlobMissing:
             something = await self._in_thread(self._blobs.bitmap, request.sha256)
-            return Reply.refusal(Status.NOT_FOUND, _NOT_HELD if something is None else _ON_ITS_WAY)
+            if something is not None:
+                return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
+            return Reply(Status.NOT_FOUND)
         return Reply(Status.OK, data)
 
     async def _pieces(self, request: PiecesRequest, reserve: Reserve) -> Reply:
         table = await self._in_thread(self._blobs.table, request.sha256)
         if table is None:
-            return Reply.refusal(Status.NOT_FOUND, _NOT_HELD)
+            return Reply(Status.NOT_FOUND)
         await reserve(len(table.raw))
         return Reply(Status.OK, table.raw)
 
     async def _have(self, request: HaveRequest) -> Reply:
         bitmap = await self._in_thread(self._blobs.bitmap, request.sha256)
-        if bitmap is None:
-            return Reply.refusal(Status.NOT_FOUND, _NOT_HELD)
-        return Reply(Status.OK, bitmap.to_bytes())
+        return Reply(Status.NOT_FOUND) if bitmap is None else Reply(Status.OK, bitmap.to_bytes())
 
 
 class SyncServer:
@@ -178,7 +178,7 @@ class SyncServer:
     async def _manifest(self, request: ManifestRequest) -> Reply:
         stored = await self._in_thread(self._catalogue.get, request.digest)
         if stored is None:
-            return Reply.refusal(Status.NOT_FOUND, _NOT_HELD)
+            return Reply(Status.NOT_FOUND)
         detached = stored.detached if len(stored.detached or "") <= MAX_DETACHED else None
         return Reply(Status.OK, stored.raw, {"detached": detached})
 

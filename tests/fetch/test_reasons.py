@@ -365,7 +365,7 @@ async def test_changed_file_and_missing_pieces_are_told_of_each_peer(
     reasons = {
         changed.peer_id: f"does not have these pieces any more ({examined})",
         part.peer_id: "has none of the missing pieces",
-        without.peer_id: "does not have these pieces (this node does not have it)",
+        without.peer_id: "does not have these pieces",
     }
     for peer_id, reason in reasons.items():
         assert f"peer {peer_id}: {reason}" in error.message
