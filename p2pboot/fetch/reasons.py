@@ -16,6 +16,7 @@ from p2pboot.protocol.withheld import WithheldHead
 MAX_NAMED: Final = 4
 """Peers, and things of one peer, that a message names; a person reads no more, and a line stays a line."""
 
+_MAX_PHRASE: Final = 400  # characters about one peer: no stranger fills the line
 _MAX_PAIRS: Final = 16
 _ON_ITS_WAY: Final = "incomplete"  # the word of `WithheldHead.reason` for what passes by itself
 
@@ -64,8 +65,9 @@ def describe_peers(words: Mapping[str, PeerWord], failures: Mapping[str, str]) -
     said = {peer: sentence for peer, word in words.items() if (sentence := word.sentence())}
     phrases = [f"peer {peer} {sentence}" for peer, sentence in said.items()]
     phrases += [f"peer {peer}: {why}" for peer, why in failures.items() if peer not in said]
+    shown = [_cut(phrase) for phrase in phrases[:MAX_NAMED]]
     left = len(phrases) - MAX_NAMED
-    return "; ".join(phrases[:MAX_NAMED] + ([f"and {left} more"] if left > 0 else []))
+    return "; ".join(shown + ([f"and {left} more"] if left > 0 else []))
 
 
 def peers_to_json(words: Mapping[str, PeerWord], failures: Mapping[str, str]) -> dict[str, object]:
@@ -98,6 +100,10 @@ def remedy_for_nobody(addresses: Iterable[str]) -> str:
     if any(True for _ in addresses):
         return "check the bootstrap addresses and that the provider runs, or raise --timeout"
     return "check that a provider runs on this network, or name one: --bootstrap MULTIADDR"
+
+
+def _cut(phrase: str) -> str:
+    return phrase if len(phrase) <= _MAX_PHRASE else phrase[: _MAX_PHRASE - 1] + "…"
 
 
 def _listed(names: tuple[str, ...]) -> str:

@@ -17,12 +17,14 @@ from p2pboot.fetch.heads import HeadSearch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.offers import Found, Question
 from p2pboot.fetch.progress import STALLED_S
+from p2pboot.fetch.reasons import PeerWord, describe_peers
 from p2pboot.fetch.swarm import fetch_artifacts
 from p2pboot.node.conversation import Reserve, serve_stream
 from p2pboot.node.offering import Why, Withheld
 from p2pboot.node.serving import Serving
 from p2pboot.protocol.frames import encode_frame
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, Reply, Request, Status
+from p2pboot.protocol.withheld import WithheldHead
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone
 from p2pboot.transport.interface import Stream, Transport
@@ -169,6 +171,15 @@ async def test_many_peers_and_many_channels_make_one_bounded_line(
     assert error.message.endswith("; and 2 more")
     assert len(error.message) < 1500
     assert len(error.details["peers"]) == 6  # type: ignore[arg-type]
+
+
+def test_what_one_peer_says_takes_a_bounded_part_of_the_line() -> None:
+    many = PeerWord(
+        tuple(WithheldHead("c" * 64, "a" * 64, "expired", "x" * 200) for _ in range(16)), ("y" * 129,) * 16
+    )
+    line = describe_peers({f"peer{number}": many for number in range(100)}, {"other": "z" * 5000})
+    assert len(line) < 4 * 400 + 20
+    assert line.endswith("…; and 97 more")
 
 
 async def test_peer_that_does_not_answer_is_not_said_to_have_nothing(
