@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,10 @@ if TYPE_CHECKING:
     from p2pboot.core.identity import PublicKey, SecretKey
     from p2pboot.core.manifest import Statement
     from p2pboot.publish.build import BuildOptions, Built, BuiltUnsigned
+    from p2pboot.publish.layout import Ignored
     from p2pboot.publish.scan import Tree
+
+_MAX_NAMES_IN_A_LINE = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,9 +121,9 @@ def build(
 ) -> None:
     """Build the manifest of the artifacts in DIR and sign it with the node's key.
 
-    DIR holds the files themselves, or <channel>/<arch>/<file>. The manifest goes to standard output or to
-    FILE; when nothing changed since the last one, that one is given again. Hashes and the counter are kept in
-    the state directory.
+    DIR holds the files themselves, or <channel>/<arch>/<file>. What is ignored in it is listed; artifacts.toml beside
+    the files says which is which where names do not. The manifest goes to standard output or to FILE; when nothing
+    changed since the last one, that one is given again. Hashes and the counter are kept in the state directory.
     """
     from p2pboot.config.load import load
 
@@ -141,24 +145,29 @@ def build(
     if as_json:
         if destination.file is not None:
             destination.write(built.raw, keys[0] if keys else None)
-        emit_json(_document(built, destination))
+        emit_json(_document(tree, built, destination))
     else:
         destination.write(built.raw, keys[0] if keys else None)
 
 
 def _the_tree(loaded: Loaded) -> Tree:
-    from p2pboot.publish.scan import scan
+    from p2pboot.publish.scan import scan_each
 
     provider = loaded.settings.provider
     assert provider.directory is not None  # noqa: S101 - a required argument
-    trees = scan(provider.directory, provider.channel, provider.arch)
-    if len(trees) > 1:
-        pairs = ", ".join(f"{tree.channel}/{tree.arch}" for tree in trees)
+    found = scan_each(provider.directory, provider.channel, provider.arch)
+    pairs = [*((one.channel, one.arch) for one in found.trees), *((one.channel, one.arch) for one in found.unfit)]
+    if len(pairs) > 1:
+        names = ", ".join(f"{channel}/{arch}" for channel, arch in sorted(pairs))
         raise UsageError(
-            f"{provider.directory} holds {pairs}, and a manifest is for one of them",
+            f"{provider.directory} holds {names}, and a manifest is for one of them",
             remedy="choose it with --channel and --arch",
         )
-    return trees[0]
+    for unfit in found.unfit:
+        raise unfit.error
+    for fault in found.faults:  # beside the pair that is built, not in it
+        warn(f"{fault.message}; {fault.remedy}" if fault.remedy else fault.message)
+    return found.trees[0]
 
 
 def _signers(texts: Sequence[str]) -> list[PublicKey]:
@@ -259,9 +268,33 @@ def _tell(tree: Tree, built: Built | BuiltUnsigned, manifest_version: int | None
             f"the first manifest of {', '.join(said.signers)} for {tree.channel}/{tree.arch} with this state:"
             " the counter starts at 1; if they published elsewhere before, set it with --manifest-version"
         )
+    _tell_ignored(tree)
+    if built.urls_left_out:
+        note(
+            f"the manifest has no room for every address of {len(built.files)} artifacts; left out:"
+            f" {', '.join(built.urls_left_out)}"
+        )
     missing = _missing(built)
     if missing:
         note(f"still to sign: {', '.join(missing)}")
+
+
+def _tell_ignored(tree: Tree) -> None:
+    """Say what lies beside the artifacts and is none, a line for each kind of reason."""
+    for why, count in _ignored_counts(tree).items():
+        names = [_below(tree, one) for one in tree.ignored if one.why == why][:_MAX_NAMES_IN_A_LINE]
+        more = f" and {count - len(names)} more" if count > len(names) else ""
+        note(f"ignored ({why}): {', '.join(names)}{more}")
+
+
+def _ignored_counts(tree: Tree) -> dict[str, int]:
+    """How many names are ignored for each kind of reason; the names themselves are for people, on standard error."""
+    counts = Counter(one.why.value for one in tree.ignored)
+    return dict(sorted((counts + Counter(tree.more_ignored)).items()))
+
+
+def _below(tree: Tree, ignored: Ignored) -> str:
+    return str(ignored.path.relative_to(tree.directory))
 
 
 def _statement(built: Built | BuiltUnsigned) -> Statement:
@@ -276,7 +309,7 @@ def _missing(built: Built | BuiltUnsigned) -> tuple[str, ...]:
     return built.missing if isinstance(built, BuiltUnsigned) else ()
 
 
-def _document(built: Built | BuiltUnsigned, destination: _Destination) -> dict[str, object]:
+def _document(tree: Tree, built: Built | BuiltUnsigned, destination: _Destination) -> dict[str, object]:
     from p2pboot.core.manifest import Candidate
 
     return {
@@ -284,6 +317,8 @@ def _document(built: Built | BuiltUnsigned, destination: _Destination) -> dict[s
         "unchanged": built.unchanged,
         "first": built.first,
         "missing_signers": list(_missing(built)),
+        "ignored": _ignored_counts(tree),
+        "urls_left_out": list(built.urls_left_out),
         "path": None if destination.file is None else str(destination.file),
         "manifest": json.loads(built.raw),
     }

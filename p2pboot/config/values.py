@@ -21,7 +21,7 @@ from p2pboot.transport.addresses import Address, parse_address, parse_listen_add
 
 MAX_TEXT = 256  # characters of a free-text value: they end in manifests, tables and log lines
 MAX_CMDLINE = (
-    4096  # bytes: the longest COMMAND_LINE_SIZE that mainline kernels of both architectures take is 2048
+    4096  # bytes: the longest COMMAND_LINE_SIZE that mainline kernels of the architectures take is 2048
 )
 MAX_BYTES = 2**53 - 1
 MAX_DURATION_S = 10 * 366 * 86400
@@ -78,7 +78,7 @@ def channel(value: object, _base: Path) -> str:
 
 
 def arch(value: object, _base: Path) -> str:
-    """An architecture by its canonical name; aarch64 is taken for arm64."""
+    """An architecture by its canonical name; the usual aliases are taken for theirs."""
     return normalise_arch(_string(value))
 
 

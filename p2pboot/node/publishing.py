@@ -277,7 +277,7 @@ class DirectoryPublisher:
         found = take_presigned(
             tree,
             own_keyid=self._key.public.keyid,
-            cache=self._store.hashes,
+            store=self._store,
             now=self._now(),
             progress=_stop_when_cancelled,
         )

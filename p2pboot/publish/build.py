@@ -17,11 +17,13 @@ from p2pboot.core.manifest import (
     Candidate,
     Manifest,
     ManifestBody,
+    ManifestTooLarge,
     Statement,
     add_signature,
     compose,
 )
 from p2pboot.errors import UsageError, machine_error
+from p2pboot.publish.archive import files_to_publish
 from p2pboot.publish.hashing import ChangedWhileHashing, HashedPath, Progress, hash_file
 from p2pboot.publish.numbering import Stream, Wishes, claim
 from p2pboot.publish.scan import Tree
@@ -40,7 +42,8 @@ class BuildOptions:
         manifest_version: the counter; None for the next one.
         expires_in_s: how long the manifest is valid, seconds.
         cmdline: kernel command line; None for what the tree's file ``cmdline`` says.
-        urls: addresses of HTTP gateways that will have the artifacts, such as ``http://192.0.2.7:8080``.
+        urls: addresses of HTTP gateways that will have the artifacts, such as ``http://192.0.2.7:8080``; the most
+            useful first, as a manifest with many artifacts has no room for many.
         peer_id: of the node that serves; None for that of the first signer, sorted by key id.
     """
 
@@ -63,6 +66,7 @@ class Built:
         files: the files that it names.
         unchanged: it is the one that was published before.
         first: nothing was published with these keys, channel and architecture from this state directory.
+        urls_left_out: addresses of gateways that the manifest has no room for: the last of those that were given.
     """
 
     raw: bytes
@@ -70,6 +74,7 @@ class Built:
     files: tuple[HashedPath, ...]
     unchanged: bool
     first: bool
+    urls_left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +87,7 @@ class BuiltUnsigned:
     files: tuple[HashedPath, ...]
     unchanged: bool
     first: bool
+    urls_left_out: tuple[str, ...] = ()
 
 
 def build(
@@ -125,7 +131,14 @@ def build(
     content = _Content(tree, options, [key.public for key in keys], _hash_files(tree, store, progress))
     claimed = claim(content, store.publications, content.wishes(now, floor), signed)
     manifest = Manifest.parse(claimed.raw)
-    return Built(claimed.raw, manifest, content.hashed, claimed.unchanged, claimed.first)
+    return Built(
+        claimed.raw,
+        manifest,
+        content.hashed,
+        claimed.unchanged,
+        claimed.first,
+        content.urls_left_out(manifest.artifacts),
+    )
 
 
 def build_unsigned(
@@ -152,15 +165,18 @@ def build_unsigned(
         content.hashed,
         claimed.unchanged,
         claimed.first,
+        content.urls_left_out(document.claims.artifacts),
     )
 
 
 def _hash_files(tree: Tree, store: Store, progress: Progress) -> dict[str, HashedPath]:
     """Hash every file of a tree that the cache does not know; progress counts all of them."""
-    sizes = {key: _size(path) for key, path in tree.files.items()}
+    to_read = sum(_size(path) for path in (*tree.files.values(), *tree.archived.values()))
+    files = files_to_publish(tree, store.path, interrupt=lambda: progress(0, to_read))
+    sizes = {key: _size(path) for key, path in files.items()}
     total, before = sum(sizes.values()), 0
     hashed = {}
-    for key, path in tree.files.items():
+    for key, path in files.items():
         progress(before, total)
         hashed[key] = hash_file(path, cache=store.hashes, progress=_from(before, total, progress))
         before += sizes[key]
@@ -213,6 +229,23 @@ class _Content:
     def compose(
         self, *, version: str, manifest_version: int, created_at: int, expires_at: int
     ) -> ManifestBody:
+        """Compose with as many addresses as there is room for: they are hints, and without them it can be had too."""
+        bases = self.options.urls
+        while True:
+            try:
+                return self._compose(version, manifest_version, created_at, expires_at, bases)
+            except ManifestTooLarge:
+                if not bases:
+                    raise
+                bases = bases[:-1]
+
+    def urls_left_out(self, artifacts: Mapping[str, Artifact]) -> tuple[str, ...]:
+        """Which addresses found no room in the manifest of these artifacts."""
+        return self.options.urls[min(len(artifact.urls) for artifact in artifacts.values()) :]
+
+    def _compose(
+        self, version: str, manifest_version: int, created_at: int, expires_at: int, bases: tuple[str, ...]
+    ) -> ManifestBody:
         cmdline = self.tree.cmdline if self.options.cmdline is None else self.options.cmdline
         return compose(
             version=version,
@@ -221,14 +254,14 @@ class _Content:
             arch=self.tree.arch,
             created_at=created_at,
             expires_at=expires_at,
-            artifacts=[self._artifact(key, hashed) for key, hashed in self.files.items()],
+            artifacts=[self._artifact(key, hashed, bases) for key, hashed in self.files.items()],
             provider_peer_id=self.options.peer_id or self._first_signer.peer_id,
             provider_name=self.options.name,
             signers=self.stream.signers,
             cmdline=cmdline,
         )
 
-    def _artifact(self, key: str, hashed: HashedPath) -> Artifact:
+    def _artifact(self, key: str, hashed: HashedPath, bases: tuple[str, ...]) -> Artifact:
         return Artifact.describe(
             key,
             channel=self.tree.channel,
@@ -237,5 +270,5 @@ class _Content:
             size=hashed.table.size,
             piece_length=hashed.table.piece_length,
             table_digest=hashed.table.digest,
-            urls=[f"{base.rstrip('/')}/blobs/{hashed.sha256}" for base in self.options.urls],
+            urls=[f"{base.rstrip('/')}/blobs/{hashed.sha256}" for base in bases],
         )

@@ -20,7 +20,7 @@ from blake3 import blake3
 
 from p2pboot.core.pieces import MIB, PieceTable, piece_length_for
 from p2pboot.errors import ArtifactError, machine_error
-from p2pboot.publish.scan import check_regular
+from p2pboot.publish.tree import check_regular
 from p2pboot.store.hashes import FileIdentity, HashedFile
 
 Progress = Callable[[int, int], None]

@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from p2pboot.core.leavings import Reason, why_not_a_place
 from p2pboot.core.names import (
     DTB_PREFIX,
     REQUIRED_KEYS,
+    UKI,
     artifact_key_for_file,
     check_name,
-    is_ignored_file,
     normalise_arch,
 )
-from p2pboot.errors import ArtifactError
+from p2pboot.errors import ArtifactError, P2PBootError, machine_error
 
-_LOST_AND_FOUND: Final = "lost+found"  # every ext4 file system has it at its root; nobody can rename it
+
+@dataclass(frozen=True, slots=True)
+class Ignored:
+    """Something that lies in an artifacts directory and is not looked at.
+
+    Args:
+        path: where it lies.
+        why: the kind of reason.
+    """
+
+    path: Path
+    why: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,25 +65,55 @@ class Root:
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """Where the files of one channel and architecture lie."""
+    """Where the files of one channel and architecture lie.
+
+    Args:
+        channel: its name.
+        arch: canonical.
+        path: the directory.
+        fault: what is wrong with the directory itself, so that nothing in it can be published.
+    """
 
     channel: str
     arch: str
     path: Path
+    fault: P2PBootError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """What was found in an artifacts directory.
+
+    Args:
+        leaves: the directories of channels and architectures, sorted.
+        faults: what is wrong above them, and belongs to no pair.
+        ignored: what is not looked at.
+    """
+
+    leaves: tuple[Leaf, ...] = ()
+    faults: tuple[P2PBootError, ...] = ()
+    ignored: tuple[Ignored, ...] = ()
+
+    def __add__(self, other: Leaves) -> Leaves:
+        return Leaves(
+            self.leaves + other.leaves, self.faults + other.faults, self.ignored + other.ignored
+        )
 
 
 def one_leaf(root: Root, channel: str, arch: str) -> Leaf:
     """Find the directory of a pair: its own, or the artifacts directory itself if that is flat.
 
     Raises:
-        ArtifactError: it has only other pairs, or one twice.
+        ArtifactError: it has only other pairs.
+        OSError: it can not be read.
     """
-    leaves, faults = _find_leaves(root, channel, arch)
-    for leaf in leaves:
+    found = _find_leaves(root, channel, arch)
+    for leaf in found.leaves:
         return leaf
-    for fault in faults:
+    for fault in found.faults:
         raise fault
-    others = [] if any(entry.is_file() for entry in entries(root.path)) else _find_leaves(root)[0]
+    is_flat = any(path.is_file() for path in sift(root.path)[0])
+    others = () if is_flat else _find_leaves(root).leaves
     if others:
         pairs = ", ".join(f"{leaf.channel}/{leaf.arch}" for leaf in others[:8])
         raise ArtifactError(
@@ -81,21 +123,23 @@ def one_leaf(root: Root, channel: str, arch: str) -> Leaf:
     return Leaf(channel, arch, root.path)
 
 
-def all_leaves(root: Root, channel: str | None, arch: str | None) -> tuple[list[Leaf], list[ArtifactError]]:
+def all_leaves(root: Root, channel: str | None, arch: str | None) -> Leaves:
     """Find the directories of every pair of this channel and arch (None: of all), without empty ones.
 
     Returns:
         At least one, and what is wrong with the rest of the directory: what lies above the pairs, or is none.
 
     Raises:
-        ArtifactError: there are none.
+        P2PBootError: there are none.
+        OSError: the directory can not be read.
     """
-    leaves, faults = _find_leaves(root, channel, arch)
-    faults += _misplaced(root.path)
-    for directory in dict.fromkeys(leaf.path.parent for leaf in leaves):
-        faults += _misplaced(directory)
-    if not leaves:
-        for fault in faults:
+    found = _find_leaves(root, channel, arch)
+    misplaced = _misplaced(root.path)
+    for directory in dict.fromkeys(leaf.path.parent for leaf in found.leaves):
+        misplaced += _misplaced(directory)
+    found += Leaves(faults=tuple(misplaced))
+    if not found.leaves:
+        for fault in found.faults:
             raise fault
         place = f"{root.path}/{channel or '<channel>'}/{arch or '<arch>'}/"
         raise ArtifactError(
@@ -103,16 +147,17 @@ def all_leaves(root: Root, channel: str | None, arch: str | None) -> tuple[list[
             remedy=f"put a kernel and an initramfs into {place}",
         )
     # An empty directory is a channel in preparation; it must not keep the others from being published.
-    return [leaf for leaf in leaves if entries(leaf.path)] or leaves, faults
+    filled = tuple(leaf for leaf in found.leaves if leaf.fault is not None or not _is_empty(leaf.path))
+    return Leaves(filled or found.leaves, found.faults, found.ignored)
 
 
-def _misplaced(directory: Path) -> list[ArtifactError]:
+def _misplaced(directory: Path) -> list[P2PBootError]:
     return [
         ArtifactError(
-            f"{path} does not lie in a directory <channel>/<arch>",
+            f"{shown(path)} does not lie in a directory <channel>/<arch>",
             remedy="move it, or say what the directory is with both --channel and --arch",
         )
-        for path in entries(directory)
+        for path in sift(directory)[0]
         if _is_plainly_an_artifact(path)
     ]
 
@@ -122,74 +167,94 @@ def _is_plainly_an_artifact(path: Path) -> bool:
         key = artifact_key_for_file(path.name)
     except ValueError:
         return False
-    return key is not None and (key in REQUIRED_KEYS or key.startswith(DTB_PREFIX)) and not path.is_dir()
+    return key is not None and (key in (*REQUIRED_KEYS, UKI) or key.startswith(DTB_PREFIX)) and not path.is_dir()
 
 
-def _find_leaves(
-    root: Root, channel: str | None = None, arch: str | None = None
-) -> tuple[list[Leaf], list[ArtifactError]]:
+def _find_leaves(root: Root, channel: str | None = None, arch: str | None = None) -> Leaves:
     """Every ``<channel>/<arch>`` directory that was asked for, and what is wrong with the others."""
-    leaves: list[Leaf] = []
-    faults: list[ArtifactError] = []
-    for entry in _directories(root.path):
-        if channel is not None and entry.name != channel:
+    directories, ignored = _directories(root.path)
+    found = Leaves(ignored=ignored)
+    for directory in directories:
+        if channel is not None and directory.name != channel:
             continue
         try:
-            root.check_inside(entry)
-            _check_channel_name(entry)
-        except ArtifactError as fault:
-            faults.append(fault)
-            continue
-        more, wrong = _leaves_of_channel(root, entry, arch)
-        leaves += more
-        faults += wrong
-    return leaves, faults
+            root.check_inside(directory)
+            check = _named(directory, lambda name: check_name(name, "channel"))
+            found += _leaves_of_channel(root, directory, check, arch)
+        except P2PBootError as fault:
+            found += Leaves(faults=(fault,))
+        except OSError as error:
+            found += Leaves(faults=(machine_error(error, f"read {shown(directory)}"),))
+    return found
 
 
-def _leaves_of_channel(root: Root, channel: Path, arch: str | None) -> tuple[list[Leaf], list[ArtifactError]]:
-    found: dict[str, Path] = {}
-    faults: list[ArtifactError] = []
-    for entry in _directories(channel):
+def _leaves_of_channel(root: Root, directory: Path, channel: str, arch: str | None) -> Leaves:
+    directories, ignored = _directories(directory)
+    by_arch: dict[str, list[Path]] = {}
+    faults: list[P2PBootError] = []
+    for entry in directories:
         try:
-            root.check_inside(entry)
-            entry_arch = _arch_of(entry)
-            if entry_arch in found:
-                raise ArtifactError(
-                    f"both {found.pop(entry_arch)} and {entry} are {entry_arch} of {channel.name}",
-                    remedy="keep one of them",
-                )
-            found[entry_arch] = entry
+            by_arch.setdefault(_named(entry, normalise_arch), []).append(entry)
         except ArtifactError as fault:
             faults.append(fault)
-    wanted = [Leaf(channel.name, one, path) for one, path in sorted(found.items()) if arch in (None, one)]
-    return wanted, faults
+    leaves = tuple(
+        _leaf(root, channel, one, paths) for one, paths in sorted(by_arch.items()) if arch in (None, one)
+    )
+    return Leaves(leaves, tuple(faults), ignored)
 
 
-def _arch_of(path: Path) -> str:
+def _leaf(root: Root, channel: str, arch: str, paths: list[Path]) -> Leaf:
+    """The directory of a pair, which may be there under several names of its architecture."""
     try:
-        return normalise_arch(path.name)
+        for path in paths:
+            root.check_inside(path)
+    except ArtifactError as fault:
+        return Leaf(channel, arch, paths[0], fault)
+    different: dict[str, Path] = {}
+    for path in paths:
+        different.setdefault(os.path.realpath(path), path)  # a link to the other one is no second directory
+    filled = [path for path in different.values() if not _is_empty(path)] or paths[:1]
+    if len(filled) > 1:
+        names = " and ".join(str(path) for path in filled[:2])
+        twice = ArtifactError(f"both {names} are {arch} of {channel}", remedy="keep one of them")
+        return Leaf(channel, arch, filled[0], twice)
+    return Leaf(channel, arch, filled[0])
+
+
+def _named(path: Path, check: Callable[[str], str]) -> str:
+    try:
+        return check(path.name)
     except ValueError as error:
         raise ArtifactError(f"{shown(path)}: {error}", remedy="rename the directory") from None
 
 
-def _check_channel_name(path: Path) -> None:
+def _is_empty(directory: Path) -> bool:
     try:
-        check_name(path.name, "channel")
-    except ValueError as error:
-        raise ArtifactError(f"{shown(path)}: {error}", remedy="rename the directory") from None
+        return not sift(directory)[0]
+    except OSError:
+        return False  # who reads it says why not
 
 
-def _directories(path: Path) -> list[Path]:
-    return [entry for entry in entries(path) if entry.is_dir()]
+def _directories(path: Path) -> tuple[list[Path], tuple[Ignored, ...]]:
+    kept, ignored = sift(path)
+    return [entry for entry in kept if entry.is_dir()], ignored
 
 
-def entries(directory: Path) -> list[Path]:
-    """Everything in a directory that is not ignored, sorted by name."""
-    return [
-        directory / name
-        for name in sorted(os.listdir(directory))
-        if not is_ignored_file(name) and name != _LOST_AND_FOUND
-    ]
+def sift(directory: Path) -> tuple[list[Path], tuple[Ignored, ...]]:
+    """Everything in a directory above the artifacts, sorted by name, and apart from it what is not looked at.
+
+    Raises:
+        OSError: it can not be read.
+    """
+    kept: list[Path] = []
+    ignored: list[Ignored] = []
+    for name in sorted(os.listdir(directory)):
+        why = why_not_a_place(name)
+        if why is None:
+            kept.append(directory / name)
+        elif why is not Reason.OWN:
+            ignored.append(Ignored(directory / name, why))
+    return kept, tuple(ignored)
 
 
 def shown(path: Path) -> str:

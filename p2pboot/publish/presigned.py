@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Final
 
 from p2pboot.core.manifest import MAX_MANIFEST, Candidate, Manifest, check_detached
+from p2pboot.core.names import DTB_ARCHIVE
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import ArtifactError, Malformed, P2PBootError, SignatureError, machine_error
-from p2pboot.publish.hashing import Cache, HashedPath, Progress, hash_file
-from p2pboot.publish.scan import CMDLINE_FILE, Tree
+from p2pboot.publish.archive import files_to_publish
+from p2pboot.publish.chosen import MANIFEST_NAME
+from p2pboot.publish.hashing import HashedPath, Progress, hash_file
+from p2pboot.publish.tree import CMDLINE_FILE, Tree
+from p2pboot.store.store import Store
 
-MANIFEST_NAME: Final = "manifest.json"
 DETACHED_NAME: Final = "manifest.json.sig"
 _MAX_DETACHED: Final = 1024
 
@@ -39,14 +42,14 @@ class Presigned:
 
 
 def take_presigned(
-    tree: Tree, *, own_keyid: str, cache: Cache, now: int, progress: Progress = lambda _done, _total: None
+    tree: Tree, *, own_keyid: str, store: Store, now: int, progress: Progress = lambda _done, _total: None
 ) -> Presigned | None:
     """Read the manifest beside a tree's artifacts, if others signed it, and check the artifacts against it.
 
     Args:
         tree: from :func:`p2pboot.publish.scan.scan`.
         own_keyid: of the node's own signing key.
-        cache: of the digests of files.
+        store: knows the digests of files, and keeps the archive of device trees if the manifest names one.
         now: unix seconds.
         progress: as for :func:`p2pboot.publish.hashing.hash_file`.
 
@@ -76,7 +79,7 @@ def take_presigned(
     except (Malformed, SignatureError) as error:
         raise ArtifactError(f"{path}: {error.message}", remedy=_remedy(path)) from None
     _check_terms(manifest, tree, path, now)
-    return Presigned(manifest, _detached(tree, manifest), _check_files(manifest, tree, path, cache, progress))
+    return Presigned(manifest, _detached(tree, manifest), _check_files(manifest, tree, path, store, progress))
 
 
 def signers_beside(tree: Tree) -> tuple[str, ...] | None:
@@ -105,15 +108,18 @@ def _check_terms(manifest: Manifest, tree: Tree, path: Path, now: int) -> None:
 
 
 def _check_files(
-    manifest: Manifest, tree: Tree, path: Path, cache: Cache, progress: Progress
+    manifest: Manifest, tree: Tree, path: Path, store: Store, progress: Progress
 ) -> tuple[HashedPath, ...]:
-    missing = sorted(manifest.artifacts.keys() - tree.files.keys())
+    there = files_to_publish(
+        tree, store.path, named=manifest.artifacts, interrupt=lambda: progress(0, manifest.artifacts[DTB_ARCHIVE].size)
+    )
+    missing = sorted(manifest.artifacts.keys() - there.keys())
     if missing:
         raise ArtifactError(
             f"{path} names {', '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not there",
             remedy=_remedy(path),
         )
-    unnamed = sorted(tree.files.keys() - manifest.artifacts.keys())
+    unnamed = sorted(there.keys() - manifest.artifacts.keys())
     if unnamed:  # left out in silence it would be found out when a machine boots
         raise ArtifactError(
             f"{path} does not name {', '.join(unnamed)}, which {'lies' if len(unnamed) == 1 else 'lie'} beside it",
@@ -124,7 +130,7 @@ def _check_files(
     files = []
     for key, artifact in manifest.artifacts.items():
         hashed = hash_file(
-            tree.files[key], cache=cache, piece_length=artifact.piece_length, progress=progress
+            there[key], cache=store.hashes, piece_length=artifact.piece_length, progress=progress
         )
         if (hashed.sha256, hashed.table.digest) != (artifact.sha256, artifact.table_digest):
             raise ArtifactError(f"{hashed.path} is not the {key} that {path} names", remedy=_remedy(path))

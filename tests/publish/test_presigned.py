@@ -55,7 +55,7 @@ def put(image: Path, raw: bytes, detached: str | None = None) -> None:
 
 
 def take(image: Path, store: Store, now: int = NOW) -> Presigned | None:
-    return take_presigned(tree_of(image), own_keyid=OWN.public.keyid, cache=store.hashes, now=now)
+    return take_presigned(tree_of(image), own_keyid=OWN.public.keyid, store=store, now=now)
 
 
 def refusal(image: Path, store: Store, now: int = NOW) -> str:
@@ -113,7 +113,7 @@ def test_an_expired_one_is_refused_to_the_second(image: Path, store: Store) -> N
 def test_another_channels_manifest_is_refused(image: Path, store: Store) -> None:
     put(image, signed(image, FLEET).raw)
     with pytest.raises(ArtifactError, match="stable/arm64, not testing/arm64"):
-        take_presigned(tree_of(image, "testing"), own_keyid=OWN.public.keyid, cache=store.hashes, now=NOW)
+        take_presigned(tree_of(image, "testing"), own_keyid=OWN.public.keyid, store=store, now=NOW)
 
 
 def test_files_that_are_not_what_it_says_are_refused(image: Path, store: Store) -> None:
@@ -177,7 +177,7 @@ def test_what_is_no_file_is_refused_and_not_passed_over(image: Path, store: Stor
         case _:
             path.symlink_to(image / "gone")
     with pytest.raises(ArtifactError, match="not a regular file"):
-        take_presigned(tree, own_keyid=OWN.public.keyid, cache=store.hashes, now=NOW)
+        take_presigned(tree, own_keyid=OWN.public.keyid, store=store, now=NOW)
 
 
 def test_one_that_can_not_be_read_is_the_machines_fault(
@@ -191,7 +191,7 @@ def test_one_that_can_not_be_read_is_the_machines_fault(
 
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(MachineError, match=r"manifest\.json"):
-        take_presigned(tree, own_keyid=OWN.public.keyid, cache=store.hashes, now=NOW)
+        take_presigned(tree, own_keyid=OWN.public.keyid, store=store, now=NOW)
 
 
 def test_who_signs_is_told_without_hashing_anything(image: Path) -> None:

@@ -11,6 +11,7 @@ from p2pboot.core.manifest.document import MAX_MANIFEST, SPEC
 from p2pboot.core.manifest.model import Artifact, Statement
 from p2pboot.core.manifest.signing import (
     ManifestBody,
+    ManifestTooLarge,
     add_signature,
     compose,
     missing_signers,
@@ -25,6 +26,7 @@ __all__ = [
     "Candidate",
     "Manifest",
     "ManifestBody",
+    "ManifestTooLarge",
     "Statement",
     "add_signature",
     "check_detached",

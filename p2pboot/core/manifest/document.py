@@ -6,6 +6,7 @@ name: unknown members are judged with the signed bytes, after the signatures (se
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -17,8 +18,10 @@ from p2pboot.core.manifest import fields
 from p2pboot.core.manifest.model import Artifact, Statement
 from p2pboot.core.names import (
     ARCHS,
+    DTB_ARCHIVE,
     DTB_PREFIX,
     REQUIRED_KEYS,
+    UKI,
     artifact_path,
     check_artifact_key,
     check_name,
@@ -159,10 +162,21 @@ def _artifacts(members: dict[str, msgspec.Raw], channel: str, arch: str) -> Mapp
         else:
             place = f"artifacts.{shown(name)}"
             found[_plain(place, name)] = _artifact(name, place, raw, channel, arch)
-    for required in REQUIRED_KEYS:
-        if required not in found:
-            raise Malformed(f"artifacts.{required}: missing, every manifest has one")
+    _check_set(found)
     return MappingProxyType(dict(sorted(found.items())))
+
+
+def _check_set(found: Collection[str]) -> None:
+    """Kernel and initramfs, or one file that is both; device trees one by one, or all in one archive."""
+    for key in REQUIRED_KEYS:
+        if UKI in found and key in found:
+            # Two ways to boot one manifest would be two images: which one is meant, nobody could say.
+            raise Malformed(f"artifacts.{key}: not allowed beside {UKI}, which carries its own")
+        if UKI not in found and key not in found:
+            raise Malformed(f"artifacts.{key}: missing, every manifest has one (or {UKI} in place of both)")
+    if DTB_ARCHIVE in found and any(key.startswith(DTB_PREFIX) for key in found):
+        # A client puts the archive's members where the single ones go: one of two would win.
+        raise Malformed(f"artifacts.{DTB_ARCHIVE}: not allowed beside {_DTBS}")
 
 
 def _plain(place: str, name: str) -> str:

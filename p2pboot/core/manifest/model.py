@@ -17,7 +17,7 @@ class Artifact:
     """One file that a manifest vouches for."""
 
     key: str
-    """``kernel``, ``initramfs``, ``rootfs``, another plain name, or ``dtbs/<name>``."""
+    """``kernel``, ``initramfs``, ``uki``, ``rootfs``, ``dtbs.tar``, another plain name, or ``dtbs/<name>``."""
     sha256: str
     """Of the whole file, 64 lowercase hex digits."""
     size: int

@@ -30,6 +30,10 @@ from p2pboot.errors import ArtifactError, Malformed, UsageError
 _PLACEHOLDER = base64.b64encode(bytes(SIGNATURE_BYTES)).decode("ascii")
 
 
+class ManifestTooLarge(ArtifactError):
+    """More than a manifest can say: download addresses or artifacts have to go."""
+
+
 @dataclass(frozen=True, slots=True)
 class ManifestBody:
     """What is going to be signed: made by :func:`compose`, so it follows every rule of the format."""
@@ -65,10 +69,10 @@ def compose(  # noqa: PLR0913 - one argument for each thing that a manifest says
         version: the image's version, 1 to 128 bytes.
         manifest_version: the counter, from 1.
         channel: a name (:data:`p2pboot.core.names.NAME_PATTERN`).
-        arch: x86_64 or arm64, no alias.
+        arch: one of :data:`p2pboot.core.names.ARCHS`, no alias.
         created_at: unix seconds.
         expires_at: unix seconds, later than ``created_at``.
-        artifacts: kernel and initramfs, and any others; in any order.
+        artifacts: kernel and initramfs, or a UKI in place of both, and any others; in any order.
         provider_peer_id: of the building node.
         provider_name: 1 to 255 bytes.
         signers: key ids (``ed25519:<hex>``) of exactly those who will sign, 1 to 32; in any order.
@@ -76,7 +80,8 @@ def compose(  # noqa: PLR0913 - one argument for each thing that a manifest says
 
     Raises:
         UsageError: a part breaks a rule of the format; the message names the member.
-        ArtifactError: two artifacts of one key, or more of them than the 64 KiB of a manifest can hold.
+        ArtifactError: two artifacts of one key.
+        ManifestTooLarge: more artifacts and addresses than the 64 KiB of a manifest can hold.
     """
     artifacts = list(artifacts)
     keys = [artifact.key for artifact in artifacts]
@@ -109,10 +114,10 @@ def _check_size(data: bytes, statement: Statement) -> None:
     complete = [Signature(keyid, _PLACEHOLDER) for keyid in statement.signers]
     size = len(assemble(msgspec.json.decode(data), data, complete))
     if size > MAX_MANIFEST:
-        raise ArtifactError(
+        raise ManifestTooLarge(
             f"the manifest would have {size} bytes with its {len(statement.artifacts)} artifacts,"
             f" more than the {MAX_MANIFEST} that are allowed",
-            remedy="publish fewer device trees or other artifacts, or name fewer download addresses",
+            remedy="publish fewer artifacts, or put some of them into one archive",
         )
 
 
