@@ -156,7 +156,10 @@ def _the_tree(loaded: Loaded) -> Tree:
     provider = loaded.settings.provider
     assert provider.directory is not None  # noqa: S101 - a required argument
     found = scan_each(provider.directory, provider.channel, provider.arch)
-    pairs = [*((one.channel, one.arch) for one in found.trees), *((one.channel, one.arch) for one in found.unfit)]
+    pairs = [
+        *((one.channel, one.arch) for one in found.trees),
+        *((one.channel, one.arch) for one in found.unfit),
+    ]
     if len(pairs) > 1:
         names = ", ".join(f"{channel}/{arch}" for channel, arch in sorted(pairs))
         raise UsageError(

@@ -130,7 +130,9 @@ state_option: Decorator[Any] = click.option(
     "--state", metavar="DIR", help="State directory.  [default: the user's, by the platform's convention]"
 )
 channel_option: Decorator[Any] = click.option("--channel", metavar="C", help="Channel, for example stable.")
-arch_option: Decorator[Any] = click.option("--arch", metavar="A", help="x86_64, arm64 or riscv64, or an alias as amd64.")
+arch_option: Decorator[Any] = click.option(
+    "--arch", metavar="A", help="x86_64, arm64 or riscv64, or an alias."
+)
 trust_options: Decorator[Any] = options(
     click.option(
         "--trust",

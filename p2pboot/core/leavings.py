@@ -39,9 +39,34 @@ _UNFINISHED: Final = (
     # Uploads and downloads: browsers, WinSCP, curl and wget wrappers, cloud clients, BitTorrent, download managers.
     _any_of(
         *("*.part", "*.part.met", "*.partial", "*.filepart", "*.crdownload", "*.download", "*.opdownload"),
-        *("*.fdmdownload", "*.dtapart", "*.duckpart", "*.cyberduckpart", "*.cyberducksegment", "*.downloading"),
-        *("*.uploading", "*.upload", "*.incomplete", "*.unfinished", "*.inprogress", "*.in-progress", "*.ongoing"),
-        *("*.aria2", "*.aria2__temp", "*.lftp-*status*", "*.!qb", "*.!ut", "*.!bt", "*.!sync", "*.bc!", "*.az!"),
+        *(
+            "*.fdmdownload",
+            "*.dtapart",
+            "*.duckpart",
+            "*.cyberduckpart",
+            "*.cyberducksegment",
+            "*.downloading",
+        ),
+        *(
+            "*.uploading",
+            "*.upload",
+            "*.incomplete",
+            "*.unfinished",
+            "*.inprogress",
+            "*.in-progress",
+            "*.ongoing",
+        ),
+        *(
+            "*.aria2",
+            "*.aria2__temp",
+            "*.lftp-*status*",
+            "*.!qb",
+            "*.!ut",
+            "*.!bt",
+            "*.!sync",
+            "*.bc!",
+            "*.az!",
+        ),
         *("*.jc!", "*.ob!", "*.xltd", "*.td", "*.td.cfg", "*.gstmp", "*.octransferid*", "*.azdownload*"),
         *(".in.*", ".pureftpd-upload.*", ".rsync-partial", ".~tmp~", ".syncthing.*", "~syncthing~*"),
         *(".com.google.chrome.*", "unconfirmed *", ".unison.*", ".goutputstream-*", ".azdownload-*"),
@@ -56,9 +81,27 @@ _UNFINISHED: Final = (
 _SYSTEM: Final = (
     _any_of(
         # NAS systems (Synology, QNAP, NetApp) and their recycle bins and snapshots: @eaDir, #recycle, ~snapshot.
-        *("@*", "#recycle", "#snapshot", "~snapshot", ".snapshot*", ".zfs", ".glusterfs", "recycler", "recycled"),
+        *(
+            "@*",
+            "#recycle",
+            "#snapshot",
+            "~snapshot",
+            ".snapshot*",
+            ".zfs",
+            ".glusterfs",
+            "recycler",
+            "recycled",
+        ),
         # Windows and macOS, and what they leave on every share.
-        *("$*", "system volume information", "thumbs.db*", "ehthumbs*.db", "desktop.ini", "autorun.inf", "~$*"),
+        *(
+            "$*",
+            "system volume information",
+            "thumbs.db*",
+            "ehthumbs*.db",
+            "desktop.ini",
+            "autorun.inf",
+            "~$*",
+        ),
         *("*.lnk", "*.url", "*.webloc", ".ds_store", "._*", "__macosx", "network trash folder", "icon\r"),
         *("temporary items", "thevolumesettingsfolder", ".apple*", ".trash*", ".spotlight-*", ".fseventsd"),
         # File systems and the kernel: removed files that are still open, quotas, core dumps.
@@ -74,7 +117,15 @@ _BACKUP: Final = (
         *("*.dpkg-*", "*.ucf-*", "*.rpmsave", "*.rpmnew", "*.rpmorig", "*.pacnew", "*.pacsave", "*.pacorig"),
         *("*.apk-new", "*_backup_*", "*.sync-conflict-*", "*conflicted copy*", "*case conflict*"),
         # File managers: "Copy of x", "x - Copy.img", "x (copy).img", "x copy 2.img", "x (1).img".
-        *("copy of *", "copy [(]*[)] of *", "* - copy*", "* ([0-9])*", "* ([0-9][0-9])*", "* (*copy*)*", "* copy*"),
+        *(
+            "copy of *",
+            "copy [(]*[)] of *",
+            "* - copy*",
+            "* ([0-9])*",
+            "* ([0-9][0-9])*",
+            "* (*copy*)*",
+            "* copy*",
+        ),
         # What distributions keep beside the image that is meant.
         *("vmlinuz-*-rescue-*", "initramfs-*-rescue-*", "initramfs-*-fallback.img", "initramfs-*kdump.img"),
     ),
@@ -92,7 +143,18 @@ _BACKUP_FILE: Final = (
 
 _COMPANION: Final = _any_of(
     # Checksums and signatures.
-    *("*sums", "*sums.*", "*.sum", "*.sha1*", "*.sha2*", "*.sha384*", "*.sha512*", "*.md5*", "*.b2", "*.b2sum"),
+    *(
+        "*sums",
+        "*sums.*",
+        "*.sum",
+        "*.sha1*",
+        "*.sha2*",
+        "*.sha384*",
+        "*.sha512*",
+        "*.md5*",
+        "*.b2",
+        "*.b2sum",
+    ),
     *("*.b3", "*.b3sum", "*.blake2*", "*.blake3", "*.crc", "*.crc32", "*.sfv", "*checksum*", "*.digest"),
     *("*.digests", "digests", "md5sum*", "sha*sum*", "*.asc", "*.sig", "*.sign", "*.signature", "*.gpg"),
     *("*.minisig", "*.sigstore", "*.sigstore.json", "*.p7s", "*.dsse", "*.intoto*", "*.provenance", "*.hmac"),
@@ -110,7 +172,9 @@ _COMPANION: Final = _any_of(
 _LOADER_DIRECTORIES: Final = _any_of(
     "grub", "grub2", "efi", "loader", "extlinux", "syslinux", "isolinux", "pxelinux.cfg", "memtest86*"
 )
-_NO_COMPANION: Final = "cmdline.txt"  # somebody means the command line: passed over, it would be missing at boot
+_NO_COMPANION: Final = (
+    "cmdline.txt"  # somebody means the command line: passed over, it would be missing at boot
+)
 
 
 def why_not_a_place(name: str) -> Reason | None:

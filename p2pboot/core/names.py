@@ -55,12 +55,13 @@ _DISTRIBUTION: Final = (
     r"[0-9][0-9A-Za-z]*"
 )
 # "x86_64" is a part and another one here; as one word it would give every name two readings.
-_AFTER_DOT: Final = rf"(?:[0-9][0-9A-Za-z]*|{_DISTRIBUTION}|x86|i[3-6]86|x64|noarch|amd64|aarch64|arm64|riscv64)"
+_AFTER_DOT: Final = (
+    rf"(?:[0-9][0-9A-Za-z]*|{_DISTRIBUTION}|x86|i[3-6]86|x64|noarch|amd64|aarch64|arm64|riscv64)"
+)
 _VERSION_PART: Final = rf"[0-9A-Za-z]+(?:\.{_AFTER_DOT})*"
 _DASHED: Final = rf"--?{_VERSION_PART}(?:[-_+~]{_VERSION_PART})*"
-_VERSION: Final = (
-    rf"(?:{_DASHED}|_(?=[0-9]|v[0-9]|{_ARCH_WORDS}){_VERSION_PART}(?:[-_+~]{_VERSION_PART})*|\.(?:{_ARCH_WORDS}))"
-)
+_UNDERSCORED: Final = rf"_(?=[0-9]|v[0-9]|{_ARCH_WORDS}){_VERSION_PART}(?:[-_+~]{_VERSION_PART})*"
+_VERSION: Final = rf"(?:{_DASHED}|{_UNDERSCORED}|\.(?:{_ARCH_WORDS}))"
 _COMPRESSED: Final = r"gz|xz|zst|zstd|lz|lz4|lzma|lzo|bz2"
 _IMAGE: Final = (
     r"squashfs|squash|sqfs|sqsh|sfs|ext[234]|xfs|btrfs|f2fs|erofs|cramfs|romfs|jffs2|ubifs|ubi|vfat|fat|img|raw|bin"
@@ -82,7 +83,10 @@ _FORMS: Final = (
         KERNEL,
     ),
     (re.compile(r"linux(?:\.efi)?"), KERNEL),
-    (_form(r"(?:initramfs|initrd)(?:[0-9]|_[0-9]{4})?", rf"{_COMPRESSED}|img|cpio|igz|bin|u-boot"), INITRAMFS),
+    (
+        _form(r"(?:initramfs|initrd)(?:[0-9]|_[0-9]{4})?", rf"{_COMPRESSED}|img|cpio|igz|bin|u-boot"),
+        INITRAMFS,
+    ),
     (_form(r"rootfs", rf"{_COMPRESSED}|{_IMAGE}"), "rootfs"),
     (_form(r"uki", r"efi|img|signed|uki"), UKI),
 )
@@ -130,7 +134,9 @@ def normalise_arch(text: str) -> str:
     lower = text.lower()
     arch = ARCH_ALIASES.get(lower, lower)
     if arch not in ARCHS:
-        raise ValueError(f"architecture {text[:80]!r} is not known: use {', '.join(ARCHS[:-1])} or {ARCHS[-1]}")
+        raise ValueError(
+            f"architecture {text[:80]!r} is not known: use {', '.join(ARCHS[:-1])} or {ARCHS[-1]}"
+        )
     return arch
 
 

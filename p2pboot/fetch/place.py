@@ -3,11 +3,12 @@
 ::
 
     DIR/kernel, DIR/initramfs, …   the artifacts
-    DIR/dtbs/<name>.dtb            device trees
+    DIR/dtbs/<name>.dtb            device trees, also those that came in one archive (which is not left here)
     DIR/cmdline                    the signed kernel command line and a newline, if there is one
     DIR/manifest.json.sig          the detached signature, if there is one
     DIR/manifest.json              removed first, written last: where it is, all the rest fits it
-    DIR/.p2pboot/output/           a lock, and which names a placing that was killed may have left
+    DIR/.p2pboot/output/           a lock, which names a placing that was killed may have left, which device trees an
+                                   archive had
 
 Nothing here fetches or verifies; who calls `place` has every artifact whole and verified in the store.
 """
@@ -21,16 +22,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from p2pboot.core.devicetrees import Archive, check_member_name
 from p2pboot.core.manifest import Artifact, Manifest
-from p2pboot.core.names import check_artifact_key, output_file_name
+from p2pboot.core.names import DTB_ARCHIVE, DTB_PREFIX, check_artifact_key, output_file_name
 from p2pboot.errors import (
     ArtifactError,
     BlobMissing,
     MachineError,
     Malformed,
+    ManifestError,
     SignatureError,
     machine_error,
 )
+from p2pboot.fetch.devicetrees import DeviceTrees
 from p2pboot.publish.hashing import hash_file
 from p2pboot.store.durable import (
     clean_temporaries,
@@ -48,7 +52,8 @@ DETACHED: Final = "manifest.json.sig"
 CMDLINE: Final = "cmdline"
 _PRIVATE: Final = Path(".p2pboot") / "output"
 _JOURNAL: Final = "placing.json"
-_MAX_SMALL_FILE: Final = 1 << 20
+_TREES_NOTE: Final = "devicetrees.json"
+_MAX_SMALL_FILE: Final = 4 << 20  # the journal of two sets with all the device trees that there can be
 
 
 class Output:
@@ -65,6 +70,7 @@ class Output:
         self._hashes = hashes
         self._interrupt = interrupt
         self._journal = directory / _PRIVATE / _JOURNAL
+        self._trees = DeviceTrees(directory / "dtbs", directory / _PRIVATE / _TREES_NOTE, interrupt)
 
     @classmethod
     def open(cls, directory: Path, hashes: HashCache, interrupt: Callable[[], None] = lambda: None) -> Self:
@@ -87,10 +93,10 @@ class Output:
         make_directory(directory / _PRIVATE)
         lock = DirectoryLock.take(directory / _PRIVATE)
         try:
-            for place in (directory, directory / "dtbs"):
-                if place.is_dir():
-                    clean_temporaries(place)
-            return cls(directory, lock, hashes, interrupt)
+            clean_temporaries(directory)
+            output = cls(directory, lock, hashes, interrupt)
+            output._trees.clean()
+            return output
         except BaseException:
             lock.release()
             raise
@@ -108,7 +114,7 @@ class Output:
         self.close()
 
     def path(self, artifact: Artifact) -> Path:
-        """The final name of an artifact."""
+        """The final name of an artifact; of an archive of device trees the directory that they are in."""
         return self.directory / output_file_name(artifact.key)
 
     def holds(self, artifact: Artifact) -> bool:
@@ -117,6 +123,8 @@ class Output:
         Raises:
             MachineError: it can not be read.
         """
+        if artifact.key == DTB_ARCHIVE:
+            return self._trees.holds(artifact)
         path = self.path(artifact)
         try:
             if path.is_symlink() or path.stat().st_size != artifact.size:
@@ -172,13 +180,20 @@ class Output:
             The artifacts' final names that were written now.
 
         Raises:
+            ManifestError: what was signed as an archive of device trees is none; everything is as it was.
             MachineError: disk full, no permission, a directory where a file must be.
         """
-        wanted = [artifact for artifact in artifacts if not self.holds(artifact)]
-        leftovers = self._begin(manifest)
+        wanted = {artifact.key: artifact for artifact in artifacts if not self.holds(artifact)}
+        archive = wanted.pop(DTB_ARCHIVE, None)
+        unpacked = None if archive is None else _open_archive(archive, manifest, source(archive.sha256)[0])
+        leftovers = self._begin(manifest, unpacked)
         placed = []
-        for artifact in wanted:
+        for artifact in wanted.values():
             placed.append(self._place_artifact(artifact, *source(artifact.sha256)))
+        if archive is not None and unpacked is not None:
+            self._trees.write_note(archive, [member.name for member in unpacked.members])
+            self._trees.place(unpacked, source(archive.sha256)[0])
+            placed.append(self.path(archive))
         self._remove_leftovers(leftovers, manifest)
         cmdline = _cmdline(manifest)
         if cmdline is not None:
@@ -189,14 +204,16 @@ class Output:
         _remove(self._journal)
         return tuple(placed)
 
-    def _begin(self, manifest: Manifest) -> set[str]:
+    def _begin(self, manifest: Manifest, unpacked: Archive | None) -> set[str]:
         """Note durably what may lie here, then take the mark of a whole set away.
 
         Returns:
-            The keys of artifacts that earlier sets may have left, and CMDLINE if one may have.
+            The files, relative to the directory, that earlier sets may have left.
         """
         left = self._left_by_killed() | _named_by(_read_small(self.directory / MANIFEST))
-        names = left | set(manifest.artifacts) | {CMDLINE}
+        left |= {DTB_PREFIX + name for name in self._trees.noted_names()}
+        members = () if unpacked is None else unpacked.members
+        names = left | _files_of(manifest) | {CMDLINE} | {DTB_PREFIX + member.name for member in members}
         write_file(self._journal, json.dumps(sorted(names)).encode())
         _remove(self.directory / MANIFEST)
         _remove(self.directory / DETACHED)
@@ -223,10 +240,39 @@ class Output:
     def _remove_leftovers(self, leftovers: set[str], manifest: Manifest) -> None:
         if CMDLINE in leftovers and manifest.cmdline is None:
             _remove(self.directory / CMDLINE)
-        for key in leftovers - {CMDLINE}:
-            artifact = manifest.artifacts.get(key)
+        right = {output_file_name(key): artifact for key, artifact in manifest.artifacts.items()}
+        archive = manifest.artifacts.get(DTB_ARCHIVE)
+        members = self._members_here(archive)
+        for name in leftovers - {CMDLINE} - members:
+            artifact = right.get(name)
             if artifact is None or not self.holds(artifact):
-                _remove(self.directory / output_file_name(key))
+                _remove(self.directory / name)
+        if any(name.startswith(DTB_PREFIX) for name in leftovers):
+            self._trees.remove_empty()
+        if archive is None or not members:
+            _remove(self._trees.note)
+        else:  # they may have been there before, without a note
+            self._trees.write_note(archive, [name.removeprefix(DTB_PREFIX) for name in members])
+
+    def _members_here(self, archive: Artifact | None) -> set[str]:
+        """The files of this archive of device trees if all of them are here, as `holds` says."""
+        if archive is None or not self._trees.holds(archive):
+            return set()
+        return {DTB_PREFIX + name for name in self._trees.names_of(archive)}
+
+
+def _open_archive(artifact: Artifact, manifest: Manifest, path: Path) -> Archive:
+    """Read what is in an archive before anything here is touched: that it was signed does not make it one."""
+    try:
+        with path.open("rb") as file:
+            return Archive.read(lambda offset, length: os.pread(file.fileno(), length, offset), artifact.size)
+    except Malformed as error:
+        raise ManifestError(
+            f"{artifact.key} of manifest version {manifest.manifest_version}: {error.message}",
+            remedy="tell its publisher",
+        ) from None
+    except OSError as error:
+        raise machine_error(error, f"read {path}") from error
 
 
 def stored_artifact(store: Store, sha256: str) -> tuple[Path, HashedFile]:
@@ -247,9 +293,16 @@ def _is_ours(name: object) -> bool:
     if not isinstance(name, str):
         return False
     try:
+        if name.startswith(DTB_PREFIX):
+            return bool(check_member_name(name.removeprefix(DTB_PREFIX)))
         return name == CMDLINE or bool(check_artifact_key(name))
     except ValueError:
         return False
+
+
+def _files_of(manifest: Manifest) -> set[str]:
+    """Where a manifest's artifacts go, but for the members of an archive."""
+    return {output_file_name(key) for key in manifest.artifacts if key != DTB_ARCHIVE}
 
 
 def _named_by(raw: bytes | None) -> set[str]:
@@ -260,7 +313,7 @@ def _named_by(raw: bytes | None) -> set[str]:
         manifest = Manifest.parse(raw)
     except (Malformed, SignatureError):
         return set()
-    return set(manifest.artifacts) | ({CMDLINE} if manifest.cmdline is not None else set())
+    return _files_of(manifest) | ({CMDLINE} if manifest.cmdline is not None else set())
 
 
 def _cmdline(manifest: Manifest) -> bytes | None:

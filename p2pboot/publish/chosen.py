@@ -116,7 +116,9 @@ def _check_entry(path: Path, key: str, name: object, names: list[str]) -> None:
         there = f": there are {', '.join(map(_quoted, others))}" if others else ""
         raise ArtifactError(
             f"{shown(path)}: there is no file {_quoted(name)} for {key}",
-            remedy=f"correct the name{there}, …" if len(names) > _MAX_SHOWN + 1 else f"correct the name{there}",
+            remedy=f"correct the name{there}, …"
+            if len(names) > _MAX_SHOWN + 1
+            else f"correct the name{there}",
         )
 
 

@@ -95,9 +95,7 @@ class Leaves:
     ignored: tuple[Ignored, ...] = ()
 
     def __add__(self, other: Leaves) -> Leaves:
-        return Leaves(
-            self.leaves + other.leaves, self.faults + other.faults, self.ignored + other.ignored
-        )
+        return Leaves(self.leaves + other.leaves, self.faults + other.faults, self.ignored + other.ignored)
 
 
 def one_leaf(root: Root, channel: str, arch: str) -> Leaf:
@@ -167,7 +165,9 @@ def _is_plainly_an_artifact(path: Path) -> bool:
         key = artifact_key_for_file(path.name)
     except ValueError:
         return False
-    return key is not None and (key in (*REQUIRED_KEYS, UKI) or key.startswith(DTB_PREFIX)) and not path.is_dir()
+    return (
+        key is not None and (key in (*REQUIRED_KEYS, UKI) or key.startswith(DTB_PREFIX)) and not path.is_dir()
+    )
 
 
 def _find_leaves(root: Root, channel: str | None = None, arch: str | None = None) -> Leaves:

@@ -151,7 +151,9 @@ class _Found:
         meant = [one for one in self.ignored if one.why in (Reason.UNFINISHED, Reason.BACKUP)]
         if not meant:
             return ""
-        names = ", ".join(f"{one.path.name if one.path.name.isprintable() else '?'} ({one.why})" for one in meant[:3])
+        names = ", ".join(
+            f"{one.path.name if one.path.name.isprintable() else '?'} ({one.why})" for one in meant[:3]
+        )
         return f"; ignored: {names}"
 
     # Names
@@ -210,7 +212,7 @@ class _Found:
         path = names[0]
         raise ArtifactError(
             f"{shown(path)}: {refused}",
-            remedy=f'rename the file, or say in {CHOSEN_NAME} what it is: kernel = {_quoted(path)}',
+            remedy=f"rename the file, or say in {CHOSEN_NAME} what it is: kernel = {_quoted(path)}",
         )
 
     # What is taken

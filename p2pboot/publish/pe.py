@@ -19,7 +19,9 @@ from p2pboot.store.hashes import FileIdentity
 UKI_SECTIONS: Final = frozenset({".linux", ".initrd"})
 
 _DOS_HEADER_BYTES: Final = 64
-_COFF: Final = struct.Struct("<4sHHIIIHH")  # signature, machine, number of sections, …, size of optional header
+_COFF: Final = struct.Struct(
+    "<4sHHIIIHH"
+)  # signature, machine, number of sections, …, size of optional header
 _SECTION_BYTES: Final = 40
 _MAX_OFFSET: Final = 64 * 1024  # of the COFF header; stubs that print "this program…" take less than 1 KiB
 _MAX_SECTIONS: Final = 96  # what Windows' loader takes; systemd's stub with all its profiles has fewer

@@ -111,7 +111,10 @@ def _check_files(
     manifest: Manifest, tree: Tree, path: Path, store: Store, progress: Progress
 ) -> tuple[HashedPath, ...]:
     there = files_to_publish(
-        tree, store.path, named=manifest.artifacts, interrupt=lambda: progress(0, manifest.artifacts[DTB_ARCHIVE].size)
+        tree,
+        store.path,
+        named=manifest.artifacts,
+        interrupt=lambda: progress(0, manifest.artifacts[DTB_ARCHIVE].size),
     )
     missing = sorted(manifest.artifacts.keys() - there.keys())
     if missing:
