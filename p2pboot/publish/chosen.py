@@ -68,7 +68,7 @@ def _read(root: Root, path: Path, names: list[str]) -> dict[str, str]:
     root.check_inside(path)
     try:
         entries = tomllib.loads(_text(path))
-    except ValueError as error:  # tomllib's and UTF-8's errors
+    except (ValueError, RecursionError) as error:  # of tomllib, which nests as deep as the text, and of UTF-8
         raise ArtifactError(f"{shown(path)} is no TOML file: {error}", remedy=_REMEDY) from None
     chosen: dict[str, str] = {}
     for key, name in entries.items():

@@ -11,6 +11,7 @@ import pytest
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Manifest, check_detached
 from tests.cli.conftest import ALICE, BOB, Cli, key_file
+from tests.publish.pe_files import pe_file
 
 CHANNEL = ("--channel", "stable", "--arch", "aarch64")
 
@@ -145,10 +146,19 @@ BAD_DIRECTORIES = {
     "empty artifact": (lambda d: (d / "rootfs.img").write_bytes(b""), "is empty"),
     "link outside": (lambda d: (d / "rootfs.img").symlink_to("/etc/hostname"), "outside"),
     "fifo": (lambda d: os.mkfifo(d / "rootfs.img"), "is a FIFO"),
-    "too many device trees": (
-        lambda d: [(d / f"board-{number}.dtb").write_bytes(b"x") for number in range(200)],
-        "device trees",
+    "too many artifacts": (
+        lambda d: [(d / f"module-{number}").write_bytes(b"x") for number in range(200)],
+        "202 artifacts",
     ),
+    "half an upload only": (
+        lambda d: (d / "initrd.img").rename(d / "initrd.img.filepart"),
+        "initrd.img.filepart",
+    ),
+    "kernel and UKI": (
+        lambda d: (d / "linux.efi").write_bytes(pe_file(".linux", ".initrd")),
+        "unified kernel image",
+    ),
+    "bad artifacts.toml": (lambda d: (d / "artifacts.toml").write_text("kernel = vmlinuz"), "artifacts.toml"),
 }
 
 
@@ -220,3 +230,60 @@ def test_several_pairs_must_be_chosen_from(cli: Cli, images: Path, tmp_path: Pat
     done = cli("manifest", "build", tmp_path / "tree")
     assert done.status == 2
     assert "stable/x86_64, testing/arm64" in done.error_line
+
+
+def test_what_is_ignored_is_listed_for_people_and_counted_for_scripts(cli: Cli, images: Path) -> None:
+    for name in ("rootfs.squashfs.filepart", "SHA256SUMS", "README.md", "vmlinuz-6.0.bak"):
+        (images / name).write_bytes(b"x")
+    (images / "@eaDir").mkdir()
+    done = cli("manifest", "build", images, *CHANNEL, "--json")
+    assert done.status == 0
+    document = json.loads(done.stdout)
+    assert set(document["manifest"]["artifacts"]) == {"kernel", "initramfs"}
+    assert document["ignored"] == {"backup": 1, "companion": 2, "system": 1, "unfinished": 1}
+    assert "rootfs" not in done.stdout
+    assert "ignored (unfinished): rootfs.squashfs.filepart\n" in done.stderr
+    assert "ignored (companion): README.md, SHA256SUMS\n" in done.stderr
+    assert "ignored (system): @eaDir\n" in done.stderr
+
+
+def test_nothing_is_said_of_ignored_files_where_there_are_none(cli: Cli, images: Path) -> None:
+    assert "ignored" not in cli("manifest", "build", images, *CHANNEL).stderr
+
+
+def test_addresses_that_found_no_room_are_named(cli: Cli, images: Path) -> None:
+    for number in range(60):
+        (images / f"module-{number}").write_bytes(b"x")
+    urls = [part for number in range(16) for part in ("--url", f"http://192.0.2.{number}:8080")]
+    done = cli("manifest", "build", images, *CHANNEL, *urls, "--json")
+    assert done.status == 0
+    document = json.loads(done.stdout)
+    kept = [url.partition("/blobs/")[0] for url in document["manifest"]["artifacts"]["kernel"]["urls"]]
+    given = urls[1::2]
+    assert kept + document["urls_left_out"] == given
+    assert 0 < len(kept) < len(given)
+    assert given[-1] in done.stderr
+
+
+def test_a_fault_beside_the_only_pair_is_a_warning(cli: Cli, images: Path, tmp_path: Path) -> None:
+    leaf = tmp_path / "tree/testing/x64"
+    leaf.parent.mkdir(parents=True)
+    images.rename(leaf)
+    (tmp_path / "tree/testing/mips").mkdir()
+    done = cli("manifest", "build", tmp_path / "tree")
+    assert done.status == 0
+    assert Manifest.parse(done.stdout.encode()).arch == "x86_64"
+    assert "architecture 'mips' is not known" in done.stderr
+
+
+def test_a_pair_that_can_not_be_built_does_not_keep_the_named_one(
+    cli: Cli, images: Path, tmp_path: Path
+) -> None:
+    leaf = tmp_path / "tree/stable/amd64"
+    leaf.parent.mkdir(parents=True)
+    images.rename(leaf)
+    (tmp_path / "tree/testing/amd64").mkdir(parents=True)
+    (tmp_path / "tree/testing/amd64/vmlinuz").write_bytes(b"half")
+    assert "holds stable/x86_64, testing/x86_64" in cli("manifest", "build", tmp_path / "tree").error_line
+    assert cli("manifest", "build", tmp_path / "tree", "--channel", "stable", "--arch", "AMD64").status == 0
+    assert "no initramfs" in cli("manifest", "build", tmp_path / "tree", "--channel", "testing").error_line

@@ -96,8 +96,10 @@ def test_mirror_follows_all_that_the_file_names_unless_narrowed(tmp_path: Path) 
     settings = load(config_path=path).settings
     assert for_mirror(settings, channel=None, arch=None).followed() == (
         ("stable", "arm64"),
+        ("stable", "riscv64"),
         ("stable", "x86_64"),
         ("testing", "arm64"),
+        ("testing", "riscv64"),
         ("testing", "x86_64"),
     )
     assert for_mirror(settings, channel="testing", arch="arm64").followed() == (("testing", "arm64"),)

@@ -235,6 +235,23 @@ def test_artifacts_are_found_by_key_and_by_file_name() -> None:
     assert error.value.remedy == "it has dtbs/board, initramfs, kernel, rootfs"
 
 
+def test_all_device_trees_are_selected_at_once_however_they_come() -> None:
+    single = manifest_of({**FILES, "dtbs/a": b"a", "dtbs/b": b"b"})
+    assert [a.key for a in select_artifacts(single, ["dtbs"])] == ["dtbs/a", "dtbs/b"]
+    archived = manifest_of({**FILES, "dtbs.tar": b"archive"})
+    for name in ("dtbs", "dtbs.tar"):
+        assert [a.key for a in select_artifacts(archived, ["kernel", name])] == ["dtbs.tar", "kernel"]
+    with pytest.raises(UsageError, match="no artifact dtbs/qcom/x") as error:
+        select_artifacts(archived, ["dtbs/qcom/x.dtb"])
+    assert error.value.remedy == "its device trees come all at once, as dtbs"
+
+
+def test_a_uki_is_selected_like_any_other() -> None:
+    manifest = manifest_of({"uki": b"uki", "rootfs": b"r"})
+    assert [a.key for a in select_artifacts(manifest, [])] == ["rootfs", "uki"]
+    assert [a.key for a in select_artifacts(manifest, ["uki"])] == ["uki"]
+
+
 @pytest.mark.parametrize("after_s", [0.2, 1.1, 2.3, 3.9])
 async def test_an_interrupted_fetch_leaves_no_final_name_and_resumes(
     autojump_clock: MockClock, world: World, watcher: Watcher, after_s: float

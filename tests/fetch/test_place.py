@@ -4,17 +4,22 @@ killed."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
+from p2pboot.core.devicetrees import end, header, layout, padding
 from p2pboot.core.manifest import Manifest, sign_detached
-from p2pboot.errors import MachineError
+from p2pboot.errors import MachineError, ManifestError
+from p2pboot.fetch import devicetrees as trees_module
 from p2pboot.fetch import place as place_module
 from p2pboot.fetch.place import Output, stored_artifact
+from p2pboot.publish.presigned import take_presigned
+from p2pboot.publish.scan import scan
 from p2pboot.store.store import Store
-from tests.fetch.world import FILES, KEY, PIECE, content, fill, manifest_of
+from tests.fetch.world import FILES, KEY, NOW, PIECE, content, fill, manifest_of
 
 WITH_TREES = {**FILES, "dtbs/board": content("board", 1000)}
 NEW_FILES = {
@@ -216,3 +221,215 @@ def test_a_file_where_the_directory_should_be_is_a_clear_error(tmp_path: Path, s
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MachineError, match="file"):
         Output.open(tmp_path / "file", store.hashes)
+
+
+# Device trees that came in one archive
+
+TREES = {
+    "qcom/sm8250-mtp.dtb": content("sm8250", 900),
+    "overlays/i2c.dtbo": content("i2c", 512),
+    "board.dtb": content("board", 70_000),
+}
+NEW_TREES = {
+    **{name: TREES[name] for name in ("qcom/sm8250-mtp.dtb", "board.dtb")},
+    "ti/am62.dtb": content("am62", 10),
+    "overlays/i2c.dtbo": content("i2c, mended", 512),
+}
+
+
+def archived(trees: Mapping[str, bytes]) -> bytes:
+    members = layout((name, len(data)) for name, data in trees.items())
+    return b"".join(header(one) + trees[one.name] + padding(one.size) for one in members) + end()
+
+
+def as_placed(files: Mapping[str, bytes], trees: Mapping[str, bytes], manifest: Manifest) -> dict[str, bytes]:
+    placed = {key: data for key, data in files.items() if key != "dtbs.tar"}
+    return {**placed, **{f"dtbs/{name}": data for name, data in trees.items()}, "manifest.json": manifest.raw}
+
+
+ARCHIVED = {**FILES, "dtbs.tar": archived(TREES)}
+ARCHIVED_NEW = {**FILES, "dtbs.tar": archived(NEW_TREES)}
+A1 = manifest_of(ARCHIVED, 3, cmdline=None)
+A2 = manifest_of(ARCHIVED_NEW, 4, cmdline=None)
+NO_TREES = manifest_of(FILES, 5, cmdline=None)
+WHOLE_A1 = as_placed(ARCHIVED, TREES, A1)
+WHOLE_A2 = as_placed(ARCHIVED_NEW, NEW_TREES, A2)
+
+
+@pytest.fixture
+def trees_store(store: Store) -> Store:
+    fill(store, A1, ARCHIVED)
+    fill(store, A2, ARCHIVED_NEW)
+    return store
+
+
+def is_complete(output: Output, manifest: Manifest) -> bool:
+    return output.is_complete(manifest, None, manifest.artifacts.values())
+
+
+def test_an_archive_is_placed_as_its_members_and_is_not_left_there(
+    output: Output, trees_store: Store
+) -> None:
+    assert "dtbs" in place(output, trees_store, A1)
+    assert visible(output.directory) == WHOLE_A1
+    assert is_complete(output, A1)
+    assert place(output, trees_store, A1) == set()
+
+
+def test_a_complete_directory_is_known_without_any_memory(
+    output: Output, trees_store: Store, tmp_path: Path
+) -> None:
+    """The files alone say so: nothing is downloaded again when the state is lost."""
+    place(output, trees_store, A1)
+    output.close()
+    shutil.copytree(output.directory, tmp_path / "copy", ignore=shutil.ignore_patterns(".p2pboot"))
+    with Output.open(tmp_path / "copy", trees_store.hashes) as copy:
+        assert is_complete(copy, A1)
+        assert not is_complete(copy, A2)
+
+
+def test_files_of_others_among_the_device_trees_do_not_matter(output: Output, trees_store: Store) -> None:
+    place(output, trees_store, A1)
+    (output.directory / "dtbs/qcom/mine.dtb").write_bytes(b"mine")
+    assert is_complete(output, A1)
+    place(output, trees_store, A2)
+    assert visible(output.directory) == {**WHOLE_A2, "dtbs/qcom/mine.dtb": b"mine"}
+
+
+@pytest.mark.parametrize("name", sorted(TREES))
+@pytest.mark.parametrize("damage", ["changed", "longer", "gone", "link", "directory of another"])
+def test_a_damaged_device_tree_is_noticed_and_mended(
+    output: Output, trees_store: Store, tmp_path: Path, name: str, damage: str
+) -> None:
+    place(output, trees_store, A1)
+    path = output.directory / "dtbs" / name
+    match damage:
+        case "changed":
+            path.write_bytes(bytes([TREES[name][0] ^ 1]) + TREES[name][1:])
+        case "longer":
+            path.write_bytes(TREES[name] + b"!")
+        case "gone":
+            path.unlink()
+        case "link":
+            path.rename(tmp_path / "same")
+            path.symlink_to(tmp_path / "same")
+        case _:
+            shutil.rmtree(output.directory / "dtbs")
+    assert not is_complete(output, A1)
+    place(output, trees_store, A1)
+    assert visible(output.directory) == WHOLE_A1
+    assert not path.is_symlink()
+
+
+def test_a_new_archive_replaces_and_removes_what_it_does_not_have(output: Output, trees_store: Store) -> None:
+    place(output, trees_store, A2)
+    place(output, trees_store, A1)
+    assert visible(output.directory) == WHOLE_A1
+    assert not (output.directory / "dtbs/ti").exists()
+
+
+def test_single_trees_and_archives_follow_each_other(output: Output, trees_store: Store) -> None:
+    place(output, trees_store, V1)
+    place(output, trees_store, A1)
+    assert visible(output.directory) == WHOLE_A1
+    place(output, trees_store, V1, SIG)
+    assert visible(output.directory) == WHOLE_V1
+    place(output, trees_store, A1)
+    place(output, trees_store, NO_TREES)
+    assert visible(output.directory) == {**FILES, "manifest.json": NO_TREES.raw}
+    assert not (output.directory / "dtbs").exists()
+
+
+def test_an_archive_that_was_not_selected_stays_only_if_it_is_the_same(
+    output: Output, trees_store: Store
+) -> None:
+    place(output, trees_store, A1)
+    same = manifest_of(ARCHIVED, 6, cmdline=None)
+    place(output, trees_store, same, None, "kernel")
+    assert set(visible(output.directory)) == set(WHOLE_A1)
+    place(output, trees_store, A2, None, "kernel")
+    assert not (output.directory / "dtbs").exists()
+
+
+@pytest.mark.parametrize("step", range(16))
+def test_killed_among_device_trees_there_is_no_manifest_until_the_next_run_completes(
+    output: Output, trees_store: Store, monkeypatch: pytest.MonkeyPatch, step: int
+) -> None:
+    place(output, trees_store, A2)
+    steps = 0
+
+    def counted(function: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(*args: object) -> None:
+            nonlocal steps
+            if steps == step:
+                raise Killed
+            steps += 1
+            function(*args)
+
+        return wrapped
+
+    with monkeypatch.context() as patch:
+        for name in ("link_or_copy", "write_file", "_remove"):
+            patch.setattr(place_module, name, counted(getattr(place_module, name)))
+        for name in ("write_at", "write_file", "fsync_directory"):
+            patch.setattr(trees_module, name, counted(getattr(trees_module, name)))
+        try:
+            place(output, trees_store, A1)
+        except Killed:
+            there = visible(output.directory)
+            assert there.get("manifest.json") in (None, A1.raw, A2.raw)
+            if there.get("manifest.json") == A2.raw:
+                assert there == WHOLE_A2
+            if there.get("manifest.json") == A1.raw:
+                assert there == WHOLE_A1
+    place(output, trees_store, A1)
+    assert visible(output.directory) == WHOLE_A1
+
+
+def test_what_was_signed_as_an_archive_and_is_none_changes_nothing(output: Output, store: Store) -> None:
+    place(output, store, V1, SIG)
+    for number, raw in enumerate(
+        (b"no archive", archived(TREES)[:-1], archived(TREES).replace(b"qcom/", b"../q/")), 7
+    ):
+        files = {**FILES, "dtbs.tar": raw}
+        forged = manifest_of(files, number)
+        fill(store, forged, files)
+        with pytest.raises(
+            ManifestError, match=f"dtbs.tar of manifest version {number}: the archive of device trees"
+        ):
+            place(output, store, forged)
+        assert visible(output.directory) == WHOLE_V1
+
+
+def test_a_note_of_device_trees_can_not_make_us_remove_foreign_files(
+    output: Output, trees_store: Store, tmp_path: Path
+) -> None:
+    victim = tmp_path / "victim.dtb"
+    victim.write_bytes(b"mine")
+    note = output.directory / ".p2pboot/output/devicetrees.json"
+    outside = '{"sha256": "x", "names": ["../../victim.dtb"]}'
+    for text in (outside, "[]", "{", '{"sha256": 1, "names": 5}', '{"names": [3]}'):
+        note.write_text(text)
+        place(output, trees_store, A1)
+        place(output, trees_store, NO_TREES)
+        assert victim.exists()
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away(output: Output, trees_store: Store) -> None:
+    place(output, trees_store, A1)
+    output.close()
+    left = output.directory / "dtbs/qcom/.sm8250-mtp.dtb.p2pboot-0123456789abcdef.tmp"
+    left.write_bytes(b"half")
+    with Output.open(output.directory, trees_store.hashes):
+        assert visible(output.directory) == WHOLE_A1
+
+
+def test_a_placed_directory_can_be_published_again(
+    output: Output, trees_store: Store, tmp_path: Path
+) -> None:
+    place(output, trees_store, A1)
+    (tree,) = scan(output.directory, "stable", "x86_64")
+    with Store.open(tmp_path / "other") as other:
+        taken = take_presigned(tree, own_keyid="nobody", store=other, now=NOW)
+    assert taken is not None
+    assert taken.manifest == A1

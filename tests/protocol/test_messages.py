@@ -44,7 +44,7 @@ PROTOCOLS = (SYNC_PROTOCOL, ARTIFACT_PROTOCOL)
 digests = st.text("0123456789abcdef", min_size=64, max_size=64)
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True)
 channels = st.none() | names
-archs = st.sampled_from([None, "x86_64", "arm64"])
+archs = st.sampled_from([None, "x86_64", "arm64", "riscv64"])
 sync_requests = (
     st.builds(HeadsRequest, channels, archs)
     | st.builds(PeersRequest, channels, archs)
@@ -166,7 +166,7 @@ def test_channel_is_a_name(channel: object) -> None:
     assert isinstance(sync(op="peers", channel=channel), BadRequest)
 
 
-@pytest.mark.parametrize("arch", ["aarch64", "X86_64", "riscv64", "", 64, ["arm64"], {"arm64": 1}])
+@pytest.mark.parametrize("arch", ["aarch64", "amd64", "X86_64", "mips64", "", 64, ["arm64"], {"arm64": 1}])
 def test_arch_is_one_of_the_canonical_names(arch: object) -> None:
     assert isinstance(sync(op="heads", arch=arch), BadRequest)
     assert isinstance(sync(op="peers", arch=arch), BadRequest)

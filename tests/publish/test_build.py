@@ -218,12 +218,49 @@ def test_somebody_has_to_sign(image: Path, store: Store) -> None:
         build_unsigned(tree, OPTIONS, signers=[], store=store, now=NOW)
 
 
-def test_more_device_trees_than_a_manifest_holds_are_refused_with_counts(image: Path, store: Store) -> None:
+def test_more_artifacts_than_a_manifest_holds_are_refused_with_counts(image: Path, store: Store) -> None:
     for number in range(200):
-        (image / f"board-{number}.dtb").write_bytes(b"%d" % number)
+        (image / f"module-{number}").write_bytes(b"%d" % number)
     with pytest.raises(ArtifactError, match=r"203 artifacts, more than the 65536") as caught:
         build_image(image, store)
-    assert "fewer device trees" in (caught.value.remedy or "")
+    assert "fewer artifacts" in (caught.value.remedy or "")
+
+
+GATEWAYS = tuple(f"http://192.168.{number}.1:8080" for number in range(16))
+
+
+@pytest.mark.parametrize("kind", ["dtb", "bin"])
+def test_addresses_that_find_no_room_are_left_out_from_the_last(image: Path, store: Store, kind: str) -> None:
+    """A machine with many networks, times many artifacts: the best addresses are kept."""
+    for number in range(31 if kind == "dtb" else 40):
+        (image / f"thing-{number}.{kind}").write_bytes(b"%d" % number)
+    built = build_image(image, store, urls=GATEWAYS)
+    kept = len(built.manifest.artifacts["kernel"].urls)
+    assert 0 < kept < len(GATEWAYS)
+    assert built.urls_left_out == GATEWAYS[kept:]
+    for artifact in built.manifest.artifacts.values():
+        assert artifact.urls == tuple(f"{base}/blobs/{artifact.sha256}" for base in GATEWAYS[:kept])
+    assert len(built.raw) <= 65_536
+    again = build_image(image, store, urls=GATEWAYS)
+    assert (again.raw, again.unchanged, again.urls_left_out) == (built.raw, True, built.urls_left_out)
+
+
+def test_all_addresses_are_kept_where_there_is_room(image: Path, store: Store) -> None:
+    built = build_image(image, store, urls=GATEWAYS)
+    assert len(built.manifest.artifacts["kernel"].urls) == len(GATEWAYS)
+    assert built.urls_left_out == ()
+
+
+def test_what_finds_room_without_any_address_is_published_without(image: Path, store: Store) -> None:
+    for number in range(75):
+        (image / f"module-{number}").write_bytes(b"%d" % number)
+    built = build_image(image, store, urls=GATEWAYS)
+    assert built.manifest.artifacts["kernel"].urls == ()
+    assert built.urls_left_out == GATEWAYS
+    (tree,) = scan(image, "stable", "arm64")
+    options = dataclasses.replace(OPTIONS, urls=GATEWAYS)
+    waiting = build_unsigned(tree, options, signers=[OTHER.public], store=store, now=NOW)
+    assert waiting.urls_left_out == GATEWAYS
 
 
 def test_a_file_that_vanishes_is_still_being_changed(image: Path, store: Store) -> None:

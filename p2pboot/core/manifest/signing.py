@@ -117,7 +117,7 @@ def _check_size(data: bytes, statement: Statement) -> None:
         raise ManifestTooLarge(
             f"the manifest would have {size} bytes with its {len(statement.artifacts)} artifacts,"
             f" more than the {MAX_MANIFEST} that are allowed",
-            remedy="publish fewer artifacts, or put some of them into one archive",
+            remedy="publish fewer artifacts, or put some of them into one archive, as is done with device trees",
         )
 
 

@@ -43,8 +43,10 @@ def members() -> Faults:
     )
     yield "provider-text", setting("provider", "me"), "provider: expected `object`"
     yield "version-number", setting("version", 2025), "version: expected `str`"
-    yield "arch-alias", _with_arch("aarch64"), "arch: 'aarch64' is not one of x86_64, arm64"
-    yield "arch-unknown", _with_arch("riscv64"), "arch: 'riscv64' is not one of"
+    yield "arch-alias", _with_arch("aarch64"), "arch: 'aarch64' is not one of x86_64, arm64, riscv64"
+    yield "arch-alias-amd64", _with_arch("amd64"), "arch: 'amd64' is not one of"
+    yield "arch-upper-case", _with_arch("X86_64"), "arch: 'X86_64' is not one of"
+    yield "arch-unknown", _with_arch("mips64"), "arch: 'mips64' is not one of"
     for what, channel in (
         ("upper-case", "Stable"),
         ("empty", ""),
@@ -65,6 +67,22 @@ def _with_arch(arch: str) -> bytes:
 def artifacts() -> Faults:
     yield "no-kernel", removing("artifacts/kernel"), "artifacts.kernel: missing"
     yield "no-initramfs", removing("artifacts/initramfs"), "artifacts.initramfs: missing"
+    for what, sizes, beside in (
+        ("kernel", {"kernel": 200_000, "uki": 300_000}, "kernel"),
+        ("initramfs", {"initramfs": 65_536, "uki": 300_000}, "initramfs"),
+        ("both", {**SMALL, "uki": 300_000}, "kernel"),
+    ):
+        yield (
+            f"uki-beside-{what}",
+            manifest(body(A, sizes=sizes), A),
+            f"artifacts.{beside}: not allowed beside uki",
+        )
+    both_kinds = {**SMALL, "dtbs/board": 1000, "dtbs.tar": 5000}
+    yield (
+        "dtbs-twice",
+        manifest(body(A, arch="arm64", sizes=both_kinds), A),
+        "artifacts.dtbs.tar: not allowed beside dtbs",
+    )
     yield "no-artifacts", setting("artifacts", {}), "artifacts.kernel: missing"
     yield "artifacts-list", setting("artifacts", []), "artifacts: expected `object`"
     for name in ("hash", "size", "path", "urls", "pieces", "cid"):

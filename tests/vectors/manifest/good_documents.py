@@ -35,6 +35,16 @@ def good() -> Iterator[tuple[str, bytes, str]]:
         manifest(body(A, arch="arm64", sizes=trees), A),
         "device trees and an artifact of another name",
     )
+    yield (
+        "dtbs-archive",
+        manifest(body(A, arch="arm64", sizes={**SMALL, "dtbs.tar": 5 * 64 * 1024}), A),
+        "all device trees in one archive",
+    )
+    yield (
+        "uki",
+        manifest(body(A, arch="riscv64", sizes={"uki": 300_000, "rootfs": 100_000}), A),
+        "a unified kernel image in place of kernel and initramfs; riscv64",
+    )
     apart = small() | {"provider": {"peer_id": STRANGER.peer_id, "name": "builder"}}
     yield (
         "separate-key",

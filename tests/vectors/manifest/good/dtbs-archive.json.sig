@@ -1,0 +1,1 @@
+9xHFol4R3Tjwv9wJnkcanTrjzOMCVwyBxrIUnEZHBW6lg9EohihbhNKV86wZ5pSPrW2fHd7ZiY6ItFeCkGrDDA==

@@ -1,0 +1,1 @@
+A1zVHJDCWhxjs08qiM9SD8pJC6mSTbK9X9Yh7iO0ZYRUuM0yhQcjbJlpcMBVl9jvXlHcQQbTTherzVkaj+jzAA==
