@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from p2pboot.core import jsonform, pieces
+from p2pboot.core import devicetrees, jsonform, pieces
 from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.core.manifest import MAX_MANIFEST, Manifest, check_detached, fields
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
@@ -63,6 +63,24 @@ def test_piece_vector() -> None:
     assert stated["table"] == blake3(table.raw).hexdigest() == kernel.table_digest == table.digest
     assert stated["cid bytes"] == "01551220" + kernel.sha256
     assert stated["cid"] == kernel.cid
+
+
+def test_archive_vector() -> None:
+    stated = values("archive")
+    trees = {"board.dtb": b"a", "overlays/i2c.dtbo": b"b" * 512, "qcom/sm8250-mtp.dtb": b"c" * 513}
+    members = devicetrees.layout((name, len(content)) for name, content in trees.items())
+    parts = [devicetrees.header(one) + trees[one.name] + devicetrees.padding(one.size) for one in members]
+    raw = b"".join(parts) + devicetrees.end()
+    assert (str(len(raw)), hashlib.sha256(raw).hexdigest()) == (stated["size"], stated["sha256"])
+    block = devicetrees.header(members[1])
+    assert block == b"".join(
+        (
+            bytes.fromhex(stated["name"]).ljust(100, b"\0"),
+            bytes.fromhex(stated["mode and on"]).ljust(157, b"\0"),
+            bytes.fromhex(stated["magic"]).ljust(72, b"\0"),
+            bytes.fromhex(stated["devices"]).ljust(183, b"\0"),
+        )
+    )
 
 
 def test_manifest_vector() -> None:
