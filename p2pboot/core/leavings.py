@@ -167,7 +167,7 @@ _COMPANION: Final = _any_of(
     *("module.symvers*", "*.symvers*", "*.debug", "*.manifest", "*.packages", "*.list", "*.log", "*.spdx*"),
     *("*.sbom*", "*.cdx.json", "*.torrent", "*.zsync", "*.metalink", "*.meta4", "*.jigdo"),
     # A boot loader's own files in a /boot directory.
-    *("*.scr", "boot.cmd", "uenv.*", "memtest86*"),
+    *("*.scr", "boot.cmd", "uenv.*", "uinitrd*", "memtest86*"),
 )
 _LOADER_DIRECTORIES: Final = _any_of(
     "grub", "grub2", "efi", "loader", "extlinux", "syslinux", "isolinux", "pxelinux.cfg", "memtest86*"

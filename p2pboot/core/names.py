@@ -90,8 +90,11 @@ _FORMS: Final = (
     (_form(r"rootfs", rf"{_COMPRESSED}|{_IMAGE}"), "rootfs"),
     (_form(r"uki", r"efi|img|signed|uki"), UKI),
 )
-_BEGINS_LIKE: Final = re.compile(
-    r"(?:vmlinuz|bzImage|zImage|uImage|Image|kernel|initramfs|initrd|rootfs)|uki(?![A-Za-z])"
+_BEGINNINGS: Final = (
+    (re.compile(r"vmlinuz|bzImage|zImage|uImage|Image|kernel"), KERNEL),
+    (re.compile(r"initramfs|initrd"), INITRAMFS),
+    (re.compile(r"rootfs"), "rootfs"),
+    (re.compile(r"uki(?![A-Za-z])"), UKI),
 )
 # Words after a dash that make another thing of it: "kernel-headers.tar.gz" is no kernel of the version "headers".
 _NO_VERSION: Final = re.compile(
@@ -178,6 +181,11 @@ def known_form(filename: str) -> str | None:
     return next((key for form, key in _FORMS if form.fullmatch(filename)), None)
 
 
+def begins_like(filename: str) -> str | None:
+    """Return what a file may have been meant to be, going by how its name begins; enough to ask, not to publish it."""
+    return next((key for beginning, key in _BEGINNINGS if beginning.match(filename)), None)
+
+
 def may_be_uki(filename: str) -> bool:
     """Whether a file of this name has to be looked into: a unified kernel image has no name of its own."""
     return filename.lower().endswith(_UKI_ENDINGS) or known_form(filename) in (KERNEL, UKI)
@@ -201,9 +209,9 @@ def artifact_key_for_file(filename: str) -> str | None:
     key = known_form(filename)
     if key is not None:
         return key
-    begins_like = _BEGINS_LIKE.match(filename)
-    if begins_like is not None:
-        raise ValueError(f"it is called like a {begins_like[0]}, but with an ending that is not known")
+    meant = begins_like(filename)
+    if meant is not None:
+        raise ValueError(f"it is called like the {meant}, but with an ending that is not known")
     if _STRANGE_ENDING.fullmatch(filename):
         raise ValueError("it has an ending that is not known after one that is: it may be unfinished")
     key = check_artifact_key(_EXTENSIONS.sub("", filename))

@@ -27,6 +27,7 @@ from p2pboot.core.names import (
     REQUIRED_KEYS,
     UKI,
     artifact_key_for_file,
+    begins_like,
     known_form,
     may_be_uki,
 )
@@ -212,7 +213,8 @@ class _Found:
         path = names[0]
         raise ArtifactError(
             f"{shown(path)}: {refused}",
-            remedy=f"rename the file, or say in {CHOSEN_NAME} what it is: kernel = {_quoted(path)}",
+            remedy=f"rename the file, or say in {CHOSEN_NAME} what it is:"
+            f" {begins_like(path.name) or 'name'} = {_quoted(path)}",
         )
 
     # What is taken
@@ -247,6 +249,8 @@ class _Found:
             self.root.check_inside(path)
             self._take_trees_below(path, "", 0)
             return
+        if any(_is_same(path, self.leaf.path / name) for name in _DTBS):
+            return  # "dtb-6.4.0", which the link "dtb" names
         why = why_ignored_directory(path.name)
         if why is None:
             raise ArtifactError(
@@ -323,6 +327,10 @@ def _quoted(path: Path) -> str:
 
 def _quoted_key(key: str) -> str:
     return f'"{key}"' if "/" in key or "." in key else key
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    return os.path.lexists(other) and os.path.realpath(path) == os.path.realpath(other)
 
 
 def _target(path: Path) -> Path:

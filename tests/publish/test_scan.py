@@ -110,7 +110,7 @@ def test_unfinished_and_hidden_files_are_ignored(tmp_path: Path) -> None:
         ),
         (["vmlinuz", "initrd", "a.x", "a.y"], "two files for a: {dir}/a.x and {dir}/a.y"),
         (["vmlinuz", "initrd", "Makefile"], "{dir}/Makefile: artifact name 'Makefile' is not allowed"),
-        (["vmlinuz", "initrd", "rootfs.weird"], "{dir}/rootfs.weird: it is called like a rootfs, but"),
+        (["vmlinuz", "initrd", "rootfs.weird"], "{dir}/rootfs.weird: it is called like the rootfs, but"),
         (["vmlinuz", "initrd", "dtbs/board.dts"], "{dir}/dtbs/board.dts is no device tree"),
         (
             ["vmlinuz", "initrd", "dtbs/a b.dtb"],
@@ -493,6 +493,16 @@ def test_device_trees_beside_the_kernel_and_below_dtbs_go_together(tmp_path: Pat
     assert set(tree_of(tmp_path).archived) == {"board.dtb", "other.dtb", "ti/x.dtb"}
 
 
+def test_a_boot_directory_may_link_to_the_device_trees_of_its_kernel(tmp_path: Path) -> None:
+    image(tmp_path)
+    (tmp_path / "dtb-6.4.0-default" / "qcom").mkdir(parents=True)
+    (tmp_path / "dtb-6.4.0-default" / "qcom" / "x.dtb").write_bytes(b"x")
+    (tmp_path / "dtb").symlink_to("dtb-6.4.0-default")
+    assert set(tree_of(tmp_path).archived) == {"qcom/x.dtb"}
+    (tmp_path / "dtb").unlink()
+    assert "dtb-6.4.0-default is a directory" in refusal(tmp_path)
+
+
 def test_directories_of_device_trees_may_not_nest_for_ever(tmp_path: Path) -> None:
     deep = image(tmp_path) / "dtbs/a/b/c"
     deep.mkdir(parents=True)
@@ -534,7 +544,7 @@ FAULTY = {
     "link to nothing": (lambda leaf: (leaf / "rootfs.img").symlink_to("gone"), "link to nothing"),
     "bad command line": (lambda leaf: (leaf / "cmdline").write_bytes(b"a\nb"), "no kernel command line"),
     "bad artifacts.toml": (lambda leaf: (leaf / "artifacts.toml").write_bytes(b"="), "no TOML file"),
-    "unknown form": (lambda leaf: fill(leaf, "rootfs.weird"), "called like a rootfs"),
+    "unknown form": (lambda leaf: fill(leaf, "rootfs.weird"), "called like the rootfs"),
     "twice": (lambda leaf: image(leaf.parent / "amd64"), "are x86_64 of testing"),
     "directory is a link out": (
         lambda leaf: (leaf.rename(leaf.with_name("riscv64")), leaf.symlink_to("/etc")),
