@@ -28,6 +28,7 @@ _COMMANDS = {
     "fetch": "p2pboot.cli.fetch:fetch",
     "snapshot": "p2pboot.cli.snapshot:snapshot",
     "status": "p2pboot.cli.control:status",
+    "state": "p2pboot.cli.state:state",
     "config": "p2pboot.cli.config:config",
     "demo": "p2pboot.cli.demo:demo",
 }

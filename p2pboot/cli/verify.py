@@ -116,7 +116,7 @@ def _judge(raw: bytes, store: Store | None, *, policy: TrustPolicy, **question: 
     wall = int(time.time())
     if store is None:
         return verify(raw, policy=policy, clock=effective_now(wall, None), **question)
-    clock = effective_now(wall, store.trust.newest_created_at())
+    clock = effective_now(wall, store.trust.newest_created_at(policy.accepts))
     verdict = verify(raw, policy=policy, clock=clock, **question)
     if verdict.manifest is None:
         return verdict

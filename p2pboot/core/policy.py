@@ -71,6 +71,10 @@ class Publisher:
         """Return which of these key ids are this publisher's, each once, sorted."""
         return tuple(sorted(set(self.keys).intersection(signers)))
 
+    def is_met_by(self, signers: Iterable[str]) -> bool:
+        """Whether enough of these key ids are this publisher's."""
+        return len(self.trusted_among(signers)) >= self.threshold
+
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
@@ -121,6 +125,11 @@ class TrustPolicy:
     def publisher_for(self, channel: str, arch: str) -> Publisher | None:
         """Return the one publisher that may publish for a channel and (canonical) architecture, if any."""
         return next((publisher for publisher in self.publishers if publisher.covers(channel, arch)), None)
+
+    def accepts(self, channel: str, arch: str, signers: Iterable[str]) -> bool:
+        """Whether these signers, if they really signed, may publish for a channel and (canonical) architecture."""
+        publisher = self.publisher_for(channel, arch)
+        return publisher is not None and publisher.is_met_by(signers)
 
 
 def no_trust() -> UsageError:

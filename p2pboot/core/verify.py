@@ -9,10 +9,11 @@ stranger's numbers are no rollback.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from p2pboot.core.clock import Clock
+from p2pboot.core.clock import AcceptedTime, Clock
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Candidate, Manifest, check_detached
 from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
@@ -179,11 +180,33 @@ def _clock(clock: Clock) -> Check:
     now = format_time(clock.now)
     if clock.trusted:
         return _passed("clock", f"judged at {now}")
-    return Check(
-        "clock",
-        Outcome.NOTED,
-        f"clock not trusted: it is behind what is known to have happened, judged at {now} instead",
-        "set this machine's clock",
+    held = _held(clock)
+    detail = f"clock not trusted: it is behind what is known to have happened, judged at {now} instead"
+    if held is None:
+        return Check("clock", Outcome.NOTED, detail, "set this machine's clock")
+    return Check("clock", Outcome.NOTED, f"{detail}; {_whose(held, clock)}", _recovery(held))
+
+
+def _held(clock: Clock) -> AcceptedTime | None:
+    """What holds a clock so far ahead of the machine's that one of the two must have been wrong."""
+    held, wall = clock.held_by, clock.wall
+    if held is None or wall is None or held.created_at <= wall + MAX_AHEAD_S:
+        return None
+    return held
+
+
+def _whose(held: AcceptedTime, clock: Clock) -> str:
+    wall = format_time(max(clock.wall or 0, 0))
+    return (
+        f"the state {held.kept_in} remembers a manifest of {held.channel}/{held.arch} with that date,"
+        f" this machine's clock says {wall}"
+    )
+
+
+def _recovery(held: AcceptedTime) -> str:
+    return (
+        "set this machine's clock; if it is right, the manifest was dated wrongly:"
+        f" p2pboot state recover --state {shlex.quote(held.kept_in)} forgets the date"
     )
 
 
@@ -196,7 +219,8 @@ def _created_at(manifest: Manifest, clock: Clock) -> Check:
         return _failed(
             "created_at",
             f"not valid yet: created at {created}, now is {format_time(clock.now)}",
-            "check this machine's clock and the publisher's",
+            "if this machine's clock is right, the publisher's was ahead when it signed, and a newer manifest"
+            " of it mends that; otherwise set this machine's clock",
         )
     return _passed("created_at", f"created at {created}")
 
@@ -204,13 +228,12 @@ def _created_at(manifest: Manifest, clock: Clock) -> Check:
 def _expiry(manifest: Manifest, clock: Clock) -> Check:
     """Stop a provider from holding machines on an old image for ever (freeze attack)."""
     expires = format_time(manifest.expires_at)
-    if clock.now >= manifest.expires_at:
-        return _failed(
-            "expiry",
-            f"expired at {expires}, now is {format_time(clock.now)}",
-            "ask the publisher for a renewed manifest, or look for another provider",
-        )
-    return _passed("expiry", f"valid until {expires}")
+    if clock.now < manifest.expires_at:
+        return _passed("expiry", f"valid until {expires}")
+    detail, held = f"expired at {expires}, now is {format_time(clock.now)}", _held(clock)
+    if held is not None and clock.wall is not None and clock.wall < manifest.expires_at:
+        return _failed("expiry", f"{detail}; {_whose(held, clock)}", _recovery(held))
+    return _failed("expiry", detail, "ask the publisher for a renewed manifest, or look for another provider")
 
 
 def _min_version(manifest: Manifest, minimum: int) -> Check:

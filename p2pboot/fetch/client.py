@@ -188,7 +188,7 @@ class _Job:
         )
 
     def _clock(self, wall: int) -> Clock:
-        return effective_now(wall, self._store.trust.newest_created_at())
+        return effective_now(wall, self._store.trust.newest_created_at(self._order.policy.accepts))
 
     async def _find(self, question: Question, dialler: Dialler) -> Offer:
         twins = Twins(self._open_another, self._order.bootstrap, self._ledger)

@@ -18,7 +18,7 @@ import trio
 
 from p2pboot.config.reload import live_part
 from p2pboot.config.settings import NodeSettings
-from p2pboot.core.clock import Clock, effective_now
+from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
@@ -84,7 +84,7 @@ class Node:
         self._started_at = trio.current_time()
         self._own: dict[Pair, tuple[str, ...]] = {}  # what this node publishes, and who signs it
         self._serving = Serving(_limits(settings))
-        self._newest_created_at: int | None = None  # as `clock` saw it last
+        self._newest_created_at: AcceptedTime | None = None  # as `clock` saw it last
         self._joining = trio.Lock()
         self._judge = Judge(store, self._trust(), self.clock)
         self._follower = Follower(
@@ -127,7 +127,7 @@ class Node:
 
     def clock(self) -> Clock:
         """The time to judge manifests by; blocking, as it reads the store."""
-        self._newest_created_at = self._store.trust.newest_created_at()
+        self._newest_created_at = self._store.trust.newest_created_at(self._judge.trust.tells_time)
         return self._quick_clock()
 
     def _quick_clock(self) -> Clock:

@@ -47,7 +47,7 @@ class Trust:
     def policy_for(self, channel: str, arch: str) -> TrustPolicy:
         """The policy that counts for a channel and arch; it may name nobody for them."""
         signers = self.own.get((channel, arch))
-        if signers is None or _enough(self.configured.publisher_for(channel, arch), signers):
+        if signers is None or self.configured.accepts(channel, arch, signers):
             return self.configured
         return TrustPolicy(
             (Publisher(signers, len(signers), channels=(channel,), archs=(arch,), name="this node"),)
@@ -59,12 +59,18 @@ class Trust:
 
     def takes(self, offered: Offered) -> bool:
         """Whether these signers, if they really signed, may publish for this channel and arch."""
-        return _enough(self.publisher_for(offered.channel, offered.arch), offered.signers)
+        return self._accepts(offered.channel, offered.arch, offered.signers)
+
+    def tells_time(self, channel: str, arch: str, signers: tuple[str, ...]) -> bool:
+        """Whether the dates of these signers' manifests are evidence of what time it is.
+
+        The node's own are not: they carry the reading of this very clock, which may have been wrong for a while.
+        """
+        return self._accepts(channel, arch, signers) and self.own.get((channel, arch)) != signers
 
     def is_own(self, offered: Offered) -> bool:
         """Whether it is of the very keys that sign this node's directory for this channel and arch."""
         return self.own.get((offered.channel, offered.arch)) == offered.signers
 
-
-def _enough(publisher: Publisher | None, signers: tuple[str, ...]) -> bool:
-    return publisher is not None and len(publisher.trusted_among(signers)) >= publisher.threshold
+    def _accepts(self, channel: str, arch: str, signers: tuple[str, ...]) -> bool:
+        return self.policy_for(channel, arch).accepts(channel, arch, signers)

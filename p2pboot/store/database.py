@@ -1,4 +1,6 @@
-"""The SQLite file of a state directory: opening, schema, transactions, and errors that a person can act on.
+"""The SQLite file of a state directory: opening, upgrading, transactions, and errors that a person can act on.
+
+What tables there are, and how an older file becomes a present one, is :mod:`p2pboot.store.schema`.
 
 One connection, used under one lock by all threads: transactions take milliseconds and are rare (no piece of
 an artifact passes through here), while a connection per thread would leave one open in each of trio's
@@ -20,46 +22,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pboot.errors import MachineError, P2PBootError, StoreError
+from p2pboot.store.schema import SCHEMA_VERSION, STEPS
 
-SCHEMA_VERSION: Final = 1
 APPLICATION_ID: Final = 0x70327062  # "p2pb", so that file(1) and we recognise our own
 BUSY_TIMEOUT_S: Final = 10.0
 _RETRY_S: Final = 0.01
-
-_SCHEMA: Final = """
-CREATE TABLE tables(
-    sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, piece_length INTEGER NOT NULL, digests BLOB NOT NULL
-);
-CREATE TABLE manifests(
-    digest TEXT PRIMARY KEY, raw BLOB NOT NULL, detached TEXT, signers TEXT NOT NULL, channel TEXT NOT NULL,
-    arch TEXT NOT NULL, manifest_version INTEGER NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT
-    NULL, role TEXT NOT NULL CHECK (role IN ('pending', 'current', 'previous'))
-);
-CREATE INDEX manifests_stream ON manifests(channel, arch, signers);
-CREATE TABLE manifest_artifacts(
-    digest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE, sha256 TEXT NOT NULL,
-    PRIMARY KEY (digest, sha256)
-) WITHOUT ROWID;
-CREATE TABLE accepted_heads(
-    channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL, digest TEXT NOT NULL,
-    signers TEXT NOT NULL, PRIMARY KEY (channel, arch)
-);
-CREATE TABLE trusted_time(only INTEGER PRIMARY KEY CHECK (only = 1), newest_created_at INTEGER NOT NULL);
-CREATE TABLE equivocations(
-    id INTEGER PRIMARY KEY, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
-    first_digest TEXT NOT NULL, first_raw BLOB NOT NULL, second_digest TEXT NOT NULL, second_raw BLOB NOT
-    NULL, UNIQUE (first_digest, second_digest)
-);
-CREATE TABLE hashes(
-    identity TEXT PRIMARY KEY, file TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
-    piece_length INTEGER NOT NULL, digests BLOB NOT NULL
-);
-CREATE INDEX hashes_file ON hashes(file);
-CREATE TABLE publications(
-    signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, counter INTEGER NOT NULL, digest TEXT,
-    raw BLOB, PRIMARY KEY (signers, channel, arch)
-);
-"""
 
 Row = tuple[Any, ...]
 
@@ -110,15 +77,24 @@ class Database:
         self._use_wal()
         sql.execute("PRAGMA synchronous = FULL")
         sql.execute("PRAGMA foreign_keys = ON")
-        with self.transaction():  # two processes may find an empty file at once
-            if self._pragma("user_version") == 0:
-                for statement in _SCHEMA.split(";"):
-                    sql.execute(statement)
-                sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
         verdict = sql.execute("PRAGMA quick_check(1)").fetchone()[0]
         if verdict != "ok":
             raise _corrupt(self.path, str(verdict).splitlines()[-1])
+        self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Take the steps from the file's schema to ours, each wholly or not at all.
+
+        Two processes may find the same empty or old file at once: inside the transaction the version is asked again.
+        """
+        for version, statements in enumerate(STEPS, start=1):
+            with self.transaction() as sql:
+                if self._pragma("user_version") != version - 1:
+                    continue
+                for statement in statements.split(";"):
+                    sql.execute(statement)
+                sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                sql.execute(f"PRAGMA user_version = {version}")
 
     def _use_wal(self) -> None:
         """Choose the journal; a file system without shared memory keeps SQLite's own: slower, as durable.

@@ -8,9 +8,21 @@ before publishing.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from p2pboot.store.database import Database
 from p2pboot.store.errors import CounterTaken
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """The highest number that these signers used, and the document recorded last, which may lack signatures."""
+
+    signers: tuple[str, ...]
+    channel: str
+    arch: str
+    counter: int
+    raw: bytes | None
 
 
 class Publications:
@@ -42,6 +54,13 @@ class Publications:
             arch,
         )
         return None if row is None else row[0]
+
+    def all(self) -> list[Publication]:
+        """Every counter, in the order of channels and archs."""
+        rows = self._database.rows(
+            "SELECT signers, channel, arch, counter, raw FROM publications ORDER BY channel, arch, signers"
+        )
+        return [Publication(tuple(signers.split(",")), *rest) for signers, *rest in rows]
 
     def record(
         self,

@@ -1,4 +1,4 @@
-"""What a verifier must not forget: the highest version accepted, the newest time, and proofs of fraud.
+"""What a verifier must not forget: the highest versions accepted, the newest times, and proofs of fraud.
 
 Every change compares and writes in one transaction, so that of two processes that accept at once the higher
 version wins whatever their order.
@@ -7,15 +7,19 @@ version wins whatever their order.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Final
 
+from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.rollback import AcceptedHead, Standing, judge_version
 from p2pboot.store.database import Database
 
 MAX_EQUIVOCATIONS: Final = 16  # per channel and arch; one is proof enough, and a pair takes up to 128 KiB
+MAX_TIMES: Final = (
+    64  # that one key may hold, over all channels and co-signers; it pushes out its own oldest only
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,18 @@ class Equivocation:
     manifest_version: int
     first: bytes
     second: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RememberedHead:
+    """The highest version accepted for a channel and arch; `created_at` in unix seconds if the manifest is kept."""
+
+    channel: str
+    arch: str
+    manifest_version: int
+    digest: str
+    signers: tuple[str, ...]
+    created_at: int | None
 
 
 class TrustState:
@@ -50,10 +66,49 @@ class TrustState:
         )
         return None if row is None else AcceptedHead(row[0], row[1], tuple(row[2].split(",")))
 
-    def newest_created_at(self) -> int | None:
-        """The newest `created_at` of all manifests accepted, unix seconds: the clock can not be earlier."""
-        row = self._database.row("SELECT newest_created_at FROM trusted_time")
-        return None if row is None else int(row[0])
+    def heads(self) -> list[RememberedHead]:
+        """The highest version accepted for each channel and arch, whoever is trusted now."""
+        rows = self._database.rows(
+            "SELECT head.channel, head.arch, head.manifest_version, head.digest, head.signers, manifests.created_at"
+            " FROM accepted_heads AS head LEFT JOIN manifests ON manifests.digest = head.digest"
+            " ORDER BY head.channel, head.arch"
+        )
+        return [
+            RememberedHead(channel, arch, version, digest, tuple(signers.split(",")), created_at)
+            for channel, arch, version, digest, signers, created_at in rows
+        ]
+
+    def newest_created_at(self, accepts: Callable[[str, str, tuple[str, ...]], bool]) -> AcceptedTime | None:
+        """The newest `created_at` of all manifests accepted: the clock can not be earlier.
+
+        Args:
+            accepts: whether the trust that counts now takes the manifests of these signers, as (channel, arch,
+                key ids). Whose trust ended tells no time any more.
+        """
+        return max(
+            (one for one in self.times() if accepts(one.channel, one.arch, one.signers)),
+            key=lambda one: one.created_at,
+            default=None,
+        )
+
+    def times(self) -> list[AcceptedTime]:
+        """The newest `created_at` of each channel, arch and set of signers, whoever is trusted now."""
+        rows = self._database.rows(
+            "SELECT newest_created_at, channel, arch, signers FROM accepted_times ORDER BY channel, arch, signers"
+        )
+        state = str(self._database.path.parent)
+        return [
+            AcceptedTime(at, channel, arch, tuple(keys.split(",")), state) for at, channel, arch, keys in rows
+        ]
+
+    def forget_time(self, time: AcceptedTime) -> None:
+        """Let a date hold the clock no longer; which versions were accepted stays. A later date stays too."""
+        with self._database.transaction() as sql:
+            sql.execute(
+                "DELETE FROM accepted_times WHERE signers = ? AND channel = ? AND arch = ?"
+                " AND newest_created_at = ?",
+                (",".join(time.signers), time.channel, time.arch, time.created_at),
+            )
 
     def accept(self, manifest: Manifest, trusted_keys: Collection[str] | None = None) -> bool:
         """Remember a manifest that the trust policy took, unless what is remembered is newer.
@@ -75,11 +130,8 @@ class TrustState:
             if standing is Standing.NEWER:
                 _write_head(sql, manifest)
             if standing in (Standing.NEWER, Standing.SAME):
-                sql.execute(
-                    "INSERT INTO trusted_time VALUES (1, ?) ON CONFLICT DO UPDATE"
-                    " SET newest_created_at = max(newest_created_at, excluded.newest_created_at)",
-                    (manifest.created_at,),
-                )
+                _write_time(sql, manifest)
+                _bound_times(sql, set(manifest.signers).intersection(keys or manifest.signers))
                 return True
             return False
 
@@ -142,3 +194,24 @@ def _write_head(sql: sqlite3.Connection, manifest: Manifest) -> None:
             ",".join(manifest.signers),
         ),
     )
+
+
+def _write_time(sql: sqlite3.Connection, manifest: Manifest) -> None:
+    sql.execute(
+        "INSERT INTO accepted_times VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+        " SET newest_created_at = max(newest_created_at, excluded.newest_created_at)",
+        (",".join(manifest.signers), manifest.channel, manifest.arch, manifest.created_at),
+    )
+
+
+def _bound_times(sql: sqlite3.Connection, keys: Collection[str]) -> None:
+    """Keep the newest `MAX_TIMES` of each key.
+
+    A key that may sign for every channel can make up any number of them, and any number of co-signers.
+    """
+    for key in keys:  # all key ids are of one length, so that none is a part of another
+        sql.execute(
+            "DELETE FROM accepted_times WHERE rowid IN (SELECT rowid FROM accepted_times"
+            " WHERE instr(signers, ?) ORDER BY newest_created_at DESC, rowid DESC LIMIT -1 OFFSET ?)",
+            (key, MAX_TIMES),
+        )

@@ -1,32 +1,42 @@
 import pytest
 
 from p2pboot import RELEASE_DATE
-from p2pboot.core.clock import Clock, effective_now
+from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.timestamps import MAX_TIME
 
 RELEASE = 1000
 
 
+def accepted(created_at: int) -> AcceptedTime:
+    return AcceptedTime(created_at, "stable", "x86_64", ("ed25519:" + "0" * 64,), "/var/lib/p2pboot")
+
+
 @pytest.mark.parametrize(
-    ("wall", "newest", "expected"),
+    ("wall", "newest", "now"),
     [
-        (5000, None, Clock(5000, trusted=True)),
-        (5000, 4000, Clock(5000, trusted=True)),
-        (5000, 5000, Clock(5000, trusted=True)),
-        (1000, None, Clock(1000, trusted=True)),
-        (0, None, Clock(1000, trusted=False)),
-        (999, 500, Clock(1000, trusted=False)),
-        (4999, 5000, Clock(5000, trusted=False)),
-        (-5, 5000, Clock(5000, trusted=False)),
-        (MAX_TIME * 5, None, Clock(MAX_TIME, trusted=True)),
+        (5000, None, 5000),
+        (5000, 4000, 5000),
+        (5000, 5000, 5000),
+        (1000, None, 1000),
+        (MAX_TIME * 5, None, MAX_TIME),
     ],
 )
-def test_time_never_runs_before_what_is_known_to_have_happened(
-    wall: int, newest: int | None, expected: Clock
-) -> None:
-    assert effective_now(wall, newest, RELEASE) == expected
+def test_a_clock_that_is_not_behind_is_believed(wall: int, newest: int | None, now: int) -> None:
+    assert effective_now(wall, None if newest is None else accepted(newest), RELEASE) == Clock(now)
+
+
+@pytest.mark.parametrize(("wall", "newest"), [(0, None), (999, 500), (999, 1000), (-5, None)])
+def test_a_clock_behind_the_release_is_held_by_it(wall: int, newest: int | None) -> None:
+    known = None if newest is None else accepted(newest)
+    assert effective_now(wall, known, RELEASE) == Clock(RELEASE, trusted=False, wall=wall)
+
+
+@pytest.mark.parametrize(("wall", "newest"), [(4999, 5000), (-5, 5000), (1000, 1001), (5, MAX_TIME * 2)])
+def test_a_clock_behind_a_manifest_is_held_by_that_manifest(wall: int, newest: int) -> None:
+    clock = effective_now(wall, accepted(newest), RELEASE)
+    assert clock == Clock(min(newest, MAX_TIME), trusted=False, wall=wall, held_by=accepted(newest))
 
 
 def test_the_release_date_is_the_floor_of_a_machine_without_memory() -> None:
-    assert effective_now(0, None) == Clock(RELEASE_DATE, trusted=False)
-    assert effective_now(RELEASE_DATE - 1, RELEASE_DATE - 5) == Clock(RELEASE_DATE, trusted=False)
+    assert effective_now(0, None).now == RELEASE_DATE
+    assert effective_now(RELEASE_DATE - 1, accepted(RELEASE_DATE - 5)).now == RELEASE_DATE

@@ -11,7 +11,8 @@ import pytest
 
 from p2pboot.errors import MachineError, StoreError
 from p2pboot.store import database as database_module
-from p2pboot.store.database import SCHEMA_VERSION, Database
+from p2pboot.store.database import Database
+from p2pboot.store.schema import SCHEMA_VERSION
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ def _closed_at_the_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def test_what_was_committed_is_there_when_opened_again(path: Path) -> None:
     database = Database.open(path)
     with database.transaction() as sql:
-        sql.execute("INSERT INTO trusted_time VALUES (1, 5)")
+        sql.execute("INSERT INTO accepted_times VALUES ('', '', '', 5)")
     database.close()
-    assert Database.open(path).row("SELECT newest_created_at FROM trusted_time") == (5,)
+    assert Database.open(path).row("SELECT newest_created_at FROM accepted_times") == (5,)
 
 
 def test_commits_are_synced_and_logged_ahead(path: Path) -> None:
@@ -55,15 +56,15 @@ def test_an_exception_undoes_the_whole_transaction_and_inner_ones(path: Path) ->
     def fail_late() -> None:
         with database.transaction() as sql:
             with database.transaction():
-                sql.execute("INSERT INTO trusted_time VALUES (1, 5)")
+                sql.execute("INSERT INTO accepted_times VALUES ('', '', '', 5)")
             raise KeyError
 
     with pytest.raises(KeyError):
         fail_late()
-    assert database.row("SELECT * FROM trusted_time") is None
+    assert database.row("SELECT * FROM accepted_times") is None
     with database.transaction() as sql:
-        sql.execute("INSERT INTO trusted_time VALUES (1, 6)")
-    assert database.row("SELECT newest_created_at FROM trusted_time") == (6,)
+        sql.execute("INSERT INTO accepted_times VALUES ('', '', '', 6)")
+    assert database.row("SELECT newest_created_at FROM accepted_times") == (6,)
 
 
 def test_threads_do_not_come_between_a_read_and_its_write(path: Path) -> None:
@@ -72,22 +73,24 @@ def test_threads_do_not_come_between_a_read_and_its_write(path: Path) -> None:
     def count_up() -> None:
         for _ in range(10):
             with database.transaction() as sql:
-                row = sql.execute("SELECT newest_created_at FROM trusted_time").fetchone()
-                sql.execute("INSERT OR REPLACE INTO trusted_time VALUES (1, ?)", ((row or (0,))[0] + 1,))
+                row = sql.execute("SELECT newest_created_at FROM accepted_times").fetchone()
+                sql.execute(
+                    "INSERT OR REPLACE INTO accepted_times VALUES ('', '', '', ?)", ((row or (0,))[0] + 1,)
+                )
 
     threads = [threading.Thread(target=count_up) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert database.row("SELECT newest_created_at FROM trusted_time") == (40,)
+    assert database.row("SELECT newest_created_at FROM accepted_times") == (40,)
 
 
 def open_and_count(path: Path) -> None:
     database = Database.open(path)
     with database.transaction() as sql:
         sql.execute(
-            "INSERT INTO trusted_time VALUES (1, 1)"
+            "INSERT INTO accepted_times VALUES ('', '', '', 1)"
             " ON CONFLICT DO UPDATE SET newest_created_at = newest_created_at + 1"
         )
     database.close()
@@ -101,14 +104,15 @@ def test_processes_that_open_a_new_database_at_once_all_succeed(path: Path) -> N
     for process in processes:
         process.join()
     assert [process.exitcode for process in processes] == [0] * 4
-    assert Database.open(path).row("SELECT newest_created_at FROM trusted_time") == (4,)
+    assert Database.open(path).row("SELECT newest_created_at FROM accepted_times") == (4,)
 
 
 def test_a_newer_schema_is_refused_and_left_alone(path: Path) -> None:
     Database.open(path).close()
     sqlite3.connect(path).execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     before = path.read_bytes()
-    with pytest.raises(StoreError, match=r"newer p2pboot \(schema 2, this one knows 1\)") as caught:
+    words = rf"newer p2pboot \(schema {SCHEMA_VERSION + 1}, this one knows {SCHEMA_VERSION}\)"
+    with pytest.raises(StoreError, match=words) as caught:
         Database.open(path)
     assert caught.value.remedy is not None
     assert path.read_bytes() == before
@@ -154,13 +158,13 @@ def test_a_full_disk_is_a_machine_error_and_nothing_is_half_written(path: Path) 
 
     def write_too_much() -> None:
         with database.transaction() as sql:
-            sql.execute("INSERT INTO trusted_time VALUES (1, 5)")
+            sql.execute("INSERT INTO accepted_times VALUES ('', '', '', 5)")
             sql.execute("INSERT INTO tables VALUES ('a', 1, 1, zeroblob(1000000))")
 
     with pytest.raises(MachineError, match="full") as caught:
         write_too_much()
     assert "free some space" in str(caught.value.remedy)
-    assert database.row("SELECT * FROM trusted_time") is None
+    assert database.row("SELECT * FROM accepted_times") is None
 
 
 def test_a_transaction_excludes_others_before_it_reads(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -170,7 +174,7 @@ def test_a_transaction_excludes_others_before_it_reads(path: Path, monkeypatch: 
 
     def read_then_write() -> None:
         with second.transaction() as sql:
-            sql.execute("SELECT * FROM trusted_time").fetchone()
+            sql.execute("SELECT * FROM accepted_times").fetchone()
             pytest.fail("it read what the other one is about to change")
 
     with first.transaction(), pytest.raises(MachineError, match="locked"):

@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from p2pboot.core.clock import AcceptedTime
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.errors import Malformed
 from p2pboot.store.store import Store
-from p2pboot.store.truststate import MAX_EQUIVOCATIONS
+from p2pboot.store.truststate import MAX_EQUIVOCATIONS, MAX_TIMES, RememberedHead
 from tests.store.samples import KEY, OTHER_KEY, manifest
 
 
@@ -19,9 +22,18 @@ def head_version(store: Store, channel: str = "stable") -> int | None:
     return None if head is None else head.manifest_version
 
 
+def anybody(_channel: str, _arch: str, _signers: tuple[str, ...]) -> bool:
+    return True
+
+
+def newest(store: Store, accepts: Callable[[str, str, tuple[str, ...]], bool] = anybody) -> int | None:
+    time = store.trust.newest_created_at(accepts)
+    return None if time is None else time.created_at
+
+
 def test_nothing_is_remembered_at_first(store: Store) -> None:
     assert store.trust.head("stable", "arm64") is None
-    assert store.trust.newest_created_at() is None
+    assert newest(store) is None
     assert store.trust.equivocations() == []
 
 
@@ -31,7 +43,7 @@ def test_what_was_accepted_is_remembered_durably(state: Path) -> None:
         assert store.trust.accept(made)
     with Store.open(state) as store:
         assert store.trust.head("stable", "arm64") == AcceptedHead(7, made.digest, made.signers)
-        assert store.trust.newest_created_at() == made.created_at
+        assert newest(store) == made.created_at
 
 
 def test_the_head_never_moves_back_or_aside(store: Store) -> None:
@@ -42,7 +54,7 @@ def test_the_head_never_moves_back_or_aside(store: Store) -> None:
         assert not store.trust.accept(refused)
         assert not store.trust.accept(refused, (KEY.public.keyid,))
     assert store.trust.head("stable", "arm64") == AcceptedHead.of(made)
-    assert store.trust.newest_created_at() == 1000
+    assert newest(store) == 1000
     assert store.trust.accept(manifest(8, created_at=2000))
     assert head_version(store) == 8
 
@@ -50,7 +62,79 @@ def test_the_head_never_moves_back_or_aside(store: Store) -> None:
 def test_the_time_never_moves_back(store: Store) -> None:
     store.trust.accept(manifest(1, created_at=2000))
     store.trust.accept(manifest(2, created_at=1000))
-    assert (head_version(store), store.trust.newest_created_at()) == (2, 2000)
+    assert (head_version(store), newest(store)) == (2, 2000)
+
+
+def test_only_those_who_are_trusted_now_tell_the_time(store: Store) -> None:
+    store.trust.accept(manifest(1, created_at=1000))
+    store.trust.accept(manifest(1, channel="testing", created_at=3000))
+    store.trust.accept(manifest(1, channel="beta", created_at=2000, keys=(KEY, OTHER_KEY)))
+    store.trust.accept(manifest(1, channel="nightly", created_at=4000, keys=(OTHER_KEY,)))
+
+    def by(*keys: SecretKey, threshold: int = 1, channels: tuple[str, ...] | None = None) -> int | None:
+        return newest(
+            store, TrustPolicy.single([key.public.keyid for key in keys], threshold, channels).accepts
+        )
+
+    assert by(KEY) == 3000
+    assert by(KEY, channels=("stable",)) == 1000
+    assert by(KEY, OTHER_KEY) == 4000
+    assert by(KEY, OTHER_KEY, threshold=2) == 2000
+    assert newest(store, TrustPolicy().accepts) is None
+
+
+def test_a_key_that_is_trusted_no_more_takes_its_date_along(store: Store) -> None:
+    store.trust.accept(manifest(7, created_at=9000))
+    store.trust.accept(manifest(1, created_at=1000, keys=(OTHER_KEY,)), (OTHER_KEY.public.keyid,))
+    assert newest(store, TrustPolicy.single([OTHER_KEY.public.keyid]).accepts) == 1000
+    assert newest(store, TrustPolicy.single([KEY.public.keyid]).accepts) == 9000
+
+
+def test_a_date_says_whose_it_is_and_where_it_is_kept(store: Store, state: Path) -> None:
+    made = manifest(7, keys=(KEY, OTHER_KEY))
+    store.trust.accept(made)
+    assert store.trust.newest_created_at(anybody) == AcceptedTime(
+        made.created_at, "stable", "arm64", made.signers, str(state)
+    )
+
+
+def test_a_key_that_makes_up_channels_pushes_out_only_its_own_oldest_dates(store: Store) -> None:
+    store.trust.accept(manifest(1, created_at=1, keys=(OTHER_KEY,)))
+    for number in range(MAX_TIMES + 3):
+        store.trust.accept(manifest(1, channel=f"made-up-{number}", created_at=1000 + number))
+    dates = sorted(time.created_at for time in store.trust.times())
+    assert dates == [1, *range(1003, 1000 + MAX_TIMES + 3)]
+
+
+def test_a_key_that_makes_up_cosigners_is_bounded_too(store: Store) -> None:
+    trusted = (KEY.public.keyid,)
+    for number in range(1, MAX_TIMES + 3):
+        stranger = SecretKey.from_seed(number.to_bytes(32, "big"))
+        store.trust.accept(manifest(number, created_at=1000 + number, keys=(KEY, stranger)), trusted)
+    assert len(store.trust.times()) == MAX_TIMES
+    assert newest(store) == 1000 + MAX_TIMES + 2
+
+
+def test_a_forgotten_date_leaves_the_version_and_what_came_later(store: Store) -> None:
+    store.trust.accept(manifest(7, created_at=9000))
+    (wrong,) = store.trust.times()
+    store.trust.forget_time(wrong)
+    assert (newest(store), head_version(store)) == (None, 7)
+    assert not store.trust.accept(manifest(6, created_at=5000))
+    store.trust.accept(manifest(8, created_at=5000))
+    store.trust.forget_time(wrong)
+    assert newest(store) == 5000
+
+
+def test_heads_are_listed_with_the_date_of_what_is_kept(store: Store) -> None:
+    kept, lost = manifest(7), manifest(2, channel="testing")
+    store.manifests.put(kept, None)
+    for each in (kept, lost):
+        store.trust.accept(each)
+    assert store.trust.heads() == [
+        RememberedHead("stable", "arm64", 7, kept.digest, kept.signers, kept.created_at),
+        RememberedHead("testing", "arm64", 2, lost.digest, lost.signers, None),
+    ]
 
 
 def test_channels_have_heads_of_their_own(store: Store) -> None:

@@ -1,0 +1,178 @@
+"""What a state directory remembers, what is wrong with it, and how that is mended: `p2pboot state recover`.
+
+A check looks at the open store and yields findings; a finding that can be mended carries its repair. Looking changes
+nothing, and no repair takes a version back: whatever is forgotten, an older manifest is refused as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from p2pboot import RELEASE_DATE
+from p2pboot.core.clock import AcceptedTime
+from p2pboot.core.manifest import Candidate
+from p2pboot.core.timestamps import format_time
+from p2pboot.core.verify import MAX_AHEAD_S
+from p2pboot.errors import MachineError, Malformed, UsageError, machine_error
+from p2pboot.store.publications import Publication
+from p2pboot.store.store import DATABASE_NAME, Store
+from p2pboot.store.truststate import RememberedHead
+
+_SQLITE: Final = b"SQLite format 3\0"
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """How one finding is mended.
+
+    Args:
+        what: what it does, one line for a person.
+        mend: does it; raises StoreError or MachineError.
+    """
+
+    what: str
+    mend: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Args:
+        code: what kind, a stable word.
+        subject: what it is about, such as `stable/x86_64`.
+        text: what was found, one line for a person.
+        repair: how it is mended; None where it passes by itself.
+    """
+
+    code: str
+    subject: str
+    text: str
+    repair: Repair | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was published for a channel and arch; `created_at` of the last manifest, unix seconds, if it is kept."""
+
+    signers: tuple[str, ...]
+    channel: str
+    arch: str
+    counter: int
+    created_at: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A state directory as it was found.
+
+    Args:
+        now: the machine's clock it was judged by, unix seconds.
+        heads: the highest versions accepted, with the date of the manifest where that is kept.
+        times: the newest dates accepted.
+        published: the publisher's counters.
+        findings: what is wrong, in the order of the checks.
+    """
+
+    now: int
+    heads: tuple[RememberedHead, ...]
+    times: tuple[AcceptedTime, ...]
+    published: tuple[Published, ...]
+    findings: tuple[Finding, ...]
+
+    def is_ahead(self, created_at: int | None) -> bool:
+        """Whether a date lies further in the future than clocks differ."""
+        return created_at is not None and created_at > self.now + MAX_AHEAD_S
+
+
+def open_existing(path: Path) -> Store:
+    """Open a state directory that there is; nothing is made.
+
+    Raises:
+        UsageError: it is no state directory.
+        StoreError, MachineError: as :meth:`Store.open`.
+    """
+    try:
+        with (path / DATABASE_NAME).open("rb") as file:
+            start = file.read(len(_SQLITE))
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        start = b""
+    except OSError as error:
+        raise machine_error(error, f"read {path / DATABASE_NAME}") from error
+    if start != _SQLITE:
+        raise UsageError(
+            f"{path} is no state directory: there is no database {DATABASE_NAME} in it",
+            remedy="name the directory after --state; that of `fetch -o DIR` is DIR/.p2pboot",
+        )
+    return Store.open(path)
+
+
+def examine(store: Store, now: int) -> Examined:
+    """Look at everything that the state remembers; nothing is changed.
+
+    Args:
+        store: open.
+        now: the machine's own clock, unix seconds: what lies in its future is wrong.
+
+    Raises:
+        MachineError: that clock is wrong itself: it is before this program's release.
+    """
+    if now < RELEASE_DATE:
+        raise MachineError(
+            f"this machine's clock says {format_time(max(now, 0))}, which is before this program was released",
+            remedy="set the clock first: what lies in the future is found by it",
+        )
+    seen = Examined(
+        now,
+        tuple(store.trust.heads()),
+        tuple(store.trust.times()),
+        tuple(_published(one) for one in store.publications.all()),
+        (),
+    )
+    findings = tuple(finding for check in CHECKS for finding in check(store, seen))
+    return Examined(now, seen.heads, seen.times, seen.published, findings)
+
+
+def _published(one: Publication) -> Published:
+    try:
+        created_at = None if one.raw is None else Candidate.decode(one.raw).claims.created_at
+    except Malformed:
+        created_at = None
+    return Published(one.signers, one.channel, one.arch, one.counter, created_at)
+
+
+def _times_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
+    """A date that holds the clock of this state in the future: everything published since counts as expired."""
+    for one in seen.times:
+        if seen.is_ahead(one.created_at):
+            yield Finding(
+                "future-time",
+                f"{one.channel}/{one.arch}",
+                f"a manifest created at {format_time(one.created_at)} was accepted, which this machine's clock has"
+                " not reached: this state's time stands there, and manifests of today count as expired",
+                Repair(
+                    "the date is forgotten; the version is remembered, nothing older is taken",
+                    lambda one=one: store.trust.forget_time(one),  # type: ignore[misc]
+                ),
+            )
+
+
+def _publications_ahead(_store: Store, seen: Examined) -> Iterator[Finding]:
+    """Nothing to mend: the next manifest is dated by the clock as it is now, and clients take that."""
+    for one in seen.published:
+        if one.created_at is not None and seen.is_ahead(one.created_at):
+            yield Finding(
+                "future-publication",
+                f"{one.channel}/{one.arch}",
+                f"manifest version {one.counter} was published here with the date {format_time(one.created_at)}:"
+                " clients refuse it as not valid yet; a running `serve` publishes a new one by itself",
+            )
+
+
+CHECKS: Final[tuple[Callable[[Store, Examined], Iterator[Finding]], ...]] = (
+    _times_ahead,
+    _publications_ahead,
+)

@@ -1,0 +1,61 @@
+"""The tables of a state directory's database, as the steps that led to them.
+
+Step N turns schema N-1 into schema N; the first makes the tables in an empty file. A new file takes all of them, so
+that it can not differ from an upgraded one. A step that was released is never edited: what changes is a further step.
+Statements end with a semicolon, and there is none elsewhere in them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+_FIRST_TABLES: Final = """
+CREATE TABLE tables(
+    sha256 TEXT PRIMARY KEY, size INTEGER NOT NULL, piece_length INTEGER NOT NULL, digests BLOB NOT NULL
+);
+CREATE TABLE manifests(
+    digest TEXT PRIMARY KEY, raw BLOB NOT NULL, detached TEXT, signers TEXT NOT NULL, channel TEXT NOT NULL,
+    arch TEXT NOT NULL, manifest_version INTEGER NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT
+    NULL, role TEXT NOT NULL CHECK (role IN ('pending', 'current', 'previous'))
+);
+CREATE INDEX manifests_stream ON manifests(channel, arch, signers);
+CREATE TABLE manifest_artifacts(
+    digest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE, sha256 TEXT NOT NULL,
+    PRIMARY KEY (digest, sha256)
+) WITHOUT ROWID;
+CREATE TABLE accepted_heads(
+    channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL, digest TEXT NOT NULL,
+    signers TEXT NOT NULL, PRIMARY KEY (channel, arch)
+);
+CREATE TABLE trusted_time(only INTEGER PRIMARY KEY CHECK (only = 1), newest_created_at INTEGER NOT NULL);
+CREATE TABLE equivocations(
+    id INTEGER PRIMARY KEY, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
+    first_digest TEXT NOT NULL, first_raw BLOB NOT NULL, second_digest TEXT NOT NULL, second_raw BLOB NOT
+    NULL, UNIQUE (first_digest, second_digest)
+);
+CREATE TABLE hashes(
+    identity TEXT PRIMARY KEY, file TEXT NOT NULL, sha256 TEXT NOT NULL, size INTEGER NOT NULL,
+    piece_length INTEGER NOT NULL, digests BLOB NOT NULL
+);
+CREATE INDEX hashes_file ON hashes(file);
+CREATE TABLE publications(
+    signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, counter INTEGER NOT NULL, digest TEXT,
+    raw BLOB, PRIMARY KEY (signers, channel, arch)
+);
+"""
+
+# Once there was one time for all publishers, which a single manifest dated wrongly held for ever. Each head brings
+# its own manifest's; where that is lost, the former time is the only one known.
+_TIME_BY_PAIR: Final = """
+CREATE TABLE accepted_times(
+    signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, newest_created_at INTEGER NOT NULL,
+    PRIMARY KEY (signers, channel, arch)
+);
+INSERT INTO accepted_times
+    SELECT head.signers, head.channel, head.arch, coalesce(manifests.created_at, trusted_time.newest_created_at)
+    FROM accepted_heads AS head JOIN trusted_time LEFT JOIN manifests ON manifests.digest = head.digest;
+DROP TABLE trusted_time;
+"""
+
+STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR)
+SCHEMA_VERSION: Final = len(STEPS)

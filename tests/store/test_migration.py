@@ -1,0 +1,103 @@
+"""Databases that earlier versions left become present ones, wholly or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import shutil
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from p2pboot.core.clock import AcceptedTime
+from p2pboot.core.rollback import AcceptedHead
+from p2pboot.errors import MachineError
+from p2pboot.store import database as database_module
+from p2pboot.store.database import Database
+from p2pboot.store.schema import SCHEMA_VERSION, STEPS
+from p2pboot.store.store import DATABASE_NAME, Store
+from tests.store.samples import KEY, OTHER_KEY, manifest
+from tests.store.states.make_schema1 import CREATED, DAY_S
+
+SCHEMA_1 = Path(__file__).parent / "states" / "schema1.sqlite3"
+BOTH = tuple(sorted((KEY.public.keyid, OTHER_KEY.public.keyid)))
+
+
+@pytest.fixture
+def old(state: Path) -> Path:
+    """A state directory as schema 1 left it."""
+    state.mkdir()
+    shutil.copyfile(SCHEMA_1, state / DATABASE_NAME)
+    return state
+
+
+def version(path: Path) -> int:
+    with contextlib.closing(sqlite3.connect(path)) as sql:
+        return int(sql.execute("PRAGMA user_version").fetchone()[0])
+
+
+def tables(path: Path) -> list[tuple[str, str]]:
+    with contextlib.closing(sqlite3.connect(path)) as sql:
+        return sql.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+def test_the_fixture_is_of_schema_1() -> None:
+    assert version(SCHEMA_1) == 1
+
+
+def test_an_upgraded_database_has_the_tables_of_a_new_one(old: Path, tmp_path: Path) -> None:
+    Database.open(old / DATABASE_NAME).close()
+    Database.open(tmp_path / "new.sqlite3").close()
+    assert version(old / DATABASE_NAME) == version(tmp_path / "new.sqlite3") == SCHEMA_VERSION
+    assert tables(old / DATABASE_NAME) == tables(tmp_path / "new.sqlite3")
+
+
+def test_each_head_brings_the_date_of_its_own_manifest_or_the_former_time_of_all(old: Path) -> None:
+    with Store.open(old) as store:
+        assert store.trust.times() == [
+            AcceptedTime(CREATED + 2 * DAY_S, "beta", "arm64", (OTHER_KEY.public.keyid,), str(old)),
+            AcceptedTime(CREATED + DAY_S, "stable", "arm64", (KEY.public.keyid,), str(old)),
+            # Its manifest is lost: the newest date of all was the time it was judged by.
+            AcceptedTime(CREATED + 2 * DAY_S, "testing", "arm64", BOTH, str(old)),
+        ]
+
+
+def test_nothing_else_is_lost_by_upgrading(old: Path) -> None:
+    kept = manifest(7, created_at=CREATED + DAY_S)
+    with Store.open(old) as store:
+        assert store.trust.head("stable", "arm64") == AcceptedHead.of(kept)
+        assert [head.manifest_version for head in store.trust.heads()] == [9, 7, 3]
+        assert store.manifests.get(kept.digest) is not None
+        assert store.publications.last(kept.signers, "stable", "arm64") == kept.raw
+        assert len(store.trust.equivocations()) == 1
+        assert not store.trust.accept(manifest(6, created_at=CREATED + 5 * DAY_S))
+
+
+def test_an_upgrade_that_fails_leaves_the_old_database(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = old / DATABASE_NAME
+    before = tables(path)
+    with monkeypatch.context() as patch:
+        broken = (*STEPS[:-1], STEPS[-1] + "INSERT INTO nowhere VALUES (1);")
+        patch.setattr(database_module, "STEPS", broken)
+        with pytest.raises(MachineError, match="nowhere"):
+            Database.open(path)
+    assert (version(path), tables(path)) == (1, before)
+    Database.open(path).close()
+    assert version(path) == SCHEMA_VERSION
+
+
+def _open(path: Path) -> None:
+    Database.open(path).close()
+
+
+def test_processes_that_upgrade_at_once_all_succeed(old: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_open, args=(old / DATABASE_NAME,)) for _ in range(4)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0] * 4
+    with Store.open(old) as store:
+        assert len(store.trust.times()) == 3
