@@ -38,5 +38,9 @@ def demo(directory: Path | None) -> None:
             f"{directory} is not an empty directory", remedy="name a new one, or leave --directory out"
         )
     make_directory(directory, 0o755)
-    cache = user_cache_path("p2pboot", appauthor=False) / "demo"
-    run_demo(directory.absolute(), cache=cache, story=Story.on_stdout())
+    directory = directory.absolute()
+    try:
+        cache = user_cache_path("p2pboot", appauthor=False) / "demo"
+    except RuntimeError:  # no home: what is downloaded serves this run only
+        cache = directory / "cache"
+    run_demo(directory, cache=cache, story=Story.on_stdout())

@@ -141,8 +141,23 @@ def _machine(error: OSError) -> Failure:
         return Failure(
             f"there is no {os.fsdecode(error.filename)}", "check the path", "usage", ExitStatus.USAGE
         )
+    if error.errno == errno.ENOENT and not _current_directory_exists():
+        return Failure(
+            "the current directory does not exist any more",
+            "change to another one, or give whole paths",
+            "machine",
+            ExitStatus.MACHINE,
+        )
     known = machine_error(error, "go on")
     return Failure(known.message, known.remedy, "machine", known.exit_status)
+
+
+def _current_directory_exists() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _internal(error: BaseException) -> Failure:

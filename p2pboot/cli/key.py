@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -71,7 +72,8 @@ def import_(file: Path, key_path: Path, password_file: Path | None, as_json: boo
 
     password = None
     if password_file is not None:
-        password = read_input(password_file, _MAX_PASSWORD_FILE, what="password file").rstrip(b"\r\n")
+        saved = read_input(password_file, _MAX_PASSWORD_FILE, what="password file")
+        password = saved.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
     source = "standard input" if file == STANDARD_INPUT else str(file)
     secret = import_secret(read_input(file, MAX_KEY_FILE, what="key file"), source=source, password=password)
     write_key(key_path, secret)

@@ -2,17 +2,37 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 INTERRUPTED = 130  # 128 + SIGINT, as shells report it
+_STREAMS = {"stdin": (0, "r"), "stdout": (1, "w"), "stderr": (2, "w")}
 
 
 def main() -> None:
     """Run the command line of this process and end the process with its exit status."""
     try:
+        _replace_closed_streams()
         from p2pboot.cli.app import run
 
         status = run(sys.argv[1:])
     except KeyboardInterrupt:
         status = INTERRUPTED
     sys.exit(status)
+
+
+def _replace_closed_streams() -> None:
+    """Let standard streams that are closed lead nowhere.
+
+    Else the next files that are opened, a database or a socket, get their numbers, and what other libraries write to
+    "standard error" ends in them.
+    """
+    closed = [name for name in _STREAMS if getattr(sys, name) is None]  # that is what Python makes of them
+    if not closed:
+        return
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(fd, True)
+    os.close(fd)
+    for name in closed:
+        number, mode = _STREAMS[name]
+        setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115

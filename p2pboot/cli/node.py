@@ -88,6 +88,7 @@ def _run(load: Callable[[], NodeSettings]) -> None:
     meta = click.get_current_context().meta
     logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.INFO)
     settings = load()
+    settings.store.state  # noqa: B018 - known or not, before a key is made or a port is taken
     with ExitStack() as stack:
         services = []
         if settings.gateway.http is not None:

@@ -91,7 +91,16 @@ def _read_detached(path: Path) -> str | None:
     """The text of the detached signature, None when there is none."""
     if not path.exists():
         return None
-    return read_start(path, _MAX_DETACHED, what="detached signature").decode("ascii", "replace")
+    from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
+    from p2pboot.errors import SignatureError
+
+    raw = read_start(path, _MAX_DETACHED, what="detached signature")
+    try:
+        return decode_text(raw)
+    except OtherEncoding as error:
+        raise SignatureError(f"{path} {error}", remedy=SAVE_AS_UTF8) from None
+    except ValueError:
+        return raw.decode("ascii", "replace")  # the check says what it should be
 
 
 @contextmanager

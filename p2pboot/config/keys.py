@@ -61,13 +61,6 @@ class Key(Generic[T_co]):
         return f"{self.table}.{self.name}"
 
 
-def default_state() -> Path:
-    """Where the platform wants programs to keep their state (XDG_STATE_HOME on Linux)."""
-    from platformdirs import user_state_path  # 25 ms that most commands need not pay
-
-    return user_state_path("p2pboot", appauthor=False)
-
-
 def host_name() -> str:
     """This machine's name, without domain; what does not belong into a manifest is left out."""
     name = "".join(c for c in socket.gethostname().split(".")[0] if c.isprintable())
@@ -161,7 +154,7 @@ ADVERTISE_HTTP: Key[tuple[str, ...]] = Key(
     lambda s: s.gateway.advertise_http,
     "--advertise-http",
 )
-STATE: Key[Path] = Key("store", "state", values.path, default_state, lambda s: s.store.state, "--state")
+STATE: Key[Path | None] = Key("store", "state", values.path, _none, lambda s: s.store.known, "--state")
 QUOTA: Key[int | None] = Key(
     "store", "quota", values.size_bytes, _none, lambda s: s.store.quota_bytes, "--quota", live=True
 )

@@ -22,6 +22,7 @@ from p2pboot.config.settings import (
     StoreSettings,
 )
 from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import ConfigError, UsageError, machine_error
 
 T = TypeVar("T")
@@ -245,10 +246,14 @@ def _read_file(path: Path) -> Mapping[str, object]:
             remedy="check the path after --config",
         )
     try:
-        return tomllib.loads(raw.decode())
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8 text, so it is no TOML", remedy=_TOML_REMEDY) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        return tomllib.loads(decode_text(raw))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", remedy=_TOML_REMEDY) from None
+    except OtherEncoding as error:
+        raise ConfigError(f"{path} {error}, so it is no TOML", remedy=SAVE_AS_UTF8) from None
+    except ValueError as error:
+        raise ConfigError(f"{path} {error}, so it is no TOML", remedy=_TOML_REMEDY) from None
+    except RecursionError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", remedy=_TOML_REMEDY) from None
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p2pboot.core.names import ARCHS, normalise_arch
 from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
-from p2pboot.errors import UsageError
+from p2pboot.errors import ConfigError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,9 +58,40 @@ class GatewaySettings:
 class StoreSettings:
     """Where the node keeps its state, and how many bytes of artifacts it may keep there (None: unlimited)."""
 
-    state: Path
+    chosen: Path | None  # None: where the platform wants it
     quota_bytes: int | None
     max_artifact_bytes: int  # a manifest with a larger artifact is not mirrored
+
+    @property
+    def known(self) -> Path | None:
+        """The state directory; None where none was named and the platform has no place for it."""
+        return self.chosen or default_state()
+
+    @property
+    def state(self) -> Path:
+        """The state directory, for a command that can not do without.
+
+        Raises:
+            ConfigError: none was named, and this user has no home where it could be.
+        """
+        known = self.known
+        if known is None:
+            raise ConfigError(
+                "no state directory is known: none was named, and this user has no home directory",
+                remedy="name one with --state DIR, or as state in the file's [store]",
+            )
+        return known
+
+
+def default_state() -> Path | None:
+    """Where the platform wants programs to keep their state (XDG_STATE_HOME on Linux); None without a home."""
+    from platformdirs import user_state_path  # 25 ms that most commands need not pay
+
+    try:
+        path = user_state_path("p2pboot", appauthor=False)
+    except RuntimeError:
+        return None
+    return path if path.is_absolute() else None  # older platformdirs give `~` back, and take a relative HOME
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ def as_toml(loaded: Loaded) -> str:
 
 def as_document(loaded: Loaded) -> dict[str, object]:
     """For `--json`: table → key → {"value", "source"}; trust is one value."""
-    document: dict[str, object] = {"config_file": str(loaded.file.absolute()) if loaded.file else None}
+    document: dict[str, object] = {"config_file": _absolute(loaded.file) if loaded.file else None}
     for key in KEYS:
         entry = {"value": _plain(key.of(loaded.settings)), "source": loaded.sources[key.dotted].value}
         table = document.setdefault(key.table, {})
@@ -74,8 +74,15 @@ def _publisher(publisher: Publisher) -> dict[str, object]:
 
 def _plain(value: object) -> object:
     if isinstance(value, Path):
-        return str(value.absolute())
+        return _absolute(value)
     return list(value) if isinstance(value, tuple) else value
+
+
+def _absolute(path: Path) -> str:
+    try:
+        return str(path.absolute())
+    except OSError:  # the current directory was removed
+        return str(path)
 
 
 def _toml(value: object) -> str:

@@ -7,6 +7,7 @@ and returns the typed value. It raises ValueError, or UsageError where it has a 
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -87,11 +88,13 @@ def path(value: object, base: Path) -> Path:
     string = _string(value)
     if not string or "\0" in string:
         raise ValueError("must be the path of a file or directory")
+    unknown = "names a home directory that is not known; give the whole path"
+    if string.partition("/")[0] == "~" and not os.environ.get("HOME", "/").startswith("/"):
+        raise ValueError(unknown)  # an empty HOME would stand for the root directory
     try:
-        expanded = Path(string).expanduser()
+        return base / Path(string).expanduser()
     except RuntimeError:
-        raise ValueError("names a home directory that is not known; give the whole path") from None
-    return base / expanded
+        raise ValueError(unknown) from None
 
 
 def duration_s(value: object, _base: Path) -> int:

@@ -10,18 +10,21 @@ Our file::
 
 Imported: the raw 32-byte seed (``identity.key`` of Phase's plasmd), 64 hex digits, PKCS#8 PEM (RFC 8410; also
 version 2 with the public key, RFC 5958), OpenSSH ``ed25519``, libp2p's protobuf private key (64-byte form and
-the older 96-byte one), and our own file.
+the older 96-byte one), and our own file. Text may have what editors and other tools add: a byte-order mark, CRLF,
+indentation, text before and after a PEM block. Other forms that keys come in are recognised and refused by name.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
+import codecs
 import re
 import tomllib
 from typing import TYPE_CHECKING, Final
 
 from p2pboot.core.identity import KEY_BYTES, SecretKey
+from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import KeyFileError
 
 if TYPE_CHECKING:
@@ -35,14 +38,19 @@ _REMEDY_FORMAT: Final = 'it must have a line: secret_key = "<64 hex digits>"'
 _FORMATS: Final = (
     "raw 32 bytes, 64 hex digits, PKCS#8 PEM, OpenSSH, a libp2p private key, or a p2pboot key file"
 )
-_OPENSSH: Final = b"-----BEGIN OPENSSH PRIVATE KEY-----"
-_PKCS8: Final = b"-----BEGIN PRIVATE KEY-----"
-_PKCS8_ENCRYPTED: Final = b"-----BEGIN ENCRYPTED PRIVATE KEY-----"
-_PUBLIC_MARKS: Final = (b"-----BEGIN PUBLIC KEY-----", b"ssh-ed25519 ", b"ed25519:", b"12D3KooW")
+_PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
+_PEM_BEGIN: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_OPENSSH: Final = "OPENSSH PRIVATE KEY"
+_PKCS8: Final = "PRIVATE KEY"
+_PKCS8_ENCRYPTED: Final = "ENCRYPTED PRIVATE KEY"
+_SECRET_LABELS: Final = (_OPENSSH, _PKCS8, _PKCS8_ENCRYPTED)
+_PUBLIC_LABELS: Final = ("PUBLIC KEY", "CERTIFICATE", "SSH2 PUBLIC KEY")
+_PUBLIC_MARKS: Final = ("ssh-ed25519 ", "ed25519:", "12D3KooW")
 # PrivateKey { Type: Ed25519 (1), Data: 64 or 96 bytes }, see peer-ids.md of the libp2p specifications.
 _LIBP2P_64: Final = bytes.fromhex("08011240")
 _LIBP2P_96: Final = bytes.fromhex("08011260")
 _LIBP2P_PUBLIC: Final = bytes.fromhex("08011220")
+_DER_SEQUENCE: Final = 0x30
 # OneAsymmetricKey version 2 (RFC 5958, example in RFC 8410), as Rust's crates write it: the number 1,
 # id-Ed25519, the seed, possibly attributes [0], the public key [1]. The cryptography package reads version 1.
 _PKCS8_V2: Final = re.compile(
@@ -99,29 +107,123 @@ def import_secret(data: bytes, *, source: str, password: bytes | None = None) ->
     if len(data) > MAX_KEY_FILE:
         raise KeyFileError(f"{source} is too large for a key file", remedy=f"give {_FORMATS}")
     if len(data) == KEY_BYTES:  # first: random bytes may begin like anything
-        return SecretKey(data)
+        return SecretKey(_random_bytes(data, source))
     if data.startswith((_LIBP2P_64, _LIBP2P_96, _LIBP2P_PUBLIC)):
         return _from_libp2p(data, source)
-    text = data.strip()
-    if text.startswith(_OPENSSH):
-        return _from_openssh(text + b"\n", source, password)
-    if text.startswith((_PKCS8, _PKCS8_ENCRYPTED)):
-        return _from_pkcs8(text, source, password)
+    _refuse_other_binary(data, source)
+    try:
+        text = decode_text(data).strip()
+    except OtherEncoding as error:
+        raise KeyFileError(f"{source} {error}", remedy=SAVE_AS_UTF8) from None
+    except ValueError:
+        raise _unknown(data, source) from None
+    if _PEM_BEGIN.search(text):
+        return _from_pem(text, source, password)
     if text.startswith(_PUBLIC_MARKS):
         raise KeyFileError(f"{source} holds a public key", remedy="give the file with the secret key")
-    return _from_text(text, source)
-
-
-def _from_text(data: bytes, source: str) -> SecretKey:
-    try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        text = ""
     if _HEX.fullmatch(text):
         return SecretKey(bytes.fromhex(text))
     if "secret_key" in text:
         return parse_key_toml(text, source=source)
-    raise KeyFileError(f"{source} ({len(data)} bytes) is no key in a known format", remedy=f"give {_FORMATS}")
+    _refuse_other_text(text, source)
+    raise _unknown(data, source)
+
+
+def _unknown(data: bytes, source: str) -> KeyFileError:
+    return KeyFileError(
+        f"{source} ({len(data)} bytes) is no key in a known format", remedy=f"give {_FORMATS}"
+    )
+
+
+def _random_bytes(data: bytes, source: str) -> bytes:
+    """Take 32 bytes for a seed unless they are text: a PEM file that was cut off would be everybody's key.
+
+    Of random bytes not one in 10^13 times all are printable.
+    """
+    for encoding in ("utf-8-sig", "utf-16"):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        if text.isascii() and all(c.isprintable() or c in "\t\r\n" for c in text):
+            raise KeyFileError(
+                f"{source} holds 32 bytes of text, which is no key",
+                remedy="copy the file again, whole; if these bytes really are the key, give them as 64 hex digits",
+            )
+    return data
+
+
+def _refuse_other_binary(data: bytes, source: str) -> None:
+    """Name the forms of keys that are not read, where their bytes give them away."""
+    if len(data) == 2 * KEY_BYTES and SecretKey(data[:KEY_BYTES]).public.raw == data[KEY_BYTES:]:
+        raise KeyFileError(
+            f"{source} is a 64-byte key of NaCl, the secret half and the public one",
+            remedy="give the first 32 bytes: head -c 32 FILE",
+        )
+    if len(data) > 2 and data[0] == _DER_SEQUENCE and data[1] == len(data) - 2:
+        raise KeyFileError(
+            f"{source} is a key in DER form",
+            remedy="make a PEM of it: openssl pkey -inform DER -in FILE -out PEM",
+        )
+    if KEY_BYTES < len(data) <= KEY_BYTES + 3 and data.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n") != data:
+        raise KeyFileError(
+            f"{source} has {len(data)} bytes, and a raw key 32: an editor added a mark or a line end",
+            remedy="copy the file again, without opening it in an editor",
+        )
+
+
+def _refuse_other_text(text: str, source: str) -> None:
+    """Likewise for text."""
+    if text.startswith("PuTTY-User-Key-File-"):
+        raise KeyFileError(
+            f"{source} is a key of PuTTY",
+            remedy="export it as an OpenSSH key: puttygen FILE -O private-openssh -o KEY",
+        )
+    if _HEX.fullmatch(re.sub(r"0[xX]|[\s:]", "", text)):
+        raise KeyFileError(
+            f"{source} has more than the 64 hex digits of a key: 0x, colons or blanks",
+            remedy="write the 64 digits alone, on one line",
+        )
+    try:
+        decoded = base64.b64decode("".join(text.split()), validate=True)
+    except (binascii.Error, ValueError):
+        return
+    if len(decoded) in (KEY_BYTES, 2 * KEY_BYTES):
+        raise KeyFileError(
+            f"{source} is base64 of {len(decoded)} bytes",
+            remedy="give the key as 32 raw bytes: base64 -d FILE | head -c 32",
+        )
+    if decoded.startswith((_LIBP2P_64, _LIBP2P_96)):
+        raise KeyFileError(
+            f"{source} is base64 of a libp2p private key", remedy="base64 -d FILE | p2pboot key import -"
+        )
+
+
+def _from_pem(text: str, source: str, password: bytes | None) -> SecretKey:
+    """Read the one secret key among a file's PEM blocks, whatever stands around it."""
+    blocks = [(match[1], match[2]) for match in _PEM.finditer(text)]
+    secret = [(label, body) for label, body in blocks if label in _SECRET_LABELS]
+    if len(secret) > 1:
+        raise KeyFileError(f"{source} holds {len(secret)} secret keys", remedy="give a file with one")
+    if not secret:
+        raise _no_secret(text, [label for label, _ in blocks], source)
+    label, body = secret[0]
+    lines = [line.strip() for line in body.splitlines() if line.strip()]
+    pem = "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()
+    if label == _OPENSSH:
+        return _from_openssh(pem, source, password)
+    return _from_pkcs8(pem, source, password, is_encrypted=label == _PKCS8_ENCRYPTED)
+
+
+def _no_secret(text: str, whole: list[str], source: str) -> KeyFileError:
+    begun = [match[1] for match in _PEM_BEGIN.finditer(text)]
+    if len(begun) > len(whole):
+        return KeyFileError(
+            f"{source} is cut off: its PEM block has no END line", remedy="copy the file again, whole"
+        )
+    if all(label in _PUBLIC_LABELS for label in whole):
+        return KeyFileError(f"{source} holds a public key", remedy="give the file with the secret key")
+    return KeyFileError(f"{source} is no Ed25519 key in a known format", remedy=f"give {_FORMATS}")
 
 
 def _from_libp2p(data: bytes, source: str) -> SecretKey:
@@ -139,31 +241,38 @@ def _from_libp2p(data: bytes, source: str) -> SecretKey:
     return secret
 
 
-def _from_pkcs8(pem: bytes, source: str, password: bytes | None) -> SecretKey:
-    if pem.startswith(_PKCS8_ENCRYPTED) and password is None:
+def _from_pkcs8(pem: bytes, source: str, password: bytes | None, *, is_encrypted: bool) -> SecretKey:
+    if is_encrypted and password is None:
         raise KeyFileError(
             f"{source} is encrypted",
             remedy="decrypt it first: openssl pkcs8 -in FILE -out PLAIN (and remove PLAIN after the import)",
         )
     if (secret := _from_pkcs8_v2(pem, source)) is not None:
         return secret
-    from cryptography.exceptions import UnsupportedAlgorithm  # 90 ms that other formats need not wait for
+    from cryptography.exceptions import (  # 90 ms that others need not wait for
+        InternalError,
+        UnsupportedAlgorithm,
+    )
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     # A password that an unencrypted key does not need would be an error of its own.
-    needed = password if pem.startswith(_PKCS8_ENCRYPTED) else None
+    needed = password if is_encrypted else None
     try:
         loaded = load_pem_private_key(pem, needed)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        InternalError,
+    ) as error:  # the last: halves of X448 keys
         hint = "check the password" if needed is not None else "copy the file again"
         raise KeyFileError(f"{source} can not be read as a PKCS#8 key", remedy=hint) from error
     return _ed25519_of(loaded, source)
 
 
 def _from_pkcs8_v2(pem: bytes, source: str) -> SecretKey | None:
-    lines = pem.splitlines()
     try:
-        der = base64.b64decode(b"".join(line.strip() for line in lines[1:-1]), validate=True)
+        der = base64.b64decode(b"".join(pem.splitlines()[1:-1]), validate=True)
     except binascii.Error:
         return None
     match = _PKCS8_V2.fullmatch(der)

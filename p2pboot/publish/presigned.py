@@ -14,6 +14,7 @@ from typing import Final
 
 from p2pboot.core.manifest import MAX_MANIFEST, Candidate, Manifest, check_detached
 from p2pboot.core.names import DTB_ARCHIVE
+from p2pboot.core.textfiles import decode_text
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import ArtifactError, Malformed, P2PBootError, SignatureError, machine_error
 from p2pboot.publish.archive import files_to_publish
@@ -146,9 +147,9 @@ def _detached(tree: Tree, manifest: Manifest) -> str | None:
     if raw is None:
         return None
     try:
-        text = raw.decode("ascii").strip()
+        text = decode_text(raw).strip()
         check_detached(manifest.raw, text, manifest.signers)
-    except (SignatureError, UnicodeDecodeError):
+    except (SignatureError, ValueError):
         return None  # of an earlier manifest; this one goes without
     return text
 

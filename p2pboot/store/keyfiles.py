@@ -19,6 +19,7 @@ from typing import Final
 
 from p2pboot.core.identity import KEY_BYTES, SecretKey
 from p2pboot.core.keyformats import MAX_KEY_FILE, parse_key_toml, render_key_toml
+from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import KeyFileError, machine_error
 from p2pboot.store.durable import fsync_directory, make_directory
 
@@ -46,12 +47,20 @@ def load_key(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
     """
     data = _read(path, warn)
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise KeyFileError(
-            f"{path} is not a p2pboot key file", remedy=f"import another format: p2pboot key import {path}"
-        ) from None
+        text = decode_text(data)
+    except OtherEncoding as error:
+        raise KeyFileError(f"{path} {error}", remedy=SAVE_AS_UTF8) from None
+    except ValueError:
+        raise _foreign(path) from None
+    if "-----BEGIN" in text:
+        raise _foreign(path)
     return parse_key_toml(text, source=str(path))
+
+
+def _foreign(path: Path) -> KeyFileError:
+    return KeyFileError(
+        f"{path} is not a p2pboot key file", remedy=f"import another format: p2pboot key import {path}"
+    )
 
 
 def generate_key(path: Path) -> SecretKey:
@@ -101,7 +110,10 @@ def write_key(path: Path, key: SecretKey) -> None:
     except FileExistsError:
         raise KeyFileExists(path) from None
     except OSError as error:
-        raise machine_error(error, f"write the key file {path}") from error
+        failure = machine_error(error, f"write the key file {path}")
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            failure.remedy = "name a file in a directory that can be written: --key PATH"
+        raise failure from error
 
 
 class KeyFileExists(KeyFileError):
