@@ -53,14 +53,14 @@ class _LazyGroup(Group):
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @verbosity_options
 def root() -> None:
-    r"""Publish, mirror and fetch signed boot manifests and their artifacts, peer to peer.
+    """Publish, mirror and fetch signed boot manifests and their artifacts, peer to peer.
 
     \b
     p2pboot key generate                            make this machine's identity
     p2pboot serve DIR --channel stable --arch arm64 publish a directory with a kernel and an initramfs
     p2pboot fetch --channel stable --arch arm64 --trust KEYID -o boot
                                                     get the newest image that KEYID signed
-    """
+    """  # noqa: D301 - click takes the backspace itself for "leave these lines as they are"
 
 
 def run(args: Sequence[str]) -> int:

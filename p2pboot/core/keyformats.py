@@ -158,7 +158,7 @@ def _refuse_other_binary(data: bytes, source: str) -> None:
     if len(data) == 2 * KEY_BYTES and SecretKey(data[:KEY_BYTES]).public.raw == data[KEY_BYTES:]:
         raise KeyFileError(
             f"{source} is a 64-byte key of NaCl, the secret half and the public one",
-            remedy="give the first 32 bytes: head -c 32 FILE",
+            remedy="give the first 32 bytes: head -c 32 FILE | p2pboot key import -",
         )
     if len(data) > 2 and data[0] == _DER_SEQUENCE and data[1] == len(data) - 2:
         raise KeyFileError(
@@ -191,7 +191,7 @@ def _refuse_other_text(text: str, source: str) -> None:
     if len(decoded) in (KEY_BYTES, 2 * KEY_BYTES):
         raise KeyFileError(
             f"{source} is base64 of {len(decoded)} bytes",
-            remedy="give the key as 32 raw bytes: base64 -d FILE | head -c 32",
+            remedy="give the key as 32 raw bytes: base64 -d FILE | head -c 32 | p2pboot key import -",
         )
     if decoded.startswith((_LIBP2P_64, _LIBP2P_96)):
         raise KeyFileError(

@@ -65,7 +65,7 @@ def verify(
         manifest = candidate.check_form()
     except Malformed as error:
         name = "canonical" if done else "structure"
-        return _unreadable([*done, _failed(name, f"malformed: {error.message}", _GET_AGAIN)])
+        return _unreadable([*done, _failed(name, f"malformed: {error.message}", error.remedy or _GET_AGAIN)])
     except SignatureError as error:
         return _unreadable([*done, _failed("signatures", error.message, error.remedy or _GET_AGAIN)])
     return judge(

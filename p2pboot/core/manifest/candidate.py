@@ -29,6 +29,7 @@ from p2pboot.core.identity import SIGNATURE_BYTES, PublicKey
 from p2pboot.core.jsonform import canonical, decode_canonical, decode_typed, not_canonical, shown
 from p2pboot.core.manifest import fields
 from p2pboot.core.manifest.document import ENVELOPE, MAX_MANIFEST, Signature, read_statement
+from p2pboot.core.manifest.foreign import explain_foreign
 from p2pboot.core.manifest.model import Statement
 from p2pboot.errors import Malformed, SignatureError
 
@@ -99,6 +100,13 @@ class Candidate:
         """
         if len(raw) > MAX_MANIFEST:
             raise Malformed(f"{len(raw)} bytes are more than the {MAX_MANIFEST} that a manifest may have")
+        try:
+            return cls._decode(raw)
+        except Malformed as error:
+            raise explain_foreign(raw, error) from None
+
+    @classmethod
+    def _decode(cls, raw: bytes) -> Candidate:
         envelope = decode_typed(raw, ENVELOPE)
         if len(envelope.signatures) > fields.MAX_SIGNERS:
             raise Malformed(f"signatures: more than {fields.MAX_SIGNERS}")
