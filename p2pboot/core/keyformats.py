@@ -136,21 +136,25 @@ def _unknown(data: bytes, source: str) -> KeyFileError:
 
 
 def _random_bytes(data: bytes, source: str) -> bytes:
-    """Take 32 bytes for a seed unless they are text: a PEM file that was cut off would be everybody's key.
+    """Take 32 bytes for a seed unless they are text: a PEM file that was cut off would be everybody's key."""
+    if _is_text(data):
+        raise KeyFileError(
+            f"{source} holds 32 bytes of text, which is no key",
+            remedy="copy the file again, whole; if these bytes really are the key, give them as 64 hex digits",
+        )
+    return data
 
-    Of random bytes not one in 10^13 times all are printable.
-    """
+
+def _is_text(data: bytes) -> bool:
+    """Whether bytes are printable ASCII in a usual encoding; of 32 random bytes not one in 10^13 times all are."""
     for encoding in ("utf-8-sig", "utf-16"):
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
         if text.isascii() and all(c.isprintable() or c in "\t\r\n" for c in text):
-            raise KeyFileError(
-                f"{source} holds 32 bytes of text, which is no key",
-                remedy="copy the file again, whole; if these bytes really are the key, give them as 64 hex digits",
-            )
-    return data
+            return True
+    return False
 
 
 def _refuse_other_binary(data: bytes, source: str) -> None:
@@ -165,7 +169,9 @@ def _refuse_other_binary(data: bytes, source: str) -> None:
             f"{source} is a key in DER form",
             remedy="make a PEM of it: openssl pkey -inform DER -in FILE -out PEM",
         )
-    if KEY_BYTES < len(data) <= KEY_BYTES + 3 and data.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n") != data:
+    unmarked = data.removeprefix(codecs.BOM_UTF8)
+    edited = any(len(unmarked.removesuffix(end)) == KEY_BYTES for end in (b"", b"\n", b"\r\n"))
+    if edited and len(data) > KEY_BYTES and not _is_text(data):
         raise KeyFileError(
             f"{source} has {len(data)} bytes, and a raw key 32: an editor added a mark or a line end",
             remedy="copy the file again, without opening it in an editor",

@@ -35,7 +35,7 @@ def without_mark(start: bytes) -> bytes:
         if start.startswith(mark):
             raise OtherEncoding(f"is saved as {name}")
     one, other = start[:_LOOKED_AT:2], start[1:_LOOKED_AT:2]
-    if (other and all(one) and not any(other)) or (one and all(other) and not any(one)):
+    if other and ((all(one) and not any(other)) or (all(other) and not any(one))):
         raise OtherEncoding("is saved as UTF-16")
     return start.removeprefix(codecs.BOM_UTF8)
 

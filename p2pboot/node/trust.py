@@ -64,9 +64,10 @@ class Trust:
     def tells_time(self, channel: str, arch: str, signers: tuple[str, ...]) -> bool:
         """Whether the dates of these signers' manifests are evidence of what time it is.
 
-        The node's own are not: they carry the reading of this very clock, which may have been wrong for a while.
+        The node's own are not, also of what it publishes no more: they carry the reading of this very clock, which
+        may have been wrong for a while.
         """
-        return self._accepts(channel, arch, signers) and self.own.get((channel, arch)) != signers
+        return self._accepts(channel, arch, signers) and signers not in self.own.values()
 
     def is_own(self, offered: Offered) -> bool:
         """Whether it is of the very keys that sign this node's directory for this channel and arch."""

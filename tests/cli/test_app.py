@@ -123,6 +123,14 @@ def test_every_command_explains_itself(cli: Cli) -> None:
             done = cli(*words, "--help")
             assert done.status == 0, words
             assert "Usage: p2pboot" in done.stdout
+            assert "\\" not in done.stdout, words  # click's mark for lines that stay takes a real backspace
+            assert "\b" not in done.stdout, words
+
+
+def test_the_examples_of_the_help_stand_on_lines_of_their_own(cli: Cli) -> None:
+    lines = [line.strip() for line in cli("--help").stdout.splitlines()]
+    assert "p2pboot key generate                            make this machine's identity" in lines
+    assert sum(line.startswith("p2pboot ") for line in lines) == 3
 
 
 def test_interrupt_during_the_imports_ends_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -197,6 +205,19 @@ def test_config_show_prints_what_is_in_force(cli: Cli, tmp_path: Path) -> None:
     assert done.document["network"]["mdns"] == {"value": False, "source": "command line"}
     assert done.document["network"]["max_upload"] == {"value": 2_000_000, "source": "command line"}
     assert "# command line" in cli(*args).stdout
+
+
+def test_a_configuration_file_that_an_editor_saved_is_read(cli: Cli, tmp_path: Path) -> None:
+    text = '# für uns\n[provider]\nname = "box"'
+    for saved in (text.encode("utf-8-sig"), text.replace("\n", "\r\n").encode("utf-8-sig")):
+        (tmp_path / "c.toml").write_bytes(saved)
+        done = cli("config", "show", "--config", "c.toml", "--json")
+        assert done.document["provider"]["name"]["value"] == "box"
+    for encoding, says in (("utf-16", "is saved as UTF-16"), ("latin-1", "is not UTF-8 text")):
+        (tmp_path / "c.toml").write_bytes(text.encode(encoding))
+        done = cli("config", "show", "--config", "c.toml")
+        assert done.status == 2
+        assert f"c.toml {says}" in done.error_line
 
 
 def test_unknown_configuration_key_is_refused_with_a_suggestion(cli: Cli, tmp_path: Path) -> None:

@@ -162,6 +162,19 @@ def test_detached_signature_beside_the_file_is_checked(cli: Cli, tmp_path: Path)
         assert bad.document["reason"] == "detached"
 
 
+def test_a_detached_signature_that_an_editor_saved_is_taken(cli: Cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.json", manifest_bytes())
+    good = sign_detached(path.read_bytes(), ALICE)
+    for saved in ("\ufeff" + good, good + "\r\n", f"\ufeff{good}\r\n"):
+        write(tmp_path / "m.json.sig", saved.encode())
+        done = cli("manifest", "verify", path, "--trust", ALICE.public.keyid)
+        assert "valid detached signature" in done.stdout, done.stderr
+    write(tmp_path / "m.json.sig", good.encode("utf-16"))
+    done = cli("manifest", "verify", path, "--trust", ALICE.public.keyid)
+    assert done.status == 1
+    assert "m.json.sig is saved as UTF-16" in done.error_line
+
+
 def test_manifest_from_standard_input(cli: Cli) -> None:
     assert cli("manifest", "verify", "-", "--trust", ALICE.public.keyid, stdin=GOOD).status == 0
     assert cli("manifest", "show", "-", stdin=GOOD).status == 0

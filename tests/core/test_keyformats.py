@@ -1,4 +1,6 @@
+import base64
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -114,6 +116,112 @@ def test_what_is_no_key_names_the_known_formats(data: bytes) -> None:
     assert "PKCS#8" in (caught.value.remedy or "")
     with pytest.raises(KeyFileError, match="too large"):
         import_secret(bytes(MAX_KEY_FILE + 1), source="some/file")
+
+
+PEM, OPENSSH = ((VECTORS / name).read_bytes() for name in ("pkcs8.pem", "openssh"))
+TOML = render_key_toml(KEY).encode()
+MARK = b"\xef\xbb\xbf"
+
+
+def crlf(data: bytes) -> bytes:
+    return data.replace(b"\n", b"\r\n")
+
+
+def indented(data: bytes) -> bytes:
+    return b"".join(b"\t  " + line + b"\n" for line in data.splitlines())
+
+
+@pytest.mark.parametrize(
+    "name", ["pkcs8.pem", "pkcs8-v2.pem", "pkcs8-encrypted.pem", "openssh", "hex", "node.toml"]
+)
+@pytest.mark.parametrize(
+    "change",
+    [
+        crlf,
+        bytes.rstrip,
+        indented,
+        lambda data: MARK + data,
+        lambda data: MARK + crlf(data).rstrip(),
+        lambda data: b"\n\r\n  " + data + b"\n\n",
+    ],
+    ids=["crlf", "no newline", "indented", "mark", "all of it", "blank lines"],
+)
+def test_what_editors_add_does_no_harm(name: str, change: Callable[[bytes], bytes]) -> None:
+    data = change((VECTORS / name).read_bytes())
+    assert import_secret(data, source=name, password=b"vector").public.hex == EXPECTED[name]
+
+
+@pytest.mark.parametrize("pem", [PEM, OPENSSH])
+def test_text_around_a_pem_block_does_no_harm(pem: bytes) -> None:
+    before = b"Bag Attributes\n    localKeyID: 01 02\nKey Attributes: <No Attributes>\n"
+    after = b"ED25519 Private-Key:\npriv:\n    9d:61:b1\n" + (VECTORS / "spki.pem").read_bytes()
+    expected = import_secret(pem, source="x")
+    for data in (before + pem, pem + after, crlf(before + pem + after), MARK + before + indented(pem)):
+        assert import_secret(data, source="x") == expected
+
+
+LIBP2P = (VECTORS / "libp2p-64").read_bytes()
+DER = base64.b64decode(b"".join(PEM.splitlines()[1:-1]))
+
+
+@pytest.mark.parametrize(
+    ("data", "says", "remedy"),
+    [
+        (DER, "DER form", "openssl pkey -inform DER"),
+        (KEY.seed + KEY.public.raw, "64-byte key of NaCl", "head -c 32"),
+        (base64.b64encode(KEY.seed), "base64 of 32 bytes", "base64 -d"),
+        (base64.b64encode(KEY.seed + KEY.public.raw) + b"\r\n", "base64 of 64 bytes", "base64 -d"),
+        (base64.b64encode(LIBP2P), "base64 of a libp2p private key", "p2pboot key import -"),
+        (b"0x" + KEY.seed.hex().encode(), "64 hex digits", "64 digits alone"),
+        (KEY.seed.hex(":").encode(), "64 hex digits", "64 digits alone"),
+        (OTHER.seed + b"\n", "has 33 bytes", "editor"),
+        (MARK + OTHER.seed, "has 35 bytes", "editor"),
+        (TOML.decode().encode("utf-16"), "saved as UTF-16", "save it as UTF-8"),
+        (PEM.decode().encode("utf-16-le"), "saved as UTF-16", "save it as UTF-8"),
+        (PEM.decode().encode("utf-32"), "saved as UTF-32", "save it as UTF-8"),
+        (b"PuTTY-User-Key-File-3: ssh-ed25519\n", "key of PuTTY", "puttygen"),
+        (PEM.partition(b"-----END")[0], "cut off", "whole"),
+        (PEM + OPENSSH, "holds 2 secret keys", "with one"),
+        (MARK + (VECTORS / "spki.pem").read_bytes(), "public key", "secret key"),
+        (PEM.replace(b"PRIVATE KEY", b"RSA PRIVATE KEY"), "no Ed25519 key", "PKCS#8"),
+    ],
+)  # fmt: skip
+def test_other_forms_are_refused_by_name_and_never_shown(data: bytes, says: str, remedy: str) -> None:
+    with pytest.raises(KeyFileError, match=says) as caught:
+        import_secret(data, source="some/file")
+    assert "some/file" in caught.value.message
+    assert remedy in (caught.value.remedy or "")
+    shown = f"{caught.value.message}{caught.value.remedy}"
+    for secret in (KEY.seed, OTHER.seed, import_secret(PEM, source="x").seed):
+        for form in (secret.hex(), secret.hex(":"), base64.b64encode(secret).decode()[:40]):
+            assert form not in shown
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        PEM[:32],
+        OPENSSH[:32],
+        TOML[:32],
+        KEY.seed.hex().encode()[:32],
+        crlf(PEM)[:32],
+        MARK + PEM[:29],
+        PEM[:15].decode().encode("utf-16"),
+        b"correct horse battery staple 123",
+        b" " * 32,
+    ],
+)
+def test_32_bytes_of_text_are_no_seed(data: bytes) -> None:
+    assert len(data) == 32
+    with pytest.raises(KeyFileError, match="32 bytes of text") as caught:
+        import_secret(data, source="x")
+    assert "64 hex digits" in (caught.value.remedy or "")
+    assert import_secret(data.hex().encode(), source="x").seed == data  # for who means it
+
+
+@given(st.binary(min_size=32, max_size=32).filter(lambda seed: max(seed) > 126 and min(seed) < 9))
+def test_32_random_bytes_are_a_seed_whatever_they_begin_with(seed: bytes) -> None:
+    assert import_secret(seed, source="x").seed == seed
 
 
 @given(st.sampled_from(sorted(EXPECTED)), st.data())

@@ -3,11 +3,11 @@ from typing import Any
 
 import pytest
 
-from p2pboot.core.clock import Clock
+from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.manifest import Manifest, add_signature, sign_detached, unsigned
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
-from p2pboot.core.verify import CHECKS, MAX_AHEAD_S, Outcome, Refused, Verdict, judge, verify
+from p2pboot.core.verify import CHECKS, MAX_AHEAD_S, Check, Outcome, Refused, Verdict, judge, verify
 from p2pboot.errors import ExitStatus, ManifestError, UsageError
 from tests.core.manifests import ALICE, BOB, CAROL, CREATED, EXPIRES, STRANGER, body, manifest
 
@@ -215,6 +215,57 @@ def test_a_machine_with_a_dead_clock_boots_and_is_told() -> None:
 
 def test_a_rewound_clock_does_not_revive_an_expired_image() -> None:
     assert verdict_on(manifest(), clock=Clock(EXPIRES + 5, trusted=False)).reason == "expired"
+
+
+def held_clock(wall: int, created_at: int) -> Clock:
+    """As `effective_now` makes it, of a state that remembers a manifest with that date."""
+    return effective_now(wall, AcceptedTime(created_at, "testing", "arm64", (B,), "/srv/my state"), 0)
+
+
+def check(verdict: Verdict, name: str) -> Check:
+    return next(each for each in verdict.checks if each.name == name)
+
+
+def test_what_holds_a_clock_beyond_an_expiry_is_named_with_its_remedy() -> None:
+    verdict = verdict_on(manifest(), clock=held_clock(CREATED + 60, EXPIRES + 5 * 365 * 86_400))
+    assert verdict.reason == "expired"
+    for found in (check(verdict, "expiry"), check(verdict, "clock")):
+        assert "/srv/my state" in found.detail
+        assert "testing/arm64" in found.detail
+        assert "2025-11-26T12:01:00Z" in found.detail
+        assert "p2pboot state recover --state '/srv/my state'" in (found.remedy or "")
+
+
+@pytest.mark.parametrize(
+    "clock",
+    [
+        held_clock(EXPIRES, EXPIRES + 86_400),  # expired by this machine's clock as well
+        held_clock(EXPIRES - MAX_AHEAD_S, EXPIRES),  # clocks differ that much
+        effective_now(EXPIRES - 86_400, None, EXPIRES + 5),  # the program's release, and there is no doubt
+    ],
+)
+def test_an_expiry_that_no_wrong_date_explains_asks_for_a_newer_manifest(clock: Clock) -> None:
+    found = check(verdict_on(manifest(), clock=clock), "expiry")
+    assert found.outcome is Outcome.FAILED
+    assert "renewed" in (found.remedy or "")
+    assert "state" not in found.detail
+
+
+def test_a_held_clock_that_changes_nothing_is_only_noted() -> None:
+    verdict = verdict_on(manifest(), clock=held_clock(CREATED - 86_400, CREATED + 86_400))
+    assert verdict.ok
+    assert check(verdict, "clock").outcome is Outcome.NOTED
+    assert "state recover" in (check(verdict, "clock").remedy or "")
+    assert (
+        check(verdict_on(manifest(), clock=effective_now(5, None)), "clock").remedy
+        == "set this machine's clock"
+    )
+
+
+def test_a_manifest_of_the_future_names_the_publishers_clock() -> None:
+    found = check(verdict_on(manifest(), clock=Clock(CREATED - 86_400)), "created_at")
+    assert "the publisher's was ahead when it signed" in (found.remedy or "")
+    assert "newer manifest" in (found.remedy or "")
 
 
 # --- provider and detached signature ---

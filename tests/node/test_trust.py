@@ -5,6 +5,7 @@ from p2pboot.node.trust import Trust
 from tests.node.world import key_of, signed, trusting
 
 PUBLISHER = key_of("publisher").public.keyid
+SECOND = key_of("second").public.keyid
 OTHER = key_of("other").public.keyid
 
 
@@ -44,3 +45,15 @@ def test_a_trust_that_includes_the_own_key_stays_as_the_operator_wrote_it() -> N
     assert trust.policy_for("stable", "x86_64") is configured
     assert trust.takes(signed(1, "other"))
     assert not trust.is_own(signed(1, "other"))
+
+
+def test_the_dates_of_own_manifests_say_nothing_about_the_time() -> None:
+    """They carry the reading of this very clock: one that was years ahead for a day would go on for ever."""
+    own = {("stable", "x86_64"): (PUBLISHER,)}
+    for configured in (TrustPolicy(), TrustPolicy(trusting("publisher")), TrustPolicy(trusting("other"))):
+        assert not Trust(configured, own).tells_time("stable", "x86_64", (PUBLISHER,))
+    others = Trust(TrustPolicy(trusting("publisher", "second")), own)
+    assert not others.tells_time("testing", "x86_64", (PUBLISHER,))  # published here until yesterday
+    assert others.tells_time("testing", "x86_64", (SECOND,))
+    assert others.tells_time("stable", "x86_64", tuple(sorted((PUBLISHER, SECOND))))
+    assert not others.tells_time("stable", "x86_64", (OTHER,))

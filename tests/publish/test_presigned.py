@@ -65,10 +65,11 @@ def refusal(image: Path, store: Store, now: int = NOW) -> str:
     return caught.value.message
 
 
-def test_a_complete_manifest_is_taken_as_it_is(image: Path, store: Store) -> None:
+@pytest.mark.parametrize(("before", "after"), [("", "\n"), ("\ufeff", ""), ("\ufeff", "\r\n")])
+def test_a_complete_manifest_is_taken_as_it_is(image: Path, store: Store, before: str, after: str) -> None:
     manifest = signed(image, FLEET, SECOND)
     detached = sign_detached(manifest.raw, SECOND)
-    put(image, manifest.raw, detached + "\n")
+    put(image, manifest.raw, before + detached + after)  # what editors add goes no further
     taken = take(image, store)
     assert taken is not None
     assert (taken.manifest, taken.detached) == (manifest, detached)

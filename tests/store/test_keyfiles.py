@@ -14,6 +14,7 @@ from p2pboot.errors import KeyFileError, MachineError
 from p2pboot.store import keyfiles
 
 KEY = SecretKey(bytes(range(32)))
+VECTORS = Path(__file__).parent.parent / "vectors" / "identity"
 
 
 def mode_of(path: Path) -> int:
@@ -243,3 +244,26 @@ def test_processes_that_start_at_once_end_with_one_key(tmp_path: Path) -> None:
         process.stdin = None
     shown = {process.communicate()[0] for process in started}
     assert shown == {keyfiles.load_key(tmp_path / "node.toml").public.keyid + "\n"}
+
+
+@pytest.mark.parametrize(
+    ("encoding", "newline"), [("utf-8-sig", "\n"), ("utf-8-sig", "\r\n"), ("utf-8", "\r\n")]
+)
+def test_a_key_file_that_an_editor_saved_is_read(tmp_path: Path, encoding: str, newline: str) -> None:
+    path = tmp_path / "node.toml"
+    key = keyfiles.generate_key(path)
+    path.write_bytes(path.read_text().rstrip("\n").replace("\n", newline).encode(encoding))
+    assert keyfiles.load_key(path) == key
+
+
+def test_a_key_file_in_another_encoding_or_form_says_so(tmp_path: Path) -> None:
+    path = tmp_path / "node.toml"
+    keyfiles.generate_key(path)
+    path.write_bytes(path.read_text().encode("utf-16"))
+    with pytest.raises(KeyFileError, match="saved as UTF-16") as caught:
+        keyfiles.load_key(path)
+    assert caught.value.remedy == "save it as UTF-8"
+    path.write_bytes((VECTORS / "pkcs8.pem").read_bytes())
+    with pytest.raises(KeyFileError, match="not a p2pboot key file") as caught:
+        keyfiles.load_key(path)
+    assert "p2pboot key import" in str(caught.value.remedy)
