@@ -17,12 +17,23 @@ from p2pboot.core.clock import AcceptedTime, Clock
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Candidate, Manifest, check_detached
 from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
+from p2pboot.core.problems import Code, Problem
 from p2pboot.core.rollback import AcceptedHead, Standing, judge_version
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verdict import CHECKS, Check, Outcome, Refused, Verdict
 from p2pboot.errors import Malformed, SignatureError
 
-__all__ = ["CHECKS", "MAX_AHEAD_S", "Check", "Outcome", "Refused", "Verdict", "judge", "verify"]
+__all__ = [
+    "CHECKS",
+    "MAX_AHEAD_S",
+    "Check",
+    "Outcome",
+    "Refused",
+    "Verdict",
+    "clock_problem",
+    "judge",
+    "verify",
+]
 
 MAX_AHEAD_S: Final = 600
 """How far ``created_at`` may lie ahead of a clock that can be believed: clocks differ, by minutes at most."""
@@ -176,6 +187,22 @@ def _asked(name: str, offered: str, asked: str | None) -> Check:
     return _passed(name, f"{name} {offered}, as asked for")
 
 
+def clock_problem(clock: Clock) -> Problem | None:
+    """What stands wrong with a machine's clock, for who judges by it again and again; None if nothing does."""
+    if clock.trusted:
+        return None
+    held, now = _held(clock), format_time(clock.now)
+    if held is not None:
+        text = f"it is behind {now}, the date of a manifest of {held.channel}/{held.arch} that was accepted"
+        return Problem(Code.CLOCK, "clock", f"{text} (remembered in {held.kept_in})", _recovery(held))
+    if clock.held_by is not None:
+        return None  # by no more than clocks differ
+    return Problem(Code.CLOCK, "clock", f"it is behind {now}, this program's release", _SET_CLOCK)
+
+
+_SET_CLOCK: Final = "set this machine's clock"
+
+
 def _clock(clock: Clock) -> Check:
     now = format_time(clock.now)
     if clock.trusted:
@@ -183,7 +210,7 @@ def _clock(clock: Clock) -> Check:
     held = _held(clock)
     detail = f"clock not trusted: it is behind what is known to have happened, judged at {now} instead"
     if held is None:
-        return Check("clock", Outcome.NOTED, detail, "set this machine's clock")
+        return Check("clock", Outcome.NOTED, detail, _SET_CLOCK)
     return Check("clock", Outcome.NOTED, f"{detail}; {_whose(held, clock)}", _recovery(held))
 
 
@@ -205,7 +232,7 @@ def _whose(held: AcceptedTime, clock: Clock) -> str:
 
 def _recovery(held: AcceptedTime) -> str:
     return (
-        "set this machine's clock; if it is right, the manifest was dated wrongly:"
+        f"{_SET_CLOCK}; if it is right, the manifest was dated wrongly:"
         f" p2pboot state recover --state {shlex.quote(held.kept_in)} forgets the date"
     )
 

@@ -201,7 +201,7 @@ class _Job:
             raise self._explained(error, dialler) from None
         for check in offer.verdict.checks:
             if check.outcome is Outcome.NOTED:
-                self._progress.note(check.detail)
+                self._progress.note(f"{check.detail}; {check.remedy}" if check.remedy else check.detail)
         return offer
 
     def _explained(self, error: NotFoundError, dialler: Dialler) -> NotFoundError:

@@ -22,6 +22,7 @@ from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
+from p2pboot.core.verify import clock_problem
 from p2pboot.errors import P2PBootError, UsageError
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.control import serve_control
@@ -364,6 +365,8 @@ class Node:
         }
 
     def _report(self) -> None:
+        wrong_clock = clock_problem(self._quick_clock())
+        self.problems.report("time", [] if wrong_clock is None else [wrong_clock])
         mirrored = self._follower.mirror.problems.items()
         self.problems.report(
             "mirror", [Problem(Code.NOT_MIRRORED, "/".join(pair), text) for pair, text in mirrored]

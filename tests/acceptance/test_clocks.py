@@ -100,6 +100,15 @@ def test_a_mirror_whose_clock_was_ahead_goes_on_after_its_state_is_mended(
 
     write_image(image, "2", rootfs=0)
     publisher = serve(program, image, alice, tmp_path / "p")
+    node = mirror()
+    (problem,) = (
+        one
+        for one in program.ok("status", "--state", state, "--json").document["problems"]
+        if one["code"] == "clock"
+    )
+    assert str(state) in problem["text"]
+    assert f"state recover --state {state}" in problem["remedy"]
+    end(node)
     assert recover(program, state)["findings"][0]["mended"]
     mirror()
     wait_until(lambda: held() == [2], "the mirror has version 2")

@@ -7,7 +7,17 @@ from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.manifest import Manifest, add_signature, sign_detached, unsigned
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
-from p2pboot.core.verify import CHECKS, MAX_AHEAD_S, Check, Outcome, Refused, Verdict, judge, verify
+from p2pboot.core.verify import (
+    CHECKS,
+    MAX_AHEAD_S,
+    Check,
+    Outcome,
+    Refused,
+    Verdict,
+    clock_problem,
+    judge,
+    verify,
+)
 from p2pboot.errors import ExitStatus, ManifestError, UsageError
 from tests.core.manifests import ALICE, BOB, CAROL, CREATED, EXPIRES, STRANGER, body, manifest
 
@@ -260,6 +270,21 @@ def test_a_held_clock_that_changes_nothing_is_only_noted() -> None:
         check(verdict_on(manifest(), clock=effective_now(5, None)), "clock").remedy
         == "set this machine's clock"
     )
+
+
+def test_a_wrong_clock_is_a_problem_with_a_text_that_stays() -> None:
+    ahead = EXPIRES + 5 * 365 * 86_400
+    one, other = (clock_problem(held_clock(CREATED + seconds, ahead)) for seconds in (0, 7))
+    assert one is not None
+    assert one == other
+    assert "/srv/my state" in one.text
+    assert "state recover" in (one.remedy or "")
+    dead = clock_problem(effective_now(5, None))
+    assert dead is not None
+    assert "release" in dead.text
+    assert dead.remedy == "set this machine's clock"
+    assert clock_problem(Clock(CREATED)) is None
+    assert clock_problem(held_clock(CREATED, CREATED + MAX_AHEAD_S)) is None
 
 
 def test_a_manifest_of_the_future_names_the_publishers_clock() -> None:
