@@ -12,7 +12,6 @@ from typing import IO, TYPE_CHECKING
 
 from p2pboot.cli.files import STANDARD_INPUT
 from p2pboot.core.identity import PublicKey, parse_keyid
-from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, without_mark
 from p2pboot.core.timetoke.errors import SnapshotMalformed
 from p2pboot.core.timetoke.reader import MAX_VALUE_BYTES, decode_record
 from p2pboot.errors import UsageError, machine_error
@@ -41,10 +40,7 @@ def publish_file(
         SnapshotMalformed: a payload that is none.
     """
     with _open(file) as stream:
-        try:
-            start = without_mark(stream.read(_PEEK_BYTES))
-        except OtherEncoding as error:
-            raise UsageError(f"{file} {error}", remedy=SAVE_AS_UTF8) from None
+        start = stream.read(_PEEK_BYTES)
         if _PAYLOAD_START.match(start):
             return producer.publish_payload(_parts(start, stream), timetoke_root)
         if timetoke_root is None:

@@ -25,29 +25,20 @@ class OtherEncoding(ValueError):
     """Text, and in an encoding that can be named."""
 
 
-def without_mark(start: bytes) -> bytes:
-    """Return the beginning of a file without UTF-8's byte-order mark.
-
-    Raises:
-        OtherEncoding: it is text of another encoding; the message goes on from the file's name: "is saved as UTF-16".
-    """
-    for mark, name in _WIDE_MARKS:
-        if start.startswith(mark):
-            raise OtherEncoding(f"is saved as {name}")
-    one, other = start[:_LOOKED_AT:2], start[1:_LOOKED_AT:2]
-    if other and ((all(one) and not any(other)) or (all(other) and not any(one))):
-        raise OtherEncoding("is saved as UTF-16")
-    return start.removeprefix(codecs.BOM_UTF8)
-
-
 def decode_text(data: bytes) -> str:
-    r"""Return the text of a whole file without byte-order mark, its lines ended by ``\n``.
+    r"""Return the text of a file without byte-order mark, its lines ended by ``\n``.
 
     Raises:
-        OtherEncoding: see :func:`without_mark`.
+        OtherEncoding: the message goes on from the file's name: "is saved as UTF-16".
         ValueError: likewise: "is not UTF-8 text".
     """
+    for mark, name in _WIDE_MARKS:
+        if data.startswith(mark):
+            raise OtherEncoding(f"is saved as {name}")
+    one, other = data[:_LOOKED_AT:2], data[1:_LOOKED_AT:2]
+    if other and ((all(one) and not any(other)) or (all(other) and not any(one))):
+        raise OtherEncoding("is saved as UTF-16")
     try:
-        return without_mark(data).decode("utf-8").replace("\r\n", "\n")
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text") from None

@@ -45,6 +45,11 @@ def load_key(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
         KeyFileError: there is none, it is no regular file, or not a valid key file.
         MachineError: it can not be read.
     """
+    return parse_key_toml(read_key_text(path, warn), source=str(path))
+
+
+def read_key_text(path: Path, warn: Warn = logger.warning) -> str:
+    """Read the text of a key file, whatever it says; arguments and errors as of `load_key`."""
     data = _read(path, warn)
     try:
         text = decode_text(data)
@@ -54,7 +59,7 @@ def load_key(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
         raise _foreign(path) from None
     if "-----BEGIN" in text:
         raise _foreign(path)
-    return parse_key_toml(text, source=str(path))
+    return text
 
 
 def _foreign(path: Path) -> KeyFileError:

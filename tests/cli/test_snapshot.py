@@ -46,18 +46,6 @@ def test_a_whole_payload_is_published_byte_for_byte(
     assert path.with_name(path.name + ".sig").read_bytes() == (VECTORS / f"{name}.json.sig").read_bytes()
 
 
-def test_records_that_an_editor_saved_are_taken(cli: Cli, alice_file: Path, tmp_path: Path) -> None:
-    options = ["--timetoke-root", TIMETOKE_ROOT, "--key", alice_file, "--json"]
-    saved = b"\xef\xbb\xbf" + lines(3).replace(b"\n", b"\r\n").rstrip()
-    done = cli("snapshot", "publish", "-", *options, stdin=saved)
-    assert done.status == 0, done.stderr
-    assert done.document["signature"] == sign(payload_of(3), ALICE)
-    (tmp_path / "wide").write_bytes(lines(3).decode().encode("utf-16"))
-    refused = cli("snapshot", "publish", "wide", *options)
-    assert refused.status == 2
-    assert "wide is saved as UTF-16" in refused.error_line
-
-
 def test_records_as_lines_become_the_payload(cli: Cli, alice_file: Path) -> None:
     options = ["--timetoke-root", TIMETOKE_ROOT, "--key", alice_file, "--json"]
     done = cli("snapshot", "publish", "-", *options, stdin=b"\n" + lines(300) + b"\n\n")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pboot.core.textfiles import OtherEncoding, decode_text, without_mark
+from p2pboot.core.textfiles import OtherEncoding, decode_text
 
 
 @given(st.text(st.characters(exclude_characters="\r\0", codec="utf-8")))
@@ -30,4 +30,3 @@ def test_what_is_no_text_is_said_to_be_none(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"", b"a", b"\0", b"\0\0", b"a\0\0", b"ab\0d"])
 def test_few_bytes_are_taken_for_what_they_are(data: bytes) -> None:
     assert decode_text(data).encode() == data
-    assert without_mark(data) == data
