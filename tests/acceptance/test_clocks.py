@@ -93,6 +93,7 @@ def test_a_mirror_whose_clock_was_ahead_goes_on_after_its_state_is_mended(
     publisher = serve(program, image, alice, tmp_path / "p", clock_s=YEARS_S)
     node = mirror(clock_s=YEARS_S)
     wait_until(lambda: held() == [1], "the mirror has version 1")
+    assert recover(program, state, "--dry-run")["findings"]  # looking needs nobody to stop
     busy = program.run("state", "recover", "--state", state)
     assert (busy.status, str(node.pid) in busy.complaint) == (4, True), busy
     end(node)
