@@ -147,14 +147,12 @@ def _random_bytes(data: bytes, source: str) -> bytes:
 
 def _is_text(data: bytes) -> bool:
     """Whether bytes are printable ASCII in a usual encoding; of 32 random bytes not one in 10^13 times all are."""
-    for encoding in ("utf-8-sig", "utf-16"):
-        try:
-            text = data.decode(encoding)
-        except UnicodeDecodeError:
-            continue
-        if text.isascii() and all(c.isprintable() or c in "\t\r\n" for c in text):
-            return True
-    return False
+    characters = data.removeprefix(codecs.BOM_UTF8)
+    if data.startswith(codecs.BOM_UTF16_LE) and not any(data[3::2]):
+        characters = data[2::2]
+    elif data.startswith(codecs.BOM_UTF16_BE) and not any(data[2::2]):
+        characters = data[3::2]
+    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in characters)
 
 
 def _refuse_other_binary(data: bytes, source: str) -> None:

@@ -39,6 +39,6 @@ def decode_text(data: bytes) -> str:
     if other and ((all(one) and not any(other)) or (all(other) and not any(one))):
         raise OtherEncoding("is saved as UTF-16")
     try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
+        return data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n")
     except UnicodeDecodeError:
         raise ValueError("is not UTF-8 text") from None

@@ -1,4 +1,5 @@
 import base64
+import codecs
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -207,6 +208,7 @@ def test_other_forms_are_refused_by_name_and_never_shown(data: bytes, says: str,
         crlf(PEM)[:32],
         MARK + PEM[:29],
         PEM[:15].decode().encode("utf-16"),
+        codecs.BOM_UTF16_BE + PEM[:15].decode().encode("utf-16-be"),
         b"correct horse battery staple 123",
         b" " * 32,
     ],
