@@ -17,6 +17,7 @@ from typing import Final
 
 from p2pboot.core.manifest import MAX_MANIFEST, Candidate
 from p2pboot.core.names import DTB_ARCHIVE, INITRAMFS, KERNEL, UKI, check_artifact_key, output_file_name
+from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import ArtifactError, Malformed, machine_error
 from p2pboot.publish.layout import Root, shown
 
@@ -68,6 +69,8 @@ def _read(root: Root, path: Path, names: list[str]) -> dict[str, str]:
     root.check_inside(path)
     try:
         entries = tomllib.loads(_text(path))
+    except OtherEncoding as error:
+        raise ArtifactError(f"{shown(path)} {error}", remedy=SAVE_AS_UTF8) from None
     except (ValueError, RecursionError) as error:  # of tomllib, which nests as deep as the text, and of UTF-8
         raise ArtifactError(f"{shown(path)} is no TOML file: {error}", remedy=_REMEDY) from None
     chosen: dict[str, str] = {}
@@ -85,7 +88,7 @@ def _text(path: Path) -> str:
     """The file's text; a byte-order mark, which Windows' editors add, is left out.
 
     Raises:
-        ValueError: it is not UTF-8.
+        ValueError: it is not UTF-8; the message goes on from the file's name.
     """
     try:
         status = path.stat()
@@ -99,7 +102,7 @@ def _text(path: Path) -> str:
         raw = file.read(_MAX_BYTES + 1)
     if len(raw) > _MAX_BYTES:
         raise ArtifactError(f"{shown(path)} has more than {_MAX_BYTES} bytes", remedy=_REMEDY)
-    return raw.decode("utf-8-sig").replace("\r\n", "\n")
+    return decode_text(raw)
 
 
 def _check_entry(path: Path, key: str, name: object, names: list[str]) -> None:

@@ -31,6 +31,7 @@ from p2pboot.core.names import (
     known_form,
     may_be_uki,
 )
+from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import ArtifactError
 from p2pboot.publish.chosen import CHOSEN_NAME, Chosen
 from p2pboot.publish.layout import Ignored, Leaf, Root, shown
@@ -43,7 +44,6 @@ MAX_SINGLE_TREES: Final = 32
 
 _ORDER: Final = {reason: index for index, reason in enumerate(Reason)}  # half an upload before a readme
 _DTBS: Final = ("dtbs", "dtb")
-_BOM: Final = b"\xef\xbb\xbf"
 _EXPECTED: Final = {
     KERNEL: "vmlinuz*, bzImage*, Image* or kernel*",
     INITRAMFS: "initramfs* or initrd*",
@@ -354,14 +354,14 @@ def _read_cmdline(root: Root, path: Path) -> str:
     """The kernel command line; what editors add is left out: a byte-order mark and one end of line of either kind."""
     _check_file(root, path)
     with path.open("rb") as file:
-        data = file.read(MAX_CMDLINE_BYTES + len(_BOM) + 3)
-    data = data.removeprefix(_BOM)
-    data = data.removesuffix(b"\n").removesuffix(b"\r") if data.endswith(b"\n") else data
+        data = file.read(MAX_CMDLINE_BYTES + 6)  # byte-order mark, end of line, one too many
     try:
-        text = data.decode("utf-8")
-    except UnicodeDecodeError:
+        text = decode_text(data).removesuffix("\n")
+    except OtherEncoding as error:
+        raise ArtifactError(f"{path} {error}", remedy=SAVE_AS_UTF8) from None
+    except ValueError:
         text = None
-    if text is None or len(data) > MAX_CMDLINE_BYTES or not (text == "" or text.isprintable()):
+    if text is None or len(text.encode()) > MAX_CMDLINE_BYTES or not (text == "" or text.isprintable()):
         raise ArtifactError(
             f"{path} is no kernel command line: one line of text, at most {MAX_CMDLINE_BYTES} bytes",
             remedy="correct it, or rename the file if it is something else",

@@ -103,7 +103,8 @@ def test_what_editors_add_or_leave_out_does_not_matter(image: Path, content: byt
     [
         ('kernel = "gone"', "there is no file 'gone' for kernel"),
         ("kernel = vmlinuz", "is no TOML file"),
-        (b"\xff\xfe", "is no TOML file"),
+        (b"\xff\xfe", "is saved as UTF-16"),
+        (b'kernel = "\xff"', "is no TOML file"),
         ('Kernel = "disk"', "artifact name 'Kernel' is not allowed"),
         ('"dtbs.tar" = "disk"', "artifact name 'dtbs.tar' is reserved"),
         ('cmdline = "disk"', "artifact name 'cmdline' is reserved"),
