@@ -1,7 +1,6 @@
 """What every request passes first: form of the request line and Host, the drain for unwanted bodies, the last resort.
 
-Names are of a narrow alphabet, so a path with anything else in it (an escape, a NUL, a backslash) names nothing, and is
-never decoded. Routes see only paths that passed.
+What a path may look like is `paths`'s. Routes see only paths that passed, in the one form that it makes of them.
 """
 
 from __future__ import annotations
@@ -17,12 +16,11 @@ from starlette.responses import Response
 from p2pboot.errors import MachineError, P2PBootError, StoreError
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.hosts import is_host
+from p2pboot.gateway.paths import MAX_PATH, plain_path
 from p2pboot.gateway.replies import refusal
 
 log = logging.getLogger(__name__)
 
-MAX_PATH: Final = 512  # the longest that exists: /phase/<64>/<7>/dtbs/<64>
-_PATH: Final = re.compile(r"/[A-Za-z0-9._/-]*")
 _ABSOLUTE: Final = re.compile(rb"http://([^/?#@]+)(/.*)?", re.IGNORECASE)
 METHODS: Final = ("GET", "HEAD")
 _CLOSE: Final = {"connection": "close"}  # who does not speak the protocol gets no second try
@@ -104,10 +102,9 @@ def check_request(scope: Any) -> Response | None:
     absolute = _ABSOLUTE.fullmatch(raw)
     if absolute is not None:  # as to a proxy; its host counts instead of the field (RFC 9112, section 3.2.2)
         hosts, raw = [absolute[1].decode("latin-1")], absolute[2] or b"/"
-    path = raw.decode("ascii", "replace")
-    bad_path = _check_path(path)
-    if bad_path is not None:
-        return bad_path
+    path = _path_of(raw)
+    if isinstance(path, Response):
+        return path
     if len(hosts) > 1 or not all(is_host(host) for host in hosts):
         return refusal(400, "Host must be a host name or an address", _CLOSE)
     scope["path"] = path
@@ -115,14 +112,13 @@ def check_request(scope: Any) -> Response | None:
     return None
 
 
-def _check_path(path: str) -> Response | None:
-    if len(path) > MAX_PATH:
+def _path_of(raw: bytes) -> str | Response:
+    """The plain path, or the refusal of what is none."""
+    if len(raw) > MAX_PATH:
         return refusal(414, "no path here is as long", _CLOSE)
-    if not path.startswith("/"):
+    if not raw.startswith(b"/"):
         return refusal(400, "not a path", _CLOSE)
-    if _PATH.fullmatch(path) is None or any(segment in (".", "..") for segment in path.split("/")):
-        return refusal(404, "there is nothing of that name")
-    return None
+    return plain_path(raw.decode("latin-1")) or refusal(404, "there is nothing of that name")
 
 
 async def _until_gone(receive: Any, reply: _Reply, scope: trio.CancelScope) -> None:
