@@ -155,6 +155,15 @@ ADVERTISE_HTTP: Key[tuple[str, ...]] = Key(
     "--advertise-http",
 )
 STATE: Key[Path | None] = Key("store", "state", values.path, _none, lambda s: s.store.known, "--state")
+TRUSTED_PROXIES: Key[tuple[str, ...]] = Key(
+    "gateway",
+    "trusted_proxies",
+    values.networks,
+    tuple,
+    lambda s: s.gateway.trusted_proxies,
+    "--trusted-proxy",
+    option="trusted_proxy",
+)
 QUOTA: Key[int | None] = Key(
     "store", "quota", values.size_bytes, _none, lambda s: s.store.quota_bytes, "--quota", live=True
 )
@@ -223,6 +232,7 @@ KEYS: tuple[Key[object], ...] = (
     SYNC_INTERVAL,
     HTTP,
     ADVERTISE_HTTP,
+    TRUSTED_PROXIES,
     STATE,
     QUOTA,
     MAX_ARTIFACT,

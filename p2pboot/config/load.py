@@ -207,7 +207,9 @@ def _build(merged: _Merged) -> NodeSettings:
             announce_interval_s=merged.get(k.ANNOUNCE_INTERVAL),
             sync_interval_s=merged.get(k.SYNC_INTERVAL),
         ),
-        gateway=GatewaySettings(merged.get(k.HTTP), merged.get(k.ADVERTISE_HTTP)),
+        gateway=GatewaySettings(
+            merged.get(k.HTTP), merged.get(k.ADVERTISE_HTTP), merged.get(k.TRUSTED_PROXIES)
+        ),
         trust=merged.publishers(),
         snapshots=_snapshots(merged),
         store=StoreSettings(merged.get(k.STATE), merged.get(k.QUOTA), merged.get(k.MAX_ARTIFACT)),

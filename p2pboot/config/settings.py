@@ -52,6 +52,7 @@ class GatewaySettings:
 
     http: str | None  # HOST:PORT to listen on; None: no gateway
     advertise_http: tuple[str, ...]  # beginnings of the URLs in manifests; none: the addresses it listens on
+    trusted_proxies: tuple[str, ...] = ()  # networks whose word on how a client came counts; none: nobody's
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,13 +133,23 @@ class NodeSettings:
         Every trusted publisher's channels and archs; where a publisher has no such limit, the provider's own
         channel and arch stand in, and both architectures when that one is not given either.
         """
-        channel, arch = self.provider.channel, self.provider.arch
-        pairs: set[tuple[str, str]] = set()
-        for publisher in self.trust:
-            channels = publisher.channels or ((channel,) if channel else ())
-            archs = publisher.archs or ((arch,) if arch else ARCHS)
-            pairs.update((one, other) for one in channels for other in archs)
+        pairs = {
+            (channel, one)
+            for channel, arch in self.wanted()
+            for one in ((arch,) if arch is not None else ARCHS)
+        }
         return tuple(sorted(pairs))
+
+    def wanted(self) -> frozenset[tuple[str, str | None]]:
+        """The same as the operator said it: None for the arch where none was given."""
+        provider = self.provider
+        return frozenset(
+            (channel, arch)
+            for publisher in self.trust
+            for channel in publisher.channels or (provider.channel,)
+            for arch in publisher.archs or (provider.arch,)
+            if channel
+        )
 
 
 def for_mirror(settings: NodeSettings, *, channel: str | None, arch: str | None) -> NodeSettings:

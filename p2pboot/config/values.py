@@ -8,6 +8,7 @@ and returns the typed value. It raises ValueError, or UsageError where it has a 
 from __future__ import annotations
 
 import os
+import ipaddress
 import re
 from collections.abc import Callable
 from decimal import Decimal
@@ -25,6 +26,7 @@ MAX_CMDLINE = (
     4096  # bytes: the longest COMMAND_LINE_SIZE that mainline kernels of the architectures take is 2048
 )
 MAX_BYTES = 2**53 - 1
+MAX_NETWORKS = 64  # more proxies than anybody has; each is compared with the address of every client
 MAX_DURATION_S = 10 * 366 * 86400
 
 _UNITS = {
@@ -175,6 +177,34 @@ def http_bases(value: object, _base: Path) -> tuple[str, ...]:
     if any("?" in base for base in bases):
         raise ValueError("must be without a query: a path is put behind it")
     return bases
+
+
+def networks(value: object, _base: Path) -> tuple[str, ...]:
+    """Networks in CIDR notation, or single addresses, IPv4 or IPv6, in one spelling, none twice."""
+    found = tuple(dict.fromkeys(str(_network(text)) for text in strings(value)))
+    if len(found) > MAX_NETWORKS:
+        raise ValueError(f"must be at most {MAX_NETWORKS} networks")
+    return found
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    try:
+        if "%" in text:  # a client's address has a zone only where it is of this very link
+            raise ValueError
+        network = ipaddress.ip_network(text.strip(), strict=False)
+        is_whole = network.network_address == ipaddress.ip_interface(text.strip()).ip
+    except ValueError:
+        raise ValueError(
+            f'must be networks or addresses like "192.0.2.7", "10.0.0.0/8" or "fd00::/8", not {text[:80]!r}'
+        ) from None
+    if not is_whole:  # a slip of the pen, in the address or in the length: too many would be trusted
+        raise ValueError(
+            f'must be whole networks, and {text[:80]!r} is inside of one: did you mean "{network}"?'
+        )
+    mapped = network.network_address.ipv4_mapped if isinstance(network, ipaddress.IPv6Network) else None
+    if mapped is not None and network.prefixlen >= 96:  # clients of such addresses count as IPv4
+        return ipaddress.IPv4Network((mapped, network.prefixlen - 96))
+    return network
 
 
 def key_ids(value: object, _base: Path) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""A manifest as an iPXE script: kernel, initramfs and command line of one and the same signed manifest.
+"""A manifest as an iPXE script: what to boot, and the command line, of one and the same signed manifest.
 
 Syntax: https://ipxe.org/scripting. iPXE splits a line at white space, takes `#`, `||` and `&&` for its own where they
 stand alone, and replaces `${…}`; none of that can be quoted.
@@ -7,6 +7,7 @@ stand alone, and replaces `${…}`; none of that can be quoted.
 from __future__ import annotations
 
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.names import UKI
 from p2pboot.errors import ManifestError
 
 _OPERATORS = frozenset({"#", "||", "&&"})
@@ -16,7 +17,8 @@ def boot_script(manifest: Manifest, base: str) -> str:
     """Write the script.
 
     The files are named by content, so that a kernel and an initramfs of two versions never meet during an update.
-    `initrd=initrd` names the initramfs to kernels that are started by UEFI; others ignore it.
+    `initrd=initrd` names the initramfs to kernels that are started by UEFI; others ignore it. A unified kernel image
+    has its initramfs in itself, and is the only file.
 
     Args:
         manifest: what to boot.
@@ -25,17 +27,19 @@ def boot_script(manifest: Manifest, base: str) -> str:
     Raises:
         ManifestError: the command line can not be said in a script.
     """
-    kernel, initramfs = (manifest.artifacts[key].sha256 for key in ("kernel", "initramfs"))
     cmdline = manifest.cmdline or ""
     _check(cmdline)
-    return (
-        "#!ipxe\n"
-        f"echo {manifest.channel}/{manifest.arch}, manifest version {manifest.manifest_version}\n"
-        f"kernel --name kernel {base}/blobs/{kernel} initrd=initrd {cmdline}".rstrip()
-        + "\n"
-        f"initrd --name initrd {base}/blobs/{initramfs}\n"
-        "boot\n"
-    )
+    uki = manifest.artifacts.get(UKI)
+    if uki is not None:
+        files = [f"kernel --name uki {base}/blobs/{uki.sha256} {cmdline}".rstrip()]
+    else:
+        kernel, initramfs = (manifest.artifacts[key].sha256 for key in ("kernel", "initramfs"))
+        files = [
+            f"kernel --name kernel {base}/blobs/{kernel} initrd=initrd {cmdline}".rstrip(),
+            f"initrd --name initrd {base}/blobs/{initramfs}",
+        ]
+    about = f"echo {manifest.channel}/{manifest.arch}, manifest version {manifest.manifest_version}"
+    return "\n".join(["#!ipxe", about, *files, "boot", ""])
 
 
 def _check(cmdline: str) -> None:

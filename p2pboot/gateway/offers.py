@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import normalise_arch
+from p2pboot.errors import ManifestError, SignatureError, StoreError
 from p2pboot.gateway.source import Source
+from p2pboot.node.offering import Awaited, Withheld
 from p2pboot.store.manifests import HeadRow
 
 _REMEMBERED: Final = 64  # parsed manifests, at most 64 KiB each
+_SHOWN: Final = 8  # channels and archs that one refusal names
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,16 +30,20 @@ class Offer:
     detached: str | None
 
 
-class Ambiguous(Exception):
-    """Internal: the short names could mean several channels or archs.
+class NotOffered(Exception):
+    """Internal: nothing is offered that a request could mean.
 
     Args:
-        pairs: all of them.
+        text: why, one line for the client.
+        known: whether the node knows of what was asked for, and will or did offer it.
+        retry_after_s: when it makes sense to ask again; None where it does not pass by itself.
     """
 
-    def __init__(self, pairs: tuple[tuple[str, str], ...]) -> None:
-        super().__init__(pairs)
-        self.pairs = pairs
+    def __init__(self, text: str, *, known: bool, retry_after_s: int | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.known = known
+        self.retry_after_s = retry_after_s
 
 
 class Offers:
@@ -50,22 +58,67 @@ class Offers:
         """Every manifest on offer, sorted by channel and arch."""
         return [offer for row in self._node.offering.offered() if (offer := self._offer(row)) is not None]
 
-    def of(self, channel: str, arch: str) -> Offer | None:
-        """The current manifest of a channel and arch; `aarch64` is arm64."""
-        rows = self._node.offering.offered(channel, normalise_arch(arch))
-        return self._offer(rows[0]) if rows else None
+    def of(self, channel: str, arch: str, awaited: Sequence[Awaited] = ()) -> Offer:
+        """The current manifest of a channel and arch.
 
-    def default(self) -> Offer | None:
-        """What the short names (`/kernel`, `/boot.ipxe`) mean: the operator's channel and arch, or the only ones.
+        Args:
+            channel: its name.
+            arch: any name of it, in any case.
+            awaited: what the node is to have.
 
         Raises:
-            Ambiguous: there are several, and nothing says which one.
+            NotOffered: there is none, or it is withheld.
+        """
+        arch = normalise_arch(arch.lower())
+        rows = self._node.offering.offered(channel, arch)
+        if rows:
+            return self._present(rows[0])
+        withheld = self._node.offering.withheld(channel, arch)
+        if withheld:
+            raise _withheld(withheld)
+        archs = (arch,) if self._knows(channel) else (arch, None)  # "whatever there is" is there already
+        expected = [one for one in awaited if one.channel == channel and one.arch in archs]
+        if expected:
+            raise NotOffered(expected[0].text, known=True, retry_after_s=_soonest(expected))
+        raise NotOffered(f"nothing is known here of {channel}/{arch}", known=False)
+
+    def default(self, awaited: Sequence[Awaited] = ()) -> Offer:
+        """What the short names (`/kernel`, `/boot.ipxe`) mean: the operator's channel and arch, or the only ones.
+
+        Args:
+            awaited: what the node is to have.
+
+        Raises:
+            NotOffered: there are several and nothing says which one, or none, or they are withheld.
         """
         channel, arch = self._node.default_pair()
         rows = self._node.offering.offered(channel, arch)
         if len(rows) > 1:
-            raise Ambiguous(tuple((row.channel, row.arch) for row in rows))
-        return self._offer(rows[0]) if rows else None
+            names = _some([f"/{row.channel}/{row.arch}" for row in rows])
+            raise NotOffered(f"name the channel and arch, for example {names}", known=False)
+        if rows:
+            return self._present(rows[0])
+        withheld = self._node.offering.withheld(channel, arch)
+        if withheld:
+            raise _withheld(withheld)
+        expected = [
+            one
+            for one in awaited
+            if channel in (None, one.channel) and (arch is None or one.arch in (arch, None))
+        ]
+        if expected:
+            raise NotOffered(expected[0].text, known=True, retry_after_s=_soonest(expected))
+        raise NotOffered("no manifest is held here", known=False)
+
+    def _knows(self, channel: str) -> bool:
+        offering = self._node.offering
+        return bool(offering.offered(channel) or offering.withheld(channel))
+
+    def _present(self, row: HeadRow) -> Offer:
+        offer = self._offer(row)
+        if offer is None:
+            raise NotOffered(f"{row.channel}/{row.arch} is being replaced", known=True, retry_after_s=1)
+        return offer
 
     def _offer(self, row: HeadRow) -> Offer | None:
         stored = self._node.store.manifests.get(row.digest)
@@ -74,10 +127,30 @@ class Offers:
         with self._lock:
             manifest = self._manifests.get(row.digest)
         if manifest is None or manifest.raw != stored.raw:
-            manifest = Manifest.parse(stored.raw)  # checks the signatures once more: the disk may have rotted
+            try:
+                manifest = Manifest.parse(
+                    stored.raw
+                )  # checks the signatures once more: the disk may have rotted
+            except (ManifestError, SignatureError) as error:
+                raise StoreError(f"manifest {row.digest} is damaged: {error.message}") from error
         with self._lock:
             self._manifests[row.digest] = manifest
             self._manifests.move_to_end(row.digest)
             if len(self._manifests) > _REMEMBERED:
                 self._manifests.popitem(last=False)
         return Offer(manifest, stored.detached)
+
+
+def _withheld(found: Sequence[Withheld]) -> NotOffered:
+    texts = _some([f"{one.channel}/{one.arch}: {one.text}" for one in found], "; ")
+    return NotOffered(texts, known=True, retry_after_s=_soonest(found))
+
+
+def _soonest(found: Sequence[Withheld] | Sequence[Awaited]) -> int | None:
+    return min((one.retry_after_s for one in found if one.retry_after_s is not None), default=None)
+
+
+def _some(texts: Sequence[str], between: str = ", ") -> str:
+    """As many as fit into one line."""
+    more = [] if len(texts) <= _SHOWN else [f"and {len(texts) - _SHOWN} more"]
+    return between.join([*texts[:_SHOWN], *more])

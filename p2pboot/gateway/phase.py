@@ -12,7 +12,7 @@ from typing import Any, Final
 from p2pboot.core.manifest import Artifact, Manifest
 from p2pboot.core.names import DTB_PREFIX
 
-_FIRST: Final = ("kernel", "initramfs", "rootfs")  # a script that takes the first match gets these
+_FIRST: Final = ("kernel", "initramfs", "uki", "rootfs")  # a script that takes the first match gets these
 
 
 def phase_view(manifest: Manifest, base: str) -> bytes:

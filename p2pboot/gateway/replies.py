@@ -31,6 +31,11 @@ def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Re
     )
 
 
+def unavailable(text: str, retry_after_s: int | None) -> Response:
+    """What is asked for is known and not to be had now: why, and when to ask again where waiting helps."""
+    return refusal(503, text, {} if retry_after_s is None else {"retry-after": str(retry_after_s)})
+
+
 def document(
     request: Request, body: bytes, media_type: str, headers: dict[str, str], *, cache: str = REVALIDATE
 ) -> Response:

@@ -13,6 +13,7 @@ from hypercorn.trio.worker_context import WorkerContext
 
 from p2pboot.config.settings import NodeSettings
 from p2pboot.gateway.app import Gateway
+from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.dnssd import Announcement, announce
 from p2pboot.gateway.front import Front
@@ -66,7 +67,9 @@ class GatewayService:
         """Serve until cancelled; all connections end with it."""
         offers = Offers(node)
         reports = Reports(node, offers, self._counters, self._slots)
-        front = Front(Gateway(node, offers, reports).router(), self._counters)
+        options = self._settings.gateway
+        bases = Bases(options.advertise_http, options.trusted_proxies)
+        front = Front(Gateway(node, offers, reports, bases).router(), self._counters)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)

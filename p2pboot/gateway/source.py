@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from p2pboot.core.clock import Clock
-from p2pboot.node.offering import Offering
+from p2pboot.node.offering import Awaited, Offering
 from p2pboot.node.status import Measured
 from p2pboot.store.store import Store
 
@@ -30,6 +31,9 @@ class Source(Protocol):
 
     def default_pair(self) -> tuple[str | None, str | None]:
         """The channel and arch that the operator named, where there is one."""
+
+    def awaited(self) -> Sequence[Awaited]:
+        """What the operator wants to have here, there already or not; for the event loop's thread."""
 
     def measured(self) -> Measured:
         """What was counted since the start."""

@@ -21,6 +21,7 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.names import ARCHS
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.verify import clock_problem
 from p2pboot.errors import P2PBootError, UsageError
@@ -30,7 +31,7 @@ from p2pboot.node.following import Follower, OwnManifests
 from p2pboot.node.judging import Judge
 from p2pboot.node.limits import Limits
 from p2pboot.node.metering import MeteredTransport
-from p2pboot.node.offering import Offering
+from p2pboot.node.offering import Awaited, Offering
 from p2pboot.node.peering import Peering
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import Description, DirectoryPublisher, Published
@@ -323,6 +324,18 @@ class Node:
         """The channel and arch that the operator named, where there is one."""
         return self._settings.provider.channel, self._settings.provider.arch
 
+    def awaited(self) -> list[Awaited]:
+        """What the operator wants to have here, there already or not: what is followed, and what is to be published."""
+        changing = {one.subject for one in self.problems.all() if one.code is Code.STILL_CHANGING}
+        stuck = {one.subject for one in self.problems.all() if one.code is Code.UNPUBLISHABLE}
+        wanted = {*self._settings.wanted(), *self._own, *filter(None, map(_pair_of, stuck | changing))}
+        return [
+            Awaited(channel, arch, f"{channel}/{arch} can not be published as it is", retry_after_s=None)
+            if f"{channel}/{arch}" in stuck
+            else Awaited(channel, arch, f"no manifest of {channel}/{arch or '*'} is complete here yet")
+            for channel, arch in sorted(wanted, key=lambda pair: (pair[0], pair[1] or ""))
+        ]
+
     def measured(self) -> Measured:
         """What was counted since the start, and what is wrong now."""
         self._report()
@@ -401,6 +414,12 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.resolve() == other.resolve()
     except (OSError, ValueError, RuntimeError):  # a NUL in it, or links in a circle
         return False
+
+
+def _pair_of(subject: str) -> Pair | None:
+    """The channel and arch that a problem is about, where it is about one."""
+    channel, _, arch = subject.partition("/")
+    return (channel, arch) if arch in ARCHS else None
 
 
 def _limits(settings: NodeSettings) -> Limits:

@@ -16,7 +16,7 @@ from p2pboot.node.trust import Pair
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 
-_SOON_S: Final = 10  # when to ask again for what is on its way
+SOON_S: Final = 10  # when to ask again for what is on its way
 
 
 class Why(enum.StrEnum):
@@ -43,6 +43,23 @@ class Withheld:
     why: Why
     text: str
     retry_after_s: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """A channel that the operator wants to have here, of which there may be nothing yet.
+
+    Args:
+        channel: its name.
+        arch: its canonical name; None where whatever there is will do.
+        text: what is waited for, one line for a person; without anything that only the operator may know.
+        retry_after_s: when it makes sense to ask again; None where the operator has to do something first.
+    """
+
+    channel: str
+    arch: str | None
+    text: str
+    retry_after_s: int | None = SOON_S
 
 
 class Offering:
@@ -94,6 +111,26 @@ class Offering:
             if pair not in offered
         ]
 
+    def missing(self, sha256: str) -> Withheld | None:
+        """Why an artifact is not here that a trusted manifest of the catalogue names; None if none does."""
+        manifests = self._store.manifests
+        rows = [row for row in manifests.naming(sha256) if self._takes(row)]
+        if not rows:
+            return None
+        now = self._now()
+        # What only a former or an expired manifest names is not fetched any more.
+        expected = {
+            row.digest for row in (*manifests.current(), *manifests.pending()) if row.expires_at > now
+        }
+        row = max(rows, key=lambda one: one.digest in expected)
+        return Withheld(
+            row.channel,
+            row.arch,
+            Why.INCOMPLETE,
+            f"an artifact of manifest version {row.manifest_version} is not complete here",
+            retry_after_s=SOON_S if row.digest in expected else None,
+        )
+
     def _withhold(self, row: HeadRow, *, whole: bool) -> Withheld:
         number = row.manifest_version
         if row.expires_at <= self._now():
@@ -101,7 +138,7 @@ class Offering:
             return Withheld(row.channel, row.arch, Why.EXPIRED, text)
         state = "is not in force yet" if whole else "is not complete here"
         return Withheld(
-            row.channel, row.arch, Why.INCOMPLETE, f"manifest version {number} {state}", retry_after_s=_SOON_S
+            row.channel, row.arch, Why.INCOMPLETE, f"manifest version {number} {state}", retry_after_s=SOON_S
         )
 
 

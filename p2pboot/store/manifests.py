@@ -148,6 +148,16 @@ class ManifestCatalogue:
         rows = self._database.rows("SELECT sha256 FROM manifest_artifacts WHERE digest = ?", digest)
         return bool(rows) and all(self._blobs.holds(sha256) for (sha256,) in rows)
 
+    def naming(self, sha256: str) -> list[HeadRow]:
+        """Every manifest, in whatever role, that names an artifact."""
+        rows = self._database.rows(
+            "SELECT channel, arch, signers, manifest_version, manifests.digest, length(raw), created_at, expires_at"
+            " FROM manifests JOIN manifest_artifacts ON manifest_artifacts.digest = manifests.digest"
+            " WHERE sha256 = ? ORDER BY channel, arch, signers, manifest_version DESC",
+            sha256,
+        )
+        return [_head_row(row) for row in rows]
+
     def drop(self, unwanted: Callable[[HeadRow], bool]) -> None:
         """Forget manifests in any role, as when their publisher is not trusted any more.
 

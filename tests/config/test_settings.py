@@ -40,6 +40,7 @@ EVERYTHING = Overrides(
         "store.max_artifact": "1GiB",
         "gateway.http": "127.0.0.1:8080",
         "gateway.advertise_http": ("http://192.0.2.7:8080",),
+        "gateway.trusted_proxies": ("192.0.2.10/32", "fd00::/8"),
         "snapshots.directory": "snapshots",
         "snapshots.trust": (ALICE.keyid, BOB.keyid),
         "snapshots.threshold": 2,

@@ -156,3 +156,37 @@ def test_http_bases_lose_their_slash_and_their_doubles() -> None:
 def test_what_is_no_http_base_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         values.http_bases([text], HERE)
+
+
+@pytest.mark.parametrize(
+    ("text", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7/32"),
+        ("10.0.0.0/8", "10.0.0.0/8"),
+        ("10.0.0.0/255.0.0.0", "10.0.0.0/8"),
+        ("fd00::/8", "fd00::/8"),
+        ("::1", "::1/128"),
+        ("FD00:0::1", "fd00::1/128"),
+        ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+        ("::ffff:192.0.2.7", "192.0.2.7/32"),
+        ("0.0.0.0/0", "0.0.0.0/0"),
+    ],
+)
+def test_networks_have_one_spelling(text: str, network: str) -> None:
+    assert values.networks([text, network], HERE) == (network,)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "proxy.example", "192.0.2.7:80", "[::1]", "10.0.0.0/33", "10.0.0", "fe80::1%eth0/64", "*", "1/8"],
+)
+def test_what_is_no_network_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="must be networks or addresses like"):
+        values.networks([text], HERE)
+
+
+def test_address_inside_of_a_network_is_refused_with_what_was_meant() -> None:
+    with pytest.raises(ValueError, match=r'did you mean "10.0.0.0/8"\?'):
+        values.networks(["10.0.0.7/8"], HERE)
+    with pytest.raises(ValueError, match="at most 64"):
+        values.networks([f"192.0.2.{number}" for number in range(65)], HERE)

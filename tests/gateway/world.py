@@ -18,7 +18,7 @@ from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.gateway.service import GatewayService
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.offering import Offering
+from p2pboot.node.offering import Awaited, Offering
 from p2pboot.node.status import Measured
 from p2pboot.store.store import Store
 from tests.fetch.world import FILES, KEY, NOW, fill, manifest_of
@@ -36,6 +36,7 @@ class OfferingNode:
     peer_id: str = PEER
     default: tuple[str | None, str | None] = (None, None)
     now: int = NOW
+    expected: list[Awaited] = field(default_factory=list)
     counted: Measured = field(
         default_factory=lambda: Measured(1.0, frozenset({PEER}), {}, Counter(), Counter())
     )
@@ -48,6 +49,9 @@ class OfferingNode:
 
     def default_pair(self) -> tuple[str | None, str | None]:
         return self.default
+
+    def awaited(self) -> list[Awaited]:
+        return self.expected
 
     def measured(self) -> Measured:
         return self.counted
