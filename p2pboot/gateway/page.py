@@ -9,21 +9,24 @@ from typing import Final
 from p2pboot import __version__
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.timestamps import format_time
+from p2pboot.node.offering import Withheld
 
 _STYLE: Final = (
     "body{font:1rem sans-serif;margin:2rem}td,th{text-align:left;padding:0 1rem 0 0}code{font-size:.8rem}"
 )
 
 
-def render(manifests: Sequence[Manifest], peer_id: str, now: int) -> bytes:
+def render(manifests: Sequence[Manifest], withheld: Sequence[Withheld], *, peer_id: str, now: int) -> bytes:
     """Write the page.
 
     Args:
         manifests: what is on offer.
+        withheld: what is known and not on offer.
         peer_id: of the node.
         now: unix seconds.
     """
-    tables = "".join(_section(manifest, now) for manifest in manifests) or "<p>Nothing is held here yet.</p>"
+    sections = [*(_section(manifest, now) for manifest in manifests), *map(_withheld, withheld)]
+    tables = "".join(sections) or "<p>Nothing is held here yet.</p>"
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>p2pboot</title><style>{_STYLE}</style>"
         f"<h1>p2pboot</h1><p>Node <code>{escape(peer_id)}</code>, version {escape(__version__)};"
@@ -42,6 +45,10 @@ def _section(manifest: Manifest, now: int) -> str:
         f"<p>{_links(base, ('manifest.json', 'manifest.json.sig', 'boot.ipxe'))}</p>"
         f"<table><tr><th>artifact<th>bytes<th>SHA-256{''.join(_rows(manifest, base))}</table>"
     )
+
+
+def _withheld(one: Withheld) -> str:
+    return f"<h2>{escape(one.channel)} {escape(one.arch)}</h2><p>Not offered now: {escape(one.text)}.</p>"
 
 
 def _rows(manifest: Manifest, base: str) -> Iterable[str]:

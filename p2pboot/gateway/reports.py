@@ -53,6 +53,10 @@ class Reports:
             "peer_id": self._node.peer_id,
             "uptime_s": round(measured.uptime_s),
             "manifests": [self._describe(offer.manifest) for offer in self._offers.all()],
+            "withheld": [
+                {"channel": one.channel, "arch": one.arch, "reason": one.why.value, "text": one.text}
+                for one in self._node.offering.withheld()
+            ],
             "peers": sorted(measured.peers),
             "bytes": {
                 "peers_sent": sent,
@@ -82,7 +86,8 @@ class Reports:
     def page(self) -> bytes:
         """The page for people."""
         manifests = [offer.manifest for offer in self._offers.all()]
-        return render(manifests, self._node.peer_id, self._node.clock().now)
+        withheld = self._node.offering.withheld()
+        return render(manifests, withheld, peer_id=self._node.peer_id, now=self._node.clock().now)
 
     def _describe(self, manifest: Manifest) -> dict[str, object]:
         return {

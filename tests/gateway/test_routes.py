@@ -258,6 +258,53 @@ async def test_phases_boot_image_gets_kernel_and_initramfs(gateway: Running) -> 
     assert found == {"kernel": KERNEL, "initramfs": FILES["initramfs"]}
 
 
+@pytest.mark.parametrize("place", [f"/phase{PAIR}", "/phase", "//phase//"])
+async def test_phases_boot_image_finds_the_only_image(gateway: Running, place: str) -> None:
+    base = f"http://127.0.0.1:{gateway.port}{place.rstrip('/')}"
+    found = await trio.to_thread.run_sync(boot_image_script, base)
+    assert found == {"kernel": KERNEL, "initramfs": FILES["initramfs"]}
+
+
+async def test_phases_boot_image_needs_a_name_where_there_are_several(store: Store, tmp_path: Path) -> None:
+    put(store)
+    _, samples = put_arm64(store)
+    node = OfferingNode(store)
+    async with serving(node, gateway_settings(tmp_path)) as gateway:
+        reply = await gateway.get("/phase/manifest.json")
+        assert reply.status == 404
+        assert b"/stable/arm64, /stable/x86_64" in reply.body
+        node.default = ("stable", "arm64")
+        found = await trio.to_thread.run_sync(boot_image_script, f"http://127.0.0.1:{gateway.port}/phase")
+    assert found["kernel"] == samples["kernel"].data
+
+
+# --- unified kernel images
+
+
+async def test_unified_kernel_image_has_routes_of_its_own(store: Store, tmp_path: Path) -> None:
+    manifest = put(store, {"uki": KERNEL})
+    async with serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway:
+        for prefix in ("", PAIR, "/phase", f"/phase{PAIR}"):
+            reply = await gateway.get(f"{prefix}/uki")
+            assert (reply.status, reply.body) == (200, KERNEL)
+            for name in ("kernel", "initramfs"):
+                absent = await gateway.get(f"{prefix}/{name}")
+                assert absent.status == 404
+                assert b"uki" in absent.body
+        script = (await gateway.get("/boot.ipxe")).body.decode()
+        assert script.count("/blobs/") == script.count("kernel --name uki ") == 1
+        assert "initrd" not in script
+        view = json.loads((await gateway.get("/phase/manifest.json")).body)
+        assert phase_verify((await gateway.get("/manifest.json")).body, KEY.public.raw)["channel"] == "stable"
+        assert f'<a href="{PAIR}/uki">uki</a>' in (await gateway.get("/")).body.decode()
+    assert list(view["artifacts"]) == ["uki"]
+    assert view["artifacts"]["uki"]["hash"] == manifest.artifacts["uki"].sha256
+
+
+async def test_image_of_kernel_and_initramfs_has_no_uki(gateway: Running) -> None:
+    assert (await gateway.get("/uki")).status == 404
+
+
 # --- reports
 
 

@@ -10,7 +10,7 @@ from p2pboot.errors import ManifestError
 from p2pboot.gateway.ipxe import boot_script
 from p2pboot.gateway.phase import phase_view
 from tests.core.phase_verify import phase_verify
-from tests.fetch.world import KEY, manifest_of
+from tests.fetch.world import FILES, KEY, manifest_of
 
 BASE = "http://10.0.2.2:8080"
 
@@ -25,6 +25,24 @@ def test_script_names_kernel_initramfs_and_command_line_of_one_manifest() -> Non
         f"initrd --name initrd {BASE}/blobs/{initramfs}",
         "boot",
     ]
+
+
+def test_script_of_a_unified_kernel_image_loads_one_file() -> None:
+    manifest = manifest_of({"uki": FILES["kernel"], "rootfs": FILES["rootfs"]}, cmdline=None)
+    assert boot_script(manifest, BASE).splitlines() == [
+        "#!ipxe",
+        "echo stable/x86_64, manifest version 1",
+        f"kernel --name uki {BASE}/blobs/{manifest.artifacts['uki'].sha256}",
+        "boot",
+    ]
+
+
+def test_script_of_a_unified_kernel_image_has_the_signed_command_line() -> None:
+    manifest = manifest_of({"uki": FILES["kernel"]}, cmdline="console=ttyS0 quiet")
+    (line,) = [one for one in boot_script(manifest, BASE).splitlines() if one.startswith("kernel ")]
+    assert line.endswith(f"/blobs/{manifest.artifacts['uki'].sha256} console=ttyS0 quiet")
+    with pytest.raises(ManifestError):
+        boot_script(manifest_of({"uki": FILES["kernel"]}, cmdline="a || b"), BASE)
 
 
 def test_script_without_command_line() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from p2pboot.gateway.service import GatewayService
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.offering import Awaited, Offering
 from p2pboot.node.status import Measured
+from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 from tests.fetch.world import FILES, KEY, NOW, fill, manifest_of
 from tests.store.samples import PIECE, Sample, manifest, sample
@@ -37,12 +38,13 @@ class OfferingNode:
     default: tuple[str | None, str | None] = (None, None)
     now: int = NOW
     expected: list[Awaited] = field(default_factory=list)
+    takes: Callable[[HeadRow], bool] = lambda _row: True
     counted: Measured = field(
         default_factory=lambda: Measured(1.0, frozenset({PEER}), {}, Counter(), Counter())
     )
 
     def __post_init__(self) -> None:
-        self.offering = Offering(self.store, lambda: self.now, lambda _row: True)
+        self.offering = Offering(self.store, lambda: self.now, self.takes)
 
     def clock(self) -> Clock:
         return Clock(self.now, True)
