@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import signal
 import socket
 import subprocess
 import time
 import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -259,3 +263,184 @@ def test_gateway_announces_itself(mesh: Mesh, artifacts: Path) -> None:
     finally:
         browser.cancel()
         zeroconf.close()
+
+
+# --- behind nginx, as docs/gateway.md has it
+
+
+@dataclass(frozen=True)
+class Proxy:
+    """An nginx with TLS in front of a gateway."""
+
+    base: str
+    certificate: Path
+
+
+def free_port() -> int:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return int(taken.getsockname()[1])
+
+
+def nginx_configuration(gateway: str, port: int, certificate: Path, key: Path) -> str:
+    """The documented one with this machine's addresses, and a second time under `/images/`."""
+    text = (Path(__file__).parents[2] / "docs" / "gateway.md").read_text()
+    server = text.partition("```nginx\n")[2].partition("```")[0]
+    for documented, here in (
+        ("listen 443 ssl", f"listen 127.0.0.1:{port} ssl"),
+        ("boot.example.net;", "localhost;"),
+        ("/etc/ssl/certs/boot.example.net.pem", str(certificate)),
+        ("/etc/ssl/private/boot.example.net.key", str(key)),
+        ("http://192.0.2.7:8080", gateway),
+    ):
+        assert documented in server, documented
+        server = server.replace(documented, here)
+    location = server[server.index("    location / {") : server.rindex("}")]
+    images = location.replace("location /", "location /images/").replace('Prefix ""', "Prefix /images")
+    server = f"{server[: server.rindex('}')]}{images}}}\n"
+    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    places = "".join(f"{kind}_temp_path temporary;\n" for kind in kinds)
+    return (
+        "daemon off;\npid nginx.pid;\nerror_log stderr;\nevents {}\n"
+        f"http {{\naccess_log off;\n{places}{server}}}\n"
+    )
+
+
+@pytest.fixture
+def proxied(mesh: Mesh) -> Callable[[Node], Proxy]:
+    """Starts the documented nginx in front of a node; its certificate is of `localhost`."""
+    nginx = shutil.which("nginx", path=os.environ.get("PATH", os.defpath) + ":/usr/sbin")
+    if nginx is None:
+        pytest.skip("nginx is not installed here (Debian: nginx)")
+    directory = mesh.directory / "nginx"
+    directory.mkdir()
+
+    def start(node: Node) -> Proxy:
+        key, certificate, port = directory / "key.pem", directory / "certificate.pem", free_port()
+        made = tool(
+            "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-days", "2",
+            "-keyout", str(key), "-out", str(certificate),
+        )  # fmt: skip
+        assert made.returncode == 0, made.stderr
+        configuration = nginx_configuration(gateway_of(node), port, certificate, key)
+        (directory / "nginx.conf").write_text(configuration)
+        process = mesh.start(
+            [nginx, "-p", str(directory), "-e", "stderr", "-c", "nginx.conf"], directory / "log"
+        )
+
+        def is_up() -> bool:
+            assert process.poll() is None, (directory / "log").read_text()
+            with socket.socket() as client:
+                return client.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(is_up, "nginx")
+        return Proxy(f"https://localhost:{port}", certificate)
+
+    return start
+
+
+def gateway_of(node: Node) -> str:
+    """Where the gateway listens, whatever is advertised."""
+    (address,) = re.findall(r"HTTP gateway at (http://127\.0\.0\.1:\d+)", node.log.read_text())
+    return str(address)
+
+
+def urls_of(script: str) -> list[str]:
+    return [word for word in script.split() if "://" in word]
+
+
+@pytest.mark.parametrize("where", ["", "/images"])
+def test_machine_behind_tls_gets_urls_that_lead_through_it(
+    mesh: Mesh, artifacts: Path, proxied: Callable[[Node], Proxy], where: str
+) -> None:
+    node = mesh.serve(artifacts, *GATEWAY, "--trusted-proxy", "127.0.0.0/8")
+    node.wait_for_head(1)
+    proxy = proxied(node)
+    base = proxy.base + where
+
+    def through(*arguments: str) -> str:
+        done = curl("--fail", "--cacert", str(proxy.certificate), *arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    lies = (
+        "-H",
+        "X-Forwarded-Host: evil.example",
+        "-H",
+        "X-Forwarded-Prefix: /evil",
+        "-H",
+        "Forwarded: host=evil.example",
+    )
+    script = through(*lies, f"{base}//boot.ipxe")
+    kernel, initramfs = urls_of(script)
+    assert kernel.startswith(f"{base}/blobs/")
+    got = mesh.directory / "got"
+    for url, source in ((kernel, "vmlinuz-6.1"), (initramfs, "initrd.img")):
+        through("-o", str(got), url)
+        assert got.read_bytes() == (artifacts / LEAF / source).read_bytes()
+    whole = (artifacts / LEAF / "rootfs.squashfs").read_bytes()
+    got.write_bytes(whole[:1_000_003])
+    through("-C", "-", "-o", str(got), f"{base}/rootfs")
+    assert got.read_bytes() == whole
+    view = json.loads(through(f"{base}/phase/manifest.json"))
+    assert view["artifacts"]["kernel"]["urls"] == [kernel]
+    if not where:  # and as the oldest clients ask, which say no host
+        old = through("--http1.0", "-H", "Host:", f"{base}/boot.ipxe")
+        assert urls_of(old)[0] == kernel
+
+
+def test_proxy_that_nobody_trusts_changes_nothing(
+    mesh: Mesh, artifacts: Path, proxied: Callable[[Node], Proxy]
+) -> None:
+    node = mesh.serve(artifacts, *GATEWAY, "--trusted-proxy", "192.0.2.10")
+    node.wait_for_head(1)
+    proxy = proxied(node)
+    done = curl("--fail", "--cacert", str(proxy.certificate), f"{proxy.base}/boot.ipxe")
+    assert all(url.startswith("http://localhost/blobs/") for url in urls_of(done.stdout)), done.stdout
+
+
+def test_advertised_address_wins_behind_a_proxy(
+    mesh: Mesh, artifacts: Path, proxied: Callable[[Node], Proxy]
+) -> None:
+    arguments = ("--trusted-proxy", "127.0.0.1", "--advertise-http", "https://boot.example.net")
+    node = mesh.serve(artifacts, *GATEWAY, *arguments)
+    node.wait_for_head(1)
+    proxy = proxied(node)
+    done = curl("--fail", "--cacert", str(proxy.certificate), f"{proxy.base}/boot.ipxe")
+    assert all(url.startswith("https://boot.example.net/blobs/") for url in urls_of(done.stdout)), done.stdout
+
+
+@pytest.mark.parametrize("network", ["proxy.example", "10.0.0.7/8", "192.0.2.7:80"])
+def test_wrong_network_is_wrong_usage(mesh: Mesh, artifacts: Path, network: str) -> None:
+    done = mesh.run("serve", str(artifacts), "--trusted-proxy", network)
+    assert done.status == 2
+    assert "--trusted-proxy: must be" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# --- before there is anything to offer
+
+
+def status_of(url: str, *arguments: str) -> tuple[int, str, str]:
+    """Status, Retry-After and body."""
+    done = curl(*arguments, "-w", "\n%{http_code} %header{retry-after}", url)
+    body, _, last = done.stdout.rpartition("\n")
+    code, _, after = last.partition(" ")
+    return int(code), after, body
+
+
+def test_mirror_before_its_publisher_is_worth_waiting_for(mesh: Mesh, artifacts: Path) -> None:
+    trust = mesh.new_key("publisher")
+    mirror = mesh.mirror(trust, *GATEWAY)
+    base = base_of(mirror)
+    for path in ("/boot.ipxe", "/stable/x86_64/kernel", "/phase/manifest.json"):
+        code, after, body = status_of(base + path)
+        assert (code, body) == (503, "no manifest of stable/x86_64 is complete here yet\n")
+        assert int(after) > 0
+    for path in ("/testing/x86_64/kernel", "/stable/arm64/kernel", f"/blobs/{'0' * 64}"):
+        assert status_of(base + path)[:2] == (404, "")
+    publisher = mesh.serve(artifacts, "--bootstrap", mirror.address)
+    mirror.wait_for_head(1)
+    assert status_of(f"{base}/boot.ipxe")[0] == 200
+    publisher.stop()
