@@ -299,7 +299,10 @@ async def _device_tree(gateway: Gateway, request: Request, offer: Offer) -> Resp
 
 async def _send(gateway: Gateway, request: Request, offer: Offer, artifact: Artifact) -> Response:
     content = Content.whole(artifact.sha256, artifact.size)
-    return await gateway.send(request, content, replies.manifest_fields(offer.manifest), replies.REVALIDATE)
+    fields = replies.manifest_fields(offer.manifest)
+    if artifact.key == UKI:
+        fields["content-type"] = replies.EFI
+    return await gateway.send(request, content, fields, replies.REVALIDATE)
 
 
 def _route(path: str, kind: str, endpoint: Endpoint) -> Route:

@@ -18,7 +18,8 @@ def boot_script(manifest: Manifest, base: str) -> str:
 
     The files are named by content, so that a kernel and an initramfs of two versions never meet during an update.
     `initrd=initrd` names the initramfs to kernels that are started by UEFI; others ignore it. A unified kernel image
-    has its initramfs in itself, and is the only file.
+    has its initramfs in itself, and is the only file. It has no name in iPXE, as iPXE puts the name before the command
+    line, and systemd's stub takes whatever it is given, be it one word, in place of the image's own command line.
 
     Args:
         manifest: what to boot.
@@ -31,7 +32,7 @@ def boot_script(manifest: Manifest, base: str) -> str:
     _check(cmdline)
     uki = manifest.artifacts.get(UKI)
     if uki is not None:
-        files = [f"kernel --name uki {base}/blobs/{uki.sha256} {cmdline}".rstrip()]
+        files = [f"kernel --name= {base}/blobs/{uki.sha256} {cmdline}".rstrip()]
     else:
         kernel, initramfs = (manifest.artifacts[key].sha256 for key in ("kernel", "initramfs"))
         files = [

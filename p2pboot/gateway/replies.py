@@ -19,6 +19,7 @@ NO_STORE: Final = "no-store"
 JSON: Final = "application/json"
 TEXT: Final = "text/plain; charset=utf-8"
 BINARY: Final = "application/octet-stream"
+EFI: Final = "application/efi"  # UEFI's HTTP boot starts what has this media type, or a name that ends so
 
 
 def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:

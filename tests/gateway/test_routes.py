@@ -287,12 +287,13 @@ async def test_unified_kernel_image_has_routes_of_its_own(store: Store, tmp_path
         for prefix in ("", PAIR, "/phase", f"/phase{PAIR}"):
             reply = await gateway.get(f"{prefix}/uki")
             assert (reply.status, reply.body) == (200, KERNEL)
+            assert reply["Content-Type"] == "application/efi"
             for name in ("kernel", "initramfs"):
                 absent = await gateway.get(f"{prefix}/{name}")
                 assert absent.status == 404
                 assert b"uki" in absent.body
         script = (await gateway.get("/boot.ipxe")).body.decode()
-        assert script.count("/blobs/") == script.count("kernel --name uki ") == 1
+        assert script.count("/blobs/") == script.count("kernel --name= ") == 1
         assert "initrd" not in script
         view = json.loads((await gateway.get("/phase/manifest.json")).body)
         assert phase_verify((await gateway.get("/manifest.json")).body, KEY.public.raw)["channel"] == "stable"

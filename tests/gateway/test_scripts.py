@@ -32,7 +32,7 @@ def test_script_of_a_unified_kernel_image_loads_one_file() -> None:
     assert boot_script(manifest, BASE).splitlines() == [
         "#!ipxe",
         "echo stable/x86_64, manifest version 1",
-        f"kernel --name uki {BASE}/blobs/{manifest.artifacts['uki'].sha256}",
+        f"kernel --name= {BASE}/blobs/{manifest.artifacts['uki'].sha256}",
         "boot",
     ]
 

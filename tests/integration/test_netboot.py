@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import shutil
+import subprocess
 import urllib.request
 from pathlib import Path
 
@@ -49,3 +52,49 @@ def test_machine_boots_from_a_mirrors_gateway(mesh: Mesh, image: Path, kind: str
         moved = json.load(reply)["bytes"]
     assert moved["peers_received"] >= sum(sizes)
     assert moved["http_sent"] >= sum(sizes)
+
+
+STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
+OWN_COMMAND_LINE = "console=ttyS0 panic=1 p2pboot.own"
+
+
+@pytest.fixture
+def unified(mesh: Mesh, image: Path) -> Path:
+    """An artifacts directory with nothing but a unified kernel image of the same kernel and initramfs."""
+    objcopy = shutil.which("objcopy")
+    if objcopy is None or not STUB.exists():
+        pytest.skip(f"not installed here: objcopy or {STUB} (Debian: binutils systemd-boot-efi)")
+    (kernel,), (initramfs,) = (
+        tuple((image / "stable" / "x86_64").glob(form)) for form in ("vmlinuz*", "initr*")
+    )
+    leaf = mesh.directory / "unified" / "stable" / "x86_64"
+    leaf.mkdir(parents=True)
+    texts = {".osrel": "ID=p2pboot-test\n", ".cmdline": OWN_COMMAND_LINE}
+    for name, text in texts.items():
+        (mesh.directory / name).write_text(text)
+    sections = {
+        ".osrel": (mesh.directory / ".osrel", 0x20000),
+        ".cmdline": (mesh.directory / ".cmdline", 0x30000),
+        ".linux": (kernel, 0x2000000),
+        ".initrd": (initramfs, 0x4000000),
+    }
+    arguments: list[str] = []
+    for name, (file, address) in sections.items():
+        arguments += ["--add-section", f"{name}={file}", "--change-section-vma", f"{name}={address:#x}"]
+    subprocess.run([objcopy, *arguments, STUB, leaf / "vmlinuz.efi"], check=True)
+    return leaf.parents[1]
+
+
+@pytest.mark.parametrize("signed", [None, "console=ttyS0 panic=1 p2pboot.signed"])
+def test_machine_boots_a_unified_kernel_image(mesh: Mesh, unified: Path, signed: str | None) -> None:
+    """With the command line that the publisher signed, or else with the image's own and nothing else."""
+    firmware = uefi(mesh.directory)
+    if firmware.missing is not None:
+        pytest.skip(f"not installed here: {firmware.missing}")
+    node = mesh.serve(unified, "--http", "127.0.0.1:0", *(["--cmdline", signed] if signed else []))
+    node.wait_for_head(1)
+    base = node.status()["http"][0]
+    with switched_on(firmware, f"http://{HOST}:{base.rpartition(':')[2]}/boot.ipxe") as machine:
+        machine.wait_for("this initramfs came over the network", "Kernel command line: ")
+    (line,) = re.findall(rb"Kernel command line: *([^\r\n]*)", machine.console)
+    assert line.decode() == (signed or OWN_COMMAND_LINE)
