@@ -79,7 +79,7 @@ class Offers:
         archs = (arch,) if self._knows(channel) else (arch, None)  # "whatever there is" is there already
         expected = [one for one in awaited if one.channel == channel and one.arch in archs]
         if expected:
-            raise NotOffered(expected[0].text, known=True, retry_after_s=_soonest(expected))
+            raise _expected(expected)
         raise NotOffered(f"nothing is known here of {channel}/{arch}", known=False)
 
     def default(self, awaited: Sequence[Awaited] = ()) -> Offer:
@@ -107,7 +107,7 @@ class Offers:
             if channel in (None, one.channel) and (arch is None or one.arch in (arch, None))
         ]
         if expected:
-            raise NotOffered(expected[0].text, known=True, retry_after_s=_soonest(expected))
+            raise _expected(expected)
         raise NotOffered("no manifest is held here", known=False)
 
     def _knows(self, channel: str) -> bool:
@@ -144,6 +144,10 @@ class Offers:
 def _withheld(found: Sequence[Withheld]) -> NotOffered:
     texts = _some([f"{one.channel}/{one.arch}: {one.text}" for one in found], "; ")
     return NotOffered(texts, known=True, retry_after_s=_soonest(found))
+
+
+def _expected(found: Sequence[Awaited]) -> NotOffered:
+    return NotOffered(_some([one.text for one in found], "; "), known=True, retry_after_s=_soonest(found))
 
 
 def _soonest(found: Sequence[Withheld] | Sequence[Awaited]) -> int | None:

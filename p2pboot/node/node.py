@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,10 @@ log = logging.getLogger(__name__)
 
 ASK_THE_MESH_S = 5.0  # a key without a counter here: how long to look for versions that it signed elsewhere
 DISCOVERY_S = 2.0  # the same where no peer is configured and only the local network can tell
+_OF_PAIRS = (
+    Code.UNPUBLISHABLE,
+    Code.STILL_CHANGING,
+)  # problems of what is to be published, by channel and arch
 DAMAGE_S = 5.0  # how often what was found damaged while serving is hashed or fetched again
 
 
@@ -326,15 +330,13 @@ class Node:
 
     def awaited(self) -> list[Awaited]:
         """What the operator wants to have here, there already or not: what is followed, and what is to be published."""
-        changing = {one.subject for one in self.problems.all() if one.code is Code.STILL_CHANGING}
-        stuck = {one.subject for one in self.problems.all() if one.code is Code.UNPUBLISHABLE}
-        wanted = {*self._settings.wanted(), *self._own, *filter(None, map(_pair_of, stuck | changing))}
-        return [
-            Awaited(channel, arch, f"{channel}/{arch} can not be published as it is", retry_after_s=None)
-            if f"{channel}/{arch}" in stuck
-            else Awaited(channel, arch, f"no manifest of {channel}/{arch or '*'} is complete here yet")
-            for channel, arch in sorted(wanted, key=lambda pair: (pair[0], pair[1] or ""))
-        ]
+        problems = self.problems.all()
+        stuck = {one.subject for one in problems if one.code is Code.UNPUBLISHABLE}
+        known = {
+            pair for one in problems if one.code in _OF_PAIRS and (pair := _pair_of(one.subject)) is not None
+        }
+        wanted = {*self._settings.wanted(), *self._own, *known}
+        return [_awaited(*pair, stuck) for pair in sorted(wanted, key=lambda pair: (pair[0], pair[1] or ""))]
 
     def measured(self) -> Measured:
         """What was counted since the start, and what is wrong now."""
@@ -420,6 +422,13 @@ def _pair_of(subject: str) -> Pair | None:
     """The channel and arch that a problem is about, where it is about one."""
     channel, _, arch = subject.partition("/")
     return (channel, arch) if arch in ARCHS else None
+
+
+def _awaited(channel: str, arch: str | None, stuck: Collection[str]) -> Awaited:
+    name = channel if arch is None else f"{channel}/{arch}"
+    if name in stuck:
+        return Awaited(channel, arch, f"{name} can not be published as it is", retry_after_s=None)
+    return Awaited(channel, arch, f"no manifest of {name} is complete here yet")
 
 
 def _limits(settings: NodeSettings) -> Limits:

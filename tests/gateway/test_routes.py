@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from p2pboot.core.manifest import check_detached
+from p2pboot.core.names import ARCH_ALIASES, ARCHS
 from p2pboot.errors import MachineError
 from p2pboot.gateway import reports
 from p2pboot.gateway.slots import Slots
@@ -125,6 +126,19 @@ async def test_arm64_and_aarch64_are_the_same(store: Store, tmp_path: Path) -> N
             view = json.loads((await gateway.get(f"/phase/stable/{arch}/manifest.json")).body)
             assert view["artifacts"]["dtbs"]["board-4"]["download_url"] == "/dtbs/board-4"
         assert (await gateway.get("/stable/arm64/manifest.json.sig")).status == 404  # it came without
+
+
+@pytest.mark.parametrize("name", [*ARCHS, *ARCH_ALIASES])
+async def test_every_name_of_an_arch_is_taken_in_any_case(store: Store, tmp_path: Path, name: str) -> None:
+    put(store)
+    _, samples = put_arm64(store)
+    held = {"x86_64": KERNEL, "arm64": samples["kernel"].data}.get(ARCH_ALIASES.get(name, name))
+    async with serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway:
+        for spelling in (name, name.upper(), name.capitalize()):
+            reply = await gateway.get(f"/stable/{spelling}/kernel")
+            assert reply.status == (404 if held is None else 200), spelling
+            assert held is None or reply.body == held
+        assert (await gateway.get(f"/stable/{name}x/kernel")).status == 404
 
 
 async def test_short_names_mean_the_only_pair_or_the_operators(store: Store, tmp_path: Path) -> None:

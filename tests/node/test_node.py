@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from p2pboot.core.manifest import Manifest, check_detached
+from p2pboot.core.problems import Code, Problem
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.errors import StoreError
 from p2pboot.fetch.requests import RequestStream
@@ -794,3 +795,38 @@ async def test_mirror_whose_manifest_expired_says_so_to_whoever_asks(
                     assert (one.channel, one.arch, one.reason) == ("stable", "x86_64", "expired")
                     assert "manifest version 1 expired at" in one.text
                 assert await requests.heads("testing") == ((), ())
+# -- what is to be here
+
+
+async def test_what_is_followed_or_to_be_published_is_awaited(mesh: Mesh, autojump_clock: None) -> None:
+    async with mesh.node("mirror", trust=TRUST) as mirror, mesh.publisher() as publisher:
+        (awaited,) = mirror.node.awaited()
+        assert (awaited.channel, awaited.arch) == PAIR
+        assert awaited.text == "no manifest of stable/x86_64 is complete here yet"
+        assert awaited.retry_after_s
+        assert [(one.channel, one.arch) for one in publisher.node.awaited()] == [PAIR]
+
+
+async def test_channel_without_an_arch_is_awaited_as_it_was_said(mesh: Mesh, autojump_clock: None) -> None:
+    async with mesh.node("mirror", trust=trusting("publisher", channels=("stable",))) as mirror:
+        (awaited,) = mirror.node.awaited()
+    assert (awaited.channel, awaited.arch) == ("stable", None)
+    assert awaited.text == "no manifest of stable is complete here yet"
+
+
+async def test_what_can_not_be_published_is_awaited_in_vain(mesh: Mesh, autojump_clock: None) -> None:
+    async with mesh.publisher() as publisher:
+        publisher.node.problems.report(
+            "test",
+            [
+                Problem(Code.UNPUBLISHABLE, "testing/x86_64", "/srv/secret has no kernel"),
+                Problem(Code.STILL_CHANGING, "testing/arm64", "/srv/secret changes"),
+                Problem(Code.UNKNOWN_DIRECTORY, "nightly/arm64", "what is it"),
+                Problem(Code.UNPUBLISHABLE, "/srv/secret/images", "nothing in it"),
+            ],
+        )
+        awaited = {(one.channel, one.arch): one for one in publisher.node.awaited()}
+    assert set(awaited) == {PAIR, ("testing", "x86_64"), ("testing", "arm64")}
+    assert awaited["testing", "x86_64"].retry_after_s is None
+    assert awaited["testing", "arm64"].retry_after_s
+    assert not [one for one in awaited.values() if "secret" in one.text]
