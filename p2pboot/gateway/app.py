@@ -23,7 +23,7 @@ from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.body import SMALLEST_READ, BlobReader, BlobResponse, piece_end
 from p2pboot.gateway.front import KIND, METHODS
 from p2pboot.gateway.ipxe import boot_script
-from p2pboot.gateway.offers import NotOffered, Offer, Offers
+from p2pboot.gateway.offers import NotOffered, Offer, Offers, retry_after
 from p2pboot.gateway.phase import phase_view
 from p2pboot.gateway.ranges import Part
 from p2pboot.gateway.replies import refusal, unavailable
@@ -201,7 +201,8 @@ class Gateway:
         missing = await self._look_up(self._node.offering.missing, sha256)
         if missing is None:
             return refusal(404, "no such artifact is known here")
-        return unavailable(f"{missing.channel}/{missing.arch}: {missing.text}", missing.retry_after_s)
+        text = f"{missing.channel}/{missing.arch}: {missing.text}"
+        return unavailable(text, retry_after(missing, self._node.awaited()))
 
     async def find_tree(self, archive: Artifact, name: str) -> Content | Response:
         """A device tree in an archive, or the answer that it can not be had."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -75,7 +75,7 @@ class Offers:
             return self._present(rows[0])
         withheld = self._node.offering.withheld(channel, arch)
         if withheld:
-            raise _withheld(withheld)
+            raise _withheld(withheld, awaited)
         archs = (arch,) if self._knows(channel) else (arch, None)  # "whatever there is" is there already
         expected = [one for one in awaited if one.channel == channel and one.arch in archs]
         if expected:
@@ -100,7 +100,7 @@ class Offers:
             return self._present(rows[0])
         withheld = self._node.offering.withheld(channel, arch)
         if withheld:
-            raise _withheld(withheld)
+            raise _withheld(withheld, awaited)
         expected = [
             one
             for one in awaited
@@ -141,17 +141,24 @@ class Offers:
         return Offer(manifest, stored.detached)
 
 
-def _withheld(found: Sequence[Withheld]) -> NotOffered:
+def retry_after(one: Withheld, awaited: Sequence[Awaited]) -> int | None:
+    """When to ask again for what is withheld: not while the operator has to do something first."""
+    lasting = {(each.channel, each.arch) for each in awaited if each.retry_after_s is None}
+    return None if (one.channel, one.arch) in lasting else one.retry_after_s
+
+
+def _withheld(found: Sequence[Withheld], awaited: Sequence[Awaited]) -> NotOffered:
     texts = _some([f"{one.channel}/{one.arch}: {one.text}" for one in found], "; ")
-    return NotOffered(texts, known=True, retry_after_s=_soonest(found))
+    return NotOffered(texts, known=True, retry_after_s=_soonest(retry_after(one, awaited) for one in found))
 
 
 def _expected(found: Sequence[Awaited]) -> NotOffered:
-    return NotOffered(_some([one.text for one in found], "; "), known=True, retry_after_s=_soonest(found))
+    texts = _some([one.text for one in found], "; ")
+    return NotOffered(texts, known=True, retry_after_s=_soonest(one.retry_after_s for one in found))
 
 
-def _soonest(found: Sequence[Withheld] | Sequence[Awaited]) -> int | None:
-    return min((one.retry_after_s for one in found if one.retry_after_s is not None), default=None)
+def _soonest(times_s: Iterable[int | None]) -> int | None:
+    return min((time_s for time_s in times_s if time_s is not None), default=None)
 
 
 def _some(texts: Sequence[str], between: str = ", ") -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, Collection, Sequence
+from collections.abc import AsyncIterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,8 @@ log = logging.getLogger(__name__)
 
 ASK_THE_MESH_S = 5.0  # a key without a counter here: how long to look for versions that it signed elsewhere
 DISCOVERY_S = 2.0  # the same where no peer is configured and only the local network can tell
-_OF_PAIRS = (
-    Code.UNPUBLISHABLE,
-    Code.STILL_CHANGING,
-)  # problems of what is to be published, by channel and arch
+# Problems of the files of one channel and arch, which the operator wants to have published.
+_OF_PAIRS = (Code.UNPUBLISHABLE, Code.STILL_CHANGING, Code.WITHDRAWN)
 DAMAGE_S = 5.0  # how often what was found damaged while serving is hashed or fetched again
 
 
@@ -330,13 +328,16 @@ class Node:
 
     def awaited(self) -> list[Awaited]:
         """What the operator wants to have here, there already or not: what is followed, and what is to be published."""
-        problems = self.problems.all()
-        stuck = {one.subject for one in problems if one.code is Code.UNPUBLISHABLE}
-        known = {
-            pair for one in problems if one.code in _OF_PAIRS and (pair := _pair_of(one.subject)) is not None
+        problems = {
+            pair: one.code
+            for one in self.problems.all()
+            if one.code in _OF_PAIRS and (pair := _pair_of(one.subject)) is not None
         }
-        wanted = {*self._settings.wanted(), *self._own, *known}
-        return [_awaited(*pair, stuck) for pair in sorted(wanted, key=lambda pair: (pair[0], pair[1] or ""))]
+        wanted = {*self._settings.wanted(), *self._own, *problems}
+        return [
+            _awaited(channel, arch, problems.get((channel, arch or "")))
+            for channel, arch in sorted(wanted, key=lambda pair: (pair[0], pair[1] or ""))
+        ]
 
     def measured(self) -> Measured:
         """What was counted since the start, and what is wrong now."""
@@ -424,10 +425,13 @@ def _pair_of(subject: str) -> Pair | None:
     return (channel, arch) if arch in ARCHS else None
 
 
-def _awaited(channel: str, arch: str | None, stuck: Collection[str]) -> Awaited:
+def _awaited(channel: str, arch: str | None, problem: Code | None) -> Awaited:
     name = channel if arch is None else f"{channel}/{arch}"
-    if name in stuck:
-        return Awaited(channel, arch, f"{name} can not be published as it is", retry_after_s=None)
+    match problem:
+        case Code.UNPUBLISHABLE:
+            return Awaited(channel, arch, f"{name} can not be published as it is", retry_after_s=None)
+        case Code.WITHDRAWN:
+            return Awaited(channel, arch, f"{name} is not published here any more", retry_after_s=None)
     return Awaited(channel, arch, f"no manifest of {name} is complete here yet")
 
 

@@ -217,6 +217,22 @@ async def test_what_can_not_be_published_does_not_pass_by_itself(gateway: Runnin
     assert "retry-after" not in reply.headers
 
 
+@pytest.mark.parametrize("path", ["/kernel", f"{PAIR}/boot.ipxe", f"/blobs/{SHA256}"])
+async def test_nobody_waits_for_what_can_not_be_published_again(
+    store: Store, tmp_path: Path, path: str
+) -> None:
+    put_incomplete(store)
+    node = OfferingNode(store)
+    async with serving(node, gateway_settings(tmp_path)) as gateway:
+        assert "retry-after" in (await unavailable(gateway, path)).headers
+        node.expected = [Awaited("stable", "x86_64", "stable/x86_64 is not published here any more", None)]
+        reply = await unavailable(gateway, path)
+        assert b"not complete here" in reply.body
+        assert "retry-after" not in reply.headers
+        node.expected = [STUCK]  # of another pair
+        assert "retry-after" in (await unavailable(gateway, path)).headers
+
+
 async def test_short_names_of_another_pair_than_is_awaited_are_unknown(store: Store, tmp_path: Path) -> None:
     node = OfferingNode(store, expected=[WAITING, STUCK], default=("nightly", None))
     async with serving(node, gateway_settings(tmp_path)) as gateway:

@@ -821,12 +821,14 @@ async def test_what_can_not_be_published_is_awaited_in_vain(mesh: Mesh, autojump
             [
                 Problem(Code.UNPUBLISHABLE, "testing/x86_64", "/srv/secret has no kernel"),
                 Problem(Code.STILL_CHANGING, "testing/arm64", "/srv/secret changes"),
+                Problem(Code.WITHDRAWN, "former/arm64", "/srv/secret is gone"),
                 Problem(Code.UNKNOWN_DIRECTORY, "nightly/arm64", "what is it"),
                 Problem(Code.UNPUBLISHABLE, "/srv/secret/images", "nothing in it"),
             ],
         )
         awaited = {(one.channel, one.arch): one for one in publisher.node.awaited()}
-    assert set(awaited) == {PAIR, ("testing", "x86_64"), ("testing", "arm64")}
+    assert set(awaited) == {PAIR, ("testing", "x86_64"), ("testing", "arm64"), ("former", "arm64")}
+    assert awaited["former", "arm64"].retry_after_s is None
     assert awaited["testing", "x86_64"].retry_after_s is None
     assert awaited["testing", "arm64"].retry_after_s
     assert not [one for one in awaited.values() if "secret" in one.text]
