@@ -7,8 +7,8 @@ and returns the typed value. It raises ValueError, or UsageError where it has a 
 
 from __future__ import annotations
 
-import os
 import ipaddress
+import os
 import re
 from collections.abc import Callable
 from decimal import Decimal

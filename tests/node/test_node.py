@@ -795,6 +795,8 @@ async def test_mirror_whose_manifest_expired_says_so_to_whoever_asks(
                     assert (one.channel, one.arch, one.reason) == ("stable", "x86_64", "expired")
                     assert "manifest version 1 expired at" in one.text
                 assert await requests.heads("testing") == ((), ())
+
+
 # -- what is to be here
 
 
