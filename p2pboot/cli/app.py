@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -13,7 +12,7 @@ import click
 from p2pboot import __version__
 from p2pboot.cli.failures import Failure, explain
 from p2pboot.cli.options import Command, Group, verbosity_options
-from p2pboot.cli.output import emit_json, one_line
+from p2pboot.cli.output import discard_stdout, emit_json, one_line
 
 PROGRAM = "p2pboot"
 BROKEN_PIPE = 1  # what click and Python themselves return
@@ -72,13 +71,13 @@ def run(args: Sequence[str]) -> int:
     except BaseException as error:
         failure = explain(error)
         if failure is None:  # the reader of our output left: nobody to tell anything
-            _discard_stdout()
+            discard_stdout()
             return BROKEN_PIPE
         status = _report(failure, as_json="--json" in args)
         try:
             sys.stdout.flush()
         except OSError:  # it is full; the interpreter would say so once more, with a status of its own
-            _discard_stdout()
+            discard_stdout()
     return status if isinstance(status, int) else 0
 
 
@@ -99,10 +98,5 @@ def _report(failure: Failure, *, as_json: bool) -> int:
         try:
             emit_json(failure.to_json())
         except OSError:
-            _discard_stdout()
+            discard_stdout()
     return failure.exit_status
-
-
-def _discard_stdout() -> None:
-    """Let the interpreter's own flush at exit go nowhere instead of complaining once more."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

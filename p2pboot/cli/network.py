@@ -79,7 +79,7 @@ async def _open_network(key: SecretKey, *, mdns: bool) -> AsyncIterator[tuple[Tr
             return
         from p2pboot.transport.mdns import open_mdns
 
-        async with open_mdns(transport.peer_id, ()) as found:
+        async with open_mdns(transport.peer_id, tuple) as found:
             yield transport, found
 
 

@@ -41,7 +41,8 @@ def serve(config_path: Path | None, **params: Any) -> None:
     """Publish the artifacts directory DIR: sign, announce and serve it, and watch it for changes.
 
     DIR holds <channel>/<arch>/<file>, or, with --channel and --arch, the files themselves. The first line on
-    standard output is the address under which other nodes reach this one. With --trust it also mirrors that
+    standard output is the address under which other nodes reach this one; another line follows when that
+    changes. With --trust it also mirrors that
     publisher. With --snapshots it serves a snapshot store beside the artifacts, or alone when there is no DIR.
     """
     overrides = overrides_of(params)
@@ -98,9 +99,20 @@ def _run(load: Callable[[], NodeSettings]) -> None:
             services.append(stack.enter_context(closing(GatewayService(settings))))
         from p2pboot.node.run import run_node
 
-        run_node(settings, reload=load, announce_line=_announce, services=services)
+        run_node(settings, reload=load, announce_line=_Announcer(), services=services)
 
 
-def _announce(address: str) -> None:
-    """Standard output may be a pipe to a script that waits for this line."""
-    print(address, flush=True)
+class _Announcer:
+    """Prints where the node can be reached. Standard output may be a pipe to a script that waits for the line."""
+
+    def __init__(self) -> None:
+        self._is_first = True
+
+    def __call__(self, address: str) -> None:
+        try:
+            print(address, flush=True)
+        except OSError:
+            if self._is_first:
+                raise
+            output.discard_stdout()  # whoever wanted the first line is gone; the node goes on
+        self._is_first = False

@@ -177,7 +177,7 @@ listen_option: Decorator[Any] = click.option(
     "--listen",
     multiple=True,
     metavar="MULTIADDR",
-    help="Address to listen on; repeatable.  [default: /ip4/0.0.0.0/tcp/4001]",
+    help="Address to listen on; repeatable.  [default: port 4001, IPv4 and IPv6]",
 )
 node_options: Decorator[Any] = options(
     config_option,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 import click
@@ -30,6 +31,11 @@ def note(text: str) -> None:
 def warn(text: str) -> None:
     """A line that nobody should miss."""
     print(one_line(f"p2pboot: warning: {text}"), file=sys.stderr, flush=True)
+
+
+def discard_stdout() -> None:
+    """Nobody reads it any more: let what is printed, and the interpreter's own flush at exit, go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def one_line(text: str) -> str:

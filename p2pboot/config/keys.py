@@ -17,7 +17,7 @@ from p2pboot.config.settings import NodeSettings
 T_co = TypeVar("T_co", covariant=True)
 
 DEFAULT_KEY_PATH = Path("keys/node.toml")
-DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/4001",)
+DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001")
 DEFAULT_EXPIRES_IN_S = 30 * 86400
 DEFAULT_ANNOUNCE_INTERVAL_S = (
     300  # longer than gossip remembers a message, else announcements are taken for repeats

@@ -2,6 +2,11 @@
 
 One instance for each channel and arch, with channel, arch, version and port as TXT records. It is a hint for finding a
 gateway, nothing in it is signed. The library answers in a thread of its own; here is only what it shall say.
+
+Machines of one name are common (installed from one image, or all called after their system), and several nodes may run
+on one. So nothing here is made of the host's name alone: instances carry the end of the node's peer id, also because
+two machines that are switched on together would both find the plain name free; and the host that they lead to is named
+after the node, as only this node's addresses belong to it.
 """
 
 from __future__ import annotations
@@ -9,25 +14,29 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import urlsplit
 
 import trio
 from zeroconf import Error as ZeroconfError
-from zeroconf import IPVersion, NonUniqueNameException, ServiceInfo, Zeroconf
+from zeroconf import InterfaceChoice, NonUniqueNameException, ServiceInfo, Zeroconf
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import P2PBootError
-from p2pboot.gateway.hosts import base_urls, port_of
+from p2pboot.gateway.hosts import lan_hosts, own_addresses, port_of
 from p2pboot.gateway.offers import Offers
+from p2pboot.transport.interfaces import Interfaces
 
 log = logging.getLogger(__name__)
 
 SERVICE: Final = "_phase-image._tcp.local."
-LOOK_S: Final = 5.0  # how often it is looked whether there is another version
+LOOK_S: Final = 5.0  # how often it is looked whether there is another version, or another address
 _MAX_LABEL: Final = 63  # bytes of one label of a DNS name
+_MAX_ADDRESSES: Final = 8  # so that an answer fits into one packet
+_MAX_INTERFACES: Final = 16  # Linux lets a socket join 20 groups
+_PEER_ID_END: Final = 6  # characters; all ids begin alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,52 +46,95 @@ class Announcement:
     Args:
         offers: the manifests.
         provider: what the operator calls the node.
+        peer_id: the node's identity.
         listener: the gateway's socket.
+        interfaces: tells the machine's addresses.
     """
 
     offers: Offers
     provider: str
+    peer_id: str
     listener: socket.socket
+    interfaces: Interfaces
+
+    def hosts(self) -> tuple[str, ...]:
+        """The addresses to tell, the best first."""
+        return lan_hosts(self.listener, self.interfaces)[:_MAX_ADDRESSES]
+
+    def spoken_from(self) -> tuple[str, ...]:
+        """An address on each interface on which to speak; loopback where there is no other."""
+        own = [
+            address.host
+            for address in own_addresses(self.listener, self.interfaces)
+            if not address.is_loopback
+        ]
+        indexes = {str(one.ip): one.index for one in self.interfaces.listing().addresses} if own else {}
+        one_each: dict[object, str] = {}
+        for host in own:
+            one_each.setdefault((":" in host, indexes.get(host) or host), host)
+        return tuple(one_each.values())[:_MAX_INTERFACES] or ("127.0.0.1",)
 
 
 async def announce(announcement: Announcement) -> None:
-    """Announce what is on offer, and follow its changes, until cancelled; then withdraw it.
+    """Announce what is on offer, follow its changes and those of the addresses, until cancelled; then withdraw it.
 
-    Where there is no multicast, a warning says so and nothing is announced.
+    Where there is no multicast, a warning says so once, and it is tried again.
     """
-    addresses = ip_addresses(announcement.listener)
-    try:
-        zeroconf = await trio.to_thread.run_sync(_open, addresses)
-    except (OSError, ZeroconfError, RuntimeError) as error:
-        log.warning("the HTTP gateway is not announced on the local network: %s", error)
-        return
-    announced: dict[tuple[str, str], ServiceInfo] = {}
+    speaker = _Speaker(announcement)
     try:
         while True:
-            await trio.to_thread.run_sync(_follow, zeroconf, announcement, addresses, announced)
+            await trio.to_thread.run_sync(speaker.follow)
             await trio.sleep(LOOK_S)
     finally:
         with trio.CancelScope(shield=True):  # bounded by the library: it says goodbye for 0.4 s
-            await trio.to_thread.run_sync(zeroconf.close)
+            await trio.to_thread.run_sync(speaker.close)
 
 
-def ip_addresses(listener: socket.socket) -> list[str]:
-    """The IP addresses under which a gateway can be reached."""
-    hosts = [urlsplit(url).hostname for url in base_urls(listener)]
-    return [host for host in hosts if host is not None]
+class _Speaker:
+    """Says what there is to say at the moment; blocking."""
+
+    def __init__(self, announcement: Announcement) -> None:
+        self._announcement = announcement
+        self._zeroconf: Zeroconf | None = None
+        self._told: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
+        self._announced: dict[tuple[str, str], ServiceInfo] = {}
+        self._failed = False
+
+    def follow(self) -> None:
+        """Make what is announced equal to what is on offer, where it is."""
+        where = (self._announcement.hosts(), self._announcement.spoken_from())
+        if (
+            where != self._told or self._zeroconf is None
+        ):  # the library keeps to the interfaces that it began with
+            self.close()
+            self._told = where
+            try:
+                self._zeroconf = _open(where[1], refused=self._announcement.interfaces.refused is not None)
+            except (OSError, ZeroconfError, RuntimeError) as error:
+                if not self._failed:
+                    log.warning("the HTTP gateway is not announced on the local network: %s", error)
+                self._failed = True
+                return
+            self._failed = False
+        _follow(self._zeroconf, self._announcement, where[0], self._announced)
+
+    def close(self) -> None:
+        """Withdraw everything."""
+        self._announced.clear()
+        if self._zeroconf is not None:
+            self._zeroconf.close()
+            self._zeroconf = None
 
 
-def _open(addresses: list[str]) -> Zeroconf:
-    return Zeroconf(
-        interfaces=[address for address in addresses if "." in address] or ["127.0.0.1"],
-        ip_version=IPVersion.V4Only,
-    )
+def _open(speak_from: Sequence[str], *, refused: bool) -> Zeroconf:
+    # Given addresses, the library asks for the interfaces again, by netlink; without, it speaks IPv4 on the usual one.
+    return Zeroconf(interfaces=InterfaceChoice.Default if refused else list(speak_from))
 
 
 def _follow(
     zeroconf: Zeroconf,
     announcement: Announcement,
-    addresses: list[str],
+    addresses: Sequence[str],
     announced: dict[tuple[str, str], ServiceInfo],
 ) -> None:
     """Make what is announced equal to what is on offer; blocking."""
@@ -95,7 +147,7 @@ def _follow(
     for pair in announced.keys() - wanted.keys():
         zeroconf.unregister_service(announced.pop(pair))
     for pair, manifest in wanted.items():
-        info = describe(manifest, announcement.provider, port_of(announcement.listener), addresses)
+        info = describe(manifest, announcement, addresses)
         known = announced.get(pair)
         with suppress(NonUniqueNameException):  # another node of that name: not even a suffix was free
             if known is None:
@@ -118,11 +170,12 @@ def _renamed(info: ServiceInfo, name: str) -> ServiceInfo:
     )
 
 
-def describe(manifest: Manifest, provider: str, port: int, addresses: list[str]) -> ServiceInfo:
+def describe(manifest: Manifest, announcement: Announcement, addresses: Sequence[str]) -> ServiceInfo:
     """What is said of one manifest."""
+    port = port_of(announcement.listener)
     return ServiceInfo(
         SERVICE,
-        f"{_instance(provider, manifest)}.{SERVICE}",
+        f"{_instance(announcement, manifest)}.{SERVICE}",
         port=port,
         properties={
             "channel": manifest.channel,
@@ -130,15 +183,16 @@ def describe(manifest: Manifest, provider: str, port: int, addresses: list[str])
             "version": manifest.version,
             "http_port": str(port),
         },
-        server=f"{_label(socket.gethostname().split('.')[0]) or 'p2pboot'}.local.",
+        server=f"p2pboot-{announcement.peer_id[-12:].lower()}.local.",
         addresses=[ipaddress.ip_address(address).packed for address in addresses],
     )
 
 
-def _instance(provider: str, manifest: Manifest) -> str:
-    """A name for people; where it is taken, the library puts a number behind it."""
-    provider = _label(provider.replace(".", " "), 24)
-    return _label(f"{provider} {manifest.channel} {manifest.arch}", _MAX_LABEL - len("-99"))
+def _instance(announcement: Announcement, manifest: Manifest) -> str:
+    """A name for people, and the node's own; where it is taken, the library puts a number behind it."""
+    provider = _label(announcement.provider.replace(".", " "), 24)
+    end = f" {announcement.peer_id[-_PEER_ID_END:]}"
+    return _label(f"{provider} {manifest.channel} {manifest.arch}", _MAX_LABEL - len(f"{end}-99")) + end
 
 
 def _label(text: str, max_bytes: int = _MAX_LABEL) -> str:

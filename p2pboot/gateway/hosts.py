@@ -10,10 +10,13 @@ from contextlib import suppress
 from typing import Final
 
 from p2pboot.errors import MachineError, machine_error
-from p2pboot.transport.addresses import Address, expand_wildcard
+from p2pboot.transport.addresses import Address
+from p2pboot.transport.interfaces import Interfaces, Reach, reachable
 
 BACKLOG: Final = 256  # connections that the kernel keeps while all tasks are busy
-MAX_URLS: Final = 16  # as many as a manifest's list of URLs may have
+MAX_URLS: Final = 4
+"""How many of the machine's addresses are advertised, the best ones. Each is in the manifest once for every artifact,
+and a client tries them one after the other; the format has room for 16."""
 _ADDRESS_REMEDY: Final = "give --http an address of this machine, such as 0.0.0.0:8080"
 
 # RFC 9110, section 7.2, as far as names and addresses that can stand in a URL and in a script need no quoting.
@@ -80,14 +83,33 @@ def listen(http: str) -> socket.socket:
     return listener
 
 
-def base_urls(listener: socket.socket) -> tuple[str, ...]:
-    """The addresses on which a socket listens, as beginnings of URLs: concrete ones, never a wildcard."""
+def own_addresses(listener: socket.socket, interfaces: Interfaces) -> tuple[Address, ...]:
+    """The addresses on which a socket can be reached now, the best first: concrete ones, never a wildcard."""
     host, port, *_ = listener.getsockname()
-    kind = "ip6" if listener.family == socket.AF_INET6 else "ip4"
-    own = expand_wildcard(Address(kind, host, port))
-    if kind == "ip6" and ipaddress.ip_address(host).is_unspecified:
-        own = (*expand_wildcard(Address("ip4", "0.0.0.0", port)), *own)  # noqa: S104 - is replaced here
-    return tuple(base_url(address.host, port) for address in own)[:MAX_URLS]
+    bound = Address("ip6" if listener.family == socket.AF_INET6 else "ip4", host, port)
+    is_dual = bound.is_wildcard and bound.kind == "ip6"  # it takes IPv4 as well
+    also = [Address("ip4", "0.0.0.0", port)] if is_dual else []  # noqa: S104 - is replaced by what it stands for
+    return reachable([*also, bound], interfaces)
+
+
+def lan_hosts(listener: socket.socket, interfaces: Interfaces) -> tuple[str, ...]:
+    """The IP addresses on which others on the network find a socket, the best first.
+
+    Without those that lead to this machine's own containers, which are the same on the next machine: unless there are
+    no others.
+    """
+    own = own_addresses(listener, interfaces)
+    if len(own) < 2:
+        return tuple(address.host for address in own)
+    inner = {str(one.ip) for one in interfaces.listing().addresses if one.reach is Reach.CONTAINER}
+    return tuple(address.host for address in own if address.host not in inner) or tuple(
+        one.host for one in own
+    )
+
+
+def base_urls(addresses: Sequence[Address]) -> tuple[str, ...]:
+    """Addresses as beginnings of URLs."""
+    return tuple(base_url(address.host, address.port) for address in addresses)
 
 
 def base_url(host: str, port: int) -> str:
@@ -102,6 +124,15 @@ def port_of(listener: socket.socket) -> int:
     return port
 
 
-def advertised(listener: socket.socket, configured: Sequence[str]) -> tuple[str, ...]:
-    """What goes into manifests: what the operator says, or else where we listen."""
-    return tuple(configured) or base_urls(listener)
+def advertised(listener: socket.socket, configured: Sequence[str], interfaces: Interfaces) -> tuple[str, ...]:
+    """What goes into manifests: what the operator says, or else where we listen, the best first.
+
+    Nothing while a gateway that listens everywhere has only loopback addresses: the network is not there yet, and what
+    is signed now would lead every client to itself.
+    """
+    if configured:
+        return tuple(configured)
+    own = own_addresses(listener, interfaces)
+    host = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
+    told = [address for address in own if not (address.is_loopback and host.is_unspecified)]
+    return base_urls(told[:MAX_URLS])

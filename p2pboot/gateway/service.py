@@ -17,13 +17,14 @@ from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.dnssd import Announcement, announce
 from p2pboot.gateway.front import Front
-from p2pboot.gateway.hosts import advertised, base_urls, listen, port_of
+from p2pboot.gateway.hosts import advertised, base_urls, listen, own_addresses, port_of
 from p2pboot.gateway.http1 import Connection, make_config
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.slots import Slots
 from p2pboot.gateway.source import Source
 from p2pboot.gateway.stream import ClientStream
+from p2pboot.transport.interfaces import Interfaces
 
 log = logging.getLogger(__name__)
 
@@ -41,18 +42,26 @@ class GatewayService:
     Args:
         settings: of the node, with `gateway.http` set.
         slots: how many connections; tests want few.
+        interfaces: tells the machine's addresses.
 
     Raises:
         MachineError: the address can not be listened on.
     """
 
-    def __init__(self, settings: NodeSettings, *, slots: Slots | None = None) -> None:
+    def __init__(
+        self, settings: NodeSettings, *, slots: Slots | None = None, interfaces: Interfaces | None = None
+    ) -> None:
         assert settings.gateway.http is not None  # noqa: S101 - the caller asked for it
         self._settings = settings
         self._listener = listen(settings.gateway.http)
         self._slots = Slots() if slots is None else slots  # an empty one is false
         self._counters = GatewayCounters()
-        self.urls = advertised(self._listener, settings.gateway.advertise_http)
+        self._interfaces = Interfaces() if interfaces is None else interfaces
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """Beginnings of the URLs that go into manifests now; none while there is no network."""
+        return advertised(self._listener, self._settings.gateway.advertise_http, self._interfaces)
 
     @property
     def port(self) -> int:
@@ -75,12 +84,16 @@ class GatewayService:
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(self._accept, nursery, front)
                 if self._settings.network.mdns:
-                    name = self._settings.provider.name
-                    nursery.start_soon(announce, Announcement(offers, name, self._listener))
-                log.info("HTTP gateway at %s", ", ".join(base_urls(self._listener)))
+                    nursery.start_soon(announce, self._announcement(offers, node.peer_id))
+                own = own_addresses(self._listener, self._interfaces)
+                log.info("HTTP gateway at %s", ", ".join(base_urls(own)))
                 task_status.started()
         finally:
             self.close()
+
+    def _announcement(self, offers: Offers, peer_id: str) -> Announcement:
+        name = self._settings.provider.name
+        return Announcement(offers, name, peer_id, self._listener, self._interfaces)
 
     async def _accept(self, nursery: trio.Nursery, front: Front) -> None:
         config, context = make_config(), WorkerContext(None)

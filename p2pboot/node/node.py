@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +65,8 @@ class Node:
         transport: the network, listening already.
         signing_key: signs what the own directory holds.
         hints: addresses that discovery finds, None without discovery.
-        urls: beginnings of the HTTP URLs under which this node's artifacts can be had; they go into its manifests.
+        urls: tells the beginnings of the HTTP URLs under which this node's artifacts can be had now; they go into its
+            manifests. Called from any thread.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class Node:
         transport: Transport,
         signing_key: SecretKey,
         hints: AsyncIterable[str] | None = None,
-        urls: Sequence[str] = (),
+        urls: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         transport = self._meter = MeteredTransport(transport)
         self._settings = settings
@@ -84,7 +85,7 @@ class Node:
         self._transport = transport
         self._signing_key = signing_key
         self._hints = hints
-        self._urls = tuple(urls)
+        self._urls = urls
         self._started_at = trio.current_time()
         self._own: dict[Pair, tuple[str, ...]] = {}  # what this node publishes, and who signs it
         self._serving = Serving(_limits(settings))
@@ -192,6 +193,11 @@ class Node:
         if self._publisher is not None:
             self._publisher.due_within(0.0)
 
+    def urls_changed(self) -> None:
+        """What is published names other URLs from now on."""
+        if self._publisher is not None:
+            self._publisher.due_within(0.0)
+
     # -- what we publish ---------------------------------------------------------------------------------------------
 
     async def _run_publisher(self, publisher: DirectoryPublisher) -> None:
@@ -224,7 +230,7 @@ class Node:
             expires_in_s=provider.expires_in_s,
             name=provider.name,
             cmdline=provider.cmdline,
-            urls=self._urls,
+            urls=tuple(self._urls()),
             peer_id=self._transport.peer_id,
         )
         return Description(provider.channel, provider.arch, options)
@@ -407,7 +413,7 @@ class Node:
             problems=self.problems.all(),
             withheld=await trio.to_thread.run_sync(self._offering.withheld),
             bytes_sent=self._serving.counters.bytes_sent.copy(),
-            http=self._urls,
+            http=tuple(self._urls()),
         )
         return await trio.to_thread.run_sync(describe_node, self._store, running)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any, Protocol
 
 import trio
@@ -19,14 +21,15 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import MachineError, P2PBootError, first_error, machine_error
 from p2pboot.node.node import Node
+from p2pboot.node.reach import Reachability
 from p2pboot.publish.scan import scan
 from p2pboot.store.keyfiles import load_key, load_or_generate
 from p2pboot.store.store import Store
+from p2pboot.transport.addresses import can_listen, parse_address
 from p2pboot.transport.interface import Transport
+from p2pboot.transport.interfaces import Interfaces
 
 log = logging.getLogger(__name__)
-
-_ANY_PORT = "/ip4/0.0.0.0/tcp/0"
 
 
 class Service(Protocol):
@@ -34,7 +37,7 @@ class Service(Protocol):
 
     @property
     def urls(self) -> Sequence[str]:
-        """Beginnings of the HTTP URLs under which the node's artifacts can be had; known before it runs."""
+        """Beginnings of the HTTP URLs under which the node's artifacts can be had now; known before it runs."""
 
     async def run(self, node: Node, *, task_status: Any) -> None:
         """Serve until cancelled; `task_status.started()` once it does."""
@@ -52,7 +55,8 @@ def run_node(
     Args:
         settings: everything it is told; `provider.directory` is None for a mirror.
         reload: reads the settings again, for SIGHUP; raises P2PBootError when they are wrong.
-        announce_line: is given the first dialable multiaddr, once the node listens and the services serve.
+        announce_line: is given the best dialable multiaddr, once the node listens and the services serve, and again
+            whenever another one is the best.
         services: run in the node's own nursery, and end with it.
 
     Raises:
@@ -135,27 +139,43 @@ async def _run(current: _Current, announce_line: Callable[[str], None], services
     signing_key = await _signing_key(settings, key)
     async with AsyncExitStack() as stack:
         store = await stack.enter_async_context(_open_store(settings))
-        transport = await stack.enter_async_context(_open_transport(settings, key))
-        hints = await stack.enter_async_context(_hints(settings, transport))
-        # Without a gateway of its own a publisher may name those of its mirrors.
-        urls = [url for service in services for url in service.urls] or settings.gateway.advertise_http
+        interfaces = Interfaces()
+        transport = await stack.enter_async_context(_open_transport(settings, key, interfaces))
+
+        def urls() -> Sequence[str]:
+            # Without a gateway of its own a publisher may name those of its mirrors.
+            return [url for service in services for url in service.urls] or settings.gateway.advertise_http
+
+        reach = Reachability(transport, urls, interfaces)
+        hints = await stack.enter_async_context(_hints(settings, transport, reach, interfaces))
         node = Node(
-            settings, store=store, transport=transport, signing_key=signing_key, hints=hints, urls=urls
+            settings,
+            store=store,
+            transport=transport,
+            signing_key=signing_key,
+            hints=hints,
+            urls=reach.urls,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
             await current.begin(node)
             for service in services:
                 await nursery.start(service.run, node)
-            announce_line(_dialable(transport))  # only now: whoever reads it may connect at once
+            announce_line(_dialable(reach))  # only now: whoever reads it may connect at once
+            await reach.follow(
+                moved=announce_line,
+                urls_changed=node.urls_changed,
+                report=partial(node.problems.report, "network"),
+            )
 
 
-def _dialable(transport: Transport) -> str:
-    for address in transport.addresses():
-        return address
-    raise MachineError(
-        "this machine has no address of the kind that is listened on", remedy="name another one with --listen"
-    )
+def _dialable(reach: Reachability) -> str:
+    if reach.best is None:
+        raise MachineError(
+            "this machine has no address of the kind that is listened on",
+            remedy="name another one with --listen",
+        )
+    return reach.best
 
 
 async def _signing_key(settings: NodeSettings, node_key: SecretKey) -> SecretKey:
@@ -182,27 +202,40 @@ async def _open_store(settings: NodeSettings) -> AsyncIterator[Store]:
 
 
 @asynccontextmanager
-async def _open_transport(settings: NodeSettings, key: SecretKey) -> AsyncIterator[Transport]:
+async def _open_transport(
+    settings: NodeSettings, key: SecretKey, interfaces: Interfaces
+) -> AsyncIterator[Transport]:
     from p2pboot.transport.libp2p.host import open_libp2p  # 1.3 s: after everything that can fail quickly
+
+    def listening(listen: Sequence[str]) -> AbstractAsyncContextManager[Transport]:
+        return open_libp2p(key, listen, interfaces=interfaces)
 
     network = settings.network
     async with AsyncExitStack() as stack:
+        if not network.listen_is_default:
+            yield await stack.enter_async_context(listening(network.listen))
+            return
+        # Nobody asked for IPv6 (or IPv4) by name: where the machine has none, the other one is meant.
+        listen = [address for address in map(parse_address, network.listen) if can_listen(address.kind)]
         try:
-            transport = await stack.enter_async_context(open_libp2p(key, network.listen))
+            transport = await stack.enter_async_context(listening([str(one) for one in listen]))
         except MachineError as error:
-            if not network.listen_is_default:
-                raise
             log.warning("%s; listening on any free port instead (--listen sets one)", error)
-            transport = await stack.enter_async_context(open_libp2p(key, [_ANY_PORT]))
+            any_port = [str(replace(one, port=0)) for one in listen]
+            transport = await stack.enter_async_context(listening(any_port))
         yield transport
 
 
 @asynccontextmanager
-async def _hints(settings: NodeSettings, transport: Transport) -> AsyncIterator[AsyncIterable[str] | None]:
+async def _hints(
+    settings: NodeSettings, transport: Transport, reach: Reachability, interfaces: Interfaces
+) -> AsyncIterator[AsyncIterable[str] | None]:
     if not settings.network.mdns:
         yield None
         return
     from p2pboot.transport.mdns import open_mdns
 
-    async with open_mdns(transport.peer_id, transport.addresses()) as found:
+    async with open_mdns(
+        transport.peer_id, transport.addresses, interfaces=interfaces, report=reach.note_discovery
+    ) as found:
         yield found

@@ -1,16 +1,18 @@
 """The multiaddrs that p2pboot dials and listens on.
 
 ``/ip4|ip6|dns|dns4|dns6/<host>/tcp/<port>[/p2p/<peer id>]``, see https://github.com/multiformats/multiaddr:
-read, written, and a wildcard expanded to this machine's addresses. Imports neither libp2p nor trio, so that a
-command refuses a bad address at once, by name, and not later by a dial that never succeeds.
+read, written, and lists of them cleaned. Which addresses this machine has is told by `interfaces`. Imports neither
+libp2p nor trio, so that a command refuses a bad address at once, by name, and not later by a dial that never succeeds.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
+import socket
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Final
 
 from p2pboot.errors import UsageError
@@ -133,35 +135,51 @@ def parse_listen_address(text: str) -> Address:
     return address
 
 
-def expand_wildcard(address: Address) -> tuple[Address, ...]:
-    """Return the concrete addresses that a wildcard stands for now; any other address as it is.
-
-    Loopback is left out unless the machine has nothing else: nobody but itself could dial it. So are IPv6
-    link-local addresses, which mean nothing without an interface's name.
-    """
-    if not address.is_wildcard:
-        return (address,)
-    import ifaddr
-
-    hosts = [
-        ip.ip if isinstance(ip.ip, str) else ip.ip[0] for card in ifaddr.get_adapters() for ip in card.ips
-    ]
-    version = _IP_VERSIONS[address.kind]
-    found = sorted({ip for ip in map(ipaddress.ip_address, hosts) if ip.version == version}, key=str)
-    usable = [ip for ip in found if not (ip.is_link_local or ip.is_loopback or ip.is_multicast)]
-    return tuple(replace(address, host=str(ip)) for ip in usable or [ip for ip in found if ip.is_loopback])
+def can_listen(kind: str) -> bool:
+    """Whether this machine, and this process, has IPv4 (``ip4``) or IPv6 (``ip6``) at all; addresses or not."""
+    family, any_host = (socket.AF_INET6, "::") if kind == "ip6" else (socket.AF_INET, "0.0.0.0")  # noqa: S104
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((any_host, 0))
+    except OSError:
+        return False
+    return True
 
 
 def known_dialable(texts: Iterable[str], *, limit: int) -> tuple[str, ...]:
-    """Keep at most `limit` of a stranger's addresses: well-formed, dialable, each once, in their order."""
-    kept: dict[str, None] = {}
+    """Keep at most `limit` of a stranger's addresses: well-formed, dialable, each once, in their order.
+
+    An address that is there with and without its peer is one: the form that names the peer is kept, as a dial by it can
+    not reach somebody else.
+    """
+    named: dict[Address, set[str | None]] = {}
     for text in texts:
-        if len(kept) >= limit:
-            break
         try:
             address = parse_address(text)
         except UsageError:
             continue
         if address.is_dialable:
-            kept[str(address)] = None
-    return tuple(kept)
+            named.setdefault(_endpoint(address), set()).add(address.peer_id)
+    kept = (
+        str(endpoint.with_peer(peer_id))
+        for endpoint, peers in named.items()
+        for peer_id in (sorted(filter(None, peers)) or (None,))
+    )
+    return tuple(islice(kept, limit))
+
+
+def _endpoint(address: Address) -> Address:
+    """The address alone, spelt one way: without its peer, and a name in lower case and without the root's dot."""
+    host = address.host if address.is_ip else address.host.lower().rstrip(".")
+    return replace(address, host=host, peer_id=None)
+
+
+def of_peer(texts: Iterable[str], peer_id: str) -> Iterable[str]:
+    """Have every address name a peer; those that name another one are left out, and so is what is no address."""
+    for text in texts:
+        try:
+            address = parse_address(text)
+        except UsageError:
+            continue
+        if address.peer_id in {None, peer_id}:
+            yield str(address.with_peer(peer_id))

@@ -2,22 +2,25 @@
 
 Spec: https://github.com/libp2p/specs/blob/master/discovery/mdns.md, RFC 6762. A question for the service
 ``_p2p._udp.local`` is answered with a PTR to a random name of ours and, with it, a TXT record that has one
-``dnsaddr=<multiaddr>`` string per address.
+``dnsaddr=<multiaddr>`` string per address; also SRV and A or AAAA, without which go finds nobody.
 
-One non-blocking socket in the caller's event loop; of `zeroconf` only its reading and writing of DNS packets
-is used, not its threads. What is found is a hint from whoever is on the wire: bounded; dialling checks it.
+Over IPv4 and IPv6, on the interfaces that have addresses to tell, also those that come later; what is told on one is
+what leads there. Non-blocking sockets in the caller's event loop; of `zeroconf` only its reading and writing of DNS
+packets is used, not its threads. What is found is a hint from whoever is on the wire: bounded; dialling checks it.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import re
 import secrets
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass
 from itertools import chain, count
 from typing import Final
 
@@ -26,14 +29,17 @@ import trio
 from p2pboot.errors import UsageError
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.cleanup import single_error
+from p2pboot.transport.interfaces import Interfaces, Listing
 
 log = logging.getLogger("p2pboot.transport.mdns")
 
-_GROUP: Final = "224.0.0.251"
+_GROUPS: Final = {socket.AF_INET: "224.0.0.251", socket.AF_INET6: "ff02::fb"}
 _PORT: Final = 5353
 _SERVICE: Final = "_p2p._udp.local."
 _TTL_S: Final = 120
 _MAX_PACKET: Final = 9000  # RFC 6762, section 17
+_MAX_LINKS: Final = 20  # of each family; Linux lets a socket join no more IPv4 groups (igmp_max_memberships)
+_LOOK_S: Final = 3.0  # how often it is looked for other interfaces and addresses
 _MAX_ANNOUNCED: Final = 8  # so that all fits into one Ethernet frame, PTR and TXT together
 _MAX_TAKEN: Final = 16  # from one packet
 _CHANNEL_SIZE: Final = 64  # what does not fit is dropped: it is announced again
@@ -43,54 +49,102 @@ _ANSWER_EVERY_S: Final = 1.0  # RFC 6762, section 6: a record at most once a sec
 _ANSWER_DELAY_S: Final = 0.05  # questions that come together get one answer
 _REPEAT_AFTER_S: Final = 15.0  # an address that is heard again and again is told of this often
 _MAX_REMEMBERED: Final = 512
+_LOOPBACK_INDEX: Final = 1  # on Linux always
 _DNSADDR: Final = re.compile(rb"dnsaddr\d*=")  # py-libp2p numbers them from the second on
 
 
-class _Wire:
-    """The multicast socket: everything is sent once on each interface.
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """One interface on which one family of addresses takes part.
 
     Args:
-        interfaces: IPv4 addresses of this machine's interfaces.
-
-    Raises:
-        OSError: multicast is not to be had.
+        family: AF_INET or AF_INET6.
+        index: the kernel's number of the interface; 0 where it is not known (then `host` says which one).
+        host: an IPv4 address on it; empty for IPv6.
+        is_loopback: it leads to this machine alone.
     """
 
-    def __init__(self, interfaces: Iterable[str]) -> None:
-        self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self.interfaces: list[str] = []
+    family: socket.AddressFamily
+    index: int
+    host: str
+    is_loopback: bool
+
+
+def _links(listing: Listing) -> list[_Link]:
+    """Where to take part: interfaces in the order of their use, and loopback, for peers on this machine.
+
+    IPv6 only where there is an address to tell: a host with a hundred containers has a hundred interfaces with
+    nothing but a link-local one. Loopback is with IPv4 only; one is enough.
+    """
+    links: dict[tuple[int, int, str], _Link] = {}
+    for one in listing.addresses:
+        if one.ip.version == 6 and (one.ip.is_loopback or not one.index):
+            continue
+        family = socket.AF_INET if one.ip.version == 4 else socket.AF_INET6
+        host = str(one.ip) if family is socket.AF_INET else ""
+        key = (family, one.index, "" if one.index else host)
+        links.setdefault(key, _Link(family, one.index, "" if one.index else host, one.ip.is_loopback))
+    inner = [link for link in links.values() if link.is_loopback][:1]
+    outer = [link for link in links.values() if not link.is_loopback]
+    four, six = ([link for link in outer if link.family is family] for family in _GROUPS)
+    return [*four[: _MAX_LINKS - len(inner)], *six[:_MAX_LINKS], *inner]
+
+
+class _Wire:
+    """A multicast socket of one family.
+
+    Args:
+        family: AF_INET or AF_INET6.
+
+    Raises:
+        OSError: it is not to be had.
+    """
+
+    def __init__(self, family: socket.AddressFamily) -> None:
+        self._family = family
+        self._socket = sock = socket.socket(family, socket.SOCK_DGRAM)
         try:
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            self._socket.bind(("", _PORT))
-            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
-            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)  # peers on this machine
-            self._socket.setblocking(False)
-            for interface in interfaces:
-                self._join(interface)
-            if not self.interfaces:
-                raise OSError("no interface takes part in multicast")
-            self._receiving = trio.socket.from_stdlib_socket(self._socket)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_LOOP, 1)
+            else:
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+                sock.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)  # peers on this machine
+            sock.bind(("", _PORT))
+            sock.setblocking(False)
+            self._receiving = trio.socket.from_stdlib_socket(sock)
         except BaseException:
-            self._socket.close()
+            sock.close()
             raise
 
-    def _join(self, interface: str) -> None:
-        member = struct.pack("4s4s", socket.inet_aton(_GROUP), socket.inet_aton(interface))
-        try:
-            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, member)
-        except OSError as error:
-            log.debug("no multicast on %s: %s", interface, error)
+    def join(self, link: _Link) -> None:
+        """Take part on a link; OSError where that is not possible."""
+        if self._family == socket.AF_INET6:
+            self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, _member6(link))
         else:
-            self.interfaces.append(interface)
+            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, _member4(link))
 
-    def send(self, interface: str, packet: bytes) -> None:
-        """Send on one interface; what the system does not take is lost, as any datagram may be."""
+    def leave(self, link: _Link) -> None:
+        """Take part no longer: memberships of interfaces that went would use up what the system allows."""
+        with suppress(OSError):
+            if self._family == socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_LEAVE_GROUP, _member6(link))
+            else:
+                self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_DROP_MEMBERSHIP, _member4(link))
+
+    def send(self, link: _Link, packet: bytes) -> None:
+        """Send on one link; what the system does not take is lost, as any datagram may be."""
         try:
-            self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton(interface))
-            self._socket.sendto(packet, (_GROUP, _PORT))
+            if self._family == socket.AF_INET6:
+                self._socket.sendto(packet, (_GROUPS[socket.AF_INET6], _PORT, 0, link.index))
+            else:
+                self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, _member4(link))
+                self._socket.sendto(packet, (_GROUPS[socket.AF_INET], _PORT))
         except OSError as error:
-            log.debug("mDNS packet not sent on %s: %s", interface, error)
+            log.debug("mDNS packet not sent on %s: %s", link, error)
 
     async def receive(self) -> bytes:
         """Return the next datagram."""
@@ -101,29 +155,99 @@ class _Wire:
         self._receiving.close()
 
 
-class _Discovery:
-    """One node's part: asks, answers, and hands on what it hears."""
+def _member4(link: _Link) -> bytes:
+    """Struct ip_mreqn: the group, and the interface by its number or by an address on it."""
+    host = socket.inet_aton(link.host or "0.0.0.0")  # noqa: S104 - nothing is bound to it
+    return struct.pack("4s4si", socket.inet_aton(_GROUPS[socket.AF_INET]), host, link.index)
 
-    def __init__(self, wire: _Wire, peer_id: str, addresses: Sequence[str]) -> None:
-        self._wire, self._peer_id = wire, peer_id
+
+def _member6(link: _Link) -> bytes:
+    """Struct ipv6_mreq."""
+    return struct.pack("16sI", socket.inet_pton(socket.AF_INET6, _GROUPS[socket.AF_INET6]), link.index)
+
+
+class _Discovery:
+    """One node's part: asks, answers, and hands on what it hears.
+
+    Args:
+        nursery: for a task on each socket.
+        peer_id: the node's own id.
+        addresses: tells where the node is now, the best first.
+        interfaces: tells where to take part.
+        report: is told why nothing can be found, or None once something can.
+    """
+
+    def __init__(
+        self,
+        nursery: trio.Nursery,
+        peer_id: str,
+        addresses: Callable[[], Sequence[str]],
+        interfaces: Interfaces,
+        report: Callable[[str | None], None],
+    ) -> None:
+        self._nursery, self._peer_id = nursery, peer_id
+        self._addresses, self._interfaces, self._report = addresses, interfaces, report
         # The spec wants a name that says nothing about the peer: 32 characters, drawn anew each time.
-        self._name = f"{secrets.token_hex(16)}.{_SERVICE}"
-        self._addresses = addresses
+        self._name = secrets.token_hex(16)
+        self._wires: dict[socket.AddressFamily, _Wire] = {}
+        self._links: list[_Link] = []
+        self._announced: Sequence[str] = ()
         self._asked = trio.Event()
+        self._changed = trio.Event()
         self._told: OrderedDict[str, float] = OrderedDict()
         self._found, self.found = trio.open_memory_channel[str](_CHANNEL_SIZE)
 
+    async def follow(self) -> None:
+        """Take part on interfaces that come, and say anew where we are when that changed, for ever."""
+        while True:
+            await trio.sleep(_LOOK_S)
+            self.look()
+
+    def look(self) -> None:
+        """Take part where it is possible now."""
+        wanted = _links(self._interfaces.listing())
+        for gone in set(self._links) - set(wanted):
+            self._wires[gone.family].leave(gone)
+        before, reason = self._links, "no interface takes part in multicast"
+        self._links = [link for link in before if link in wanted]
+        for link in wanted:
+            if link not in before:
+                try:
+                    self._wire(link.family).join(link)
+                except OSError as error:
+                    reason = error.strerror or str(error)
+                    log.debug("no multicast on %s: %s", link, error)
+                else:
+                    self._links.append(link)
+        self._report(None if self._links else reason)
+        addresses = self._addresses()
+        if self._links != before or addresses != self._announced:
+            self._announced = addresses
+            self._asked.set()
+            self._changed.set()
+
+    def _wire(self, family: socket.AddressFamily) -> _Wire:
+        if family not in self._wires:
+            self._wires[family] = wire = _Wire(family)
+            self._nursery.start_soon(self._listen, wire)
+        return self._wires[family]
+
     async def ask(self) -> None:
-        """Ask who is there, for ever."""
+        """Ask who is there, for ever; more often at the start, and where we take part anew."""
         question = _question()
-        start = trio.current_time()
-        for after in chain(_QUESTIONS_AFTER_S, count(_QUESTION_EVERY_S, _QUESTION_EVERY_S)):
-            await trio.sleep_until(start + after)
-            for interface in self._wire.interfaces:
-                self._wire.send(interface, question)
+        while True:
+            self._changed = trio.Event()
+            start = trio.current_time()
+            for after in chain(_QUESTIONS_AFTER_S, count(_QUESTION_EVERY_S, _QUESTION_EVERY_S)):
+                with trio.move_on_at(start + after):
+                    await self._changed.wait()
+                if self._changed.is_set():
+                    break
+                for link in self._links:
+                    self._wires[link.family].send(link, question)
 
     async def answer(self) -> None:
-        """Say where we are: unasked at the start, and when asked, for ever."""
+        """Say where we are: unasked at the start, when that changed, and when asked, for ever."""
         while True:
             self.say()
             await trio.sleep(_ANSWER_EVERY_S)
@@ -133,16 +257,19 @@ class _Discovery:
 
     def say(self, ttl_s: int = _TTL_S) -> None:
         """Send our addresses; with a lifetime of 0 they are withdrawn."""
-        for interface in self._wire.interfaces:
-            addresses = [one for one in self._addresses if _belongs(one, interface)][:_MAX_ANNOUNCED]
+        indexes = (
+            {str(one.ip): one.index for one in self._interfaces.listing().addresses} if self._links else {}
+        )
+        for link in self._links:
+            addresses = [one for one in self._announced if _belongs(one, link, indexes)][:_MAX_ANNOUNCED]
             if addresses:
-                self._wire.send(interface, _answer(self._name, addresses, ttl_s))
+                self._wires[link.family].send(link, _answer(self._name, addresses, ttl_s))
 
-    async def listen(self) -> None:
+    async def _listen(self, wire: _Wire) -> None:
         """Take what others send, for ever."""
         while True:
             try:
-                packet = await self._wire.receive()
+                packet = await wire.receive()
             except OSError as error:
                 log.debug("mDNS: %s", error)
                 await trio.sleep(_ANSWER_EVERY_S)
@@ -170,15 +297,24 @@ class _Discovery:
             self._told.popitem(last=False)
 
     def close(self) -> None:
-        """Withdraw our addresses and end the channel."""
+        """Withdraw our addresses, close the sockets and end the channel."""
         self.say(ttl_s=0)
+        for wire in self._wires.values():
+            wire.close()
         self._found.close()
 
 
-def _belongs(address: str, interface: str) -> bool:
-    """Whether others can use `address` where `interface` leads: a loopback address only on loopback."""
+def _belongs(address: str, link: _Link, indexes: dict[str, int]) -> bool:
+    """Whether others can use `address` where `link` leads.
+
+    An address of another interface would lead them astray: every Docker host has 172.17.0.1. One that is routed to the
+    loopback interface, or is on one that is not known, may be good everywhere.
+    """
     parsed = parse_address(address)
-    return parsed.is_dialable and (not parsed.is_loopback or interface.startswith("127."))
+    if not parsed.is_dialable or (parsed.is_loopback and not link.is_loopback):
+        return False
+    index = indexes.get(parsed.host, 0)
+    return link.is_loopback or index in {0, _LOOPBACK_INDEX, link.index} or link.index == 0
 
 
 def _question() -> bytes:
@@ -191,16 +327,25 @@ def _question() -> bytes:
     return outgoing.packets()[0]
 
 
-def _answer(name: str, addresses: Iterable[str], ttl_s: int) -> bytes:
+def _answer(name: str, addresses: Sequence[str], ttl_s: int) -> bytes:
     from zeroconf import const
-    from zeroconf._dns import DNSPointer, DNSText
+    from zeroconf._dns import DNSAddress, DNSPointer, DNSService, DNSText
     from zeroconf._protocol.outgoing import DNSOutgoing
 
+    instance, host = f"{name}.{_SERVICE}", f"{name}.local."
     strings = [f"dnsaddr={address}".encode() for address in addresses]
     text = b"".join(bytes([len(one)]) + one for one in strings if len(one) <= 255)
+    parsed = [parse_address(address) for address in addresses]
+    unique = const._CLASS_IN_UNIQUE
     outgoing = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
-    outgoing.add_answer_at_time(DNSPointer(_SERVICE, const._TYPE_PTR, const._CLASS_IN, ttl_s, name), 0)
-    outgoing.add_additional_answer(DNSText(name, const._TYPE_TXT, const._CLASS_IN_UNIQUE, ttl_s, text))
+    outgoing.add_answer_at_time(DNSPointer(_SERVICE, const._TYPE_PTR, const._CLASS_IN, ttl_s, instance), 0)
+    outgoing.add_additional_answer(DNSText(instance, const._TYPE_TXT, unique, ttl_s, text))
+    outgoing.add_additional_answer(
+        DNSService(instance, const._TYPE_SRV, unique, ttl_s, 0, 0, parsed[0].port, host)
+    )
+    for ip in dict.fromkeys(ipaddress.ip_address(one.host) for one in parsed if one.is_ip):
+        kind = const._TYPE_A if ip.version == 4 else const._TYPE_AAAA
+        outgoing.add_additional_answer(DNSAddress(host, kind, unique, ttl_s, ip.packed))
     return outgoing.packets()[0]
 
 
@@ -249,42 +394,60 @@ def _usable(strings: Iterable[bytes]) -> list[str]:
     return found
 
 
+def _warn(reason: str | None) -> None:
+    if reason is not None:
+        log.warning("no discovery on the local network: %s", reason)
+
+
 @asynccontextmanager
-async def open_mdns(peer_id: str, addresses: Sequence[str]) -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
+async def open_mdns(
+    peer_id: str,
+    addresses: Callable[[], Sequence[str]],
+    *,
+    interfaces: Interfaces | None = None,
+    report: Callable[[str | None], None] | None = None,
+) -> AsyncIterator[trio.MemoryReceiveChannel[str]]:
     """Announce a node on the local network and look for others.
 
-    Where there is no multicast, a warning says so and nothing is ever found.
+    Where there is no multicast, nothing is ever found until there is.
 
     Args:
         peer_id: the node's own id; its announcements are not handed on.
-        addresses: its concrete multiaddrs with `/p2p/…`. Loopback ones are told to this machine only.
+        addresses: tells its concrete multiaddrs with `/p2p/…`, the best first; asked every few seconds. Loopback ones
+            are told to this machine only, others where they lead.
+        interfaces: tells which ones the machine has.
+        report: is told, whenever that changes, why nothing can be found on the local network, or None when something
+            can; without it a warning is logged.
 
     Yields:
         A channel of multiaddrs with `/p2p/…`, each told of again at times; bounded, the overflow is dropped.
     """
-    import ifaddr
-
-    hosts = [ip.ip for card in ifaddr.get_adapters() for ip in card.ips if isinstance(ip.ip, str)]
     try:
-        wire = _Wire(hosts)
-    except OSError as error:
-        log.warning("no discovery on the local network: %s", error.strerror or error)
-        nobody, found = trio.open_memory_channel[str](0)
-        with nobody, found:
-            yield found
-        return
-    discovery = _Discovery(wire, peer_id, addresses)
-    try:
-        async with trio.open_nursery() as nursery:
-            for task in (discovery.listen, discovery.answer, discovery.ask):
-                nursery.start_soon(task)
-            try:
-                with discovery.found:
-                    yield discovery.found
-            finally:
-                nursery.cancel_scope.cancel()
+        with ExitStack() as at_end:
+            async with trio.open_nursery() as nursery:
+                told = _Changes(report or _warn)
+                discovery = _Discovery(nursery, peer_id, addresses, interfaces or Interfaces(), told)
+                at_end.callback(discovery.close)
+                discovery.look()
+                for task in (discovery.follow, discovery.answer, discovery.ask):
+                    nursery.start_soon(task)
+                try:
+                    with discovery.found:
+                        yield discovery.found
+                finally:
+                    nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise single_error(group) from None
-    finally:
-        discovery.close()
-        wire.close()
+
+
+class _Changes:
+    """Tells somebody what is said, unless it is what was said before; at first all is well."""
+
+    def __init__(self, tell: Callable[[str | None], None]) -> None:
+        self._tell = tell
+        self._last: str | None = None
+
+    def __call__(self, reason: str | None) -> None:
+        if reason != self._last:
+            self._last = reason
+            self._tell(reason)

@@ -1,11 +1,23 @@
 from __future__ import annotations
 
+import ipaddress
 import socket
 
 import pytest
 
 from p2pboot.errors import ExitStatus, MachineError
-from p2pboot.gateway.hosts import advertised, base_url, base_urls, is_host, listen, port_of
+from p2pboot.gateway.hosts import (
+    MAX_URLS,
+    advertised,
+    base_url,
+    base_urls,
+    is_host,
+    lan_hosts,
+    listen,
+    own_addresses,
+    port_of,
+)
+from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 
 
 @pytest.mark.parametrize(
@@ -78,19 +90,76 @@ def test_foreign_address_is_the_machines_fault(http: str) -> None:
         listen(http)
 
 
+def machine(*addresses: tuple[str, Reach]) -> Interfaces:
+    own = tuple(OwnAddress(ipaddress.ip_address(text), "x", 2, reach) for text, reach in addresses)
+    return Interfaces(lambda: Listing(own))
+
+
+LOOPBACK = ("127.0.0.1", Reach.LOOPBACK), ("::1", Reach.LOOPBACK)
+HOST = (
+    ("192.168.1.5", Reach.ROUTED),
+    ("fd00::5", Reach.ROUTED),
+    ("10.9.9.9", Reach.PHYSICAL),
+    *((f"172.{number}.0.1", Reach.CONTAINER) for number in range(17, 32)),
+    *LOOPBACK,
+)
+
+
+def urls(http: str, *addresses: tuple[str, Reach], configured: tuple[str, ...] = ()) -> list[str]:
+    """What a gateway advertises, without its port."""
+    with listen(http) as listener:
+        port = port_of(listener)
+        told = advertised(listener, configured, machine(*addresses))
+        return [url.removesuffix(f":{port}") for url in told]
+
+
 def test_urls_are_where_it_listens() -> None:
-    with listen("127.0.0.1:0") as listener:
-        assert base_urls(listener) == (f"http://127.0.0.1:{port_of(listener)}",)
-        assert advertised(listener, ()) == base_urls(listener)
-        assert advertised(listener, ("http://boot.example",)) == ("http://boot.example",)
+    assert urls("127.0.0.1:0") == ["http://127.0.0.1"]
+    assert urls("127.0.0.1:0", *HOST) == ["http://127.0.0.1"]
+
+
+def test_the_operator_knows_better() -> None:
+    assert urls("127.0.0.1:0", configured=("http://boot.example",)) == ["http://boot.example"]
+    assert urls("0.0.0.0:0", *HOST, configured=("http://boot.example",)) == ["http://boot.example"]
+
+
+def test_of_many_addresses_the_useful_ones_are_advertised() -> None:
+    assert urls("0.0.0.0:0", *HOST) == [
+        "http://192.168.1.5",
+        "http://10.9.9.9",
+        "http://172.17.0.1",
+        "http://172.18.0.1",
+    ]
+    assert urls("[::]:0", *HOST) == [
+        "http://192.168.1.5",
+        "http://[fd00::5]",
+        "http://10.9.9.9",
+        "http://172.17.0.1",
+    ]
+    assert MAX_URLS == 4
+
+
+@pytest.mark.parametrize("http", ["0.0.0.0:0", "[::]:0"])
+def test_before_the_network_is_there_nothing_is_advertised(http: str) -> None:
+    assert urls(http, *LOOPBACK) == []
+    assert urls(http) == []
+    with listen(http) as listener:  # but this machine can ask
+        assert own_addresses(listener, machine(*LOOPBACK))[0].is_loopback
 
 
 @pytest.mark.parametrize("http", ["0.0.0.0:0", "[::]:0"])
 def test_wildcard_is_never_advertised(http: str) -> None:
     with listen(http) as listener:
-        urls = base_urls(listener)
-    assert urls
-    assert not [url for url in urls if "0.0.0.0" in url or "[::]" in url]
+        found = base_urls(own_addresses(listener, Interfaces()))
+    assert found
+    assert not [url for url in found if "0.0.0.0" in url or "[::]" in url]
+
+
+def test_on_the_network_nobody_is_sent_to_their_own_containers() -> None:
+    with listen("[::]:0") as listener:
+        assert lan_hosts(listener, machine(*HOST)) == ("192.168.1.5", "fd00::5", "10.9.9.9")
+        alone = (("172.17.0.1", Reach.CONTAINER), ("172.18.0.1", Reach.CONTAINER))
+        assert lan_hosts(listener, machine(*alone)) == ("172.17.0.1", "172.18.0.1")
 
 
 def test_usual_port_is_left_out() -> None:

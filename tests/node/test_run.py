@@ -70,8 +70,7 @@ def test_a_directory_that_can_not_be_published_is_said_before_anything_listens(t
 
 def test_a_machine_without_an_address_is_told_so(tmp_path: Path) -> None:
     class Nowhere:
-        def addresses(self) -> tuple[str, ...]:
-            return ()
+        best = None
 
     with pytest.raises(MachineError, match="no address"):
         run_module._dialable(Nowhere())  # type: ignore[arg-type]

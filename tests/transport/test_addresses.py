@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 
@@ -11,8 +12,9 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
 from p2pboot.transport.addresses import (
     Address,
-    expand_wildcard,
+    can_listen,
     known_dialable,
+    of_peer,
     parse_address,
     parse_listen_address,
 )
@@ -73,16 +75,6 @@ def test_one_listens_on_ip_addresses_without_a_peer(text: str) -> None:
         parse_listen_address(text)
 
 
-def test_a_wildcard_becomes_what_the_machine_has() -> None:
-    for wildcard, version in (("/ip4/0.0.0.0/tcp/4001", "ip4"), ("/ip6/::/tcp/4001", "ip6")):
-        for address in expand_wildcard(parse_address(wildcard)):
-            assert (address.kind, address.port) == (version, 4001)
-            assert address.is_dialable
-    assert expand_wildcard(parse_address("/ip4/0.0.0.0/tcp/4001"))  # loopback, where there is nothing else
-    one = parse_address("/ip4/192.0.2.1/tcp/4001")
-    assert expand_wildcard(one) == (one,)
-
-
 def test_of_a_strangers_addresses_the_usable_are_kept() -> None:
     good = [f"/ip4/192.0.2.{n}/tcp/4001" for n in range(5)]
     bad = ["x", "/ip4/0.0.0.0/tcp/1", "/ip4/192.0.2.9/tcp/0", "/ip4/224.0.0.1/tcp/1", "/ip6/fe80::1/tcp/1"]
@@ -90,8 +82,65 @@ def test_of_a_strangers_addresses_the_usable_are_kept() -> None:
     assert known_dialable([*bad, *good], limit=99) == tuple(good)
 
 
+OTHER = SecretKey(b"o" * 32).public.peer_id
+
+
+@pytest.mark.parametrize(
+    ("texts", "expected"),
+    [
+        (["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/tcp/1/p2p/PEER"], ["/ip4/192.0.2.1/tcp/1/p2p/PEER"]),
+        (["/ip4/192.0.2.1/tcp/1/p2p/PEER", "/ip4/192.0.2.1/tcp/1"], ["/ip4/192.0.2.1/tcp/1/p2p/PEER"]),
+        (
+            ["/ip4/192.0.2.1/tcp/1/ipfs/PEER", "/ip4/192.0.2.1/tcp/1/p2p/PEER/"],
+            ["/ip4/192.0.2.1/tcp/1/p2p/PEER"],
+        ),
+        (["/ip6/2001:DB8::0:1/tcp/1", "/ip6/2001:db8:0:0::1/tcp/1"], ["/ip6/2001:db8::1/tcp/1"]),
+        (["/dns4/Boot.Example.org/tcp/1", "/dns4/boot.example.org./tcp/1"], ["/dns4/boot.example.org/tcp/1"]),
+        (
+            ["/ip4/192.0.2.1/tcp/1/p2p/PEER", "/ip4/192.0.2.1/tcp/1/p2p/OTHER"],
+            ["/ip4/192.0.2.1/tcp/1/p2p/OTHER", "/ip4/192.0.2.1/tcp/1/p2p/PEER"],
+        ),
+        (
+            ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.2/tcp/1", "/ip4/192.0.2.1/tcp/1/p2p/PEER"],
+            ["/ip4/192.0.2.1/tcp/1/p2p/PEER", "/ip4/192.0.2.2/tcp/1"],
+        ),
+        (["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/tcp/2"], ["/ip4/192.0.2.1/tcp/1", "/ip4/192.0.2.1/tcp/2"]),
+    ],
+)
+def test_an_address_is_there_once_however_it_is_spelt(texts: list[str], expected: list[str]) -> None:
+    def named(text: str) -> str:
+        return text.replace("PEER", PEER).replace("OTHER", OTHER)
+
+    assert sorted(known_dialable(map(named, texts), limit=9)) == sorted(map(named, expected))
+    assert known_dialable(map(named, texts), limit=9)[0].startswith(expected[0].partition("/p2p/")[0])
+
+
+def test_of_a_peers_addresses_all_name_it_and_no_other() -> None:
+    texts = [
+        "/ip4/192.0.2.1/tcp/1",
+        f"/ip4/192.0.2.2/tcp/1/p2p/{PEER}",
+        f"/ip4/192.0.2.3/tcp/1/p2p/{OTHER}",
+        "x",
+    ]
+    assert list(of_peer(texts, PEER)) == [f"/ip4/192.0.2.{n}/tcp/1/p2p/{PEER}" for n in (1, 2)]
+
+
+def test_a_family_that_the_machine_has_not_can_not_be_listened_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert can_listen("ip4")
+    real = socket.socket
+
+    def without_ipv6(family: int, *args: int) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(97, "Address family not supported by protocol")
+        return real(family, *args)
+
+    monkeypatch.setattr(socket, "socket", without_ipv6)
+    assert (can_listen("ip4"), can_listen("ip6")) == (True, False)
+
+
 def test_reading_addresses_needs_no_network_library() -> None:
     check = (
-        "import sys, p2pboot.transport.addresses; sys.exit(any(m in sys.modules for m in ('libp2p', 'trio')))"
+        "import sys, p2pboot.transport.interfaces;"
+        "sys.exit(any(module in sys.modules for module in ('libp2p', 'trio')))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -7,7 +7,7 @@ nothing is left behind when it returns, within a second or so also when a peer i
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
@@ -24,8 +24,8 @@ from multiaddr import Multiaddr
 from p2pboot.core.identity import SecretKey
 from p2pboot.transport.addresses import (
     Address,
-    expand_wildcard,
     known_dialable,
+    of_peer,
     parse_address,
     parse_listen_address,
 )
@@ -40,6 +40,7 @@ from p2pboot.transport.interface import (
     StreamReset,
     Transport,
 )
+from p2pboot.transport.interfaces import Interfaces, reachable
 from p2pboot.transport.libp2p import hardening, muxer
 from p2pboot.transport.libp2p.gossip import Gossip
 from p2pboot.transport.libp2p.options import Libp2pOptions
@@ -60,22 +61,36 @@ class HardenedHost(BasicHost):
     Args:
         swarm: its connections.
         nursery: owns the tasks that stock libp2p would give to trio's system nursery.
-        listening: where the node can be reached; told to peers by identify.
+        reached_at: tells where the node can be reached now, the best first; asked whenever a peer asks (identify), so
+            that a new address is told to whoever connects next, in a new signed record.
     """
 
     def __init__(
-        self, swarm: BoundedSwarm, nursery: trio.Nursery, listening: Sequence[Address], options: Libp2pOptions
+        self,
+        swarm: BoundedSwarm,
+        nursery: trio.Nursery,
+        reached_at: Callable[[], Sequence[Address]],
+        options: Libp2pOptions,
     ) -> None:
         self._nursery = nursery
+        self._reached_at = reached_at
+        self._announced: tuple[Sequence[Address], list[Multiaddr]] = ((), [])
         self._max_streams = options.max_streams_per_connection
         super().__init__(
             swarm,
             negotiate_timeout=_NEGOTIATION_S,
-            announce_addrs=[Multiaddr(str(address)) for address in listening],
+            addrs_factory=self._announce,
             disable_identify_address_discovery=True,
         )
         # A peer that pushes again and again would be parsed again and again; addresses come by identify.
         self.remove_stream_handler(ID_PUSH)
+
+    def _announce(self, _listening: Sequence[Multiaddr]) -> list[Multiaddr]:
+        """Where the node is, for identify and for every message of gossip; so made anew only when it changed."""
+        reached_at = self._reached_at()[:MAX_ADDRESSES]
+        if self._announced[0] != reached_at:
+            self._announced = (reached_at, [Multiaddr(str(address)) for address in reached_at])
+        return list(self._announced[1])
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """Serve one inbound stream; an exception out of any handler would end the whole host."""
@@ -113,13 +128,13 @@ class Libp2pTransport:
         swarm: BoundedSwarm,
         gossip: Gossip,
         register: PeerRegister,
-        listen: Sequence[Address],
+        reached_at: Callable[[], Sequence[Address]],
     ) -> None:
         self._host = host
         self._swarm = swarm
         self._gossip = gossip
         self._register = register
-        self._listen = listen
+        self._reached_at = reached_at
 
     @property
     def peer_id(self) -> str:
@@ -127,9 +142,8 @@ class Libp2pTransport:
         return str(self._host.get_id())
 
     def addresses(self) -> tuple[str, ...]:
-        """Own dialable multiaddrs; wildcards stand for what the machine has now."""
-        concrete = [address for listen in self._listen for address in expand_wildcard(listen)]
-        return tuple(dict.fromkeys(str(address.with_peer(self.peer_id)) for address in concrete))
+        """Own dialable multiaddrs, the best first; wildcards stand for what the machine has now."""
+        return tuple(str(address.with_peer(self.peer_id)) for address in self._reached_at())
 
     def peers(self) -> frozenset[str]:
         """Peer ids that are connected now."""
@@ -138,7 +152,8 @@ class Libp2pTransport:
     def peer_addresses(self, peer_id: str) -> tuple[str, ...]:
         """Addresses at which a peer was dialled or says that it listens, also after it went."""
         said = map(str, self._swarm.known_addresses(ID.from_base58(peer_id)))
-        return known_dialable((*self._swarm.addresses_of.get(peer_id), *said), limit=MAX_ADDRESSES)
+        known = of_peer((*self._swarm.addresses_of.get(peer_id), *said), peer_id)
+        return known_dialable(known, limit=MAX_ADDRESSES)
 
     def peer_records(self) -> tuple[bytes, ...]:
         """Signed peer records of connected peers, each at most 4 KiB."""
@@ -219,7 +234,10 @@ async def _serve(protocol: str, handler: StreamHandler, net_stream: INetStream) 
 
 @asynccontextmanager
 async def open_libp2p(
-    secret_key: SecretKey, listen: Sequence[str], options: Libp2pOptions | None = None
+    secret_key: SecretKey,
+    listen: Sequence[str],
+    options: Libp2pOptions | None = None,
+    interfaces: Interfaces | None = None,
 ) -> AsyncIterator[Transport]:
     """Run a node.
 
@@ -227,6 +245,7 @@ async def open_libp2p(
         secret_key: its identity.
         listen: multiaddrs to listen on, as `/ip4/0.0.0.0/tcp/4001`; none for a mere client.
         options: its limits.
+        interfaces: tells which addresses a wildcard stands for.
 
     Raises:
         UsageError: an address to listen on is malformed.
@@ -240,7 +259,7 @@ async def open_libp2p(
     failure: BaseException | None = None
     try:
         async with AsyncExitStack() as stack:
-            transport = await _start(stack, secret_key, listeners, options)
+            transport = await _start(stack, secret_key, listeners, options, interfaces or Interfaces())
             try:
                 yield transport
             except trio.Cancelled:
@@ -261,6 +280,7 @@ async def _start(
     secret_key: SecretKey,
     listeners: Sequence[trio.SocketListener],
     options: Libp2pOptions,
+    interfaces: Interfaces,
 ) -> Libp2pTransport:
     """Start the parts; `stack` ends them the other way round: goodbyes, accepting, gossip, libp2p's services.
 
@@ -270,8 +290,8 @@ async def _start(
     register = PeerRegister(nursery)
     swarm = BoundedSwarm(create_new_key_pair(secret_key.seed), options, register)
     bound = [bound_address(listener) for listener in listeners]
-    reachable = [address for one in bound for address in expand_wildcard(one)]
-    host = HardenedHost(swarm, nursery, reachable, options)
+    reached_at = partial(reachable, bound, interfaces)
+    host = HardenedHost(swarm, nursery, reached_at, options)
     gossip = Gossip(host, options)
     await stack.enter_async_context(host.run(()))
     stack.push_async_callback(_close, host)
@@ -281,7 +301,7 @@ async def _start(
         serve = partial(trio.serve_listeners, swarm.serve_tcp, list(listeners), handler_nursery=accepting)
         accepting.start_soon(serve)
     stack.push_async_callback(_say_goodbye, swarm)
-    return Libp2pTransport(host, swarm, gossip, register, bound)
+    return Libp2pTransport(host, swarm, gossip, register, reached_at)
 
 
 @asynccontextmanager

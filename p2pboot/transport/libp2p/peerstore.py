@@ -12,8 +12,7 @@ from libp2p.peer.id import ID
 from libp2p.peer.peerstore import PeerStore
 from multiaddr import Multiaddr
 
-from p2pboot.errors import UsageError
-from p2pboot.transport.addresses import known_dialable, parse_address
+from p2pboot.transport.addresses import known_dialable, of_peer
 from p2pboot.transport.interface import PeerRecord
 
 MAX_ADDRESSES: Final = 16  # per peer
@@ -52,17 +51,7 @@ def read_record(raw: bytes) -> PeerRecord | None:
         peer_id, said = str(record.peer_id), [str(address) for address in record.addrs]
     except Exception:  # a stranger's bytes in somebody else's parser
         return None
-    return PeerRecord(peer_id, known_dialable(_of_peer(said, peer_id), limit=MAX_ADDRESSES))
-
-
-def _of_peer(addresses: Iterable[str], peer_id: str) -> Iterable[str]:
-    for text in addresses:
-        try:
-            address = parse_address(text)
-        except UsageError:
-            continue
-        if address.peer_id in {None, peer_id}:
-            yield str(address.with_peer(peer_id))
+    return PeerRecord(peer_id, known_dialable(of_peer(said, peer_id), limit=MAX_ADDRESSES))
 
 
 class BoundedPeerStore(PeerStore):

@@ -1,0 +1,384 @@
+"""This machine's own addresses, the ones that lead to other machines first.
+
+Which of its addresses a machine should tell is a question of reach and not of spelling: what it would itself speak from
+comes first, what leads to containers and virtual machines inside of it last. Every list of own addresses (printed,
+announced, advertised, signed) is made from this one, so that a bound on it keeps the useful ones.
+
+`order_by_reach` decides, from facts that are handed to it; `list_own` gathers the facts from the kernel: by netlink, or
+where a service may not open such sockets (systemd's `RestrictAddressFamilies=`), by older calls and /proc. Imports
+neither libp2p nor trio.
+"""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain, zip_longest
+from pathlib import Path
+from typing import Final
+
+from p2pboot.transport.addresses import Address
+
+LOOK_AGAIN_S: Final = (
+    1.0  # a look costs about a millisecond; who asks all the time gets the last one's result
+)
+
+_IP = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+# Connecting a UDP socket sends nothing, but the kernel chooses the address that it would speak from. Of the networks
+# that are reserved for documentation the ones that are seldom borrowed for a laboratory.
+_FAR_AWAY: Final = {socket.AF_INET: "203.0.113.254", socket.AF_INET6: "2001:db8:ffff:ffff::1"}
+
+_UNIQUE_LOCAL: Final = ipaddress.IPv6Network("fc00::/7")
+
+_SYS_NET: Final = Path("/sys/class/net")
+_IF_INET6: Final = Path("/proc/self/net/if_inet6")
+_SIOCGIFCONF: Final = 0x8912
+_SIOCGIFFLAGS: Final = 0x8913
+_IFF_POINTOPOINT: Final = 0x10
+_IFF_RUNNING: Final = 0x40
+_IFREQ_BYTES: Final = 40
+_MAX_IFREQS: Final = 1024
+_TEMPORARY, _DADFAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # <linux/if_addr.h>
+_MAX_STACKED: Final = 4  # a VLAN on a bond on two cards has three levels
+
+# Only where the kernel does not say what an interface is, and to tell a container's bridge from other bridges.
+_CONTAINER_NAME: Final = re.compile(
+    r"docker|br-[0-9a-f]{12}$|virbr|vnet\d|veth|vboxnet|vmnet|tap\d|cni|flannel|cali|cilium|weave|kube|podman|nerdctl"
+    r"|lxc|lxd|incus|vif\d|ifb\d"
+)
+_TUNNEL_NAME: Final = re.compile(r"tun\d|wg|ppp\d|tailscale|zt[0-9a-z]{8}|utun\d|gre|sit\d|ipip")
+
+
+class Reach(enum.IntEnum):
+    """What an address is good for, the best first."""
+
+    ROUTED = 0  # on the interface by which this machine itself reaches the rest of the world
+    PHYSICAL = 1  # on a network card, or on a VLAN or bond of cards
+    OTHER = 2  # on something else that is no bridge: in a container this is the network
+    BRIDGED = 3  # on a bridge that a network card is part of
+    TUNNEL = 4  # on a link to one other machine or network: a VPN, a dial-up line
+    BRIDGE = 5  # on a bridge without a network card
+    DOWN = 6  # on an interface without a carrier: no cable, or nobody at its other end
+    CONTAINER = 7  # on what connects this machine with containers and virtual machines inside of it
+    LOOPBACK = 8  # for this machine alone
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What is known of an interface.
+
+    Args:
+        name: as the kernel calls it; empty where it is not known which interface an address is on.
+        index: the kernel's number, 0 where it is not known.
+        is_physical: a network card, or what stands on one, such as a VLAN, a bond, or a bridge with one in it.
+        is_bridge: it connects other interfaces.
+        is_tunnel: it leads to one other end.
+        has_carrier: something is at its other end.
+    """
+
+    name: str
+    index: int = 0
+    is_physical: bool = False
+    is_bridge: bool = False
+    is_tunnel: bool = False
+    has_carrier: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One address of an interface, as the kernel lists it; `is_fading`: still good, but not to be told any more."""
+
+    ip: _IP
+    card: Card
+    is_fading: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class OwnAddress:
+    """One address of this machine, and what it is good for."""
+
+    ip: _IP
+    interface: str
+    index: int
+    reach: Reach
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """This machine's addresses at one moment.
+
+    Args:
+        addresses: the best first, loopback last; no link-local ones, which mean nothing without an interface's name.
+        refused: the system's words where it did not let this process ask by netlink: some may be missing then.
+    """
+
+    addresses: tuple[OwnAddress, ...]
+    refused: str | None = None
+
+
+class Interfaces:
+    """The machine's addresses, looked at anew when the last look is older than a second.
+
+    Args:
+        look: lists them.
+        now: a clock in seconds.
+    """
+
+    def __init__(
+        self, look: Callable[[], Listing] | None = None, now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._look = list_own if look is None else look
+        self._now = now
+        self._last: tuple[float, Listing] | None = None
+
+    def listing(self) -> Listing:
+        """The addresses as they are now, or were a second ago."""
+        now = self._now()
+        if self._last is None or now - self._last[0] >= LOOK_AGAIN_S:
+            self._last = (now, self._look())
+        return self._last[1]
+
+    @property
+    def refused(self) -> str | None:
+        """Why the last look may not have seen everything; None also when nobody needed one."""
+        return None if self._last is None else self._last[1].refused
+
+
+def reachable(listening: Sequence[Address], interfaces: Interfaces) -> tuple[Address, ...]:
+    """Where others can dial what listens on these addresses, the best first.
+
+    A wildcard stands for the addresses that the machine has now. Loopback is left out of it unless there is nothing
+    else at all: nobody but this machine could dial it. Addresses are only looked at where something depends on them.
+    """
+    if len(listening) < 2 and not any(address.is_wildcard for address in listening):
+        return tuple(listening)
+    own = interfaces.listing().addresses
+    places = {str(one.ip): place for place, one in reversed(list(enumerate(own)))}
+    named = [address for address in listening if not address.is_wildcard]
+    expanded = [
+        replace(wildcard, host=str(one.ip))
+        for wildcard in listening
+        if wildcard.is_wildcard
+        for one in own
+        if one.ip.version == (6 if wildcard.kind == "ip6" else 4)
+    ]
+    useful = [*named, *(address for address in expanded if not address.is_loopback)]
+    found = sorted(
+        useful or expanded, key=lambda address: (address.is_loopback, places.get(address.host, len(places)))
+    )
+    return tuple(dict.fromkeys(found))
+
+
+def order_by_reach(found: Iterable[Found], sources: Collection[_IP]) -> tuple[OwnAddress, ...]:
+    """Sort a machine's addresses.
+
+    Of one reach IPv4 and IPv6 take turns, so that a short list has both; among those of one version addresses for the
+    world come before those for a site, the one that the kernel would speak from first, and else the numbers decide.
+
+    Args:
+        found: link-local and multicast addresses among them are left out.
+        sources: what the kernel would speak from to the rest of the world.
+    """
+    usable = [
+        one for one in found if not (one.ip.is_link_local or one.ip.is_multicast or one.ip.is_unspecified)
+    ]
+    routed = {one.card.name for one in usable if one.ip in sources}
+    by_reach: dict[Reach, list[Found]] = {}
+    for one in usable:
+        by_reach.setdefault(_reach(one, routed), []).append(one)
+
+    def preference(one: Found) -> tuple[bool, bool, bool, int]:
+        is_of_a_site = one.ip.version == 6 and one.ip in _UNIQUE_LOCAL
+        return one.is_fading, is_of_a_site, one.ip not in sources, int(one.ip)
+
+    ordered: list[OwnAddress] = []
+    for reach, several in sorted(by_reach.items()):
+        four, six = (sorted((one for one in several if one.ip.version == v), key=preference) for v in (4, 6))
+        turns = chain.from_iterable(zip_longest(four, six))
+        ordered += (
+            OwnAddress(one.ip, one.card.name, one.card.index, reach) for one in turns if one is not None
+        )
+    return tuple(dict.fromkeys(ordered))
+
+
+def _reach(one: Found, routed: Collection[str]) -> Reach:
+    card = one.card
+    is_container = not card.is_physical and _CONTAINER_NAME.match(card.name) is not None
+    if one.ip.is_loopback:
+        return Reach.LOOPBACK
+    if card.is_tunnel:  # also when all traffic goes through it: the local network is not behind it
+        return Reach.TUNNEL
+    # A container's bridge has a carrier while a container runs: that must not move it up and down the list.
+    if not card.has_carrier and not is_container and (card.is_physical or not card.is_bridge):
+        return Reach.DOWN
+    if card.name in routed:
+        return Reach.ROUTED
+    if card.is_physical:
+        return Reach.BRIDGED if card.is_bridge else Reach.PHYSICAL
+    return Reach.CONTAINER if is_container else Reach.BRIDGE if card.is_bridge else Reach.OTHER
+
+
+def list_own() -> Listing:
+    """Ask the kernel for this machine's addresses; a few system calls, raises nothing."""
+    refused = None
+    try:
+        pairs = _ask_netlink()
+    except OSError as error:
+        refused = error.strerror or str(error)
+        pairs = _ask_without_netlink()
+    sources = [source for family in _FAR_AWAY if (source := _source(family)) is not None]
+    if refused is not None:  # whatever else was found, these are there
+        known = {ip for _, ip in pairs}
+        certain: list[_IP] = [*sources, ipaddress.IPv4Address("127.0.0.1")]
+        pairs += [("", ip) for ip in certain if ip not in known]
+    flags = _ipv6_flags()
+    cards = {name: _describe(name) for name in {name for name, ip in pairs if not ip.is_link_local}}
+    found = [
+        Found(ip, cards[name], is_fading=bool(flags.get(ip, 0) & _DEPRECATED))
+        for name, ip in pairs
+        # A temporary address is for asking, not for being asked, and gone tomorrow (RFC 8981); a tentative one is not
+        # in use yet, and may be somebody else's.
+        if name in cards and not flags.get(ip, 0) & (_TEMPORARY | _TENTATIVE | _DADFAILED)
+    ]
+    return Listing(order_by_reach(found, sources), refused)
+
+
+def _source(family: socket.AddressFamily) -> _IP | None:
+    """The address from which the kernel would speak to the rest of the world; None where no route leads there."""
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as probe:
+        probe.connect((_FAR_AWAY[family], 9))
+        return ipaddress.ip_address(probe.getsockname()[0].partition("%")[0])
+    return None
+
+
+def _ask_netlink() -> list[tuple[str, _IP]]:
+    """Interfaces' names and addresses; OSError where the kernel is not to be asked."""
+    import ifaddr
+
+    texts = [
+        (card.name, ip.ip if isinstance(ip.ip, str) else ip.ip[0])
+        for card in ifaddr.get_adapters()
+        for ip in card.ips
+    ]
+    return [(_real_name(name), ipaddress.ip_address(text.partition("%")[0])) for name, text in texts]
+
+
+def _ask_without_netlink() -> list[tuple[str, _IP]]:
+    """The same from the call that there was before netlink, and from /proc."""
+    return [*_ipv4_addresses(), *((name, ip) for name, ip, _ in _ipv6_addresses())]
+
+
+def _real_name(name: str) -> str:
+    """`eth0:1` is a label of a second address of `eth0`."""
+    return name.partition(":")[0]
+
+
+def _ipv4_addresses() -> list[tuple[str, _IP]]:
+    import array
+    import fcntl
+
+    buffer = array.array("B", bytes(_IFREQ_BYTES * _MAX_IFREQS))
+    address, _ = buffer.buffer_info()
+    try:
+        with _any_socket() as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFCONF, struct.pack("iP", len(buffer), address))
+    except OSError:
+        return []
+    used, _ = struct.unpack("iP", answer)
+    step = _IFREQ_BYTES if struct.calcsize("P") == 8 else 32
+    entries = [buffer[start : start + step].tobytes() for start in range(0, used, step)]
+    return [
+        (
+            _real_name(entry[:16].split(b"\0")[0].decode("utf-8", "replace")),
+            ipaddress.ip_address(entry[20:24]),
+        )
+        for entry in entries
+        if struct.unpack_from("H", entry, 16)[0] == socket.AF_INET
+    ]
+
+
+def _ipv6_addresses() -> list[tuple[str, _IP, int]]:
+    """Names, addresses and flags; empty where there is no IPv6, or /proc does not tell."""
+    try:
+        lines = _IF_INET6.read_text().splitlines()
+    except OSError:
+        return []
+    rows = [line.split() for line in lines]
+    return [
+        (row[5], ipaddress.IPv6Address(bytes.fromhex(row[0])), int(row[4], 16))
+        for row in rows
+        if len(row) == 6
+    ]
+
+
+def _ipv6_flags() -> dict[_IP, int]:
+    return {ip: flags for _, ip, flags in _ipv6_addresses()}
+
+
+def _any_socket() -> socket.socket:
+    """A socket for questions about interfaces, whichever family this process may use."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with suppress(OSError):
+            return socket.socket(family, socket.SOCK_DGRAM)
+    return socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+
+
+def _describe(name: str) -> Card:
+    """What the kernel says of an interface, and where it says nothing, what its name lets one guess."""
+    index = 0
+    with suppress(OSError):
+        index = socket.if_nametoindex(name)
+    flags = _flags(name)
+    carrier = flags is None or bool(flags & _IFF_RUNNING)
+    leads_to_one = flags is not None and bool(flags & _IFF_POINTOPOINT)
+    directory = _SYS_NET / name
+    if not name or not _is_about(directory, index):
+        is_bridge = name.startswith("br")
+        is_tunnel = leads_to_one or _TUNNEL_NAME.match(name) is not None
+        return Card(name, index, is_bridge=is_bridge, is_tunnel=is_tunnel, has_carrier=carrier)
+    return Card(
+        name,
+        index,
+        is_physical=_stands_on_card(directory),
+        is_bridge=(directory / "bridge").is_dir(),
+        is_tunnel=leads_to_one
+        or ((directory / "tun_flags").exists() and not (directory / "master").exists()),
+        has_carrier=carrier,
+    )
+
+
+def _flags(name: str) -> int | None:
+    import fcntl
+
+    try:
+        with _any_socket() as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFFLAGS, struct.pack("16s24x", name.encode()[:15]))
+    except OSError:
+        return None
+    return int(struct.unpack_from("H", answer, 16)[0])
+
+
+def _is_about(directory: Path, index: int) -> bool:
+    """Whether /sys speaks of this very interface: in another network namespace it tells of the former one's."""
+    try:
+        return int((directory / "ifindex").read_text()) == index
+    except (OSError, ValueError):
+        return False
+
+
+def _stands_on_card(directory: Path, levels: int = _MAX_STACKED) -> bool:
+    if (directory / "device").exists():
+        return True
+    try:
+        lower = [entry for entry in directory.iterdir() if entry.name.startswith("lower_")]
+    except OSError:
+        return False
+    return levels > 0 and any(_stands_on_card(entry, levels - 1) for entry in lower)
