@@ -25,7 +25,7 @@ from zeroconf import InterfaceChoice, NonUniqueNameException, ServiceInfo, Zeroc
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import P2PBootError
-from p2pboot.gateway.hosts import lan_hosts, own_addresses, port_of
+from p2pboot.gateway.hosts import lan_addresses, own_addresses, port_of
 from p2pboot.gateway.offers import Offers
 from p2pboot.transport.interfaces import Interfaces
 
@@ -59,7 +59,8 @@ class Announcement:
 
     def hosts(self) -> tuple[str, ...]:
         """The addresses to tell, the best first."""
-        return lan_hosts(self.listener, self.interfaces)[:_MAX_ADDRESSES]
+        told = lan_addresses(self.listener, self.interfaces)[:_MAX_ADDRESSES]
+        return tuple(address.host for address in told)
 
     def spoken_from(self) -> tuple[str, ...]:
         """An address on each interface on which to speak; loopback where there is no other."""

@@ -92,19 +92,18 @@ def own_addresses(listener: socket.socket, interfaces: Interfaces) -> tuple[Addr
     return reachable([*also, bound], interfaces)
 
 
-def lan_hosts(listener: socket.socket, interfaces: Interfaces) -> tuple[str, ...]:
-    """The IP addresses on which others on the network find a socket, the best first.
+def lan_addresses(listener: socket.socket, interfaces: Interfaces) -> tuple[Address, ...]:
+    """Where others on the network find a socket, the best first.
 
-    Without those that lead to this machine's own containers, which are the same on the next machine: unless there are
-    no others.
+    Without the addresses that lead to this machine's own containers, which are the same on the next machine: unless
+    there are no others.
     """
     own = own_addresses(listener, interfaces)
     if len(own) < 2:
-        return tuple(address.host for address in own)
+        return own
     inner = {str(one.ip) for one in interfaces.listing().addresses if one.reach is Reach.CONTAINER}
-    return tuple(address.host for address in own if address.host not in inner) or tuple(
-        one.host for one in own
-    )
+    lan = (address for address in own if address.host not in inner and not address.is_loopback)
+    return tuple(lan) or own
 
 
 def base_urls(addresses: Sequence[Address]) -> tuple[str, ...]:
@@ -132,7 +131,7 @@ def advertised(listener: socket.socket, configured: Sequence[str], interfaces: I
     """
     if configured:
         return tuple(configured)
-    own = own_addresses(listener, interfaces)
+    own = lan_addresses(listener, interfaces)
     host = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
     told = [address for address in own if not (address.is_loopback and host.is_unspecified)]
     return base_urls(told[:MAX_URLS])

@@ -23,7 +23,7 @@ LOOK_S: Final = 2.0  # how often it is looked
 SETTLED_S: Final = 5.0  # a change is one when it lasted so long
 
 _ALLOW_NETLINK: Final = (
-    "add AF_NETLINK to RestrictAddressFamilies= in the unit, or name one address with --listen"
+    "add AF_NETLINK to RestrictAddressFamilies= in the unit, or name one address with --listen, and --no-mdns"
 )
 _NO_MULTICAST: Final = (
     "allow multicast on port 5353, name peers with --bootstrap, or switch it off with --no-mdns"
@@ -63,14 +63,16 @@ class Reachability:
 
     def problems(self) -> list[Problem]:
         """What is wrong with finding out where we and others are."""
-        found = []
-        if self._interfaces.refused is not None:
-            text = f"not allowed to list this machine's addresses by AF_NETLINK ({self._interfaces.refused})"
-            found.append(Problem(Code.INTERFACES, "network", text, _ALLOW_NETLINK))
+        refused = self._interfaces.refused
+        if refused is not None:  # of which the want of discovery is a part
+            text = f"not allowed to list this machine's interfaces by AF_NETLINK ({refused})"
+            if self._undiscovered is not None:
+                text += ": addresses may be missing, and there is no discovery on the local network"
+            return [Problem(Code.INTERFACES, "network", text, _ALLOW_NETLINK)]
         if self._undiscovered is not None:
             text = f"no discovery on the local network: {self._undiscovered}"
-            found.append(Problem(Code.LOCAL_DISCOVERY, "network", text, _NO_MULTICAST))
-        return found
+            return [Problem(Code.LOCAL_DISCOVERY, "network", text, _NO_MULTICAST)]
+        return []
 
     async def follow(
         self,

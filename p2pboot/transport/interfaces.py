@@ -195,9 +195,10 @@ def order_by_reach(found: Iterable[Found], sources: Collection[_IP]) -> tuple[Ow
     for one in usable:
         by_reach.setdefault(_reach(one, routed), []).append(one)
 
-    def preference(one: Found) -> tuple[bool, bool, bool, int]:
+    def preference(one: Found) -> tuple[bool, bool, bool, bool, int]:
+        is_idle = _reach(one, routed) is Reach.BRIDGE and not one.card.has_carrier
         is_of_a_site = one.ip.version == 6 and one.ip in _UNIQUE_LOCAL
-        return one.is_fading, is_of_a_site, one.ip not in sources, int(one.ip)
+        return one.is_fading, is_idle, is_of_a_site, one.ip not in sources, int(one.ip)
 
     ordered: list[OwnAddress] = []
     for reach, several in sorted(by_reach.items()):
@@ -216,7 +217,7 @@ def _reach(one: Found, routed: Collection[str]) -> Reach:
         return Reach.LOOPBACK
     if card.is_tunnel:  # also when all traffic goes through it: the local network is not behind it
         return Reach.TUNNEL
-    # A container's bridge has a carrier while a container runs: that must not move it up and down the list.
+    # A bridge has a carrier while something is plugged into it, such as a running container: that changes all the time.
     if not card.has_carrier and not is_container and (card.is_physical or not card.is_bridge):
         return Reach.DOWN
     if card.name in routed:

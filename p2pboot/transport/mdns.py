@@ -205,10 +205,14 @@ class _Discovery:
 
     def look(self) -> None:
         """Take part where it is possible now."""
-        wanted = _links(self._interfaces.listing())
+        listing = self._interfaces.listing()
+        # What is left without netlink may be a part of the interfaces: half a discovery, and nobody would know.
+        wanted = [] if listing.refused else _links(listing)
         for gone in set(self._links) - set(wanted):
             self._wires[gone.family].leave(gone)
         before, reason = self._links, "no interface takes part in multicast"
+        if listing.refused:
+            reason = f"not allowed to list this machine's interfaces by AF_NETLINK ({listing.refused})"
         self._links = [link for link in before if link in wanted]
         for link in wanted:
             if link not in before:

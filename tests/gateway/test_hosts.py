@@ -12,7 +12,7 @@ from p2pboot.gateway.hosts import (
     base_url,
     base_urls,
     is_host,
-    lan_hosts,
+    lan_addresses,
     listen,
     own_addresses,
     port_of,
@@ -100,6 +100,8 @@ HOST = (
     ("192.168.1.5", Reach.ROUTED),
     ("fd00::5", Reach.ROUTED),
     ("10.9.9.9", Reach.PHYSICAL),
+    ("10.7.7.7", Reach.TUNNEL),
+    ("10.8.8.8", Reach.DOWN),
     *((f"172.{number}.0.1", Reach.CONTAINER) for number in range(17, 32)),
     *LOOPBACK,
 )
@@ -127,14 +129,14 @@ def test_of_many_addresses_the_useful_ones_are_advertised() -> None:
     assert urls("0.0.0.0:0", *HOST) == [
         "http://192.168.1.5",
         "http://10.9.9.9",
-        "http://172.17.0.1",
-        "http://172.18.0.1",
+        "http://10.7.7.7",
+        "http://10.8.8.8",
     ]
     assert urls("[::]:0", *HOST) == [
         "http://192.168.1.5",
         "http://[fd00::5]",
         "http://10.9.9.9",
-        "http://172.17.0.1",
+        "http://10.7.7.7",
     ]
     assert MAX_URLS == 4
 
@@ -157,9 +159,17 @@ def test_wildcard_is_never_advertised(http: str) -> None:
 
 def test_on_the_network_nobody_is_sent_to_their_own_containers() -> None:
     with listen("[::]:0") as listener:
-        assert lan_hosts(listener, machine(*HOST)) == ("192.168.1.5", "fd00::5", "10.9.9.9")
+        told = lan_addresses(listener, machine(*HOST))
+        assert [address.host for address in told] == [
+            "192.168.1.5",
+            "fd00::5",
+            "10.9.9.9",
+            "10.7.7.7",
+            "10.8.8.8",
+        ]
         alone = (("172.17.0.1", Reach.CONTAINER), ("172.18.0.1", Reach.CONTAINER))
-        assert lan_hosts(listener, machine(*alone)) == ("172.17.0.1", "172.18.0.1")
+        told = lan_addresses(listener, machine(*alone))
+        assert [address.host for address in told] == ["172.17.0.1", "172.18.0.1"]
 
 
 def test_usual_port_is_left_out() -> None:

@@ -834,3 +834,22 @@ async def test_what_can_not_be_published_is_awaited_in_vain(mesh: Mesh, autojump
     assert awaited["testing", "x86_64"].retry_after_s is None
     assert awaited["testing", "arm64"].retry_after_s
     assert not [one for one in awaited.values() if "secret" in one.text]
+async def test_other_urls_are_signed_when_they_change_and_each_once(mesh: Mesh, autojump_clock: None) -> None:
+    urls: list[str] = []  # no network yet: it is published all the same
+    async with mesh.publisher(urls=lambda: urls) as publisher:
+        await until(lambda: publisher.version() == 1)
+        assert in_force(publisher).artifacts["kernel"].urls == ()
+        urls.append("http://192.168.77.1:8080")
+        publisher.node.urls_changed()
+        await until(lambda: publisher.version() == 2)
+        (url,) = in_force(publisher).artifacts["kernel"].urls
+        assert url.startswith("http://192.168.77.1:8080/blobs/")
+        assert (await publisher.status())["http"] == urls
+        publisher.node.urls_changed()
+        await never(lambda: publisher.version() > 2)
+
+
+async def test_a_mirror_has_no_urls_to_sign(mesh: Mesh, autojump_clock: None) -> None:
+    async with mesh.node("mirror") as mirror:
+        mirror.node.urls_changed()
+        assert (await mirror.status())["http"] == []

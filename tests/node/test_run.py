@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import os
 import signal
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from p2pboot.config.keys import KEYS
+from p2pboot.config.keys import DEFAULT_LISTEN, KEYS
 from p2pboot.config.reload import live_part
 from p2pboot.config.settings import (
     GatewaySettings,
@@ -26,6 +27,7 @@ from p2pboot.node import run as run_module
 from p2pboot.node.run import run_node
 from p2pboot.store.keyfiles import generate_key
 from p2pboot.store.store import Store
+from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from tests.integration.processes import mesh_in, wait_until, write_artifacts
 from tests.node.world import settings_of, trusting
 
@@ -227,3 +229,44 @@ def test_the_key_is_made_once(tmp_path: Path) -> None:
     assert lines[0].endswith(f"/p2p/{key.public.peer_id}")
     assert lines[0].startswith("/ip4/127.0.0.1/tcp/")
     assert "/tcp/0/" not in lines[0]
+
+
+@pytest.mark.parametrize("missing", ["ip6", "ip4", None])
+async def test_by_default_one_listens_on_what_the_machine_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
+) -> None:
+    monkeypatch.setattr(run_module, "can_listen", lambda kind: kind != missing)
+    listen = tuple(address.replace("/4001", "/0") for address in DEFAULT_LISTEN)
+    settings = settings_of(tmp_path, "node", network={"listen": listen, "listen_is_default": True})
+    key = generate_key(tmp_path / "key")
+    machine = Interfaces(
+        lambda: Listing(
+            tuple(
+                OwnAddress(ipaddress.ip_address(ip), "lo", 1, Reach.LOOPBACK) for ip in ("127.0.0.1", "::1")
+            )
+        )
+    )
+    try:
+        async with run_module._open_transport(settings, key, machine) as transport:
+            kinds = {address.split("/")[1] for address in transport.addresses()}
+    except MachineError as error:
+        pytest.skip(f"this machine has one family only: {error}")
+    assert kinds == {"ip4", "ip6"} - {missing}
+
+
+async def test_a_taken_default_port_is_no_reason_to_stop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, logger="p2pboot")
+    with socket.socket() as taken:
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        listen = tuple(address.replace("/4001", f"/{port}") for address in DEFAULT_LISTEN)
+        settings = settings_of(tmp_path, "node", network={"listen": listen, "listen_is_default": True})
+        async with run_module._open_transport(
+            settings, generate_key(tmp_path / "key"), Interfaces()
+        ) as transport:
+            assert transport.addresses()
+            assert not [address for address in transport.addresses() if f"/tcp/{port}/" in address]
+    assert "any free port" in caplog.text

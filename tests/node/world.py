@@ -172,11 +172,12 @@ class Mesh:
     async def node(self, name: str, **changes: Any) -> AsyncIterator[Running]:
         """Run a node; its key is `key_of(name)`, unless `key` names another one's."""
         key = key_of(changes.pop("key", name))
+        urls = changes.pop("urls", tuple)
         settings = self.settings(name, **changes)
         settings.store.state.parent.mkdir(parents=True, exist_ok=True)
         with Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes) as store:
             async with self.network.open(key_of(name).public.peer_id) as transport:
-                node = Node(settings, store=store, transport=transport, signing_key=key)
+                node = Node(settings, store=store, transport=transport, signing_key=key, urls=urls)
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run)
                     yield Running(name, node, store, transport, settings)

@@ -101,6 +101,12 @@ def ordered(*found: tuple[Card, str], sources: Sequence[str] = ()) -> list[str]:
             id="a bridge of somebody's own",
         ),
         pytest.param(
+            [(Card("br0", is_bridge=True, has_carrier=False), "172.17.0.1"), (PLAIN_BRIDGE, "192.168.77.1")],
+            [],
+            ["192.168.77.1", "172.17.0.1"],
+            id="of bridges, the one that something is plugged into",
+        ),
+        pytest.param(
             [(NIC, "192.168.1.100"), (NIC, "192.168.1.20"), (NIC, "192.168.1.3")],
             [],
             ["192.168.1.3", "192.168.1.20", "192.168.1.100"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.metadata
+import ipaddress
 import logging
 import signal
 import socket
@@ -12,7 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from itertools import groupby
+from itertools import count, groupby
 
 import pytest
 import trio
@@ -23,8 +24,10 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.errors import MachineError, UsageError
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import DialError, Stream, StreamReset, Transport
+from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from p2pboot.transport.libp2p import Libp2pOptions, fastecdsa_standin, hardening, open_libp2p
 from p2pboot.transport.libp2p.muxer import HardenedYamux
+from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.tcp import TcpStream
 from tests.transport import attacker
@@ -175,6 +178,50 @@ async def test_peers_learn_each_others_listening_addresses_and_keep_them(libp2p_
     await wait_connected(b, a.peer_id, connected=False)
     assert b.peer_addresses(a.peer_id) == a.addresses()
     assert b.peer_records() == ()
+
+
+async def test_a_new_address_is_told_to_whoever_connects_next(libp2p_lab: Lab) -> None:
+    own = [ipaddress.ip_address("127.0.0.1")]
+    machine = Interfaces(
+        lambda: Listing(tuple(OwnAddress(ip, "x", 1, Reach.PHYSICAL) for ip in own)), now=count().__next__
+    )
+    async with open_libp2p(KEY, ["/ip4/0.0.0.0/tcp/0"], interfaces=machine) as node:
+        (first,) = node.addresses()
+        early = await libp2p_lab.node(listen=[])
+        await early.dial(first)
+        await until(early.peer_records)
+        own.insert(0, ipaddress.ip_address("192.0.2.7"))
+        (second,) = (address for address in node.addresses() if "192.0.2.7" in address)
+        late = await libp2p_lab.node(listen=[])
+        await late.dial(first)
+        await until(late.peer_records)
+        (record,) = late.peer_records()
+        told = late.read_peer_record(record)
+        assert told is not None
+        assert second in told.addresses
+        assert second in late.peer_addresses(node.peer_id)
+
+
+async def test_of_many_addresses_peers_are_told_the_best(libp2p_lab: Lab) -> None:
+    own = [ipaddress.ip_address(f"192.0.2.{n}") for n in range(1, 40)]
+    machine = Interfaces(lambda: Listing(tuple(OwnAddress(ip, "x", 1, Reach.PHYSICAL) for ip in own)))
+    async with open_libp2p(KEY, ["/ip4/0.0.0.0/tcp/0"], interfaces=machine) as node:
+        client = await libp2p_lab.node(listen=[])
+        port = parse_address(node.addresses()[0]).port
+        await client.dial(f"/ip4/127.0.0.1/tcp/{port}")
+        await until(client.peer_records)
+        (record,) = client.peer_records()
+        told = client.read_peer_record(record)
+        assert told is not None
+        assert told.addresses == node.addresses()[:MAX_ADDRESSES]
+
+
+async def test_an_address_is_known_once_whoever_told_it(libp2p_lab: Lab) -> None:
+    node, client = await libp2p_lab.node(), await libp2p_lab.node(listen=[])
+    plain = str(parse_address(node.addresses()[0]).with_peer(None))
+    await client.dial(plain)  # as a person types it; identify names it with its peer
+    await until(client.peer_records)
+    assert client.peer_addresses(node.peer_id) == node.addresses()
 
 
 async def test_both_may_dial_at_the_same_time(libp2p_lab: Lab) -> None:

@@ -202,6 +202,15 @@ async def test_without_multicast_a_warning_says_so(caplog: pytest.LogCaptureFixt
     assert "no discovery on the local network" in caplog.text
 
 
+async def test_without_netlink_one_line_names_what_is_missing(caplog: pytest.LogCaptureFixture) -> None:
+    refused = Interfaces(lambda: Listing((LOOPBACK,), "Address family not supported by protocol"))
+    with caplog.at_level(logging.WARNING, logger="p2pboot.transport.mdns"):
+        async with open_mdns(A, tuple, interfaces=refused):
+            pass
+    (record,) = caplog.records
+    assert "AF_NETLINK" in record.message
+
+
 class Plugged:
     """A machine whose interfaces come and go."""
 
