@@ -834,6 +834,8 @@ async def test_what_can_not_be_published_is_awaited_in_vain(mesh: Mesh, autojump
     assert awaited["testing", "x86_64"].retry_after_s is None
     assert awaited["testing", "arm64"].retry_after_s
     assert not [one for one in awaited.values() if "secret" in one.text]
+
+
 async def test_other_urls_are_signed_when_they_change_and_each_once(mesh: Mesh, autojump_clock: None) -> None:
     urls: list[str] = []  # no network yet: it is published all the same
     async with mesh.publisher(urls=lambda: urls) as publisher:
