@@ -91,12 +91,12 @@ def publish(
     """
     from p2pboot.cli.snapshot_input import publish_file
     from p2pboot.publish.snapshots import TimetokeSnapshotProducer, announce
-    from p2pboot.store.keyfiles import load_or_generate
     from p2pboot.store.snapshots.disk import DiskSnapshotStore
+    from p2pboot.store.snapshots.keys import load_or_generate_snapshot_key
 
     if unsigned and sequence is not None:
         raise UsageError("--sequence orders announcements, and what is unsigned is not announced")
-    key = None if unsigned else load_or_generate(key_path, warn=warn)
+    key = None if unsigned else load_or_generate_snapshot_key(key_path, warn=warn)
     store = DiskSnapshotStore(store_path)
     producer: TimetokeSnapshotProducer = TimetokeSnapshotProducer(store, key)
     handle = publish_file(producer, file, timetoke_root)
@@ -110,12 +110,13 @@ def publish(
             created_at=int(time.time()),
             sequence=sequence,
         )
-    _tell_published(handle, announced, store.path(handle.root), as_json=as_json)
+    _tell_published(handle, announced, store, as_json=as_json)
 
 
 def _tell_published(
-    handle: TimetokeSnapshotHandle, announced: Announced | None, path: Path, *, as_json: bool
+    handle: TimetokeSnapshotHandle, announced: Announced | None, store: DiskSnapshotStore, *, as_json: bool
 ) -> None:
+    path = store.path(handle.root)
     announcement = None if announced is None else announced.announcement
     if as_json:
         emit_json(
@@ -124,7 +125,7 @@ def _tell_published(
                 "timetoke_root": handle.timetoke_root,
                 "record_count": handle.record_count,
                 "total_chunks": handle.total_chunks,
-                "signature": handle.signature,
+                "signature": None if handle.signature is None else store.signature(handle.root),
                 "signer": None if announcement is None else announcement.signer,
                 "sequence": None if announcement is None else announcement.sequence,
                 "path": str(path),

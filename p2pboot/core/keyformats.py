@@ -7,6 +7,7 @@ Our file::
 
     secret_key = "<64 hex digits>"   # the 32-byte Ed25519 seed
     public_key = "<64 hex digits>"   # optional; must belong to secret_key
+    version = 1                      # optional; stands before the signatures of snapshots, and nowhere else
 
 Imported: the raw 32-byte seed (``identity.key`` of Phase's plasmd), 64 hex digits, PKCS#8 PEM (RFC 8410; also
 version 2 with the public key, RFC 5958), OpenSSH ``ed25519``, libp2p's protobuf private key (64-byte form and
@@ -81,6 +82,21 @@ def parse_key_toml(text: str, *, source: str) -> SecretKey:
         stated = _hex_entry(document["public_key"], "public_key", source)
         _check_public(secret, stated, "public_key", source)
     return secret
+
+
+def parse_key_version(text: str, *, source: str) -> int | None:
+    """Read the ``version`` of a key file that `parse_key_toml` took; None where it has none.
+
+    Raises:
+        KeyFileError: it is no whole number from 0 to 2^32-1.
+    """
+    version = tomllib.loads(text.removeprefix("\ufeff")).get("version")
+    if version is not None and (type(version) is not int or not 0 <= version < 2**32):
+        raise KeyFileError(
+            f"{source}: version is not a whole number from 0 to {2**32 - 1}",
+            remedy="write it without quotes, for example version = 1, or leave the line out",
+        )
+    return version
 
 
 def render_key_toml(key: SecretKey) -> str:

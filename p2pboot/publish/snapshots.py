@@ -6,14 +6,20 @@ fails, nothing is exposed. Announcing is a step of its own: only what is there m
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from p2pboot.core.identity import SIGNATURE_BYTES, SecretKey
 from p2pboot.core.timetoke.announcement import Announcement, SnapshotFacts
+from p2pboot.core.timetoke.chunks import SnapshotChunk
 from p2pboot.core.timetoke.reader import SnapshotReader
 from p2pboot.core.timetoke.records import TimetokeRecord, TimetokeSnapshotHandle, timetoke_root_text
-from p2pboot.core.timetoke.signatures import KeySigner, PayloadSignature, PayloadSigner
+from p2pboot.core.timetoke.signatures import (
+    KeySigner,
+    PayloadSignature,
+    PayloadSigner,
+    SnapshotSigningKey,
+)
 from p2pboot.core.timetoke.writer import encode_snapshot
 from p2pboot.errors import SignatureError, UsageError
 from p2pboot.store.snapshots.announcements import AnnouncementShelf
@@ -25,12 +31,27 @@ class TimetokeSnapshotProducer:
 
     Args:
         store: where they go.
-        signer: a key, or whatever else can sign; None publishes without signatures.
+        signer: a key, or whatever else can sign; None publishes without signatures. The version of a
+            `SnapshotSigningKey` stands before its signatures in the store.
     """
 
     def __init__(self, store: SnapshotStore, signer: SecretKey | PayloadSigner | None = None) -> None:
         self._store = store
         self._signer = KeySigner(signer) if isinstance(signer, SecretKey) else signer
+        version = signer.version if isinstance(signer, SnapshotSigningKey) else None
+        self._key_version = None if version is None else str(version)
+
+    def has_snapshot(self, root: str) -> bool:
+        """Whether the store has this snapshot, whoever published it."""
+        return self._store.has_snapshot(root)
+
+    def stream(self, root: str) -> Iterator[SnapshotChunk]:
+        """Give all chunks of a snapshot in order; raises what `SnapshotStore.stream` raises."""
+        return self._store.stream(root)
+
+    def chunk(self, root: str, index: int) -> SnapshotChunk:
+        """Give one chunk of a snapshot; raises what `SnapshotStore.chunk` raises."""
+        return self._store.chunk(root, index)
 
     def publish(
         self, records: Iterable[TimetokeRecord], timetoke_root: str | bytes
@@ -93,9 +114,10 @@ class TimetokeSnapshotProducer:
             raw = self._signer.sign(payload)
             if len(raw) != SIGNATURE_BYTES:
                 raise SignatureError(f"the signer gave {len(raw)} bytes, a signature has {SIGNATURE_BYTES}")
-            signature = PayloadSignature(raw).base64
-        draft.commit(signature)
-        return TimetokeSnapshotHandle(root, table.count, count, timetoke_root, signature)
+            signature = PayloadSignature(raw, self._key_version)
+        draft.commit(None if signature is None else signature.text)
+        plain = None if signature is None else signature.base64
+        return TimetokeSnapshotHandle(root, table.count, count, timetoke_root, plain)
 
 
 @dataclass(frozen=True, slots=True)

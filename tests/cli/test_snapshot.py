@@ -92,6 +92,51 @@ def test_a_sequence_is_not_used_for_two_snapshots(cli: Cli, alice_file: Path) ->
     assert "sequence 5 is taken" in cli("snapshot", "publish", "-", *options, stdin=lines(2)).error_line
 
 
+@pytest.mark.parametrize("version", [0, 1, 4_294_967_295])
+def test_the_version_of_the_key_stands_before_its_signatures(cli: Cli, tmp_path: Path, version: int) -> None:
+    key = key_file(tmp_path / "versioned.toml", ALICE)
+    key.write_text(f"version = {version}\n{key.read_text()}")
+    file = tmp_path / "p.json"
+    file.write_bytes(payload_of(3))
+    done = cli("snapshot", "publish", file, "--key", key, "--json")
+    assert done.status == 0, done.stderr
+    text = f"{version}:{sign(payload_of(3))}"
+    beside = done.document["path"] + ".sig"
+    assert (tmp_path / beside).read_text() == done.document["signature"] == text
+    shown = cli("snapshot", "verify", done.document["path"], "--public-key", ALICE.public.hex, "--json")
+    assert (shown.status, shown.document["key_version"]) == (0, str(version))
+
+
+def test_a_key_that_gets_a_version_signs_again_what_is_published_again(cli: Cli, tmp_path: Path) -> None:
+    key = key_file(tmp_path / "versioned.toml", ALICE)
+    file = tmp_path / "p.json"
+    file.write_bytes(payload_of(3))
+    assert cli("snapshot", "publish", file, "--key", key, "--json").document["signature"] == sign(
+        payload_of(3)
+    )
+    plain = key.read_text()
+    key.write_text(f"version = 2\n{plain}")
+    again = cli("snapshot", "publish", file, "--key", key, "--json")
+    assert again.document["signature"] == f"2:{sign(payload_of(3))}"
+    key.write_text(plain)
+    kept = cli("snapshot", "publish", file, "--key", key, "--json")  # says less than what is there
+    assert kept.document["signature"] == f"2:{sign(payload_of(3))}"
+
+
+@pytest.mark.parametrize("version", ['"1"', "-1", "4294967296", "1.0", "true", "[1]", "2026-01-01"])
+def test_a_version_that_is_no_u32_is_refused_and_nothing_is_published(
+    cli: Cli, tmp_path: Path, version: str
+) -> None:
+    key = key_file(tmp_path / "versioned.toml", ALICE)
+    key.write_text(f"version = {version}\n{key.read_text()}")
+    done = cli("snapshot", "publish", VECTORS / "empty.json", "--key", key)
+    assert done.status == 2
+    assert "version is not a whole number from 0 to 4294967295" in done.error_line
+    assert "versioned.toml" in done.error_line
+    assert not (tmp_path / "snapshots").exists()
+    assert cli("key", "show", "--key", key).status == 0  # as a key it is good: only snapshots have versions
+
+
 def test_the_key_is_made_when_there_is_none(cli: Cli, tmp_path: Path) -> None:
     assert cli("snapshot", "publish", VECTORS / "empty.json").status == 0
     assert (tmp_path / "keys" / "timetoke_snapshot.toml").exists()

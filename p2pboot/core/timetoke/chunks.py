@@ -1,6 +1,7 @@
 """A payload in chunks: its root and chunk table in one pass, and single chunks as they travel.
 
-A chunk table is a piece table (:mod:`p2pboot.core.pieces`): the same lengths, limits and digests.
+A chunk table is a piece table (:mod:`p2pboot.core.pieces`): the same lengths, limits and digests. In one process
+chunks may be of any other length, too, as in the source system; what is announced and sent keeps to the rules.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 from blake3 import blake3
 
-from p2pboot.core.pieces import DEFAULT_PIECE, MAX_PIECES, PieceTable, check_piece_length
+from p2pboot.core.digests import DIGEST_BYTES
+from p2pboot.core.pieces import DEFAULT_PIECE, MAX_PIECE, MAX_PIECES, PieceTable, check_piece_length
 
 if TYPE_CHECKING:
     from p2pboot.core.timetoke.reader import Payload
@@ -38,18 +40,53 @@ class SnapshotChunk:
     data: bytes = field(repr=False)
 
 
+def check_chunk_length(chunk_length: int) -> int:
+    """Return `chunk_length` (bytes) if payloads can be cut so in one process: 1 byte to 16 MiB.
+
+    Raises:
+        ValueError: they can not.
+    """
+    if not 1 <= chunk_length <= MAX_PIECE:
+        raise ValueError(f"chunk length {chunk_length} is not from 1 byte to 16 MiB")
+    return chunk_length
+
+
+class OddChunkTable(PieceTable):
+    """A table of chunks of a length that has no place in an announcement, for use in one process."""
+
+    __slots__ = ()
+
+    def __post_init__(self) -> None:
+        count = -(-self.size // check_chunk_length(self.piece_length))
+        if self.size < 1:
+            raise ValueError(f"size {self.size} is below 1 byte")
+        if count > MAX_TOTAL:
+            raise ValueError(f"{self.size} bytes in chunks of {self.piece_length} are more than {MAX_TOTAL}")
+        if len(self.digests) != count * DIGEST_BYTES:
+            raise ValueError(f"a table of {count} chunks is not {len(self.digests)} bytes")
+
+
+def _table(size: int, chunk_length: int, digests: bytes) -> PieceTable:
+    try:
+        check_piece_length(chunk_length)
+    except ValueError:
+        return OddChunkTable(size, chunk_length, digests)
+    return PieceTable(size, chunk_length, digests)
+
+
 class ChunkTableBuilder:
     """Computes root and chunk table of a payload that comes in parts of any size.
 
     Args:
-        chunk_length: bytes of every chunk but the last: a power of two from 64 KiB to 16 MiB.
+        chunk_length: bytes of every chunk but the last, 1 to 16 MiB; a power of two from 64 KiB up where it is to
+            be announced.
 
     Raises:
         ValueError: another chunk length.
     """
 
     def __init__(self, chunk_length: int = DEFAULT_PIECE) -> None:
-        self._chunk_length = check_piece_length(chunk_length)
+        self._chunk_length = check_chunk_length(chunk_length)
         self._whole = blake3()
         self._chunk = blake3()
         self._filled = 0
@@ -78,7 +115,7 @@ class ChunkTableBuilder:
             ValueError: nothing came, or more than the table can name.
         """
         digests = self._digests + (self._chunk.digest() if self._filled else b"")
-        return self._whole.hexdigest(), PieceTable(self.size, self._chunk_length, bytes(digests))
+        return self._whole.hexdigest(), _table(self.size, self._chunk_length, bytes(digests))
 
     def _end_chunk(self) -> None:
         self._digests += self._chunk.digest()

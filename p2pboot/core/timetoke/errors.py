@@ -1,5 +1,8 @@
 """What can be wrong with a snapshot; each its own class, with the data that a caller needs in the fields.
 
+`TimetokeSnapshotError` is the base of all of them, as in the source system: what a producer or a consumer raises
+about a snapshot. A disk that is full and the like are not among them.
+
 ::
 
     SnapshotError
@@ -24,7 +27,9 @@
         ├── SignatureEmpty         there is one, and nothing in it
         ├── SignatureUndecodable   no base64
         ├── SignatureLengthError   base64 of something else than 64 bytes
-        └── SignatureMismatch      not this key's signature of these bytes
+        ├── SignatureMismatch      not this key's signature of these bytes
+        └── SignaturesTooFew       good ones, of fewer keys than the threshold asks for
+    TimetokeReplayError            in `core.timetoke.replay`: a snapshot that does not belong to the ledger
 """
 
 from __future__ import annotations
@@ -32,7 +37,11 @@ from __future__ import annotations
 from p2pboot.errors import P2PBootError, SignatureError, StoreError
 
 
-class SnapshotError(P2PBootError):
+class TimetokeSnapshotError(P2PBootError):
+    """Whatever is wrong with a snapshot; never raised itself."""
+
+
+class SnapshotError(TimetokeSnapshotError):
     """A snapshot that is not taken."""
 
 
@@ -111,7 +120,7 @@ class AnnouncementConflict(SnapshotError):
         self.second = second
 
 
-class SnapshotMissing(StoreError):
+class SnapshotMissing(StoreError, TimetokeSnapshotError):
     """The store has no such snapshot."""
 
     def __init__(self, root: str) -> None:
@@ -119,7 +128,7 @@ class SnapshotMissing(StoreError):
         self.root = root
 
 
-class ChunkMissing(StoreError):
+class ChunkMissing(StoreError, TimetokeSnapshotError):
     """The snapshot has no such chunk."""
 
     def __init__(self, root: str, index: int, total: int) -> None:
@@ -129,7 +138,7 @@ class ChunkMissing(StoreError):
         self.total = total
 
 
-class SnapshotChanged(StoreError):
+class SnapshotChanged(StoreError, TimetokeSnapshotError):
     """The bytes on disk are not those whose root was computed."""
 
     def __init__(self, root: str) -> None:
@@ -137,7 +146,7 @@ class SnapshotChanged(StoreError):
         self.root = root
 
 
-class SnapshotSignatureError(SignatureError):
+class SnapshotSignatureError(SignatureError, TimetokeSnapshotError):
     """The signature of a payload is not usable; the subclass says why."""
 
 
@@ -162,3 +171,15 @@ class SignatureLengthError(SnapshotSignatureError):
 
 class SignatureMismatch(SnapshotSignatureError):
     """A signature that is not made by the key over these bytes."""
+
+
+class SignaturesTooFew(SnapshotSignatureError):
+    """Fewer trusted keys signed than must have."""
+
+    def __init__(self, root: str, threshold: int) -> None:
+        super().__init__(
+            f"snapshot {root} is not announced by {threshold} of the trusted keys, and its file holds one signature",
+            remedy="ask peers that have the other signers' announcements, or lower --threshold",
+        )
+        self.root = root
+        self.threshold = threshold

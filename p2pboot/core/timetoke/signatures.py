@@ -1,8 +1,8 @@
 """The signature of a payload: Ed25519 directly over its bytes, and the text of a `.sig` file.
 
-The text is the base64 of 64 bytes. Readers also take white space around it, and the later form
-`<key version>:<base64>`. A text that is there and is no signature is an error that says why; it never counts
-as missing.
+The text is the base64 of 64 bytes, after `<key version>:` where the signing key has a version: a number from 0 to
+2^32-1 in decimal. Readers also take white space around it and a byte order mark before it. A text that is there and
+is no signature is an error that says why; it never counts as missing.
 
 Payloads are large, so what signs and verifies here takes any buffer and copies nothing: a mapped file of
 1 GiB is read once, by OpenSSL.
@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 MAX_SIGNATURE_TEXT: Final = 1024
 """Bytes of a `.sig` file that are read; a signature takes 88."""
 
+MAX_KEY_VERSION: Final = 2**32 - 1
+
 _BLANKS: Final = " \t\r\n"
-_KEY_VERSION: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_BYTE_ORDER_MARK: Final = "\ufeff"
+_KEY_VERSION: Final = re.compile(r"\+?[0-9]+")  # what the source system's parser of a u32 takes
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
 
 
@@ -41,7 +44,7 @@ class PayloadSignature:
 
     Args:
         raw: its 64 bytes.
-        key_version: which of its keys the signer says that it used; None in the plain form.
+        key_version: which of its keys the signer says that it used, a number in decimal; None in the plain form.
     """
 
     raw: bytes
@@ -51,6 +54,11 @@ class PayloadSignature:
     def base64(self) -> str:
         """The plain form: 88 characters."""
         return base64.b64encode(self.raw).decode("ascii")
+
+    @property
+    def text(self) -> str:
+        """What a `.sig` file holds: the plain form, after the key version if there is one; no newline."""
+        return self.base64 if self.key_version is None else f"{self.key_version}:{self.base64}"
 
     @classmethod
     def parse(cls, text: str | bytes, *, source: str = "the signature") -> PayloadSignature:
@@ -62,27 +70,29 @@ class PayloadSignature:
 
         Raises:
             SignatureEmpty: nothing but white space.
-            SignatureUndecodable: no base64 (RFC 4648, 4, padded), or far too long.
+            SignatureUndecodable: no base64 (RFC 4648, 4, padded), a key version that is none, or far too long.
             SignatureLengthError: base64 of something else than 64 bytes.
         """
         remedy = "get it again, or remove it if the snapshot was never signed"
         try:
-            stripped = (text if isinstance(text, str) else text.decode("ascii")).strip(_BLANKS)
+            decoded = text if isinstance(text, str) else text.decode()
         except UnicodeDecodeError:
             raise SignatureUndecodable(f"{source} is no base64 text", remedy=remedy) from None
+        stripped = decoded.removeprefix(_BYTE_ORDER_MARK).strip(_BLANKS)
         if not stripped:
             raise SignatureEmpty(f"{source} is empty", remedy=remedy)
-        version, colon, encoded = stripped.rpartition(":")
-        if len(text) > MAX_SIGNATURE_TEXT or (colon and _KEY_VERSION.fullmatch(version) is None):
-            raise SignatureUndecodable(f"{source} is no base64 text", remedy=remedy)
-        raw = _decode(encoded)
+        if len(text) > MAX_SIGNATURE_TEXT:
+            raise SignatureUndecodable(f"{source} is too long for a signature", remedy=remedy)
+        version, colon, encoded = stripped.partition(":")
+        key_version = _key_version(version, source) if colon else None
+        raw = _decode(encoded if colon else stripped)
         if raw is None:
             raise SignatureUndecodable(f"{source} is not padded base64", remedy=remedy)
         if len(raw) != SIGNATURE_BYTES:
             raise SignatureLengthError(
                 f"{source} holds {len(raw)} bytes, an Ed25519 signature has {SIGNATURE_BYTES}", remedy=remedy
             )
-        return cls(raw, version if colon else None)
+        return cls(raw, key_version)
 
     def check(
         self, payload: Payload, keys: Sequence[PublicKey], *, source: str = "the signature"
@@ -107,6 +117,23 @@ class PayloadSigner(Protocol):
 
     def sign(self, payload: Payload) -> bytes:
         """Return the 64-byte Ed25519 signature of a payload."""
+
+
+class SnapshotSigningKey(SecretKey):
+    """A key with the version that its file states: what the source system puts before its signatures.
+
+    As a key it is equal to every other one of the same secret.
+
+    Args:
+        seed: 32 bytes.
+        version: 0 to 2^32-1; None where the file has none, and signatures take the plain form.
+    """
+
+    __slots__ = ("version",)
+
+    def __init__(self, seed: bytes, version: int | None = None) -> None:
+        super().__init__(seed)
+        self.version = version
 
 
 class KeySigner:
@@ -138,6 +165,15 @@ def verify_payload(payload: Payload, signature: bytes, key: PublicKey) -> bool:
     except InvalidSignature:
         return False
     return True
+
+
+def _key_version(text: str, source: str) -> str:
+    if _KEY_VERSION.fullmatch(text) is None or int(text) > MAX_KEY_VERSION:
+        raise SignatureUndecodable(
+            f"{source}: {text[:20]!r} before the colon is no key version: a number from 0 to {MAX_KEY_VERSION}",
+            remedy="get the signature again: it is <base64>, or <key version>:<base64>",
+        )
+    return str(int(text))
 
 
 def _decode(text: str) -> bytes | None:

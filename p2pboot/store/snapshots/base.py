@@ -19,8 +19,8 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Final
 
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable, check_piece_length
-from p2pboot.core.timetoke.chunks import SnapshotChunk
+from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable
+from p2pboot.core.timetoke.chunks import SnapshotChunk, check_chunk_length
 from p2pboot.core.timetoke.errors import (
     ChunkMissing,
     SignatureMissing,
@@ -76,8 +76,8 @@ class SnapshotStore(ABC):
     """Payloads by root; all methods may be called from any thread.
 
     Args:
-        chunk_length: into which payloads are cut, unless a store knows better: a power of two from 64 KiB
-            to 16 MiB.
+        chunk_length: into which payloads are cut, unless a store knows better: 1 byte to 16 MiB, and a power of
+            two from 64 KiB up where they are to be announced or served.
         require_signatures: refuse to give out what is not signed.
         keys: the signers' keys, if they are known: signatures must then be theirs over the payload.
         warn: is told of each snapshot without a signature, once in the life of the process.
@@ -91,7 +91,7 @@ class SnapshotStore(ABC):
         keys: Sequence[PublicKey] = (),
         warn: Callable[[str], None] = logger.warning,
     ) -> None:
-        self.chunk_length = check_piece_length(chunk_length)
+        self.chunk_length = check_chunk_length(chunk_length)
         self.require_signatures = require_signatures
         self._keys = tuple(keys)
         self._warn = warn
@@ -176,7 +176,7 @@ class SnapshotStore(ABC):
             MachineError: it is there and can not be read.
         """
         text = self.signature_text(root)
-        return None if text is None else text.strip(" \t\r\n")
+        return None if text is None else text.removeprefix("\ufeff").strip(" \t\r\n")
 
     def signature_text(self, root: str) -> str | None:
         """Like `signature`, with the white space: for who wants to write the same file again."""
@@ -192,7 +192,7 @@ class SnapshotStore(ABC):
             with self.payload(root) as payload:
                 signature.check(payload, self._keys, source=source)
             self._verified.add((root, signature.raw))
-        return raw.decode("ascii")
+        return raw.decode()
 
     @abstractmethod
     def payload(self, root: str) -> AbstractContextManager[Payload]:
@@ -230,13 +230,14 @@ class SnapshotStore(ABC):
 
 
 def says_the_same(kept: bytes | None, signature: str) -> bool:
-    """Whether what is kept as signature is the same 64 bytes, in whichever form."""
+    """Whether what is kept as signature says all that `signature` does: the same 64 bytes, and its key version."""
     if kept is None:
         return False
     try:
-        return PayloadSignature.parse(kept).raw == PayloadSignature.parse(signature).raw
+        old, new = PayloadSignature.parse(kept), PayloadSignature.parse(signature)
     except SnapshotSignatureError:
         return False
+    return old.raw == new.raw and new.key_version in (None, old.key_version)
 
 
 def checked_text(signature: str | None) -> str | None:

@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.pieces import MAX_PIECE, MIN_PIECE, PieceTable
+from p2pboot.core.pieces import MAX_PIECE, PieceTable
 from p2pboot.core.timetoke.chunks import MAX_TOTAL, SnapshotChunk
 from p2pboot.core.timetoke.errors import (
     ChunkCorrupt,
@@ -79,6 +79,7 @@ class TimetokeSnapshotConsumer:
         self._timetoke_root = timetoke_root
         self._chunk_length: int | None = None if table is None else table.piece_length
         self._next = 0
+        self._finished = False
         self._open = ExitStack()
         self._draft = self._open.enter_context(store.draft())
 
@@ -86,6 +87,18 @@ class TimetokeSnapshotConsumer:
     def next_index(self) -> int:
         """The chunk that must come now; the number of chunks when all are there."""
         return self._next
+
+    def expected_root(self) -> str:
+        """The root of the snapshot; a method, as the two that follow, because it is one in the source system."""
+        return self.root
+
+    def received_chunks(self) -> int:
+        """How many chunks were taken."""
+        return self._next
+
+    def is_finished(self) -> bool:
+        """Whether all chunks were taken and the snapshot is in the store."""
+        return self._finished
 
     def ingest_chunk(self, chunk: SnapshotChunk) -> TimetokeSnapshotHandle | None:
         """Take the next chunk.
@@ -143,8 +156,8 @@ class TimetokeSnapshotConsumer:
             return
         # Nothing says how long chunks are: the first one does, unless it is the only one.
         expected = self._chunk_length or (MAX_PIECE if is_last else length)
-        allowed = 1 <= length <= expected if is_last else length == expected
-        if not allowed or not (is_last or _is_chunk_length(length)):
+        allowed = 1 <= length <= expected if is_last else length == expected and 1 <= length <= MAX_PIECE
+        if not allowed:
             raise ChunkLengthMismatch(*place, f"{length} bytes are not the length of a chunk here")
         self._chunk_length = expected
 
@@ -157,6 +170,7 @@ class TimetokeSnapshotConsumer:
                 self._signature.check(payload, self._keys)
             timetoke_root, record_count = self._read(payload)
             self._draft.commit(self._signature_text)
+        self._finished = True
         return TimetokeSnapshotHandle(
             root=root,
             total_chunks=table.count,
@@ -172,7 +186,3 @@ class TimetokeSnapshotConsumer:
                 f"snapshot {self.root} has timetoke root {reader.timetoke_root}, not {self._timetoke_root}"
             )
         return reader.timetoke_root, reader.count()
-
-
-def _is_chunk_length(length: int) -> bool:
-    return MIN_PIECE <= length <= MAX_PIECE and not length & (length - 1)

@@ -159,7 +159,7 @@ class DiskSnapshotStore(SnapshotStore):
             return
         final = self.own_path(root)
         if text is not None:
-            write_file(signature_path(final), text.encode("ascii"))
+            write_file(signature_path(final), text.encode())
         try:
             put_in_place(fd, path, final)
             identity = FileIdentity.of(final.lstat())
@@ -180,7 +180,7 @@ class DiskSnapshotStore(SnapshotStore):
         beside = signature_path(self.path(root))
         checked_text(signature)
         if not says_the_same(_read_signature(beside), signature):
-            write_file(beside, signature.encode("ascii"))
+            write_file(beside, signature.encode())
 
     def _held(self, root: str) -> _Held:
         held = self._known(root)

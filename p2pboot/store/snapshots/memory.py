@@ -11,7 +11,7 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable
 from p2pboot.core.timetoke.chunks import ChunkTableBuilder
 from p2pboot.core.timetoke.errors import SnapshotMissing
-from p2pboot.store.snapshots.base import Draft, SnapshotStore, checked_text, logger
+from p2pboot.store.snapshots.base import Draft, SnapshotStore, checked_text, logger, says_the_same
 
 if TYPE_CHECKING:
     from p2pboot.core.timetoke.reader import Payload
@@ -56,7 +56,10 @@ class MemorySnapshotStore(SnapshotStore):
     def _take(self, root: str, payload: bytes, table: PieceTable, signature: str | None) -> None:
         with self._lock:
             self._payloads.setdefault(root, (payload, table))
-            if signature is not None:
+            kept = self._signatures.get(root)
+            if signature is not None and not says_the_same(
+                None if kept is None else kept.encode(), signature
+            ):
                 self._signatures[root] = signature
 
     def _find(self, root: str) -> PieceTable | None:
@@ -72,7 +75,7 @@ class MemorySnapshotStore(SnapshotStore):
 
     def _read_signature(self, root: str) -> tuple[bytes, str] | None:
         text = self._signatures.get(root)
-        return None if text is None else (text.encode("ascii"), f"the signature of snapshot {root}")
+        return None if text is None else (text.encode(), f"the signature of snapshot {root}")
 
     def _lost(self, root: str) -> None:
         with self._lock:

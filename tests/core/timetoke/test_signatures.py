@@ -48,10 +48,34 @@ def test_white_space_around_a_signature_is_taken(text: str | bytes) -> None:
     assert signature.key_version is None
 
 
-@pytest.mark.parametrize("version", ["1", "17", "v2", "2025-11-26"])
-def test_the_form_with_a_key_version_is_read(version: str) -> None:
+@pytest.mark.parametrize("version", ["0", "1", "17", str(2**32 - 1)])
+def test_the_form_with_a_key_version_is_read_and_written(version: str) -> None:
     signature = PayloadSignature.parse(f"{version}:{GOOD}\n")
     assert (signature.key_version, signature.base64) == (version, GOOD)
+    assert signature.text == f"{version}:{GOOD}"
+    assert PayloadSignature.parse(GOOD).text == GOOD
+
+
+@pytest.mark.parametrize("version", ["+1", "01", "+0001"])
+def test_other_decimals_that_the_source_system_takes_are_the_same_key_version(version: str) -> None:
+    assert PayloadSignature.parse(f"{version}:{GOOD}").key_version == "1"
+
+
+@pytest.mark.parametrize(
+    "version",
+    ["v1", "-1", "", "+", " 1 ", "1 ", "1.0", "0x1", "1_0", "²", str(2**32), "9" * 500, "2025-11-26", "1:2"],
+)
+def test_what_is_no_u32_in_decimal_is_no_key_version(version: str) -> None:
+    with pytest.raises(SignatureUndecodable, match=r"x\.sig"):
+        PayloadSignature.parse(f"{version}:{GOOD}", source="x.sig")
+
+
+@pytest.mark.parametrize("text", [f"\ufeff{GOOD}", f"\ufeff1:{GOOD}\r\n"])
+def test_a_byte_order_mark_of_an_editor_is_passed_over(text: str) -> None:
+    assert PayloadSignature.parse(text).base64 == GOOD
+    assert PayloadSignature.parse(text.encode()).base64 == GOOD
+    with pytest.raises(SignatureEmpty):
+        PayloadSignature.parse("\ufeff\r\n")
 
 
 @pytest.mark.parametrize(

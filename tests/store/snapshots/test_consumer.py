@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 
-from p2pboot import MemorySnapshotStore, TimetokeSnapshotConsumer
-from p2pboot.core.pieces import MIN_PIECE
+from p2pboot import (
+    MemorySnapshotStore,
+    TimetokeSnapshot,
+    TimetokeSnapshotConsumer,
+    TimetokeSnapshotError,
+    TimetokeSnapshotProducer,
+)
+from p2pboot.core.pieces import MAX_PIECE, MIN_PIECE
 from p2pboot.core.timetoke.chunks import MAX_TOTAL, SnapshotChunk
 from p2pboot.core.timetoke.errors import (
     ChunkCorrupt,
@@ -23,9 +29,10 @@ from p2pboot.core.timetoke.errors import (
     SignatureMismatch,
     SignatureMissing,
     SnapshotMalformed,
+    SnapshotMissing,
     TotalMismatch,
 )
-from tests.core.timetoke.samples import ALICE, BOB, TIMETOKE_ROOT, payload_of, sign
+from tests.core.timetoke.samples import ALICE, BOB, TIMETOKE_ROOT, payload_of, record, sign
 
 PAYLOAD = payload_of(1500)
 SOURCE = MemorySnapshotStore(chunk_length=MIN_PIECE)
@@ -138,10 +145,66 @@ def test_the_number_of_chunks_must_be_the_tables(store: MemorySnapshotStore) -> 
         consumer(store, total_chunks=len(CHUNKS) + 1, table=TABLE)
 
 
-@pytest.mark.parametrize("length", [1, MIN_PIECE - 1, MIN_PIECE + 1, 3 * MIN_PIECE, 1 << 25])
+@pytest.mark.parametrize("length", [0, MAX_PIECE + 1, 1 << 25])
 def test_a_length_that_no_chunk_may_have_is_refused(store: MemorySnapshotStore, length: int) -> None:
     with consumer(store) as receiving, pytest.raises(ChunkLengthMismatch):
         receiving.ingest_chunk(changed(0, data=bytes(length)))
+
+
+@pytest.mark.parametrize("length", [1, 16, 1000, 3 * MIN_PIECE])
+def test_in_one_process_chunks_may_have_any_length(length: int) -> None:
+    small = payload_of(2) if length < 1000 else PAYLOAD
+    store = MemorySnapshotStore(chunk_length=length)
+    root = TimetokeSnapshotProducer(store, ALICE).publish_payload([small]).root
+    assert all(len(chunk.data) == length for chunk in list(store.stream(root))[:-1])
+    for target in (MemorySnapshotStore(chunk_length=length), MemorySnapshotStore()):
+        total = store.table(root).count
+        with TimetokeSnapshotConsumer(target, root, total_chunks=total) as receiving:
+            for chunk in store.stream(root):
+                receiving.ingest_chunk(chunk)
+        with target.payload(root) as arrived:
+            assert bytes(arrived) == small
+
+
+@pytest.mark.parametrize("length", [0, -1, MAX_PIECE + 1])
+def test_no_store_cuts_into_nothing_or_into_more_than_16_mib(length: int) -> None:
+    with pytest.raises(ValueError, match="chunk length"):
+        MemorySnapshotStore(chunk_length=length)
+
+
+def test_more_chunks_than_a_snapshot_may_have_are_refused() -> None:
+    with pytest.raises(ValueError, match="65536"):
+        MemorySnapshotStore(chunk_length=1).insert(bytes(MAX_TOTAL + 1))
+
+
+def test_the_round_trip_of_the_source_systems_own_test() -> None:
+    records = [record(number, epoch_accrual=0, decay_rate=1.0) for number in (1, 2)]
+    producer = TimetokeSnapshotProducer(MemorySnapshotStore(chunk_length=16), ALICE)
+    handle = producer.publish(records, bytes([0xAB]) * 32)
+    assert (handle.record_count, producer.has_snapshot(handle.root)) == (2, True)
+    store = MemorySnapshotStore(chunk_length=16)
+    with TimetokeSnapshotConsumer(store, handle.root, total_chunks=handle.total_chunks) as consumer:
+        for index in range(handle.total_chunks):
+            assert (consumer.received_chunks(), consumer.is_finished()) == (index, False)
+            received = consumer.ingest_chunk(producer.chunk(handle.root, index))
+            assert (received is None) == (index + 1 < handle.total_chunks)
+        assert consumer.is_finished()
+        assert consumer.expected_root() == handle.root
+        assert [chunk.index for chunk in producer.stream(handle.root)] == list(range(handle.total_chunks))
+        with pytest.raises(TimetokeSnapshotError):
+            consumer.ingest_chunk(producer.chunk(handle.root, handle.total_chunks - 1))
+    with store.payload(handle.root) as payload:
+        snapshot = TimetokeSnapshot.from_bytes(bytes(payload))
+    assert (snapshot.timetoke_root, list(snapshot.records)) == ("ab" * 32, records)
+
+
+def test_whatever_is_wrong_with_a_snapshot_has_one_base() -> None:
+    producer = TimetokeSnapshotProducer(MemorySnapshotStore())
+    for ask in (producer.stream, lambda root: producer.chunk(root, 0)):
+        with pytest.raises(TimetokeSnapshotError):
+            ask("00" * 32)
+    for error in (ChunkError, RootMismatch, SignatureEmpty, SnapshotMalformed, SnapshotMissing):
+        assert issubclass(error, TimetokeSnapshotError)
 
 
 def complete(receiving: TimetokeSnapshotConsumer) -> None:
