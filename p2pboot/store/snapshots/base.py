@@ -16,6 +16,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from p2pboot.core.identity import PublicKey
@@ -206,11 +207,15 @@ class SnapshotStore(ABC):
     def _miss_signature(self, root: str) -> None:
         if self.require_signatures:
             raise SignatureMissing(f"snapshot {root}")
+        self._warn_unsigned(root)
+
+    def _warn_unsigned(self, root: str, where: Path | None = None) -> None:
         with _WARNED_LOCK:
             if root in _WARNED:
                 return
             _WARNED.add(root)
-        self._warn(f"snapshot {root} has no signature: it is served, and nobody can audit it")
+        at = "" if where is None else f" ({where})"
+        self._warn(f"snapshot {root}{at} has no signature: it is served, and nobody can audit it")
 
     @abstractmethod
     def _find(self, root: str) -> PieceTable | None:

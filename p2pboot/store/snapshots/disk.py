@@ -1,17 +1,19 @@
-"""Snapshots as files: `<name>.json` and beside it `<name>.json.sig`, in one directory.
+"""Snapshots as files: `<name>.json` and beside it `<name>.json.sig`, in a directory and the directories in it.
 
 ::
 
     DIR/<name>.json        a payload, byte for byte; what this store writes is named by its root
     DIR/<name>.json.sig    base64 of the Ed25519 signature over those bytes; none where there is no signature
+    DIR/<dir>/<name>.json  likewise; the source system has manifest/chunks.json
     DIR/.p2pboot/          announcements, and what is being fetched
 
 The directory is the truth: what somebody copies into it is found, what is removed is gone, and a restart
 changes nothing. Roots are computed when a file is first seen and remembered as long as it looks the same; a
-chunk is checked again each time it is read.
+chunk is checked again each time it is read. Which files are looked at is :mod:`.walking`'s.
 
 The signature gets its name first and the payload right after it, so whoever sees a payload sees its
-signature. A payload that is there already is never written again: its name is its content.
+signature. A payload that is there already is never written again: its name is its content. What is written
+replaces names and goes through no link.
 """
 
 from __future__ import annotations
@@ -30,10 +32,15 @@ from typing import TYPE_CHECKING, Final
 from p2pboot.core.digests import is_digest
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable
-from p2pboot.core.timetoke.chunks import ChunkTableBuilder
-from p2pboot.core.timetoke.errors import SnapshotChanged, SnapshotMissing
-from p2pboot.core.timetoke.signatures import MAX_SIGNATURE_TEXT
-from p2pboot.errors import machine_error
+from p2pboot.core.timetoke.chunks import MAX_TOTAL, ChunkTableBuilder
+from p2pboot.core.timetoke.errors import (
+    SignatureUndecodable,
+    SnapshotChanged,
+    SnapshotMissing,
+    SnapshotSignatureError,
+)
+from p2pboot.core.timetoke.signatures import MAX_SIGNATURE_TEXT, PayloadSignature
+from p2pboot.errors import MachineError, machine_error
 from p2pboot.store.durable import (
     clean_temporaries,
     disk_error,
@@ -46,16 +53,16 @@ from p2pboot.store.durable import (
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.snapshots.announcements import AnnouncementShelf
 from p2pboot.store.snapshots.base import Draft, SnapshotStore, checked_text, logger, says_the_same
+from p2pboot.store.snapshots.walking import PAYLOAD_SUFFIX, SIGNATURE_SUFFIX, LeftOut, Walk, walk
 
 if TYPE_CHECKING:
     from p2pboot.core.timetoke.reader import Payload
 
 PRIVATE: Final = ".p2pboot"
-_PAYLOAD: Final = ".json"
-_SIGNATURE: Final = ".sig"
 _READ_BYTES: Final = 4 * 1024 * 1024
 _FRESH_S: Final = 1.0
 _SETTLED_NS: Final = 100_000_000
+_SIGNATURE_REMEDY: Final = "get it again, or remove it if the snapshot was never signed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,31 @@ class _Held:
     identity: FileIdentity
     root: str
     table: PieceTable
+
+
+@dataclass(frozen=True, slots=True)
+class Unsigned:
+    """A snapshot that has no signature: its root, and where it lies."""
+
+    root: str
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What somebody who looks after a store should know.
+
+    Args:
+        unsigned: snapshots without a signature, by root.
+        damaged: payloads whose signature can not be used.
+        left_out: the first of what lies there and is not served.
+        left_out_count: how much that is in all.
+    """
+
+    unsigned: tuple[Unsigned, ...]
+    damaged: tuple[LeftOut, ...]
+    left_out: tuple[LeftOut, ...]
+    left_out_count: int
 
 
 class DiskSnapshotStore(SnapshotStore):
@@ -96,11 +128,15 @@ class DiskSnapshotStore(SnapshotStore):
         )
         self.directory = directory
         make_directory(directory, 0o755)
-        clean_temporaries(directory)
+        _clean(directory)
         self.announcements = AnnouncementShelf(directory / PRIVATE / "announcements")
         self._scanning = threading.Lock()
-        self._scanned = (0, -_FRESH_S)  # the directory's mtime then, and when
-        self._files: dict[str, _Held] = {}  # by file name; replaced as a whole, never changed
+        self._found = Walk()
+        self._scanned_at = -_FRESH_S
+        self._files: dict[str, _Held] = {}  # by relative name; replaced as a whole, never changed
+        self._by_root: dict[str, tuple[_Held, ...]] = {}  # the same, the best copy first
+        self._unstable: dict[str, FileIdentity] = {}  # names of files that changed while they were read
+        self._signature_faults: dict[Path, tuple[FileIdentity | None, str | None]] = {}
 
     @contextmanager
     def draft(self) -> Iterator[Draft]:
@@ -117,7 +153,32 @@ class DiskSnapshotStore(SnapshotStore):
     def roots(self) -> tuple[str, ...]:
         """The roots of all payloads, sorted; looks for new files first."""
         self._scan()
-        return tuple(sorted({held.root for held in self._files.values()}))
+        return tuple(sorted(self._by_root))
+
+    def survey(self) -> Survey:
+        """Look for new files, and say what is unsigned, damaged or not served at all.
+
+        Raises:
+            MachineError: the directory can not be read.
+        """
+        self._scan()
+        signed, by_root = self._found.signatures, self._by_root
+        unsigned = [Unsigned(root, by_root[root][0].path) for root in self._unsigned()]
+        damaged = [
+            LeftOut(name, fault, is_meant=True)
+            for name, held in self._files.items()
+            if name in signed and (fault := self._signature_fault(signature_path(held.path))) is not None
+        ]
+        found = self._found
+        return Survey(tuple(unsigned), tuple(damaged), tuple(found.left_out), found.left_out_count)
+
+    def why_missing(self, root: str) -> str | None:
+        """Why a snapshot that one would expect here is not; None when nothing hints at it."""
+        name = root + PAYLOAD_SUFFIX
+        named = self._files.get(name)
+        if named is not None and named.root != root:
+            return "its file has other content: it is damaged"
+        return next((f"its file {one.reason}" for one in self._found.left_out if one.name == name), None)
 
     def path(self, root: str) -> Path:
         """Where a payload lies; its signature is beside it, with `.sig` after its name.
@@ -136,7 +197,7 @@ class DiskSnapshotStore(SnapshotStore):
 
     def own_path(self, root: str) -> Path:
         """The name that this store gives a payload."""
-        return self.directory / (root + _PAYLOAD)
+        return self.directory / (root + PAYLOAD_SUFFIX)
 
     def expose(self, root: str, table: PieceTable | None, path: Path, fd: int, signature: str | None) -> None:
         """Give a complete, verified payload its name here, its signature first.
@@ -167,7 +228,9 @@ class DiskSnapshotStore(SnapshotStore):
             raise machine_error(error, f"write {final}") from error
         if table is not None:
             with self._scanning:
-                self._files = {**self._files, final.name: _Held(final, identity, root, table)}
+                if text is not None:
+                    self._found.signatures.add(final.name)
+                self._keep({**self._files, final.name: _Held(final, identity, root, table)})
 
     def keep_signature(self, root: str, signature: str) -> None:
         """Put a signature beside a payload that is here; the same one in another form is left as it is.
@@ -192,10 +255,22 @@ class DiskSnapshotStore(SnapshotStore):
         return held
 
     def _known(self, root: str) -> _Held | None:
-        for held in self._files.values():
-            if held.root == root and held.identity == _identity(held.path):
+        for held in self._by_root.get(root, ()):
+            if held.identity == _identity(held.path):
                 return held
         return None
+
+    def _keep(self, files: dict[str, _Held]) -> None:
+        """Remember these files and no others; of one payload that is there twice the signed copy comes first."""
+        by_root: dict[str, list[tuple[bool, int, str, _Held]]] = {}
+        for name, held in files.items():
+            rank = (name not in self._found.signatures, name.count("/"), name, held)
+            by_root.setdefault(held.root, []).append(rank)
+        self._files = files
+        self._by_root = {
+            root: tuple(held for *_, held in sorted(ranked, key=lambda rank: rank[:3]))
+            for root, ranked in by_root.items()
+        }
 
     def _find(self, root: str) -> PieceTable | None:
         if not is_digest(root):
@@ -220,7 +295,7 @@ class DiskSnapshotStore(SnapshotStore):
 
     def _lost(self, root: str) -> None:
         with self._scanning:
-            self._files = {name: held for name, held in self._files.items() if held.root != root}
+            self._keep({name: held for name, held in self._files.items() if held.root != root})
 
     @contextmanager
     def _open(self, held: _Held) -> Iterator[int]:
@@ -241,43 +316,76 @@ class DiskSnapshotStore(SnapshotStore):
     def _scan(self) -> None:
         """Look for files that are new or changed, and forget those that are gone."""
         with self._scanning:
-            try:
-                changed_at = self.directory.stat().st_mtime_ns
-                if self._is_fresh(changed_at):
-                    return
-                names = sorted(os.listdir(self.directory))
-            except OSError as error:
-                raise machine_error(error, f"read {self.directory}") from error
-            self._scanned = (changed_at, time.monotonic())
-            found: dict[str, _Held] = {}
-            for name in names:
-                if name.endswith(_PAYLOAD) and not name.startswith("."):
-                    held = self._examine(name)
-                    if held is not None:
-                        found[name] = held
-            self._files = found
+            if self._is_fresh():
+                return
+            found = walk(self.directory)
+            files: dict[str, _Held] = {}
+            for name, path in found.payloads.items():
+                held = self._examine(name, path, found)
+                if held is not None:
+                    files[name] = held
+            self._unstable = {name: seen for name, seen in self._unstable.items() if name in found.payloads}
+            self._found = found
+            self._scanned_at = time.monotonic()
+            self._keep(files)
+            if not self.require_signatures:
+                for root in self._unsigned():
+                    self._warn_unsigned(root, self._by_root[root][0].path)
 
-    def _is_fresh(self, changed_at: int) -> bool:
+    def _unsigned(self) -> list[str]:
+        """The roots of which no copy has a signature, sorted."""
+        files, signed = self._files, self._found.signatures
+        return sorted(
+            {held.root for held in files.values()}
+            - {held.root for name, held in files.items() if name in signed}
+        )
+
+    def _is_fresh(self) -> bool:
         """Whether a look would find nothing new: peers may ask for unknown roots a thousand times a second."""
-        settled = time.time_ns() - changed_at > _SETTLED_NS  # its clock ticks: there may be a second change
-        return settled and self._scanned[0] == changed_at and time.monotonic() - self._scanned[1] < _FRESH_S
+        if time.monotonic() - self._scanned_at >= _FRESH_S:
+            return False
+        known = self._found.directories
+        if not all(_changed_at(path) == changed_at for path, changed_at in known.items()):
+            return False
+        return (
+            time.time_ns() - max(known.values()) > _SETTLED_NS
+        )  # its clock ticks: there may be a second change
 
-    def _examine(self, name: str) -> _Held | None:
-        path = self.directory / name
+    def _examine(self, name: str, path: Path, found: Walk) -> _Held | None:
         known, identity = self._files.get(name), _identity(path)
         if identity is None or (known is not None and known.identity == identity):
             return None if identity is None else known
-        stem = name.removesuffix(_PAYLOAD)
-        announced = self.announcements.chunk_length(stem)
+        if self._unstable.get(name, identity) != identity:
+            self._unstable[name] = identity  # still growing: it is read again when it stands still
+            found.leave_out(name, "is being written", is_meant=False)
+            return None
+        announced = self.announcements.chunk_length(path.name.removesuffix(PAYLOAD_SUFFIX))
         try:
             root, table = _hash(path, announced or self.chunk_length)
-        except ValueError:  # empty, or too many chunks
+        except ValueError:
+            reason = "is empty" if identity.size == 0 else "is too large for a snapshot"
+            found.leave_out(name, reason, is_meant=True)
             return None
         except OSError as error:
-            logger.warning("%s is not served: %s", path, error.strerror or error)
+            found.leave_out(name, f"can not be read: {error.strerror or error}", is_meant=True)
             return None
-        # Still being written: it is looked at again.
-        return _Held(path, identity, root, table) if identity == _identity(path) else None
+        now = _identity(path)
+        if identity == now:
+            self._unstable.pop(name, None)
+            return _Held(path, identity, root, table)
+        if now is not None:
+            self._unstable[name] = now
+            found.leave_out(name, "is being written", is_meant=False)
+        return None
+
+    def _signature_fault(self, path: Path) -> str | None:
+        """What is wrong with a signature's file; it is read again when it looks different."""
+        identity = _identity(path)
+        known = self._signature_faults.get(path)
+        if known is None or identity is None or known[0] != identity:
+            known = (identity, _fault_of_signature(path))
+            self._signature_faults[path] = known
+        return known[1]
 
 
 class _DiskDraft(Draft):
@@ -313,31 +421,75 @@ class _DiskDraft(Draft):
 
 def signature_path(payload: Path) -> Path:
     """Where the signature of a payload lies."""
-    return payload.with_name(payload.name + _SIGNATURE)
+    return payload.with_name(payload.name + SIGNATURE_SUFFIX)
+
+
+def _clean(directory: Path) -> None:
+    try:
+        clean_temporaries(directory)
+    except MachineError:
+        if os.access(directory, os.W_OK):
+            raise  # what is not ours to change is read as it is
 
 
 def _read_signature(path: Path) -> bytes | None:
+    """What a signature's file holds; None when there is none.
+
+    Raises:
+        SignatureUndecodable: a link to nothing, or no file.
+        MachineError: it can not be read.
+    """
     try:
-        with path.open("rb") as file:
-            return file.read(MAX_SIGNATURE_TEXT + 1)
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
+        if path.is_symlink():  # somebody meant it to have one
+            raise SignatureUndecodable(f"{path} is a link to nothing", remedy=_SIGNATURE_REMEDY) from None
         return None
     except OSError as error:
         raise machine_error(error, f"read {path}") from error
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode) and not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise SignatureUndecodable(f"{path} is no regular file", remedy=_SIGNATURE_REMEDY)
+        return os.read(fd, MAX_SIGNATURE_TEXT + 1)
+    except OSError as error:
+        raise machine_error(error, f"read {path}") from error
+    finally:
+        os.close(fd)
+
+
+def _fault_of_signature(path: Path) -> str | None:
+    try:
+        text = _read_signature(path)
+        if text is not None:
+            PayloadSignature.parse(text, source="its signature")
+    except SnapshotSignatureError as error:
+        return f"is not served: {error.message}"
+    except MachineError as error:
+        return f"is not served: {error.message}"
+    return None
 
 
 def _identity(path: Path) -> FileIdentity | None:
-    """The identity of a regular file; None for anything else."""
+    """The identity of a regular file, or of the one that a link leads to; None for anything else."""
     try:
-        status = path.lstat()
+        status = path.stat()
     except OSError:
         return None
     return FileIdentity.of(status) if stat.S_ISREG(status.st_mode) else None
 
 
+def _changed_at(directory: Path) -> int | None:
+    try:
+        return directory.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def _hash(path: Path, chunk_length: int) -> tuple[str, PieceTable]:
     builder = ChunkTableBuilder(chunk_length)
     with path.open("rb", buffering=0) as file:
+        if os.fstat(file.fileno()).st_size > chunk_length * MAX_TOTAL:
+            raise ValueError("more chunks than a snapshot may have")
         while data := file.read(_READ_BYTES):
             builder.update(data)
     return builder.finish()
