@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli.files import detached_path, read_start
-from p2pboot.cli.options import FILE, Command, Group, json_option, verbosity_options
-from p2pboot.cli.output import emit_json, human_size, say, warn
-from p2pboot.errors import UsageError
+from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
+from p2pboot.cli.options import FILE, Command, Group, config_option, json_option, verbosity_options
+from p2pboot.cli.output import counted, emit_json, human_size, note, say, warn
+from p2pboot.errors import ExitStatus, StoreError, UsageError
 
 if TYPE_CHECKING:
+    from p2pboot.config.settings import SnapshotSettings
     from p2pboot.core.timetoke.announcement import Announcement
+    from p2pboot.core.timetoke.reader import Payload
     from p2pboot.core.timetoke.records import TimetokeSnapshotHandle
     from p2pboot.publish.snapshots import Announced, TimetokeSnapshotProducer
     from p2pboot.store.snapshots.disk import DiskSnapshotStore
 
 DEFAULT_STORE = Path("snapshots")
-DEFAULT_KEY = Path("keys/timetoke_snapshot.toml")
+SHOWN_LEFT_OUT = 20  # entries that `list` names one by one
 
 store_option = click.option(
     "--store",
     "store_path",
     type=FILE,
-    default=DEFAULT_STORE,
-    show_default=True,
     metavar="DIR",
-    help="Directory of the snapshots.",
+    help=f"Directory of the snapshots.  [default: {DEFAULT_STORE}]",
 )
 
 
@@ -65,13 +66,12 @@ def snapshot() -> None:
     "--key",
     "key_path",
     type=FILE,
-    default=DEFAULT_KEY,
-    show_default=True,
     metavar="PATH",
-    help="Key file that signs; made when there is none.",
+    help="Key file that signs; made when there is none.  [default: keys/timetoke_snapshot.toml]",
 )
 @click.option("--unsigned", is_flag=True, help="Publish without a signature, and so without announcement.")
 @store_option
+@config_option
 @json_option
 @verbosity_options
 def publish(
@@ -79,9 +79,10 @@ def publish(
     file: Path,
     timetoke_root: str | None,
     sequence: int | None,
-    key_path: Path,
+    key_path: Path | None,
     unsigned: bool,
-    store_path: Path,
+    store_path: Path | None,
+    config_path: Path | None,
     as_json: bool,
 ) -> None:
     """Sign the snapshot in FILE ("-": standard input), put it into the store, and announce it.
@@ -96,8 +97,10 @@ def publish(
 
     if unsigned and sequence is not None:
         raise UsageError("--sequence orders announcements, and what is unsigned is not announced")
-    key = None if unsigned else load_or_generate_snapshot_key(key_path, warn=warn)
-    store = DiskSnapshotStore(store_path)
+    key = None
+    if not unsigned:
+        key = load_or_generate_snapshot_key(key_path or _settings(config_path).key_path, warn=warn)
+    store = DiskSnapshotStore(_store_path(store_path, config_path), warn=_nothing)
     producer: TimetokeSnapshotProducer = TimetokeSnapshotProducer(store, key)
     handle = publish_file(producer, file, timetoke_root)
     announced = None
@@ -156,88 +159,140 @@ def verify(file: Path, sig_path: Path | None, public_key: str, as_json: bool) ->
     from p2pboot.cli.snapshot_input import map_file, parse_public_key
     from p2pboot.core.timetoke.chunks import payload_root
     from p2pboot.core.timetoke.errors import SignatureMissing
-    from p2pboot.core.timetoke.reader import SnapshotReader
     from p2pboot.core.timetoke.signatures import MAX_SIGNATURE_TEXT, PayloadSignature
+    from p2pboot.store.snapshots.disk import read_signature
 
     key = parse_public_key(public_key)
     with map_file(file) as payload:
         beside = sig_path or detached_path(file)
-        if sig_path is None and not beside.exists():
-            raise SignatureMissing(str(file))
-        text = read_start(beside, MAX_SIGNATURE_TEXT + 1, what="signature")
+        if beside == STANDARD_INPUT:
+            text = read_start(beside, MAX_SIGNATURE_TEXT + 1, what="signature")
+        else:
+            text = read_signature(beside) or b""
+            if not text and not os.path.lexists(beside):
+                if sig_path is not None:
+                    raise UsageError(f"there is no signature {sig_path}", remedy="check the path after --sig")
+                raise SignatureMissing(str(file))
         signature = PayloadSignature.parse(text, source=str(beside))
         signature.check(payload, [key], source=str(beside))
-        reader = SnapshotReader(payload)
         facts = {
             "root": payload_root(payload),
-            "timetoke_root": reader.timetoke_root,
-            "record_count": reader.count(),
+            **_content(payload),
             "size": len(payload),
             "signer": key.keyid,
             "key_version": signature.key_version,
         }
     if as_json:
         emit_json({"ok": True, **facts})
-    else:
-        say(f"root           {facts['root']}")
-        say(f"timetoke root  {facts['timetoke_root']}")
-        say(f"records        {facts['record_count']}")
-        say(f"verified: signed by {key.keyid}")
+        return
+    _say_content(facts)
+    say(f"verified: signed by {key.keyid}")
 
 
 @snapshot.command(name="list", cls=Command)
 @store_option
+@config_option
 @json_option
-def list_(store_path: Path, as_json: bool) -> None:
-    """List the snapshots of a store, with their signatures and announcements."""
-    store = _open_existing(store_path)
+def list_(store_path: Path | None, config_path: Path | None, as_json: bool) -> None:
+    """List the snapshots of a store, with their signatures and announcements.
+
+    What else lies there is named on standard error with the reason why it is left out. Where all of it is, the status
+    is 1.
+    """
+    directory = _store_path(store_path, config_path)
+    store = _open_existing(directory)
+    survey = store.survey()
     entries = [_entry(store, root) for root in store.roots()]
     if as_json:
-        emit_json({"snapshots": entries})
+        left_out = [{"name": one.name, "reason": one.reason} for one in survey.left_out]
+        emit_json({"snapshots": entries, "left_out": left_out, "left_out_count": survey.left_out_count})
+    else:
+        for entry in entries:
+            _say_row(entry)
+    for one in survey.left_out[:SHOWN_LEFT_OUT]:
+        note(f"left out: {one.name} {one.reason}")
+    if survey.left_out_count > SHOWN_LEFT_OUT:
+        note(f"left out: {survey.left_out_count - SHOWN_LEFT_OUT} more (--json has up to 1000 of them)")
+    if entries or (as_json and not survey.left_out_count):
         return
-    if not entries:
-        say(f"no snapshots in {store_path}")
-    for entry in entries:
-        sequences = ", ".join(str(one["sequence"]) for one in entry["announcements"]) or "-"
-        say(
-            f"{entry['root']}  {human_size(entry['size']):>8}  {entry['signature_state']:<8}"
-            f"  sequence {sequences}  {entry['path']}"
-        )
+    if not survey.left_out_count:
+        say(f"no snapshots in {directory}")
+        return
+    if as_json:
+        click.get_current_context().exit(ExitStatus.REFUSED)
+    raise StoreError(
+        f"no snapshots in {directory}: nothing of what lies there can be served, {survey.left_out[0].name}"
+        f" {survey.left_out[0].reason}",
+        remedy="a snapshot is a regular file, or a link to one, named *.json",
+    )
+
+
+def _say_row(entry: dict[str, Any]) -> None:
+    sequences = ", ".join(str(one["sequence"]) for one in entry["announcements"]) or "-"
+    kind = "" if entry["kind"] == "records" else f"  ({entry['kind']})"
+    say(
+        f"{entry['root']}  {human_size(entry['size']):>8}  {entry['signature_state']:<8}"
+        f"  sequence {sequences}  {entry['path']}{kind}"
+    )
 
 
 @snapshot.command(cls=Command)
 @click.argument("what", metavar="FILE|ROOT")
 @store_option
+@config_option
 @json_option
-def show(what: str, store_path: Path, as_json: bool) -> None:
+def show(what: str, store_path: Path | None, config_path: Path | None, as_json: bool) -> None:
     """Show what a snapshot says: one of the store by its ROOT, or any FILE, whoever signed it."""
     from p2pboot.cli.snapshot_input import map_file
     from p2pboot.core.digests import is_digest
     from p2pboot.core.timetoke.chunks import payload_root
-    from p2pboot.core.timetoke.reader import SnapshotReader
 
     entry: dict[str, Any]
     if is_digest(what) and not Path(what).exists():
-        store = _open_existing(store_path)
+        store = _open_existing(_store_path(store_path, config_path))
         entry = _entry(store, what)
         with store.payload(what) as payload:
-            reader = SnapshotReader(payload)
-            entry |= {"timetoke_root": reader.timetoke_root, "record_count": reader.count()}
+            entry |= _content(payload)
     else:
         with map_file(Path(what)) as payload:
-            reader = SnapshotReader(payload)
-            entry = {"root": payload_root(payload), "path": what, "size": len(payload)}
-            entry |= {"timetoke_root": reader.timetoke_root, "record_count": reader.count()}
+            entry = {"root": payload_root(payload), "path": what, "size": len(payload), **_content(payload)}
     if as_json:
         emit_json(entry)
     else:
         _say_entry(entry)
 
 
-def _say_entry(entry: dict[str, Any]) -> None:
+def _content(payload: Payload) -> dict[str, Any]:
+    """What a payload is and says.
+
+    Raises:
+        SnapshotMalformed: it is neither a snapshot of records nor a manifest of chunks.
+    """
+    from p2pboot.core.timetoke.manifests import KIND_CHUNKS, KIND_RECORDS, chunk_manifest_length
+    from p2pboot.core.timetoke.reader import SnapshotReader
+
+    segments = chunk_manifest_length(payload)
+    if segments is not None:
+        return {"kind": KIND_CHUNKS, "segment_count": segments}
+    reader = SnapshotReader(payload)
+    return {
+        "kind": KIND_RECORDS,
+        "timetoke_root": reader.timetoke_root,
+        "record_count": reader.count(),
+    }
+
+
+def _say_content(entry: dict[str, Any]) -> None:
     say(f"root           {entry['root']}")
-    say(f"timetoke root  {entry['timetoke_root']}")
-    say(f"records        {entry['record_count']}")
+    if "segment_count" in entry:
+        say(f"content        a manifest of {counted(entry['segment_count'], 'chunk')}, no records")
+    else:
+        say(f"timetoke root  {entry['timetoke_root']}")
+        say(f"records        {entry['record_count']}")
+
+
+def _say_entry(entry: dict[str, Any]) -> None:
+    _say_content(entry)
     say(f"size           {human_size(entry['size'])}")
     if "signature_state" in entry:
         say(f"signature      {entry['signature_state']}")
@@ -246,30 +301,52 @@ def _say_entry(entry: dict[str, Any]) -> None:
     say(f"path           {entry['path']}")
 
 
+def _store_path(given: Path | None, config_path: Path | None) -> Path:
+    """The store that the command line names, or the configuration file, or the usual one."""
+    return given or _settings(config_path).directory or DEFAULT_STORE
+
+
+def _settings(config_path: Path | None) -> SnapshotSettings:
+    from p2pboot.config.load import load
+
+    return load(config_path=config_path).settings.snapshots
+
+
 def _open_existing(path: Path) -> DiskSnapshotStore:
     from p2pboot.store.snapshots.disk import DiskSnapshotStore
 
     if not path.is_dir():
-        raise UsageError(f"there is no directory {path}", remedy="name the snapshots' directory with --store")
+        if path.is_symlink() and not path.exists():
+            fault = f"{path} is a link to nothing"
+        elif path.exists():
+            fault = f"{path} is a file, not a directory of snapshots"
+        else:
+            fault = f"there is no directory {path}"
+        raise UsageError(fault, remedy="name the snapshots' directory with --store")
     return DiskSnapshotStore(path, warn=_nothing)  # what is unsigned is shown as such
 
 
 def _nothing(_text: str) -> None:
-    pass
+    """Commands that work on one snapshot do not speak of the others."""
 
 
 def _entry(store: DiskSnapshotStore, root: str) -> dict[str, Any]:
     from p2pboot.core.timetoke.errors import SnapshotSignatureError
+    from p2pboot.core.timetoke.manifests import payload_kind
+    from p2pboot.errors import MachineError
 
     table = store.table(root)
     signature, state = None, "unsigned"
     try:
         signature = store.signature(root)
         state = "unsigned" if signature is None else "signed"
-    except SnapshotSignatureError as error:
+    except (SnapshotSignatureError, MachineError) as error:
         state = f"damaged: {error.message}"
+    with store.payload(root) as payload:
+        kind = payload_kind(payload)
     return {
         "root": root,
+        "kind": kind,
         "path": str(store.path(root)),
         "size": table.size,
         "total_chunks": table.count,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import mmap
 import re
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 _PEEK_BYTES = 4096
 _PART_BYTES = 1024 * 1024
+_CHUNK_MANIFEST = re.compile(rb'\s*\{(?=[^{]*"segments"\s*:)(?=[^{]*"version"\s*:)')
 _PAYLOAD_START = re.compile(rb'\s*\{\s*"(?:timetoke_root|records)"\s*:')
 
 
@@ -41,6 +43,14 @@ def publish_file(
     """
     with _open(file) as stream:
         start = stream.read(_PEEK_BYTES)
+        _refuse_other_texts(start, file)
+        if start.startswith(codecs.BOM_UTF8):
+            start = start.removeprefix(codecs.BOM_UTF8)
+            if _PAYLOAD_START.match(start):
+                raise SnapshotMalformed(
+                    f"{file} begins with a byte order mark, and a payload is signed byte for byte",
+                    remedy="save it without one, and without changing anything else",
+                )
         if _PAYLOAD_START.match(start):
             return producer.publish_payload(_parts(start, stream), timetoke_root)
         if timetoke_root is None:
@@ -54,6 +64,16 @@ def publish_file(
             raise UsageError(f"--timetoke-root: {error}") from None
 
 
+def _refuse_other_texts(start: bytes, file: Path) -> None:
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(f"{file} is UTF-16 text", remedy="save it as UTF-8")
+    if _CHUNK_MANIFEST.match(start):
+        raise SnapshotMalformed(
+            f"{file} is a manifest of chunks, not a snapshot of records",
+            remedy="it is served and listed as it is, with the signature that its own system gives it",
+        )
+
+
 @contextlib.contextmanager
 def map_file(path: Path) -> Iterator[mmap.mmap]:
     """A file's content without copying it.
@@ -63,6 +83,8 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
         SnapshotMalformed: it is empty.
         MachineError: it can not be read.
     """
+    if path.is_fifo():  # opening it waits for a writer, and it can not be mapped
+        raise UsageError(f"{path} is a pipe, not a file", remedy="give the file itself")
     with _open(path) as file:
         try:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

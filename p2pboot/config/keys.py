@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from p2pboot.config import values
-from p2pboot.config.settings import NodeSettings
+from p2pboot.config.settings import DEFAULT_SNAPSHOT_KEY_PATH, NodeSettings
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -49,6 +49,7 @@ class Key(Generic[T_co]):
     flag: str
     live: bool = False
     option: str = ""
+    top_level: str = ""
 
     @property
     def parameter(self) -> str:
@@ -184,6 +185,18 @@ SNAPSHOT_DIRECTORY: Key[Path | None] = Key(
     lambda s: s.snapshots.directory,
     "--snapshots",
     option="snapshots",
+    top_level="snapshot_dir",
+)
+SNAPSHOT_KEY_PATH: Key[Path] = Key(
+    "snapshots",
+    "key_path",
+    values.path,
+    lambda: DEFAULT_SNAPSHOT_KEY_PATH,
+    lambda s: s.snapshots.key_path,
+    "--key",
+    live=True,  # no node reads it
+    option="snapshot_key_path",
+    top_level="timetoke_snapshot_key_path",
 )
 SNAPSHOT_TRUST: Key[tuple[str, ...]] = Key(
     "snapshots",
@@ -237,6 +250,7 @@ KEYS: tuple[Key[object], ...] = (
     QUOTA,
     MAX_ARTIFACT,
     SNAPSHOT_DIRECTORY,
+    SNAPSHOT_KEY_PATH,
     SNAPSHOT_TRUST,
     SNAPSHOT_THRESHOLD,
     REQUIRE_SIGNATURES,

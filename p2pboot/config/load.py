@@ -101,14 +101,13 @@ class _Merged:
         self.sources: dict[str, Source] = {}
 
     def get(self, key: k.Key[T]) -> T:
-        table = cast("Mapping[str, object]", self._document.get(key.table, {}))
+        stated = [] if self._path is None else _stated(key, self._document, self._path)
         if key.dotted in self._overrides.values:
             self.sources[key.dotted] = Source.COMMAND_LINE
             return _from_command_line(key, self._overrides.values[key.dotted])
-        if key.name in table:
-            assert self._path is not None  # noqa: S101 - a document is never without its file
+        if stated:
             self.sources[key.dotted] = Source.FILE
-            return _from_file(key, table[key.name], self._path)
+            return stated[0]
         self.sources[key.dotted] = Source.DEFAULT
         return key.default()
 
@@ -174,13 +173,27 @@ def _from_command_line(key: k.Key[T], raw: object) -> T:
         raise UsageError(f"{key.flag}: {error}", remedy=_OPTION_REMEDY) from None
 
 
-def _from_file(key: k.Key[T], raw: object, path: Path) -> T:
+def _stated(key: k.Key[T], document: Mapping[str, object], path: Path) -> list[T]:
+    """What a file says of a key: nothing, or one value, under whichever of its names."""
+    table = cast("Mapping[str, object]", document.get(key.table, {}))
+    found = [_from_file(key, key.dotted, table[key.name], path)] if key.name in table else []
+    if key.top_level and key.top_level in document:
+        found.append(_from_file(key, key.top_level, document[key.top_level], path))
+    if any(value != found[0] for value in found):
+        raise ConfigError(
+            f"{path}: {key.dotted} is {found[0]} and {key.top_level} is {found[1]}, which are names of one setting",
+            remedy="leave one of them out",
+        )
+    return found
+
+
+def _from_file(key: k.Key[T], name: str, raw: object, path: Path) -> T:
     try:
         return key.parse(raw, path.parent)
     except UsageError as error:
-        raise ConfigError(f"{path}: {key.dotted}: {error.message}", remedy=error.remedy) from None
+        raise ConfigError(f"{path}: {name}: {error.message}", remedy=error.remedy) from None
     except ValueError as error:
-        raise ConfigError(f"{path}: {key.dotted}: {error}", remedy=_FILE_REMEDY) from None
+        raise ConfigError(f"{path}: {name}: {error}", remedy=_FILE_REMEDY) from None
 
 
 def _build(merged: _Merged) -> NodeSettings:
@@ -224,8 +237,28 @@ def _snapshots(merged: _Merged) -> SnapshotSettings:
             remedy=f"set its threshold from 1 to {len(trust)}, or name more keys",
         )
     return SnapshotSettings(
-        merged.get(k.SNAPSHOT_DIRECTORY), trust, threshold, merged.get(k.REQUIRE_SIGNATURES)
+        merged.get(k.SNAPSHOT_DIRECTORY),
+        trust,
+        threshold,
+        merged.get(k.REQUIRE_SIGNATURES),
+        merged.get(k.SNAPSHOT_KEY_PATH),
     )
+
+
+def load_snapshot_paths(path: Path) -> tuple[Path | None, Path | None]:
+    """Snapshot directory and key of a configuration file, ours or the source system's, whatever else is in it.
+
+    Raises:
+        ConfigError, MachineError: as `load`.
+    """
+    document = _read_file(path)
+    if not isinstance(document.get(k.SNAPSHOT_KEY_PATH.table, {}), dict):
+        raise ConfigError(f"{path}: {k.SNAPSHOT_KEY_PATH.table} must be a table", remedy=_TOML_REMEDY)
+    directory, key_path = (
+        _stated(k.SNAPSHOT_DIRECTORY, document, path),
+        _stated(k.SNAPSHOT_KEY_PATH, document, path),
+    )
+    return next(iter(directory), None), next(iter(key_path), None)
 
 
 def _read_file(path: Path) -> Mapping[str, object]:
@@ -264,11 +297,14 @@ def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:
     known: dict[str, tuple[str, ...]] = {}
     for key in k.KEYS:
         known[key.table] = (*known.get(key.table, ()), key.name)
+    top_level = {key.top_level for key in k.KEYS if key.top_level}
     for name, content in document.items():
+        if name in top_level:
+            continue  # its parser knows what it must be
         if name == TRUST:
             _refuse_unknown_trust(content, path)
         elif name not in known:
-            raise _unknown(path, name, name, [*known, TRUST, *(key.dotted for key in k.KEYS)])
+            raise _unknown(path, name, name, [*known, TRUST, *top_level, *(key.dotted for key in k.KEYS)])
         elif not isinstance(content, dict):
             raise ConfigError(f"{path}: {name} must be a table", remedy=f"write [{name}], and its keys below")
         else:

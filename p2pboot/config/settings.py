@@ -9,6 +9,8 @@ from p2pboot.core.names import ARCHS, normalise_arch
 from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
 from p2pboot.errors import ConfigError, UsageError
 
+DEFAULT_SNAPSHOT_KEY_PATH = Path("keys/timetoke_snapshot.toml")
+
 
 @dataclass(frozen=True, slots=True)
 class IdentitySettings:
@@ -103,6 +105,7 @@ class SnapshotSettings:
     trust: tuple[str, ...]  # key ids; empty: nobody is followed
     threshold: int  # how many of these keys must announce the same snapshot
     require_signatures: bool  # refuse to serve what is not signed
+    key_path: Path = DEFAULT_SNAPSHOT_KEY_PATH  # signs what `snapshot publish` publishes
 
     @property
     def trusted(self) -> Publisher | None:

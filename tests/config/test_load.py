@@ -159,3 +159,46 @@ def test_wrong_value_of_the_command_line_names_the_option(overrides: Overrides, 
     with pytest.raises(UsageError) as caught:
         load(overrides)
     assert caught.value.message.startswith(option)
+
+
+# the source system's names at the top level
+
+
+def test_the_source_systems_names_are_taken_at_the_top_level(tmp_path: Path) -> None:
+    text = 'snapshot_dir = "data/snapshots"\ntimetoke_snapshot_key_path = "/keys/t.toml"\n[provider]\nname = "x"\n'
+    loaded = load(config_path=write(tmp_path, text))
+    assert loaded.settings.snapshots.directory == tmp_path / "data/snapshots"
+    assert loaded.settings.snapshots.key_path == Path("/keys/t.toml")
+    assert loaded.sources["snapshots.directory"] is Source.FILE
+
+
+def test_the_command_line_wins_over_the_source_systems_names(tmp_path: Path) -> None:
+    path = write(tmp_path, 'snapshot_dir = "here"\n')
+    loaded = load(Overrides({"snapshots.directory": "there"}), path)
+    assert loaded.settings.snapshots.directory == Path("there")
+
+
+def test_one_setting_under_two_names_must_have_one_value(tmp_path: Path) -> None:
+    for other, message in [("a", None), ("./a", None), ("b", "snapshots.directory .* snapshot_dir")]:
+        path = write(tmp_path, f'snapshot_dir = "{other}"\n[snapshots]\ndirectory = "a"\n')
+        if message is None:
+            assert load(config_path=path).settings.snapshots.directory == tmp_path / "a"
+            continue
+        with pytest.raises(ConfigError, match=message) as caught:
+            load(config_path=path)
+        assert "p2pboot.toml" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("snapshot_dir = 7\n", "snapshot_dir: must be"),
+        ("timetoke_snapshot_key_path = []\n", "timetoke_snapshot_key_path: must be"),
+        ('[snapshot_dir]\nx = "y"\n', "snapshot_dir: must be"),
+        ('snapshot_dirs = "x"\n', "unknown key snapshot_dirs"),
+        ('[snapshots]\nsnapshot_dir = "x"\n', "unknown key snapshots.snapshot_dir"),
+    ],
+)
+def test_a_wrong_value_or_place_of_such_a_name_is_said(tmp_path: Path, text: str, words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        load(config_path=write(tmp_path, text))

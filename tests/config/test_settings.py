@@ -42,6 +42,7 @@ EVERYTHING = Overrides(
         "gateway.advertise_http": ("http://192.0.2.7:8080",),
         "gateway.trusted_proxies": ("192.0.2.10/32", "fd00::/8"),
         "snapshots.directory": "snapshots",
+        "snapshots.key_path": "snapshot.toml",
         "snapshots.trust": (ALICE.keyid, BOB.keyid),
         "snapshots.threshold": 2,
         "snapshots.require_signatures": True,

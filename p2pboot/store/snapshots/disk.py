@@ -242,7 +242,7 @@ class DiskSnapshotStore(SnapshotStore):
         """
         beside = signature_path(self.path(root))
         checked_text(signature)
-        if not says_the_same(_read_signature(beside), signature):
+        if not says_the_same(read_signature(beside), signature):
             write_file(beside, signature.encode())
 
     def _held(self, root: str) -> _Held:
@@ -290,7 +290,7 @@ class DiskSnapshotStore(SnapshotStore):
 
     def _read_signature(self, root: str) -> tuple[bytes, str] | None:
         path = signature_path(self._held(root).path)
-        text = _read_signature(path)
+        text = read_signature(path)
         return None if text is None else (text, str(path))
 
     def _lost(self, root: str) -> None:
@@ -432,7 +432,7 @@ def _clean(directory: Path) -> None:
             raise  # what is not ours to change is read as it is
 
 
-def _read_signature(path: Path) -> bytes | None:
+def read_signature(path: Path) -> bytes | None:
     """What a signature's file holds; None when there is none.
 
     Raises:
@@ -459,7 +459,7 @@ def _read_signature(path: Path) -> bytes | None:
 
 def _fault_of_signature(path: Path) -> str | None:
     try:
-        text = _read_signature(path)
+        text = read_signature(path)
         if text is not None:
             PayloadSignature.parse(text, source="its signature")
     except SnapshotSignatureError as error:
