@@ -21,7 +21,7 @@ from p2pboot.cli.options import (
     trust_options,
     verbosity_options,
 )
-from p2pboot.cli.output import emit_json, human_size, say
+from p2pboot.cli.output import emit_json, human_size, say, warn
 from p2pboot.cli.progress import open_progress
 from p2pboot.errors import UsageError
 
@@ -40,7 +40,11 @@ LATEST = "latest"
 @trust_options
 @bootstrap_option
 @mdns_option
-@click.option("--require-signatures", is_flag=True, help="Refuse a snapshot by ROOT that nobody has signed.")
+@click.option(
+    "--require-signatures/--allow-unsigned",
+    default=True,
+    help="Refuse a snapshot by ROOT that no trusted key has signed, or take it.  [default: refuse]",
+)
 @click.option(
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
@@ -64,7 +68,7 @@ def sync(
 
     All peers that can be reached are asked, and every chunk is checked when it arrives. DIR gets the payload as
     ROOT.json and its signature as ROOT.json.sig, byte for byte as they were published. Without an announcement a
-    ROOT is fetched from one peer at a time and checked as a whole.
+    ROOT is fetched from one peer at a time and checked as a whole; one that nobody signed only with --allow-unsigned.
     """
     from p2pboot.config.load import load_settings
 
@@ -127,6 +131,9 @@ def _say(result: SyncResult) -> None:
     say(f"root        {result.root}")
     for one in result.announcements:
         say(f"signed by   {one.signer}")
+    if not result.signed:
+        say("signed by   nobody")
+        warn(f"snapshot {result.root} has no signature: nobody can audit it")
     if result.sequence is not None:
         say(f"sequence    {result.sequence}")
     say(f"{'present' if result.unchanged else 'written':<10}  {result.path}")

@@ -9,8 +9,18 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from p2pboot.core.timetoke.errors import ChunkMissing, SnapshotChanged, SnapshotMissing
-from p2pboot.errors import P2PBootError
+from p2pboot.core.pieces import check_piece_length
+from p2pboot.core.timetoke.errors import (
+    ChunkMissing,
+    SignatureEmpty,
+    SignatureLengthError,
+    SignatureMismatch,
+    SignatureMissing,
+    SignatureUndecodable,
+    SnapshotChanged,
+    SnapshotMissing,
+)
+from p2pboot.errors import MachineError, P2PBootError
 from p2pboot.node.conversation import Reserve, serve_stream
 from p2pboot.node.server import InThreads
 from p2pboot.node.serving import Serving
@@ -32,11 +42,16 @@ from p2pboot.transport.interface import Stream
 
 log = logging.getLogger(__name__)
 
-_STATUS_OF: Final = {
-    SnapshotMissing: Status.NOT_FOUND,
-    ChunkMissing: Status.RANGE,
-    SnapshotChanged: Status.GONE,
+_REASONS: Final = {
+    SignatureMissing: "it has no signature, and this server requires one",
+    SignatureEmpty: "its signature file is empty",
+    SignatureUndecodable: "its signature file holds no base64 text of a signature",
+    SignatureLengthError: "its signature file does not hold the 64 bytes of a signature",
+    SignatureMismatch: "its signature is not one over its bytes by a key that this server knows",
+    SnapshotChanged: "its file changed on the disk",
+    MachineError: "its files can not be read",
 }
+"""What whoever asks is told. The log has the error itself, with paths, which are nobody else's business."""
 
 
 class SnapshotServer:
@@ -45,9 +60,13 @@ class SnapshotServer:
     Args:
         store: where they are; it also decides whether a snapshot without signature is served.
         serving: limits and accounts, shared with the other servers of this node.
+
+    Raises:
+        ValueError: the store cuts payloads into chunks of a length that is not sent.
     """
 
     def __init__(self, store: DiskSnapshotStore, serving: Serving) -> None:
+        check_piece_length(store.chunk_length)
         self._store = store
         self._serving = serving
         self._in_thread = InThreads()
@@ -59,11 +78,15 @@ class SnapshotServer:
     async def _answer(self, request: SnapshotRequest, reserve: Reserve) -> Reply:
         try:
             return await self._look_up(request, reserve)
-        except (SnapshotMissing, ChunkMissing, SnapshotChanged) as error:
-            return Reply(_STATUS_OF[type(error)])
+        except SnapshotMissing as error:
+            return _refusal(Status.NOT_FOUND, self._store.why_missing(error.root))
+        except ChunkMissing:
+            return Reply(Status.RANGE)
+        except SnapshotChanged as error:
+            return _refusal(Status.GONE, _REASONS[type(error)])
         except P2PBootError as error:  # an unusable signature, or a disk that fails: costs this request only
             log.warning("%s is not answered: %s", request.op, error)
-            return Reply(Status.NOT_FOUND)
+            return _refusal(Status.NOT_FOUND, _REASONS.get(type(error)))
 
     async def _look_up(self, request: SnapshotRequest, reserve: Reserve) -> Reply:
         match request:
@@ -107,3 +130,7 @@ class SnapshotServer:
         chunk = await self._in_thread(self._store.chunk, request.root, request.index)
         header = {"root": chunk.root, "index": chunk.index, "total": chunk.total}
         return Reply(Status.OK, chunk.data, header)
+
+
+def _refusal(status: Status, reason: str | None) -> Reply:
+    return Reply(status, extra={"reason": reason} if reason else None)

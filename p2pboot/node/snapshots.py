@@ -255,7 +255,7 @@ class SnapshotNode:
             nursery.start_soon(self._cancel_when_superseded, agreed, agreement, nursery.cancel_scope)
             network = Network(self._transport, Ledger(NoProgress()), NoProgress())
             try:
-                await bring_announced(agreed, trusted.threshold, self._store, self._arriving, network)
+                await bring_announced(agreed, trusted.threshold, self._arriving, network)
                 log.info("snapshot %s: holding sequence %d", agreed.root, agreed.sequence)
             except P2PBootError as error:
                 failure = error  # raised outside: the nursery would wrap it in a group

@@ -157,7 +157,7 @@ class TimetokeSnapshotHandle:
         root: BLAKE3 of the payload, 64 lowercase hex digits.
         total_chunks: into how many chunks the payload is cut.
         record_count: how many records it has.
-        timetoke_root: as the payload states it.
+        timetoke_root: as the payload states it; empty for a manifest of chunks, which states none.
         signature: base64 of the Ed25519 signature over the payload, None where it is not signed.
     """
 

@@ -8,15 +8,16 @@ liar costs a whole transfer there.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.timetoke.agreement import Agreed
-from p2pboot.core.timetoke.announcement import Announcement, SnapshotFacts
+from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.core.timetoke.chunks import SnapshotChunk
 from p2pboot.core.timetoke.errors import (
     RootMismatch,
@@ -28,11 +29,12 @@ from p2pboot.core.timetoke.errors import (
 )
 from p2pboot.core.timetoke.reader import Payload, SnapshotReader
 from p2pboot.core.timetoke.signatures import PayloadSignature
-from p2pboot.errors import FetchError, NotFoundError, RemoteProtocolError
+from p2pboot.errors import FetchError, NotFoundError, P2PBootError, RemoteProtocolError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.requests import PeerRefused, RequestStream
+from p2pboot.fetch.requests import PeerBusy, PeerRefused, RequestStream
 from p2pboot.fetch.snapshots.chunks import SnapshotDialect, SnapshotShelf, wanted_snapshot
+from p2pboot.fetch.snapshots.signature_texts import Chosen, ask_texts, choose_text
 from p2pboot.fetch.swarm import fetch_wanted
 from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
@@ -40,6 +42,9 @@ from p2pboot.store.snapshots.arriving import ArrivingSnapshots
 from p2pboot.store.snapshots.consumer import TimetokeSnapshotConsumer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import StreamReset, Transport
+
+MAX_SAID = 4
+"""Peers of which an error says why they gave nothing; the others say the same."""
 
 ASK_TIMEOUT_S = 10.0
 """For one chunk of at most 16 MiB of an unannounced snapshot, and for what comes before the first."""
@@ -65,15 +70,14 @@ class Network:
 
 
 async def bring_announced(
-    agreed: Agreed, threshold: int, store: DiskSnapshotStore, arriving: ArrivingSnapshots, network: Network
+    agreed: Agreed, threshold: int, arriving: ArrivingSnapshots, network: Network
 ) -> Path:
     """Bring a snapshot that enough trusted signers announced; return its path.
 
     Args:
         agreed: their announcements.
         threshold: how many of them must have signed the payload itself as well.
-        store: gets it.
-        arriving: of the store.
+        arriving: of the store that gets it.
         network: see there.
 
     Raises:
@@ -82,13 +86,14 @@ async def bring_announced(
         SnapshotError, SnapshotSignatureError: the signers contradict themselves; no peer is to blame.
         MachineError: disk full, or another process is fetching into this directory.
     """
-    failure: Exception | None = None
+    failure: P2PBootError | None = None
     for facts in agreed.variants:  # nearly always one
+        dialect = SnapshotDialect(facts)
         try:
             await fetch_wanted(
                 [wanted_snapshot(facts)],
                 shelf=SnapshotShelf(arriving),
-                dialect=SnapshotDialect(facts),
+                dialect=dialect,
                 transport=network.transport,
                 ledger=network.ledger if failure is None else Ledger(network.progress),
                 progress=network.progress,
@@ -96,44 +101,66 @@ async def bring_announced(
                 hopeless=network.hopeless,
             )
         except (FetchError, RootMismatch) as error:  # one signer's table may be a lie, another's is not
-            failure = failure or error
+            failure = failure or _with_refusals(error, dialect.refusals)
         else:
-            return await trio.to_thread.run_sync(_settle, agreed, threshold, facts, store, arriving)
+            texts = dialect.signature_texts or await ask_texts(facts.root, network.transport, network.ledger)
+            settle = partial(_settle, agreed, threshold, arriving, texts)
+            path, chosen = await trio.to_thread.run_sync(settle)
+            _name(chosen, network)
+            return path
     assert failure is not None  # noqa: S101 - there is at least one variant
     raise failure
 
 
+def _with_refusals(error: FetchError | RootMismatch, refusals: Mapping[str, str]) -> P2PBootError:
+    """Add what peers said why they do not give it."""
+    said = [f"peer {peer}: {why}" for peer, why in sorted(refusals.items()) if why not in error.message]
+    if not said or not isinstance(error, FetchError):
+        return error
+    return FetchError("; ".join([error.message, *said[:MAX_SAID]]), remedy=error.remedy)
+
+
+def _name(chosen: Chosen, network: Network) -> None:
+    """Say which peers sent another signature: no offence, since theirs may be of a signer that we do not trust."""
+    for peer_id, why in chosen.faults.items():
+        network.progress.peer(peer_id, why)
+
+
 def _settle(
-    agreed: Agreed,
-    threshold: int,
-    facts: SnapshotFacts,
-    store: DiskSnapshotStore,
-    arriving: ArrivingSnapshots,
-) -> Path:
+    agreed: Agreed, threshold: int, arriving: ArrivingSnapshots, texts: Mapping[str, str]
+) -> tuple[Path, Chosen]:
     """Verify what is complete and of the right root, then make it visible."""
     try:
-        with arriving.complete(facts.root) as payload:
+        with arriving.complete(agreed.root) as payload:
             good = _judge(agreed, threshold, payload)
+            chosen = choose_text(texts, good, payload)
     except (SnapshotError, SnapshotSignatureError):
-        arriving.discard(facts.root)
+        arriving.discard(agreed.root)
         raise
     for one in good:  # first: they say into which chunks it is cut
-        store.announcements.put(one)
-    return arriving.expose(facts.root, good[0].payload_signature)
+        arriving.store.announcements.put(one)
+    return arriving.expose(agreed.root, chosen.text), chosen
 
 
-def sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore) -> None:
+async def sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> None:
     """Put the announced signature beside a payload that the store has without one.
 
     Raises:
         SnapshotError, SnapshotSignatureError: the signers contradict themselves.
         MachineError: the disk is full or fails.
     """
-    with store.payload(agreed.root) as payload:
-        good = _judge(agreed, threshold, payload)
-    for one in good:
-        store.announcements.put(one)
-    store.keep_signature(agreed.root, good[0].payload_signature)
+    texts = await ask_texts(agreed.root, network.transport, network.ledger)
+
+    def sign() -> Chosen:
+        with store.payload(agreed.root) as payload:
+            good = _judge(agreed, threshold, payload)
+            chosen = choose_text(texts, good, payload)
+        for one in good:
+            store.announcements.put(one)
+        store.keep_signature(agreed.root, chosen.text)
+        return chosen
+
+    _name(await trio.to_thread.run_sync(sign), network)
 
 
 def _judge(agreed: Agreed, threshold: int, payload: Payload) -> list[Announcement]:
@@ -190,13 +217,19 @@ async def bring_unannounced(
         FetchError: peers have it, and none gave all of it intact.
     """
     asked: dict[str, str] = {}
+    unsigned = False
     for peer_id in sorted(network.transport.peers()):
         if not network.ledger.usable(peer_id):
             continue
         try:
             await _from_peer(peer_id, root, keys, store, network, require_signature=require_signature)
-        except PeerRefused:
-            continue  # it does not have it
+        except PeerRefused as error:
+            if error.reason or isinstance(error, PeerBusy):
+                asked[peer_id] = error.reason or "it serves others first"
+            # otherwise it does not have it
+        except SignatureMissing:
+            unsigned = True
+            asked[peer_id] = "it has no signature"
         except (StreamReset, trio.TooSlowError) as error:
             asked[peer_id] = str(error) or "no answer in time"
         except (RemoteProtocolError, SnapshotError, SnapshotSignatureError) as error:
@@ -205,8 +238,9 @@ async def bring_unannounced(
         else:
             return peer_id
     if asked:
-        reasons = "; ".join(f"peer {peer}: {why}" for peer, why in asked.items())
-        raise FetchError(f"no peer delivers snapshot {root} intact: {reasons}")
+        reasons = "; ".join(f"peer {peer}: {why}" for peer, why in list(asked.items())[:MAX_SAID])
+        remedy = "get it from who signs it, or take it as it is: --allow-unsigned" if unsigned else None
+        raise FetchError(f"no peer delivers snapshot {root} intact: {reasons}", remedy=remedy)
     raise NotFoundError(
         f"no peer has snapshot {root}", remedy="check the root, or ask other peers: --bootstrap MULTIADDR"
     )

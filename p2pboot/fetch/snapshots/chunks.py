@@ -7,7 +7,7 @@ from p2pboot.core.timetoke.announcement import SnapshotFacts
 from p2pboot.core.timetoke.errors import RootMismatch
 from p2pboot.errors import BlobCorrupt, P2PBootError, RemoteProtocolError
 from p2pboot.fetch.demand import Request
-from p2pboot.fetch.requests import RequestStream
+from p2pboot.fetch.requests import PeerRefused, RequestStream
 from p2pboot.fetch.wanted import Wanted
 from p2pboot.protocol.snapshot_client import ask_chunk, ask_chunk_table, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
@@ -65,6 +65,10 @@ class SnapshotDialect:
 
     def __init__(self, facts: SnapshotFacts) -> None:
         self._facts = facts
+        self.signature_texts: dict[str, str] = {}
+        """What peers say that stands in the `.sig` file, by peer id; unchecked."""
+        self.refusals: dict[str, str] = {}
+        """Why peers do not give the snapshot, by peer id, where they say so."""
 
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
         """See `Dialect`."""
@@ -72,7 +76,15 @@ class SnapshotDialect:
 
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> Bitmap:
         """Whoever has a snapshot has all of it, possibly cut into other chunks than we ask for."""
-        info = await requests.ask(ask_info(wanted.blob))
+        try:
+            info = await requests.ask(ask_info(wanted.blob))
+        except PeerRefused as error:
+            if error.reason:
+                self.refusals[requests.peer_id] = error.reason
+            raise
+        self.refusals.pop(requests.peer_id, None)
+        if info.signature is not None:
+            self.signature_texts[requests.peer_id] = info.signature
         if info.size != wanted.size:
             raise RemoteProtocolError(
                 f"{wanted.key}: the peer says {info.size} bytes in {info.total} chunks,"

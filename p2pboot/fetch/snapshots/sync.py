@@ -18,6 +18,7 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict
 from p2pboot.core.timetoke.announcement import Announcement
+from p2pboot.core.timetoke.errors import SignaturesTooFew
 from p2pboot.errors import NotFoundError, first_error
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import Dialler, for_each_peer
@@ -49,7 +50,8 @@ class SyncOrder:
         directory: where it goes.
         timeout_s: to find it, and then the longest time without any progress.
         bootstrap: multiaddrs to dial.
-        require_signatures: refuse a snapshot that nobody signed (only one named by its root can be).
+        require_signatures: refuse a snapshot that not enough trusted keys signed; only one that is named by its
+            root can be without.
     """
 
     root: str | None
@@ -57,7 +59,7 @@ class SyncOrder:
     directory: Path
     timeout_s: float = 60.0
     bootstrap: tuple[str, ...] = ()
-    require_signatures: bool = False
+    require_signatures: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +70,7 @@ class SyncResult:
         root: of the snapshot.
         path: of the payload; the signature is beside it, if there is one.
         announcements: of trusted signers that agree on it; none where it was fetched by its root alone.
+        signed: whether it has a signature by a trusted key.
         unchanged: it was there already.
         conflicts: contradictions between trusted signers, with both documents of each.
         ledger: who delivered, lied, or stopped.
@@ -77,6 +80,7 @@ class SyncResult:
     root: str
     path: Path
     announcements: tuple[Announcement, ...]
+    signed: bool
     unchanged: bool
     conflicts: tuple[Conflict, ...]
     ledger: Ledger
@@ -95,6 +99,7 @@ class SyncResult:
             "path": str(self.path),
             "sequence": self.sequence,
             "signers": [one.signer for one in self.announcements],
+            "signed": self.signed,
             "unchanged": self.unchanged,
             "conflicts": [
                 {
@@ -136,12 +141,17 @@ async def sync_snapshot(
         MachineError: disk full, no permission, another sync into the same directory is running.
     """
     keys = tuple(PublicKey.from_keyid(key) for key in order.trusted.keys)
-    store = await trio.to_thread.run_sync(partial(DiskSnapshotStore, order.directory, keys=keys))
+    opened = partial(DiskSnapshotStore, order.directory, keys=keys, warn=_said_in_the_result)
+    store = await trio.to_thread.run_sync(opened)
     job = _Job(order, store, transport, progress)
     try:
         return await job.run(hints)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
+
+
+def _said_in_the_result(_text: str) -> None:
+    """Whether the snapshot in question is signed is part of the result; others in the directory are not asked for."""
 
 
 class _Job:
@@ -216,23 +226,31 @@ class _Job:
             lambda: dialler.hopeless,
         )
         began = trio.current_time()
-        unchanged = await trio.to_thread.run_sync(self._is_held, root, agreed)
-        if not unchanged and agreed is not None:
-            arriving = ArrivingSnapshots(self._store)
-            await bring_announced(agreed, self._order.trusted.threshold, self._store, arriving, network)
-        elif not unchanged:
-            keys = tuple(PublicKey.from_keyid(key) for key in self._order.trusted.keys)
-            required = self._order.require_signatures
-            await bring_unannounced(root, keys, self._store, network, require_signature=required)
+        unchanged = await self._is_held(root, agreed, network)
+        if not unchanged:
+            await self._bring(root, agreed, network, dialler)
         return SyncResult(
             root=root,
             path=await trio.to_thread.run_sync(self._store.path, root),
             announcements=() if agreed is None else agreed.announcements,
+            signed=await trio.to_thread.run_sync(self._store.signature, root) is not None,
             unchanged=unchanged,
             conflicts=self._agreement.conflicts,
             ledger=self._ledger,
             transfer_s=trio.current_time() - began,
         )
+
+    async def _bring(self, root: str, agreed: Agreed | None, network: Network, dialler: Dialler) -> None:
+        threshold, required = self._order.trusted.threshold, self._order.require_signatures
+        if agreed is not None:
+            await bring_announced(agreed, threshold, ArrivingSnapshots(self._store), network)
+            return
+        if not self._transport.peers():
+            raise self._nothing(dialler)
+        if required and threshold > 1:  # a file holds one signature
+            raise SignaturesTooFew(root, threshold)
+        keys = tuple(PublicKey.from_keyid(key) for key in self._order.trusted.keys)
+        await bring_unannounced(root, keys, self._store, network, require_signature=required)
 
     def _agreed_on_root(self) -> Agreed | None:
         """The announcements of the root that was asked for, if enough trusted signers made one."""
@@ -241,15 +259,18 @@ class _Job:
         enough = len(by_signer) >= self._order.trusted.threshold and len(subjects) == 1
         return Agreed(tuple(by_signer[signer] for signer in sorted(by_signer))) if enough else None
 
-    def _is_held(self, root: str, agreed: Agreed | None) -> bool:
-        """Whether the payload is there, with a signature by a trusted key; adds one that was missing."""
-        if not self._store.has_snapshot(root):
+    async def _is_held(self, root: str, agreed: Agreed | None, network: Network) -> bool:
+        """Whether the payload is there, signed as it must be; adds a signature that was missing."""
+        if not await trio.to_thread.run_sync(self._store.has_snapshot, root):
             return False
-        is_signed = self._store.signature(root) is not None
-        if not is_signed and agreed is not None:
-            sign_held(agreed, self._order.trusted.threshold, self._store)
-            is_signed = True
-        return is_signed or not self._order.require_signatures
+        is_signed = await trio.to_thread.run_sync(self._store.signature, root) is not None
+        if agreed is not None:
+            if not is_signed:
+                await sign_held(agreed, self._order.trusted.threshold, self._store, network)
+            return True
+        if not self._order.require_signatures:
+            return True
+        return is_signed and self._order.trusted.threshold == 1
 
     async def _keep_evidence(self) -> None:
         for conflict in self._agreement.conflicts:

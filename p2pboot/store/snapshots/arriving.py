@@ -46,7 +46,7 @@ class ArrivingSnapshots:
     """
 
     def __init__(self, store: DiskSnapshotStore) -> None:
-        self._store = store
+        self.store = store
         self._partials = store.directory / PRIVATE / "partial"
         self._wholes = store.directory / PRIVATE / "whole"
 
@@ -89,11 +89,11 @@ class ArrivingSnapshots:
         path = self._wholes / root
         try:
             with path.open("rb") as file:
-                self._store.expose(root, None, path, file.fileno(), signature)
+                self.store.expose(root, None, path, file.fileno(), signature)
         except OSError as error:
             raise machine_error(error, f"read {path}") from error
         self.discard(root)  # still there when the store has it already
-        return self._store.path(root)
+        return self.store.path(root)
 
     def discard(self, root: str) -> None:
         """Throw away a complete snapshot that is not what it should be."""

@@ -27,6 +27,7 @@ from p2pboot.core.timetoke.errors import (
     SnapshotMalformed,
     TotalMismatch,
 )
+from p2pboot.core.timetoke.manifests import chunk_manifest_length
 from p2pboot.core.timetoke.reader import Payload, SnapshotReader
 from p2pboot.core.timetoke.records import TimetokeSnapshotHandle
 from p2pboot.core.timetoke.signatures import PayloadSignature
@@ -45,7 +46,8 @@ class TimetokeSnapshotConsumer:
         require_signature: refuse a snapshot without one.
         table: its chunk table, from an announcement: then a wrong chunk is recognised at once. Without it
             the whole payload is judged at the end.
-        timetoke_root: what the payload must state, where it is known.
+        timetoke_root: what the payload must state, where it is known. Where it is not, the source system's manifest
+            of chunks is taken as well; the handle has no timetoke root then, and no records.
 
     Raises:
         ValueError: the number of chunks is out of bounds, or is not the table's.
@@ -180,6 +182,8 @@ class TimetokeSnapshotConsumer:
         )
 
     def _read(self, payload: Payload) -> tuple[str, int]:
+        if self._timetoke_root is None and chunk_manifest_length(payload) is not None:
+            return "", 0
         reader = SnapshotReader(payload)
         if self._timetoke_root not in (None, reader.timetoke_root):
             raise SnapshotMalformed(

@@ -13,12 +13,16 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.core.policy import Publisher
+from p2pboot.core.timetoke.announcement import Announcement
+from p2pboot.core.timetoke.chunks import payload_root
 from p2pboot.core.timetoke.errors import (
     AnnouncementConflict,
     SignatureMismatch,
+    SignaturesTooFew,
     SnapshotMalformed,
 )
 from p2pboot.errors import FetchError, NotFoundError
+from p2pboot.fetch.snapshots.signature_texts import choose_text
 from p2pboot.protocol.messages import Reply, Status
 from p2pboot.protocol.snapshots import ChunkRequest
 from p2pboot.store.snapshots.arriving import ArrivingSnapshots
@@ -269,7 +273,7 @@ async def test_a_table_that_one_of_two_signers_made_up_does_not_stop_the_sync(
     async with world.provider(PAYLOAD, ANNOUNCEMENT, false) as provider:
         result = await world.sync(provider, trusted=TWO_OF_THREE)
     assert result.root == ROOT
-    world.assert_synced(signature=result.announcements[0].payload_signature)
+    world.assert_synced()  # with the signature that the provider has
 
 
 async def test_a_signer_that_did_not_sign_the_payload_does_not_count(
@@ -347,15 +351,160 @@ async def test_by_root_the_signature_must_be_a_trusted_keys(
             await world.sync(provider, root=ROOT)
 
 
-async def test_by_root_an_unsigned_snapshot_is_taken_unless_signatures_are_required(
+async def test_by_root_an_unsigned_snapshot_is_refused_unless_that_is_allowed(
     autojump_clock: MockClock,
     world: SnapshotWorld,
 ) -> None:
     async with world.provider(signature=None) as provider:
-        with pytest.raises(FetchError, match="no signature"):
-            await world.sync(provider, root=ROOT, require_signatures=True)
-        await world.sync(provider, root=ROOT)
-    world.assert_synced(signature=None)
+        with pytest.raises(FetchError, match="it has no signature") as caught:
+            await world.sync(provider, root=ROOT)
+        assert "--allow-unsigned" in (caught.value.remedy or "")
+        assert world.visible() == []
+        result = await world.sync(provider, root=ROOT, require_signatures=False)
+        assert not result.signed
+        assert result.to_json()["signed"] is False
+        world.assert_synced(signature=None)
+        with pytest.raises(FetchError, match="it has no signature"):  # also what is there already
+            await world.sync(provider, root=ROOT)
+
+
+async def test_by_root_one_signature_in_a_file_is_no_two_of_three(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider() as provider:
+        with pytest.raises(SignaturesTooFew, match="2 of the trusted keys"):
+            await world.sync(provider, root=ROOT, trusted=TWO_OF_THREE)
+        assert world.visible() == []
+        assert (await world.sync(provider, root=ROOT)).signed  # one of one
+        with pytest.raises(SignaturesTooFew):  # also of what is there already
+            await world.sync(provider, root=ROOT, trusted=TWO_OF_THREE)
+    async with world.provider(PAYLOAD, ANNOUNCEMENT, announce(PAYLOAD, BOB)) as announced:
+        assert (await world.sync(announced, root=ROOT, trusted=TWO_OF_THREE)).signed
+
+
+# the text of the signature
+
+
+TEXTS = [
+    f"1:{sign(PAYLOAD)}\n",
+    f"4294967295:{sign(PAYLOAD)}",
+    f"{sign(PAYLOAD)}\r\n",
+    f"\ufeff+1:{sign(PAYLOAD)} ",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("root", [None, ROOT])
+async def test_the_signature_file_is_byte_for_byte_as_published(
+    autojump_clock: MockClock, world: SnapshotWorld, text: str, root: str | None
+) -> None:
+    async with world.provider(PAYLOAD, ANNOUNCEMENT, signature=text) as provider:
+        await world.sync(provider, root=root)
+    world.assert_synced(signature=text)
+
+
+async def test_a_mirror_of_a_mirror_has_the_same_text(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    text = TEXTS[0]
+    async with world.provider(PAYLOAD, ANNOUNCEMENT, signature=text) as provider:
+        await world.sync(provider)
+    (world.directory / "out").rename(world.directory / f"peer{world.next_number()}")
+    async with world.existing_provider() as mirror:
+        await world.sync(mirror)
+    world.assert_synced(signature=text)
+
+
+async def test_a_signature_that_is_added_later_has_the_text_too(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    DiskSnapshotStore(world.directory / "out", chunk_length=CHUNK).insert(PAYLOAD)
+    async with world.provider(PAYLOAD, ANNOUNCEMENT, signature=TEXTS[0]) as provider:
+        await world.sync(provider)
+    world.assert_synced(signature=TEXTS[0])
+
+
+async def test_a_transfer_that_needs_nobody_any_more_asks_for_the_text(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    store, source = DiskSnapshotStore(world.directory / "out"), world.store()
+    arriving = ArrivingSnapshots(store).begin(ROOT, source.table(ROOT))
+    for index in range(TOTAL):
+        arriving.write(index, source.chunk(ROOT, index).data)
+    arriving.finish()
+    async with world.provider(PAYLOAD, ANNOUNCEMENT, signature=TEXTS[0]) as provider:
+        await world.sync(provider)
+    world.assert_synced(signature=TEXTS[0])
+
+
+@pytest.mark.parametrize("lie", [f"1:{sign(NEWER)}\n", f"1:{sign(PAYLOAD, CAROL)}"])
+async def test_a_peer_that_lies_about_the_text_is_named_and_not_believed(
+    autojump_clock: MockClock, world: SnapshotWorld, watcher: Watcher, lie: str
+) -> None:
+    async with world.provider(PAYLOAD, ANNOUNCEMENT, signature=lie) as liar:
+        await world.sync(liar, watcher=watcher)
+    world.assert_synced()  # the announcement's form
+    assert any(peer == liar.peer_id and "is not the signature of" in said for peer, said in watcher.peers)
+
+
+async def test_of_several_texts_most_peers_decide(autojump_clock: MockClock, world: SnapshotWorld) -> None:
+    good = [announce(PAYLOAD)]
+    key_1, key_7, plain = f"1:{sign(PAYLOAD)}\n", f"7:{sign(PAYLOAD)}\n", sign(PAYLOAD)
+    for texts, expected in [
+        ([key_1, key_1, key_7], key_1),
+        ([plain, plain, key_7], plain),
+        ([plain, key_1], key_1),  # of equally many the one that says more
+        (["", "nonsense", "v1:" + plain], plain),
+        ([], plain),
+    ]:
+        said = {f"peer{number}": text for number, text in enumerate(texts)}
+        assert choose_text(said, good, PAYLOAD).text == expected
+
+
+# what the other side knows
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        (b"", "its signature file is empty"),
+        (b"v1:" + sign(PAYLOAD).encode(), "no base64 text of a signature"),
+        (b"AAAA", "64 bytes"),
+    ],
+)
+@pytest.mark.parametrize("announcements", [(), (ANNOUNCEMENT,)])
+async def test_why_a_snapshot_is_not_served_is_told_to_who_asks(
+    autojump_clock: MockClock,
+    world: SnapshotWorld,
+    text: bytes,
+    reason: str,
+    announcements: tuple[Announcement, ...],
+) -> None:
+    async with world.provider(PAYLOAD, *announcements) as provider:
+        (world.last_store().path(ROOT).with_name(f"{ROOT}.json.sig")).write_bytes(text)
+        with pytest.raises(FetchError, match=reason) as caught:
+            await world.sync(provider, root=ROOT)
+        assert provider.peer_id in caught.value.message
+        assert str(world.directory) not in caught.value.message  # where it lies is nobody's business
+    assert world.visible() == []
+
+
+async def test_a_damaged_file_of_that_name_is_told(autojump_clock: MockClock, world: SnapshotWorld) -> None:
+    async with world.provider() as provider:
+        world.last_store().path(ROOT).write_bytes(PAYLOAD[:-1])
+        with pytest.raises(FetchError, match="it is damaged"):
+            await world.sync(provider, root=ROOT)
+
+
+async def test_a_manifest_of_chunks_is_fetched_by_its_root(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    manifest = b'{"version": 1, "segments": [{"segment_name": "a.bin", "size_bytes": 1}]}\n'
+    text = f"1:{sign(manifest)}"
+    async with world.provider(manifest, signature=text) as provider:
+        result = await world.sync(provider, root=payload_root(manifest))
+    assert result.path.read_bytes() == manifest
+    assert result.path.with_name(result.path.name + ".sig").read_text() == text
 
 
 async def test_a_root_that_nobody_has_is_not_found(

@@ -110,6 +110,25 @@ class SnapshotWorld:
         self._count += 1
         return SecretKey.from_seed(self._count.to_bytes(32, "big")).public.peer_id
 
+    def next_number(self) -> int:
+        """Which peer the next provider will be: its store is there before it is opened."""
+        return self._count + 1
+
+    def last_store(self) -> DiskSnapshotStore:
+        """The store of the last provider, opened once more."""
+        return DiskSnapshotStore(self.directory / f"peer{self._count}", chunk_length=CHUNK)
+
+    def visible(self) -> list[str]:
+        """What lies under a final name where snapshots are fetched to."""
+        return [path.name for path in (self.directory / "out").iterdir() if not path.name.startswith(".")]
+
+    @asynccontextmanager
+    async def existing_provider(self) -> AsyncIterator[Transport]:
+        """A provider of whatever its store has already."""
+        async with self.network.open(self.new_peer_id()) as transport:
+            transport.handle(SNAPSHOT_PROTOCOL, SnapshotServer(self.last_store(), Serving()).handle)
+            yield transport
+
     def store(
         self, payload: bytes = PAYLOAD, *announcements: Announcement, signature: str | None = ""
     ) -> DiskSnapshotStore:

@@ -1,0 +1,96 @@
+"""The text of a `.sig` file as it was published, which no announcement carries.
+
+An announcement has the signature alone, and signs it; a `.sig` file may have the version of the key before it, and a
+newline after it, and the source system refuses a file without its version. Peers say the text with `info`. The
+signature in it is checked; what stands around it nobody signed, so what most peers say counts.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import trio
+
+from p2pboot.core.identity import PublicKey
+from p2pboot.core.timetoke.announcement import Announcement
+from p2pboot.core.timetoke.errors import SnapshotSignatureError
+from p2pboot.core.timetoke.reader import Payload
+from p2pboot.core.timetoke.signatures import PayloadSignature
+from p2pboot.errors import RemoteProtocolError
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.requests import PeerRefused, RequestStream
+from p2pboot.protocol.snapshot_client import ask_info
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
+from p2pboot.transport.interface import StreamReset, Transport
+
+ASKED_PEERS: Final = 16
+ASK_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The text that is kept.
+
+    Args:
+        text: for the `.sig` file.
+        faults: peers whose text is no signature by a trusted signer, and why not.
+    """
+
+    text: str
+    faults: Mapping[str, str] = field(default_factory=dict)
+
+
+def choose_text(texts: Mapping[str, str], good: Sequence[Announcement], payload: Payload) -> Chosen:
+    """Choose among what peers say that stands in the `.sig` file.
+
+    Args:
+        texts: by peer id, unchecked.
+        good: announcements whose payload signature was verified over the payload; the first one's signature, alone,
+            is the choice where no peer has a better one.
+        payload: the whole of it.
+    """
+    signed = {one.payload_signature for one in good}
+    keys = [PublicKey.from_keyid(one.signer) for one in good]
+    votes: Counter[str] = Counter()
+    faults: dict[str, str] = {}
+    for peer_id, text in sorted(texts.items()):
+        try:
+            signature = PayloadSignature.parse(text, source="the signature that it sends")
+            if text not in votes and signature.base64 not in signed:
+                signature.check(payload, keys, source="the signature that it sends")
+        except SnapshotSignatureError as error:
+            faults[peer_id] = error.message
+        else:
+            votes[text] += 1
+    if not votes:
+        return Chosen(good[0].payload_signature, faults)
+    # Of equally many the one that says more: a copy may have lost what stood around the signature.
+    return Chosen(max(votes, key=lambda text: (votes[text], len(text), text)), faults)
+
+
+async def ask_texts(root: str, transport: Transport, ledger: Ledger) -> dict[str, str]:
+    """Ask connected peers, at most 16 and all at once, for the text of a snapshot's signature; the texts by peer id."""
+    texts: dict[str, str] = {}
+
+    async def ask(peer_id: str) -> None:
+        try:
+            with trio.fail_after(ASK_TIMEOUT_S):
+                stream = await transport.open_stream(peer_id, SNAPSHOT_PROTOCOL)
+                async with RequestStream(stream) as requests:
+                    info = await requests.ask(ask_info(root))
+        except (StreamReset, PeerRefused, trio.TooSlowError):
+            return
+        except RemoteProtocolError as error:
+            ledger.drop(peer_id, error.message)
+            return
+        if info.signature is not None:
+            texts[peer_id] = info.signature
+
+    async with trio.open_nursery() as nursery:
+        for peer_id in sorted(transport.peers())[:ASKED_PEERS]:
+            if ledger.usable(peer_id):
+                nursery.start_soon(ask, peer_id)
+    return texts
