@@ -166,7 +166,9 @@ class Node:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_control, self._settings.store.state, self._answer)
             if self._settings.snapshots.directory is not None:
-                await nursery.start(run_snapshots, self._settings, self._transport, self._serving)
+                await nursery.start(
+                    run_snapshots, self._settings, self._transport, self._serving, self.problems
+                )
             task_status.started()
             nursery.start_soon(self._peering.run, self._hints)
             nursery.start_soon(self._follower.run)

@@ -27,6 +27,7 @@ _WARNS: Final = frozenset(
         Code.INTERFACES,
         Code.LOCAL_DISCOVERY,
         Code.UNSIGNED_SNAPSHOT,
+        Code.UNREADABLE_SNAPSHOT,
     }
 )
 

@@ -26,7 +26,9 @@ from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.snapshots.bring import Network, bring_announced
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.node.announcing import Announcer
+from p2pboot.node.problems import Problems
 from p2pboot.node.serving import Serving
+from p2pboot.node.snapshot_problems import SnapshotProblems
 from p2pboot.node.snapshot_server import SnapshotServer
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, SnapshotHead
 from p2pboot.store.snapshots.arriving import ArrivingSnapshots
@@ -64,27 +66,38 @@ async def run_snapshots(
     settings: NodeSettings,
     transport: Transport,
     serving: Serving,
+    problems: Problems,
     *,
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Open the store that the settings name, and run a `SnapshotNode` over it until cancelled.
+
+    What is wrong with the store goes on the list of problems.
 
     Raises:
         MachineError: the directory can not be made or read.
     """
     snapshots, network = settings.snapshots, settings.network
     assert snapshots.directory is not None  # noqa: S101 - the caller asked
-    opened = partial(DiskSnapshotStore, snapshots.directory, require_signatures=snapshots.require_signatures)
+    required = snapshots.require_signatures
+    opened = partial(
+        DiskSnapshotStore, snapshots.directory, require_signatures=required, warn=_said_by_the_list
+    )
     node = SnapshotNode(
         await trio.to_thread.run_sync(opened),
         transport,
         serving,
         trusted=snapshots.trusted,
+        problems=SnapshotProblems(problems, snapshots.directory, require_signatures=required),
         announce_interval_s=network.announce_interval_s,
         sync_interval_s=network.sync_interval_s,
         gossip=network.gossip,
     )
     await node.run(task_status=task_status)
+
+
+def _said_by_the_list(_text: str) -> None:
+    """What is unsigned is a problem, and the list of problems logs it."""
 
 
 class SnapshotNode:
@@ -95,6 +108,7 @@ class SnapshotNode:
         transport: the node's network.
         serving: limits and accounts, shared with the node's other servers.
         trusted: whose snapshots are followed; None follows nobody.
+        problems: told what is wrong with the store; None: it is only logged.
         announce_interval_s: seconds between two announcements of one snapshot.
         sync_interval_s: seconds between two questions to one peer.
         gossip: whether to announce and to hear announcements by gossip.
@@ -107,6 +121,7 @@ class SnapshotNode:
         serving: Serving,
         *,
         trusted: Publisher | None,
+        problems: SnapshotProblems | None = None,
         announce_interval_s: float,
         sync_interval_s: float,
         gossip: bool = True,
@@ -114,6 +129,7 @@ class SnapshotNode:
         self._store = store
         self._transport = transport
         self._trusted = trusted
+        self._problems = problems
         self._agreement = None if trusted is None else Agreement(trusted)
         self._sync_interval_s = sync_interval_s
         self._gossip = gossip
@@ -162,14 +178,21 @@ class SnapshotNode:
         return list(newest.values())
 
     async def _watch_store(self) -> None:
-        """Announce soon what `snapshot publish`, or our own following, has put into the store."""
+        """Announce soon what `snapshot publish`, or our own following, has put there, and say what is wrong there."""
         announced: set[bytes] = set()
         while True:
             try:
+                survey = await trio.to_thread.run_sync(self._store.survey)
                 held = await trio.to_thread.run_sync(self._held_announcements)
             except P2PBootError as error:
-                log.warning("looking for snapshots: %s", error)
                 held = []
+                if self._problems is None:
+                    log.warning("looking for snapshots: %s", error)
+                else:
+                    self._problems.report_failure(error)
+            else:
+                if self._problems is not None:
+                    self._problems.report(survey)
             for one in held:
                 if one.raw not in announced and self._gossip:
                     await self._announcer.announce(SNAPSHOT_TOPIC, one.raw)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,8 +14,11 @@ from trio.testing import MockClock
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher
+from p2pboot.core.problems import Code
 from p2pboot.fetch.requests import PeerLacks, PeerRefused, RequestStream
+from p2pboot.node.problems import Problems
 from p2pboot.node.serving import Serving
+from p2pboot.node.snapshot_problems import LISTED_UNSIGNED, SnapshotProblems
 from p2pboot.node.snapshot_server import SnapshotServer
 from p2pboot.node.snapshots import SnapshotNode
 from p2pboot.protocol.messages import Status
@@ -213,6 +217,134 @@ async def test_a_snapshot_with_a_damaged_signature_is_not_served(
             await requests.ask(ask_info(ROOT))
         with pytest.raises(PeerLacks):
             await requests.ask(ask_chunk(ROOT, 0, total=TOTAL, length=CHUNK))
+
+
+async def test_who_asks_is_told_why_and_not_where(store: DiskSnapshotStore, tmp_path: Path) -> None:
+    (store.directory / f"{ROOT}.json.sig").write_text("")
+    unsigned = DiskSnapshotStore(tmp_path / "store", require_signatures=True).insert(NEW)
+    strict = DiskSnapshotStore(tmp_path / "store", require_signatures=True)
+    async with asking(tmp_path, strict) as requests:
+        for root, reason in [
+            (ROOT, "its signature file is empty"),
+            (unsigned, "it has no signature, and this server requires one"),
+            ("00" * 32, ""),
+        ]:
+            with pytest.raises(PeerLacks) as caught:
+                await requests.ask(ask_info(root))
+            assert caught.value.reason == reason
+        (store.directory / f"{unsigned}.json").write_bytes(NEW + b" ")
+        with pytest.raises(PeerLacks, match="it is damaged"):
+            await requests.ask(ask_info(unsigned))
+
+
+def test_a_store_in_odd_chunks_is_not_served(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="power of two"):
+        SnapshotServer(DiskSnapshotStore(tmp_path, chunk_length=16), Serving())
+
+
+# what is wrong with the store
+
+
+def watched(store: DiskSnapshotStore, *, required: bool = False) -> tuple[Problems, Callable[[], None]]:
+    problems = Problems(lambda: 7)
+    told = SnapshotProblems(problems, store.directory, require_signatures=required)
+    return problems, lambda: told.report(store.survey())
+
+
+async def test_a_node_names_what_is_unsigned_without_being_asked(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "p2pboot")
+    store = DiskSnapshotStore(tmp_path / "store", warn=lambda _: None)
+    roots = [store.insert(payload_of(number, "0a" * 32)) for number in (1, 2)]
+    problems = Problems(lambda: 7)
+    told = SnapshotProblems(problems, store.directory, require_signatures=False)
+    async with MemoryNetwork().open(peer(1)) as transport, trio.open_nursery() as nursery:
+        running = SnapshotNode(
+            store,
+            transport,
+            Serving(),
+            trusted=None,
+            problems=told,
+            announce_interval_s=300,
+            sync_interval_s=15,
+        )
+        await nursery.start(running.run)
+        await until(lambda: len(problems.all()) == 2)
+        await trio.sleep(60)
+        found = problems.all()
+        assert {problem.code for problem in found} == {Code.UNSIGNED_SNAPSHOT}
+        assert {problem.subject for problem in found} == {str(store.path(root)) for root in roots}
+        for root in roots:
+            assert sum(root in line and "no signature" in line for line in caplog.messages) == 1
+            assert any(root in (problem.remedy or "") for problem in found)
+        store.keep_signature(roots[0], sign(payload_of(1, "0a" * 32)))
+        await until(lambda: len(problems.all()) == 1)
+        nursery.cancel_scope.cancel()
+
+
+def test_of_many_unsigned_snapshots_each_is_named_once_and_the_list_stays_short(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "p2pboot")
+    store = DiskSnapshotStore(tmp_path / "store", warn=lambda _: None)
+    roots = [store.insert(payload_of(0, f"{number:064x}")) for number in range(100)]
+    problems, look = watched(store)
+    for _ in range(3):
+        look()
+    for root in roots:
+        assert sum(f"snapshot {root} has no signature" in line for line in caplog.messages) == 1
+    assert len(problems.all()) == LISTED_UNSIGNED + 1
+    assert any("60 more snapshots" in problem.text for problem in problems.all())
+    for root in roots:
+        store.keep_signature(root, sign(b"x"))
+    store.survey()
+    look()
+    assert problems.all() == ()
+
+
+def test_what_can_not_be_served_is_a_problem_with_its_reason(tmp_path: Path) -> None:
+    store = DiskSnapshotStore(tmp_path / "store", require_signatures=True)
+    damaged, unsigned = store.insert(OLD), store.insert(NEW)
+    (store.directory / f"{damaged}.json.sig").write_text("")
+    (store.directory / "dangling.json").symlink_to("nowhere")
+    (store.directory / "notes.txt").write_text("nobody expects this to be served")
+    problems, look = watched(store, required=True)
+    look()
+    found = {Path(problem.subject).name: problem for problem in problems.all()}
+    assert set(found) == {f"{damaged}.json", f"{unsigned}.json", "dangling.json"}
+    assert "its signature is empty" in found[f"{damaged}.json"].text
+    assert "signatures are required" in found[f"{unsigned}.json"].text
+    assert "a link to nothing" in found["dangling.json"].text
+    (store.directory / f"{damaged}.json.sig").write_text(sign(OLD))
+    (store.directory / f"{unsigned}.json.sig").write_text(sign(NEW))
+    (store.directory / "dangling.json").unlink()
+    look()
+    assert problems.all() == ()
+
+
+async def test_a_store_that_goes_away_is_one_problem_until_it_is_back(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    store = DiskSnapshotStore(tmp_path / "store")
+    problems = Problems(lambda: 7)
+    told = SnapshotProblems(problems, store.directory, require_signatures=False)
+    async with MemoryNetwork().open(peer(1)) as transport, trio.open_nursery() as nursery:
+        running = SnapshotNode(
+            store,
+            transport,
+            Serving(),
+            trusted=None,
+            problems=told,
+            announce_interval_s=300,
+            sync_interval_s=15,
+        )
+        await nursery.start(running.run)
+        store.directory.rename(tmp_path / "away")
+        await until(lambda: [p.code for p in problems.all()] == [Code.UNREADABLE_SNAPSHOT])
+        (tmp_path / "away").rename(store.directory)
+        await until(lambda: problems.all() == ())
+        nursery.cancel_scope.cancel()
 
 
 async def test_an_unsigned_snapshot_is_served_unless_signatures_are_required(tmp_path: Path) -> None:
