@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -239,3 +240,153 @@ def test_list_and_show_say_what_is_there(cli: Cli, vector_key: Path, tmp_path: P
     plain = cli("snapshot", "show", VECTORS / "extremes.json")
     assert ROOTS["extremes"] in plain.stdout
     assert cli("snapshot", "show", "00" * 32, "--store", "s").status == 1
+
+
+# odd stores
+
+
+def store_of(directory: Path, *payloads: bytes) -> Path:
+    directory.mkdir()
+    for number, payload in enumerate(payloads):
+        (directory / f"snap {number}.json").write_bytes(payload)
+        (directory / f"snap {number}.json.sig").write_text(sign(payload))
+    return directory
+
+
+def test_a_store_of_links_is_listed(cli: Cli, tmp_path: Path) -> None:
+    real = store_of(tmp_path / "real", payload_of(2))
+    (tmp_path / "linked").mkdir()
+    for path in real.iterdir():
+        (tmp_path / "linked" / path.name).symlink_to(path)
+    done = cli("snapshot", "list", "--store", "linked", "--json")
+    assert (done.status, done.stderr) == (0, "")
+    (entry,) = done.document["snapshots"]
+    assert (entry["kind"], entry["signature_state"]) == ("records", "signed")
+    assert cli("snapshot", "show", entry["root"], "--store", "linked").status == 0
+
+
+def test_the_source_systems_manifest_is_listed_shown_and_verified(cli: Cli, tmp_path: Path) -> None:
+    manifest = b'{"version": 1, "segments": [{"segment_name": "a.bin", "size_bytes": 3, "sha256": "00"}]}\n'
+    (tmp_path / "snapshots" / "manifest").mkdir(parents=True)
+    path = tmp_path / "snapshots" / "manifest" / "chunks.json"
+    path.write_bytes(manifest)
+    path.with_name("chunks.json.sig").write_text(f"1:{sign(manifest)}")
+    (tmp_path / "snapshots" / "chunks").mkdir()
+    (tmp_path / "snapshots" / "chunks" / "a.bin").write_bytes(b"abc")
+    done = cli("snapshot", "list")
+    assert done.status == 0
+    assert "manifest/chunks.json" in done.stdout
+    assert "manifest of chunks" in done.stdout
+    assert "left out: chunks/a.bin is not named *.json" in done.stderr
+    for args in (("show", path), ("verify", path, "--public-key", ALICE.public.hex)):
+        shown = cli("snapshot", *args)
+        assert shown.status == 0, shown.stderr
+        assert "a manifest of 1 chunk" in shown.stdout
+    assert cli("snapshot", "verify", path, "--public-key", BOB.public.hex).status == 1
+    refused = cli("snapshot", "publish", path)
+    assert refused.status == 1
+    assert "a manifest of chunks, not a snapshot of records" in refused.error_line
+
+
+def test_what_can_not_be_served_is_not_called_an_empty_store(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "s").mkdir()
+    done = cli("snapshot", "list", "--store", "s")
+    assert (done.status, done.stdout.strip()) == (0, "no snapshots in s")
+    (tmp_path / "s" / "x y.json").symlink_to("nowhere")
+    (tmp_path / "s" / "more").symlink_to(tmp_path)
+    for options in ((), ("--json",)):
+        done = cli("snapshot", "list", "--store", "s", *options)
+        assert done.status == 1
+        assert "left out: x y.json is a link to nothing" in done.stderr
+        assert "left out: more is a link to a directory" in done.stderr
+    assert [one["name"] for one in done.document["left_out"]] == ["more", "x y.json"]
+
+
+def test_many_that_are_left_out_take_few_lines(cli: Cli, tmp_path: Path) -> None:
+    store_of(tmp_path / "s", payload_of(1))
+    for number in range(100):
+        (tmp_path / "s" / f"{number}.txt").touch()
+    done = cli("snapshot", "list", "--store", "s")
+    assert done.status == 0
+    assert len(done.stderr.splitlines()) == 21
+    assert "left out: 80 more" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["list", "show"])
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("file", "is a file"), ("dangling", "is a link to nothing"), ("nowhere", "no directory")],
+)
+def test_what_is_no_store_is_said(cli: Cli, tmp_path: Path, command: str, name: str, words: str) -> None:
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "dangling").symlink_to("gone")
+    what = ("00" * 32,) if command == "show" else ()
+    done = cli("snapshot", command, *what, "--store", name)
+    assert done.status == 2
+    assert words in done.error_line
+
+
+def test_a_damaged_signature_is_shown_as_such(cli: Cli, tmp_path: Path) -> None:
+    directory = store_of(tmp_path / "s", payload_of(1), payload_of(2))
+    (directory / "snap 0.json.sig").write_text("v1:" + sign(payload_of(1)))
+    (directory / "snap 1.json.sig").unlink()
+    (directory / "snap 1.json.sig").symlink_to("nowhere")
+    done = cli("snapshot", "list", "--store", "s")
+    assert done.status == 0
+    assert "no key version" in done.stdout
+    assert "is a link to nothing" in done.stdout
+    for number, words in [(0, "'v1' before the colon"), (1, "is a link to nothing")]:
+        refused = cli(
+            "snapshot", "verify", directory / f"snap {number}.json", "--public-key", ALICE.public.hex
+        )
+        assert refused.status == 1
+        assert words in refused.error_line
+
+
+def test_a_pipe_is_no_snapshot_and_is_not_waited_for(cli: Cli, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = cli("snapshot", "show", "pipe")
+    assert done.status == 2
+    assert "is a pipe" in done.error_line
+
+
+def test_text_files_of_editors_are_taken_or_named(cli: Cli, alice_file: Path, tmp_path: Path) -> None:
+    options = ["--timetoke-root", TIMETOKE_ROOT, "--key", alice_file, "--json"]
+    crlf = b"\xef\xbb\xbf" + lines(3).replace(b"\n", b"\r\n").rstrip()
+    done = cli("snapshot", "publish", "-", *options, stdin=crlf)
+    assert done.status == 0, done.stderr
+    assert done.document["signature"] == sign(payload_of(3))
+    for text, words in [
+        (lines(1).decode().encode("utf-16"), "UTF-16"),
+        (b"\xef\xbb\xbf" + payload_of(1), "byte order mark"),
+    ]:
+        refused = cli("snapshot", "publish", "-", "--key", alice_file, *options[:2], stdin=text)
+        assert refused.status in {1, 2}
+        assert words in refused.error_line
+
+
+def test_key_and_store_come_from_the_configuration_file(cli: Cli, tmp_path: Path) -> None:
+    key_file(tmp_path / "t.toml", ALICE)
+    config = tmp_path / "c.toml"
+    config.write_text('snapshot_dir = "there"\ntimetoke_snapshot_key_path = "t.toml"\n')
+    done = cli("snapshot", "publish", VECTORS / "empty.json", "--config", config, "--json")
+    assert done.status == 0, done.stderr
+    assert done.document["signer"] == ALICE.public.keyid
+    assert Path(done.document["path"]).parent == tmp_path / "there"
+    listed = cli("snapshot", "list", "--config", config, "--json").document["snapshots"]
+    assert [entry["root"] for entry in listed] == [ROOTS["empty"]]
+    assert cli("snapshot", "show", ROOTS["empty"], "--config", config).status == 0
+    other = key_file(tmp_path / "other.toml", BOB)
+    options = ["--config", config, "--key", other, "--store", "elsewhere", "--json"]
+    done = cli("snapshot", "publish", VECTORS / "empty.json", *options)
+    assert done.document["signer"] == BOB.public.keyid
+    assert (tmp_path / "elsewhere").is_dir()
+
+
+def test_publishing_does_not_speak_of_others_that_are_unsigned(
+    cli: Cli, alice_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "old.json").write_bytes(payload_of(1, "cc" * 32))
+    done = cli("snapshot", "publish", VECTORS / "empty.json", "--store", "s", "--key", alice_file)
+    assert (done.status, done.stderr) == (0, "")
