@@ -90,6 +90,8 @@ def sync(
         require_signatures=require_signatures,
     )
     result = _sync(order, client_key(client_key_path), mdns=network.mdns)
+    if not result.signed:
+        warn(f"snapshot {result.root} has no signature: nobody can audit it")
     if as_json:
         emit_json({"ok": True, **result.to_json()})
     else:
@@ -133,7 +135,6 @@ def _say(result: SyncResult) -> None:
         say(f"signed by   {one.signer}")
     if not result.signed:
         say("signed by   nobody")
-        warn(f"snapshot {result.root} has no signature: nobody can audit it")
     if result.sequence is not None:
         say(f"sequence    {result.sequence}")
     say(f"{'present' if result.unchanged else 'written':<10}  {result.path}")

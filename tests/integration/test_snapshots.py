@@ -120,3 +120,61 @@ def test_a_killed_sync_resumes(mesh: Mesh, payload: bytes) -> None:
     assert done.document["resumed_bytes"] > 0
     assert done.document["resumed_bytes"] + done.document["downloaded_bytes"] >= len(payload)
     assert (mesh.directory / "out" / f"{root}.json").read_bytes() == payload
+
+
+def test_a_store_of_the_source_system_goes_through_two_nodes_unchanged(mesh: Mesh) -> None:
+    """Its key has a version, its files end with a newline and lie in a directory, and some are unsigned."""
+    payload, unsigned, store = payload_of(100), payload_of(7), mesh.directory / "snapshots"
+    key = mesh.directory / "snapshot.toml"
+    key.write_text(f'version = 1\nsecret_key = "{"07" * 32}"\n')
+    key.chmod(0o600)
+    root, trust = publish(mesh, payload)
+    published = (store / f"{root}.json.sig").read_text() + "\n"
+    assert published.startswith("1:")
+    (store / "manifest").mkdir()
+    for suffix, content in [(".json", payload.decode()), (".json.sig", published)]:
+        (store / f"{root}{suffix}").unlink()
+        (store / "manifest" / f"{root}{suffix}").write_text(content)
+    (store / "manifest" / "old.json").write_bytes(unsigned)
+    config = mesh.directory / "node.toml"
+    config.write_text(f'snapshot_dir = "{store}"\n')
+    home = mesh.directory / "provider"
+    home.mkdir()
+    arguments = ["--config", str(config), "--key", str(home / "key.toml"), "--state", str(home / "state")]
+    process = mesh.start([*PYTHON, "serve", *arguments, "--no-mdns", "--listen", LOOPBACK], home / "log")
+    provider = Node(process, first_line(process, home / "log"), home / "state", home / "log")
+
+    def problems() -> list[dict[str, str]]:
+        found = mesh.run("status", "--state", str(home / "state"), "--json")
+        return [one for one in found.document["problems"] if one["code"] == "unsigned-snapshot"]
+
+    wait_until(lambda: len(problems()) == 1, f"{home / 'log'}: the unsigned snapshot is named")
+    assert problems()[0]["subject"] == str(store / "manifest" / "old.json")
+    old_root = problems()[0]["text"].split()[1]
+
+    followed = mesh.directory / "followed"
+    follower = serve(mesh, "follower", followed, "--snapshot-trust", trust, "--bootstrap", provider.address)
+    wait_until((followed / f"{root}.json").exists, f"{follower.log}: the snapshot")
+    done = mesh.run(*sync(mesh, trust, follower.address))
+    assert done.status == 0, done.stderr
+    for directory in (followed, mesh.directory / "out"):
+        assert (directory / f"{root}.json").read_bytes() == payload
+        assert (directory / f"{root}.json.sig").read_text() == published
+
+    asked = sync(mesh, trust, provider.address, output="unsigned")
+    asked[2] = old_root
+    refused = mesh.run(*asked)
+    assert refused.status == 1
+    assert "it has no signature" in refused.stderr
+    assert "--allow-unsigned" in refused.stderr
+    assert [path for path in (mesh.directory / "unsigned").iterdir() if not path.name.startswith(".")] == []
+    taken = mesh.run(*asked, "--allow-unsigned")
+    assert taken.status == 0, taken.stderr
+    assert taken.document["signed"] is False
+    assert "has no signature" in taken.stderr
+    (store / "manifest" / "old.json.sig").touch()
+    again = sync(mesh, trust, provider.address, output="again")
+    again[2] = old_root
+    refused = mesh.run(*again)
+    assert refused.status == 1
+    assert "its signature file is empty" in refused.stderr
