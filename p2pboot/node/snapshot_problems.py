@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from p2pboot.core.problems import Code, Problem
+from p2pboot.core.timetoke.manifests import KIND_CHUNKS
 from p2pboot.errors import P2PBootError
 from p2pboot.node.problems import Problems
 from p2pboot.store.snapshots.disk import Survey, Unsigned
@@ -68,6 +69,8 @@ class SnapshotProblems:
         for root in sorted(self._listed):
             path = found[root].path
             remedy = f"sign it: p2pboot snapshot publish {path} --store {self._directory}"
+            if found[root].kind == KIND_CHUNKS:
+                remedy = "have it signed by the system that it is of"
             yield Problem(Code.UNSIGNED_SNAPSHOT, str(path), self._text(root), remedy)
         if self._named:
             text = f"{len(self._named)} more snapshots have no signature; the log names them"

@@ -18,12 +18,12 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict, Standing
 from p2pboot.core.timetoke.announcement import Announcement, claim
-from p2pboot.core.timetoke.errors import SnapshotError, SnapshotSignatureError
+from p2pboot.core.timetoke.errors import SignatureMissing, SnapshotError, SnapshotSignatureError
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import for_each_peer
 from p2pboot.fetch.progress import NoProgress
-from p2pboot.fetch.snapshots.bring import Network, bring_announced
+from p2pboot.fetch.snapshots.bring import Network, bring_announced, sign_held
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.problems import Problems
@@ -270,6 +270,10 @@ class SnapshotNode:
         self, agreed: Agreed, agreement: Agreement, trusted: Publisher
     ) -> None:
         if await trio.to_thread.run_sync(self._store.has_snapshot, agreed.root):
+            if not await trio.to_thread.run_sync(self._is_signed, agreed.root):
+                network = Network(self._transport, Ledger(NoProgress()), NoProgress())
+                await sign_held(agreed, trusted.threshold, self._store, network)
+                log.info("snapshot %s: signed, it was here without a signature", agreed.root)
             for one in agreed.announcements:
                 await trio.to_thread.run_sync(self._store.announcements.put, one)
             return
@@ -286,6 +290,12 @@ class SnapshotNode:
         if failure is not None:
             raise failure
         self._news.set()  # what came meanwhile may add signers, or be evidence
+
+    def _is_signed(self, root: str) -> bool:
+        try:
+            return self._store.signature(root) is not None
+        except SignatureMissing:  # where one is required
+            return False
 
     async def _cancel_when_superseded(
         self, agreed: Agreed, agreement: Agreement, scope: trio.CancelScope

@@ -14,12 +14,7 @@ from p2pboot.core.timetoke.announcement import Announcement, SnapshotFacts
 from p2pboot.core.timetoke.chunks import SnapshotChunk
 from p2pboot.core.timetoke.reader import SnapshotReader
 from p2pboot.core.timetoke.records import TimetokeRecord, TimetokeSnapshotHandle, timetoke_root_text
-from p2pboot.core.timetoke.signatures import (
-    KeySigner,
-    PayloadSignature,
-    PayloadSigner,
-    SnapshotSigningKey,
-)
+from p2pboot.core.timetoke.signatures import KeySigner, PayloadSignature, PayloadSigner
 from p2pboot.core.timetoke.writer import encode_snapshot
 from p2pboot.errors import SignatureError, UsageError
 from p2pboot.store.snapshots.announcements import AnnouncementShelf
@@ -31,14 +26,14 @@ class TimetokeSnapshotProducer:
 
     Args:
         store: where they go.
-        signer: a key, or whatever else can sign; None publishes without signatures. The version of a
-            `SnapshotSigningKey` stands before its signatures in the store.
+        signer: a key, or whatever else can sign; None publishes without signatures. Its `version`, if it has one as
+            a `SnapshotSigningKey` does, stands before its signatures in the store.
     """
 
     def __init__(self, store: SnapshotStore, signer: SecretKey | PayloadSigner | None = None) -> None:
         self._store = store
         self._signer = KeySigner(signer) if isinstance(signer, SecretKey) else signer
-        version = signer.version if isinstance(signer, SnapshotSigningKey) else None
+        version: int | None = getattr(signer, "version", None)
         self._key_version = None if version is None else str(version)
 
     def has_snapshot(self, root: str) -> bool:

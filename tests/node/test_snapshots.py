@@ -92,6 +92,27 @@ async def test_a_follower_gets_what_is_published_and_passes_it_on(
         assert last.announcements.get(ALICE.public.keyid, newer) == announce(NEW, ALICE, 2)
 
 
+async def test_a_follower_writes_the_signature_as_published_also_beside_what_it_had_unsigned(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    network = MemoryNetwork()
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2) as (_, follower, second),
+    ):
+        follower.insert(OLD)
+        await second.dial(first.addresses()[0])
+        for sequence, payload in enumerate((OLD, NEW), start=1):
+            root = source.insert(payload, f"1:{sign(payload)}\n")
+            source.announcements.put(announce(payload, ALICE, sequence))
+            await until(lambda root=root: follower.has_snapshot(root) and has_signature(follower, root))  # type: ignore[misc]
+            assert follower.signature_text(root) == f"1:{sign(payload)}\n"
+
+
+def has_signature(store: DiskSnapshotStore, root: str) -> bool:
+    return store.path(root).with_name(f"{root}.json.sig").exists()
+
+
 async def test_a_signer_that_contradicts_itself_does_not_end_the_following(
     autojump_clock: MockClock, inline_threads: None, tmp_path: Path
 ) -> None:

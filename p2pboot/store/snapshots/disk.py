@@ -39,6 +39,7 @@ from p2pboot.core.timetoke.errors import (
     SnapshotMissing,
     SnapshotSignatureError,
 )
+from p2pboot.core.timetoke.manifests import KIND_UNKNOWN, payload_kind
 from p2pboot.core.timetoke.signatures import MAX_SIGNATURE_TEXT, PayloadSignature
 from p2pboot.errors import MachineError, machine_error
 from p2pboot.store.durable import (
@@ -77,10 +78,17 @@ class _Held:
 
 @dataclass(frozen=True, slots=True)
 class Unsigned:
-    """A snapshot that has no signature: its root, and where it lies."""
+    """A snapshot that has no signature.
+
+    Args:
+        root: of it.
+        path: where it lies.
+        kind: what it is, a word of :mod:`p2pboot.core.timetoke.manifests`.
+    """
 
     root: str
     path: Path
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +96,7 @@ class Survey:
     """What somebody who looks after a store should know.
 
     Args:
-        unsigned: snapshots without a signature, by root.
+        unsigned: snapshots without a signature, by root; files that only have a snapshot's name are none.
         damaged: payloads whose signature can not be used.
         left_out: the first of what lies there and is not served.
         left_out_count: how much that is in all.
@@ -136,6 +144,7 @@ class DiskSnapshotStore(SnapshotStore):
         self._files: dict[str, _Held] = {}  # by relative name; replaced as a whole, never changed
         self._by_root: dict[str, tuple[_Held, ...]] = {}  # the same, the best copy first
         self._unstable: dict[str, FileIdentity] = {}  # names of files that changed while they were read
+        self._kinds: dict[str, str] = {}  # by root
         self._signature_faults: dict[Path, tuple[FileIdentity | None, str | None]] = {}
 
     @contextmanager
@@ -162,15 +171,17 @@ class DiskSnapshotStore(SnapshotStore):
             MachineError: the directory can not be read.
         """
         self._scan()
-        signed, by_root = self._found.signatures, self._by_root
-        unsigned = [Unsigned(root, by_root[root][0].path) for root in self._unsigned()]
+        signed, unsigned = self._found.signatures, self._unsigned()
         damaged = [
             LeftOut(name, fault, is_meant=True)
             for name, held in self._files.items()
             if name in signed and (fault := self._signature_fault(signature_path(held.path))) is not None
         ]
+        faults = self._signature_faults
+        here = {signature_path(held.path) for held in self._files.values()}
+        self._signature_faults = {path: fault for path, fault in faults.items() if path in here}
         found = self._found
-        return Survey(tuple(unsigned), tuple(damaged), tuple(found.left_out), found.left_out_count)
+        return Survey(unsigned, tuple(damaged), tuple(found.left_out), found.left_out_count)
 
     def why_missing(self, root: str) -> str | None:
         """Why a snapshot that one would expect here is not; None when nothing hints at it."""
@@ -328,17 +339,35 @@ class DiskSnapshotStore(SnapshotStore):
             self._found = found
             self._scanned_at = time.monotonic()
             self._keep(files)
+            self._kinds = {root: kind for root, kind in self._kinds.items() if root in self._by_root}
             if not self.require_signatures:
-                for root in self._unsigned():
-                    self._warn_unsigned(root, self._by_root[root][0].path)
+                for one in self._unsigned():
+                    self._warn_unsigned(one.root, one.path)
 
-    def _unsigned(self) -> list[str]:
-        """The roots of which no copy has a signature, sorted."""
+    def _unsigned(self) -> tuple[Unsigned, ...]:
+        """Snapshots of which no copy has a signature, by root."""
         files, signed = self._files, self._found.signatures
-        return sorted(
-            {held.root for held in files.values()}
-            - {held.root for name, held in files.items() if name in signed}
+        unsigned = {
+            held.root: held for name, held in sorted(files.items(), reverse=True) if name not in signed
+        }
+        for name in signed & files.keys():
+            unsigned.pop(files[name].root, None)
+        kinds = {root: self._kind(held) for root, held in sorted(unsigned.items())}
+        return tuple(
+            Unsigned(root, unsigned[root].path, kind) for root, kind in kinds.items() if kind != KIND_UNKNOWN
         )
+
+    def _kind(self, held: _Held) -> str:
+        """What a payload is; that never changes, since its root is its content."""
+        kind = self._kinds.get(held.root)
+        if kind is None:
+            try:
+                with self._open(held) as fd, mmap.mmap(fd, 0, access=mmap.ACCESS_READ) as mapped:
+                    kind = payload_kind(mapped)
+            except (SnapshotChanged, MachineError, OSError, ValueError):
+                return KIND_UNKNOWN  # for now: the next look finds another file there, or none
+            self._kinds[held.root] = kind
+        return kind
 
     def _is_fresh(self) -> bool:
         """Whether a look would find nothing new: peers may ask for unknown roots a thousand times a second."""

@@ -289,3 +289,19 @@ def test_a_key_version_that_was_missing_is_added(directory: Path) -> None:
     assert (directory / "x.json.sig").read_text() == f"1:{sign(ONE)}"
     store.insert(ONE, sign(ONE))  # says less
     assert (directory / "x.json.sig").read_text() == f"1:{sign(ONE)}"
+
+
+def test_only_what_is_a_snapshot_is_counted_as_unsigned(directory: Path) -> None:
+    put(directory / "records.json", ONE, None)
+    put(directory / "late root.json", b'{"records": [], "timetoke_root": "' + b"ab" * 32 + b'"}', None)
+    put(directory / "manifest" / "chunks.json", b'{"version": 1, "segments": []}', None)
+    put(directory / "snapshot_sessions.json", b'{"sessions": []}', None)
+    warnings: list[str] = []
+    store = DiskSnapshotStore(directory, warn=warnings.append)
+    assert {(one.path.name, one.kind) for one in store.survey().unsigned} == {
+        ("records.json", "records"),
+        ("late root.json", "records"),
+        ("chunks.json", "manifest of chunks"),
+    }
+    assert not any("sessions" in line for line in warnings)
+    assert len(store.roots()) == 4  # whoever knows its root may have it, as ever
