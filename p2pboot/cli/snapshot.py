@@ -196,8 +196,8 @@ def verify(file: Path, sig_path: Path | None, public_key: str, as_json: bool) ->
 def list_(store_path: Path | None, config_path: Path | None, as_json: bool) -> None:
     """List the snapshots of a store, with their signatures and announcements.
 
-    What else lies there is named on standard error with the reason why it is left out. Where all of it is, the status
-    is 1.
+    What else lies there is named on standard error with the reason why it is left out. Where nothing is left of what
+    should be snapshots, the status is 1.
     """
     directory = _store_path(store_path, config_path)
     store = _open_existing(directory)
@@ -213,18 +213,18 @@ def list_(store_path: Path | None, config_path: Path | None, as_json: bool) -> N
         note(f"left out: {one.name} {one.reason}")
     if survey.left_out_count > SHOWN_LEFT_OUT:
         note(f"left out: {survey.left_out_count - SHOWN_LEFT_OUT} more (--json has up to 1000 of them)")
-    if entries or (as_json and not survey.left_out_count):
+    if entries:
         return
-    if not survey.left_out_count:
+    meant = next((one for one in survey.left_out if one.is_meant), None)
+    if meant is None and not as_json:
         say(f"no snapshots in {directory}")
-        return
-    if as_json:
+    elif meant is not None and as_json:
         click.get_current_context().exit(ExitStatus.REFUSED)
-    raise StoreError(
-        f"no snapshots in {directory}: nothing of what lies there can be served, {survey.left_out[0].name}"
-        f" {survey.left_out[0].reason}",
-        remedy="a snapshot is a regular file, or a link to one, named *.json",
-    )
+    elif meant is not None:
+        raise StoreError(
+            f"no snapshots in {directory}: nothing of what lies there can be served, {meant.name} {meant.reason}",
+            remedy="a snapshot is a regular file, or a link to one, named *.json",
+        )
 
 
 def _say_row(entry: dict[str, Any]) -> None:

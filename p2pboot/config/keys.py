@@ -194,7 +194,6 @@ SNAPSHOT_KEY_PATH: Key[Path] = Key(
     lambda: DEFAULT_SNAPSHOT_KEY_PATH,
     lambda s: s.snapshots.key_path,
     "--key",
-    live=True,  # no node reads it
     option="snapshot_key_path",
     top_level="timetoke_snapshot_key_path",
 )

@@ -291,7 +291,11 @@ def test_the_source_systems_manifest_is_listed_shown_and_verified(cli: Cli, tmp_
 def test_what_can_not_be_served_is_not_called_an_empty_store(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     done = cli("snapshot", "list", "--store", "s")
+    assert (done.status, done.stdout.strip(), done.stderr) == (0, "no snapshots in s", "")
+    (tmp_path / "s" / "notes.txt").touch()
+    done = cli("snapshot", "list", "--store", "s")
     assert (done.status, done.stdout.strip()) == (0, "no snapshots in s")
+    assert "left out: notes.txt is not named *.json" in done.stderr
     (tmp_path / "s" / "x y.json").symlink_to("nowhere")
     (tmp_path / "s" / "more").symlink_to(tmp_path)
     for options in ((), ("--json",)):
@@ -299,7 +303,7 @@ def test_what_can_not_be_served_is_not_called_an_empty_store(cli: Cli, tmp_path:
         assert done.status == 1
         assert "left out: x y.json is a link to nothing" in done.stderr
         assert "left out: more is a link to a directory" in done.stderr
-    assert [one["name"] for one in done.document["left_out"]] == ["more", "x y.json"]
+    assert [one["name"] for one in done.document["left_out"]] == ["more", "notes.txt", "x y.json"]
 
 
 def test_many_that_are_left_out_take_few_lines(cli: Cli, tmp_path: Path) -> None:

@@ -259,7 +259,7 @@ class DiskSnapshotStore(SnapshotStore):
     def _held(self, root: str) -> _Held:
         held = self._known(root)
         if held is None:
-            self._scan()
+            self._scan(anew=root in self._by_root)  # it was here just now: another look finds out what it is
             held = self._known(root)
         if held is None:
             raise SnapshotMissing(root)
@@ -324,10 +324,10 @@ class DiskSnapshotStore(SnapshotStore):
         finally:
             os.close(fd)
 
-    def _scan(self) -> None:
-        """Look for files that are new or changed, and forget those that are gone."""
+    def _scan(self, *, anew: bool = False) -> None:
+        """Look for files that are new or changed, and forget those that are gone; `anew`: also right after a look."""
         with self._scanning:
-            if self._is_fresh():
+            if self._is_fresh() and not anew:
                 return
             found = walk(self.directory)
             files: dict[str, _Held] = {}

@@ -31,6 +31,7 @@ MAX_ENTRIES: Final = 200_000
 MAX_LEFT_OUT: Final = 1000
 """Entries that are remembered with their reason; a person reads the first few."""
 
+_LINKED_DIRECTORY: Final = "is a link to a directory, and these are not followed"
 _LEAVINGS: Final = frozenset({"lost+found", "@eaDir", "#recycle", "#snapshot", "System Volume Information"})
 
 
@@ -41,7 +42,7 @@ class LeftOut:
     Args:
         name: relative to the directory.
         reason: what it is, as the end of a sentence that begins with its name.
-        is_meant: it is named as a snapshot is, so somebody expects it to be served.
+        is_meant: somebody expects it to be served: it is named as a snapshot is, or may hold snapshots.
     """
 
     name: str
@@ -83,7 +84,8 @@ def walk(directory: Path) -> Walk:
     found = Walk()
     for number, (name, entry) in enumerate(_entries(directory, found)):
         if number == MAX_ENTRIES:
-            found.leave_out(name, f"and what follows is beyond the first {MAX_ENTRIES} entries")
+            reason = f"and what follows is beyond the first {MAX_ENTRIES} entries"
+            found.leave_out(name, reason, is_meant=True)
             break
         _sort_in(name, entry, found)
     found.payloads = dict(sorted(found.payloads.items()))
@@ -103,7 +105,7 @@ def _entries(directory: Path, found: Walk) -> Iterator[tuple[str, os.DirEntry[st
         except OSError as error:
             if not prefix:
                 raise machine_error(error, f"read {directory}") from error
-            found.leave_out(prefix, f"can not be read: {error.strerror or error}")
+            found.leave_out(prefix, f"can not be read: {error.strerror or error}", is_meant=True)
             continue
         found.directories[path] = changed_at
         for entry in entries:
@@ -113,9 +115,12 @@ def _entries(directory: Path, found: Walk) -> Iterator[tuple[str, os.DirEntry[st
             if not entry.is_dir(follow_symlinks=False):
                 yield name, entry
             elif depth == MAX_DEPTH:
-                found.leave_out(name + "/", f"lies below {MAX_DEPTH} other directories, which is too deep")
+                reason = f"lies below {MAX_DEPTH} other directories, which is too deep"
+                found.leave_out(name + "/", reason, is_meant=True)
             elif len(found.directories) + len(waiting) >= MAX_DIRECTORIES:
-                found.leave_out(name + "/", f"is beyond the first {MAX_DIRECTORIES} directories")
+                found.leave_out(
+                    name + "/", f"is beyond the first {MAX_DIRECTORIES} directories", is_meant=True
+                )
             else:
                 waiting.append((Path(entry.path), name + "/", depth + 1))
 
@@ -124,8 +129,8 @@ def _sort_in(name: str, entry: os.DirEntry[str], found: Walk) -> None:
     if name.endswith(PAYLOAD_SUFFIX + SIGNATURE_SUFFIX):
         found.signatures.add(name.removesuffix(SIGNATURE_SUFFIX))  # a broken one is not a missing one
         return
-    is_meant = name.endswith(PAYLOAD_SUFFIX)
     fault = _fault(entry)
+    is_meant = name.endswith(PAYLOAD_SUFFIX) or fault == _LINKED_DIRECTORY
     if fault is not None:
         found.leave_out(name, fault, is_meant=is_meant)
     elif is_meant:
@@ -145,5 +150,5 @@ def _fault(entry: os.DirEntry[str]) -> str | None:
     if stat.S_ISREG(mode):
         return None
     if entry.is_symlink() and stat.S_ISDIR(mode):
-        return "is a link to a directory, and these are not followed"
+        return _LINKED_DIRECTORY
     return "is no regular file"

@@ -131,6 +131,19 @@ def test_a_changed_file_is_another_snapshot(directory: Path) -> None:
     assert store.roots() == (payload_root(PAYLOAD + b"\n"),)
 
 
+def test_a_file_that_changes_right_after_a_look_is_looked_at_again(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the directory's time tells of new names; content changes without it."""
+    store = opened(directory)
+    root = store.insert(PAYLOAD, sign(PAYLOAD))
+    assert store.roots() == (root,)
+    monkeypatch.setattr(store, "_is_fresh", lambda: True)
+    (directory / f"{root}.json").write_bytes(PAYLOAD[:-1])
+    assert not store.has_snapshot(root)
+    assert store.why_missing(root) == "its file has other content: it is damaged"
+
+
 def test_rot_that_leaves_the_file_looking_the_same_is_noticed_when_a_chunk_is_read(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
