@@ -15,7 +15,7 @@ from p2pboot.cli.options import (
     state_option,
     verbosity_options,
 )
-from p2pboot.cli.output import emit_json, human_duration, say
+from p2pboot.cli.output import emit_json, human_duration, say, warn
 
 _PUBLISH_TIMEOUT_S = 600.0  # hashing a rootfs of 100 GB takes minutes; the node answers when it has published
 _STATUS_TIMEOUT_S = 10.0
@@ -35,7 +35,8 @@ def publish(
 ) -> None:
     """Tell the running `serve` that its directory is ready now: it publishes at once what is there.
 
-    With DIR it is an error if that is not the directory which the node serves.
+    With DIR it is an error if that is not the directory which the node serves. What can not be published is said
+    on standard error; it is an error only when nothing can be.
     """
     from p2pboot.node.control import request
 
@@ -52,6 +53,15 @@ def publish(
             f"{what}: {manifest['channel']}/{manifest['arch']} version {manifest['version']},"
             f" manifest version {manifest['manifest_version']}, sha256:{manifest['digest']}"
         )
+    for one in answer["withdrawn"]:
+        say(
+            f"withdrawn: {one['channel']}/{one['arch']} version {one['version']}, manifest version"
+            f" {one['manifest_version']}: mirrors keep it until {one['expires_at']}"
+        )
+    for problem in answer["problems"]:
+        if problem["code"] != "withdrawn":
+            remedy = f" ({problem['remedy']})" if problem["remedy"] else ""
+            warn(f"{problem['subject']}: {problem['text']}{remedy}")
 
 
 @click.command(cls=Command)
@@ -90,6 +100,8 @@ def _say(answer: dict[str, Any]) -> None:
         )
     for one in answer["withheld"]:
         say(f"withheld   {one['channel']}/{one['arch']}: {one['text']}")
+    for one in answer["ignored"]:
+        say(f"ignored    {one['channel']}/{one['arch']}: {one['path']}: {one['why']}")
     for pending in answer["fetching"]:
         say(f"fetching   {pending['channel']}/{pending['arch']} number {pending['manifest_version']}")
     for peer in answer["peers"]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import trio
 
 from p2pboot.core.manifest import Manifest, check_detached
+from p2pboot.core.problems import Problem
 from p2pboot.errors import P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
@@ -22,6 +23,7 @@ from p2pboot.fetch.requests import Head
 from p2pboot.fetch.swarm import fetch_artifacts
 from p2pboot.node.judging import Judge, Judgement, Opinion
 from p2pboot.node.mirroring import Mirror
+from p2pboot.node.refusals import OLDER_REMEDY, UNTRUSTED_REMEDY, Refusals, untrusted
 from p2pboot.node.syncing import find_detached
 from p2pboot.node.trust import Offered, Pair
 from p2pboot.store.manifests import HeadRow
@@ -40,7 +42,7 @@ class OwnManifests:
     """How the publisher's part of the node is told of its own manifests when they come back from the mesh."""
 
     includes: Callable[[Offered], bool]
-    saw: Callable[[Manifest], Awaitable[None]]
+    saw: Callable[[Manifest, bool], Awaitable[None]]  # (manifest, whether it is in date)
 
 
 class _Stalls(NoProgress):
@@ -65,10 +67,13 @@ class Follower:
         own: what this node publishes itself is not mirrored.
         whole: called when a manifest and all its artifacts are here and it has become the head.
         max_artifact_bytes: a manifest with a larger artifact is not mirrored.
-        ask_detached: whether peers are asked for the detached signature of what gossip brought.
+        syncs: whether heads are compared with peers, too, and peers asked for the detached signature of what gossip
+            brought.
+        refusals: is told of what is offered and not taken.
+        report: is told of what is to be mirrored and can not be had.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - one argument for each part that it connects
         self,
         store: Store,
         transport: Transport,
@@ -77,16 +82,19 @@ class Follower:
         own: OwnManifests,
         whole: Callable[[Manifest], Awaitable[None]],
         max_artifact_bytes: int,
-        ask_detached: bool,
+        syncs: bool,
+        refusals: Refusals,
+        report: Callable[[list[Problem]], None],
     ) -> None:
         self._store = store
         self._transport = transport
         self._judge = judge
         self._own = own
         self._whole = whole
-        self._ask_detached = ask_detached
+        self._syncs = syncs
+        self._refusals = refusals
         self.mirror = Mirror(
-            fetch=self._fetch, whole=self._became_whole, max_artifact_bytes=max_artifact_bytes
+            fetch=self._fetch, whole=self._became_whole, max_artifact_bytes=max_artifact_bytes, report=report
         )
         self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
@@ -102,26 +110,65 @@ class Follower:
     async def hear(self, pair: Pair, peer_id: str, raw: bytes) -> Judgement:
         """Judge a gossip message of the topic of `pair`, and follow it."""
         judgement = await self._judge.judge(raw, source=peer_id, topic=pair)
+        if judgement.manifest is not None or not self._syncs:  # else sync says it again, with more to it
+            self._refusals.judged(pair, peer_id, self._explained(pair, judgement))
         await self._act_on(judgement)
         return judgement
 
-    async def take(self, raw: bytes, detached: str | None, peer_id: str) -> None:
+    async def take(self, head: Head, raw: bytes, detached: str | None, peer_id: str) -> None:
         """Judge what sync brought, and follow it."""
         judgement = await self._judge.judge(raw, source=peer_id)
+        self._refusals.judged((head.channel, head.arch), peer_id, judgement)
         await self._act_on(judgement)
         if judgement.manifest is not None and judgement.opinion in _TAKEN and detached is not None:
             await self._keep_detached(judgement.manifest, detached, peer_id)
 
-    async def choose(self, heads: Sequence[Head]) -> list[Head]:
+    async def choose(self, heads: Sequence[Head], peer_id: str) -> list[Head]:
         """Which of the heads that a peer offers are worth fetching: by its word trusted, and news or evidence."""
+        self._refusals.hear_of(peer_id, heads)
         try:
-            return await trio.to_thread.run_sync(self._choose, heads)
+            chosen, older = await trio.to_thread.run_sync(self._choose, heads)
         except P2PBootError as error:
             log.error("heads can not be compared: %s", error)
             return []
+        self._note_untrusted(heads, peer_id)
+        for head in older:
+            why = "which is older than what was accepted"
+            self._refusals.refuse_head(peer_id, head, Opinion.OLDER, why, OLDER_REMEDY)
+        return chosen
 
-    def _choose(self, heads: Sequence[Head]) -> list[Head]:
-        return [head for head in heads if head.digest not in self._twins and self._is_news(head)]
+    def _choose(self, heads: Sequence[Head]) -> tuple[list[Head], list[Head]]:
+        """What is worth fetching, and what comes after it was superseded here and was never held here."""
+        chosen = [head for head in heads if head.digest not in self._twins and self._is_news(head)]
+        return chosen, [head for head in heads if self._is_behind(head)]
+
+    def _is_behind(self, head: Head) -> bool:
+        publisher = self._judge.trust.publisher_for(head.channel, head.arch)
+        accepted = self._store.trust.head(head.channel, head.arch)
+        return (
+            publisher is not None
+            and self._judge.trust.takes(head)
+            and accepted is not None
+            and accepted.binds(publisher.keys)
+            and head.manifest_version < accepted.manifest_version
+            and self._store.manifests.get(head.digest) is None
+        )
+
+    def _note_untrusted(self, heads: Sequence[Head], peer_id: str) -> None:
+        takes = self._judge.trust.takes
+        good = {(head.channel, head.arch) for head in heads if takes(head)}
+        for head in heads:
+            publisher = self._judge.trust.publisher_for(head.channel, head.arch)
+            if publisher is not None and (head.channel, head.arch) not in good:
+                why = untrusted(head.signers, publisher)
+                self._refusals.refuse_head(peer_id, head, Opinion.UNTRUSTED, why, UNTRUSTED_REMEDY)
+
+    def _explained(self, pair: Pair, judgement: Judgement) -> Judgement:
+        publisher = self._judge.trust.publisher_for(*pair)
+        if judgement.opinion is not Opinion.UNTRUSTED or publisher is None:
+            return judgement
+        why = untrusted(judgement.detail.split(", "), publisher)
+        return replace(judgement, detail=why, remedy=UNTRUSTED_REMEDY)
 
     def _is_news(self, head: Head) -> bool:
         publisher = self._judge.trust.publisher_for(head.channel, head.arch)
@@ -163,7 +210,7 @@ class Follower:
                 self._twins.popitem(last=False)
         if self._own.includes(manifest):
             if judgement.opinion is not Opinion.OLDER:
-                await self._own.saw(manifest)
+                await self._own.saw(manifest, judgement.opinion in (*_TAKEN, Opinion.EQUIVOCATION))
         elif judgement.opinion in _TAKEN:
             self.mirror.want(manifest)
 
@@ -230,7 +277,7 @@ class Follower:
 
     async def _became_whole(self, manifest: Manifest) -> None:
         stored = await trio.to_thread.run_sync(self._store.manifests.get, manifest.digest)
-        if self._ask_detached and (stored is None or stored.detached is None):
+        if self._syncs and (stored is None or stored.detached is None):
 
             async def keep(peer_id: str, text: str) -> bool:
                 return await self._keep_detached(manifest, text, peer_id)

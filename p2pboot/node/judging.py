@@ -69,6 +69,7 @@ class Judgement:
     opinion: Opinion
     detail: str = ""
     manifest: Manifest | None = None
+    remedy: str | None = None
 
     @property
     def gossip_verdict(self) -> Verdict:
@@ -155,7 +156,7 @@ class Judge:
             return self._accept(manifest, policy)
         if verdict.reason == Opinion.EQUIVOCATION.value and head is not None:
             self._keep_evidence(manifest, head, source)
-        return Judgement(Opinion(verdict.reason), verdict.failed.detail, manifest)
+        return Judgement(Opinion(verdict.reason), verdict.failed.detail, manifest, verdict.failed.remedy)
 
     def _accept(self, manifest: Manifest, policy: TrustPolicy) -> Judgement:
         publisher = policy.publisher_for(manifest.channel, manifest.arch)

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import FetchError, P2PBootError
 from p2pboot.node.limits import TokenBucket
 from p2pboot.node.trust import Pair
@@ -49,16 +50,25 @@ class Mirror:
         fetch: brings all artifacts of a manifest into the store, or raises P2PBootError.
         whole: called when a manifest is wholly held; moves the head and tells others.
         max_artifact_bytes: a manifest with a larger artifact is not mirrored.
+        report: is told of all that can not be had now.
     """
 
-    def __init__(self, *, fetch: FetchAll, whole: Whole, max_artifact_bytes: int) -> None:
+    def __init__(
+        self,
+        *,
+        fetch: FetchAll,
+        whole: Whole,
+        max_artifact_bytes: int,
+        report: Callable[[list[Problem]], None],
+    ) -> None:
         self._fetch = fetch
         self._whole = whole
+        self._report = report
         self.max_artifact_bytes = max_artifact_bytes
         self._pursuits: dict[Pair, _Pursuit] = {}
         self._retry = trio.Event()
         self._send_new, self._receive_new = trio.open_memory_channel[_Pursuit](MAX_PAIRS)
-        self.problems: dict[Pair, str] = {}
+        self._problems: dict[Pair, Problem] = {}
 
     def want(self, manifest: Manifest) -> None:
         """Follow this manifest now, in place of what was wanted of its channel and arch.
@@ -81,7 +91,7 @@ class Mirror:
         for pursuit in tuple(self._pursuits.values()):
             if pursuit.wanted is not None and unwanted(pursuit.wanted):
                 self._set(pursuit, None)
-                self.problems.pop(pursuit.pair, None)
+                self._note(pursuit.pair, None)
                 await pursuit.at_rest.wait()
 
     def stalled(self, pair: Pair, why: str | None) -> None:
@@ -150,17 +160,22 @@ class Mirror:
                 await self._fetch(manifest)
                 await self._whole(manifest)
             except P2PBootError as error:
-                if self.problems.get(pair) != error.message:  # the hundredth time it is no news
-                    log.warning("%s/%s version %d: %s", *pair, manifest.manifest_version, error)
-                self.problems[pair] = error.message
+                self._note(pair, Problem.of(Code.NOT_MIRRORED, "/".join(pair), error))
                 await trio.sleep(FIRST_RETRY_S)  # however many peers come and go
                 with trio.move_on_after(delay_s - FIRST_RETRY_S):
                     await self._retry.wait()
                 delay_s = min(delay_s * 2, LONGEST_RETRY_S)
             else:
                 pursuit.held = manifest.digest
-                self.problems.pop(pair, None)
+                self._note(pair, None)
                 return
+
+    def _note(self, pair: Pair, problem: Problem | None) -> None:
+        if problem is None:
+            self._problems.pop(pair, None)
+        else:
+            self._problems[pair] = problem
+        self._report(list(self._problems.values()))
 
     def _check_size(self, manifest: Manifest) -> None:
         for artifact in manifest.artifacts.values():

@@ -22,23 +22,27 @@ from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import ARCHS
-from p2pboot.core.problems import Code, Problem
+from p2pboot.core.problems import Code
 from p2pboot.core.verify import clock_problem
 from p2pboot.errors import P2PBootError, UsageError
 from p2pboot.node.announcing import Announcer
+from p2pboot.node.building import Description, check_cancelled
 from p2pboot.node.control import serve_control
 from p2pboot.node.following import Follower, OwnManifests
 from p2pboot.node.judging import Judge
 from p2pboot.node.limits import Limits
 from p2pboot.node.metering import MeteredTransport
+from p2pboot.node.observing import equivocation_problems, expired_problems, publishing_time
 from p2pboot.node.offering import Awaited, Offering
 from p2pboot.node.peering import Peering
 from p2pboot.node.problems import Problems
-from p2pboot.node.publishing import Description, DirectoryPublisher, Published
+from p2pboot.node.publishing import SOURCE as PUBLISHER
+from p2pboot.node.publishing import DirectoryPublisher, Published
+from p2pboot.node.refusals import Refusals
 from p2pboot.node.server import ArtifactServer, SyncServer
 from p2pboot.node.serving import Serving
 from p2pboot.node.snapshots import run_snapshots
-from p2pboot.node.status import Measured, Running, describe_manifest, describe_node
+from p2pboot.node.status import Measured, Running, describe_ignored, describe_manifest, describe_node
 from p2pboot.node.syncing import Syncer
 from p2pboot.node.trust import Offered, Pair, Trust
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
@@ -54,6 +58,8 @@ DISCOVERY_S = 2.0  # the same where no peer is configured and only the local net
 # Problems of the files of one channel and arch, which the operator wants to have published.
 _OF_PAIRS = (Code.UNPUBLISHABLE, Code.STILL_CHANGING, Code.WITHDRAWN)
 DAMAGE_S = 5.0  # how often what was found damaged while serving is hashed or fetched again
+OBSERVE_S = 10.0  # how often the node looks at what can go wrong by itself
+CLOCK_JUMP_S = 60.0  # how far the clock moves, beside the time that passes, before dates are looked at again
 
 
 class Node:
@@ -91,7 +97,14 @@ class Node:
         self._serving = Serving(_limits(settings))
         self._newest_created_at: AcceptedTime | None = None  # as `clock` saw it last
         self._joining = trio.Lock()
+        self.problems = Problems(lambda: int(time.time()))
         self._judge = Judge(store, self._trust(), self.clock)
+        self._peering = Peering(transport, settings.network.bootstrap)
+        self._refusals = Refusals(
+            follows=self._follows,
+            counts=self._counts,
+            report=lambda problems: self.problems.report("refusals", problems),
+        )
         self._follower = Follower(
             store,
             transport,
@@ -99,9 +112,10 @@ class Node:
             own=OwnManifests(self._is_own, self._saw_own),
             whole=self._tell,
             max_artifact_bytes=settings.store.max_artifact_bytes,
-            ask_detached=settings.network.sync,
+            syncs=settings.network.sync,
+            refusals=self._refusals,
+            report=lambda problems: self.problems.report("mirror", problems),
         )
-        self._peering = Peering(transport, settings.network.bootstrap)
         self._syncer = Syncer(
             transport,
             choose=self._follower.choose,
@@ -117,7 +131,6 @@ class Node:
             interval_s=settings.network.announce_interval_s,
         )
         self._offering = Offering(store, lambda: self.clock().now, lambda row: not self._is_stranger(row))
-        self.problems = Problems(lambda: int(time.time()))
         self._publisher: DirectoryPublisher | None = None
         if settings.provider.directory is not None:
             self._publisher = DirectoryPublisher(
@@ -126,14 +139,21 @@ class Node:
                 signing_key=signing_key,
                 describe=self._describe,
                 trusted=self._trusted_for,
-                now=lambda: self.clock().now,
+                now=lambda: publishing_time(int(time.time())),
                 published=self._publish,
+                report=self.problems.report,
             )
 
     def clock(self) -> Clock:
         """The time to judge manifests by; blocking, as it reads the store."""
-        self._newest_created_at = self._store.trust.newest_created_at(self._judge.trust.tells_time)
+        self._newest_created_at = self._store.trust.newest_created_at(self._is_evidence_of_time)
         return self._quick_clock()
+
+    def _is_evidence_of_time(self, channel: str, arch: str, signers: tuple[str, ...]) -> bool:
+        """Whether a manifest's date says something: what our own key signed bears this very clock's reading."""
+        return self._signing_key.public.keyid not in signers and self._judge.trust.tells_time(
+            channel, arch, signers
+        )
 
     def _quick_clock(self) -> Clock:
         """The same without reading: behind by one manifest at most, and the event loop never waits for the disk."""
@@ -159,7 +179,7 @@ class Node:
             ).handle,
         )
         if self._publisher is not None:
-            self._own.update(await trio.to_thread.run_sync(self._signers_of_trees, self._publisher))
+            self._own.update(await trio.to_thread.run_sync(self._publisher.signers))
             await self._judge.change_trust(self._trust())
         await self._drop_strangers()
         await self._join_topics()
@@ -173,6 +193,8 @@ class Node:
             nursery.start_soon(self._peering.run, self._hints)
             nursery.start_soon(self._follower.run)
             nursery.start_soon(self._repair)
+            nursery.start_soon(self._examine)
+            nursery.start_soon(self._observe)
             if network.sync:
                 nursery.start_soon(self._syncer.run)
             if network.gossip:
@@ -204,7 +226,7 @@ class Node:
 
     async def _run_publisher(self, publisher: DirectoryPublisher) -> None:
         """A key that never published here may have published elsewhere: ask, before its counter starts at 1."""
-        if self._settings.network.sync and await self._is_new(publisher):
+        if self._settings.network.sync and await trio.to_thread.run_sync(publisher.is_new):
             with trio.move_on_after(ASK_THE_MESH_S):
                 if not self._settings.network.bootstrap:
                     await trio.sleep(DISCOVERY_S if self._hints is not None else 0)
@@ -212,18 +234,6 @@ class Node:
                 if self._transport.peers() or self._settings.network.bootstrap:
                     await self._syncer.all_synced()
         await publisher.run()
-
-    async def _is_new(self, publisher: DirectoryPublisher) -> bool:
-        def is_new() -> bool:
-            return publisher.is_new(publisher.trees())
-
-        try:
-            return await trio.to_thread.run_sync(is_new)
-        except P2PBootError:  # the publisher meets it again, and says so
-            return True
-
-    def _signers_of_trees(self, publisher: DirectoryPublisher) -> dict[Pair, tuple[str, ...]]:
-        return {(tree.channel, tree.arch): publisher.signers(tree) for tree in publisher.trees()}
 
     def _describe(self) -> Description:
         provider = self._settings.provider
@@ -257,9 +267,23 @@ class Node:
     def _is_own(self, offered: Offered) -> bool:
         return self._judge.trust.is_own(offered)
 
-    async def _saw_own(self, manifest: Manifest) -> None:
+    async def _saw_own(self, manifest: Manifest, usable: bool) -> None:
         if self._publisher is not None:
-            await self._publisher.saw_own(manifest)
+            await self._publisher.saw_own(manifest, usable=usable)
+
+    # -- what we follow ----------------------------------------------------------------------------------------------
+
+    def _follows(self, pair: Pair) -> bool:
+        return pair not in self._own and self._judge.trust.publisher_for(*pair) is not None
+
+    def _counts(self, pair: Pair, peer_id: str) -> bool:
+        """Whether the operator wants to know what a peer offers that no trusted key has signed.
+
+        Where no peer is configured, whoever is on the local network may have been meant.
+        """
+        if self._settings.network.bootstrap:
+            return peer_id in self._peering.configured
+        return pair in self._settings.followed()
 
     # -- what we hold ------------------------------------------------------------------------------------------------
 
@@ -305,13 +329,48 @@ class Node:
             await trio.sleep(DAMAGE_S)
             damaged = self._store.blobs.take_damaged()
             if damaged:
-                log.warning("damaged on disk: %s", ", ".join(f"sha256:{digest}" for digest in damaged))
+                log.warning(
+                    "gone or damaged on disk: %s", ", ".join(f"sha256:{digest}" for digest in damaged)
+                )
                 if self._publisher is not None:
                     self._publisher.due_within(0.0)
                 try:
                     await self._follower.repair()
                 except P2PBootError as error:
                     log.error("mending: %s", error)
+
+    async def _examine(self) -> None:
+        """Own files that were touched are read again, and served meanwhile."""
+        while True:
+            await trio.sleep(DAMAGE_S)
+            try:
+                await trio.to_thread.run_sync(self._store.blobs.examine_in_place, check_cancelled)
+            except P2PBootError as error:
+                log.error("files that were touched can not be examined: %s", error)
+
+    async def _observe(self) -> None:
+        """Report what is wrong without anything having happened, and see whether the clock was set."""
+        offset_s = time.time() - trio.current_time()
+        while True:
+            try:
+                await self._report_what_stands()
+            except P2PBootError as error:
+                log.error("what is wrong can not be found out: %s", error)
+            before_s, offset_s = offset_s, time.time() - trio.current_time()
+            if self._publisher is not None and abs(offset_s - before_s) > CLOCK_JUMP_S:
+                self._publisher.due_within(0.0)
+            await trio.sleep(OBSERVE_S)
+
+    async def _report_what_stands(self) -> None:
+        self._refusals.tick(self._transport.peers())
+        clock = await trio.to_thread.run_sync(self.clock)
+        wrong = clock_problem(clock)
+        self.problems.report("clock", [] if wrong is None else [wrong])
+        withheld = await trio.to_thread.run_sync(self._offering.withheld)
+        self.problems.report("expiry", expired_problems(withheld))
+        trust, takes = self._store.trust, self._judge.trust.takes
+        found = await trio.to_thread.run_sync(equivocation_problems, trust, takes)
+        self.problems.report("equivocations", found)
 
     # -- what a service shows ------------------------------------------------------------------------------------------
 
@@ -349,7 +408,6 @@ class Node:
 
     def measured(self) -> Measured:
         """What was counted since the start, and what is wrong now."""
-        self._report()
         return Measured(
             uptime_s=trio.current_time() - self._started_at,
             peers=self._transport.peers(),
@@ -381,29 +439,18 @@ class Node:
                 f"this node publishes {self._publisher.directory}, not {directory}",
                 remedy="name that directory, or the state directory of the node that publishes the other one",
             )
+        outcome = await self._publisher.publish_now()
         return {
             "published": [
                 {**describe_manifest(done.manifest), "unchanged": done.unchanged}
-                for done in await self._publisher.publish_now()
-            ]
+                for done in outcome.published
+            ],
+            "withdrawn": [one.to_json() for one in outcome.withdrawn],
+            "problems": [problem.to_json() for problem in self.problems.of(PUBLISHER)],
         }
 
-    def _report(self) -> None:
-        wrong_clock = clock_problem(self._quick_clock())
-        self.problems.report("time", [] if wrong_clock is None else [wrong_clock])
-        mirrored = self._follower.mirror.problems.items()
-        self.problems.report(
-            "mirror", [Problem(Code.NOT_MIRRORED, "/".join(pair), text) for pair, text in mirrored]
-        )
-        publisher = self._publisher
-        if publisher is not None:
-            wrong = [] if publisher.problem is None else [publisher.problem]
-            self.problems.report(
-                "publisher", [Problem(Code.DIRECTORY, str(publisher.directory), text) for text in wrong]
-            )
-
     async def _status(self) -> dict[str, Any]:
-        self._report()
+        trees = () if self._publisher is None else self._publisher.trees
         running = Running(
             peer_id=self._transport.peer_id,
             addresses=self._transport.addresses(),
@@ -416,6 +463,7 @@ class Node:
             withheld=await trio.to_thread.run_sync(self._offering.withheld),
             bytes_sent=self._serving.counters.bytes_sent.copy(),
             http=tuple(self._urls()),
+            ignored=describe_ignored(trees),
         )
         return await trio.to_thread.run_sync(describe_node, self._store, running)
 

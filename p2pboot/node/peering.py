@@ -54,6 +54,7 @@ class Peering:
         self._told_at: OrderedDict[bytes, float] = OrderedDict()  # digests of records
         self._change = trio.Event()
         self.tried = trio.Event()  # every bootstrap address has been dialled once, with whatever result
+        self.configured: set[str] = set()  # peer ids that answered at the bootstrap addresses
         self._untried = len(self._bootstrap)
         if not self._bootstrap:
             self.tried.set()
@@ -123,6 +124,7 @@ class Peering:
                 log.log(level, "cannot reach %s: %s", address, str(error) or "no answer")
                 self._note_tried(first=first)
             else:
+                self.configured.add(peer_id)
                 self._note_tried(first=first)
                 await self._wait_until_gone(peer_id)
                 if trio.current_time() - began >= STEADY_S:

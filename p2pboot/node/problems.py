@@ -22,6 +22,7 @@ _WARNS: Final = frozenset(
     {
         Code.UNKNOWN_DIRECTORY,
         Code.WITHDRAWN,
+        Code.SHARED_KEY,
         Code.NOT_MIRRORED,
         Code.INOTIFY,
         Code.INTERFACES,
@@ -70,6 +71,10 @@ class Problems:
         """Everything that is wrong, by subject and code."""
         found = (problem for problems in self._by_source.values() for problem in problems.values())
         return tuple(sorted(found, key=lambda problem: (problem.subject, problem.code)))
+
+    def of(self, source: str) -> tuple[Problem, ...]:
+        """What one source said last."""
+        return tuple(self._by_source.get(source, {}).values())
 
     def about(self, subject: str) -> Problem | None:
         """The first problem with a subject, if there is one."""

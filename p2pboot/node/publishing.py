@@ -1,54 +1,45 @@
 """Publishes the artifacts directory: at the start, when it changed and is quiet again, on demand, and before expiry.
 
-Owns when to build; what a build is, is `publish.build`'s, and to notice changes is `watching`'s. A directory that can
-not be published (the kernel is missing while it is being replaced) keeps the last published version in force and is
-tried again when something changes.
+Owns when to publish what; `building` does it, `watching` notices changes, `withdrawal` what is gone, and `adoption`
+answers other nodes that use the key. Each (channel, arch) stands alone: what can be published is, and what can not is
+a problem that is looked at again and again. What was published of it before goes on being offered, and renewed, while
+its files last.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import trio
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Manifest, sign_detached
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.problems import Code, Problem
+from p2pboot.core.timestamps import format_time
 from p2pboot.errors import ArtifactError, P2PBootError
+from p2pboot.node.adoption import OUTBID_S, SharedKey
+from p2pboot.node.building import Builder, Description
 from p2pboot.node.trust import Pair
-from p2pboot.node.watching import watch_directory
-from p2pboot.publish.build import BuildOptions, build
-from p2pboot.publish.hashing import ChangedWhileHashing, HashedPath
-from p2pboot.publish.presigned import signers_beside, take_presigned
-from p2pboot.publish.scan import Tree, recently_changed, scan
+from p2pboot.node.watching import touched_within, watch_directory
+from p2pboot.node.withdrawal import GonePairs, Withdrawn, forget, last_published
+from p2pboot.publish.hashing import ChangedWhileHashing
+from p2pboot.publish.numbering import Stream, renewal_at, went_back
+from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
 from p2pboot.store.store import Store
 
 log = logging.getLogger(__name__)
 
 SETTLED_S: Final = 2.0  # at the start, a file younger than this may still be being written
 QUIET_S: Final = 10.0  # later, nothing must have changed for so long, whoever or whatever asks for a build
-CHECK_S: Final = 300.0  # a safety net where the kernel tells of no changes (network file systems); stats only
-OUTBID_S: Final = (
-    10.0  # between two builds for the mesh's sake, doubled each time up to CHECK_S: two nodes that sign
-)
-# with one key would outbid each other as fast as messages travel
+CHECK_S: Final = 300.0  # a safety net where nothing tells of a change; stats only
+_NAMED_FAULTS: Final = 8  # what one line can say of strange directories
 
-Signed = tuple[
-    Manifest, str | None, tuple[HashedPath, ...]
-]  # manifest, detached signature, the files it names
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What the operator says of a directory: the pair of a flat one, and what goes into the manifests."""
-
-    channel: str | None
-    arch: str | None
-    options: BuildOptions
+SOURCE: Final = "publisher"  # of the problems of directory and pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +48,37 @@ class Published:
 
     manifest: Manifest
     unchanged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one look at the directory led to.
+
+    Args:
+        published: of every pair that could be published, what is in force now.
+        withdrawn: releases that are not offered here any more.
+        refusal: why the first pair that could not be published was not; None when all could.
+    """
+
+    published: tuple[Published, ...]
+    withdrawn: tuple[Withdrawn, ...]
+    refusal: P2PBootError | None
+
+
+@dataclass(slots=True)
+class _Look:
+    """What is found out during one look."""
+
+    scanned: Scanned
+    published: list[Published] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+    errors: list[P2PBootError] = field(default_factory=list)
+    held_back: dict[Pair, Path] = field(default_factory=dict)  # what is not published now, and where it lies
+
+    def hold_back(self, code: Code, of: Tree | Unfit, error: P2PBootError) -> None:
+        self.problems.append(Problem.of(code, f"{of.channel}/{of.arch}", error))
+        self.errors.append(error)
+        self.held_back[of.channel, of.arch] = of.directory
 
 
 class DirectoryPublisher:
@@ -70,6 +92,7 @@ class DirectoryPublisher:
         trusted: the key ids of the one publisher for a (channel, arch), the own one among them.
         now: the time that goes into a manifest, unix seconds; called in threads.
         published: called with every manifest that came into force.
+        report: is told, by source, of all that is wrong.
     """
 
     def __init__(
@@ -82,146 +105,108 @@ class DirectoryPublisher:
         trusted: Callable[[Pair], tuple[str, ...]],
         now: Callable[[], int],
         published: Callable[[Published], Awaitable[None]],
+        report: Callable[[str, Iterable[Problem]], None],
     ) -> None:
         self.directory = directory
         self._store = store
-        self._key = signing_key
         self._describe = describe
-        self._trusted = trusted
         self._now = now
         self._published = published
+        self._report = report
+        self._shared = SharedKey(
+            store.publications,
+            (signing_key.public.keyid,),
+            options=lambda: describe().options,
+            peer_id=signing_key.public.peer_id,
+            due_within=self.due_within,
+            report=lambda problems: report("shared key", problems),
+        )
+        self._builder = Builder(
+            store, signing_key, describe=describe, trusted=trusted, now=now, floor=self._shared.floor
+        )
+        self._gone_pairs = GonePairs(directory)
+        self._gone_since: dict[Pair, float] = {}  # trio's clock
+        self._settling: set[Pair] | None = None  # what was there at the start and has not been quiet yet
         self._building = trio.Lock()
         self._due_at = 0.0  # trio's clock
         self._due_moved = trio.Event()
-        self._floors: dict[Pair, int] = {}  # numbers that our key gave to what we do not know
-        self._outbid_s = 0.0
         self._in_force: dict[Pair, Manifest] = {}
-        self.problem: str | None = None
+        self.trees: tuple[Tree, ...] = ()  # as they were seen last
 
-    def trees(self) -> list[Tree]:
-        """What the directory holds now; blocking. Raises ArtifactError."""
-        description = self._describe()
-        return scan(self.directory, description.channel, description.arch)
+    # -- what others ask ---------------------------------------------------------------------------------------------
 
-    def signers(self, tree: Tree) -> tuple[str, ...]:
-        """Who signs what is published of a tree, as far as can be told before it is built; blocking."""
-        return signers_beside(tree) or self._own_signers
+    def signers(self) -> dict[Pair, tuple[str, ...]]:
+        """Who signs what this directory holds, and what was published of it and may still be about; blocking."""
+        now = self._now()
+        own = self._builder.signers
+        pairs = self._store.publications.pairs(own)
+        signers: dict[Pair, tuple[str, ...]] = {
+            pair: own for pair in pairs if last_published(self._store.publications, own, pair, now)
+        }
+        scanned, _ = self._scan()
+        signers.update({(tree.channel, tree.arch): self._builder.signers_of(tree) for tree in scanned.trees})
+        return signers
 
-    def is_new(self, trees: list[Tree]) -> bool:
-        """Whether some pair was never published with this state: a new key, or a known key on a new machine."""
+    def is_new(self) -> bool:
+        """Whether some pair was never published with this state: a new key, or a known key on a new machine.
+
+        Blocking.
+        """
         counter = self._store.publications.counter
-        return any(counter(self._own_signers, tree.channel, tree.arch) == 0 for tree in trees)
+        scanned, error = self._scan()
+        return error is not None or any(
+            counter(self._builder.signers, *pair) == 0 for pair in _pairs(scanned)
+        )
 
-    @property
-    def _own_signers(self) -> tuple[str, ...]:
-        return (self._key.public.keyid,)
+    async def saw_own(self, manifest: Manifest, *, usable: bool = True) -> None:
+        """A manifest of the keys that sign here came from the mesh.
 
-    async def saw_own(self, manifest: Manifest) -> None:
-        """A manifest of the keys that sign here came from the mesh: if it is another one, ours must be above it."""
+        Args:
+            manifest: verified.
+            usable: whether it is in date.
+        """
         pair = (manifest.channel, manifest.arch)
-        if manifest == self._in_force.get(pair) or manifest.manifest_version <= self._floors.get(pair, 0):
-            return
-        if manifest.signers != self._own_signers:
+        in_force = self._in_force.get(pair)
+        if manifest.signers == self._builder.signers:
+            await self._shared.saw(manifest, in_force, usable=usable)
+        elif manifest != in_force:
             log.error(
                 "%s/%s: the mesh knows version %d, signed by the keys of the manifest beside the artifacts: put that"
                 " manifest and its artifacts here, or have a higher one signed",
                 *pair,
                 manifest.manifest_version,
             )
-            return
-        try:
-            if await trio.to_thread.run_sync(self._note_number, manifest):
-                return  # it is ours, and came back
-        except P2PBootError as error:
-            log.error("%s/%s: a number in use can not be noted: %s", *pair, error)
-        self._floors[pair] = manifest.manifest_version
-        if pair in self._in_force:
-            log.warning(
-                "the mesh knows version %d of %s/%s, signed with this key and not by this node: publishing a higher one"
-                " in %.0f s",
-                manifest.manifest_version,
-                *pair,
-                self._outbid_s,
-            )
-            self.due_within(self._outbid_s)
-            self._outbid_s = min(max(OUTBID_S, self._outbid_s * 2), CHECK_S)
-
-    def _note_number(self, manifest: Manifest) -> bool:
-        """Never use a number again that was seen in use; returns whether the manifest is our own last one."""
-        stream = (manifest.signers, manifest.channel, manifest.arch)
-        if self._store.publications.last(*stream) == manifest.raw:
-            return True
-        self._store.publications.raise_counter(*stream, manifest.manifest_version)
-        return False
-
-    def due_in(self, delay_s: float) -> None:
-        """Build after this many seconds, and not before."""
-        self._due_at = trio.current_time() + delay_s
-        self._due_moved.set()
 
     def due_within(self, delay_s: float) -> None:
-        """Build after this many seconds at the latest, or when the directory is quiet."""
+        """Look after this many seconds at the latest."""
         self._due_at = min(self._due_at, trio.current_time() + delay_s)
         self._due_moved.set()
 
     async def run(self) -> None:
-        """Publish until cancelled. The first build is at once, or when the directory has settled."""
+        """Publish until cancelled. The first look is at once."""
+        await trio.to_thread.run_sync(self._shared.restore)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(watch_directory, self.directory, lambda: self.due_in(QUIET_S))
-            quiet_s = SETTLED_S
+            nursery.start_soon(
+                watch_directory,
+                self.directory,
+                lambda: self.due_within(QUIET_S),
+                lambda problems: self._report("watching", problems),
+            )
             while True:
-                self.due_in(CHECK_S)  # first: what changes during a build makes the next one due earlier
-                if await self._publish_if_quiet(quiet_s):
-                    quiet_s = QUIET_S
+                self._due_at = trio.current_time() + CHECK_S  # what happens during the look makes it sooner
+                await self._look(at_once=False)
                 await self._wait_until_due()
 
-    async def publish_now(self) -> list[Published]:
-        """Build every tree of the directory and put it into force, whether it is quiet or not.
+    async def publish_now(self) -> Outcome:
+        """Publish what can be, whether it is quiet or not.
 
         Raises:
-            ArtifactError, MachineError: the directory can not be published; what is in force stays.
+            ArtifactError, UsageError, MachineError, StoreError: nothing can be; what is in force stays.
         """
-        try:
-            async with self._building:
-                done = await self._publish_trees()
-        except P2PBootError as error:
-            self._note_problem(error)
-            raise
-        self.problem = None
-        return done
-
-    async def _publish_if_quiet(self, quiet_s: float) -> bool:
-        """Build unless something changed within `quiet_s`; returns whether it was quiet."""
-        try:
-            if await trio.to_thread.run_sync(self._changed_within, quiet_s):
-                self.due_in(quiet_s / 4)
-                return False
-            done = await self.publish_now()
-        except ChangedWhileHashing:
-            self.due_in(QUIET_S)
-        except P2PBootError as error:
-            self._note_problem(error)
-        else:
-            self.due_within(await self._renewal_s(done))
-        return True
-
-    def _changed_within(self, quiet_s: float) -> bool:
-        return any(recently_changed(tree, time.time_ns(), quiet_s) for tree in self.trees())
-
-    def _note_problem(self, error: P2PBootError) -> None:
-        if self.problem != error.message:  # the hundredth time it is no news
-            level = logging.INFO if isinstance(error, ChangedWhileHashing) else logging.ERROR
-            log.log(level, "not published: %s%s", error, f" ({error.remedy})" if error.remedy else "")
-        self.problem = error.message
-
-    async def _renewal_s(self, published: list[Published]) -> float:
-        """Seconds until the first of these is to be renewed, which is when a third of its validity is left."""
-        own = [done.manifest for done in published if done.manifest.signers == self._own_signers]
-        if not own:
-            return CHECK_S
-        now = await trio.to_thread.run_sync(self._now)
-        due = min(one.expires_at - (one.expires_at - one.created_at) // 3 for one in own)
-        return max(1.0, due - now)
+        outcome = await self._look(at_once=True)
+        if outcome.refusal is not None and not outcome.published:
+            raise outcome.refusal
+        return outcome
 
     async def _wait_until_due(self) -> None:
         while (left_s := self._due_at - trio.current_time()) > 0:
@@ -229,21 +214,114 @@ class DirectoryPublisher:
             with trio.move_on_after(left_s):
                 await self._due_moved.wait()
 
-    async def _publish_trees(self) -> list[Published]:
-        done: list[Published] = []
-        errors: list[P2PBootError] = []
-        for tree in await trio.to_thread.run_sync(self.trees):
-            try:
-                done.append(await self._publish(tree))
-            except P2PBootError as error:  # no reason to keep the other trees back
-                errors.append(error)
-        if errors:  # a file that is still being written mends itself: any other error is the one to speak of
-            raise next((error for error in errors if not isinstance(error, ChangedWhileHashing)), errors[0])
-        return done
+    # -- one look ----------------------------------------------------------------------------------------------------
 
-    async def _publish(self, tree: Tree) -> Published:
-        pair = (tree.channel, tree.arch)
-        manifest = await trio.to_thread.run_sync(self._bring_into_force, tree)
+    def _scan(self) -> tuple[Scanned, P2PBootError | None]:
+        """What the directory holds; blocking. When it can not be read, nothing, and why."""
+        description = self._describe()
+        try:
+            return scan_each(self.directory, description.channel, description.arch), None
+        except P2PBootError as error:
+            return Scanned(()), error
+
+    async def _look(self, *, at_once: bool) -> Outcome:
+        async with self._building:
+            now = await trio.to_thread.run_sync(self._now)
+            self._shared.tick(now)
+            scanned, error = await trio.to_thread.run_sync(self._scan)
+            self.trees = scanned.trees
+            if self._settling is None:
+                self._settling = _pairs(scanned)
+            look = _Look(scanned)
+            gone = await self._withdraw_gone(look, at_once=at_once)
+            for tree in scanned.trees:
+                await self._publish_if_quiet(tree, look, at_once=at_once)
+            for unfit in scanned.unfit:
+                if (unfit.channel, unfit.arch) not in gone:
+                    await self._note_unfit(unfit, look, at_once=at_once)
+            if error is None:
+                self._note_unreachable(look, gone)
+            for pair, directory in look.held_back.items():
+                await self._keep(pair, directory, look)
+            withdrawn = await trio.to_thread.run_sync(self._withdrawn, scanned, gone, now)
+            self._report(SOURCE, self._problems(look, error, withdrawn))
+            self._report("dates", await trio.to_thread.run_sync(self._dates_that_went_back, now))
+            self.due_within(await trio.to_thread.run_sync(self._renewal_s, now))
+        return Outcome(tuple(look.published), withdrawn, _refusal(look, None if gone else error))
+
+    def _problems(
+        self, look: _Look, error: P2PBootError | None, withdrawn: Sequence[Withdrawn]
+    ) -> list[Problem]:
+        problems = [*look.problems, *(one.problem for one in withdrawn)]
+        if error is not None:
+            problems.append(Problem.of(Code.DIRECTORY, str(self.directory), error))
+        if faults := look.scanned.faults:
+            text = "; ".join(fault.message for fault in faults[:_NAMED_FAULTS])
+            more = f"; and {len(faults) - _NAMED_FAULTS} more" if len(faults) > _NAMED_FAULTS else ""
+            problems.append(
+                Problem(Code.UNKNOWN_DIRECTORY, str(self.directory), text + more, faults[0].remedy)
+            )
+        return problems
+
+    async def _publish_if_quiet(self, tree: Tree, look: _Look, *, at_once: bool) -> None:
+        if not at_once and await self._is_busy(tree):
+            look.hold_back(Code.STILL_CHANGING, tree, _being_written(tree))
+            return
+        try:
+            manifest = await trio.to_thread.run_sync(self._builder.publish, tree)
+            look.published.append(await self._enter(manifest))
+        except ChangedWhileHashing as error:
+            look.hold_back(Code.STILL_CHANGING, tree, error)
+            self.due_within(QUIET_S)
+        except P2PBootError as error:
+            look.hold_back(Code.UNPUBLISHABLE, tree, error)
+
+    async def _note_unfit(self, unfit: Unfit, look: _Look, *, at_once: bool) -> None:
+        busy = not at_once and await self._is_busy(unfit)
+        code = Code.STILL_CHANGING if busy else Code.UNPUBLISHABLE
+        look.hold_back(code, unfit, unfit.error)
+
+    def _note_unreachable(self, look: _Look, gone: Iterable[Pair]) -> None:
+        """What is in force, and whose directory is neither gone nor usable: a link to nothing, no permission."""
+        seen = _pairs(look.scanned)
+        for channel, arch in self._in_force.keys() - seen - set(gone):
+            directory = self.directory / channel / arch
+            error = ArtifactError(
+                f"{directory} can not be reached any more",
+                remedy="check its links and permissions, or remove it to withdraw what was published of it",
+            )
+            look.hold_back(Code.UNPUBLISHABLE, Unfit(channel, arch, directory, error), error)
+
+    async def _is_busy(self, of: Tree | Unfit) -> bool:
+        """Whether a pair is being written to; one that was there at the start is waited for less."""
+        pair = (of.channel, of.arch)
+        settling = self._settling if self._settling is not None else set()
+        quiet_s = SETTLED_S if pair in settling else QUIET_S
+        if pair not in settling and await trio.to_thread.run_sync(self._is_from_elsewhere, pair):
+            quiet_s += OUTBID_S  # who shares the directory and the key is to publish the change
+        if await trio.to_thread.run_sync(_changed_within, of, quiet_s):
+            self.due_within(quiet_s / 4)
+            return True
+        settling.discard(pair)
+        return False
+
+    def _is_from_elsewhere(self, pair: Pair) -> bool:
+        manifest = self._in_force.get(pair)
+        return manifest is not None and self._store.publications.is_from_elsewhere(manifest.digest)
+
+    async def _keep(self, pair: Pair, directory: Path, look: _Look) -> None:
+        """What was published before goes on, as long as its files do."""
+        in_force = self._in_force.get(pair)
+        try:
+            manifest = await trio.to_thread.run_sync(self._builder.keep, pair, directory, in_force)
+        except P2PBootError as error:
+            log.error("%s/%s: what is in force can not be kept: %s", *pair, error)
+            return
+        if manifest is not None:
+            await self._enter(manifest)
+
+    async def _enter(self, manifest: Manifest) -> Published:
+        pair = (manifest.channel, manifest.arch)
         done = Published(manifest, unchanged=self._in_force.get(pair) == manifest)
         if not done.unchanged:
             self._in_force[pair] = manifest
@@ -257,55 +335,106 @@ class DirectoryPublisher:
             await self._published(done)
         return done
 
-    def _bring_into_force(self, tree: Tree) -> Manifest:
-        manifest, detached, files = self._presigned(tree) or self._build(tree)
-        for hashed in files:
-            self._store.blobs.register_in_place(hashed.path, hashed.sha256, hashed.table, hashed.identity)
-        self._store.manifests.put(manifest, detached)
-        keys = {*self._trusted((tree.channel, tree.arch)), *manifest.signers}
-        if not self._store.trust.accept(manifest, keys):
-            raise ArtifactError(
-                f"{tree.directory}: version {manifest.manifest_version} of {tree.channel}/{tree.arch} is not newer than"
-                " what is known of its signers, who would contradict themselves",
-                remedy="publish a manifest with a higher manifest_version",
-            )
-        self._store.manifests.set_head(manifest.digest)
-        self._store.manifests.retain()
-        return manifest
+    # -- what is gone ------------------------------------------------------------------------------------------------
 
-    def _presigned(self, tree: Tree) -> Signed | None:
-        found = take_presigned(
-            tree,
-            own_keyid=self._key.public.keyid,
-            store=self._store,
-            now=self._now(),
-            progress=_stop_when_cancelled,
-        )
-        return None if found is None else (found.manifest, found.detached, found.files)
+    async def _withdraw_gone(self, look: _Look, *, at_once: bool) -> set[Pair]:
+        """Stop offering what is gone from the directory, once it has been for a while; returns all that is."""
+        gone = await trio.to_thread.run_sync(self._find_gone, look.scanned)
+        now = trio.current_time()
+        quiet_s = QUIET_S if self._in_force else SETTLED_S
+        self._gone_since = {pair: self._gone_since.get(pair, now) for pair in gone}
+        for pair, since in self._gone_since.items():
+            if not at_once and now - since < quiet_s:  # it may be being replaced
+                self.due_within(since + quiet_s - now)
+                continue
+            in_force = self._in_force.pop(pair, None)
+            signers = {self._builder.signers, self._builder.signers if in_force is None else in_force.signers}
+            await trio.to_thread.run_sync(forget, self._store, pair, signers)
+        return gone
 
-    def _floor(self, tree: Tree) -> int:
-        """The highest number that others are known to have used; a new key of the same publisher counts on from it."""
-        pair = (tree.channel, tree.arch)
-        head = self._store.trust.head(*pair)
-        is_first = self._store.publications.counter(self._own_signers, *pair) == 0
-        known = (
-            head.manifest_version if is_first and head is not None and head.binds(self._trusted(pair)) else 0
-        )
-        return max(known, self._floors.get(pair, 0))
+    def _find_gone(self, scanned: Scanned) -> set[Pair]:
+        return self._gone_pairs.among({*self._in_force, *self._ever_offered()}, scanned)
 
-    def _build(self, tree: Tree) -> Signed:
-        built = build(
-            tree,
-            self._describe().options,
-            keys=(self._key,),
-            store=self._store,
-            now=self._now(),
-            progress=_stop_when_cancelled,
-            floor=self._floor(tree),
-        )
-        return built.manifest, sign_detached(built.raw, self._key), built.files
+    def _ever_offered(self) -> list[Pair]:
+        """What this state's node offered with this key, of what it is to publish now."""
+        description, own = self._describe(), self._builder.signers
+        return [
+            (channel, arch)
+            for channel, arch in self._store.publications.pairs(own)
+            if description.channel in (None, channel)
+            and description.arch in (None, arch)
+            and (head := self._store.trust.head(channel, arch)) is not None
+            and head.signers == own
+        ]
+
+    def _withdrawn(self, scanned: Scanned, gone: set[Pair], now: int) -> tuple[Withdrawn, ...]:
+        """What was offered, is not any more, and has not expired; sorted.
+
+        That there is no trace of it in the catalogue is remembered over a restart, and while the directory is away.
+        """
+        own = self._builder.signers
+        seen = _pairs(scanned) - gone
+        kept = {(row.channel, row.arch) for row in self._store.manifests.current() if row.signers == own}
+        found = [
+            last_published(self._store.publications, own, pair, now)
+            for pair in self._ever_offered()
+            if pair not in seen | kept
+        ]
+        return tuple(one for one in found if one is not None)
+
+    # -- dates -------------------------------------------------------------------------------------------------------
+
+    def _dates_that_went_back(self, now: int) -> list[Problem]:
+        problems = []
+        for pair in self._in_force:
+            earlier = went_back(self._store.publications, Stream(self._builder.signers, *pair), now)
+            if earlier is not None:
+                number, date = earlier.manifest_version, format_time(earlier.created_at)
+                problems.append(
+                    Problem(
+                        Code.CLOCK_WENT_BACK,
+                        "/".join(pair),
+                        f"number {number} is dated {date}, and this machine's clock says {format_time(now)}: one of"
+                        " the two is wrong; machines that took that one may refuse what is published now",
+                        "check this clock; if it is right now, run `p2pboot state recover --state DIR` on machines"
+                        f" that took number {number}",
+                    )
+                )
+        return problems
+
+    def _renewal_s(self, now: int) -> float:
+        """Seconds until the first of what is in force is to be renewed."""
+        due = [
+            renewal_at(one, elsewhere=self._store.publications.is_from_elsewhere(one.digest))
+            for one in self._in_force.values()
+            if one.signers == self._builder.signers
+        ]
+        # What is overdue could not be renewed just now.
+        return min((at - now for at in due if at > now), default=CHECK_S)
 
 
-def _stop_when_cancelled(_done: int, _total: int) -> None:
-    """A node that is told to end does not hash a gigabyte to its end first."""
-    trio.from_thread.check_cancelled()
+def _pairs(scanned: Scanned) -> set[Pair]:
+    """What lies in a directory, fit or not."""
+    fit = {(tree.channel, tree.arch) for tree in scanned.trees}
+    return fit | {(unfit.channel, unfit.arch) for unfit in scanned.unfit}
+
+
+def _changed_within(of: Tree | Unfit, quiet_s: float) -> bool:
+    now_ns = time.time_ns()
+    if isinstance(of, Tree):
+        return recently_changed(of, now_ns, quiet_s)
+    return touched_within(of.directory, now_ns, quiet_s)
+
+
+def _being_written(tree: Tree) -> ArtifactError:
+    return ArtifactError(
+        f"something in {tree.directory} changed a moment ago",
+        remedy="wait, or say `p2pboot publish` when it is complete",
+    )
+
+
+def _refusal(look: _Look, error: P2PBootError | None) -> P2PBootError | None:
+    """The one error to speak of: a file that is still being written mends itself, any other does not."""
+    if look.errors:
+        return next((one for one in look.errors if not isinstance(one, ChangedWhileHashing)), look.errors[0])
+    return error

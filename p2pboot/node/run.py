@@ -19,12 +19,12 @@ import trio
 from p2pboot.config.reload import diff_settings, live_part
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.identity import SecretKey
-from p2pboot.errors import MachineError, P2PBootError, first_error, machine_error
+from p2pboot.errors import ArtifactError, MachineError, P2PBootError, first_error, machine_error
 from p2pboot.node.node import Node
 from p2pboot.node.reach import Reachability
-from p2pboot.publish.scan import scan
+from p2pboot.publish.scan import scan_each
 from p2pboot.store.keyfiles import load_key, load_or_generate
-from p2pboot.store.store import Store
+from p2pboot.store.store import DATABASE_NAME, Store
 from p2pboot.transport.addresses import can_listen, parse_address
 from p2pboot.transport.interface import Transport
 from p2pboot.transport.interfaces import Interfaces
@@ -132,9 +132,8 @@ async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, current: _
 
 async def _run(current: _Current, announce_line: Callable[[str], None], services: Sequence[Service]) -> None:
     settings = current.settings
-    directory = settings.provider.directory
-    if directory is not None:  # before anything listens: an unusable directory is the operator's to mend
-        await trio.to_thread.run_sync(scan, directory, settings.provider.channel, settings.provider.arch)
+    # Before anything listens or is made: an unusable directory is the operator's to mend.
+    await trio.to_thread.run_sync(_check_directory, settings)
     key = await trio.to_thread.run_sync(load_or_generate, settings.identity.key_path)
     signing_key = await _signing_key(settings, key)
     async with AsyncExitStack() as stack:
@@ -167,6 +166,35 @@ async def _run(current: _Current, announce_line: Callable[[str], None], services
                 urls_changed=node.urls_changed,
                 report=partial(node.problems.report, "network"),
             )
+
+
+def _check_directory(settings: NodeSettings) -> None:
+    """Refuse to start a node that would have nothing to do; blocking.
+
+    One that published before, or has something else to do, starts and says what is wrong.
+
+    Raises:
+        ArtifactError, MachineError: nothing in the directory can be published.
+        UsageError: the channel or arch of the settings is none.
+    """
+    provider = settings.provider
+    if provider.directory is None:
+        return
+    try:
+        scanned = scan_each(provider.directory, provider.channel, provider.arch)
+    except (ArtifactError, MachineError) as error:
+        refusal: P2PBootError = error
+    else:
+        if scanned.trees:
+            return
+        refusal = scanned.unfit[0].error
+    if settings.trust or settings.snapshots.directory is not None:
+        return
+    if not (settings.store.state / DATABASE_NAME).exists():
+        raise refusal
+    with Store.open(settings.store.state) as store:
+        if store.publications.is_empty():
+            raise refusal
 
 
 def _dialable(reach: Reachability) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from p2pboot import __version__
@@ -13,6 +14,7 @@ from p2pboot.core.problems import Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import Malformed
 from p2pboot.node.offering import Withheld
+from p2pboot.publish.scan import Tree
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 
@@ -33,6 +35,7 @@ class Running:
         withheld: what is known and not offered, and why.
         bytes_sent: by protocol.
         http: beginnings of the URLs under which it serves artifacts.
+        ignored: what lies in the published directories and is not published.
     """
 
     peer_id: str
@@ -46,6 +49,7 @@ class Running:
     withheld: Sequence[Withheld]
     bytes_sent: Counter[str]
     http: tuple[str, ...]
+    ignored: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +96,7 @@ def describe_node(store: Store, running: Running) -> dict[str, Any]:
         "problems": [problem.to_json() for problem in running.problems],
         "bytes_sent": dict(running.bytes_sent),
         "http": list(running.http),
+        "ignored": [dict(one) for one in running.ignored],
     }
 
 
@@ -114,6 +119,15 @@ def _version(store: Store, row: HeadRow) -> str:
         return "" if stored is None else Candidate.decode(stored.raw).claims.version
     except Malformed:  # the disk damaged it: the rest of the status is all the more of interest
         return ""
+
+
+def describe_ignored(trees: Iterable[Tree]) -> list[dict[str, str]]:
+    """What lies in published directories and is not published, and why."""
+    return [
+        {"channel": tree.channel, "arch": tree.arch, "path": str(one.path), "why": one.why}
+        for tree in trees
+        for one in tree.ignored
+    ]
 
 
 def describe_manifest(manifest: Manifest) -> dict[str, Any]:

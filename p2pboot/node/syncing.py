@@ -22,8 +22,10 @@ log = logging.getLogger(__name__)
 ROUND_TIMEOUT_S: Final = 20.0  # a mute peer holds its own task only, and no longer than this
 MANIFESTS_PER_ROUND: Final = 16  # a peer that offers more is asked again in the next round
 
-Choose = Callable[[Sequence[Head]], Awaitable[list[Head]]]
-Take = Callable[[bytes, str | None, str], Awaitable[None]]  # (manifest, detached signature, peer id)
+Choose = Callable[[Sequence[Head], str], Awaitable[list[Head]]]  # (what is offered, peer id)
+Take = Callable[
+    [Head, bytes, str | None, str], Awaitable[None]
+]  # (as chosen, manifest, detached signature, peer id)
 Keep = Callable[[str, str], Awaitable[bool]]  # (peer id, detached signature), whether it is good
 
 
@@ -110,14 +112,14 @@ class Syncer:
     async def _round(self, peer_id: str) -> None:
         stream = await self._transport.open_stream(peer_id, SYNC_PROTOCOL)
         async with RequestStream(stream) as requests:
-            wanted = await self._choose((await requests.heads()).heads)
+            wanted = await self._choose((await requests.heads()).heads, peer_id)
             wanted.sort(key=lambda head: head.manifest_version, reverse=True)
             for head in wanted[:MANIFESTS_PER_ROUND]:
                 try:
                     raw, detached = await requests.manifest(head.digest)
                 except PeerRefused:
                     continue  # its head moved on meanwhile
-                await self._take(raw, detached, peer_id)
+                await self._take(head, raw, detached, peer_id)
             if self._acquaintances is not None and self._acquaintances.needs_peers:
                 for record in await requests.peers():
                     self._acquaintances.take_record(record)

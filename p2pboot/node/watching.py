@@ -1,54 +1,79 @@
 """Watches a directory for changes, also when it is replaced, removed, or comes back.
 
-The kernel's watch follows the directory itself, not its name: after a rename over it, or when a symbolic link is
-switched to another release, it would go on watching what nobody means any more. So the name is looked at as well.
+The kernel's watch (inotify) follows the directory itself, not its name: after a rename over it, or when a symbolic
+link is switched to another release, it would go on watching what nobody means any more. Of a network file system it
+tells nothing, and a user may have no watches left. So the names are looked at as well, every few seconds: sizes and
+times only, which takes less than a millisecond for an ordinary directory.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import hashlib
 import logging
-from collections.abc import Callable
+import os
+import stat
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import trio
 import watchfiles
 
+from p2pboot.core.problems import Code, Problem
+
 log = logging.getLogger(__name__)
 
-LOOK_S: Final = 2.0  # how often the name is looked at
+LOOK_S: Final = 3.0  # how often the names are looked at
 AGAIN_S: Final = 5.0  # how often a watch is tried that could not be set up
+MAX_ENTRIES: Final = 20_000  # looked at; beyond these only the kernel tells of a change
+MAX_DEPTH: Final = 6  # <channel>/<arch>/dtbs/<vendor>/<file>; a link in a circle ends here
 _DEBOUNCE_MS: Final = 1000  # many changes at once are one
 _STEP_MS: Final = 100  # how soon the library's thread ends when the node does
+_LIMITS: Final = {
+    errno.EMFILE: ("instances", ("fs/inotify/max_user_instances", "user/max_inotify_instances")),
+    errno.ENOSPC: ("watches", ("fs/inotify/max_user_watches", "user/max_inotify_watches")),
+}
+
+Report = Callable[[list[Problem]], None]
 
 
-async def watch_directory(directory: Path, changed: Callable[[], None]) -> None:
+async def watch_directory(directory: Path, changed: Callable[[], None], report: Report) -> None:
     """Watch until cancelled.
 
     Args:
         directory: need not exist.
         changed: called after anything changed below it, after it was replaced, vanished, or came back.
+        report: is told what keeps the kernel from telling of changes, and when that is over.
     """
-    broken = False
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_compare, directory, changed)
+        while True:
+            try:
+                await _watch_until_replaced(directory, changed, report)
+            except (OSError, RuntimeError) as error:  # it is gone, or the kernel has no watch left
+                if await trio.to_thread.run_sync(directory.exists):
+                    report([await trio.to_thread.run_sync(_problem, directory, error)])
+                else:
+                    report([])
+                    log.debug("cannot watch %s: %s", directory, error)
+                await trio.sleep(AGAIN_S)
+
+
+async def _compare(directory: Path, changed: Callable[[], None]) -> None:
+    """Look at the names again and again."""
+    before = await trio.to_thread.run_sync(fingerprint, directory)
     while True:
-        try:
-            await _watch_until_replaced(directory, changed, anew=broken)
-        except (OSError, RuntimeError) as error:  # it is gone, or the kernel has no watch left
-            if not broken:
-                log.warning("cannot watch %s: %s", directory, error)
-                changed()
-            broken = True
-            await trio.sleep(AGAIN_S)
-        else:
+        await trio.sleep(LOOK_S)
+        now = await trio.to_thread.run_sync(fingerprint, directory)
+        if now != before:
             changed()
-            broken = False
+        before = now
 
 
-async def _watch_until_replaced(directory: Path, changed: Callable[[], None], *, anew: bool) -> None:
+async def _watch_until_replaced(directory: Path, changed: Callable[[], None], report: Report) -> None:
     identity = await trio.to_thread.run_sync(_identity, directory)
-    if anew:
-        changed()  # what happened since the last watch was not seen
     changes = watchfiles.awatch(
         directory,
         watch_filter=None,
@@ -60,6 +85,7 @@ async def _watch_until_replaced(directory: Path, changed: Callable[[], None], *,
     )
     async with contextlib.aclosing(changes):
         async for batch in changes:
+            report([])
             if batch:
                 changed()
             if await trio.to_thread.run_sync(_identity, directory) != identity:
@@ -69,6 +95,90 @@ async def _watch_until_replaced(directory: Path, changed: Callable[[], None], *,
 def _identity(directory: Path) -> tuple[int, int]:
     status = directory.stat()
     return status.st_dev, status.st_ino
+
+
+def fingerprint(directory: Path) -> bytes:
+    """Something that changes when anything below a directory does: names, sizes, times and inodes; blocking."""
+    seen = hashlib.blake2b(digest_size=16)
+    for path, status in _below(directory):
+        seen.update(
+            f"{path}\0{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}\n".encode(
+                errors="surrogateescape"
+            )
+        )
+    return seen.digest()
+
+
+def touched_within(directory: Path, now_ns: int, seconds: float) -> bool:
+    """Whether anything below a directory changed less than so many seconds ago; blocking.
+
+    Times that lie further ahead than that (a clock that was wrong) do not count.
+    """
+    return any(
+        abs(now_ns - at) < seconds * 1e9
+        for _, status in _below(directory)
+        for at in (status.st_mtime_ns, status.st_ctime_ns)
+    )
+
+
+def _below(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """The directory and what lies in it, in a fixed order, links followed; nothing of what can not be read."""
+    left = MAX_ENTRIES
+    waiting = [(str(directory), 0)]
+    while waiting and left > 0:
+        path, depth = waiting.pop()
+        left -= 1
+        try:
+            status = os.stat(path)
+            names = sorted(os.listdir(path)) if stat.S_ISDIR(status.st_mode) and depth < MAX_DEPTH else []
+        except OSError:
+            continue
+        yield path, status
+        waiting += [(os.path.join(path, name), depth + 1) for name in reversed(names)]
+
+
+def _problem(directory: Path, error: Exception) -> Problem:
+    """Name the limit that is reached: the system's own words for it speak of open files, and of disks."""
+    number = error.errno if isinstance(error, OSError) and error.errno else _errno_in(str(error))
+    limit = _LIMITS.get(number)
+    if limit is None or (number == errno.EMFILE and not _can_open_files()):
+        text = f"the kernel can not be asked for changes ({error})"
+        remedy = "a change is still noticed, by looking every few seconds"
+    else:
+        what, settings = limit
+        values = [f"{name.replace('/', '.')} = {value}" for name in settings if (value := _sysctl(name))]
+        text = (
+            f"this user's inotify {what} are used up ({', '.join(values) or settings[0].replace('/', '.')})"
+        )
+        remedy = (
+            f"end what uses them, or raise {settings[0].replace('/', '.')} with sysctl; meanwhile the directory is"
+            " looked at every few seconds"
+        )
+    return Problem(Code.INOTIFY, str(directory), text, remedy)
+
+
+def _errno_in(text: str) -> int:
+    """The library words some errors itself."""
+    lowered = text.lower()
+    if "watch limit" in lowered or "os error 28" in lowered or "no space" in lowered:
+        return errno.ENOSPC
+    return errno.EMFILE if "os error 24" in lowered or "too many open files" in lowered else 0
+
+
+def _can_open_files() -> bool:
+    """Whether it is inotify, and not this process, that has run out of descriptors."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return (Path("/proc/sys") / name).read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
 
 
 class _Cancellation:

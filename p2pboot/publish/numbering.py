@@ -4,24 +4,34 @@ The counter is the one thing that must never go wrong: two different manifests o
 equivocation, and readers refuse both. So a number is claimed durably, with the bytes that carry it, before
 anybody sees them; what was claimed is handed out again, byte for byte, as long as it still says what the
 directory says.
+
+Dates come from the clock as it is. Where that would go behind a date that was given before, one of the two readings
+was wrong: the document is made all the same, and :func:`went_back` says so for as long as somebody may suffer from it.
+
+Another machine may publish the same directory with the same key. What it says last is taken down beside what was made
+here (:meth:`.Publications.record`); if it says what is wanted, it is handed out as it is, and left to its maker to
+renew.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from p2pboot import RELEASE_DATE
 from p2pboot.core.manifest import Candidate, ManifestBody, Statement, unsigned
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
 from p2pboot.errors import Malformed, StoreError, UsageError
 from p2pboot.store.errors import CounterTaken
-from p2pboot.store.publications import Publications
+from p2pboot.store.publications import Dated, Publications
 
 _MAX_ATTEMPTS: Final = 10
 """How often another process may take the number before us; each time it has published something."""
+_OWN_SHARE: Final = 3  # what was made here is renewed when a third of its validity is left
+_ELSEWHERE_SHARE: Final = 6  # by then its maker would have: it is gone, or can not be heard
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,46 @@ def claim(
     )
 
 
+def renewal_at(claims: Statement, *, elsewhere: bool) -> int:
+    """Unix seconds from which on a document is to be renewed.
+
+    Args:
+        claims: what it says.
+        elsewhere: another machine with the same key made it, and renews it sooner: never both at one moment.
+    """
+    share = _ELSEWHERE_SHARE if elsewhere else _OWN_SHARE
+    return claims.expires_at - (claims.expires_at - claims.created_at) // share
+
+
+def same_content(one: Statement, other: Statement) -> bool:
+    """Whether two documents name the same artifacts and command line, wherever those can be had."""
+    return one.cmdline == other.cmdline and _places_aside(one) == _places_aside(other)
+
+
+def _places_aside(claims: Statement) -> dict[str, object]:
+    return {key: replace(artifact, urls=()) for key, artifact in claims.artifacts.items()}
+
+
+def went_back(publications: Publications, stream: Stream, now: int) -> Dated | None:
+    """Return the earlier document that bears a later date than what is published now.
+
+    Machines that accepted it believe that its date has passed, and may take what is made now for out of date.
+
+    Args:
+        publications: counters and dates.
+        stream: whose.
+        now: unix seconds, of the clock that dates come from.
+
+    Returns:
+        None where there is none, and when its date or its validity is over.
+    """
+    key = (stream.signers, stream.channel, stream.arch)
+    dated = publications.latest_dated(*key)
+    if dated is None or dated.created_at <= now + MAX_AHEAD_S or dated.expires_at <= now:
+        return None
+    return dated if dated.manifest_version < publications.counter(*key) else None
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     content: Content
@@ -119,11 +169,13 @@ class _Claim:
         if stored is not None and self._still_holds(stored, counter):
             raw = sign(stored.raw)
             if raw != stored.raw:  # it lacked signatures that are to be had here
-                self._record(raw, stored.claims.manifest_version, stored.digest)
+                self._record(raw, stored.claims, stored.digest)
             return Claimed(raw, unchanged=True, first=False)
         body = self._compose_next(stored, counter)
         raw = sign(unsigned(body))
-        self._record(raw, body.statement.manifest_version, body.digest)
+        if stored is not None:
+            self._note_date(stored.claims)
+        self._record(raw, body.statement, body.digest)
         return Claimed(raw, unchanged=False, first=counter == 0)
 
     def _stored(self) -> Candidate | None:
@@ -136,16 +188,22 @@ class _Claim:
         except Malformed:  # of a newer format, say: its number counts, its content can not be compared
             return None
 
-    def _record(self, raw: bytes, manifest_version: int, digest: str) -> None:
+    def _record(self, raw: bytes, claims: Statement, digest: str) -> None:
         stream = self.content.stream
         self.publications.record(
             raw,
             signers=stream.signers,
             channel=stream.channel,
             arch=stream.arch,
-            manifest_version=manifest_version,
+            manifest_version=claims.manifest_version,
             digest=digest,
         )
+        self._note_date(claims)
+
+    def _note_date(self, claims: Statement) -> None:
+        stream = self.content.stream
+        dated = Dated(claims.manifest_version, claims.created_at, claims.expires_at)
+        self.publications.note_date(stream.signers, stream.channel, stream.arch, dated)
 
     def _still_holds(self, stored: Candidate, counter: int) -> bool:
         """Whether the stored document still says what is wanted, and may be handed out again."""
@@ -154,15 +212,28 @@ class _Claim:
             return False  # the number was overtaken: readers would take ours for a rollback
         if self.wishes.manifest_version not in (None, claims.manifest_version):
             return False
-        return not self._renewal_is_due(claims) and self._says_the_same(stored)
+        return not self._renewal_is_due(stored) and self._says_the_same(stored)
 
-    def _renewal_is_due(self, claims: Statement) -> bool:
-        """Whether a third of the validity or less is left, or a clock far ahead made it (nobody takes it)."""
-        left_s, validity_s = claims.expires_at - self.wishes.now, claims.expires_at - claims.created_at
-        return 3 * left_s <= validity_s or claims.created_at > self.wishes.now + MAX_AHEAD_S
+    def _renewal_is_due(self, stored: Candidate) -> bool:
+        """Whether little of the validity is left, or a clock far ahead made it (nobody takes it).
+
+        For a clock that stands before the release of this program that date is put in its place: such a clock can
+        not tell what was made too early.
+        """
+        claims, now = stored.claims, self.wishes.now
+        if now >= renewal_at(claims, elsewhere=self._is_from_elsewhere(stored)):
+            return True
+        return claims.created_at > now + MAX_AHEAD_S and now != RELEASE_DATE
+
+    def _is_from_elsewhere(self, stored: Candidate) -> bool:
+        return self.publications.is_from_elsewhere(stored.digest)
 
     def _says_the_same(self, stored: Candidate) -> bool:
-        """Compare bytes: what is wanted, said with the stored document's number and dates."""
+        """Compare bytes: what is wanted, said with the stored document's number and dates.
+
+        What another machine says differs in who provides it and where it can be had, which is no reason to say it
+        again.
+        """
         claims = stored.claims
         wanted = self.content.compose(
             version=claims.version if self.wishes.version is None else self.wishes.version,
@@ -170,6 +241,8 @@ class _Claim:
             created_at=claims.created_at,
             expires_at=claims.expires_at,
         )
+        if self._is_from_elsewhere(stored):
+            return wanted.statement.version == claims.version and same_content(wanted.statement, claims)
         return wanted.data == stored.data
 
     def _compose_next(self, stored: Candidate | None, counter: int) -> ManifestBody:

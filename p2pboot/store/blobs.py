@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +24,11 @@ from p2pboot.core.pieces import Bitmap, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, machine_error
 from p2pboot.store.durable import make_directory, put_in_place, staged
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
-from p2pboot.store.hashes import FileIdentity, HashCache
-from p2pboot.store.holdings import Holding, InPlaceFile, InPlaceFiles, PartialFile, StoredFile, open_regular
+from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
+from p2pboot.store.holdings import Holding, PartialFile, StoredFile
+from p2pboot.store.inplace import Content, InPlaceFile, InPlaceFiles
 from p2pboot.store.partials import PartialBlob
-from p2pboot.store.reading import PieceCache, PieceMismatch, content, read_checked
+from p2pboot.store.reading import PieceCache, PieceMismatch, content, open_regular, read_checked
 from p2pboot.store.shelves import Shelves, file_size
 from p2pboot.store.tables import TableIndex
 
@@ -155,13 +156,45 @@ class BlobStore:
             path: takes the place of what was registered there before.
             sha256: what hashing the file gave.
             table: what hashing the file gave.
-            identity: of the file when it was hashed. Once it changes, the file is not served any more.
+            identity: of the file when it was hashed. Once it changes, the file is served on as long as the size is
+                right, and is to be examined.
 
         Raises:
             ValueError: not a digest.
         """
         with self._lock:
             self._in_place.add(_checked(sha256), InPlaceFile(path, table, identity))
+
+    def has_suspects(self, digests: Set[str]) -> bool:
+        """Whether a file with one of these contents was touched since it was known to have it."""
+        with self._lock:
+            files = [file for sha256, file in self._in_place.all() if sha256 in digests]
+        return any(file.look() not in (None, file.identity) for file in files)
+
+    def examine_in_place(self, go_on: Callable[[], None] = lambda: None) -> None:
+        """Read the files that were touched since they were verified; they are served on meanwhile.
+
+        What has other content by now is not served any more, and counts as damaged.
+
+        Args:
+            go_on: called before each piece; what it raises ends the work.
+        """
+        with self._lock:
+            registered = self._in_place.all()
+        for sha256, file in registered:
+            identity = file.look()
+            if identity is None or identity == file.identity:
+                continue
+            try:
+                found = file.examine(identity, go_on)
+            except OSError as error:
+                raise machine_error(error, f"read {file.path}") from error
+            if found is Content.SAME:
+                self._hashes.put(identity, HashedFile(sha256, file.table))
+                with self._lock:
+                    self._in_place.confirm(sha256, file, identity)
+            elif found is Content.OTHER:
+                self._lost(sha256, file, None)
 
     def forget_in_place(self, sha256: str) -> None:
         """Do not serve an artifact from outside the store any more; its files stay."""
@@ -268,9 +301,13 @@ class BlobStore:
     def keep_only(self, referenced: Set[str]) -> tuple[str, ...]:
         """Remove what is neither referenced nor being fetched by anybody; called under `standstill`.
 
+        Of files in place only those are forgotten that are not there any more.
+
         Returns:
             SHA-256 of what was removed.
         """
+        with self._lock:
+            self._in_place.forget_away(referenced)
         held = self._shelves.digests()
         removed = []
         for sha256 in sorted((held | self._tables.known()) - referenced):
@@ -297,20 +334,27 @@ class BlobStore:
             in_place = self._in_place.of(sha256)
             partial = self._active.get(sha256)
         for file in in_place:
-            if file.unchanged():
+            if self._is_there(sha256, file):
                 yield file
-            else:
-                self._lost(sha256, file, None)
         path = self._shelves.whole(sha256)
         table = self._tables.get(sha256) if os.path.exists(path) else None  # Path.exists raises on EACCES
         if table is not None:
             stored = StoredFile(path, table)
-            if stored.unchanged():
+            if stored.fits():
                 yield stored
             else:
                 self._lost(sha256, stored, None)
         if partial is not None:
             yield PartialFile(partial)
+
+    def _is_there(self, sha256: str, file: InPlaceFile) -> bool:
+        there = file.look() is not None
+        with self._lock:
+            if there:
+                self._in_place.note_back(file)
+            elif self._in_place.note_away(file):
+                self._damaged[sha256] = None
+        return there
 
     def _read_from(self, holding: Holding, sha256: str, offset: int, length: int) -> bytes:
         fd = holding.open()

@@ -2,107 +2,14 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
 from p2pboot.core.pieces import Bitmap, PieceTable
-from p2pboot.store.hashes import FileIdentity
+from p2pboot.store.inplace import InPlaceFile
 from p2pboot.store.partials import PartialBlob
-from p2pboot.store.reading import PieceMismatch
-
-
-def open_regular(path: Path) -> int:
-    """Open a file for reading without ever waiting (as for a pipe that somebody put there).
-
-    Raises:
-        OSError: not there, not readable, or not a regular file.
-    """
-    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
-        os.close(fd)
-        raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return fd
-
-
-@dataclass(frozen=True, slots=True)
-class InPlaceFile:
-    """A whole artifact outside the store, unchanged as long as its identity is."""
-
-    path: Path
-    table: PieceTable
-    identity: FileIdentity
-    whole: ClassVar[bool] = True
-
-    def unchanged(self) -> bool:
-        """Whether it looks as it did, without reading it."""
-        try:
-            return FileIdentity.of(self.path.stat()) == self.identity
-        except OSError:
-            return False
-
-    def bitmap(self) -> Bitmap:
-        """The pieces held."""
-        return Bitmap.full(self.table.count)
-
-    def has(self, _first: int, _last: int) -> bool:
-        """Whether all these pieces are held: a whole artifact has all."""
-        return True
-
-    def open(self) -> int:
-        """Open exactly the file that was hashed.
-
-        Raises:
-            PieceMismatch: it is another file by now, or was changed.
-        """
-        try:
-            fd = open_regular(self.path)
-        except OSError:
-            raise PieceMismatch(0) from None
-        if FileIdentity.of(os.fstat(fd)) != self.identity:
-            os.close(fd)
-            raise PieceMismatch(0)
-        return fd
-
-
-class InPlaceFiles:
-    """The files served where they lie: several may have one content. Not locked; its owner is."""
-
-    def __init__(self) -> None:
-        self._by_digest: dict[str, dict[Path, InPlaceFile]] = {}
-        self._digest_at: dict[Path, str] = {}
-
-    def of(self, sha256: str) -> list[InPlaceFile]:
-        """The files with this content."""
-        return list(self._by_digest.get(sha256, {}).values())
-
-    def add(self, sha256: str, file: InPlaceFile) -> None:
-        """Register a file, in place of what was registered at its path."""
-        before = self._digest_at.pop(file.path, None)
-        if before is not None:
-            self._drop(before, file.path)
-        self._digest_at[file.path] = sha256
-        self._by_digest.setdefault(sha256, {})[file.path] = file
-
-    def remove(self, sha256: str, file: InPlaceFile) -> None:
-        """Remove just this registration, not a newer one of the same path."""
-        if self._by_digest.get(sha256, {}).get(file.path) == file:
-            del self._digest_at[file.path]
-            self._drop(sha256, file.path)
-
-    def forget(self, sha256: str) -> None:
-        """Remove every registration of this content."""
-        for path in self._by_digest.pop(sha256, {}):
-            del self._digest_at[path]
-
-    def _drop(self, sha256: str, path: Path) -> None:
-        files = self._by_digest[sha256]
-        del files[path]
-        if not files:
-            del self._by_digest[sha256]
+from p2pboot.store.reading import open_regular
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +20,8 @@ class StoredFile:
     table: PieceTable
     whole: ClassVar[bool] = True
 
-    def unchanged(self) -> bool:
-        """Whether it looks as it did, without reading it."""
+    def fits(self) -> bool:
+        """Whether it has the right size, as far as can be told without reading it."""
         try:
             return self.path.stat().st_size == self.table.size
         except OSError:

@@ -3,6 +3,9 @@
 Two processes may build at the same time: both read the counter, both take the next number, and the one that
 records second is told so (`CounterTaken`) and builds again. Nobody may have seen its manifest by then: record
 before publishing.
+
+What another machine with the same key published is taken down here as well: its numbers are used up, and when its
+content is ours it need not be said twice.
 """
 
 from __future__ import annotations
@@ -23,6 +26,15 @@ class Publication:
     arch: str
     counter: int
     raw: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dated:
+    """A manifest's dates, unix seconds."""
+
+    manifest_version: int
+    created_at: int
+    expires_at: int
 
 
 class Publications:
@@ -62,6 +74,54 @@ class Publications:
         )
         return [Publication(tuple(signers.split(",")), *rest) for signers, *rest in rows]
 
+    def pairs(self, signers: Iterable[str]) -> list[tuple[str, str]]:
+        """Every (channel, arch) of which a manifest of these signers is recorded, sorted."""
+        return self._database.rows(
+            "SELECT channel, arch FROM publications WHERE signers = ? AND raw IS NOT NULL ORDER BY channel, arch",
+            _joined(signers),
+        )
+
+    def is_empty(self) -> bool:
+        """Whether nothing was ever published with this state."""
+        return self._database.row("SELECT 1 FROM publications LIMIT 1") is None
+
+    def is_from_elsewhere(self, digest: str) -> bool:
+        """Whether the manifest recorded last, which has this digest, is another machine's with the same key."""
+        return self._database.row("SELECT 1 FROM publications_elsewhere WHERE digest = ?", digest) is not None
+
+    def note_date(self, signers: Iterable[str], channel: str, arch: str, dated: Dated) -> None:
+        """Remember the dates of a manifest if none of this stream was ever dated later."""
+        with self._database.transaction() as sql:
+            sql.execute(
+                "INSERT INTO publication_dates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+                " manifest_version = excluded.manifest_version, created_at = excluded.created_at,"
+                " expires_at = excluded.expires_at WHERE excluded.created_at >= created_at",
+                (
+                    _joined(signers),
+                    channel,
+                    arch,
+                    dated.manifest_version,
+                    dated.created_at,
+                    dated.expires_at,
+                ),
+            )
+
+    def latest_dated(self, signers: Iterable[str], channel: str, arch: str) -> Dated | None:
+        """The manifest of this stream that bears the latest date, whatever was published since."""
+        row = self._database.row(
+            "SELECT manifest_version, created_at, expires_at FROM publication_dates"
+            " WHERE signers = ? AND channel = ? AND arch = ?",
+            _joined(signers),
+            channel,
+            arch,
+        )
+        return None if row is None else Dated(*row)
+
+    def forget_dates(self) -> None:
+        """Every machine that accepted a manifest with a wrong date is mended: it is no problem any more."""
+        with self._database.transaction() as sql:
+            sql.execute("DELETE FROM publication_dates")
+
     def record(
         self,
         raw: bytes,
@@ -71,6 +131,7 @@ class Publications:
         arch: str,
         manifest_version: int,
         digest: str,
+        elsewhere: bool = False,
     ) -> None:
         """Claim a number for a manifest and keep its bytes.
 
@@ -82,6 +143,7 @@ class Publications:
             arch: of the manifest.
             manifest_version: the number.
             digest: of the manifest (its signed data), hex.
+            elsewhere: another machine with the same key published it.
 
         Raises:
             CounterTaken: the number, or a higher one, belongs to other content.
@@ -94,6 +156,10 @@ class Publications:
             ).fetchone()
             if row is not None and manifest_version <= row[0] and (manifest_version, digest) != row:
                 raise CounterTaken(channel, arch, row[0])
+            if row is not None:
+                sql.execute("DELETE FROM publications_elsewhere WHERE digest = ?", (row[1],))
+            if elsewhere:
+                sql.execute("INSERT OR REPLACE INTO publications_elsewhere VALUES (?)", (digest,))
             sql.execute(
                 "INSERT OR REPLACE INTO publications VALUES (?, ?, ?, ?, ?, ?)",
                 (*stream, manifest_version, digest, raw),

@@ -10,9 +10,11 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final, Protocol
 
 from p2pboot.core.pieces import Bitmap, PieceTable
@@ -66,6 +68,19 @@ class PieceCache:
         with self._lock:
             self._pieces.clear()
             self._bytes = 0
+
+
+def open_regular(path: Path) -> int:
+    """Open a file for reading without ever waiting (as for a pipe that somebody put there).
+
+    Raises:
+        OSError: not there, not readable, or not a regular file.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return fd
 
 
 def read_checked(

@@ -57,5 +57,14 @@ INSERT INTO accepted_times
 DROP TABLE trusted_time;
 """
 
-STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR)
+# What a publisher says of its dates and of another machine that signs with its key outlasts the document that said it.
+_PUBLISHED_BEFORE: Final = """
+CREATE TABLE publication_dates(
+    signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
+    created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, PRIMARY KEY (signers, channel, arch)
+);
+CREATE TABLE publications_elsewhere(digest TEXT PRIMARY KEY);
+"""
+
+STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR, _PUBLISHED_BEFORE)
 SCHEMA_VERSION: Final = len(STEPS)

@@ -44,10 +44,11 @@ def mesh(
 ) -> Mesh:
     """Whole nodes; directories are quiet, and nobody watches them but the test."""
 
-    async def watch_nothing(_directory: Path, _changed: Callable[[], None]) -> None:
+    async def watch_nothing(_directory: Path, _changed: Callable[[], None], _report: object) -> None:
         await trio.sleep_forever()
 
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(publishing, "watch_directory", watch_nothing)
     monkeypatch.setattr(publishing, "recently_changed", lambda *_: False)
+    monkeypatch.setattr(publishing, "touched_within", lambda *_: False)
     return Mesh(tmp_path, wall)

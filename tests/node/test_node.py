@@ -494,8 +494,12 @@ async def test_a_directory_that_can_not_be_published_any_more_shows_in_the_statu
         assert directory is not None
         gone = directory if kind == "vanishes" else directory / "stable/x86_64/kernel"
         gone.rename(mesh.directory / "aside")
-        await until(lambda: publisher.node._publisher.problem, within_s=400)  # type: ignore[union-attr]
-        assert [problem["code"] for problem in (await publisher.status())["problems"]] == ["directory"]
+        await until(publisher.node.problems.all, within_s=400)
+        (problem,) = (await publisher.status())["problems"]
+        subject, code = (
+            (str(directory), "directory") if kind == "vanishes" else ("stable/x86_64", "unpublishable")
+        )
+        assert (problem["code"], problem["subject"]) == (code, subject)
         refused = await publisher.ask(op="publish")
         assert not refused["ok"]
         assert str(directory) in refused["error"]
@@ -550,7 +554,7 @@ async def test_a_presigned_manifest_that_expired_is_refused_and_said_so(
     leaf = mesh.tree("publisher") / "stable/x86_64"
     (leaf / "manifest.json").write_bytes(signed(5, "fleet", expires_at=NOW).raw)
     async with mesh.publisher() as publisher:
-        await until(lambda: publisher.node._publisher.problem)
+        await until(publisher.node.problems.all)
         assert "expired" in (await publisher.status())["problems"][0]["text"]
         assert publisher.version() == 0
 

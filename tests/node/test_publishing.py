@@ -13,8 +13,10 @@ import pytest
 import trio
 
 from p2pboot.errors import ArtifactError, StoreError
-from p2pboot.node import publishing
-from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S, Description, DirectoryPublisher, Published
+from p2pboot.node import building, publishing
+from p2pboot.node.building import Description
+from p2pboot.node.problems import Problems
+from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S, DirectoryPublisher, Published
 from p2pboot.publish.build import BuildOptions
 from p2pboot.publish.build import build as build_tree
 from p2pboot.publish.hashing import ChangedWhileHashing
@@ -34,22 +36,26 @@ class Desk:
         self.builds: list[float] = []
         self.changed: Callable[[], None] = lambda: None
         self.busy_until = 0.0
+        self.now = NOW
+        self.problems = Problems(lambda: self.now)
+        self.trusted: tuple[str, ...] = (KEY.public.keyid,)
         self.publisher = DirectoryPublisher(
             directory,
             store=store,
             signing_key=KEY,
             describe=lambda: Description(None, None, BuildOptions(name="test")),
-            trusted=lambda _pair: (KEY.public.keyid,),
-            now=lambda: NOW,
+            trusted=lambda _pair: self.trusted,
+            now=lambda: self.now,
             published=self._take,
+            report=self.problems.report,
         )
 
     async def _take(self, published: Published) -> None:
         self.published.append(published)
 
-    @property
-    def problem(self) -> str:
-        return self.publisher.problem or ""
+    def said(self, pair: str = "stable/x86_64") -> list[str]:
+        """What is wrong with a pair: code and text."""
+        return [f"{one.code}: {one.text}" for one in self.problems.all() if one.subject == pair]
 
     @property
     def versions(self) -> list[int]:
@@ -69,7 +75,7 @@ def desk(tmp_path: Path, inline_threads: None, monkeypatch: pytest.MonkeyPatch) 
     with Store.open(tmp_path / "state") as store:
         desk = Desk(write_tree(tmp_path / "artifacts", "image").parent.parent, store)
 
-        async def watch(_directory: Path, changed: Callable[[], None]) -> None:
+        async def watch(_directory: Path, changed: Callable[[], None], _report: object) -> None:
             desk.changed = changed
             await trio.sleep_forever()
 
@@ -84,7 +90,8 @@ def desk(tmp_path: Path, inline_threads: None, monkeypatch: pytest.MonkeyPatch) 
 
         monkeypatch.setattr(publishing, "watch_directory", watch)
         monkeypatch.setattr(publishing, "recently_changed", recently_changed)
-        monkeypatch.setattr(publishing, "build", noting_build)
+        monkeypatch.setattr(publishing, "touched_within", recently_changed)
+        monkeypatch.setattr(building, "build", noting_build)
         desk.busy_until = -1000
         yield desk
 
@@ -108,10 +115,11 @@ async def test_a_change_is_published_when_the_directory_was_quiet(desk: Desk, au
     async with desk.running():
         write_tree(desk.directory, "second")
         for _ in range(10):
+            desk.busy_until = trio.current_time()
             desk.changed()
             await trio.sleep(QUIET_S - 1)
         assert desk.versions == [1]
-        await trio.sleep(2)
+        await trio.sleep(QUIET_S / 4 + 1)
         assert desk.versions == [1, 2]
 
 
@@ -133,15 +141,15 @@ async def test_a_file_that_changes_while_it_is_hashed_is_tried_again(
     async with desk.running():
         with monkeypatch.context() as patch:
             patch.setattr(
-                publishing,
+                building,
                 "build",
                 lambda *_a, **_o: (_ for _ in ()).throw(ChangedWhileHashing(Path("kernel"))),
             )
             desk.changed()
             await trio.sleep(QUIET_S + 1)
-            assert "changed while" in desk.problem
+            assert desk.said() == ["still-changing: kernel changed while it was being hashed"]
         await trio.sleep(QUIET_S + 1)
-        assert desk.problem == ""
+        assert not desk.problems.all()
 
 
 async def test_a_problem_is_told_once_and_gone_when_it_is_mended(
@@ -151,14 +159,14 @@ async def test_a_problem_is_told_once_and_gone_when_it_is_mended(
         kernel = desk.directory.joinpath(*PAIR, "kernel")
         kernel.rename(desk.directory / "aside")
         await trio.sleep(5 * CHECK_S)
-        assert "no kernel" in desk.problem
-        assert caplog.text.count("not published") == 1
+        assert "unpublishable: no kernel" in desk.said()[0]
+        assert caplog.text.count("no kernel") == 1
         with pytest.raises(ArtifactError):
             await desk.publisher.publish_now()
         (desk.directory / "aside").rename(kernel)
-        (again,) = await desk.publisher.publish_now()
+        (again,) = (await desk.publisher.publish_now()).published
         assert again.unchanged
-        assert desk.problem == ""
+        assert not desk.said()
     assert desk.versions == [1]
 
 
@@ -173,10 +181,11 @@ async def test_one_tree_that_can_not_be_published_does_not_keep_the_others_back(
         return build(tree, *args, **options)
 
     write_tree(desk.directory, "image", ("stable", "arm64"))
-    monkeypatch.setattr(publishing, "build", fail_arm)
+    monkeypatch.setattr(building, "build", fail_arm)
     async with desk.running():
         assert [one.manifest.arch for one in desk.published] == ["x86_64"]
-        assert desk.problem == "not this one"
+        assert desk.said("stable/arm64") == ["unpublishable: not this one"]
+        assert not desk.said("stable/x86_64")
 
 
 async def test_a_node_restarted_on_the_same_content_publishes_the_same_bytes(
@@ -205,7 +214,7 @@ async def test_own_manifests_that_come_back(desk: Desk, autojump_clock: None) ->
 async def test_a_number_seen_before_the_first_build_is_counted_on_from(
     desk: Desk, autojump_clock: None
 ) -> None:
-    await desk.publisher.saw_own(signed(41))
+    await desk.publisher.saw_own(signed(41, seed="elsewhere"))
     async with desk.running():
         assert desk.versions == [42]
 
@@ -213,7 +222,7 @@ async def test_a_number_seen_before_the_first_build_is_counted_on_from(
 async def test_a_new_key_of_the_same_publisher_counts_on(desk: Desk, autojump_clock: None) -> None:
     old = signed(17, "old key")
     desk.store.trust.accept(old)
-    desk.publisher._trusted = lambda _pair: (KEY.public.keyid, *old.signers)
+    desk.trusted = (KEY.public.keyid, *old.signers)
     async with desk.running():
         assert desk.versions == [18]
         await trio.sleep(3 * CHECK_S)
@@ -235,12 +244,13 @@ async def test_outbidding_slows_down(desk: Desk, autojump_clock: None) -> None:
 async def test_a_number_that_can_not_be_noted_is_still_avoided(
     desk: Desk, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_args: object) -> None:
+    def fail(*_args: object, **_options: object) -> None:
         raise StoreError("disk")
 
     async with desk.running():
-        monkeypatch.setattr(desk.store.publications, "raise_counter", fail)
-        await desk.publisher.saw_own(signed(5, seed="elsewhere"))
+        with monkeypatch.context() as patch:
+            patch.setattr(desk.store.publications, "record", fail)
+            await desk.publisher.saw_own(signed(5, seed="elsewhere"))
         await trio.sleep(1)
         assert desk.versions == [1, 6]
 
@@ -254,7 +264,7 @@ async def test_files_are_hashed_in_a_thread_that_ends_when_it_is_cancelled(tmp_p
         desk = Desk(leaf.parent.parent, store)
         loop = threading.get_ident()
         hashing = trio.Event()
-        stop = publishing._stop_when_cancelled
+        stop = building._stop_when_cancelled
 
         def note(done: int, total: int) -> None:
             assert threading.get_ident() != loop
@@ -263,7 +273,7 @@ async def test_files_are_hashed_in_a_thread_that_ends_when_it_is_cancelled(tmp_p
             stop(done, total)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(publishing, "_stop_when_cancelled", note)
+            patch.setattr(building, "_stop_when_cancelled", note)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(desk.publisher.publish_now)
                 await hashing.wait()

@@ -36,11 +36,11 @@ class Desk:
     records: list[bytes] = field(default_factory=list)
     needs_peers: bool = True
 
-    async def choose(self, heads: Sequence[Head]) -> list[Head]:
+    async def choose(self, heads: Sequence[Head], _peer_id: str) -> list[Head]:
         self.offered.append([head.manifest_version for head in heads])
         return list(heads)
 
-    async def take(self, raw: bytes, detached: str | None, peer_id: str) -> None:
+    async def take(self, _head: Head, raw: bytes, detached: str | None, peer_id: str) -> None:
         self.taken.append((peer_id, raw, detached))
 
     def take_record(self, record: bytes) -> None:
@@ -139,7 +139,7 @@ async def test_every_peer_is_asked_on_connecting_and_at_intervals(lab: Lab, auto
 
 
 async def test_what_is_not_chosen_is_not_fetched(lab: Lab, autojump_clock: None) -> None:
-    async def choose(heads: Sequence[Head]) -> list[Head]:
+    async def choose(heads: Sequence[Head], _peer_id: str) -> list[Head]:
         return [head for head in heads if head.manifest_version == 2]
 
     lab.desk.choose = choose  # type: ignore[method-assign]

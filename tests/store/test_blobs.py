@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError
 from p2pboot.store import reading
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashedFile
-from p2pboot.store.holdings import InPlaceFile
+from p2pboot.store.inplace import InPlaceFile
 from p2pboot.store.reading import PieceCache, read_checked
 from p2pboot.store.store import Store
 from tests.store.samples import PIECE, SIZES, Sample, sample, table_of
@@ -148,7 +149,7 @@ class TestEveryHolding:
     def test_verify_finds_damage_that_no_read_touched(self, store: Store, put: Put) -> None:
         chosen = sample(3 * PIECE)
         flip(put(store, chosen), 2 * PIECE)
-        assert store.blobs.holds(chosen.sha256) is (put is not put_in_place)  # there the times tell already
+        assert store.blobs.holds(chosen.sha256)  # times are no reason to take an artifact away
         assert not store.blobs.verify(chosen.sha256)
         assert store.blobs.take_damaged() == (chosen.sha256,)
 
@@ -353,11 +354,129 @@ def test_a_file_exchanged_between_the_look_and_the_opening_is_noticed(
 ) -> None:
     chosen = sample(PIECE)
     path = put_in_place(store, chosen)
-    path.write_bytes(sample(PIECE, 1).data)
-    monkeypatch.setattr(InPlaceFile, "unchanged", lambda _: True)
-    monkeypatch.setattr(type(chosen.table), "matches", lambda *_: True)
+    look, looks = InPlaceFile.look, iter([0])
+
+    def exchange_after_the_look(file: InPlaceFile) -> FileIdentity | None:
+        seen = look(file)
+        for _ in looks:  # once
+            path.write_bytes(sample(PIECE - 1).data)
+        return seen
+
+    monkeypatch.setattr(InPlaceFile, "look", exchange_after_the_look)
     with pytest.raises(BlobGone):
         store.blobs.read(chosen.sha256, 0, PIECE)
+
+
+def touch(path: Path) -> None:
+    os.utime(path, (1, 1))
+
+
+def rename_a_copy_over_it(path: Path) -> None:
+    copy = path.with_name("copy")
+    shutil.copy2(path, copy)
+    copy.rename(path)
+
+
+def replace_the_directory(path: Path) -> None:
+    """As when a share is restored: every file is another one, with the same content."""
+    other = path.parent / "other"
+    other.mkdir()
+    copy = other / path.name
+    copy.write_bytes(path.read_bytes())
+    path.unlink()
+    copy.rename(path)
+
+
+TOUCHES = [
+    touch,
+    lambda path: path.chmod(0o640),
+    lambda path: os.link(path, path.with_name("backup")),
+    lambda path: path.rename(path.with_name("away")).rename(path),
+    rename_a_copy_over_it,
+    replace_the_directory,
+]
+
+
+@pytest.mark.parametrize("change", TOUCHES)
+def test_a_file_whose_metadata_changed_is_served_on_and_examined(
+    store: Store, change: Callable[[Path], object]
+) -> None:
+    chosen = sample(2 * PIECE + 1)
+    path = put_in_place(store, chosen)
+    before = FileIdentity.of(path.stat())
+    while FileIdentity.of(path.stat()) == before:  # the clock of the file system ticks every few milliseconds
+        change(path)
+        for left in ("backup", "other"):
+            remains = path.with_name(left)
+            if remains.is_dir():
+                remains.rmdir()
+            else:
+                remains.unlink(missing_ok=True)
+    assert store.blobs.has_suspects({chosen.sha256})
+    assert store.blobs.read(chosen.sha256, 0, chosen.table.size) == chosen.data
+    store.blobs.examine_in_place()
+    assert not store.blobs.has_suspects({chosen.sha256})
+    assert store.blobs.verify(chosen.sha256)
+    assert store.blobs.take_damaged() == ()
+    known = store.hashes.get(FileIdentity.of(path.stat()))
+    assert known == HashedFile(chosen.sha256, chosen.table)  # nobody has to hash it once more
+
+
+def test_a_file_is_served_while_it_is_examined(store: Store) -> None:
+    chosen = sample(3 * PIECE)
+    path = put_in_place(store, chosen)
+    touch(path)
+    read: list[bytes] = []
+    store.blobs.examine_in_place(lambda: read.append(store.blobs.read(chosen.sha256, 0, PIECE)))
+    assert read == [chosen.piece(0)] * 3
+
+
+def test_examining_finds_other_content_of_the_same_size(store: Store) -> None:
+    chosen = sample(3 * PIECE)
+    path = put_in_place(store, chosen)
+    flip(path, 2 * PIECE)
+    touch(path)  # the change may have fallen into one tick of the clock
+    assert store.blobs.holds(chosen.sha256)
+    store.blobs.examine_in_place()
+    assert not store.blobs.holds(chosen.sha256)
+    assert store.blobs.take_damaged() == (chosen.sha256,)
+
+
+def test_a_file_that_is_touched_while_it_is_examined_is_examined_again(store: Store) -> None:
+    chosen = sample(PIECE)
+    path = put_in_place(store, chosen)
+    touch(path)
+    store.blobs.examine_in_place(lambda: os.utime(path, (2, 2)))
+    assert store.blobs.has_suspects({chosen.sha256})
+    assert store.blobs.holds(chosen.sha256)
+    store.blobs.examine_in_place()
+    assert not store.blobs.has_suspects({chosen.sha256})
+
+
+def test_a_file_that_was_away_is_served_again_when_it_is_back(store: Store) -> None:
+    chosen = sample(PIECE)
+    path = put_in_place(store, chosen)
+    path.rename(path.with_name("away"))
+    for _ in range(3):
+        assert not store.blobs.holds(chosen.sha256)
+    assert store.blobs.take_damaged() == (chosen.sha256,)
+    assert not store.blobs.holds(chosen.sha256)
+    assert store.blobs.take_damaged() == ()  # told once
+    path.with_name("away").rename(path)
+    assert store.blobs.read(chosen.sha256, 0, PIECE) == chosen.data
+    path.unlink()
+    assert not store.blobs.holds(chosen.sha256)
+    assert store.blobs.take_damaged() == (chosen.sha256,)  # it is news again
+
+
+def test_a_file_that_is_gone_with_its_release_is_not_looked_for_any_more(store: Store) -> None:
+    chosen = sample(PIECE)
+    path = put_in_place(store, chosen)
+    path.rename(path.with_name("away"))
+    assert not store.blobs.holds(chosen.sha256)
+    store.manifests.retain()  # no manifest names it
+    path.with_name("away").rename(path)
+    assert not store.blobs.holds(chosen.sha256)
 
 
 def test_a_pipe_in_the_place_of_a_file_does_not_block(store: Store) -> None:

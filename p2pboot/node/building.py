@@ -1,0 +1,243 @@
+"""Brings what lies in a directory into force: built or signed elsewhere, kept in the catalogue, offered as the head.
+
+When to do so is `publishing`'s to know. Everything here blocks, and is called in threads.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.manifest import Artifact, Candidate, Manifest, sign_detached
+from p2pboot.errors import ArtifactError, Malformed, P2PBootError
+from p2pboot.node.trust import Pair
+from p2pboot.publish.build import BuildOptions, build
+from p2pboot.publish.hashing import HashedPath, hash_file
+from p2pboot.publish.numbering import same_content
+from p2pboot.publish.presigned import signers_beside, take_presigned
+from p2pboot.publish.renewal import renew
+from p2pboot.publish.scan import Tree
+from p2pboot.store.store import Store
+
+_MAX_CANDIDATES: Final = 4096  # files looked at to find those of the release in force again
+
+Signed = tuple[
+    Manifest, str | None, tuple[HashedPath, ...]
+]  # and its detached signature, and the files it names
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """What the operator says of a directory: the pair of a flat one, and what goes into the manifests."""
+
+    channel: str | None
+    arch: str | None
+    options: BuildOptions
+
+
+class Builder:
+    """Makes manifests of one key and brings them into force.
+
+    Args:
+        store: for counters, caches and the catalogue; the files themselves are served where they lie.
+        key: signs manifests and detached signatures.
+        describe: asked at every build, so that reloaded settings count.
+        trusted: the key ids of the one publisher for a (channel, arch), the own one among them.
+        now: the time that goes into a manifest, unix seconds.
+        floor: the highest number that the key gave elsewhere, as far as it is not on record.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        key: SecretKey,
+        *,
+        describe: Callable[[], Description],
+        trusted: Callable[[Pair], tuple[str, ...]],
+        now: Callable[[], int],
+        floor: Callable[[Pair], int],
+    ) -> None:
+        self._store = store
+        self._key = key
+        self._describe = describe
+        self._trusted = trusted
+        self._now = now
+        self._floor_elsewhere = floor
+        self.signers = (key.public.keyid,)
+
+    def signers_of(self, tree: Tree) -> tuple[str, ...]:
+        """Who signs what is published of a tree, as far as can be told before it is built."""
+        return signers_beside(tree) or self.signers
+
+    def publish(self, tree: Tree) -> Manifest:
+        """Bring a tree into force; what is in force already is not built again.
+
+        Raises:
+            ArtifactError, UsageError: it can not be published.
+            ChangedWhileHashing: it is being written to.
+            StoreError, MachineError: the disk.
+        """
+        manifest, detached, files = self._presigned(tree) or self._build(tree)
+        for hashed in files:
+            self._store.blobs.register_in_place(hashed.path, hashed.sha256, hashed.table, hashed.identity)
+        return self._enter(manifest, detached, f"{tree.directory}: ")
+
+    def keep(self, pair: Pair, directory: Path, in_force: Manifest | None) -> Manifest | None:
+        """Keep in force, and renew, what was published of a pair whose directory can not be published now.
+
+        Args:
+            pair: its channel and arch.
+            directory: where its files lie.
+            in_force: what was published last; None when that was in an earlier run.
+
+        Returns:
+            What is in force now; None when nothing is, its files are not all there, or others signed it.
+
+        Raises:
+            StoreError, MachineError: the disk.
+        """
+        manifest = self._last_in_force(pair) if in_force is None else in_force
+        if manifest is None or manifest.signers != self.signers or manifest.expires_at <= self._now():
+            return None
+        self._find_again(directory, manifest)
+        if not self._store.manifests.is_whole(manifest.digest):
+            return None
+        stored = self._store.publications.last(self.signers, *pair)
+        if stored is None or not _says_the_same(stored, manifest):
+            return manifest  # something else was published meanwhile: that is not to be gone back behind
+        self._store.blobs.examine_in_place(check_cancelled)
+        digests = {artifact.sha256 for artifact in manifest.artifacts.values()}
+        if self._store.blobs.has_suspects(digests) or not self._store.manifests.is_whole(manifest.digest):
+            return manifest
+        raw = renew(
+            manifest,
+            self._describe().options,
+            key=self._key,
+            publications=self._store.publications,
+            now=self._now(),
+            floor=self._floor_elsewhere(pair),
+        )
+        return self._enter(Manifest.parse(raw), sign_detached(raw, self._key), "")
+
+    def _enter(self, manifest: Manifest, detached: str | None, where: str) -> Manifest:
+        self._store.manifests.put(manifest, detached)
+        keys = {*self._trusted((manifest.channel, manifest.arch)), *manifest.signers}
+        if not self._store.trust.accept(manifest, keys):
+            raise ArtifactError(
+                f"{where}version {manifest.manifest_version} of {manifest.channel}/{manifest.arch} is not newer than"
+                " what is known of its signers, who would contradict themselves",
+                remedy="publish a manifest with a higher manifest_version",
+            )
+        self._store.manifests.set_head(manifest.digest)
+        self._store.manifests.retain()
+        return manifest
+
+    def _presigned(self, tree: Tree) -> Signed | None:
+        found = take_presigned(
+            tree,
+            own_keyid=self._key.public.keyid,
+            store=self._store,
+            now=self._now(),
+            progress=_stop_when_cancelled,
+        )
+        return None if found is None else (found.manifest, found.detached, found.files)
+
+    def _build(self, tree: Tree) -> Signed:
+        built = build(
+            tree,
+            self._describe().options,
+            keys=(self._key,),
+            store=self._store,
+            now=self._now(),
+            progress=_stop_when_cancelled,
+            floor=self._floor(tree),
+        )
+        return built.manifest, sign_detached(built.raw, self._key), built.files
+
+    def _floor(self, tree: Tree) -> int:
+        """The highest number that others are known to have used; a new key of the same publisher counts on from it."""
+        pair = (tree.channel, tree.arch)
+        head = self._store.trust.head(*pair)
+        is_first = self._store.publications.counter(self.signers, *pair) == 0
+        known = (
+            head.manifest_version if is_first and head is not None and head.binds(self._trusted(pair)) else 0
+        )
+        return max(known, self._floor_elsewhere(pair))
+
+    def _last_in_force(self, pair: Pair) -> Manifest | None:
+        for row in self._store.manifests.current():
+            if (row.channel, row.arch) == pair and row.signers == self.signers:
+                stored = self._store.manifests.get(row.digest)
+                return None if stored is None else Manifest.parse(stored.raw)
+        return None
+
+    def _find_again(self, directory: Path, manifest: Manifest) -> None:
+        """After a restart nothing is registered yet: look which files are the artifacts; hashes are in the cache."""
+        missing = {
+            artifact.sha256: artifact
+            for artifact in manifest.artifacts.values()
+            if not self._store.blobs.holds(artifact.sha256)
+        }
+        if not missing:
+            return
+        sizes = {artifact.size for artifact in missing.values()}
+        for path, size in _regular_files(directory):
+            if size in sizes:
+                self._take_if_it_is_one(path, missing)
+
+    def _take_if_it_is_one(self, path: Path, missing: dict[str, Artifact]) -> None:
+        length = {artifact.size: artifact.piece_length for artifact in missing.values()}
+        try:
+            hashed = hash_file(
+                path,
+                cache=self._store.hashes,
+                piece_length=length.get(path.stat().st_size),
+                progress=_stop_when_cancelled,
+            )
+        except (P2PBootError, OSError):  # it is none, or about to be another
+            return
+        artifact = missing.get(hashed.sha256)
+        if artifact is not None and artifact.table_digest == hashed.table.digest:
+            self._store.blobs.register_in_place(path, hashed.sha256, hashed.table, hashed.identity)
+
+
+def _says_the_same(raw: bytes, manifest: Manifest) -> bool:
+    try:
+        return same_content(Candidate.decode(raw).claims, manifest)
+    except Malformed:
+        return False
+
+
+def _regular_files(directory: Path) -> Iterator[tuple[Path, int]]:
+    """The files below a directory, without links out of it, and their sizes."""
+    count = 0
+    real = os.path.realpath(directory)
+    for parent, _, names in os.walk(directory):
+        for name in names:
+            path = Path(parent, name)
+            try:
+                status = path.stat()
+                inside = os.path.realpath(path).startswith(real + os.sep)
+            except OSError:
+                continue
+            count += 1
+            if count > _MAX_CANDIDATES:
+                return
+            if inside and stat.S_ISREG(status.st_mode):
+                yield path, status.st_size
+
+
+def check_cancelled() -> None:
+    """A node that is told to end does not read a gigabyte to its end first."""
+    trio.from_thread.check_cancelled()
+
+
+def _stop_when_cancelled(_done: int, _total: int) -> None:
+    check_cancelled()

@@ -1,0 +1,165 @@
+"""What was published here and is gone from the directory: the node offers it no longer, and says who still does.
+
+There is no signed withdrawal: a mirror keeps what it has until that expires. So that the operator knows, a withdrawn
+release stands on the list of problems until then. It is found out anew at every look, from what was published and what
+the directory holds, so it survives a restart and ends when the files are back.
+
+A directory that is missing, or not mounted, withdraws nothing: only where the kernel says that the directory is there
+and something in it is not, somebody has taken it away.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pboot.core.manifest import Candidate
+from p2pboot.core.names import normalise_arch
+from p2pboot.core.problems import Code, Problem
+from p2pboot.core.timestamps import format_time
+from p2pboot.errors import Malformed
+from p2pboot.node.trust import Pair
+from p2pboot.publish.layout import entries
+from p2pboot.publish.scan import Scanned
+from p2pboot.store.manifests import HeadRow
+from p2pboot.store.publications import Publications
+from p2pboot.store.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """A release that is not offered here any more, and not expired yet.
+
+    Args:
+        channel: its name.
+        arch: canonical.
+        version: of the image.
+        manifest_version: its number.
+        expires_at: unix seconds until which mirrors keep it.
+    """
+
+    channel: str
+    arch: str
+    version: str
+    manifest_version: int
+    expires_at: int
+
+    @property
+    def problem(self) -> Problem:
+        """The same for the list of problems."""
+        return Problem(
+            Code.WITHDRAWN,
+            f"{self.channel}/{self.arch}",
+            f"version {self.version} (number {self.manifest_version}) is withdrawn: its files are gone and it is no"
+            f" longer offered here; mirrors keep it until {format_time(self.expires_at)}",
+            "publish another release for it, which mirrors take at once; a copy of a mirror ends only by hand",
+        )
+
+    def to_json(self) -> dict[str, object]:
+        """Plain values for a JSON document."""
+        return {
+            "channel": self.channel,
+            "arch": self.arch,
+            "version": self.version,
+            "manifest_version": self.manifest_version,
+            "expires_at": format_time(self.expires_at),
+        }
+
+
+class GonePairs:
+    """Finds out which pairs are gone from a directory; blocking.
+
+    Args:
+        directory: the artifacts directory.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._filled: tuple[int, int] | None = None  # which directory it was when something lay in it
+
+    def among(self, pairs: Iterable[Pair], scanned: Scanned) -> set[Pair]:
+        """Which of these pairs have no files any more.
+
+        Args:
+            pairs: what was published.
+            scanned: what the directory holds now; nothing where that could not be found out.
+        """
+        try:
+            status = self._directory.stat()
+            is_filled = bool(entries(self._directory))
+        except OSError:
+            return set()
+        identity = (status.st_dev, status.st_ino)
+        if is_filled:
+            self._filled = identity
+        elif identity != self._filled:
+            return set()  # nothing in it, and it may be what a file system is to be mounted on
+        fit = {(tree.channel, tree.arch) for tree in scanned.trees}
+        unfit = {(one.channel, one.arch): one.directory for one in scanned.unfit}
+        return {
+            pair
+            for pair in pairs
+            if pair not in fit
+            and (_is_empty(unfit[pair]) if pair in unfit else not _has_leaf(self._directory, *pair))
+        }
+
+
+def _is_empty(directory: Path) -> bool:
+    try:
+        return not entries(directory)
+    except OSError:
+        return False
+
+
+def _has_leaf(directory: Path, channel: str, arch: str) -> bool:
+    """Whether something has the name of the pair's directory, be it usable or not."""
+    try:
+        names = os.listdir(directory / channel)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True  # it can not be told
+    return any(_arch_of(name) == arch for name in names)
+
+
+def _arch_of(name: str) -> str | None:
+    try:
+        return normalise_arch(name)
+    except ValueError:
+        return None
+
+
+def last_published(
+    publications: Publications, signers: tuple[str, ...], pair: Pair, now: int
+) -> Withdrawn | None:
+    """What was published last for a pair, if it has not expired."""
+    raw = publications.last(signers, *pair)
+    if raw is None:
+        return None
+    try:
+        claims = Candidate.decode(raw).claims
+    except Malformed:  # of a newer format
+        return None
+    if claims.expires_at <= now:
+        return None
+    return Withdrawn(*pair, claims.version, claims.manifest_version, claims.expires_at)
+
+
+def forget(store: Store, pair: Pair, signers: Collection[tuple[str, ...]]) -> None:
+    """Know nothing of a pair any more, so that whoever asks hears that there is no such thing.
+
+    Args:
+        store: whose catalogue forgets it.
+        pair: its channel and arch.
+        signers: only what is signed by one of these sets of key ids.
+    """
+
+    def is_ours(row: HeadRow) -> bool:
+        return (row.channel, row.arch) == pair and row.signers in signers
+
+    catalogue = store.manifests
+    if any(is_ours(row) for row in (*catalogue.current(), *catalogue.pending())):
+        catalogue.drop(is_ours)
+        catalogue.retain()
