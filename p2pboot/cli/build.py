@@ -243,14 +243,22 @@ def _build(
 ) -> Built | BuiltUnsigned:
     from p2pboot.publish.build import build as build_signed
     from p2pboot.publish.build import build_unsigned
+    from p2pboot.publish.numbering import Stream, went_back
     from p2pboot.store.store import Store
 
     now = int(time.time())
     with Store.open(loaded.settings.store.state) as store, open_progress("hashing", "hashed") as shown:
         progress = _reporter(shown.artifact)
-        if keys:
-            return build_signed(tree, options, keys=keys, store=store, now=now, progress=progress)
-        return build_unsigned(tree, options, signers=publics, store=store, now=now, progress=progress)
+        built = (
+            build_signed(tree, options, keys=keys, store=store, now=now, progress=progress)
+            if keys
+            else build_unsigned(tree, options, signers=publics, store=store, now=now, progress=progress)
+        )
+        said = _statement(built)
+        problem = went_back(store.publications, Stream(said.signers, said.channel, said.arch), now)
+    if problem is not None:
+        warn(f"{problem.subject}: {problem.text}; {problem.remedy}")
+    return built
 
 
 def _reporter(artifact: Callable[[str, int, int], None]) -> Callable[[int, int], None]:

@@ -20,7 +20,6 @@ import trio
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.timestamps import format_time
 from p2pboot.errors import ArtifactError, P2PBootError
 from p2pboot.node.adoption import OUTBID_S, SharedKey
 from p2pboot.node.building import Builder, Description
@@ -385,22 +384,9 @@ class DirectoryPublisher:
     # -- dates -------------------------------------------------------------------------------------------------------
 
     def _dates_that_went_back(self, now: int) -> list[Problem]:
-        problems = []
-        for pair in self._in_force:
-            earlier = went_back(self._store.publications, Stream(self._builder.signers, *pair), now)
-            if earlier is not None:
-                number, date = earlier.manifest_version, format_time(earlier.created_at)
-                problems.append(
-                    Problem(
-                        Code.CLOCK_WENT_BACK,
-                        "/".join(pair),
-                        f"number {number} is dated {date}, and this machine's clock says {format_time(now)}: one of"
-                        " the two is wrong; machines that took that one may refuse what is published now",
-                        "check this clock; if it is right now, run `p2pboot state recover --state DIR` on machines"
-                        f" that took number {number}",
-                    )
-                )
-        return problems
+        streams = (Stream(self._builder.signers, *pair) for pair in self._in_force)
+        found = (went_back(self._store.publications, stream, now) for stream in streams)
+        return [problem for problem in found if problem is not None]
 
     def _renewal_s(self, now: int) -> float:
         """Seconds until the first of what is in force is to be renewed."""

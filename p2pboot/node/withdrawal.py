@@ -88,9 +88,9 @@ class GonePairs:
         """
         try:
             status = self._directory.stat()
-            is_filled = bool(entries(self._directory))
         except OSError:
             return set()
+        is_filled = not _is_empty(self._directory)
         identity = (status.st_dev, status.st_ino)
         if is_filled:
             self._filled = identity
@@ -114,14 +114,14 @@ def _is_empty(directory: Path) -> bool:
 
 
 def _has_leaf(directory: Path, channel: str, arch: str) -> bool:
-    """Whether something has the name of the pair's directory, be it usable or not."""
+    """Whether something has the name of the pair's directory, be it usable or not, and is not just empty."""
     try:
         names = os.listdir(directory / channel)
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError:
         return True  # it can not be told
-    return any(_arch_of(name) == arch for name in names)
+    return any(_arch_of(name) == arch and not _is_empty(directory / channel / name) for name in names)
 
 
 def _arch_of(name: str) -> str | None:

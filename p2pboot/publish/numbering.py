@@ -22,6 +22,7 @@ from typing import Final, Protocol
 
 from p2pboot import RELEASE_DATE
 from p2pboot.core.manifest import Candidate, ManifestBody, Statement, unsigned
+from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
 from p2pboot.errors import Malformed, StoreError, UsageError
@@ -136,8 +137,8 @@ def _places_aside(claims: Statement) -> dict[str, object]:
     return {key: replace(artifact, urls=()) for key, artifact in claims.artifacts.items()}
 
 
-def went_back(publications: Publications, stream: Stream, now: int) -> Dated | None:
-    """Return the earlier document that bears a later date than what is published now.
+def went_back(publications: Publications, stream: Stream, now: int) -> Problem | None:
+    """Say that an earlier document bears a later date than what is published now.
 
     Machines that accepted it believe that its date has passed, and may take what is made now for out of date.
 
@@ -153,7 +154,17 @@ def went_back(publications: Publications, stream: Stream, now: int) -> Dated | N
     dated = publications.latest_dated(*key)
     if dated is None or dated.created_at <= now + MAX_AHEAD_S or dated.expires_at <= now:
         return None
-    return dated if dated.manifest_version < publications.counter(*key) else None
+    number = dated.manifest_version
+    if number >= publications.counter(*key):
+        return None
+    return Problem(
+        Code.CLOCK_WENT_BACK,
+        f"{stream.channel}/{stream.arch}",
+        f"version {number} is dated {format_time(dated.created_at)}, and this machine's clock says {format_time(now)}:"
+        " one of the two is wrong; machines that took that version may refuse what is published now",
+        f"check this clock; if it is right now, run `p2pboot state recover --state DIR` on machines that took version"
+        f" {number}",
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,13 @@ import base64
 import hashlib
 import json
 import os
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from p2pboot.cli import build
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Manifest, check_detached
 from tests.cli.conftest import ALICE, BOB, Cli, key_file
@@ -94,6 +97,22 @@ def test_unchanged_directory_gives_the_same_bytes_and_a_changed_one_the_next_num
     changed = cli("manifest", "build", images, *CHANNEL, "--json")
     assert changed.document["manifest"]["manifest_version"] == 2
     assert changed.document["unchanged"] is False
+
+
+def test_a_date_behind_an_earlier_one_is_said_with_the_way_out(
+    cli: Cli, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time()
+    monkeypatch.setattr(build, "time", SimpleNamespace(time=lambda: now + 5 * 365 * 86_400))
+    ahead = cli("manifest", "build", images, *CHANNEL)
+    assert ahead.status == 0
+    assert "clock" not in ahead.stderr
+    monkeypatch.setattr(build, "time", SimpleNamespace(time=lambda: now))
+    done = cli("manifest", "build", images, *CHANNEL)
+    manifest = Manifest.parse(done.stdout.encode())
+    assert (manifest.manifest_version, manifest.created_at) == (2, int(now))
+    assert "version 1 is dated 20" in done.stderr
+    assert "p2pboot state recover --state" in done.stderr
 
 
 def test_file_and_its_detached_signature_are_written(cli: Cli, images: Path, tmp_path: Path) -> None:

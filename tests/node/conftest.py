@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import trio
 
+from p2pboot.node import building, publishing
 from p2pboot.node import node as node_module
-from p2pboot.node import publishing
-from tests.node.world import Mesh, Wall
+from p2pboot.publish.build import build as build_tree
+from p2pboot.store.store import Store
+from tests.node.desk import Desk
+from tests.node.world import Mesh, Wall, write_tree
 
 
 @pytest.fixture
@@ -52,3 +55,29 @@ def mesh(
     monkeypatch.setattr(publishing, "recently_changed", lambda *_: False)
     monkeypatch.setattr(publishing, "touched_within", lambda *_: False)
     return Mesh(tmp_path, wall)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, inline_threads: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    with Store.open(tmp_path / "state") as store:
+        desk = Desk(write_tree(tmp_path / "artifacts", "image").parent.parent, store)
+
+        async def watch(_directory: Path, changed: Callable[[], None], _report: object) -> None:
+            desk.changed = changed
+            await trio.sleep_forever()
+
+        def recently_changed(_tree: object, _now_ns: int, quiet_s: float) -> bool:
+            return trio.current_time() < desk.busy_until + quiet_s
+
+        build = build_tree
+
+        def noting_build(*args: Any, **options: Any) -> Any:
+            desk.builds.append(trio.current_time())
+            return build(*args, **options)
+
+        monkeypatch.setattr(publishing, "watch_directory", watch)
+        monkeypatch.setattr(publishing, "recently_changed", recently_changed)
+        monkeypatch.setattr(publishing, "touched_within", recently_changed)
+        monkeypatch.setattr(building, "build", noting_build)
+        desk.busy_until = -1000
+        yield desk

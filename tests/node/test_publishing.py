@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,87 +11,13 @@ import pytest
 import trio
 
 from p2pboot.errors import ArtifactError, StoreError
-from p2pboot.node import building, publishing
-from p2pboot.node.building import Description
-from p2pboot.node.problems import Problems
-from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S, DirectoryPublisher, Published
-from p2pboot.publish.build import BuildOptions
+from p2pboot.node import building
+from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S
 from p2pboot.publish.build import build as build_tree
 from p2pboot.publish.hashing import ChangedWhileHashing
 from p2pboot.store.store import Store
-from tests.node.world import NOW, PAIR, key_of, signed, until, write_tree
-
-KEY = key_of("publisher")
-
-
-class Desk:
-    """A publisher, and what a test does around it."""
-
-    def __init__(self, directory: Path, store: Store) -> None:
-        self.directory = directory
-        self.store = store
-        self.published: list[Published] = []
-        self.builds: list[float] = []
-        self.changed: Callable[[], None] = lambda: None
-        self.busy_until = 0.0
-        self.now = NOW
-        self.problems = Problems(lambda: self.now)
-        self.trusted: tuple[str, ...] = (KEY.public.keyid,)
-        self.publisher = DirectoryPublisher(
-            directory,
-            store=store,
-            signing_key=KEY,
-            describe=lambda: Description(None, None, BuildOptions(name="test")),
-            trusted=lambda _pair: self.trusted,
-            now=lambda: self.now,
-            published=self._take,
-            report=self.problems.report,
-        )
-
-    async def _take(self, published: Published) -> None:
-        self.published.append(published)
-
-    def said(self, pair: str = "stable/x86_64") -> list[str]:
-        """What is wrong with a pair: code and text."""
-        return [f"{one.code}: {one.text}" for one in self.problems.all() if one.subject == pair]
-
-    @property
-    def versions(self) -> list[int]:
-        return [one.manifest.manifest_version for one in self.published]
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.publisher.run)
-            await trio.sleep(0.1)
-            yield
-            nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-def desk(tmp_path: Path, inline_threads: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    with Store.open(tmp_path / "state") as store:
-        desk = Desk(write_tree(tmp_path / "artifacts", "image").parent.parent, store)
-
-        async def watch(_directory: Path, changed: Callable[[], None], _report: object) -> None:
-            desk.changed = changed
-            await trio.sleep_forever()
-
-        def recently_changed(_tree: object, _now_ns: int, quiet_s: float) -> bool:
-            return trio.current_time() < desk.busy_until + quiet_s
-
-        build = build_tree
-
-        def noting_build(*args: Any, **options: Any) -> Any:
-            desk.builds.append(trio.current_time())
-            return build(*args, **options)
-
-        monkeypatch.setattr(publishing, "watch_directory", watch)
-        monkeypatch.setattr(publishing, "recently_changed", recently_changed)
-        monkeypatch.setattr(publishing, "touched_within", recently_changed)
-        monkeypatch.setattr(building, "build", noting_build)
-        desk.busy_until = -1000
-        yield desk
+from tests.node.desk import KEY, Desk
+from tests.node.world import PAIR, signed, until, write_tree
 
 
 async def test_what_is_there_at_the_start_is_published_at_once(desk: Desk, autojump_clock: None) -> None:

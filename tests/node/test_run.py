@@ -22,14 +22,22 @@ from p2pboot.config.settings import (
     NodeSettings,
     SnapshotSettings,
 )
-from p2pboot.errors import ArtifactError, ConfigError, ExitStatus, MachineError, P2PBootError, StoreError
+from p2pboot.errors import (
+    ArtifactError,
+    ConfigError,
+    ExitStatus,
+    MachineError,
+    P2PBootError,
+    StoreError,
+    UsageError,
+)
 from p2pboot.node import run as run_module
 from p2pboot.node.run import run_node
 from p2pboot.store.keyfiles import generate_key
 from p2pboot.store.store import Store
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from tests.integration.processes import mesh_in, wait_until, write_artifacts
-from tests.node.world import settings_of, trusting
+from tests.node.world import settings_of, trusting, write_tree
 
 
 def run(settings: NodeSettings, lines: list[str] | None = None) -> None:
@@ -68,6 +76,65 @@ def test_a_directory_that_can_not_be_published_is_said_before_anything_listens(t
         run(settings)
     assert not settings.store.state.exists()
     assert not settings.identity.key_path.exists()
+
+
+def half_filled(directory: Path) -> Path:
+    leaf = directory / "testing" / "x86_64"
+    leaf.mkdir(parents=True)
+    (leaf / "vmlinuz").write_bytes(b"the initramfs follows")
+    return directory
+
+
+def of_directory(tmp_path: Path, directory: Path, **changes: Any) -> NodeSettings:
+    return settings_of(tmp_path, "node", provider={"directory": directory}, **changes)
+
+
+@pytest.mark.parametrize("wrong", ["half filled", "missing", "empty"])
+def test_a_node_with_nothing_to_do_does_not_start(tmp_path: Path, wrong: str) -> None:
+    directory = tmp_path / "images"
+    if wrong == "half filled":
+        half_filled(directory)
+    elif wrong == "empty":
+        directory.mkdir()
+    settings = of_directory(tmp_path, directory)
+    with pytest.raises(ArtifactError):
+        run_module._check_directory(settings)
+    assert not settings.store.state.exists()
+
+
+def test_one_pair_that_can_be_published_is_enough(tmp_path: Path) -> None:
+    write_tree(half_filled(tmp_path / "images"), "image")
+    run_module._check_directory(of_directory(tmp_path, tmp_path / "images"))
+
+
+@pytest.mark.parametrize("wrong", ["half filled", "missing"])
+@pytest.mark.parametrize("work", ["published before", "mirrors", "serves snapshots"])
+def test_a_node_with_something_else_to_do_starts(tmp_path: Path, wrong: str, work: str) -> None:
+    directory = tmp_path / "images"
+    if wrong == "half filled":
+        half_filled(directory)
+    changes: dict[str, Any] = {}
+    if work == "mirrors":
+        changes = {"trust": trusting("other")}
+    elif work == "serves snapshots":
+        changes = {"snapshots": {"directory": tmp_path / "snapshots"}}
+    settings = of_directory(tmp_path, directory, **changes)
+    if work == "published before":
+        settings.store.state.mkdir(parents=True)
+        with Store.open(settings.store.state) as store:
+            with pytest.raises(ArtifactError):  # a state alone is no reason
+                run_module._check_directory(settings)
+            store.publications.record(
+                b"", signers=["k"], channel="c", arch="a", manifest_version=1, digest="d"
+            )
+    run_module._check_directory(settings)
+
+
+def test_a_channel_that_is_none_is_refused_whatever_else_there_is_to_do(tmp_path: Path) -> None:
+    provider = {"directory": half_filled(tmp_path / "images"), "channel": "no channel", "arch": "x86_64"}
+    settings = settings_of(tmp_path, "node", provider=provider, trust=trusting("other"))
+    with pytest.raises(UsageError, match="no channel"):
+        run_module._check_directory(settings)
 
 
 def test_a_machine_without_an_address_is_told_so(tmp_path: Path) -> None:

@@ -1,0 +1,96 @@
+"""What `publish` and `status` make of a node's answer."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from p2pboot.cli.control import publish, status
+from p2pboot.node import control
+
+PUBLISHED = {
+    "channel": "stable",
+    "arch": "x86_64",
+    "version": "6.1",
+    "manifest_version": 3,
+    "digest": "ab" * 32,
+    "expires_at": "2026-12-25T17:27:49Z",
+    "unchanged": False,
+}
+WITHDRAWN = {
+    "channel": "beta",
+    "arch": "arm64",
+    "version": "5",
+    "manifest_version": 2,
+    "expires_at": "2026-12-24T00:00:00Z",
+}
+UNFIT = {
+    "code": "unpublishable",
+    "subject": "testing/x86_64",
+    "text": "no initramfs",
+    "remedy": "put it there",
+    "since": 1,
+}
+TAKEN_BACK = {
+    "code": "withdrawn",
+    "subject": "beta/arm64",
+    "text": "its files are gone",
+    "remedy": "wait",
+    "since": 1,
+}
+ANSWER = {"ok": True, "published": [PUBLISHED], "withdrawn": [WITHDRAWN], "problems": [UNFIT, TAKEN_BACK]}
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any]) -> None:
+    monkeypatch.setattr(control, "request", lambda *_args: answer)
+
+
+def test_publish_says_what_was_published_withdrawn_and_left_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    answering(monkeypatch, ANSWER)
+    done = CliRunner().invoke(publish, ["--state", str(tmp_path)])
+    assert done.exit_code == 0
+    assert done.stdout.splitlines() == [
+        f"published: stable/x86_64 version 6.1, manifest version 3, sha256:{'ab' * 32}",
+        "withdrawn: beta/arm64 version 5, manifest version 2: mirrors keep it until 2026-12-24T00:00:00Z",
+    ]
+    assert done.stderr.splitlines() == [
+        "p2pboot: warning: testing/x86_64: no initramfs (put it there)"
+    ]  # and what is withdrawn only once
+
+
+def test_publish_gives_a_script_all_of_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    answering(monkeypatch, ANSWER)
+    done = CliRunner().invoke(publish, ["--state", str(tmp_path), "--json"])
+    assert json.loads(done.stdout) == ANSWER
+
+
+def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ignored = {"channel": "stable", "arch": "x86_64", "path": "/srv/rootfs.filepart", "why": "unfinished"}
+    answer = {
+        "peer_id": "12D3",
+        "addresses": [],
+        "uptime_s": 5,
+        "heads": [{**PUBLISHED, "expired": True}],
+        "withheld": [{"channel": "stable", "arch": "x86_64", "reason": "expired", "text": "it expired"}],
+        "fetching": [],
+        "peers": [],
+        "ignored": [ignored],
+        "problems": [UNFIT],
+        "dropped_peers": {},
+        "equivocations": 0,
+    }
+    answering(monkeypatch, answer)
+    done = CliRunner().invoke(status, ["--state", str(tmp_path)])
+    assert done.exit_code == 0
+    assert "offers" not in done.stdout
+    assert "withheld   stable/x86_64: it expired" in done.stdout
+    assert "ignored    stable/x86_64: /srv/rootfs.filepart: unfinished" in done.stdout
+    assert "problem    testing/x86_64: no initramfs" in done.stdout

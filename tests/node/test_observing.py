@@ -1,0 +1,56 @@
+"""What stands wrong with a node without anything having happened."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+import trio
+
+from p2pboot.node.node import OBSERVE_S
+from tests.node.test_node import TRUST, in_force, to
+from tests.node.world import PAIR, Mesh, Running, signed, until
+
+
+def problems(node: Running) -> dict[str, str]:
+    return {problem.code.value: problem.subject for problem in node.node.problems.all()}
+
+
+async def test_a_mirror_whose_manifest_expired_says_so_once(
+    mesh: Mesh, autojump_clock: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with mesh.publisher() as publisher:
+        async with mesh.node("mirror", trust=TRUST, network=to(publisher)) as mirror:
+            await until(lambda: mirror.version() == 1)
+        expires = in_force(publisher).expires_at
+    async with mesh.node("mirror", trust=TRUST) as mirror:
+        await trio.sleep(2 * OBSERVE_S)
+        assert problems(mirror) == {}
+        mesh.wall.now = expires
+        await trio.sleep(10 * OBSERVE_S)
+        assert problems(mirror) == {"expired": "stable/x86_64"}
+        status = await mirror.status()
+        assert [head["expired"] for head in status["heads"]] == [True]
+        assert [one["reason"] for one in status["withheld"]] == ["expired"]
+        told = [record for record in caplog.records if "expired at" in record.getMessage()]
+        assert [record.levelno for record in told] == [logging.ERROR]
+        async with mesh.publisher(network=to(mirror)):
+            await until(lambda: problems(mirror) == {})
+            assert mirror.version() == 2
+
+
+async def test_two_manifests_of_one_number_are_a_problem_until_a_higher_one_comes(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    async with mesh.node("mirror", trust=TRUST) as mirror:
+        follower = mirror.node._follower
+        await follower.hear(PAIR, "somebody", signed(3).raw)
+        await trio.sleep(2 * OBSERVE_S)
+        assert problems(mirror) == {}
+        await follower.hear(PAIR, "somebody", signed(3, seed="twin").raw)
+        await trio.sleep(2 * OBSERVE_S)
+        assert problems(mirror)["equivocation"] == "stable/x86_64"
+        await follower.hear(PAIR, "somebody", signed(4).raw)
+        await trio.sleep(2 * OBSERVE_S)
+        assert "equivocation" not in problems(mirror)
+        assert (await mirror.status())["equivocations"] == 1  # the evidence stays
