@@ -96,12 +96,7 @@ class Mirror:
 
     def stalled(self, pair: Pair, why: str | None) -> None:
         """Nothing of a channel and arch has come in for a while, and why; None: it goes on."""
-        if why is None:
-            self.problems.pop(pair, None)
-            return
-        if self.problems.get(pair) != why:
-            log.warning("%s/%s: %s", *pair, why)
-        self.problems[pair] = why
+        self._note(pair, None if why is None else Problem(Code.NOT_MIRRORED, "/".join(pair), why))
 
     def retry(self) -> None:
         """Try again soon what is waiting (a peer connected, a limit changed)."""

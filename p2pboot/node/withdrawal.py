@@ -21,7 +21,7 @@ from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import Malformed
 from p2pboot.node.trust import Pair
-from p2pboot.publish.layout import entries
+from p2pboot.publish.layout import is_empty
 from p2pboot.publish.scan import Scanned
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.publications import Publications
@@ -90,7 +90,7 @@ class GonePairs:
             status = self._directory.stat()
         except OSError:
             return set()
-        is_filled = not _is_empty(self._directory)
+        is_filled = not is_empty(self._directory)
         identity = (status.st_dev, status.st_ino)
         if is_filled:
             self._filled = identity
@@ -102,15 +102,8 @@ class GonePairs:
             pair
             for pair in pairs
             if pair not in fit
-            and (_is_empty(unfit[pair]) if pair in unfit else not _has_leaf(self._directory, *pair))
+            and (is_empty(unfit[pair]) if pair in unfit else not _has_leaf(self._directory, *pair))
         }
-
-
-def _is_empty(directory: Path) -> bool:
-    try:
-        return not entries(directory)
-    except OSError:
-        return False
 
 
 def _has_leaf(directory: Path, channel: str, arch: str) -> bool:
@@ -121,7 +114,7 @@ def _has_leaf(directory: Path, channel: str, arch: str) -> bool:
         return False
     except OSError:
         return True  # it can not be told
-    return any(_arch_of(name) == arch and not _is_empty(directory / channel / name) for name in names)
+    return any(_arch_of(name) == arch and not is_empty(directory / channel / name) for name in names)
 
 
 def _arch_of(name: str) -> str | None:

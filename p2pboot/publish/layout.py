@@ -145,7 +145,7 @@ def all_leaves(root: Root, channel: str | None, arch: str | None) -> Leaves:
             remedy=f"put a kernel and an initramfs into {place}",
         )
     # An empty directory is a channel in preparation; it must not keep the others from being published.
-    filled = tuple(leaf for leaf in found.leaves if leaf.fault is not None or not _is_empty(leaf.path))
+    filled = tuple(leaf for leaf in found.leaves if leaf.fault is not None or not is_empty(leaf.path))
     return Leaves(filled or found.leaves, found.faults, found.ignored)
 
 
@@ -213,7 +213,7 @@ def _leaf(root: Root, channel: str, arch: str, paths: list[Path]) -> Leaf:
     different: dict[str, Path] = {}
     for path in paths:
         different.setdefault(os.path.realpath(path), path)  # a link to the other one is no second directory
-    filled = [path for path in different.values() if not _is_empty(path)] or paths[:1]
+    filled = [path for path in different.values() if not is_empty(path)] or paths[:1]
     if len(filled) > 1:
         names = " and ".join(str(path) for path in filled[:2])
         twice = ArtifactError(f"both {names} are {arch} of {channel}", remedy="keep one of them")
@@ -228,7 +228,8 @@ def _named(path: Path, check: Callable[[str], str]) -> str:
         raise ArtifactError(f"{shown(path)}: {error}", remedy="rename the directory") from None
 
 
-def _is_empty(directory: Path) -> bool:
+def is_empty(directory: Path) -> bool:
+    """Whether a directory has nothing in it but what is ignored; one that can not be read is not."""
     try:
         return not sift(directory)[0]
     except OSError:

@@ -9,10 +9,9 @@ import pytest
 import trio
 
 from p2pboot import RELEASE_DATE
-from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.timestamps import format_time
-from p2pboot.node.observing import clock_problems, publishing_time
+from p2pboot.node.observing import publishing_time
 from p2pboot.node.publishing import CHECK_S
 from tests.node.desk import Desk
 from tests.node.test_node import TRUST, in_force, republish
@@ -122,14 +121,6 @@ def test_dates_come_from_the_clock_within_reason(wall: int, expected: int | None
     at = publishing_time(wall)
     assert expected in (at, None)
     format_time(at)
-
-
-def test_a_clock_that_is_behind_is_a_problem_and_one_that_is_not_is_none() -> None:
-    assert clock_problems(NOW, Clock(NOW)) == []
-    for wall in (0, -1, RELEASE_DATE - 1, 1 << 60):
-        (problem,) = clock_problems(wall, Clock(NOW, trusted=False))
-        assert problem.remedy
-        assert format_time(NOW) in problem.text
 
 
 async def test_a_clock_that_jumps_is_noticed_within_seconds(mesh: Mesh, autojump_clock: None) -> None:
