@@ -24,6 +24,7 @@ from p2pboot.publish.numbering import same_content
 from p2pboot.publish.presigned import signers_beside, take_presigned
 from p2pboot.publish.renewal import renew
 from p2pboot.publish.scan import Tree
+from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.store import Store
 
 _MAX_CANDIDATES: Final = 4096  # files looked at to find those of the release in force again
@@ -75,6 +76,21 @@ class Builder:
     def signers_of(self, tree: Tree) -> tuple[str, ...]:
         """Who signs what is published of a tree, as far as can be told before it is built."""
         return signers_beside(tree) or self.signers
+
+    def is_news(self, tree: Tree, in_force: Manifest | None) -> bool:
+        """Whether a tree may hold something else than what is in force; only what was hashed before is known."""
+        if in_force is None or tree.cmdline not in (None, in_force.cmdline):
+            return True
+        found: dict[str, str] = {}
+        for key, path in tree.files.items():
+            try:
+                known = self._store.hashes.get(FileIdentity.of(path.stat()))
+            except OSError:
+                return True
+            if known is None:
+                return True
+            found[key] = known.sha256
+        return found != {key: artifact.sha256 for key, artifact in in_force.artifacts.items()}
 
     def publish(self, tree: Tree) -> Manifest:
         """Bring a tree into force; what is in force already is not built again.

@@ -138,9 +138,10 @@ class DirectoryPublisher:
         """Who signs what this directory holds, and what was published of it and may still be about; blocking."""
         now = self._now()
         own = self._builder.signers
-        pairs = self._store.publications.pairs(own)
         signers: dict[Pair, tuple[str, ...]] = {
-            pair: own for pair in pairs if last_published(self._store.publications, own, pair, now)
+            pair: own
+            for pair in self._ever_offered()
+            if last_published(self._store.publications, own, pair, now)
         }
         scanned, _ = self._scan()
         signers.update({(tree.channel, tree.arch): self._builder.signers_of(tree) for tree in scanned.trees})
@@ -264,8 +265,10 @@ class DirectoryPublisher:
 
     async def _publish_if_quiet(self, tree: Tree, look: _Look, *, at_once: bool) -> None:
         if not at_once and await self._is_busy(tree):
-            look.hold_back(Code.STILL_CHANGING, tree, _being_written(tree))
-            return
+            in_force = self._in_force.get((tree.channel, tree.arch))
+            if await trio.to_thread.run_sync(self._builder.is_news, tree, in_force):
+                look.hold_back(Code.STILL_CHANGING, tree, _being_written(tree))
+                return
         try:
             manifest = await trio.to_thread.run_sync(self._builder.publish, tree)
             look.published.append(await self._enter(manifest))
@@ -283,7 +286,7 @@ class DirectoryPublisher:
     def _note_unreachable(self, look: _Look, gone: Iterable[Pair]) -> None:
         """What is in force, and whose directory is neither gone nor usable: a link to nothing, no permission."""
         seen = _pairs(look.scanned)
-        for channel, arch in self._in_force.keys() - seen - set(gone):
+        for channel, arch in filter(self._is_asked, self._in_force.keys() - seen - set(gone)):
             directory = self.directory / channel / arch
             error = ArtifactError(
                 f"{directory} can not be reached any more",
@@ -352,18 +355,21 @@ class DirectoryPublisher:
         return gone
 
     def _find_gone(self, scanned: Scanned) -> set[Pair]:
-        return self._gone_pairs.among({*self._in_force, *self._ever_offered()}, scanned)
+        pairs = {*filter(self._is_asked, self._in_force), *self._ever_offered()}
+        return self._gone_pairs.among(pairs, scanned)
+
+    def _is_asked(self, pair: Pair) -> bool:
+        """Whether the operator wants it published now."""
+        description = self._describe()
+        return description.channel in (None, pair[0]) and description.arch in (None, pair[1])
 
     def _ever_offered(self) -> list[Pair]:
         """What this state's node offered with this key, of what it is to publish now."""
-        description, own = self._describe(), self._builder.signers
+        own = self._builder.signers
         return [
-            (channel, arch)
-            for channel, arch in self._store.publications.pairs(own)
-            if description.channel in (None, channel)
-            and description.arch in (None, arch)
-            and (head := self._store.trust.head(channel, arch)) is not None
-            and head.signers == own
+            pair
+            for pair in filter(self._is_asked, self._store.publications.pairs(own))
+            if (head := self._store.trust.head(*pair)) is not None and head.signers == own
         ]
 
     def _withdrawn(self, scanned: Scanned, gone: set[Pair], now: int) -> tuple[Withdrawn, ...]:

@@ -88,6 +88,22 @@ async def test_a_pair_that_is_being_written_to_delays_no_other(
         assert not desk.problems.all()
 
 
+async def test_what_was_published_on_demand_is_not_said_to_be_changing(
+    desk: Desk, autojump_clock: None
+) -> None:
+    async with desk.running():
+        write_tree(desk.directory, "second")
+        desk.busy_until = trio.current_time() + 1000
+        await desk.publisher.publish_now()
+        desk.changed()
+        await trio.sleep(2 * QUIET_S)
+        assert not desk.problems.all()
+        (desk.leaf() / "rootfs").write_bytes(b"on its way")
+        await trio.sleep(2 * QUIET_S)
+        assert desk.problem("still-changing") is not None
+        assert desk.versions == [1, 2]
+
+
 async def test_what_was_published_is_offered_and_renewed_while_its_files_last(
     desk: Desk, autojump_clock: None
 ) -> None:
