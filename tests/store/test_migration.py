@@ -78,7 +78,7 @@ def test_an_upgrade_that_fails_leaves_the_old_database(old: Path, monkeypatch: p
     path = old / DATABASE_NAME
     before = tables(path)
     with monkeypatch.context() as patch:
-        broken = (*STEPS[:-1], STEPS[-1] + "INSERT INTO nowhere VALUES (1);")
+        broken = (STEPS[0], STEPS[1] + "INSERT INTO nowhere VALUES (1);", *STEPS[2:])
         patch.setattr(database_module, "STEPS", broken)
         with pytest.raises(MachineError, match="nowhere"):
             Database.open(path)
