@@ -13,10 +13,7 @@ from tests.acceptance.program import Program, program_in, write_image
 
 @pytest.fixture(scope="session")
 def _program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    directory = tmp_path_factory.mktemp("program")
-    for parent in (directory, directory.parent):
-        parent.chmod(0o755)  # some commands run as another user
-    with program_in(directory) as program:
+    with program_in(tmp_path_factory.mktemp("program")) as program:
         yield program
 
 

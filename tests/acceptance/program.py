@@ -19,7 +19,6 @@ from typing import Any
 
 DEADLINE_S = 60.0  # catches a hang, not slowness
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
-NOBODY = 65534
 NETWORKED = ("serve", "mirror", "fetch", "discover")
 ROOT = Path(__file__).parents[2]
 
@@ -129,15 +128,18 @@ class Program:
         self._running: list[Running] = []
 
     def start(self, *args: object, cwd: Path | None = None, **how: Any) -> Running:
-        """Start a command. `how`: uid, fsize (bytes), stdin (a path), env, clock_s (ahead of now)."""
+        """Start a command.
+
+        `how`: permissions_apply (also to root), fsize (bytes), stdin (a path), env, clock_s (ahead of now).
+        """
         self._count += 1
         stdout, stderr = (self._directory / f"{self._count}.{name}" for name in ("out", "err"))
         for path in (stdout, stderr):
             path.touch()
             path.chmod(0o666)
         texts = tuple(map(str, args))
-        # Another user may not be able to read what is not imported yet.
-        networked = next(iter(texts), "") in NETWORKED or "uid" in how
+        # Without root's rights, root may not be able to read what is not imported yet in another's checkout.
+        networked = next(iter(texts), "") in NETWORKED or "permissions_apply" in how
         zygote = self._networked if networked else self._offline
         pid = zygote.ask(
             args=texts, cwd=str(cwd or self._directory), stdout=str(stdout), stderr=str(stderr), **how

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -21,8 +20,6 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.acceptance.conftest import Key
 from tests.acceptance.program import (
     LOOPBACK,
-    NOBODY,
-    ROOT,
     Finished,
     Program,
     assert_clear,
@@ -30,8 +27,7 @@ from tests.acceptance.program import (
     snapshot,
     write_image,
 )
-
-AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: drops privileges or mounts")
+from tests.mounts import run_with_mounts
 
 
 def build_args(directory: Path, key: Key, state: Path, *more: object) -> tuple[object, ...]:
@@ -140,36 +136,23 @@ def test_missing_directory(program: Program, alice: Key, tmp_path: Path, command
     program.refuses(2, str(file), args=(*args, file, *where))
 
 
-@AS_ROOT
 @pytest.mark.parametrize("what", ["directory", "file", "state", "output"])
-def test_no_permission(program: Program, tmp_path: Path, what: str) -> None:
-    """Without the rights of root, as an unprivileged user: what is locked is named, status 4."""
-    home = Path("/tmp") / f"acceptance-{os.getpid()}-{what}"  # pytest's own directories are closed to others
-    home.mkdir()
-    home.chmod(0o777)
-    try:
-        image = write_image(home / "image")
-        program.ok("key", "generate", "--key", home / "key.toml", uid=NOBODY)
-        state, output = home / "state", home / "out"
-        state.mkdir()
-        output.mkdir()
-        for path in (state, output):
-            path.chmod(0o777)
-        locked = {
-            "directory": image,
-            "file": image / "vmlinuz-6.1",
-            "state": state,
-            "output": output,
-        }[what]
-        locked.chmod(0o000 if locked.is_file() else 0o700)
-        where = ("--channel", "stable", "--arch", "arm64", "--key", home / "key.toml", "--state", state)
-        args = ("manifest", "build", image, *where, "-o", output / "m.json")
-        done = program.run(*args, "--json", uid=NOBODY)
-        assert_json_failure(done, 4)
-        assert_clear(done, str(locked), "ermission")
-        assert list(output.iterdir()) == []
-    finally:
-        subprocess.run(["rm", "-rf", str(home)], check=True)
+def test_no_permission(program: Program, alice: Key, tmp_path: Path, what: str) -> None:
+    """What is locked is named, status 4; root gives up the rights that would let it pass."""
+    image = write_image(tmp_path / "image")
+    state, output = tmp_path / "state", tmp_path / "out"
+    state.mkdir()
+    output.mkdir()
+    locked = {"directory": image, "file": image / "vmlinuz-6.1", "state": state, "output": output}[what]
+    mode = locked.stat().st_mode
+    locked.chmod(0o000)
+    args = build_args(image, alice, state, "-o", output / "m.json")
+    done = program.run(*args, "--json", permissions_apply=True)
+    locked.chmod(mode)
+    assert_json_failure(done, 4)
+    assert_clear(done, str(locked), "ermission")
+    assert list(output.iterdir()) == []
+    program.ok(*args, permissions_apply=True)  # it was the lock, and nothing else
 
 
 # -- key files -----------------------------------------------------------------------------------------------------
@@ -515,7 +498,6 @@ def test_configuration_file_that_is_wrong(program: Program, tmp_path: Path, text
 # -- a full disk ---------------------------------------------------------------------------------------------------
 
 
-@AS_ROOT
 def test_full_disk(program: Program, alice: Key, tmp_path: Path) -> None:
     """On a file system of 64 KiB that is nearly full: the message says so, and what was there is still there."""
     image = write_image(tmp_path / "image")
@@ -537,15 +519,7 @@ def test_full_disk(program: Program, alice: Key, tmp_path: Path) -> None:
     """
     if len(manifest) < 3_000:
         raise AssertionError("the manifest fits into what is left: the test tests nothing")
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    if "unshare" in done.stderr or "mount:" in done.stderr:
-        pytest.skip(f"no mount namespaces here: {done.stderr}")
+    done = run_with_mounts(script)
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("p2pboot: error")]
     assert len(errors) >= 2, done

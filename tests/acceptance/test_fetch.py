@@ -6,18 +6,14 @@ import os
 import shlex
 import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.acceptance.conftest import Images, Key, make_key
 from tests.acceptance.program import (
     LOOPBACK,
-    ROOT,
     Program,
     Running,
     assert_clear,
@@ -25,6 +21,7 @@ from tests.acceptance.program import (
     wait_until,
     write_image,
 )
+from tests.mounts import run_with_mounts
 
 PAIR = ("--channel", "stable", "--arch", "arm64")
 
@@ -325,7 +322,6 @@ def test_output_directory_that_can_not_be_used(
     assert (full / "kernel").stat().st_size == 150_000
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: mounts a file system")
 def test_fetch_onto_a_full_disk(program: Program, alice: Key, images: Images, tmp_path: Path) -> None:
     """The client that comes again when there is room finds nothing in its way."""
     node = serve(program, images.large, alice, tmp_path / "state")
@@ -342,15 +338,7 @@ def test_fetch_onto_a_full_disk(program: Program, alice: Key, images: Images, tm
         echo "status $?"
         cmp {output}/boot/rootfs {images.large}/rootfs.squashfs && echo same
     """
-    done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        check=False,
-    )
-    if done.returncode in (1, 99):
-        pytest.skip(f"no mount namespaces here: {done.stderr}")
+    done = run_with_mounts(script)
     errors = [line for line in done.stderr.splitlines() if line.startswith("p2pboot: error")]
     assert len(errors) == 1, done
     assert "disk full" in errors[0]

@@ -19,16 +19,18 @@ import sys
 import time
 from typing import Any
 
+import p2pboot
+import p2pboot.cli
+from tests.permissions import give_up_overrides
+
 
 def preload(*, network: bool) -> None:
-    import p2pboot.cli
-
+    """Import what commands import; with `network` all there is, even what is imported when it is needed."""
+    package = p2pboot if network else p2pboot.cli
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        importlib.import_module(module.name)
     if network:
-        import p2pboot.node.run
-        import p2pboot.transport.libp2p
-        import p2pboot.transport.mdns
-    for module in pkgutil.iter_modules(p2pboot.cli.__path__):
-        importlib.import_module(f"p2pboot.cli.{module.name}")
+        importlib.import_module("multiformats.multibase")
 
 
 def become(order: dict[str, Any]) -> None:
@@ -50,10 +52,8 @@ def become(order: dict[str, Any]) -> None:
         time.time = lambda: real() + ahead_s
     if order.get("fsize") is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["fsize"], order["fsize"]))
-    if order.get("uid"):
-        os.setgroups([])
-        os.setgid(order["uid"])
-        os.setuid(order["uid"])
+    if order.get("permissions_apply"):
+        give_up_overrides()
 
 
 def serve(connection: socket.socket) -> dict[str, Any] | None:

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import stat
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tests.cli.conftest import ALICE, BOB, Cli
+from tests.permissions import permissions_applied
 
 
 def test_generate_makes_a_private_file_and_prints_ids_but_no_secret(cli: Cli, tmp_path: Path) -> None:
@@ -122,9 +122,9 @@ def test_readable_secret_is_warned_about(cli: Cli, alice_file: Path) -> None:
     assert "chmod 600" in done.stderr
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everything")
 def test_no_permission_is_the_machines_fault(cli: Cli, alice_file: Path) -> None:
     alice_file.chmod(0)
-    done = cli("key", "show", "--key", alice_file)
+    with permissions_applied():
+        done = cli("key", "show", "--key", alice_file)
     assert done.status == 4
     assert "ermission" in done.error_line

@@ -20,6 +20,7 @@ from p2pboot.publish.presigned import take_presigned
 from p2pboot.publish.scan import scan
 from p2pboot.store.store import Store
 from tests.fetch.world import FILES, KEY, NOW, PIECE, content, fill, manifest_of
+from tests.permissions import permissions_applied
 
 WITH_TREES = {**FILES, "dtbs/board": content("board", 1000)}
 NEW_FILES = {
@@ -210,10 +211,9 @@ def test_a_journal_can_not_make_us_remove_foreign_files(output: Output, store: S
     assert victim.exists()
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_directory_that_is_not_writable_is_a_clear_error(tmp_path: Path, store: Store) -> None:
     (tmp_path / "sealed").mkdir(mode=0o500)
-    with pytest.raises(MachineError, match="sealed"):
+    with permissions_applied(), pytest.raises(MachineError, match="sealed"):
         Output.open(tmp_path / "sealed", store.hashes)
 
 
