@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import trio
@@ -15,18 +14,6 @@ from p2pboot.publish.build import build as build_tree
 from p2pboot.store.store import Store
 from tests.node.desk import Desk
 from tests.node.world import Mesh, Wall, write_tree
-
-
-@pytest.fixture
-def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Work for threads happens at once: a clock that jumps when nothing moves would not wait for it."""
-
-    async def run_sync(function: Callable[..., Any], *args: Any, **_options: Any) -> Any:
-        await trio.lowlevel.checkpoint()
-        return function(*args)
-
-    monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
-    monkeypatch.setattr(trio.from_thread, "check_cancelled", lambda: None)
 
 
 @pytest.fixture

@@ -34,10 +34,7 @@ from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Transport, Verdict
 from p2pboot.transport.memory import MemoryNetwork
 from tests.core.timetoke.samples import ALICE, BOB, CHUNK, announce, payload_of, sign
-from tests.fetch.conftest import inline_threads
 from tests.fetch.snapshots.world import ANNOUNCEMENT, PAYLOAD, ROOT, TOTAL
-
-__all__ = ["inline_threads"]
 
 OLD, NEW = payload_of(10), payload_of(20)
 TRUSTED = Publisher((ALICE.public.keyid,))

@@ -4,10 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fetch.conftest import inline_threads, watcher
 from tests.fetch.snapshots.world import SnapshotWorld
-
-__all__ = ["inline_threads", "watcher"]
 
 
 @pytest.fixture
