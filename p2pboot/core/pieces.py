@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import groupby
 from typing import Final
 
 from blake3 import blake3
@@ -64,6 +66,12 @@ def piece_length_for(size: int) -> int:
         piece_length *= 2
     piece_count(size, piece_length)
     return piece_length
+
+
+@lru_cache(maxsize=16)
+def _zeros_digest(length: int) -> bytes:
+    """The digest of a piece of `length` zeros."""
+    return blake3(bytes(length)).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +140,26 @@ class PieceTable:
             raise IndexError(f"piece {index} of {self.count}")
         offset = index * self.piece_length
         return offset, min(self.piece_length, self.size - offset)
+
+    def zeros(self) -> Bitmap:
+        """Return the pieces of which the digest says that they are nothing but zeros."""
+        found = Bitmap(self.count)
+        for index in range(self.count):
+            start = index * DIGEST_BYTES
+            if self.digests[start : start + DIGEST_BYTES] == _zeros_digest(self.span(index)[1]):
+                found.set(index)
+        return found
+
+    def runs(self, pieces: Bitmap, *, held: bool) -> list[tuple[int, int]]:
+        """Return (offset, length) in bytes of what neighbouring pieces cover that are held, or that are not."""
+        runs = []
+        for state, indices in groupby(range(self.count), pieces.test):
+            if state is held:
+                offset, length = self.span(next(indices))
+                for index in indices:
+                    length += self.span(index)[1]
+                runs.append((offset, length))
+        return runs
 
     def matches(self, index: int, data: bytes | bytearray | memoryview) -> bool:
         """Whether ``data`` is the whole of piece ``index``: right length and right digest.

@@ -278,7 +278,7 @@ class BlobStore:
     # room
 
     def used_bytes(self) -> int:
-        """What the store takes up: whole artifacts, and partials with their full size."""
+        """What counts for the quota: the sizes of whole artifacts and partials, as if they had no holes."""
         return self._shelves.used_bytes()
 
     def reserve(self, size: int) -> None:

@@ -15,11 +15,12 @@ import os
 import re
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
 from p2pboot.errors import MachineError, machine_error
+from p2pboot.store.holes import data_ranges, is_zeros, make_zeros
 
 COPY_BYTES: Final = 1024 * 1024
 _LONGEST_STEM: Final = 200  # a file name is at most 255 bytes
@@ -53,8 +54,8 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
 def link_or_copy(src: Path, dst: Path) -> None:
     """Give the content of `src` the name `dst`, atomically and durably, replacing what had that name.
 
-    A hard link where the file system allows one, else a copy. With a hard link, who edits `dst` in place
-    edits `src`.
+    A hard link where the file system allows one, else a copy, with holes where there are holes or zeros in
+    `src`. With a hard link, who edits `dst` in place edits `src`.
 
     Args:
         src: a regular file.
@@ -149,18 +150,26 @@ def make_directory(path: Path, mode: int = 0o700) -> None:
             raise machine_error(error, f"make the directory {directory}") from error
 
 
-def preallocate(fd: int, size: int, directory: Path) -> None:
+def preallocate(fd: int, size: int, ranges: Iterable[tuple[int, int]], directory: Path) -> None:
     """Give an open file exactly `size` bytes, so that a full disk is noticed before anything is downloaded.
+
+    Args:
+        fd: of the file.
+        size: bytes.
+        ranges: (offset, length) of what will be written. It gets its room on the disk now; what was a hole
+            elsewhere stays one.
+        directory: where the file is.
 
     Raises:
         MachineError: not enough space; the message has the directory and both sizes.
     """
+    wanted = list(ranges)
+    needed = sum(length for _, length in wanted)
     try:
-        if os.fstat(fd).st_size > size:
-            os.ftruncate(fd, size)
-        _allocate(fd, size, directory)
+        os.ftruncate(fd, size)
+        _allocate(fd, wanted, needed, directory)
     except OSError as error:
-        raise disk_error(error, size, directory) from error
+        raise disk_error(error, needed, directory) from error
 
 
 def disk_error(error: OSError, needed: int, directory: Path) -> MachineError:
@@ -208,16 +217,16 @@ def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None
         offset += written
 
 
-def _allocate(fd: int, size: int, directory: Path) -> None:
+def _allocate(fd: int, ranges: list[tuple[int, int]], needed: int, directory: Path) -> None:
     try:
-        os.posix_fallocate(fd, 0, size)
+        for offset, length in ranges:
+            os.posix_fallocate(fd, offset, length)
     except OSError as error:
         if error.errno not in _NO_PREALLOCATION:
             raise
-        missing = size - os.fstat(fd).st_blocks * 512  # st_blocks counts 512-byte units, stat(2)
+        missing = needed - os.fstat(fd).st_blocks * 512  # st_blocks counts 512-byte units, stat(2)
         if missing > free_bytes(directory):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from None
-        os.ftruncate(fd, size)
 
 
 @contextlib.contextmanager
@@ -269,12 +278,22 @@ def _link(source: int, src: Path, temporary: Path) -> bool:
 
 def _copy(source: int, fd: int, directory: Path) -> None:
     size = os.fstat(source).st_size
-    preallocate(fd, size, directory)
-    offset = 0
-    while chunk := os.pread(source, min(COPY_BYTES, size - offset), offset):
-        write_at(fd, chunk, offset)
+    ranges = list(data_ranges(source, size))
+    preallocate(fd, size, ranges, directory)
+    for start, length in ranges:
+        _copy_range(source, fd, start, start + length)
+    if os.fstat(source).st_size < size:
+        raise OSError(errno.EIO, "the file became shorter while it was copied")
+
+
+def _copy_range(source: int, fd: int, offset: int, end: int) -> None:
+    while chunk := os.pread(source, min(COPY_BYTES, end - offset), offset):
+        if is_zeros(chunk):  # written out by somebody else: a new file reads as zeros all the same
+            make_zeros(fd, offset, len(chunk))
+        else:
+            write_at(fd, chunk, offset)
         offset += len(chunk)
-    if offset != size:
+    if offset != end:
         raise OSError(errno.EIO, "the file became shorter while it was copied")
 
 

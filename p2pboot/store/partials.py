@@ -3,6 +3,9 @@
 On the disk a partial is a file of the artifact's full size; which of its pieces are good is not recorded
 anywhere: after a crash they are hashed again against the table, which was durable before the first piece. So
 there is no bitmap on disk that could claim more than the disk kept.
+
+Pieces of zeros are told by their digests. They are holes in the file and held from the start: nobody is asked for
+them, and a mostly empty image takes as much disk as it has content.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from blake3 import blake3
 from p2pboot.core.pieces import Bitmap, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError, machine_error
 from p2pboot.store.durable import disk_error, fsync_directory, make_directory, preallocate, write_at
+from p2pboot.store.holes import make_zeros
 from p2pboot.store.reading import PieceMismatch, RunningHash, examine, good_pieces, pread_exactly
 
 HASH_CHUNK_BYTES: Final = 1024 * 1024
@@ -69,12 +73,25 @@ class PartialBlob:
         self._hashing = threading.Lock()  # guards the hash, and comes before `_changed`
         self._hash = self._new_hash()
         self._hashed = 0
-        self._fd, fresh = _open_locked(path, table.size, self._name)
+        self._zeros = table.zeros()
+        self._fd, fresh = _open_locked(path, table, self._zeros, self._name)
         try:
-            self._bitmap = Bitmap(table.count) if fresh else good_pieces(self._fd, table)
-        except OSError as error:
+            self._bitmap = self._zeros.copy() if fresh else self._resume()
+        except BaseException:
             os.close(self._fd)
-            raise machine_error(error, f"read {path}") from error
+            raise
+
+    def _resume(self) -> Bitmap:
+        """Find out which pieces are good in what an earlier process left; where zeros belong, make them."""
+        for offset, length in self.table.runs(self._zeros, held=True):
+            try:
+                make_zeros(self._fd, offset, length)
+            except OSError as error:
+                raise disk_error(error, length, self.path.parent) from error
+        try:
+            return good_pieces(self._fd, self.table, self._zeros)
+        except OSError as error:
+            raise machine_error(error, f"read {self.path}") from error
 
     @property
     def _name(self) -> str:
@@ -128,7 +145,10 @@ class PartialBlob:
         offset, length = self.table.span(index)
         written = False
         try:
-            write_at(self._fd, data, offset)
+            if self._zeros.test(index):
+                make_zeros(self._fd, offset, length)
+            else:
+                write_at(self._fd, data, offset)
             written = True
         except OSError as error:
             raise disk_error(error, length, self.path.parent) from error
@@ -305,8 +325,8 @@ class PartialBlob:
                 self._changed.notify_all()
 
 
-def _open_locked(path: Path, size: int, name: str) -> tuple[int, bool]:
-    """Open or create the partial's file, lock it against other processes and give it its full size."""
+def _open_locked(path: Path, table: PieceTable, zeros: Bitmap, name: str) -> tuple[int, bool]:
+    """Open or create the partial's file, lock it against other processes, and give it size and room."""
     try:
         fd = _open_current(path)
     except BlockingIOError:
@@ -319,7 +339,7 @@ def _open_locked(path: Path, size: int, name: str) -> tuple[int, bool]:
     try:
         fresh = os.fstat(fd).st_size == 0
         try:
-            preallocate(fd, size, path.parent)
+            preallocate(fd, table.size, table.runs(zeros, held=False), path.parent)
         except MachineError:
             if fresh:
                 path.unlink(missing_ok=True)

@@ -132,11 +132,11 @@ def examine(fd: int, table: PieceTable, whole: RunningHash) -> tuple[Bitmap, str
     return good, whole.hexdigest()
 
 
-def good_pieces(fd: int, table: PieceTable) -> Bitmap:
-    """Read a whole file: which of its pieces are good; half the work of `examine`."""
-    good = Bitmap(table.count)
-    for index, piece in _pieces(fd, table):
-        if table.matches(index, piece):
+def good_pieces(fd: int, table: PieceTable, known: Bitmap) -> Bitmap:
+    """Read a file but for the pieces that are known to be good: which of its pieces are good."""
+    good = known.copy()
+    for index in known.missing():
+        if table.matches(index, _piece(fd, table, index)):
             good.set(index)
     return good
 
@@ -156,11 +156,16 @@ def content(fd: int, table: PieceTable) -> str:
 
 def _pieces(fd: int, table: PieceTable) -> Iterator[tuple[int, bytes]]:
     for index in range(table.count):
-        offset, length = table.span(index)
-        try:
-            yield index, pread_exactly(fd, length, offset, index)
-        except PieceMismatch:
-            yield index, b""
+        yield index, _piece(fd, table, index)
+
+
+def _piece(fd: int, table: PieceTable, index: int) -> bytes:
+    """A piece as it is on the disk, empty when it can not be read."""
+    offset, length = table.span(index)
+    try:
+        return pread_exactly(fd, length, offset, index)
+    except PieceMismatch:
+        return b""
 
 
 def _read_whole_pieces(fd: int, table: PieceTable, first: int, last: int) -> bytes:

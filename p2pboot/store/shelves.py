@@ -44,7 +44,7 @@ class Shelves:
         return {path.name for shelf in self._all() for path in _entries(shelf) if is_digest(path.name)}
 
     def used_bytes(self) -> int:
-        """Sum of the files' sizes; a partial has its full size from the start."""
+        """Sum of the files' sizes, holes included; a partial has its full size from the start."""
         return sum(file_size(path) for shelf in self._all() for path in _entries(shelf))
 
     def demote(self, sha256: str) -> None:

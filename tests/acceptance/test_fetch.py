@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -320,6 +321,38 @@ def test_output_directory_that_can_not_be_used(
     os.truncate(full / "kernel", 0)
     fetch(program, alice, full, node)
     assert (full / "kernel").stat().st_size == 150_000
+
+
+def test_holes_stay_holes_on_another_file_system(program: Program, alice: Key, tmp_path: Path) -> None:
+    """Images of which most is free space, to where only their content fits: from the publisher, and a mirror."""
+    image = write_image(tmp_path / "image", rootfs=3 << 20)
+    os.truncate(image / "rootfs.squashfs", 300 << 20)
+    (image / "empty.img").write_bytes(bytes(5 << 20))
+    publisher = serve(program, image, alice, tmp_path / "publisher")
+    where = ("--key", tmp_path / "m.toml", "--state", tmp_path / "mirror", "--no-mdns", "--listen", LOOPBACK)
+    follow = ("--trust", alice.keyid, "--bootstrap", publisher.first_line())
+    mirror = program.start("mirror", *PAIR, *follow, *where)
+    mirror.first_line()
+    blobs = tmp_path / "mirror" / "blobs"
+    held = ("status", "--state", tmp_path / "mirror", "--json")
+    wait_until(lambda: bool(program.ok(*held).document["heads"]), "the mirror has it")
+    (rootfs,) = [path for path in blobs.rglob("*") if path.stat().st_size == 300 << 20]
+    assert rootfs.stat().st_blocks * 512 <= 3 << 20
+    for name, node in (("from the publisher", publisher), ("from the mirror", mirror)):
+        output, said = tmp_path / name, tmp_path / f"{name}.json"
+        output.mkdir()
+        more = ("--state", tmp_path / f"{name}.state", "--json")
+        command = [sys.executable, "-m", "p2pboot", *fetch_args(alice, output / "boot", node), *more]
+        script = f"""
+            set -e
+            mount -t tmpfs -o size=8m tmpfs '{output}'
+            {shlex.join(map(str, command))} > '{said}'
+            cmp '{output}/boot/rootfs' {image}/rootfs.squashfs
+            cmp '{output}/boot/empty' {image}/empty.img
+        """
+        done = run_with_mounts(script)
+        assert done.returncode == 0, done
+        assert json.loads(said.read_text())["downloaded_bytes"] < 4 << 20
 
 
 def test_fetch_onto_a_full_disk(program: Program, alice: Key, images: Images, tmp_path: Path) -> None:

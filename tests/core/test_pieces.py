@@ -1,4 +1,5 @@
 import functools
+import itertools
 
 import pytest
 from blake3 import blake3
@@ -144,3 +145,24 @@ def test_a_copy_is_independent_and_the_range_is_checked() -> None:
     for count in (-1, MAX_PIECES + 1):
         with pytest.raises(ValueError, match="bitmap"):
             Bitmap(count)
+
+
+@pytest.mark.parametrize("last", [1, PIECE - 1, PIECE])
+@pytest.mark.parametrize("layout", ["0", "x", "x0", "0x", "0x00", "xx0xx", "000"])
+def test_pieces_of_zeros_are_told_by_their_digests(layout: str, last: int) -> None:
+    pieces = [(b"x" if kind == "x" else b"\0") * PIECE for kind in layout]
+    pieces[-1] = pieces[-1][:last]
+    data = b"".join(pieces)
+    table = table_of(data)
+    zeros = table.zeros()
+    assert [zeros.test(index) for index in range(table.count)] == [kind == "0" for kind in layout]
+    rebuilt = bytearray(data)
+    for offset, length in table.runs(zeros, held=True):
+        assert not any(data[offset : offset + length])
+        rebuilt[offset : offset + length] = b"h" * length
+    for offset, length in table.runs(zeros, held=False):
+        assert set(data[offset : offset + length]) == set(b"x")
+        rebuilt[offset : offset + length] = b"h" * length
+    assert set(rebuilt) == set(b"h")
+    runs = table.runs(zeros, held=True) + table.runs(zeros, held=False)
+    assert len(runs) == 1 + sum(a != b for a, b in itertools.pairwise(layout))

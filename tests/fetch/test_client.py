@@ -67,6 +67,25 @@ async def test_a_fetch_leaves_the_whole_set_under_final_names(
     assert document["offered_by"] == [provider.peer_id]
 
 
+@pytest.mark.parametrize(
+    "layout", ["0x", "x0", "x00x", "00"], ids=["at the start", "at the end", "in the middle", "nothing else"]
+)
+async def test_nobody_is_asked_for_pieces_of_zeros(
+    autojump_clock: MockClock, world: World, watcher: Watcher, layout: str
+) -> None:
+    piece = content("piece", PIECE)
+    files = {**FILES, "rootfs": b"".join(piece if kind == "x" else bytes(PIECE) for kind in layout)}
+    async with (
+        world.provider(manifest_of(files), files) as provider,
+        world.client() as (transport, store),
+    ):
+        result = await run(world.order(provider), transport, store, watcher)
+    assert (world.directory / "out" / "rootfs").read_bytes() == files["rootfs"]
+    zeros = layout.count("0") * PIECE
+    assert result.received == {provider.peer_id: sum(map(len, files.values())) - zeros}
+    assert (world.directory / "out" / "rootfs").stat().st_blocks * 512 <= layout.count("x") * PIECE
+
+
 async def test_a_second_fetch_downloads_and_writes_nothing(
     autojump_clock: MockClock, world: World, watcher: Watcher
 ) -> None:

@@ -44,13 +44,20 @@ def sample(
 ) -> Sample:
     """Make an artifact; with `sha256` one whose publisher states a wrong SHA-256."""
     data = random.Random(seed).randbytes(size)
+    return sample_of(data, key=key, piece_length=piece_length, sha256=sha256)
+
+
+def sample_of(
+    data: bytes, *, key: str = "kernel", piece_length: int = PIECE, sha256: str | None = None
+) -> Sample:
+    """Make an artifact of given content."""
     table = table_of(data, piece_length)
     artifact = Artifact.describe(
         key,
         channel="stable",
         arch="arm64",
         sha256=sha256 or hashlib.sha256(data).hexdigest(),
-        size=size,
+        size=len(data),
         piece_length=piece_length,
         table_digest=table.digest,
     )

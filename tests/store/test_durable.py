@@ -11,6 +11,7 @@ import pytest
 from p2pboot.errors import MachineError
 from p2pboot.store import durable
 from p2pboot.store.durable import (
+    COPY_BYTES,
     clean_temporaries,
     link_or_copy,
     make_directory,
@@ -175,6 +176,46 @@ def test_a_file_beyond_the_limit_of_the_system_is_a_clear_error(tmp_path: Path) 
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("told", [True, False], ids=["holes in the source", "zeros written out"])
+@pytest.mark.parametrize("layout", ["0x", "x0", "0x0x0", "x", "0", "xx00x"])
+def test_a_copy_has_holes_where_there_is_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, layout: str, told: bool
+) -> None:
+    src, dst = tmp_path / "src", tmp_path / "dst"
+    size = len(layout) * COPY_BYTES + 5
+    with src.open("wb") as file:
+        for kind in layout:
+            if kind == "0" and told:
+                file.seek(COPY_BYTES, os.SEEK_CUR)
+            else:
+                file.write((b"x" if kind == "x" else b"\0") * COPY_BYTES)
+        file.truncate(size)
+    monkeypatch.setattr(os, "link", no_links)
+    link_or_copy(src, dst)
+    assert dst.read_bytes() == src.read_bytes()
+    assert dst.stat().st_size == size
+    assert dst.stat().st_blocks * 512 <= layout.count("x") * COPY_BYTES
+
+
+def test_a_source_that_shrinks_while_it_is_copied_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    src = tmp_path / "src"
+    src.write_bytes(b"x" * 3 * COPY_BYTES)
+    os.truncate(src, 9 * COPY_BYTES)
+    monkeypatch.setattr(os, "link", no_links)
+    pread = os.pread
+
+    def shrinking(fd: int, length: int, offset: int) -> bytes:
+        os.truncate(src, 4 * COPY_BYTES)
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", shrinking)
+    with pytest.raises(MachineError, match="shorter"):
+        link_or_copy(src, tmp_path / "dst")
+    assert os.listdir(tmp_path) == ["src"]
+
+
 def opened(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_CREAT)
 
@@ -184,7 +225,7 @@ def test_preallocate_gives_exactly_the_size(tmp_path: Path, before: int) -> None
     path = tmp_path / "a"
     path.write_bytes(b"x" * before)
     fd = opened(path)
-    preallocate(fd, 1000, tmp_path)
+    preallocate(fd, 1000, [(0, 1000)], tmp_path)
     os.close(fd)
     assert path.read_bytes() == b"x" * min(before, 1000) + bytes(1000 - min(before, 1000))
     assert path.stat().st_blocks * 512 >= 1000
@@ -197,7 +238,7 @@ def unsupported(*_: object) -> None:
 def test_preallocate_without_support_sets_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "posix_fallocate", unsupported)
     fd = opened(tmp_path / "a")
-    preallocate(fd, 1000, tmp_path)
+    preallocate(fd, 1000, [(0, 1000)], tmp_path)
     os.close(fd)
     assert (tmp_path / "a").stat().st_size == 1000
 
@@ -211,7 +252,7 @@ def test_preallocate_without_support_notices_a_full_disk_all_the_same(
     with pytest.raises(
         MachineError, match=f"1000 bytes are needed in {tmp_path}, 999 are available"
     ) as caught:
-        preallocate(fd, 1000, tmp_path)
+        preallocate(fd, 1000, [(0, 1000)], tmp_path)
     os.close(fd)
     assert caught.value.remedy is not None
 

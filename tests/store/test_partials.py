@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError
+from p2pboot.store import holes
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
-from tests.store.samples import PIECE, SIZES, Sample, sample
+from tests.store.samples import PIECE, SIZES, Sample, sample, sample_of
 
 
 def begin(store: Store, chosen: Sample) -> PartialBlob:
@@ -330,3 +331,118 @@ def test_a_closed_store_lets_go_of_its_partials_and_keeps_them(state: Path) -> N
     store.close()
     with Store.open(state) as again:
         assert list(begin(again, chosen).bitmap.missing()) == [0]
+
+
+# pieces of zeros
+
+DATA = sample(PIECE).data
+ZEROS = bytes(PIECE)
+SPARSE = {
+    "at the start": ZEROS + ZEROS + DATA,
+    "in the middle": DATA + ZEROS + DATA,
+    "at the end": DATA + ZEROS,
+    "last and short": DATA + ZEROS + bytes(17),
+    "nothing else": ZEROS * 3,
+    "nothing else, short": bytes(5),
+}
+
+
+def disk_bytes(path: Path) -> int:
+    return path.stat().st_blocks * 512
+
+
+def content_bytes(data: bytes) -> int:
+    """What of a sample is not zeros, in whole pieces."""
+    return data.count(DATA) * PIECE
+
+
+@pytest.mark.parametrize("where", SPARSE)
+def test_pieces_of_zeros_are_held_from_the_start_and_take_no_room(store: Store, where: str) -> None:
+    chosen = sample_of(SPARSE[where])
+    partial = begin(store, chosen)
+    assert [partial.has(index) for index in range(chosen.table.count)] == [
+        not any(chosen.piece(index)) for index in range(chosen.table.count)
+    ]
+    for index in range(chosen.table.count):
+        assert partial.write(index, chosen.piece(index)) is any(chosen.piece(index))
+    path = partial.finish()
+    assert path.read_bytes() == chosen.data
+    assert store.blobs.read(chosen.sha256, 0, 5) == chosen.data[:5]
+    assert disk_bytes(path) <= content_bytes(chosen.data)
+    assert store.blobs.used_bytes() == len(chosen.data)  # what a quota counts
+
+
+@pytest.mark.parametrize("where", SPARSE)
+@pytest.mark.parametrize("supported", [True, False])
+def test_zeros_over_what_an_earlier_process_left_there(
+    state: Path, monkeypatch: pytest.MonkeyPatch, supported: bool, where: str
+) -> None:
+    if not supported:
+        monkeypatch.setattr(holes, "_fallocate", None)
+    chosen = sample_of(SPARSE[where])
+    with Store.open(state) as store:
+        begin(store, chosen).path.write_bytes(b"g" * len(chosen.data))
+    with Store.open(state) as store:
+        resumed = begin(store, chosen)
+        for index in resumed.bitmap.missing():
+            assert any(chosen.piece(index))
+            assert resumed.write(index, chosen.piece(index))
+        path = resumed.finish()
+        assert path.read_bytes() == chosen.data
+        if supported:  # the last block of a file is kept when a hole does not fill it
+            assert disk_bytes(path) <= content_bytes(chosen.data) + path.stat().st_blksize
+
+
+def test_a_piece_of_zeros_that_rotted_is_mended(store: Store) -> None:
+    chosen = sample_of(SPARSE["in the middle"])
+    partial = fill_rest(begin(store, chosen), chosen)
+    with partial.path.open("r+b") as file:
+        file.seek(PIECE)
+        file.write(b"rot")
+    with pytest.raises(MachineError, match="1 pieces read back differ"):
+        partial.finish()
+    assert partial.write(1, chosen.piece(1))
+    path = partial.finish()
+    assert path.read_bytes() == chosen.data
+    assert disk_bytes(path) <= 2 * PIECE
+
+
+def fill_rest(partial: PartialBlob, chosen: Sample) -> PartialBlob:
+    for index in partial.bitmap.missing():
+        assert partial.write(index, chosen.piece(index))
+    return partial
+
+
+def test_a_disk_needs_room_for_what_is_not_zeros_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+
+    def full(_fd: int, offset: int, length: int) -> None:
+        asked.append((offset, length))
+        if offset > 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    chosen = sample_of(DATA + ZEROS * 40 + DATA + DATA)
+    with pytest.raises(MachineError, match=rf"disk full: {3 * PIECE} bytes are needed in .*partial, \d+ are"):
+        begin(store, chosen)
+    assert asked == [(0, PIECE), (41 * PIECE, 2 * PIECE)]
+    assert store.blobs.used_bytes() == 0
+
+
+def test_a_disk_that_fills_up_while_a_fetch_is_resumed_is_told_as_full(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = sample_of(SPARSE["in the middle"])
+    with Store.open(state) as store:
+        fill_rest(begin(store, chosen), chosen).path.write_bytes(b"g" * len(chosen.data))
+
+    def full(_fd: int, _data: bytes, _offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with Store.open(state) as store:
+        with monkeypatch.context() as patch:
+            patch.setattr(holes, "_fallocate", None)
+            patch.setattr(os, "pwrite", full)
+            with pytest.raises(MachineError, match="disk full"):
+                begin(store, chosen)
+        assert fill_rest(begin(store, chosen), chosen).finish().read_bytes() == chosen.data
