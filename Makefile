@@ -9,6 +9,7 @@ BIN := .venv/bin
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
 SOURCES := p2pboot tests $(wildcard benchmarks)
+ORDER := $(if $(SEED),--randomly-seed=$(SEED))
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
@@ -29,9 +30,9 @@ demo: $(RUN) ## publish, mirror and fetch in separate processes on this machine
 	@$(BIN)/python -m p2pboot demo
 
 # Most tests wait for processes and sockets more than they compute, so three at a time fit on two cores.
-test: $(DEV) ## run the tests
-	@$(BIN)/python -m pytest -n 3 --dist worksteal -m "not alone and not netboot"
-	@$(BIN)/python -m pytest -m alone
+test: $(DEV) ## run the tests in random order (SEED=n for the order of an earlier run)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ORDER) -m "not alone and not netboot"
+	@$(BIN)/python -m pytest $(ORDER) -m alone
 
 kills: $(DEV) ## end a fetch with SIGKILL 100 times and resume it each time
 	@P2PBOOT_KILLS=$${P2PBOOT_KILLS:-100} $(BIN)/python -m pytest --timeout=1800 tests/integration/test_kills.py
@@ -68,7 +69,7 @@ ci: ## what has to hold before a change lands
 lock: $(DEV) ## write requirements/*.txt anew (LOCK='--upgrade' for newer versions)
 	@scripts/lock $(LOCK)
 
-minimal: ## run `make test` and `make demo` in a minimal Debian (as root, with debootstrap)
+minimal: ## run `make test` and `make demo` in a minimal Debian, as user and as root (needs root, debootstrap)
 	@scripts/check-minimal
 
 build: $(DEV) ## make the wheel and the source archive in dist/
