@@ -5,19 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import select
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEADLINE_S = 60.0  # catches a hang, not slowness
+from tests.waiting import HANG_S
+from tests.waiting import wait_until as wait_until  # noqa: PLC0414 - tests import it from here
+
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 NETWORKED = ("serve", "mirror", "fetch", "discover")
 ROOT = Path(__file__).parents[2]
@@ -65,24 +65,23 @@ class Running:
             self._status = self._zygote.ask(wait=self.pid, block=False)["status"]
         return self._status
 
-    def wait(self, deadline_s: float = DEADLINE_S) -> Finished:
-        end = time.monotonic() + deadline_s
-        while self.poll() is None:
-            if time.monotonic() > end:
-                self.signal(signal.SIGKILL)
-                raise AssertionError(f"{self._args} did not end: {self.err.read_text()}")
-            select.select([], [], [], 0.01)
+    def wait(self) -> Finished:
+        try:
+            wait_until(lambda: self.poll() is not None, f"{self._args} ends", every_s=0.01)
+        except AssertionError as error:
+            self.signal(signal.SIGKILL)
+            raise AssertionError(f"{error}: {self.err.read_text()}") from None
         assert self._status is not None
         return Finished(self._args, self._status, self.out.read_bytes(), self.err.read_text())
 
     def first_line(self) -> str:
         """What it printed first; for a node the address to dial."""
-        end = time.monotonic() + DEADLINE_S
-        while b"\n" not in (text := self.out.read_bytes()):
-            assert self.poll() is None, self.err.read_text()
-            assert time.monotonic() < end, self.err.read_text()
-            select.select([], [], [], 0.01)
-        return text.decode().splitlines()[0]
+        wait_until(
+            lambda: b"\n" in self.out.read_bytes() or self.poll() is not None, "a first line", every_s=0.01
+        )
+        text = self.out.read_text()
+        assert "\n" in text, self.err.read_text()
+        return text.splitlines()[0]
 
     def wait_for_log(self, text: str) -> None:
         wait_until(lambda: text in self.err.read_text() or self.poll() is not None, text)
@@ -114,7 +113,7 @@ class Zygote:
     def close(self) -> None:
         self._lines.close()
         self._connection.close()
-        assert self._process.wait(DEADLINE_S) == 0
+        assert self._process.wait(HANG_S) == 0
 
 
 class Program:
@@ -198,13 +197,6 @@ def assert_json_failure(done: Finished, status: int) -> Any:
     assert document["error"] in done.complaint, done
     assert document["remedy"], done
     return document
-
-
-def wait_until(happened: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + DEADLINE_S
-    while not happened():
-        assert time.monotonic() < end, f"not within {DEADLINE_S} s: {what}"
-        select.select([], [], [], 0.02)
 
 
 @contextmanager

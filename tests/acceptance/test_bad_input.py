@@ -300,7 +300,7 @@ BAD_MANIFESTS: dict[str, tuple[bytes, str, tuple[str, ...]]] = {
         "expired",
         (),
     ),
-    "not yet valid": (sign_document(good_body(created_at=at(3_600))), "not_yet_valid", ()),
+    "not yet valid": (sign_document(good_body(created_at=at(40_000))), "not_yet_valid", ()),
     "wrong channel": (GOOD, "channel", ("--channel", "testing")),
     "wrong arch": (GOOD, "arch", ("--arch", "x86_64")),
     "unknown signer": (sign_document(good_body(), b"\x02" * 32), "untrusted", ()),

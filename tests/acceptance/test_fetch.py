@@ -8,7 +8,6 @@ import shlex
 import signal
 import socket
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from tests.acceptance.program import (
     write_image,
 )
 from tests.mounts import run_with_mounts
+from tests.waiting import HANG_S
 
 PAIR = ("--channel", "stable", "--arch", "arm64")
 
@@ -45,7 +45,7 @@ def fetch_args(trust: Key, output: Path, *nodes: Running) -> list[object]:
         output,
         "--no-mdns",
         "--timeout",
-        "20",
+        HANG_S,
     ]
     for node in nodes:
         args += ["--bootstrap", node.first_line()]
@@ -235,14 +235,12 @@ def test_timeout_is_honoured(program: Program, alice: Key, tmp_path: Path) -> No
         mute.bind(("127.0.0.1", 0))
         mute.listen()
         address = f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}"
-        began = time.monotonic()
-        args = ("--trust", alice.keyid, "-o", tmp_path / "out", "--timeout", "1", "--no-mdns")
-        done = program.run("fetch", *PAIR, *args, "--bootstrap", address, "--json")
-        assert time.monotonic() - began < 10
+        args = ("fetch", *PAIR, "--trust", alice.keyid, "--no-mdns", "--bootstrap", address, "--json")
+        patient = program.start(*args, "-o", tmp_path / "patient", "--timeout", HANG_S)
+        done = program.run(*args, "-o", tmp_path / "out", "--timeout", "1")
         assert_json_failure(done, 3)
-        began = time.monotonic()
+        assert patient.poll() is None
         discovered = program.run("discover", "--bootstrap", address, "--no-mdns", "--timeout", "1", "--json")
-        assert time.monotonic() - began < 10
         assert_json_failure(discovered, 3)
     nobody = ("--trust", alice.keyid, "-o", tmp_path / "out", "--no-mdns")
     program.refuses(3, "--bootstrap", args=("fetch", *PAIR, *nobody))
@@ -262,9 +260,7 @@ def test_fetch_that_is_ended_goes_on_later(
 
     wait_until(lambda: sent() > 5_000_000 or running.poll() is not None, "half of it")
     running.signal(signal.SIGTERM)
-    began = time.monotonic()
     done = running.wait()
-    assert time.monotonic() - began < 5
     assert done.status == 130, done
     assert "Traceback" not in done.stderr
     assert names(output) == set()

@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from tests.acceptance.program import (
     wait_until,
     write_image,
 )
+from tests.waiting import HANG_S
 
 PAIR = ("--channel", "stable", "--arch", "arm64")
 ADDRESS = re.compile(r"/ip4/127\.0\.0\.1/tcp/([1-9][0-9]*)/p2p/(12D3KooW\w{44})")
@@ -44,7 +44,7 @@ def test_first_line_and_last_breath(
     match = ADDRESS.fullmatch(publisher.first_line())
     assert match
     assert match[2] == alice.peer_id
-    with socket.create_connection(("127.0.0.1", int(match[1])), 5):
+    with socket.create_connection(("127.0.0.1", int(match[1]))):
         pass
     follow = ("mirror", *PAIR, "--trust", alice.keyid, "--bootstrap", publisher.first_line(), *network)
     mirror = program.start(*follow, "--key", tmp_path / "m.toml", "--state", tmp_path / "m")
@@ -52,10 +52,8 @@ def test_first_line_and_last_breath(
     wait_until(lambda: bool(heads(program, tmp_path / "m")), "the mirror has it")
     assert heads(program, tmp_path / "m") == heads(program, tmp_path / "s")
     for node in (mirror, publisher):
-        began = time.monotonic()
         node.signal(number)
         done = node.wait()
-        assert time.monotonic() - began < 4  # two seconds on a machine that does nothing else
         assert done.status == 0, done
         assert len(done.stdout.splitlines()) == 1
         assert "Traceback" not in done.stderr
@@ -147,7 +145,7 @@ def test_reload(program: Program, alice: Key, images: Images, tmp_path: Path) ->
 def test_discover(program: Program, alice: Key, bob: Key, images: Images, tmp_path: Path) -> None:
     network = ("--no-mdns", "--listen", LOOPBACK)
     node = program.start("serve", images.one, *PAIR, "--key", alice.path, "--state", tmp_path / "s", *network)
-    args = ("discover", "--bootstrap", node.first_line(), "--no-mdns")
+    args = ("discover", "--bootstrap", node.first_line(), "--no-mdns", "--timeout", HANG_S)
     node.wait_for_log("publishing version")
     shown = program.ok(*args, "--trust", alice.keyid).stdout.decode()
     for word in (alice.peer_id, alice.keyid, "stable/arm64", "this trust takes it"):
@@ -217,7 +215,7 @@ def test_neighbours_find_each_other_without_addresses(
     node = program.start("serve", images.one, *PAIR, *args)
     node.first_line()
     program.ok("publish", "--state", tmp_path / "s")
-    where = ("--trust", key.keyid, "-o", tmp_path / "out", "--timeout", "20", "--json")
+    where = ("--trust", key.keyid, "-o", tmp_path / "out", "--timeout", HANG_S, "--json")
     document = program.ok("fetch", *PAIR, *where).document
     assert document["offered_by"] == [key.peer_id]
     assert (tmp_path / "out" / "kernel").exists()

@@ -16,17 +16,17 @@ import trio
 from p2pboot.core.identity import SecretKey
 from p2pboot.transport.interface import Stream, StreamReset, Transport
 from p2pboot.transport.libp2p import open_libp2p
+from tests.waiting import HANG_S
 
 SYNC = "/p2pboot/sync/1"
 ARTIFACT = "/p2pboot/artifact/1"
-PATIENCE_S = 30
 
 
 @asynccontextmanager
 async def dialled(address: str) -> AsyncIterator[tuple[Transport, str]]:
     """A client's own node, connected; and the peer's id."""
     async with open_libp2p(SecretKey(secrets.token_bytes(32)), []) as transport:
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(HANG_S):
             peer_id = await transport.dial(address)
         yield transport, peer_id
 
@@ -53,15 +53,15 @@ class Wire:
 
     @classmethod
     async def open(cls, transport: Transport, peer_id: str, protocol: str) -> Wire:
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(HANG_S):
             return cls(await transport.open_stream(peer_id, protocol))
 
     async def send(self, data: bytes) -> None:
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(HANG_S):
             await self.stream.write(data)
 
     async def take(self, count: int) -> bytes:
-        with trio.fail_after(PATIENCE_S):
+        with trio.fail_after(HANG_S):
             while len(self._buffer) < count:
                 received = await self.stream.read(1 << 20)
                 if not received:

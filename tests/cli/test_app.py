@@ -17,6 +17,7 @@ from p2pboot.cli import app, main
 from p2pboot.cli.failures import explain
 from p2pboot.errors import BlobMissing, ConfigError, KeyFileError, MachineError, NotFoundError, P2PBootError
 from tests.cli.conftest import Cli
+from tests.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 
@@ -191,7 +192,7 @@ def test_interrupted_command_ends_with_130_and_says_nothing(tmp_path: Path) -> N
         fifo.open("wb"),  # returns when the command has opened it, and waits for its content
     ):
         process.send_signal(signal.SIGINT)
-        out, err = process.communicate(timeout=20)
+        out, err = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
     assert out == b""
     assert err.strip() == b""

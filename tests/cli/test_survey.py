@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from trio.testing import MockClock
 
 from p2pboot.cli.discover import nothing_found
 from p2pboot.cli.survey import Survey, Surveyor
@@ -18,7 +19,7 @@ LONG_S = 30.0  # never reached: a survey without discovery ends when everybody a
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> World:
+def world(tmp_path: Path, inline_threads: None) -> World:
     return World(tmp_path)
 
 
@@ -33,7 +34,7 @@ async def survey(
         return await Surveyor(transport, channel, arch, NoProgress()).run(addresses, None, timeout_s)
 
 
-async def test_every_provider_is_listed_with_what_it_offers(world: World) -> None:
+async def test_every_provider_is_listed_with_what_it_offers(autojump_clock: MockClock, world: World) -> None:
     stable, testing = manifest_of(), manifest_of(channel="testing", key=OTHER_KEY)
     async with (
         world.provider(stable) as one,
@@ -50,7 +51,7 @@ async def test_every_provider_is_listed_with_what_it_offers(world: World) -> Non
     assert found.dropped == {}
 
 
-async def test_only_what_was_asked_for_is_listed(world: World) -> None:
+async def test_only_what_was_asked_for_is_listed(autojump_clock: MockClock, world: World) -> None:
     testing = manifest_of(channel="testing")
     async with world.provider(manifest_of()) as one, world.provider(testing) as other:
         found = await survey(world, one.address, other.address, channel="testing")
@@ -58,7 +59,9 @@ async def test_only_what_was_asked_for_is_listed(world: World) -> None:
     assert found.providers[one.peer_id].offers == []
 
 
-async def test_peer_with_a_manifest_of_another_number_is_dropped_and_named(world: World) -> None:
+async def test_peer_with_a_manifest_of_another_number_is_dropped_and_named(
+    autojump_clock: MockClock, world: World
+) -> None:
     class Lying:
         """Lists one manifest, and sends another one for it."""
 
@@ -80,7 +83,7 @@ async def test_peer_with_a_manifest_of_another_number_is_dropped_and_named(world
     assert set(found.manifests) == {honest.digest}
 
 
-async def test_address_where_nobody_is_gets_a_reason(world: World) -> None:
+async def test_address_where_nobody_is_gets_a_reason(autojump_clock: MockClock, world: World) -> None:
     async with world.provider(manifest_of(), FILES) as provider:
         gone = provider.address
     found = await survey(world, gone, timeout_s=0.05)

@@ -12,6 +12,7 @@ from p2pboot.demo import debian, inputs
 from p2pboot.demo.debian import Unobtainable, debian_files
 from p2pboot.demo.inputs import DemoInputs, prepare_inputs
 from p2pboot.errors import MachineError
+from tests.waiting import HANG_S
 
 KERNEL = b"MZ kernel" * 1000
 BUSYBOX = b"\x7fELF busybox" * 1000
@@ -74,7 +75,7 @@ def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tools:
     return found
 
 
-def prepare(tmp_path: Path, notes: list[str] | None = None, timeout_s: float = 30) -> DemoInputs:
+def prepare(tmp_path: Path, notes: list[str] | None = None, timeout_s: float = HANG_S) -> DemoInputs:
     directory = tmp_path / "artifacts" / str(len(list(tmp_path.glob("artifacts/*"))))
     note = (notes if notes is not None else []).append
     return prepare_inputs(directory, cache=tmp_path / "cache", note=note, apt_timeout_s=timeout_s)
@@ -189,7 +190,7 @@ def test_generated_files_are_the_same_every_time(tmp_path: Path) -> None:
 def test_oversized_member_is_refused(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debian, "MAX_MEMBER", len(KERNEL) - 1)
     with pytest.raises(Unobtainable, match="has 9000 bytes"):
-        debian_files(tmp_path / "cache", "amd64", timeout_s=30)
+        debian_files(tmp_path / "cache", "amd64", timeout_s=HANG_S)
 
 
 def test_symbolic_link_is_not_taken_for_a_kernel(tools: Tools, tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def test_symbolic_link_is_not_taken_for_a_kernel(tools: Tools, tmp_path: Path) -
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/shadow"
         archive.addfile(link)
     with pytest.raises(Unobtainable, match="neither kernel nor busybox"):
-        debian_files(tmp_path / "cache", "amd64", timeout_s=30)
+        debian_files(tmp_path / "cache", "amd64", timeout_s=HANG_S)
 
 
 def test_unwritable_directory_is_the_machines_fault(tools: Tools, tmp_path: Path) -> None:

@@ -12,6 +12,8 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.waiting import HANG_S
+
 _BARE_HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -24,7 +26,7 @@ def http_get(url: str) -> tuple[http.client.HTTPResponse, bytes]:
     parts = urlsplit(url)
     if parts.scheme != "http" or parts.hostname is None:
         raise PhaseFailsError(f"not an absolute http URL: {url}")
-    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=30)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=HANG_S)
     with closing(connection):
         connection.request("GET", parts.path)
         reply = connection.getresponse()

@@ -26,6 +26,7 @@ from p2pboot.store.store import Store
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from tests.fetch.world import FILES, content, manifest_of
 from tests.gateway.world import PEER, OfferingNode, gateway_settings, put, serving
+from tests.waiting import HANG_S
 
 OTHER = SecretKey(b"o" * 32).public.peer_id
 
@@ -35,10 +36,10 @@ class Seen(ServiceListener):
         self.events: Queue[tuple[str, ServiceInfo | None]] = Queue()
 
     def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        self.events.put(("here", zc.get_service_info(type_, name)))
+        self.events.put(("here", zc.get_service_info(type_, name, timeout=int(HANG_S * 1000))))
 
     def update_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-        self.events.put(("here", zc.get_service_info(type_, name)))
+        self.events.put(("here", zc.get_service_info(type_, name, timeout=int(HANG_S * 1000))))
 
     def remove_service(self, zc: Zeroconf, type_: str, name: str) -> None:
         self.events.put(("gone", None))
@@ -47,7 +48,7 @@ class Seen(ServiceListener):
         """The announcement of this very gateway: others may be on this machine."""
         while True:
             try:
-                _, info = self.events.get(timeout=20)
+                _, info = self.events.get(timeout=HANG_S)
             except Empty:
                 raise AssertionError(f"nobody announced version {version} on port {port}") from None
             if info is not None and info.port == port and info.decoded_properties["version"] == version:

@@ -24,6 +24,7 @@ from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 from tests.fetch.world import FILES, KEY, NOW, fill, manifest_of
 from tests.store.samples import PIECE, Sample, manifest, sample
+from tests.waiting import HANG_S
 
 PEER = KEY.public.peer_id
 PAIR = "/stable/x86_64"
@@ -97,7 +98,7 @@ class Running:
 
 
 def ask(port: int, method: str, path: str, headers: Mapping[str, str]) -> Reply:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
     try:
         connection.request(method, path, headers=dict(headers))
         reply = connection.getresponse()

@@ -28,8 +28,7 @@ async def connect(address: str, count: int) -> None:
 
     async def once(number: int) -> None:
         async with slots, open_libp2p(SecretKey.from_seed(number.to_bytes(32, "big")), []) as transport:
-            with trio.fail_after(30):
-                await transport.dial(address)
+            await transport.dial(address)
 
     async with trio.open_nursery() as nursery:
         for number in range(1, count + 1):
@@ -44,8 +43,7 @@ async def garbage(address: str, count: int) -> None:
         await _raw(address, b"\x13/multistream/1.0.0\n" + chance.randbytes(512))
         await _raw(address, b"\x13/multistream/1.0.0\n\x07/noise\n" + chance.randbytes(512))
         async with open_libp2p(SecretKey.from_seed(bytes([number + 1]) * 32), []) as transport:
-            with trio.fail_after(30):
-                peer_id = await transport.dial(address)
+            peer_id = await transport.dial(address)
             for protocol in PROTOCOLS:
                 for nonsense in (
                     b"\x05hello",

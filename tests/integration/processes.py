@@ -11,14 +11,15 @@ import select
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-DEADLINE_S = 60.0  # generous: two busy cores; a hang, not slowness, is what it catches
+from tests.waiting import HANG_S
+from tests.waiting import wait_until as wait_until  # noqa: PLC0414 - tests import it from here
+
 PYTHON = (sys.executable, "-m", "p2pboot")
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 
@@ -52,7 +53,7 @@ class Node:
     def status(self) -> dict[str, Any]:
         from p2pboot.node.control import request
 
-        return request(self.state, {"op": "status"}, DEADLINE_S)
+        return request(self.state, {"op": "status"}, HANG_S)
 
     def heads(self) -> dict[tuple[str, str], int]:
         """(channel, arch) to manifest_version of what is wholly held."""
@@ -64,7 +65,7 @@ class Node:
     def stop(self, number: int = signal.SIGTERM) -> int:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        return self.process.wait(DEADLINE_S)
+        return self.process.wait(HANG_S)
 
     def peak_memory_kib(self) -> int:
         for line in Path(f"/proc/{self.process.pid}/status").read_text().splitlines():
@@ -77,15 +78,6 @@ class Node:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1])
         raise AssertionError("no VmRSS")
-
-
-def wait_until(happened: Callable[[], bool], what: str, *, every_s: float = 0.05) -> None:
-    """Ask again and again until something outside this process has happened."""
-    end = time.monotonic() + DEADLINE_S
-    while not happened():
-        if time.monotonic() > end:
-            raise AssertionError(f"not within {DEADLINE_S} s: {what}")
-        select.select([], [], [], every_s)
 
 
 class Mesh:
@@ -136,7 +128,7 @@ class Mesh:
         self._started.append(process)
         return process
 
-    def run(self, *arguments: str, timeout_s: float = DEADLINE_S) -> Finished:
+    def run(self, *arguments: str, timeout_s: float = HANG_S) -> Finished:
         """A command of the program, to its end."""
         done = subprocess.run(
             [*PYTHON, *arguments],
@@ -176,7 +168,7 @@ class Mesh:
         ]
         for peer in peers:
             arguments += ["--bootstrap", peer]
-        return [*arguments, "--no-mdns", "--timeout", "40"]
+        return [*arguments, "--no-mdns", "--timeout", str(HANG_S)]
 
     def fetch(self, trust: str, output: Path, *peers: str) -> Finished:
         return self.run(*self.fetch_arguments(trust, output, *peers))
@@ -186,7 +178,7 @@ class Mesh:
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
-            process.wait(DEADLINE_S)
+            process.wait(HANG_S)
             if process.stdout is not None:
                 process.stdout.close()
 
@@ -198,7 +190,7 @@ def environment() -> dict[str, str]:
 def first_line(process: subprocess.Popen[bytes], log: Path) -> str:
     """What the process prints first; its log when it ends or hangs before that."""
     assert process.stdout is not None
-    ready, _, _ = select.select([process.stdout], [], [], DEADLINE_S)
+    ready, _, _ = select.select([process.stdout], [], [], HANG_S)
     line = process.stdout.readline().decode().strip() if ready else ""
     if not line:
         raise AssertionError(f"no first line: {log.read_text()}")

@@ -7,13 +7,11 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.integration.processes import (
-    DEADLINE_S,
     PYTHON,
     Mesh,
     assert_same_bytes,
@@ -22,6 +20,7 @@ from tests.integration.processes import (
     wait_until,
     write_artifacts,
 )
+from tests.waiting import HANG_S
 
 
 def start_liar(mesh: Mesh, honest_state: Path) -> str:
@@ -35,7 +34,7 @@ def start_liar(mesh: Mesh, honest_state: Path) -> str:
 def test_fetch_completes_beside_a_peer_with_corrupt_pieces_and_names_it(mesh: Mesh, tmp_path: Path) -> None:
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=12 << 20)
     trust = mesh.new_key("publisher")
-    publisher = mesh.serve(artifacts)
+    publisher = mesh.serve(artifacts, "--max-upload", "4MB/s")  # so that the other one is asked as well
     mirror = mesh.mirror(trust, "--bootstrap", publisher.address)
     mirror.wait_for_head(1)
     mirror.stop()
@@ -65,7 +64,7 @@ def test_only_a_corrupt_peer_leaves_nothing_under_a_final_name(mesh: Mesh, artif
 
 
 @pytest.mark.alone
-def test_a_peer_that_freezes_in_mid_fetch_costs_little(mesh: Mesh, tmp_path: Path) -> None:
+def test_a_peer_that_freezes_in_mid_fetch_does_not_hold_it_up(mesh: Mesh, tmp_path: Path) -> None:
     """Both are slowed down so that the fetch is under way when one of them stops."""
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=24 << 20)
     trust = mesh.new_key("publisher")
@@ -76,32 +75,24 @@ def test_a_peer_that_freezes_in_mid_fetch_costs_little(mesh: Mesh, tmp_path: Pat
     fetch = start_fetch(mesh, trust, output, publisher.address, mirror.address)
     wait_until(lambda: written(fetch) > 4 << 20, "the fetch is under way")
     mirror.process.send_signal(signal.SIGSTOP)
-    left = 26 * (1 << 20) - written(fetch)
-    began = time.monotonic()
-    stdout, stderr = fetch.communicate(timeout=DEADLINE_S)
-    took = time.monotonic() - began
+    _, stderr = fetch.communicate(timeout=HANG_S)  # it ends while the peer is still frozen
     mirror.process.send_signal(signal.SIGCONT)
     assert fetch.returncode == 0, stderr.decode()
     assert_same_bytes(output, artifacts)
-    assert took < left / 4e6 + 5, stdout  # at the other's pace, and less than five seconds lost
 
 
 @pytest.mark.alone
-def test_two_capped_peers_are_nearly_twice_as_fast_as_one(mesh: Mesh, tmp_path: Path) -> None:
+def test_two_capped_peers_share_the_work(mesh: Mesh, tmp_path: Path) -> None:
+    """How much faster that is, `make bench` says."""
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=30 << 20)
     trust = mesh.new_key("publisher")
     publisher = mesh.serve(artifacts, "--max-upload", "5MB/s")
     mirror = mesh.mirror(trust, "--bootstrap", publisher.address, "--max-upload", "5MB/s")
     mirror.wait_for_head(1)
-
-    def transfer_s(name: str, *peers: str) -> float:
-        done = mesh.fetch(trust, mesh.directory / name, *peers)
-        assert done.status == 0, done.stderr
-        return float(done.document["transfer_s"])
-
-    alone = transfer_s("one", publisher.address)
-    together = transfer_s("two", publisher.address, mirror.address)
-    assert alone / together >= 1.7
+    done = mesh.fetch(trust, mesh.directory / "out", publisher.address, mirror.address)
+    assert done.status == 0, done.stderr
+    received = [done.document["peers"][node.peer_id]["received_bytes"] for node in (publisher, mirror)]
+    assert min(received) > sum(received) / 5
 
 
 def start_fetch(mesh: Mesh, trust: str, output: Path, *peers: str) -> subprocess.Popen[bytes]:
@@ -139,7 +130,7 @@ def test_json_is_one_document(mesh: Mesh, artifacts: Path) -> None:
         trust,
         "--no-mdns",
         "--timeout",
-        "5",
+        str(HANG_S),
         "--json",
     )
     assert done.status == 0, done.stderr

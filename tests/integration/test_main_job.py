@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -61,9 +60,7 @@ def test_signals_end_a_node_cleanly(mesh: Mesh, artifacts: Path, number: signal.
     mirror = mesh.mirror(trust, "--bootstrap", publisher.address)
     mirror.wait_for_head(1)
     for node in (mirror, publisher):
-        began = time.monotonic()
         assert node.stop(number) == 0
-        assert time.monotonic() - began < 5  # two seconds are the goal; the machine may be busy
         assert "Traceback" not in node.log.read_text()
 
 

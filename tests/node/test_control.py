@@ -18,8 +18,7 @@ import trio
 from p2pboot.errors import ExitStatus, MachineError, NotFoundError, P2PBootError, UsageError
 from p2pboot.node import control
 from p2pboot.node.control import MAX_LINE, request, serve_control, socket_path
-
-WAIT_S = 30.0
+from tests.waiting import HANG_S
 
 
 async def answer(message: dict[str, Any]) -> dict[str, Any]:
@@ -47,7 +46,7 @@ async def serving(state: Path) -> AsyncIterator[None]:
 
 
 async def ask(state: Path, **message: Any) -> dict[str, Any]:
-    return await trio.to_thread.run_sync(request, state, message, WAIT_S)
+    return await trio.to_thread.run_sync(request, state, message, HANG_S)
 
 
 async def exchange(state: Path, sent: bytes) -> list[dict[str, Any]]:

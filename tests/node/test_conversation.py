@@ -312,7 +312,10 @@ async def test_large_reply_is_written_in_slices() -> None:
 # --- memory
 
 
-async def test_hostile_readers_never_get_more_memory_than_there_is() -> None:
+async def test_hostile_readers_never_get_more_memory_than_there_is(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    """On a clock that stands still: nobody loses his memory because filling it took long."""
     peak = 0
 
     async def measure(request: ReadRequest, reserve: Reserve) -> Reply:
@@ -327,12 +330,12 @@ async def test_hostile_readers_never_get_more_memory_than_there_is() -> None:
             for _ in range(10):
                 client, _ = served.connect(f"peer {peer}", window=1)
                 nursery.start_soon(client.stream.write, read(length=MAX_READ) * 4)
-        await trio.testing.wait_all_tasks_blocked(0.05)
+        await trio.testing.wait_all_tasks_blocked()
         nursery.cancel_scope.cancel()
     assert peak == served.serving.limits.body_memory
 
 
-async def test_one_peer_gets_no_more_than_its_share() -> None:
+async def test_one_peer_gets_no_more_than_its_share(mock_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         served = Served(nursery)
         limits = served.serving.limits
