@@ -36,7 +36,8 @@ def decode_text(data: bytes) -> str:
         if data.startswith(mark):
             raise OtherEncoding(f"is saved as {name}")
     one, other = data[:_LOOKED_AT:2], data[1:_LOOKED_AT:2]
-    if other and ((all(one) and not any(other)) or (all(other) and not any(one))):
+    pairs = len(data) % 2 == 0 and bool(data)
+    if pairs and ((all(one) and not any(other)) or (all(other) and not any(one))):
         raise OtherEncoding("is saved as UTF-16")
     try:
         return data.removeprefix(codecs.BOM_UTF8).decode("utf-8").replace("\r\n", "\n")

@@ -114,7 +114,8 @@ def _write(
     except ValueError as error:
         raise ArtifactError(str(error), remedy="remove device trees that no machine needs") from None
     with temporary_file(final, 0o600) as (temporary, fd):
-        preallocate(fd, archive_bytes(members), final.parent)
+        size = archive_bytes(members)
+        preallocate(fd, size, [(0, size)], final.parent)
         offset = 0
         for member in members:
             interrupt()

@@ -46,7 +46,7 @@ async def test_two_manifests_of_one_number_are_a_problem_until_a_higher_one_come
         follower = mirror.node._follower
         await follower.hear(PAIR, "somebody", signed(3).raw)
         await trio.sleep(2 * OBSERVE_S)
-        assert problems(mirror) == {}
+        assert "equivocation" not in problems(mirror)
         await follower.hear(PAIR, "somebody", signed(3, seed="twin").raw)
         await trio.sleep(2 * OBSERVE_S)
         assert problems(mirror)["equivocation"] == "stable/x86_64"

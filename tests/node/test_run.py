@@ -235,7 +235,7 @@ def test_after_a_reload_each_setting_is_the_new_one_exactly_if_it_is_said_to_be_
             announce_interval_s=8,
             sync_interval_s=9,
         ),
-        gateway=GatewaySettings("127.0.0.1:8080", ("http://192.0.2.1",)),
+        gateway=GatewaySettings("127.0.0.1:8080", ("http://192.0.2.1",), ("192.0.2.0/24",)),
         trust=trusting("new"),
         snapshots=SnapshotSettings(tmp_path, ("ed25519:" + "0" * 64,), 2, True, tmp_path / "other"),
         store=replace(old.store, chosen=tmp_path, quota_bytes=1, max_artifact_bytes=2),
