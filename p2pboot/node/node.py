@@ -55,7 +55,7 @@ log = logging.getLogger(__name__)
 
 ASK_THE_MESH_S = 5.0  # a key without a counter here: how long to look for versions that it signed elsewhere
 DISCOVERY_S = 2.0  # the same where no peer is configured and only the local network can tell
-# Problems of the files of one channel and arch, which the operator wants to have published.
+# Problems of the files of one channel and arch.
 _OF_PAIRS = (Code.UNPUBLISHABLE, Code.STILL_CHANGING, Code.WITHDRAWN)
 DAMAGE_S = 5.0  # how often what was found damaged while serving is hashed or fetched again
 OBSERVE_S = 10.0  # how often the node looks at what can go wrong by itself
@@ -400,7 +400,10 @@ class Node:
             for one in self.problems.all()
             if one.code in _OF_PAIRS and (pair := _pair_of(one.subject)) is not None
         }
-        wanted = {*self._settings.wanted(), *self._own, *problems}
+        withdrawn = {
+            pair for pair, code in problems.items() if code is Code.WITHDRAWN
+        }  # taken back: wanted no more
+        wanted = {*self._settings.wanted(), *self._own, *problems} - withdrawn
         return [
             _awaited(channel, arch, problems.get((channel, arch or "")))
             for channel, arch in sorted(wanted, key=lambda pair: (pair[0], pair[1] or ""))
@@ -483,11 +486,8 @@ def _pair_of(subject: str) -> Pair | None:
 
 def _awaited(channel: str, arch: str | None, problem: Code | None) -> Awaited:
     name = channel if arch is None else f"{channel}/{arch}"
-    match problem:
-        case Code.UNPUBLISHABLE:
-            return Awaited(channel, arch, f"{name} can not be published as it is", retry_after_s=None)
-        case Code.WITHDRAWN:
-            return Awaited(channel, arch, f"{name} is not published here any more", retry_after_s=None)
+    if problem is Code.UNPUBLISHABLE:
+        return Awaited(channel, arch, f"{name} can not be published as it is", retry_after_s=None)
     return Awaited(channel, arch, f"no manifest of {name} is complete here yet")
 
 
