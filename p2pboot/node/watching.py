@@ -12,9 +12,10 @@ import contextlib
 import errno
 import hashlib
 import logging
+import math
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -146,14 +147,10 @@ def _problem(directory: Path, error: Exception) -> Problem:
         remedy = "a change is still noticed, by looking every few seconds"
     else:
         what, settings = limit
-        values = [f"{name.replace('/', '.')} = {value}" for name in settings if (value := _sysctl(name))]
-        text = (
-            f"this user's inotify {what} are used up ({', '.join(values) or settings[0].replace('/', '.')})"
-        )
-        remedy = (
-            f"end what uses them, or raise {settings[0].replace('/', '.')} with sysctl; meanwhile the directory is"
-            " looked at every few seconds"
-        )
+        values = {name.replace("/", "."): _sysctl(name) for name in settings}
+        text = f"this user's inotify {what} are used up ({_shown(values)})"
+        lowest = min(values, key=lambda name: math.inf if (value := values[name]) is None else value)
+        remedy = f"end what uses them, or raise {lowest} with sysctl; meanwhile the directory is looked at every few seconds"
     return Problem(Code.INOTIFY, str(directory), text, remedy)
 
 
@@ -174,9 +171,13 @@ def _can_open_files() -> bool:
     return True
 
 
-def _sysctl(name: str) -> str | None:
+def _shown(values: Mapping[str, int | None]) -> str:
+    return ", ".join(f"{name} = {'unknown' if value is None else value}" for name, value in values.items())
+
+
+def _sysctl(name: str) -> int | None:
     try:
-        return (Path("/proc/sys") / name).read_text(encoding="ascii").strip()
+        return int((Path("/proc/sys") / name).read_text(encoding="ascii"))
     except (OSError, ValueError):
         return None
 

@@ -155,10 +155,34 @@ async def test_without_a_watch_changes_are_found_and_the_limit_is_named(
         assert "open files" not in problem.text
         assert "space" not in problem.text
         assert problem.remedy is not None
-        assert limit.removesuffix(" = ") in problem.remedy
+        assert "with sysctl" in problem.remedy
         await touch_until(tmp_path / "kernel", changes)
         monkeypatch.setattr(watchfiles, "awatch", working)  # somebody gave some back
         await until(lambda: not changes.problems, within_s=30)
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        (
+            {"fs/inotify/max_user_instances": 128, "user/max_inotify_instances": 0},
+            "user.max_inotify_instances",
+        ),
+        (
+            {"fs/inotify/max_user_instances": 1, "user/max_inotify_instances": 9},
+            "fs.inotify.max_user_instances",
+        ),
+        ({"fs/inotify/max_user_instances": 128}, "fs.inotify.max_user_instances"),
+        ({}, "fs.inotify.max_user_instances"),
+    ],
+)
+def test_of_two_limits_the_lower_one_is_to_be_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, int], named: str
+) -> None:
+    monkeypatch.setattr(watching, "_sysctl", values.get)
+    problem = watching._problem(tmp_path, INSTANCES)
+    assert problem.remedy is not None
+    assert f"raise {named} with sysctl" in problem.remedy
 
 
 async def test_a_process_that_has_run_out_of_files_does_not_blame_inotify(
