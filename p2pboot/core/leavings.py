@@ -159,7 +159,7 @@ _COMPANION: Final = _any_of(
     *("*.digests", "digests", "md5sum*", "sha*sum*", "*.asc", "*.sig", "*.sign", "*.signature", "*.gpg"),
     *("*.minisig", "*.sigstore", "*.sigstore.json", "*.p7s", "*.dsse", "*.intoto*", "*.provenance", "*.hmac"),
     # Texts.
-    *("readme*", "*.txt", "*.md", "*.rst", "*.adoc", "*.nfo", "*.pdf", "*.htm", "*.html", "license*"),
+    *("readme*", "*.md", "*.rst", "*.adoc", "*.nfo", "*.pdf", "*.htm", "*.html", "license*"),
     *("licence*", "copying*", "copyright*", "notice", "notice.*", "changelog*", "changes", "news", "authors"),
     *("todo", "version", "release-notes*", "release_notes*", "buildinfo*", "build-info*", "*.buildinfo"),
     # What a kernel's and an image's build leaves: symbols, configuration, lists of what is in it.
@@ -169,6 +169,7 @@ _COMPANION: Final = _any_of(
     # A boot loader's own files in a /boot directory.
     *("*.scr", "boot.cmd", "uenv.*", "uinitrd*", "memtest86*"),
 )
+_TEXT: Final = ".txt"
 _LOADER_DIRECTORIES: Final = _any_of(
     "grub", "grub2", "efi", "loader", "extlinux", "syslinux", "isolinux", "pxelinux.cfg", "memtest86*"
 )
@@ -191,14 +192,23 @@ def why_not_a_place(name: str) -> Reason | None:
     return Reason.HIDDEN if name.startswith(".") else None
 
 
-def why_ignored(name: str) -> Reason | None:
-    """Why a file beside artifacts is no artifact unless it is named as one, or None if it may well be one."""
+def why_ignored(name: str, *, among_device_trees: bool = False) -> Reason | None:
+    """Why a file beside artifacts is no artifact unless it is named as one, or None if it may well be one.
+
+    Args:
+        name: of the file.
+        among_device_trees: it lies in their directory, where any text but a readme or the like may be meant for a boot
+            loader (which overlays to apply), and is asked about.
+    """
     reason = why_not_a_place(name)
     if reason is not None:
         return reason
     if _matches(name, _BACKUP_FILE):
         return Reason.BACKUP
-    return Reason.COMPANION if name.lower() != _NO_COMPANION and _COMPANION.fullmatch(name) else None
+    if name.lower() == _NO_COMPANION:
+        return None
+    is_text = name.lower().endswith(_TEXT) and not among_device_trees
+    return Reason.COMPANION if is_text or _COMPANION.fullmatch(name) else None
 
 
 def why_ignored_directory(name: str) -> Reason | None:

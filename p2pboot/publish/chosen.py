@@ -115,13 +115,11 @@ def _check_entry(path: Path, key: str, name: object, names: list[str]) -> None:
     if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
         raise ArtifactError(f"{shown(path)}: {key} is not the name of a file beside it", remedy=_REMEDY)
     if name not in names:
-        others = [other for other in names if other != CHOSEN_NAME][:_MAX_SHOWN]
-        there = f": there are {', '.join(map(_quoted, others))}" if others else ""
+        there = [_quoted(other) for other in names if other != CHOSEN_NAME]
+        shown_names = ", ".join(there[:_MAX_SHOWN]) + (", …" if len(there) > _MAX_SHOWN else "")
         raise ArtifactError(
             f"{shown(path)}: there is no file {_quoted(name)} for {key}",
-            remedy=f"correct the name{there}, …"
-            if len(names) > _MAX_SHOWN + 1
-            else f"correct the name{there}",
+            remedy=f"correct the name: there are {shown_names}" if there else "put the file there",
         )
 
 

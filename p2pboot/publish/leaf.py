@@ -159,8 +159,8 @@ class _Found:
 
     # Names
 
-    def _ignores(self, path: Path) -> bool:
-        why = why_ignored(path.name)
+    def _ignores(self, path: Path, *, among_device_trees: bool = False) -> bool:
+        why = why_ignored(path.name, among_device_trees=among_device_trees)
         if why is None and path.is_symlink() and why_ignored(_target(path).name) is Reason.UNFINISHED:
             why = Reason.UNFINISHED  # another name does not make half an upload whole
         if why is None:
@@ -275,7 +275,7 @@ class _Found:
                         remedy="move it up",
                     )
                 self._take_trees_below(path, f"{prefix}{name}/", depth + 1)
-            elif self._ignores(path):
+            elif self._ignores(path, among_device_trees=True):
                 continue
             elif name.endswith(ENDINGS):
                 self._take_tree(path, prefix + name)

@@ -84,9 +84,21 @@ def _bad_name(image: Path) -> None:
     (image / "Überraschung.bin").write_bytes(b"x")
 
 
-def _many_device_trees(image: Path) -> None:
+def _many_artifacts(image: Path) -> None:
     for number in range(200):
-        (image / f"board-{number:03}.dtb").write_bytes(b"tree %d" % number)
+        (image / f"module-{number:03}").write_bytes(b"module %d" % number)
+
+
+def _half_an_upload(image: Path) -> None:
+    (image / "initrd.img").rename(image / "initrd.img.filepart")
+
+
+def _unknown_form(image: Path) -> None:
+    (image / "rootfs.squashfs").rename(image / "rootfs.squashfs.half")
+
+
+def _bad_choice(image: Path) -> None:
+    (image / "artifacts.toml").write_text('kernel = "vmlinuz-9"\n')
 
 
 def _wrong_dtbs(image: Path) -> None:
@@ -105,7 +117,10 @@ BAD_DIRECTORIES: dict[str, tuple[Callable[[Path], None], tuple[str, ...]]] = {
     "FIFO": (_fifo, ("rootfs.squashfs", "FIFO")),
     "directory": (_directory_for_file, ("extra", "directory")),
     "name that is none": (_bad_name, ("rename",)),
-    "too many device trees": (_many_device_trees, ("device tree", "65536")),
+    "too many artifacts": (_many_artifacts, ("artifacts", "65536")),
+    "half an upload": (_half_an_upload, ("no initramfs", "initrd.img.filepart", "unfinished")),
+    "name that only begins like one": (_unknown_form, ("rootfs.squashfs.half", "artifacts.toml")),
+    "choice of what is not there": (_bad_choice, ("artifacts.toml", "vmlinuz-9", "vmlinuz-6.1")),
     "no device tree in dtbs": (_wrong_dtbs, ("notes.txt", "device tree")),
 }
 

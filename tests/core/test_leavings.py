@@ -199,6 +199,13 @@ def test_leavings_above_the_artifacts_are_no_places(name: str) -> None:
     assert why_not_a_place(name) is not None
 
 
+def test_among_device_trees_a_text_may_be_meant_for_the_boot_loader() -> None:
+    assert why_ignored("overlays.txt") is Reason.COMPANION
+    assert why_ignored("overlays.txt", among_device_trees=True) is None
+    for name in ("README", "README.txt", "SHA256SUMS", "LICENSE.txt"):
+        assert why_ignored(name, among_device_trees=True) is Reason.COMPANION
+
+
 def test_boot_loaders_have_directories_beside_kernels() -> None:
     assert {why_ignored_directory(name) for name in ("grub", "grub2", "efi", "EFI", "loader")} == {
         Reason.COMPANION

@@ -112,6 +112,7 @@ def test_unfinished_and_hidden_files_are_ignored(tmp_path: Path) -> None:
         (["vmlinuz", "initrd", "Makefile"], "{dir}/Makefile: artifact name 'Makefile' is not allowed"),
         (["vmlinuz", "initrd", "rootfs.weird"], "{dir}/rootfs.weird: it is called like the rootfs, but"),
         (["vmlinuz", "initrd", "dtbs/board.dts"], "{dir}/dtbs/board.dts is no device tree"),
+        (["vmlinuz", "initrd", "dtbs/notes.txt"], "{dir}/dtbs/notes.txt is no device tree"),
         (
             ["vmlinuz", "initrd", "dtbs/a b.dtb"],
             "{dir}/dtbs/a b.dtb: device tree name 'a b.dtb' is not allowed",
