@@ -150,7 +150,10 @@ def _problem(directory: Path, error: Exception) -> Problem:
         values = {name.replace("/", "."): _sysctl(name) for name in settings}
         text = f"this user's inotify {what} are used up ({_shown(values)})"
         lowest = min(values, key=lambda name: math.inf if (value := values[name]) is None else value)
-        remedy = f"end what uses them, or raise {lowest} with sysctl; meanwhile the directory is looked at every few seconds"
+        remedy = (
+            f"end what uses them, or raise {lowest} with sysctl; meanwhile the directory is looked at every few"
+            " seconds"
+        )
     return Problem(Code.INOTIFY, str(directory), text, remedy)
 
 
