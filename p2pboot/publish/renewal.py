@@ -6,10 +6,10 @@ release in force are still what they were.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Manifest, ManifestBody, add_signature, compose
+from p2pboot.core.manifest import Artifact, Manifest, ManifestBody, add_signature, compose
 from p2pboot.publish.build import BuildOptions
 from p2pboot.publish.numbering import Stream, Wishes, claim
 from p2pboot.store.publications import Publications
@@ -64,9 +64,14 @@ class _Again:
             arch=manifest.arch,
             created_at=created_at,
             expires_at=expires_at,
-            artifacts=manifest.artifacts.values(),
+            artifacts=[self._artifact(one) for one in manifest.artifacts.values()],
             provider_peer_id=self.options.peer_id or manifest.provider_peer_id,
             provider_name=self.options.name,
             signers=manifest.signers,
             cmdline=manifest.cmdline,
         )
+
+    def _artifact(self, artifact: Artifact) -> Artifact:
+        """Name it where it can be had now; not in more places than there was room for."""
+        bases = self.options.urls[: len(artifact.urls)]
+        return replace(artifact, urls=tuple(f"{base.rstrip('/')}/blobs/{artifact.sha256}" for base in bases))

@@ -85,8 +85,8 @@ def test_publish_speaks_to_the_running_node(program: Program, alice: Key, tmp_pa
     done = program.run("publish", *state)
     assert done.status == 2
     assert_clear(done, "no kernel")
-    second = program.run("serve", image, *PAIR, "--key", alice.path, "--state", tmp_path / "other", *network)
-    assert second.status == 2  # no kernel, and nothing was ever published with that state
+    fresh = program.run("serve", image, *PAIR, "--key", alice.path, "--state", tmp_path / "fresh", *network)
+    assert fresh.status == 2  # no kernel, and nothing was ever published with this state
     write_image(image, rootfs=0)
     in_use = program.run("serve", image, *PAIR, "--key", alice.path, *state, *network)
     assert in_use.status == 4, in_use

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import trio
@@ -121,6 +122,19 @@ async def test_what_was_published_is_offered_and_renewed_while_its_files_last(
         assert (second.version, second.expires_at) == (first.version, desk.now + 30 * DAY)
         with pytest.raises(ArtifactError, match="old"):  # the operator asked for what lies there
             await desk.publisher.publish_now()
+
+
+async def test_it_names_the_addresses_of_today(desk: Desk, autojump_clock: None) -> None:
+    desk.options = replace(desk.options, urls=("http://192.0.2.1:8080",))
+    async with desk.running():
+        (desk.leaf() / "old").mkdir()
+        desk.options = replace(desk.options, urls=("http://192.0.2.9:8080", "http://192.0.2.1:8080"))
+        desk.publisher.due_within(0)
+        await trio.sleep(1)
+        kernel = desk.published[-1].manifest.artifacts["kernel"]
+        assert kernel.urls == (f"http://192.0.2.9:8080/blobs/{kernel.sha256}",)
+        await trio.sleep(2 * CHECK_S)
+        assert desk.versions == [1, 2]
 
 
 async def test_it_is_offered_and_renewed_after_a_restart_too(desk: Desk, autojump_clock: None) -> None:
