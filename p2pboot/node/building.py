@@ -18,6 +18,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Artifact, Candidate, Manifest, sign_detached
 from p2pboot.errors import ArtifactError, Malformed, P2PBootError
 from p2pboot.node.trust import Pair
+from p2pboot.publish.archive import kept_archives
 from p2pboot.publish.build import BuildOptions, build
 from p2pboot.publish.hashing import HashedPath, hash_file
 from p2pboot.publish.numbering import same_content
@@ -25,6 +26,7 @@ from p2pboot.publish.presigned import signers_beside, take_presigned
 from p2pboot.publish.renewal import renew
 from p2pboot.publish.scan import Tree
 from p2pboot.store.hashes import FileIdentity
+from p2pboot.store.shelves import file_size
 from p2pboot.store.store import Store
 
 _MAX_CANDIDATES: Final = 4096  # files looked at to find those of the release in force again
@@ -204,7 +206,8 @@ class Builder:
         if not missing:
             return
         sizes = {artifact.size for artifact in missing.values()}
-        for path, size in _regular_files(directory):
+        archives = [(path, file_size(path)) for path in kept_archives(directory, self._store.path)]
+        for path, size in (*archives, *_regular_files(directory)):
             if size in sizes:
                 self._take_if_it_is_one(path, missing)
 

@@ -65,19 +65,29 @@ def files_to_publish(
         if trees and in_archive:
             files[DTB_ARCHIVE] = _archive(tree, trees, state, interrupt)
         else:
-            _remove_place(_place(tree, state))
+            _remove_place(_place(tree.directory, state))
             files |= {DTB_PREFIX + name.removesuffix(ENDINGS[0]): path for name, path in trees.items()}
     except OSError as error:
         raise machine_error(error, f"keep the device trees of {tree.directory} in {state}") from error
     return dict(sorted(files.items()))
 
 
-def _place(tree: Tree, state: Path) -> Path:
-    return state / _DIRECTORY / hashlib.sha256(_source(tree)).hexdigest()[:12]
+def kept_archives(directory: Path, state: Path) -> list[Path]:
+    """The archives that were made of a directory's device trees and are still there; raises nothing.
+
+    Args:
+        directory: where the files of one channel and architecture lie.
+        state: the state directory.
+    """
+    return sorted(_place(directory, state).glob("dtbs-*.tar"))
 
 
-def _source(tree: Tree) -> bytes:
-    return os.fsencode(os.path.abspath(tree.directory))
+def _place(directory: Path, state: Path) -> Path:
+    return state / _DIRECTORY / hashlib.sha256(_source(directory)).hexdigest()[:12]
+
+
+def _source(directory: Path) -> bytes:
+    return os.fsencode(os.path.abspath(directory))
 
 
 def _archive(tree: Tree, trees: Mapping[str, Path], state: Path, interrupt: Callable[[], None]) -> Path:
@@ -85,12 +95,12 @@ def _archive(tree: Tree, trees: Mapping[str, Path], state: Path, interrupt: Call
     identities = {name: _identity(path) for name, path in sorted(trees.items())}
     states = [[name, identity.key] for name, identity in identities.items()]
     fingerprint = hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]
-    place = _place(tree, state)
+    place = _place(tree.directory, state)
     path = place / f"dtbs-{fingerprint}.tar"
     if not path.is_file():
         make_directory(place)
         clean_temporaries(place)
-        write_file(place / _SOURCE, _source(tree))
+        write_file(place / _SOURCE, _source(tree.directory))
         _write(path, trees, identities, interrupt)
     _keep_newest(place, path)
     return path

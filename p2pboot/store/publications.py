@@ -117,10 +117,23 @@ class Publications:
         )
         return None if row is None else Dated(*row)
 
-    def forget_dates(self) -> None:
-        """Every machine that accepted a manifest with a wrong date is mended: it is no problem any more."""
+    def latest_dates(self) -> list[tuple[tuple[str, ...], str, str, Dated]]:
+        """The manifest with the latest date of each (signers, channel, arch), sorted."""
+        rows = self._database.rows(
+            "SELECT signers, channel, arch, manifest_version, created_at, expires_at FROM publication_dates"
+            " ORDER BY channel, arch, signers"
+        )
+        return [
+            (tuple(signers.split(",")), channel, arch, Dated(*rest)) for signers, channel, arch, *rest in rows
+        ]
+
+    def forget_date(self, signers: Iterable[str], channel: str, arch: str) -> None:
+        """Remember no earlier date of a stream any more: whoever took that manifest is mended."""
         with self._database.transaction() as sql:
-            sql.execute("DELETE FROM publication_dates")
+            sql.execute(
+                "DELETE FROM publication_dates WHERE signers = ? AND channel = ? AND arch = ?",
+                (_joined(signers), channel, arch),
+            )
 
     def record(
         self,

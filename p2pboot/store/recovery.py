@@ -172,7 +172,26 @@ def _publications_ahead(_store: Store, seen: Examined) -> Iterator[Finding]:
             )
 
 
+def _dates_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
+    """A date that was published in the future stands as a problem until it passes, which may take years."""
+    for signers, channel, arch, dated in store.publications.latest_dates():
+        if seen.is_ahead(dated.created_at):
+            yield Finding(
+                "future-date",
+                f"{channel}/{arch}",
+                f"manifest version {dated.manifest_version} was once published here with the date"
+                f" {format_time(dated.created_at)}: `clock-went-back` stands for it on the list of problems",
+                Repair(
+                    "it is no problem any more; machines that took that version have to be mended themselves",
+                    lambda signers=signers, channel=channel, arch=arch: store.publications.forget_date(  # type: ignore[misc]
+                        signers, channel, arch
+                    ),
+                ),
+            )
+
+
 CHECKS: Final[tuple[Callable[[Store, Examined], Iterator[Finding]], ...]] = (
     _times_ahead,
     _publications_ahead,
+    _dates_ahead,
 )

@@ -198,5 +198,6 @@ def test_a_publishers_state_is_shown_with_its_counters(program: Program, tmp_pat
     (one,) = shown["publications"]
     assert (one["manifest_version"], one["in_future"], one["signers"]) == (5, True, [key.keyid])
     assert [(finding["code"], finding["mended"]) for finding in shown["findings"]] == [
-        ("future-publication", False)
+        ("future-publication", False),
+        ("future-date", True),
     ]

@@ -137,9 +137,16 @@ async def test_it_names_the_addresses_of_today(desk: Desk, autojump_clock: None)
         assert desk.versions == [1, 2]
 
 
-async def test_it_is_offered_and_renewed_after_a_restart_too(desk: Desk, autojump_clock: None) -> None:
+@pytest.mark.parametrize("archived", [False, True])
+async def test_it_is_offered_and_renewed_after_a_restart_too(
+    desk: Desk, autojump_clock: None, archived: bool
+) -> None:
+    if archived:
+        (desk.leaf() / "dtbs" / "vendor").mkdir(parents=True)
+        (desk.leaf() / "dtbs" / "vendor" / "board.dtb").write_bytes(b"a device tree")
     async with desk.running():
         pass
+    assert ("dtbs.tar" in desk.published[0].manifest.artifacts) is archived
     (desk.leaf() / "old").mkdir()
     (desk.leaf() / "kernel").rename(desk.leaf() / "vmlinuz-6.1")
     second = Desk(desk.directory, desk.store)
