@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -43,6 +44,13 @@ class Server:
         fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
 
+    def stop(self) -> None:
+        """Freeze the process: it keeps its connections and says nothing."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.kill(self._pid, signal.SIGCONT)
+
     def peak_bytes(self) -> int:
         return int(_status(self._pid, "VmHWM:")) * 1024
 
@@ -59,6 +67,7 @@ def server(arguments: Sequence[str]) -> Iterator[Server]:
                 raise SystemExit(_failure(arguments, errors))
             yield Server(process, address)
         finally:
+            process.send_signal(signal.SIGCONT)  # a frozen one would not see the next
             process.terminate()
             try:
                 process.wait(5)
