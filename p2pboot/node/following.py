@@ -314,11 +314,15 @@ class Follower:
         catalogue.retain()
 
     async def _keep_detached(self, manifest: Manifest, detached: str, peer_id: str) -> bool:
+        digest = manifest.digest
         try:
             check_detached(manifest.raw, detached, manifest.signers)
-            await trio.to_thread.run_sync(self._store.manifests.put, manifest, detached)
+            catalogue = self._store.manifests
+            if self._own.includes(manifest) and await trio.to_thread.run_sync(catalogue.get, digest) is None:
+                return False  # taken out of the directory: mirrors do not bring it back
+            await trio.to_thread.run_sync(catalogue.put, manifest, detached)
         except SignatureError as error:
-            log.warning("detached signature from %s for %s is dropped: %s", peer_id, manifest.digest, error)
+            log.warning("detached signature from %s for %s is dropped: %s", peer_id, digest, error)
             return False
         except P2PBootError as error:
             log.error("a detached signature can not be kept: %s", error)

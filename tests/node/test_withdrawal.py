@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Problem
 from p2pboot.errors import ArtifactError
 from p2pboot.node.publishing import CHECK_S, QUIET_S
@@ -199,7 +200,7 @@ async def test_a_release_that_others_signed_is_withdrawn_with_its_directory(
 
 
 async def test_a_withdrawn_release_does_not_come_back_from_its_mirrors(
-    mesh: Mesh, autojump_clock: None
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with mesh.node("mirror", trust=trusting("publisher")) as mirror:
         network = {"bootstrap": (mirror.address,)}
@@ -213,7 +214,16 @@ async def test_a_withdrawn_release_does_not_come_back_from_its_mirrors(
             answer = await publisher.ask(op="publish")
             assert [one["channel"] for one in answer["withdrawn"]] == ["testing"]
             assert [one["code"] for one in answer["problems"]] == ["withdrawn"]
+            put = publisher.store.manifests.put
+            kept = []
+
+            def note(manifest: Manifest, detached: str | None) -> None:
+                kept.append(manifest.channel)
+                put(manifest, detached)
+
+            monkeypatch.setattr(publisher.store.manifests, "put", note)
             await trio.sleep(700)
+            assert "testing" not in kept  # not for a moment: whoever asks then would be told to wait
             assert publisher.version(TESTING) == 0
             assert mirror.version(TESTING) == 1
             assert publisher.version(PAIR) == 1
