@@ -29,9 +29,9 @@ venv: $(DEV) ## make .venv with everything for development
 demo: $(RUN) ## publish, mirror and fetch in separate processes on this machine
 	@$(BIN)/python -m p2pboot demo
 
-# Most tests wait for processes and sockets more than they compute, so three at a time fit on two cores.
+# Most tests wait for processes and sockets more than they compute, so four at a time fit on two cores.
 test: $(DEV) ## run the tests in random order (SEED=n for the order of an earlier run)
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ORDER) -m "not alone and not netboot"
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ORDER) -m "not alone and not netboot"
 	@$(BIN)/python -m pytest $(ORDER) -m alone
 
 kills: $(DEV) ## end a fetch with SIGKILL 100 times and resume it each time

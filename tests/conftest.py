@@ -26,6 +26,10 @@ settings.load_profile("p2pboot")
 
 _KEPT = {"P2PBOOT_KILLS"}
 
+# The program's own root of loggers, which commands set a level on. It comes into being with the first that asks for it:
+# here, or the first test that runs a command would leave one behind that nobody saw before it.
+logging.getLogger("p2pboot")
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:

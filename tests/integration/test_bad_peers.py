@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.integration.processes import (
     PYTHON,
     Mesh,
@@ -63,7 +61,6 @@ def test_only_a_corrupt_peer_leaves_nothing_under_a_final_name(mesh: Mesh, artif
     assert [path.name for path in output.iterdir() if not path.name.startswith(".")] == []
 
 
-@pytest.mark.alone
 def test_a_peer_that_freezes_in_mid_fetch_does_not_hold_it_up(mesh: Mesh, tmp_path: Path) -> None:
     """Both are slowed down so that the fetch is under way when one of them stops."""
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=24 << 20)
@@ -81,7 +78,6 @@ def test_a_peer_that_freezes_in_mid_fetch_does_not_hold_it_up(mesh: Mesh, tmp_pa
     assert_same_bytes(output, artifacts)
 
 
-@pytest.mark.alone
 def test_two_capped_peers_share_the_work(mesh: Mesh, tmp_path: Path) -> None:
     """How much faster that is, `make bench` says."""
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=30 << 20)

@@ -10,8 +10,6 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 from tests.integration.processes import FINAL_NAMES, Mesh, wait_until, write_artifacts
 from tests.integration.test_bad_peers import start_fetch, written
 from tests.waiting import HANG_S
@@ -22,7 +20,6 @@ OTHER_WRITES_BYTES = 1 << 20  # what one run writes besides artifacts: SQLite's 
 ROOTFS_BYTES = 100 << 20
 
 
-@pytest.mark.alone
 def test_killed_fetches_resume(mesh: Mesh, tmp_path: Path) -> None:
     """Each run takes up what the killed one before it left; one that comes to its end is checked, then all anew."""
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=ROOTFS_BYTES)
