@@ -20,6 +20,7 @@ class Code(enum.StrEnum):
     UNPUBLISHABLE = "unpublishable"  # what lies there for a channel and arch can not be published
     STILL_CHANGING = "still-changing"  # it is being written to, and published when that ends
     UNKNOWN_DIRECTORY = "unknown-directory"  # a directory that is no channel, or no architecture
+    STATE = "state"  # the state directory can not be read or written
     WITHDRAWN = "withdrawn"  # no longer offered here; mirrors keep it until it expires
     SHARED_KEY = "shared-key"  # another node signs with this node's key
     CLOCK = "clock"  # this machine's clock is wrong

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 import trio
 
-from p2pboot.errors import ArtifactError, StoreError
+from p2pboot.errors import ArtifactError, MachineError, StoreError
 from p2pboot.node import building
 from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S
 from p2pboot.publish.build import build as build_tree
 from p2pboot.publish.hashing import ChangedWhileHashing
+from p2pboot.store.publications import Publications
 from p2pboot.store.store import Store
 from tests.node.desk import KEY, Desk
 from tests.node.world import PAIR, signed, until, write_tree
@@ -203,3 +204,23 @@ async def test_files_are_hashed_in_a_thread_that_ends_when_it_is_cancelled(tmp_p
                 await hashing.wait()
                 nursery.cancel_scope.cancel()
         assert not desk.published
+
+
+async def test_a_state_directory_that_fails_for_a_while_is_a_problem_and_ends_nothing(
+    desk: Desk, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with desk.running():
+        with monkeypatch.context() as broken:
+            broken.setattr(Publications, "pairs", fail)
+            write_tree(desk.directory, "second")
+            desk.changed()
+            await trio.sleep(5 * QUIET_S)
+            assert [str(problem.code) for problem in desk.problems.all()] == ["state"]
+            assert desk.version() >= 1
+        await trio.sleep(2 * QUIET_S)
+        assert not desk.problems.all()
+        assert desk.versions == [1, 2]
+
+
+def fail(*_args: object) -> None:
+    raise MachineError("cannot use state.sqlite3: disk I/O error")
