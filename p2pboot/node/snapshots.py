@@ -23,7 +23,7 @@ from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import for_each_peer
 from p2pboot.fetch.progress import NoProgress
-from p2pboot.fetch.snapshots.bring import Network, bring_announced, sign_held
+from p2pboot.fetch.snapshots.bring import Network, bring_announced, complete_held, sign_held
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.problems import Problems
@@ -222,6 +222,7 @@ class SnapshotNode:
 
     async def _ask(self, peer_id: str) -> None:
         """Ask one peer at intervals; gossip forgets, and who joins late heard nothing."""
+        await self._complete_held()
         while True:
             heard: list[Announcement] = []
             await hear_peer(
@@ -234,6 +235,18 @@ class SnapshotNode:
             for announcement in heard:
                 await self._take(peer_id, announcement)
             await trio.sleep(self._sync_interval_s)
+
+    async def _complete_held(self) -> None:
+        """With every new peer: what was followed by an older version may have lost its signature's key version."""
+        agreed = None if self._agreement is None else self._agreement.latest()
+        if agreed is None:
+            return
+        network = Network(self._transport, Ledger(NoProgress()), NoProgress())
+        try:
+            if await complete_held(agreed.root, self._store, network):
+                log.info("snapshot %s: its signature has its key version now", agreed.root)
+        except P2PBootError as error:
+            log.debug("snapshot %s: its signature stays as it is: %s", agreed.root, error)
 
     def _wants(self, head: SnapshotHead) -> bool:
         if self._trusted is None or self._agreement is None or head.signer not in self._trusted.keys:

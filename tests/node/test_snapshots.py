@@ -106,6 +106,23 @@ async def test_a_follower_writes_the_signature_as_published_also_beside_what_it_
             assert follower.signature_text(root) == f"1:{sign(payload)}\n"
 
 
+async def test_a_follower_gives_a_copy_its_key_version_back(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    network = MemoryNetwork()
+    before = DiskSnapshotStore(tmp_path / "node2", chunk_length=CHUNK)
+    before.insert(OLD, sign(OLD))
+    before.announcements.put(announce(OLD, ALICE, 1))
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2) as (_, follower, second),
+    ):
+        root = source.insert(OLD, f"1:{sign(OLD)}\n")
+        source.announcements.put(announce(OLD, ALICE, 1))
+        await second.dial(first.addresses()[0])
+        await until(lambda: follower.signature_text(root) == f"1:{sign(OLD)}\n")
+
+
 def has_signature(store: DiskSnapshotStore, root: str) -> bool:
     return store.path(root).with_name(f"{root}.json.sig").exists()
 

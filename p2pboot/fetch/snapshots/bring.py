@@ -34,7 +34,7 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.requests import PeerBusy, PeerRefused, RequestStream
 from p2pboot.fetch.snapshots.chunks import SnapshotDialect, SnapshotShelf, wanted_snapshot
-from p2pboot.fetch.snapshots.signature_texts import Chosen, ask_texts, choose_text
+from p2pboot.fetch.snapshots.signature_texts import Chosen, ask_texts, choose_text, text_with_version
 from p2pboot.fetch.swarm import fetch_wanted
 from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
@@ -161,6 +161,28 @@ async def sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, ne
         return chosen
 
     _name(await trio.to_thread.run_sync(sign), network)
+
+
+async def complete_held(root: str, store: DiskSnapshotStore, network: Network) -> bool:
+    """Write the signature of a payload that the store has with its key version, where the copy lost it.
+
+    Versions before this one wrote the announcement's bare form, which the source system refuses.
+
+    Returns:
+        Whether anything was written.
+
+    Raises:
+        SnapshotMissing, SnapshotSignatureError: the snapshot is not here, or its signature is none.
+        MachineError: the disk is full or fails.
+    """
+    text = await trio.to_thread.run_sync(store.signature, root)
+    kept = None if text is None else PayloadSignature.parse(text)
+    if kept is None or kept.key_version is not None:
+        return False
+    better = text_with_version(await ask_texts(root, network.transport, network.ledger), kept)
+    if better is not None:
+        await trio.to_thread.run_sync(store.keep_signature, root, better)
+    return better is not None
 
 
 def _judge(agreed: Agreed, threshold: int, payload: Payload) -> list[Announcement]:

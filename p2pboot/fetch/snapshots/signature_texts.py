@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -69,6 +70,22 @@ def choose_text(texts: Mapping[str, str], good: Sequence[Announcement], payload:
         return Chosen(good[0].payload_signature, faults)
     # Of equally many the one that says more: a copy may have lost what stood around the signature.
     return Chosen(max(votes, key=lambda text: (votes[text], len(text), text)), faults)
+
+
+def text_with_version(texts: Mapping[str, str], kept: PayloadSignature) -> str | None:
+    """What to write in place of a signature that was kept without its key version; None: it stays.
+
+    Args:
+        texts: by peer id, unchecked. Only those with the very signature that is kept count.
+        kept: a good one.
+    """
+    votes = Counter({kept.base64: 1})
+    for text in texts.values():
+        with suppress(SnapshotSignatureError):
+            if PayloadSignature.parse(text).raw == kept.raw:
+                votes[text] += 1
+    chosen = max(votes, key=lambda text: (votes[text], len(text), text))
+    return None if PayloadSignature.parse(chosen).key_version is None else chosen
 
 
 async def ask_texts(root: str, transport: Transport, ledger: Ledger) -> dict[str, str]:

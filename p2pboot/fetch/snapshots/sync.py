@@ -23,7 +23,13 @@ from p2pboot.errors import NotFoundError, first_error
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.peers import Dialler, for_each_peer
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.snapshots.bring import Network, bring_announced, bring_unannounced, sign_held
+from p2pboot.fetch.snapshots.bring import (
+    Network,
+    bring_announced,
+    bring_unannounced,
+    complete_held,
+    sign_held,
+)
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.protocol.snapshots import SnapshotHead
 from p2pboot.store.snapshots.arriving import ArrivingSnapshots
@@ -260,14 +266,17 @@ class _Job:
         return Agreed(tuple(by_signer[signer] for signer in sorted(by_signer))) if enough else None
 
     async def _is_held(self, root: str, agreed: Agreed | None, network: Network) -> bool:
-        """Whether the payload is there, signed as it must be; adds a signature that was missing."""
+        """Whether the payload is there, signed as it must be; adds a signature or key version that was missing."""
         if not await trio.to_thread.run_sync(self._store.has_snapshot, root):
             return False
         is_signed = await trio.to_thread.run_sync(self._store.signature, root) is not None
         if agreed is not None:
-            if not is_signed:
+            if is_signed:
+                await complete_held(root, self._store, network)
+            else:
                 await sign_held(agreed, self._order.trusted.threshold, self._store, network)
             return True
+        await complete_held(root, self._store, network)
         if not self._order.require_signatures:
             return True
         return is_signed and self._order.trusted.threshold == 1

@@ -21,8 +21,9 @@ from p2pboot.core.timetoke.errors import (
     SignaturesTooFew,
     SnapshotMalformed,
 )
+from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, NotFoundError
-from p2pboot.fetch.snapshots.signature_texts import choose_text
+from p2pboot.fetch.snapshots.signature_texts import choose_text, text_with_version
 from p2pboot.protocol.messages import Reply, Status
 from p2pboot.protocol.snapshots import ChunkRequest
 from p2pboot.store.snapshots.arriving import ArrivingSnapshots
@@ -422,6 +423,39 @@ async def test_a_signature_that_is_added_later_has_the_text_too(
     async with world.provider(PAYLOAD, ANNOUNCEMENT, signature=TEXTS[0]) as provider:
         await world.sync(provider)
     world.assert_synced(signature=TEXTS[0])
+
+
+@pytest.mark.parametrize("root", [None, ROOT])
+@pytest.mark.parametrize("announcements", [(), (ANNOUNCEMENT,)])
+async def test_a_copy_that_lost_the_key_version_gets_it_from_the_next_sync(
+    autojump_clock: MockClock,
+    world: SnapshotWorld,
+    root: str | None,
+    announcements: tuple[Announcement, ...],
+) -> None:
+    copy = DiskSnapshotStore(world.directory / "out", chunk_length=CHUNK)
+    copy.insert(PAYLOAD, sign(PAYLOAD))
+    for one in (ANNOUNCEMENT,) if root is None else announcements:
+        copy.announcements.put(one)
+    async with world.provider(PAYLOAD, *announcements, signature=TEXTS[0]) as provider:
+        result = await world.sync(provider, root=root)
+    assert (result.unchanged, result.ledger.downloaded_bytes) == (True, 0)
+    assert copy.signature_text(ROOT) == TEXTS[0]
+
+
+def test_only_the_same_signature_with_a_key_version_replaces_one_that_is_kept() -> None:
+    plain = sign(PAYLOAD)
+    kept = PayloadSignature.parse(plain)
+    for texts, expected in [
+        ([], None),
+        ([f"{plain}\n", f"{plain}\n"], None),
+        (["", "nonsense", f"v1:{plain}", f"1:{sign(PAYLOAD, CAROL)}"], None),
+        ([f"1:{plain}\n"], f"1:{plain}\n"),
+        ([f"7:{plain}", plain, plain], None),
+        ([f"7:{plain}", f"1:{plain}", f"1:{plain}"], f"1:{plain}"),
+    ]:
+        said = {f"peer{number}": text for number, text in enumerate(texts)}
+        assert text_with_version(said, kept) == expected
 
 
 async def test_a_transfer_that_needs_nobody_any_more_asks_for_the_text(
