@@ -18,6 +18,7 @@ MAX_NAMED: Final = 4
 
 _MAX_PHRASE: Final = 400  # characters about one peer: no stranger fills the line
 _MAX_PAIRS: Final = 16
+_WITH_ITS_OPERATOR: Final = frozenset({"refused", "unpublishable"})
 _ON_ITS_WAY: Final = "incomplete"  # the word of `WithheldHead.reason` for what passes by itself
 
 
@@ -85,6 +86,8 @@ def remedy_for(words: Iterable[PeerWord]) -> str | None:
         return None
     if _ON_ITS_WAY in withheld:
         return "wait a moment and run it again, or ask another provider: --bootstrap MULTIADDR"
+    if withheld <= _WITH_ITS_OPERATOR:
+        return "ask who runs it, or ask another provider: --bootstrap MULTIADDR"
     return (
         "ask its publisher to run `p2pboot serve`, which renews what it offers, or ask another provider:"
         " --bootstrap MULTIADDR"

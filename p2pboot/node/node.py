@@ -21,7 +21,6 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.names import ARCHS
 from p2pboot.core.problems import Code
 from p2pboot.core.verify import clock_problem
 from p2pboot.errors import P2PBootError, UsageError
@@ -32,8 +31,8 @@ from p2pboot.node.following import Follower, OwnManifests
 from p2pboot.node.judging import Judge
 from p2pboot.node.limits import Limits
 from p2pboot.node.metering import MeteredTransport
-from p2pboot.node.observing import equivocation_problems, expired_problems, publishing_time
-from p2pboot.node.offering import Awaited, Offering
+from p2pboot.node.observing import equivocation_problems, expired_problems, pair_of, publishing_time, unheld
+from p2pboot.node.offering import Awaited, Offering, Withheld
 from p2pboot.node.peering import Peering
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import SOURCE as PUBLISHER
@@ -155,6 +154,13 @@ class Node:
             channel, arch, signers
         )
 
+    def _withheld(self, channel: str | None, arch: str | None) -> list[Withheld]:
+        """What a peer is told of that is not offered to it; called in threads."""
+        withheld = self._offering.withheld(channel, arch)
+        offered = {(row.channel, row.arch) for row in self._offering.offered(channel, arch)}
+        pairs = offered | {(one.channel, one.arch) for one in withheld}
+        return [*withheld, *unheld(self.problems.all(), pairs, channel, arch)]
+
     def _quick_clock(self) -> Clock:
         """The same without reading: behind by one manifest at most, and the event loop never waits for the disk."""
         return effective_now(int(time.time()), self._newest_created_at)
@@ -175,7 +181,7 @@ class Node:
                 self._transport.peer_records,
                 lambda: self._quick_clock().now,
                 self._serving,
-                self._offering.withheld,
+                self._withheld,
             ).handle,
         )
         if self._publisher is not None:
@@ -398,7 +404,7 @@ class Node:
         problems = {
             pair: one.code
             for one in self.problems.all()
-            if one.code in _OF_PAIRS and (pair := _pair_of(one.subject)) is not None
+            if one.code in _OF_PAIRS and (pair := pair_of(one.subject)) is not None
         }
         withdrawn = {
             pair for pair, code in problems.items() if code is Code.WITHDRAWN
@@ -476,12 +482,6 @@ def _is_same(one: Path, other: Path) -> bool:
         return one.resolve() == other.resolve()
     except (OSError, ValueError, RuntimeError):  # a NUL in it, or links in a circle
         return False
-
-
-def _pair_of(subject: str) -> Pair | None:
-    """The channel and arch that a problem is about, where it is about one."""
-    channel, _, arch = subject.partition("/")
-    return (channel, arch) if arch in ARCHS else None
 
 
 def _awaited(channel: str, arch: str | None, problem: Code | None) -> Awaited:

@@ -5,15 +5,17 @@ Each function looks at the present state and returns all the problems of its kin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
+from typing import Final
 
 from p2pboot import RELEASE_DATE
 from p2pboot.core.manifest import Candidate
+from p2pboot.core.names import ARCHS
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import MAX_TIME
 from p2pboot.errors import Malformed
 from p2pboot.node.offering import Why, Withheld
-from p2pboot.node.trust import Offered
+from p2pboot.node.trust import Offered, Pair
 from p2pboot.store.truststate import Equivocation, TrustState
 
 
@@ -67,3 +69,41 @@ def _read(raw: bytes) -> Candidate | None:
         return Candidate.decode(raw)
     except Malformed:
         return None
+
+
+_UNHELD: Final = {
+    Code.REFUSED: (Why.REFUSED, "what others offer is refused here (`p2pboot status` there says why)"),
+    Code.UNPUBLISHABLE: (
+        Why.UNPUBLISHABLE,
+        "it can not be published as it is (`p2pboot status` there says why)",
+    ),
+}
+
+
+def unheld(
+    problems: Iterable[Problem], pairs: Container[Pair], channel: str | None, arch: str | None
+) -> list[Withheld]:
+    """What is not offered because there is nothing that could be, although the node knows why not.
+
+    The problem's own text stays here: it names paths, and whom the operator trusts.
+
+    Args:
+        problems: of the node.
+        pairs: what is offered, or withheld for another reason.
+        channel: only this one.
+        arch: only this (canonical) one.
+    """
+    found: dict[Pair, Withheld] = {}
+    for problem in problems:
+        pair, known = pair_of(problem.subject), _UNHELD.get(problem.code)
+        if known is None or pair is None or pair in pairs:
+            continue
+        if channel in (None, pair[0]) and arch in (None, pair[1]):
+            found[pair] = Withheld(*pair, *known)
+    return list(found.values())
+
+
+def pair_of(subject: str) -> Pair | None:
+    """The channel and arch that a problem is about, where it is about one."""
+    channel, _, arch = subject.partition("/")
+    return (channel, arch) if channel and arch in ARCHS else None

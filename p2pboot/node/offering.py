@@ -24,6 +24,8 @@ class Why(enum.StrEnum):
 
     EXPIRED = "expired"
     INCOMPLETE = "incomplete"  # on its way, or a part of it is damaged or being replaced
+    REFUSED = "refused"  # others offer it, and this node takes none of that
+    UNPUBLISHABLE = "unpublishable"  # its directory is there, and no image
 
 
 @dataclass(frozen=True, slots=True)

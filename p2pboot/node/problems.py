@@ -34,7 +34,7 @@ _WARNS: Final = frozenset(
 
 
 class Problems:
-    """What is wrong now; for the event loop's thread.
+    """What is wrong now; for the event loop's thread, which is the only one to report. `all` may be called from any.
 
     Args:
         now: unix seconds.
@@ -69,7 +69,8 @@ class Problems:
 
     def all(self) -> tuple[Problem, ...]:
         """Everything that is wrong, by subject and code."""
-        found = (problem for problems in self._by_source.values() for problem in problems.values())
+        sources = tuple(self._by_source.values())  # in one step: servers ask in threads
+        found = (problem for problems in sources for problem in problems.values())
         return tuple(sorted(found, key=lambda problem: (problem.subject, problem.code)))
 
     def of(self, source: str) -> tuple[Problem, ...]:

@@ -45,6 +45,7 @@ from tests.fetch.world import (
 
 QUESTION = Question(channel="stable", arch="x86_64", policy=POLICY, clock=Clock(NOW))
 EXPIRED = Withheld("stable", "x86_64", Why.EXPIRED, "manifest version 7 expired at 2026-01-01T00:00:00Z")
+REFUSED = Withheld("stable", "x86_64", Why.REFUSED, "what others offer is refused here")
 INCOMPLETE = Withheld("stable", "x86_64", Why.INCOMPLETE, "manifest version 8 is not complete here")
 Says = Callable[[str | None, str | None], Sequence[Withheld]]
 
@@ -128,6 +129,18 @@ async def test_manifest_that_is_on_its_way_is_told_with_another_remedy(
     assert f"peer {behind.peer_id} knows stable/x86_64" in error.message
     assert error.remedy is not None
     assert error.remedy.startswith("wait a moment and run it again")
+
+
+async def test_what_a_mirror_refuses_is_its_operators_matter(
+    autojump_clock: MockClock, world: World, watcher: Watcher
+) -> None:
+    async with world.provider(withheld=saying(REFUSED)) as mirror:
+        error = await told_by(world, watcher, mirror)
+    assert (
+        f"peer {mirror.peer_id} knows stable/x86_64 but does not offer it: what others offer" in error.message
+    )
+    assert error.remedy is not None
+    assert error.remedy.startswith("ask who runs it")
 
 
 async def test_peer_that_has_something_else_is_told_with_what_it_has(

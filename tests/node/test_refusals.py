@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 import trio
 
-from p2pboot.core.problems import Problem
+from p2pboot.core.problems import Code, Problem
 from p2pboot.node.judging import Judgement, Opinion
+from p2pboot.node.observing import unheld
+from p2pboot.node.offering import Why
 from p2pboot.node.refusals import MAX_REFUSALS, PATIENCE_S, STALE_S, Refusals
 from p2pboot.protocol.messages import Head
 from tests.node.test_node import GOSSIP_ONLY, TRUST, to
@@ -36,9 +38,15 @@ async def test_a_mirror_that_trusts_another_key_says_whose_manifests_it_refuses(
             for part in (publisher.transport.peer_id, KEYID, key_of("other").public.keyid):
                 assert part in problem["text"]
             assert "--trust" in problem["remedy"]
+            (told,) = mirror.node._withheld(None, None)
+            assert (told.channel, told.arch, told.why) == (*PAIR, Why.REFUSED)
+            assert "ed25519:" not in told.text  # whom a node trusts is not everybody's business
+            assert mirror.node._withheld(*PAIR) == [told]
+            assert mirror.node._withheld("testing", None) == []
             await mirror.node.apply(replace(mirror.settings, trust=TRUST))
             await until(lambda: mirror.version() == 1, within_s=700)
             await until(lambda: not refused(mirror))
+            assert mirror.node._withheld(None, None) == []
 
 
 @pytest.mark.parametrize(
@@ -197,3 +205,19 @@ async def test_what_a_round_does_not_say_again_is_over_with_the_next(autojump_cl
     await trio.sleep(15)
     listing.refusals.hear_of("known", [head()])
     assert listing.problems == []
+
+
+def test_what_can_not_be_published_is_told_without_its_paths() -> None:
+    half = Problem(
+        Code.UNPUBLISHABLE, "testing/arm64", "no initramfs in /srv/images/testing/arm64", "put it there"
+    )
+    others = [
+        Problem(Code.REFUSED, "stable/arm64", "peer X offers version 1"),
+        Problem(Code.UNPUBLISHABLE, "/srv/images", "no directory"),
+        Problem(Code.EXPIRED, "old/arm64", "version 1 expired"),
+    ]
+    (told,) = unheld([half, *others], {("stable", "arm64")}, None, None)
+    assert (told.channel, told.arch, told.why) == ("testing", "arm64", Why.UNPUBLISHABLE)
+    assert "/srv" not in told.text
+    assert unheld([half], (), "testing", None) == [told]
+    assert unheld([half], (), None, "x86_64") == []
