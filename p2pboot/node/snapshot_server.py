@@ -12,10 +12,12 @@ from typing import Final
 from p2pboot.core.pieces import check_piece_length
 from p2pboot.core.timetoke.errors import (
     ChunkMissing,
+    KeyVersionInvalid,
     SignatureEmpty,
     SignatureLengthError,
     SignatureMismatch,
     SignatureMissing,
+    SignatureNoFile,
     SignatureUndecodable,
     SnapshotChanged,
     SnapshotMissing,
@@ -45,6 +47,8 @@ log = logging.getLogger(__name__)
 _REASONS: Final = {
     SignatureMissing: "it has no signature, and this server requires one",
     SignatureEmpty: "its signature file is empty",
+    KeyVersionInvalid: "what stands before the colon in its signature file is no key version",
+    SignatureNoFile: "its signature is a link to nothing, or no file",
     SignatureUndecodable: "its signature file holds no base64 text of a signature",
     SignatureLengthError: "its signature file does not hold the 64 bytes of a signature",
     SignatureMismatch: "its signature is not one over its bytes by a key that this server knows",

@@ -25,7 +25,7 @@ about a snapshot. A disk that is full and the like are not among them.
     └── SnapshotSignatureError
         ├── SignatureMissing       there is none, and one is required
         ├── SignatureEmpty         there is one, and nothing in it
-        ├── SignatureUndecodable   no base64
+        ├── SignatureUndecodable   no base64; KeyVersionInvalid, SignatureNoFile: for another reason
         ├── SignatureLengthError   base64 of something else than 64 bytes
         ├── SignatureMismatch      not this key's signature of these bytes
         └── SignaturesTooFew       good ones, of fewer keys than the threshold asks for
@@ -163,6 +163,14 @@ class SignatureEmpty(SnapshotSignatureError):
 
 class SignatureUndecodable(SnapshotSignatureError):
     """A signature that is not base64."""
+
+
+class KeyVersionInvalid(SignatureUndecodable):
+    """Something before the colon that is no version of a key."""
+
+
+class SignatureNoFile(SignatureUndecodable):
+    """A name for a signature at which there is no file: a link to nothing, a device."""
 
 
 class SignatureLengthError(SnapshotSignatureError):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pboot.core.identity import SIGNATURE_BYTES, PublicKey, SecretKey
 from p2pboot.core.timetoke.errors import (
+    KeyVersionInvalid,
     SignatureEmpty,
     SignatureLengthError,
     SignatureMismatch,
@@ -169,7 +170,7 @@ def verify_payload(payload: Payload, signature: bytes, key: PublicKey) -> bool:
 
 def _key_version(text: str, source: str) -> str:
     if _KEY_VERSION.fullmatch(text) is None or int(text) > MAX_KEY_VERSION:
-        raise SignatureUndecodable(
+        raise KeyVersionInvalid(
             f"{source}: {text[:20]!r} before the colon is no key version: a number from 0 to {MAX_KEY_VERSION}",
             remedy="get the signature again: it is <base64>, or <key version>:<base64>",
         )

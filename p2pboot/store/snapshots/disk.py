@@ -34,7 +34,7 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable
 from p2pboot.core.timetoke.chunks import MAX_TOTAL, ChunkTableBuilder
 from p2pboot.core.timetoke.errors import (
-    SignatureUndecodable,
+    SignatureNoFile,
     SnapshotChanged,
     SnapshotMissing,
     SnapshotSignatureError,
@@ -465,20 +465,20 @@ def read_signature(path: Path) -> bytes | None:
     """What a signature's file holds; None when there is none.
 
     Raises:
-        SignatureUndecodable: a link to nothing, or no file.
+        SignatureNoFile: a link to nothing, or no file.
         MachineError: it can not be read.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:
         if path.is_symlink():  # somebody meant it to have one
-            raise SignatureUndecodable(f"{path} is a link to nothing", remedy=_SIGNATURE_REMEDY) from None
+            raise SignatureNoFile(f"{path} is a link to nothing", remedy=_SIGNATURE_REMEDY) from None
         return None
     except OSError as error:
         raise machine_error(error, f"read {path}") from error
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode) and not stat.S_ISDIR(os.fstat(fd).st_mode):
-            raise SignatureUndecodable(f"{path} is no regular file", remedy=_SIGNATURE_REMEDY)
+            raise SignatureNoFile(f"{path} is no regular file", remedy=_SIGNATURE_REMEDY)
         return os.read(fd, MAX_SIGNATURE_TEXT + 1)
     except OSError as error:
         raise machine_error(error, f"read {path}") from error

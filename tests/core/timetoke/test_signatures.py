@@ -13,6 +13,7 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.core.pieces import MIN_PIECE
 from p2pboot.core.timetoke.chunks import ChunkTableBuilder, payload_root
 from p2pboot.core.timetoke.errors import (
+    KeyVersionInvalid,
     SignatureEmpty,
     SignatureLengthError,
     SignatureMismatch,
@@ -89,8 +90,8 @@ def test_a_byte_order_mark_of_an_editor_is_passed_over(text: str) -> None:
         (GOOD[:40] + "\n" + GOOD[40:], SignatureUndecodable),
         (GOOD[:-3] + "h==", SignatureUndecodable),  # bits that decode to nothing
         (GOOD.replace(GOOD[0], "-", 1), SignatureUndecodable),
-        (f"a b:{GOOD}", SignatureUndecodable),
-        (f":{GOOD}", SignatureUndecodable),
+        (f"a b:{GOOD}", KeyVersionInvalid),
+        (f":{GOOD}", KeyVersionInvalid),
         ("1:", SignatureUndecodable),
         (b"\xff\xfe", SignatureUndecodable),
         ("é" * 88, SignatureUndecodable),

@@ -502,7 +502,8 @@ async def test_of_several_texts_most_peers_decide(autojump_clock: MockClock, wor
     ("text", "reason"),
     [
         (b"", "its signature file is empty"),
-        (b"v1:" + sign(PAYLOAD).encode(), "no base64 text of a signature"),
+        (b"v1:" + sign(PAYLOAD).encode(), "before the colon in its signature file is no key version"),
+        (b"1:" + sign(PAYLOAD).encode()[1:], "no base64 text of a signature"),
         (b"AAAA", "64 bytes"),
     ],
 )
