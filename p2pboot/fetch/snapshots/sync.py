@@ -45,6 +45,9 @@ ASK_AGAIN_S = 2.0
 
 TICK_S = 0.1
 
+MAX_STRANGERS = 4
+"""Signers that are named where no trusted one announced anything: a person compares them with --trust."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SyncOrder:
@@ -173,6 +176,7 @@ class _Job:
         self._asked: set[str] = set()  # whether they answered or not
         self._answered: set[str] = set()
         self._agreed_at: float | None = None
+        self._strangers: set[str] = set()  # untrusted signers that peers list
 
     async def run(self, hints: AsyncIterable[str] | None) -> SyncResult:
         dialler = Dialler(self._transport, self._order.bootstrap, self._ledger, hints)
@@ -209,7 +213,12 @@ class _Job:
             await trio.sleep(ASK_AGAIN_S)
 
     def _wants(self, head: SnapshotHead) -> bool:
-        return head.signer in self._order.trusted.keys and self._order.root in (None, head.root)
+        if self._order.root not in (None, head.root):
+            return False
+        is_trusted = head.signer in self._order.trusted.keys
+        if not is_trusted and len(self._strangers) < MAX_STRANGERS:
+            self._strangers.add(head.signer)
+        return is_trusted
 
     def _take(self, _peer_id: str, announcement: Announcement) -> None:
         self._agreement.add(announcement)
@@ -303,7 +312,14 @@ class _Job:
             )
         threshold = self._order.trusted.threshold
         who = "a trusted signer" if threshold == 1 else f"{threshold} trusted signers"
+        others = f"; others did: {', '.join(sorted(self._strangers))}" if self._strangers else ""
+        remedy = "check --trust and --threshold, or ask other peers"
+        if not others and not any(True for _ in self._agreement.announcements):
+            remedy = (
+                "have its publisher announce one (p2pboot snapshot publish), name the snapshot by its ROOT, or ask"
+                " other peers"
+            )
         return NotFoundError(
-            f"none of {len(self._answered)} peers has a snapshot that {who} announced{detail}",
-            remedy="check --trust and --threshold, or ask other peers",
+            f"none of {len(self._answered)} peers has a snapshot that {who} announced{others}{detail}",
+            remedy=remedy,
         )

@@ -300,8 +300,20 @@ async def test_strangers_announcements_are_not_even_asked_for(
     autojump_clock: MockClock, world: SnapshotWorld
 ) -> None:
     async with world.provider(OLDER, announce(OLDER, BOB)) as provider:
-        with pytest.raises(NotFoundError, match="announced"):
+        with pytest.raises(NotFoundError, match=f"others did: {BOB.public.keyid}") as caught:
             await world.sync(provider, timeout_s=3.0)
+    assert caught.value.remedy is not None
+    assert caught.value.remedy.startswith("check --trust")
+
+
+async def test_a_store_of_which_nothing_was_announced_is_told_apart_from_wrong_trust(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(OLDER) as provider:
+        with pytest.raises(NotFoundError, match=r"announced$") as caught:
+            await world.sync(provider, timeout_s=3.0)
+    assert caught.value.remedy is not None
+    assert "snapshot publish" in caught.value.remedy
 
 
 async def test_nobody_there_is_said_at_the_end_of_patience(
