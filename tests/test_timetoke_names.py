@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import p2pboot
-from p2pboot import MemorySnapshotStore, NodeConfig, TimetokeSnapshotProducer
+from p2pboot import DiskSnapshotStore, MemorySnapshotStore, NodeConfig, TimetokeSnapshotProducer
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.keyformats import render_key_toml
 from p2pboot.errors import ConfigError, KeyFileError
@@ -125,3 +125,9 @@ def test_a_public_key_of_another_pair_is_refused_and_the_file_named(tmp_path: Pa
     path.chmod(0o600)
     with pytest.raises(KeyFileError, match=r"key\.toml"):
         NodeConfig(timetoke_snapshot_key_path=path).load_or_generate_timetoke_snapshot_signing_key()
+
+
+def test_a_store_may_be_named_by_a_text_as_the_configuration_may(tmp_path: Path) -> None:
+    store = DiskSnapshotStore(str(tmp_path / "snapshots"))
+    handle = TimetokeSnapshotProducer(store).publish([], b"\x44" * 32)
+    assert store.path(handle.root).parent == tmp_path / "snapshots"

@@ -124,7 +124,7 @@ class DiskSnapshotStore(SnapshotStore):
 
     def __init__(
         self,
-        directory: Path,
+        directory: Path | str,
         *,
         chunk_length: int = DEFAULT_PIECE,
         require_signatures: bool = False,
@@ -134,7 +134,7 @@ class DiskSnapshotStore(SnapshotStore):
         super().__init__(
             chunk_length=chunk_length, require_signatures=require_signatures, keys=keys, warn=warn
         )
-        self.directory = directory
+        self.directory = directory = Path(directory)
         make_directory(directory, 0o755)
         _clean(directory)
         self.announcements = AnnouncementShelf(directory / PRIVATE / "announcements")
