@@ -67,7 +67,7 @@ def import_(file: Path, key_path: Path, password_file: Path | None, as_json: boo
     FILE holds 32 raw bytes (Phase's identity.key), PKCS#8 PEM, an OpenSSH ed25519 key, or libp2p's protobuf
     form.
     """
-    from p2pboot.core.keyformats import MAX_KEY_FILE, import_secret
+    from p2pboot.core.keyformats import MAX_KEY_FILE, import_secret, import_version
     from p2pboot.store.keyfiles import write_key
 
     password = None
@@ -75,8 +75,9 @@ def import_(file: Path, key_path: Path, password_file: Path | None, as_json: boo
         saved = read_input(password_file, _MAX_PASSWORD_FILE, what="password file")
         password = saved.removeprefix(codecs.BOM_UTF8).rstrip(b"\r\n")
     source = "standard input" if file == STANDARD_INPUT else str(file)
-    secret = import_secret(read_input(file, MAX_KEY_FILE, what="key file"), source=source, password=password)
-    write_key(key_path, secret)
+    data = read_input(file, MAX_KEY_FILE, what="key file")
+    secret = import_secret(data, source=source, password=password)
+    write_key(key_path, secret, import_version(data, source=source))
     _describe(secret.public, key_path, as_json=as_json)
 
 

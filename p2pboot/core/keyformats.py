@@ -99,12 +99,28 @@ def parse_key_version(text: str, *, source: str) -> int | None:
     return version
 
 
-def render_key_toml(key: SecretKey) -> str:
+def import_version(data: bytes, *, source: str) -> int | None:
+    """Read the ``version`` of what `import_secret` took: our own key file may have one, other formats have none.
+
+    Raises:
+        KeyFileError: it is no whole number from 0 to 2^32-1.
+    """
+    try:
+        text = decode_text(data).strip()
+        tomllib.loads(text)
+    except ValueError:
+        return None
+    return parse_key_version(text, source=source)
+
+
+def render_key_toml(key: SecretKey, version: int | None = None) -> str:
     """Return the content of a key file for ``key``; it holds the secret."""
+    stated = "" if version is None else f"version = {version}\n"
     return (
         "# Ed25519 key of p2pboot. Whoever has secret_key can sign in your name: keep it to yourself.\n"
         f'secret_key = "{key.seed.hex()}"\n'
         f'public_key = "{key.public.hex}"\n'
+        f"{stated}"
     )
 
 

@@ -97,14 +97,19 @@ def load_or_generate(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
     return load_key(path, warn=warn)
 
 
-def write_key(path: Path, key: SecretKey) -> None:
+def write_key(path: Path, key: SecretKey, version: int | None = None) -> None:
     """Write a key file, durably, with mode 0600; missing directories are made.
+
+    Args:
+        path: of the file.
+        key: for it.
+        version: of the key, for who signs snapshots; None where it has none.
 
     Raises:
         KeyFileExists: something of that name exists; it is left alone.
         MachineError: it can not be written.
     """
-    content = render_key_toml(key).encode("ascii")
+    content = render_key_toml(key, version).encode("ascii")
     if os.path.lexists(path):  # also a directory; linking below is what keeps two of us apart
         raise KeyFileExists(path)
     try:

@@ -47,6 +47,20 @@ def test_import_takes_plasmds_raw_key_and_keeps_its_peer_id(cli: Cli, tmp_path: 
     assert cli("key", "import", "identity.key").status == 2, "it must not overwrite"
 
 
+@pytest.mark.parametrize(
+    ("line", "kept"), [("version = 1", "version = 1\n"), ("version = 0", "version = 0\n"), ("", None)]
+)
+def test_import_of_a_key_file_keeps_its_version(
+    cli: Cli, tmp_path: Path, line: str, kept: str | None
+) -> None:
+    text = f'\ufeff{line}\r\nsecret_key = "{ALICE.seed.hex()}"'
+    (tmp_path / "theirs.toml").write_bytes(text.encode())
+    done = cli("key", "import", "theirs.toml", "--key", "keys/timetoke_snapshot.toml")
+    assert done.status == 0, done.err
+    written = (tmp_path / "keys/timetoke_snapshot.toml").read_text()
+    assert (kept in written) if kept else ("version" not in written)
+
+
 def test_import_reads_standard_input(cli: Cli, tmp_path: Path) -> None:
     key = Ed25519PrivateKey.from_private_bytes(BOB.seed)
     pem = key.private_bytes(
