@@ -39,7 +39,9 @@ _REMEDY_FORMAT: Final = 'it must have a line: secret_key = "<64 hex digits>"'
 _FORMATS: Final = (
     "raw 32 bytes, 64 hex digits, PKCS#8 PEM, OpenSSH, a libp2p private key, or a p2pboot key file"
 )
+_TOML_PLACE: Final = re.compile(r"\(at line (\d+), column \d+\)")  # not there when it is the text's end
 _PEM: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
+_PEM_LINE: Final = re.compile(r"[A-Za-z0-9+/= ]+")
 _PEM_BEGIN: Final = re.compile(r"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _OPENSSH: Final = "OPENSSH PRIVATE KEY"
 _PKCS8: Final = "PRIVATE KEY"
@@ -72,9 +74,8 @@ def parse_key_toml(text: str, *, source: str) -> SecretKey:
     """
     try:
         document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
-        # The parser's own message may quote the text, and with it the secret.
-        raise KeyFileError(f"{source} is not a TOML key file", remedy=_REMEDY_FORMAT) from None
+    except tomllib.TOMLDecodeError as error:
+        raise _no_toml(text, str(error), source) from None
     if "secret_key" not in document:
         raise KeyFileError(f"{source} has no secret_key", remedy=_REMEDY_FORMAT)
     secret = SecretKey(_hex_entry(document["secret_key"], "secret_key", source))
@@ -82,6 +83,18 @@ def parse_key_toml(text: str, *, source: str) -> SecretKey:
         stated = _hex_entry(document["public_key"], "public_key", source)
         _check_public(secret, stated, "public_key", source)
     return secret
+
+
+def _no_toml(text: str, said: str, source: str) -> KeyFileError:
+    """Name the line that is wrong. The parser's own message may quote it, and with it the secret."""
+    place = _TOML_PLACE.search(said)
+    number = int(place[1]) if place else text.count("\n") + 1
+    if "secret_key" not in text:
+        return KeyFileError(f"{source} is not a TOML key file", remedy=_REMEDY_FORMAT)
+    return KeyFileError(
+        f"{source} is not a TOML key file: line {number} is no entry",
+        remedy="correct that line, or take it out; a remark begins with #",
+    )
 
 
 def parse_key_version(text: str, *, source: str) -> int | None:
@@ -147,8 +160,12 @@ def import_secret(data: bytes, *, source: str, password: bytes | None = None) ->
         text = decode_text(data).strip()
     except OtherEncoding as error:
         raise KeyFileError(f"{source} {error}", remedy=SAVE_AS_UTF8) from None
-    except ValueError:
-        raise _unknown(data, source) from None
+    except ValueError as error:
+        text = data.decode("latin-1")  # a name or a remark beside the key; what a PEM block says is ASCII
+        if "secret_key" in text:
+            raise KeyFileError(f"{source} {error}", remedy=SAVE_AS_UTF8) from None
+        if _PEM_BEGIN.search(text) is None:
+            raise _unknown(data, source) from None
     if _PEM_BEGIN.search(text):
         return _from_pem(text, source, password)
     if text.startswith(_PUBLIC_MARKS):
@@ -245,6 +262,11 @@ def _from_pem(text: str, source: str, password: bytes | None) -> SecretKey:
         raise _no_secret(text, [label for label, _ in blocks], source)
     label, body = secret[0]
     lines = [line.strip() for line in body.splitlines() if line.strip()]
+    if any(_PEM_LINE.fullmatch(line) is None for line in lines):
+        raise KeyFileError(
+            f"{source} has characters inside of its PEM block that are not base64",
+            remedy="take out what was put before or between its lines, such as quotation marks, or copy the file again",
+        )
     pem = "\n".join((f"-----BEGIN {label}-----", *lines, f"-----END {label}-----", "")).encode()
     if label == _OPENSSH:
         return _from_openssh(pem, source, password)

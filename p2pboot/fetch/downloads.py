@@ -140,7 +140,8 @@ class Downloads:
     async def _fill(self, download: Download, partial: PartialBlob) -> None:
         held = PieceSet.from_bitmap(partial.bitmap)
         download.done_bytes = sum(partial.table.span(index)[1] for index in held)
-        self._ledger.resumed_bytes += download.done_bytes
+        fetched = held - PieceSet.from_bitmap(partial.zeros)  # zeros are made here and were never downloaded
+        self._ledger.resumed_bytes += sum(partial.table.span(index)[1] for index in fetched)
         self._tell(download)
         self.schedule.add_blob(
             download.blob,

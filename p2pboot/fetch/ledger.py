@@ -33,7 +33,7 @@ class Ledger:
         self.words: dict[str, PeerWord] = {}
         """What each peer said of what it does not offer, when it was asked for manifests; hearsay."""
         self.resumed_bytes = 0
-        """Verified bytes that were on the disk from an earlier run."""
+        """Verified bytes that were on the disk from an earlier run; without pieces of zeros, which nobody sends."""
         self.stored_bytes = 0
         """Bytes that were received, verified and written."""
 

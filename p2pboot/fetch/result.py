@@ -43,7 +43,7 @@ class FetchResult:
         dropped: peer ids that are not asked any more, and why.
         warnings: what a person should know, one line each.
         downloaded_bytes: artifact bytes received in all.
-        resumed_bytes: verified bytes that were on the disk from an earlier run.
+        resumed_bytes: verified bytes that were on the disk from an earlier run, without pieces of zeros.
         wasted_bytes: received in vain: second copies and corrupt pieces.
         transfer_s: seconds from the first request for an artifact to the last byte in the store.
     """

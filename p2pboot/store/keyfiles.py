@@ -55,7 +55,9 @@ def read_key_text(path: Path, warn: Warn = logger.warning) -> str:
         text = decode_text(data)
     except OtherEncoding as error:
         raise KeyFileError(f"{path} {error}", remedy=SAVE_AS_UTF8) from None
-    except ValueError:
+    except ValueError as error:
+        if b"secret_key" in data:  # ours, with a remark in another encoding
+            raise KeyFileError(f"{path} {error}", remedy=SAVE_AS_UTF8) from None
         raise _foreign(path) from None
     if "-----BEGIN" in text:
         raise _foreign(path)

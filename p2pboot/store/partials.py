@@ -103,6 +103,11 @@ class PartialBlob:
         return hashlib.sha256()
 
     @property
+    def zeros(self) -> Bitmap:
+        """The pieces that are nothing but zeros and so were held from the start; a copy."""
+        return self._zeros.copy()
+
+    @property
     def bitmap(self) -> Bitmap:
         """The pieces held now; a copy."""
         with self._changed:

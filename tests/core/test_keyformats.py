@@ -157,7 +157,15 @@ def test_text_around_a_pem_block_does_no_harm(pem: bytes) -> None:
     before = b"Bag Attributes\n    localKeyID: 01 02\nKey Attributes: <No Attributes>\n"
     after = b"ED25519 Private-Key:\npriv:\n    9d:61:b1\n" + (VECTORS / "spki.pem").read_bytes()
     expected = import_secret(pem, source="x")
-    for data in (before + pem, pem + after, crlf(before + pem + after), MARK + before + indented(pem)):
+    in_latin_1 = "friendlyName: Schlüssel\n".encode("latin-1")
+    for data in (
+        before + pem,
+        pem + after,
+        crlf(before + pem + after),
+        MARK + before + indented(pem),
+        in_latin_1 + pem,
+        pem + in_latin_1,
+    ):
         assert import_secret(data, source="x") == expected
 
 
@@ -180,6 +188,12 @@ DER = base64.b64decode(b"".join(PEM.splitlines()[1:-1]))
         (TOML.decode().encode("utf-16"), "saved as UTF-16", "save it as UTF-8"),
         (PEM.decode().encode("utf-16-le"), "saved as UTF-16", "save it as UTF-8"),
         (PEM.decode().encode("utf-32"), "saved as UTF-32", "save it as UTF-8"),
+        (b"# my key\n" + MARK + TOML, "line 2 is no entry", "correct that line"),
+        (b"my key\n" + TOML, "line 1 is no entry", "a remark begins with #"),
+        (TOML + b"-- \nme\n", f"line {len(TOML.splitlines()) + 1} is no entry", "take it out"),
+        ("# Schlüssel\n".encode("latin-1") + TOML, "not UTF-8 text", "save it as UTF-8"),
+        (PEM.replace(b"\n", b"\n> "), "inside of its PEM block", "between its lines"),
+        (PEM.replace(b"\n", b"\\n"), "inside of its PEM block", "between its lines"),
         (b"PuTTY-User-Key-File-3: ssh-ed25519\n", "key of PuTTY", "puttygen"),
         (PEM.partition(b"-----END")[0], "cut off", "whole"),
         (PEM + OPENSSH, "holds 2 secret keys", "with one"),

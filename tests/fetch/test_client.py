@@ -83,6 +83,7 @@ async def test_nobody_is_asked_for_pieces_of_zeros(
     assert (world.directory / "out" / "rootfs").read_bytes() == files["rootfs"]
     zeros = layout.count("0") * PIECE
     assert result.received == {provider.peer_id: sum(map(len, files.values())) - zeros}
+    assert result.resumed_bytes == 0  # nothing was there before: this was the first run
     assert (world.directory / "out" / "rootfs").stat().st_blocks * 512 <= layout.count("x") * PIECE
 
 

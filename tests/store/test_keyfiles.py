@@ -263,6 +263,12 @@ def test_a_key_file_in_another_encoding_or_form_says_so(tmp_path: Path) -> None:
     with pytest.raises(KeyFileError, match="saved as UTF-16") as caught:
         keyfiles.load_key(path)
     assert caught.value.remedy == "save it as UTF-8"
+    path.unlink()
+    keyfiles.generate_key(path)
+    path.write_bytes("# Schlüssel\n".encode("latin-1") + path.read_bytes())
+    with pytest.raises(KeyFileError, match="not UTF-8 text") as caught:
+        keyfiles.load_key(path)
+    assert caught.value.remedy == "save it as UTF-8"
     path.write_bytes((VECTORS / "pkcs8.pem").read_bytes())
     with pytest.raises(KeyFileError, match="not a p2pboot key file") as caught:
         keyfiles.load_key(path)
