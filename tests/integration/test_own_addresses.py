@@ -98,6 +98,7 @@ def test_without_netlink_a_node_runs_and_says_what_it_is_kept_from(tmp_path: Pat
         node.wait_for_head(1)
         wildcard = "127.0.0.1" not in listen
         codes = [problem["code"] for problem in node.status()["problems"]]
+        codes = [code for code in codes if code != "still-changing"]  # the files were written a moment ago
         assert codes == (["interfaces"] if wildcard else [])  # nothing had to be listed for one address
         assert node.log.read_text().count("AF_NETLINK") == (
             2 if wildcard else 0
