@@ -25,6 +25,9 @@ SETTLED_S: Final = 5.0  # a change is one when it lasted so long
 _ALLOW_NETLINK: Final = (
     "add AF_NETLINK to RestrictAddressFamilies= in the unit, or name one address with --listen, and --no-mdns"
 )
+_GIVE_ADDRESS: Final = (
+    "give it one, by DHCP, by a router that announces an IPv6 prefix, or by hand; it is used at once"
+)
 _NO_MULTICAST: Final = (
     "allow multicast on port 5353, name peers with --bootstrap, or switch it off with --no-mdns"
 )
@@ -71,7 +74,8 @@ class Reachability:
             return [Problem(Code.INTERFACES, "network", text, _ALLOW_NETLINK)]
         if self._undiscovered is not None:
             text = f"no discovery on the local network: {self._undiscovered}"
-            return [Problem(Code.LOCAL_DISCOVERY, "network", text, _NO_MULTICAST)]
+            remedy = _GIVE_ADDRESS if self._interfaces.is_alone else _NO_MULTICAST
+            return [Problem(Code.LOCAL_DISCOVERY, "network", text, remedy)]
         return []
 
     async def follow(

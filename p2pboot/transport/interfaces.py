@@ -123,6 +123,11 @@ class Listing:
     addresses: tuple[OwnAddress, ...]
     refused: str | None = None
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other machine could speak to this one."""
+        return self.refused is None and all(one.reach is Reach.LOOPBACK for one in self.addresses)
+
 
 class Interfaces:
     """The machine's addresses, looked at anew when the last look is older than a second.
@@ -150,6 +155,11 @@ class Interfaces:
     def refused(self) -> str | None:
         """Why the last look may not have seen everything; None also when nobody needed one."""
         return None if self._last is None else self._last[1].refused
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether no other machine could speak to this one, as of the last look; False also when nobody needed one."""
+        return self._last is not None and self._last[1].is_alone
 
 
 def reachable(listening: Sequence[Address], interfaces: Interfaces) -> tuple[Address, ...]:

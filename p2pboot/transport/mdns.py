@@ -35,6 +35,7 @@ log = logging.getLogger("p2pboot.transport.mdns")
 
 _GROUPS: Final = {socket.AF_INET: "224.0.0.251", socket.AF_INET6: "ff02::fb"}
 _PORT: Final = 5353
+_ALONE: Final = "this machine has no address on it (link-local ones are not used)"
 _SERVICE: Final = "_p2p._udp.local."
 _TTL_S: Final = 120
 _MAX_PACKET: Final = 9000  # RFC 6762, section 17
@@ -223,7 +224,8 @@ class _Discovery:
                     log.debug("no multicast on %s: %s", link, error)
                 else:
                     self._links.append(link)
-        self._report(None if self._links else reason)
+        is_alone = bool(self._links) and listing.is_alone  # loopback takes part, for peers on this machine
+        self._report(_ALONE if is_alone else None if self._links else reason)
         addresses = self._addresses()
         if self._links != before or addresses != self._announced:
             self._announced = addresses

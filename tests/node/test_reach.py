@@ -139,3 +139,14 @@ async def test_what_keeps_from_knowing_is_a_problem_until_it_is_over(autojump_cl
         reach.note_discovery(None)
         await trio.sleep(LONG_S)
     assert machine.problems == []
+
+
+async def test_a_machine_without_an_address_is_told_to_get_one(autojump_clock: Any) -> None:
+    machine = Machine()
+    async with machine.followed() as reach:
+        machine.interfaces.listing()
+        reach.note_discovery("this machine has no address on it")
+        await trio.sleep(LONG_S)
+        (problem,) = machine.problems
+    assert problem.code is Code.LOCAL_DISCOVERY
+    assert "DHCP" in str(problem.remedy)

@@ -211,6 +211,9 @@ async def test_without_netlink_one_line_names_what_is_missing(caplog: pytest.Log
     assert "AF_NETLINK" in record.message
 
 
+CABLE = own("192.168.77.1", 77)
+
+
 class Plugged:
     """A machine whose interfaces come and go."""
 
@@ -236,9 +239,10 @@ async def test_an_interface_that_comes_later_is_used(monkeypatch: pytest.MonkeyP
     ):
         assert said == ["no interface takes part in multicast"]
         machine.addresses = (LOOPBACK,)
-        await recovered.wait()
         assert await found.receive() == address
-    assert said == ["no interface takes part in multicast", None]
+        machine.addresses = (LOOPBACK, CABLE)
+        await recovered.wait()
+    assert said == ["no interface takes part in multicast", mdns._ALONE, None]
 
 
 async def test_an_address_that_changes_is_told_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,9 +284,34 @@ async def main():
 trio.run(main)
 """
 
+SAID = f"""
+import json, trio
+from p2pboot.transport.mdns import open_mdns
+
+async def main():
+    said = []
+    async with open_mdns("{A}", tuple, report=said.append):
+        print(json.dumps(said))
+trio.run(main)
+"""
+
 
 async def test_a_network_with_ipv6_only_finds_its_nodes() -> None:
     commands = ("link add eth0 type veth peer name far", "link set eth0 up", "link set far up")
     with namespace(*commands, "addr add fd00:77::1/64 dev eth0 nodad") as inside:
         found = await trio.to_thread.run_sync(run_python, inside, IPV6_ONLY)
     assert found == f"/ip6/fd00:77::1/tcp/4001/p2p/{A}"
+
+
+@pytest.mark.parametrize(
+    ("address", "is_alone"),
+    [(None, True), ("fd00:77::1/64", False), ("169.254.7.1/16", True)],
+    ids=["link-local of IPv6", "unique-local", "link-local of IPv4"],
+)
+def test_a_machine_without_an_address_says_so(address: str | None, is_alone: bool) -> None:
+    commands = ["link add eth0 type veth peer name far", "link set eth0 up", "link set far up"]
+    if address is not None:
+        commands.append(f"addr add {address} dev eth0" + " nodad" * (":" in address))
+    with namespace(*commands) as inside:
+        said = run_python(inside, SAID)
+    assert said == ([mdns._ALONE] if is_alone else [])
