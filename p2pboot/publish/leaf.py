@@ -10,6 +10,7 @@ found out at boot.
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -44,6 +45,8 @@ MAX_SINGLE_TREES: Final = 32
 
 _ORDER: Final = {reason: index for index, reason in enumerate(Reason)}  # half an upload before a readme
 _DTBS: Final = ("dtbs", "dtb")
+_DTBS_OF_A_KERNEL: Final = re.compile(r"dtbs?-.+")  # Alpine's dtbs-lts, Fedora's and openSUSE's dtb-VERSION
+_OVERLAYS: Final = "overlays"  # beside the kernel on a Raspberry Pi
 _EXPECTED: Final = {
     KERNEL: "vmlinuz*, bzImage*, Image* or kernel*",
     INITRAMFS: "initramfs* or initrd*",
@@ -252,6 +255,14 @@ class _Found:
         if any(_is_same(path, self.leaf.path / name) for name in _DTBS):
             return  # "dtb-6.4.0", which the link "dtb" names
         why = why_ignored_directory(path.name)
+        if why is None and path.name == _OVERLAYS:
+            self.root.check_inside(path)
+            self._take_trees_below(path, f"{_OVERLAYS}/", 1)
+            return
+        if why is None and self._is_only_dtbs(path):
+            self.root.check_inside(path)
+            self._take_trees_below(path, "", 0)
+            return
         if why is None:
             raise ArtifactError(
                 f"{shown(path)} is a directory; {self.leaf.channel}/{self.leaf.arch} has only files and dtbs/",
@@ -259,6 +270,18 @@ class _Found:
             )
         if why is not Reason.OWN:
             self.ignored.append(Ignored(path, why))
+
+    def _is_only_dtbs(self, path: Path) -> bool:
+        """Whether these are the device trees of the one kernel that has some; those of two must not be mixed."""
+        if _DTBS_OF_A_KERNEL.fullmatch(path.name) is None:
+            return False
+        others = (
+            other
+            for other in self.leaf.path.iterdir()
+            if other.name in _DTBS or _DTBS_OF_A_KERNEL.fullmatch(other.name)
+            if why_ignored_directory(other.name) is None and other.is_dir()
+        )
+        return all(_is_same(path, other) for other in others)
 
     def _take_trees_below(self, directory: Path, prefix: str, depth: int) -> None:
         for name in sorted(os.listdir(directory)):
@@ -269,6 +292,8 @@ class _Found:
                     self.ignored.append(Ignored(path, why))
                     continue
                 self.root.check_inside(path)
+                if path.is_symlink() and _target(directory).is_relative_to(_target(path)):
+                    continue  # back to where it lies: the same files again, without end
                 if depth == MAX_DIRECTORIES:
                     raise ArtifactError(
                         f"{shown(path)}: device trees lie in at most {MAX_DIRECTORIES} directories below dtbs/",

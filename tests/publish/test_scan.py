@@ -349,6 +349,16 @@ def test_files_beside_images_are_no_artifacts(tmp_path: Path) -> None:
     assert len(ignored(tmp_path)) == 7
 
 
+def test_the_live_directories_of_distributions_can_be_published_as_they_are(tmp_path: Path) -> None:
+    fill(
+        tmp_path, "vmlinuz", "initrd", "filesystem.squashfs", "filesystem.size", "filesystem.manifest-remove"
+    )
+    fill(tmp_path, "filesystem.packages", "filesystem.packages-remove", "TRANS.TBL")
+    (tree,) = scan(tmp_path, "stable", "x86_64")
+    assert list(tree.files) == ["filesystem", "initramfs", "kernel"]
+    assert len(tree.ignored) == 5
+
+
 def test_the_list_of_ignored_files_is_bounded_and_begins_with_the_worst(tmp_path: Path) -> None:
     image(tmp_path, *(f"notes-{number}.txt" for number in range(MAX_IGNORED + 20)), "rootfs.part")
     (tree,) = scan(tmp_path, "stable", "arm64")
@@ -501,7 +511,50 @@ def test_a_boot_directory_may_link_to_the_device_trees_of_its_kernel(tmp_path: P
     (tmp_path / "dtb").symlink_to("dtb-6.4.0-default")
     assert set(tree_of(tmp_path).archived) == {"qcom/x.dtb"}
     (tmp_path / "dtb").unlink()
-    assert "dtb-6.4.0-default is a directory" in refusal(tmp_path)
+    assert set(tree_of(tmp_path).archived) == {"qcom/x.dtb"}
+
+
+@pytest.mark.parametrize("name", ["dtbs-lts", "dtb-6.5.6-300.fc39.aarch64"])
+def test_a_distributions_directory_of_device_trees_needs_no_other_name(tmp_path: Path, name: str) -> None:
+    image(tmp_path)
+    fill(tmp_path / name / "qcom", "x.dtb")
+    (tree,) = scan(tmp_path, "stable", "arm64")
+    assert dict(tree.archived) == {"qcom/x.dtb": tmp_path / name / "qcom" / "x.dtb"}
+
+
+def test_device_trees_of_two_kernels_are_not_mixed(tmp_path: Path) -> None:
+    image(tmp_path)
+    fill(tmp_path / "dtb-6.4", "a.dtb")
+    fill(tmp_path / "dtb-6.5", "b.dtb")
+    assert "dtb-6.4 is a directory" in refusal(tmp_path)
+    (tmp_path / "dtb").symlink_to("dtb-6.5")
+    assert "dtb-6.4 is a directory" in refusal(tmp_path)
+    (tmp_path / "dtb-6.4").rename(tmp_path / "dtb-6.4.old")
+    (tree,) = scan(tmp_path, "stable", "arm64")
+    assert list(tree.device_trees) == ["b.dtb"]
+
+
+def test_overlays_beside_the_kernel_are_device_trees(tmp_path: Path) -> None:
+    fill(tmp_path, "kernel8.img", "initramfs8", "bcm2711-rpi-4-b.dtb")
+    fill(tmp_path / "overlays", "vc4.dtbo", "overlay_map.dtb", "README")
+    (tree,) = scan(tmp_path, "stable", "arm64")
+    assert list(tree.archived) == ["bcm2711-rpi-4-b.dtb", "overlays/overlay_map.dtb", "overlays/vc4.dtbo"]
+    fill(tmp_path / "dtbs/overlays", "other.dtbo")
+    (tree,) = scan(tmp_path, "stable", "arm64")
+    assert "overlays/other.dtbo" in tree.archived
+    fill(tmp_path / "dtbs/overlays", "vc4.dtbo")
+    assert "two files for dtbs/overlays/vc4.dtbo" in refusal(tmp_path)
+
+
+def test_a_link_among_device_trees_to_where_it_lies_ends_nothing(tmp_path: Path) -> None:
+    image(tmp_path)
+    fill(tmp_path / "dtbs", "a.dtb")
+    fill(tmp_path / "dtbs/qcom", "x.dtb")
+    (tmp_path / "dtbs/self").symlink_to(".")
+    (tmp_path / "dtbs/qcom/up").symlink_to("..")
+    (tmp_path / "dtbs/latest").symlink_to("qcom")
+    (tree,) = scan(tmp_path, "stable", "arm64")
+    assert list(tree.archived) == ["a.dtb", "latest/x.dtb", "qcom/x.dtb"]
 
 
 def test_directories_of_device_trees_may_not_nest_for_ever(tmp_path: Path) -> None:
@@ -509,7 +562,7 @@ def test_directories_of_device_trees_may_not_nest_for_ever(tmp_path: Path) -> No
     deep.mkdir(parents=True)
     (deep / "x.dtb").write_bytes(b"x")
     assert set(tree_of(tmp_path).archived) == {"a/b/c/x.dtb"}
-    (deep / "again").symlink_to("..")
+    (deep / "again").mkdir()
     assert "at most 3 directories below dtbs/" in refusal(tmp_path)
 
 
