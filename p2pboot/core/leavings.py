@@ -101,12 +101,15 @@ _SYSTEM: Final = (
             "desktop.ini",
             "autorun.inf",
             "~$*",
+            "found.[0-9][0-9][0-9]",
+            "descript.ion",
         ),
         *("*.lnk", "*.url", "*.webloc", ".ds_store", "._*", "__macosx", "network trash folder", "icon\r"),
         *("temporary items", "thevolumesettingsfolder", ".apple*", ".trash*", ".spotlight-*", ".fseventsd"),
         # File systems and the kernel: removed files that are still open, quotas, core dumps.
         *("lost+found", ".nfs*", ".fuse_hidden*", ".smbdelete*", "aquota.*", "quota.user", "quota.group"),
         *("core.[0-9]*", "nohup.out"),
+        "trans.tbl",  # a CD's table of long names
     ),
 )
 
@@ -115,19 +118,34 @@ _BACKUP: Final = (
         *("*~", "#*", "*.bak", "*.bak[0-9]", "*.bkp", "*.backup", "*.old", "*.old[0-9]", "*.orig", "*.rej"),
         *("*.save", "*.save.[0-9]", "*.saved", "*.prev", "*.previous", "*.copy", "*___jb_old___"),
         *("*.dpkg-*", "*.ucf-*", "*.rpmsave", "*.rpmnew", "*.rpmorig", "*.pacnew", "*.pacsave", "*.pacorig"),
-        *("*.apk-new", "*_backup_*", "*.sync-conflict-*", "*conflicted copy*", "*case conflict*"),
+        *(
+            "*.old-dkms",
+            "*.sb-????????-??????",
+            "*.apk-new",
+            "*_backup_*",
+            "*.sync-conflict-*",
+            "*conflicted copy*",
+            "*case conflict*",
+        ),
         # File managers: "Copy of x", "x - Copy.img", "x (copy).img", "x copy 2.img", "x (1).img".
         *(
             "copy of *",
             "copy [(]*[)] of *",
             "* - copy*",
+            "* - kopie*",
+            "* - copie*",
+            "* - copia*",
             "* ([0-9])*",
             "* ([0-9][0-9])*",
             "* (*copy*)*",
+            "* (*kopie*)*",
+            "* (*copie*)*",
+            "* (*copia*)*",
             "* copy*",
         ),
         # What distributions keep beside the image that is meant.
         *("vmlinuz-*-rescue-*", "initramfs-*-rescue-*", "initramfs-*-fallback.img", "initramfs-*kdump.img"),
+        *("initrd-*kdump", "initrd-*kdump.img"),
     ),
 )
 
@@ -164,7 +182,8 @@ _COMPANION: Final = _any_of(
     *("todo", "version", "release-notes*", "release_notes*", "buildinfo*", "build-info*", "*.buildinfo"),
     # What a kernel's and an image's build leaves: symbols, configuration, lists of what is in it.
     *("system.map*", "*.map", "*.bmap", "config", "config-*", "*.config", "config.gz", "symvers*", "abi-*"),
-    *("module.symvers*", "*.symvers*", "*.debug", "*.manifest", "*.packages", "*.list", "*.log", "*.spdx*"),
+    *("module.symvers*", "*.symvers*", "*.debug", "*.manifest", "*.manifest-*", "*.packages", "*.packages-*"),
+    *("*.size", "sysctl.conf-*", "*.list", "*.log", "*.spdx*"),
     *("*.sbom*", "*.cdx.json", "*.torrent", "*.zsync", "*.metalink", "*.meta4", "*.jigdo"),
     # A boot loader's own files in a /boot directory.
     *("*.scr", "boot.cmd", "uenv.*", "uinitrd*", "memtest86*"),

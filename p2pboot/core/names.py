@@ -84,7 +84,7 @@ _FORMS: Final = (
     ),
     (re.compile(r"linux(?:\.efi)?"), KERNEL),
     (
-        _form(r"(?:initramfs|initrd)(?:[0-9]|_[0-9]{4})?", rf"{_COMPRESSED}|img|cpio|igz|bin|u-boot"),
+        _form(r"(?:initramfs|initrd)(?:[0-9]l?|_[0-9]{4})?", rf"{_COMPRESSED}|img|cpio|igz|bin|u-boot"),
         INITRAMFS,
     ),
     (_form(r"rootfs", rf"{_COMPRESSED}|{_IMAGE}"), "rootfs"),

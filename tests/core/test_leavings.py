@@ -80,6 +80,12 @@ LEAVINGS = {
         ),
         *("rootfs.sync-conflict-20251126-101010-ABCDEFG.img", "a (Bob's conflicted copy 2025-11-26).img"),
         *("initramfs-linux-fallback.img", "vmlinuz-0-rescue-0123456789abcdef", "initramfs-6.5.6kdump.img"),
+        *(
+            "initrd-6.4.0-default-kdump",
+            "initrd.img-6.1.0-18-amd64.old-dkms",
+            "rootfs.img.sb-1a2b3c4d-AbCdEf",
+        ),
+        *("rootfs - Kopie.img", "rootfs - copie (2).img", "rootfs (Kopie).img", "rootfs (copia).img"),
     ],
     Reason.SYSTEM: [
         *(
@@ -98,6 +104,9 @@ LEAVINGS = {
             ".DS_Store",
             "._vmlinuz",
             "__MACOSX",
+            "TRANS.TBL",
+            "FOUND.000",
+            "descript.ion",
             "Network Trash Folder",
             "Temporary Items",
             "Icon\r",
@@ -144,6 +153,12 @@ LEAVINGS = {
             "CHECKSUM",
             "kernel.config",
             "memtest86+x64.bin",
+        ),
+        *(
+            "filesystem.size",
+            "filesystem.manifest-remove",
+            "filesystem.packages-remove",
+            "sysctl.conf-6.4.0-default",
         ),
     ],
     Reason.OWN: ["manifest.json", "manifest.json.sig", "artifacts.toml", ".p2pboot"],

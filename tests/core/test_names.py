@@ -51,8 +51,9 @@ KNOWN_FORMS = {
         Image.gz-dtb Image-6.4.0-150600.9-default kernel kernel.img kernel8.img kernel_2712.img kernel-6.1.12-gentoo
         kernel-x86_64 kernel.aarch64 linux linux.efi""",
     "initramfs": """initramfs initramfs.img initramfs-6.5.6-300.fc39.x86_64.img initramfs-linux.img initramfs-lts
-        initramfs.cpio.zst initramfs-amd64.xz initramfs.x86_64.img initramfs8 initramfs_2712 initrd initrd.img
-        initrd.gz initrd0.img initrd-6.4.0-default initrd.img-6.1 initrd.img-6.1.0-18-amd64 initrd-6.1.img.lz4""",
+        initramfs.cpio.zst initramfs-amd64.xz initramfs.x86_64.img initramfs7l initramfs8 initramfs_2712 initrd
+        initrd.img initrd.gz initrd0.img initrd-6.4.0-default initrd.img-6.1 initrd.img-6.1.0-18-amd64
+        initrd-6.1.img.lz4""",
     "rootfs": """rootfs rootfs.squashfs rootfs.ext4 rootfs.ext4.zst rootfs.img rootfs.tar.gz rootfs.erofs rootfs.raw.xz
         rootfs-2025.11.26.squashfs rootfs-amd64.img rootfs_v2.btrfs rootfs.squashfs-7 rootfs-7""",
     "uki": "uki uki.efi uki-6.1.0-18-amd64.efi",
