@@ -177,6 +177,9 @@ def _find_leaves(root: Root, channel: str | None = None, arch: str | None = None
     for directory in directories:
         if channel is not None and directory.name != channel:
             continue
+        if _leads_nowhere(directory):
+            found += Leaves(faults=(_link_to_nothing(directory),))
+            continue
         try:
             root.check_inside(directory)
             check = _named(directory, lambda name: check_name(name, "channel"))
@@ -193,6 +196,9 @@ def _leaves_of_channel(root: Root, directory: Path, channel: str, arch: str | No
     by_arch: dict[str, list[Path]] = {}
     faults: list[P2PBootError] = []
     for entry in directories:
+        if _leads_nowhere(entry):
+            faults.append(_link_to_nothing(entry))
+            continue
         try:
             by_arch.setdefault(_named(entry, normalise_arch), []).append(entry)
         except ArtifactError as fault:
@@ -237,8 +243,19 @@ def is_empty(directory: Path) -> bool:
 
 
 def _directories(path: Path) -> tuple[list[Path], tuple[Ignored, ...]]:
+    """Every directory in this one, and links to nothing: to a volume that is not mounted, or a release that moved."""
     kept, ignored = sift(path)
-    return [entry for entry in kept if entry.is_dir()], ignored
+    return [entry for entry in kept if entry.is_dir() or _leads_nowhere(entry)], ignored
+
+
+def _leads_nowhere(path: Path) -> bool:
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def _link_to_nothing(path: Path) -> ArtifactError:
+    return ArtifactError(
+        f"{shown(path)} is a link to nothing", remedy="remove it, or put the directory there"
+    )
 
 
 def sift(directory: Path) -> tuple[list[Path], tuple[Ignored, ...]]:

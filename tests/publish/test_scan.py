@@ -650,6 +650,19 @@ def test_what_can_not_be_read_in_one_place_is_only_its_own(
     assert scan(tmp_path, "stable", "x86_64")
 
 
+def test_a_link_to_nothing_where_a_directory_is_expected_is_told_of(tmp_path: Path) -> None:
+    image(tmp_path / "stable/x86_64")
+    (tmp_path / "testing").symlink_to("gone")
+    (tmp_path / "stable/arm64").symlink_to("../elsewhere")
+    found = scan_each(tmp_path)
+    assert [(tree.channel, tree.arch) for tree in found.trees] == [("stable", "x86_64")]
+    assert sorted(fault.message for fault in found.faults) == [
+        f"{tmp_path}/stable/arm64 is a link to nothing",
+        f"{tmp_path}/testing is a link to nothing",
+    ]
+    assert "testing is a link to nothing" in refusal(tmp_path, "testing", "x86_64")
+
+
 def test_an_artifact_above_the_pairs_is_a_fault_of_nobody(tmp_path: Path) -> None:
     leaf = image(tmp_path / "stable" / "x86_64")
     fill(leaf.parent, "vmlinuz-6.1")
