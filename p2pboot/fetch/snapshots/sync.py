@@ -314,7 +314,7 @@ class _Job:
         who = "a trusted signer" if threshold == 1 else f"{threshold} trusted signers"
         others = f"; others did: {', '.join(sorted(self._strangers))}" if self._strangers else ""
         remedy = "check --trust and --threshold, or ask other peers"
-        if not others and not any(True for _ in self._agreement.announcements):
+        if not others and not tuple(self._agreement.announcements):
             remedy = (
                 "have its publisher announce one (p2pboot snapshot publish), name the snapshot by its ROOT, or ask"
                 " other peers"
