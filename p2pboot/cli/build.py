@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli.files import detached_path
+from p2pboot.cli.files import STANDARD_INPUT, detached_path, write_output
 from p2pboot.cli.options import (
     FILE,
     Command,
@@ -58,6 +57,7 @@ class _Destination:
                 "--detached can not be made for an unsigned manifest: it covers the finished file",
                 remedy="use --detached with the last `p2pboot manifest sign`",
             )
+        file = None if file == STANDARD_INPUT else file  # "-" is standard output here
         if detached and file is None:
             raise UsageError("--detached writes FILE.sig beside FILE", remedy="name FILE with -o")
         if file is not None and not file.parent.is_dir():
@@ -70,15 +70,13 @@ class _Destination:
 
     def write(self, raw: bytes, detached_by: SecretKey | None) -> None:
         from p2pboot.core.manifest import sign_detached
-        from p2pboot.store.durable import write_file
 
+        write_output(self.file, raw)
         if self.file is None:
-            sys.stdout.buffer.write(raw)
             return
-        write_file(self.file, raw)
         signature = detached_path(self.file)
         if self.detached and detached_by is not None:
-            write_file(signature, sign_detached(raw, detached_by).encode() + b"\n")
+            write_output(signature, sign_detached(raw, detached_by).encode() + b"\n")
         elif signature.exists():
             warn(f"{signature} was there before: remove it, or renew it with --detached")
 

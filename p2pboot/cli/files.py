@@ -1,4 +1,4 @@
-"""Reading what the command line names: files and standard input, bounded, with a clear word when it fails."""
+"""Reading and writing what the command line names: files, devices, standard streams; each failure is one clear line."""
 
 from __future__ import annotations
 
@@ -50,6 +50,33 @@ def read_start(path: Path, max_bytes: int, *, what: str) -> bytes:
         raise machine_error(error, f"read {path}") from error
 
 
+def write_output(path: Path | None, data: bytes) -> None:
+    """Write what a command made to the file that its user named, whole or not at all.
+
+    A device or pipe (/dev/null, /dev/stdout, a FIFO) is written to and never replaced by a file of its name.
+
+    Args:
+        path: None or "-" stands for standard output.
+        data: all of it.
+
+    Raises:
+        MachineError: it can not be written.
+    """
+    from p2pboot.store.durable import write_file
+
+    if path is None or path == STANDARD_INPUT:
+        sys.stdout.buffer.write(data)
+        return
+    try:
+        if _is_stream(path):
+            with path.open("wb", buffering=0) as stream:
+                stream.write(data)
+            return
+    except OSError as error:
+        raise machine_error(error, f"write {path}") from error
+    write_file(path, data)
+
+
 @contextmanager
 def naming_manifest(path: Path) -> Iterator[None]:
     """What turns out to be wrong with a manifest is said with the name of its file."""
@@ -66,3 +93,8 @@ def naming_manifest(path: Path) -> Iterator[None]:
 def detached_path(manifest: Path) -> Path:
     """Where the detached signature of a manifest lies: beside it, with `.sig` after its name."""
     return manifest.with_name(manifest.name + ".sig")
+
+
+def _is_stream(path: Path) -> bool:
+    """Whether something has that name that is neither a file nor a directory, such as a device."""
+    return path.exists() and not path.is_file() and not path.is_dir()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from p2pboot.cli.files import STANDARD_INPUT, read_input
+from p2pboot.cli.files import STANDARD_INPUT, read_input, write_output
 from p2pboot.cli.options import FILE, Group, json_option
 from p2pboot.cli.output import emit_json, say, warn
 
@@ -91,15 +90,11 @@ def import_(file: Path, key_path: Path, password_file: Path | None, as_json: boo
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Write to FILE instead of standard output.")
 def export(key_path: Path, public: bool, form: str, output: Path | None) -> None:
     """Print the public key, in the form that Phase's tools take."""
-    from p2pboot.store.durable import write_file
     from p2pboot.store.keyfiles import load_key
 
     public_key = load_key(key_path, warn=warn).public
     data = public_key.raw if form == "raw" else f"{public_key.hex}\n".encode()
-    if output is not None:
-        write_file(output, data)
-    else:
-        sys.stdout.buffer.write(data)
+    write_output(output, data)
 
 
 def _describe(public: PublicKey, path: Path, *, as_json: bool) -> None:

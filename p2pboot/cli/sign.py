@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
-from p2pboot.cli.files import STANDARD_INPUT, detached_path, naming_manifest, read_start
+from p2pboot.cli.files import STANDARD_INPUT, detached_path, naming_manifest, read_start, write_output
 from p2pboot.cli.options import FILE, Command
 from p2pboot.cli.output import note, warn
 from p2pboot.errors import UsageError
@@ -25,7 +24,6 @@ def sign(file: Path, key_path: Path, detached: bool) -> None:
     The manifest names its signers; it is valid when all of them have signed, in any order, on any machine.
     """
     from p2pboot.core.manifest import MAX_MANIFEST, add_signature, missing_signers, sign_detached
-    from p2pboot.store.durable import write_file
     from p2pboot.store.keyfiles import load_key
 
     if detached and file == STANDARD_INPUT:
@@ -37,12 +35,10 @@ def sign(file: Path, key_path: Path, detached: bool) -> None:
     with naming_manifest(file):
         signed = add_signature(raw, key)
         missing = missing_signers(signed)
-    if file == STANDARD_INPUT:
-        sys.stdout.buffer.write(signed)
-    elif signed != raw:
-        write_file(file, signed)
+    if file == STANDARD_INPUT or signed != raw:
+        write_output(file, signed)
     if detached and not missing:
-        write_file(detached_path(file), sign_detached(signed, key).encode() + b"\n")
+        write_output(detached_path(file), sign_detached(signed, key).encode() + b"\n")
     note(f"signed by {key.public.keyid}")
     note(
         f"still to sign: {', '.join(missing)}"

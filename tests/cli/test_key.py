@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
@@ -56,7 +57,7 @@ def test_import_of_a_key_file_keeps_its_version(
     text = f'\ufeff{line}\r\nsecret_key = "{ALICE.seed.hex()}"'
     (tmp_path / "theirs.toml").write_bytes(text.encode())
     done = cli("key", "import", "theirs.toml", "--key", "keys/timetoke_snapshot.toml")
-    assert done.status == 0, done.err
+    assert done.status == 0, done.stderr
     written = (tmp_path / "keys/timetoke_snapshot.toml").read_text()
     assert (kept in written) if kept else ("version" not in written)
 
@@ -143,3 +144,19 @@ def test_no_permission_is_the_machines_fault(cli: Cli, alice_file: Path) -> None
         done = cli("key", "show", "--key", alice_file)
     assert done.status == 4
     assert "ermission" in done.error_line
+
+
+def test_export_writes_into_a_pipe_or_device_and_leaves_it_one(
+    cli: Cli, alice_file: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert cli("key", "export", "--key", alice_file, "-o", pipe).status == 0
+        assert os.read(reader, 100).decode() == f"{ALICE.public.hex}\n"
+    finally:
+        os.close(reader)
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert cli("key", "export", "--key", alice_file, "-o", "-").stdout == f"{ALICE.public.hex}\n"
+    assert not (tmp_path / "-").exists()
