@@ -31,8 +31,7 @@ demo: $(RUN) ## publish, mirror and fetch in separate processes on this machine
 
 # Most tests wait for processes and sockets more than they compute, so four at a time fit on two cores.
 test: $(DEV) ## run the tests in random order (SEED=n for the order of an earlier run)
-	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ORDER) -m "not alone and not netboot"
-	@$(BIN)/python -m pytest $(ORDER) -m alone
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ORDER) -m "not netboot"
 
 kills: $(DEV) ## end a fetch with SIGKILL 100 times and resume it each time
 	@P2PBOOT_KILLS=$${P2PBOOT_KILLS:-100} $(BIN)/python -m pytest --timeout=1800 tests/integration/test_kills.py

@@ -6,8 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.integration.processes import (
     PYTHON,
     Mesh,
@@ -52,7 +50,6 @@ def test_hundreds_of_connections_and_garbage_leave_a_serving_node_with_flat_memo
     assert "Traceback" not in publisher.log.read_text()
 
 
-@pytest.mark.alone
 def test_half_a_gigabyte_takes_little_memory(mesh: Mesh, tmp_path: Path) -> None:
     artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=512 << 20)
     trust = mesh.new_key("publisher")
