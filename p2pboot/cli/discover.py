@@ -128,7 +128,13 @@ def nothing_found(
         arch: likewise.
         bootstrap: the addresses that were given.
     """
-    from p2pboot.fetch.reasons import MAX_NAMED, describe_peers, peers_to_json, remedy_for, remedy_for_nobody
+    from p2pboot.fetch.asking.reasons import (
+        MAX_NAMED,
+        describe_peers,
+        peers_to_json,
+        remedy_for,
+        remedy_for_nobody,
+    )
 
     words = {peer_id: provider.word for peer_id, provider in survey.providers.items()}
     details = {"peers": peers_to_json(words, survey.failures), "addresses": survey.unreached}

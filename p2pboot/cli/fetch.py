@@ -130,9 +130,9 @@ def _order(
 def _fetch(order: FetchOrder, state: Path, key: SecretKey, *, mdns: bool) -> FetchResult:
     from p2pboot.cli.network import open_another, run_job
     from p2pboot.fetch.client import fetch as fetch_into
-    from p2pboot.node.server import ArtifactServer
-    from p2pboot.node.serving import Serving
     from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
+    from p2pboot.serving.accounts import Serving
+    from p2pboot.serving.artifacts import ArtifactServer
     from p2pboot.store.durable import make_directory
     from p2pboot.store.store import Store
 

@@ -19,17 +19,17 @@ from p2pboot.core.manifest import Artifact, Manifest
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.verify import Outcome
 from p2pboot.errors import BlobMissing, ManifestError, NotFoundError, first_error
-from p2pboot.fetch.heads import HeadSearch
+from p2pboot.fetch.asking.dialling import Dialler
+from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
+from p2pboot.fetch.asking.same_key import OpenTransport, Twins
+from p2pboot.fetch.asking.search import HeadSearch
+from p2pboot.fetch.choosing.artifacts import select_artifacts
+from p2pboot.fetch.choosing.manifest import Found, Offer, Question
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.offers import Found, Offer, Question
-from p2pboot.fetch.peers import Dialler
-from p2pboot.fetch.place import Output, stored_artifact
+from p2pboot.fetch.placing.output import Output, stored_artifact
 from p2pboot.fetch.progress import Progress, Recorder
-from p2pboot.fetch.reasons import MAX_NAMED, remedy_for_nobody
+from p2pboot.fetch.receiving.swarm import fetch_artifacts
 from p2pboot.fetch.result import FetchedFile, FetchResult
-from p2pboot.fetch.selection import select_artifacts
-from p2pboot.fetch.swarm import fetch_artifacts
-from p2pboot.fetch.twins import OpenTransport, Twins
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.store import Store

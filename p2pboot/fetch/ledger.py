@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
+from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.reasons import PeerWord
 
 LOST: Final = "connection lost"
 

@@ -15,7 +15,8 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import normalise_arch
 from p2pboot.errors import ManifestError, SignatureError, StoreError
 from p2pboot.gateway.source import Source
-from p2pboot.node.offering import Awaited, Withheld
+from p2pboot.node.offering import Awaited
+from p2pboot.serving.withheld import Withheld
 from p2pboot.store.manifests import HeadRow
 
 _REMEMBERED: Final = 64  # parsed manifests, at most 64 KiB each

@@ -20,12 +20,12 @@ from p2pboot.errors import ArtifactError, Malformed, P2PBootError
 from p2pboot.node.trust import Pair
 from p2pboot.publish.archive import kept_archives
 from p2pboot.publish.build import BuildOptions, build
-from p2pboot.publish.hashing import HashedPath, hash_file
 from p2pboot.publish.numbering import same_content
 from p2pboot.publish.presigned import signers_beside, take_presigned
 from p2pboot.publish.renewal import renew
 from p2pboot.publish.scan import Tree
 from p2pboot.store.hashes import FileIdentity
+from p2pboot.store.hashing import HashedPath, hash_file
 from p2pboot.store.shelves import file_size
 from p2pboot.store.store import Store
 

@@ -17,10 +17,10 @@ import trio
 from p2pboot.core.manifest import Manifest, check_detached
 from p2pboot.core.problems import Problem
 from p2pboot.errors import P2PBootError, SignatureError
+from p2pboot.fetch.asking.requests import Head
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
-from p2pboot.fetch.requests import Head
-from p2pboot.fetch.swarm import fetch_artifacts
+from p2pboot.fetch.receiving.swarm import fetch_artifacts
 from p2pboot.node.judging import Judge, Judgement, Opinion
 from p2pboot.node.mirroring import Mirror
 from p2pboot.node.refusals import OLDER_REMEDY, UNTRUSTED_REMEDY, Refusals, untrusted

@@ -29,23 +29,25 @@ from p2pboot.node.building import Description, check_cancelled
 from p2pboot.node.control import serve_control
 from p2pboot.node.following import Follower, OwnManifests
 from p2pboot.node.judging import Judge
-from p2pboot.node.limits import Limits
 from p2pboot.node.metering import MeteredTransport
 from p2pboot.node.observing import equivocation_problems, expired_problems, pair_of, publishing_time, unheld
-from p2pboot.node.offering import Awaited, Offering, Withheld
+from p2pboot.node.offering import Awaited, Offering
 from p2pboot.node.peering import Peering
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import SOURCE as PUBLISHER
 from p2pboot.node.publishing import DirectoryPublisher, Published
 from p2pboot.node.refusals import Refusals
-from p2pboot.node.server import ArtifactServer, SyncServer
-from p2pboot.node.serving import Serving
 from p2pboot.node.snapshots import run_snapshots
 from p2pboot.node.status import Measured, Running, describe_ignored, describe_manifest, describe_node
 from p2pboot.node.syncing import Syncer
 from p2pboot.node.trust import Offered, Pair, Trust
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.publish.build import BuildOptions
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.limits import Limits
+from p2pboot.serving.withheld import Withheld
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport

@@ -14,8 +14,8 @@ from p2pboot.core.names import ARCHS
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import MAX_TIME
 from p2pboot.errors import Malformed
-from p2pboot.node.offering import Why, Withheld
 from p2pboot.node.trust import Offered, Pair
+from p2pboot.serving.withheld import Why, Withheld
 from p2pboot.store.truststate import Equivocation, TrustState
 
 

@@ -6,45 +6,17 @@ that is known and not offered is told why, instead of hearing that there is none
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from p2pboot.core.timestamps import format_time
 from p2pboot.node.trust import Pair
+from p2pboot.serving.withheld import Why, Withheld
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 
 SOON_S: Final = 10  # when to ask again for what is on its way
-
-
-class Why(enum.StrEnum):
-    """Why something that is known is not offered; stable words for scripts."""
-
-    EXPIRED = "expired"
-    INCOMPLETE = "incomplete"  # on its way, or a part of it is damaged or being replaced
-    REFUSED = "refused"  # others offer it, and this node takes none of that
-    UNPUBLISHABLE = "unpublishable"  # its directory is there, and no image
-
-
-@dataclass(frozen=True, slots=True)
-class Withheld:
-    """A channel and arch that the node knows of, and does not offer at the moment.
-
-    Args:
-        channel: its name.
-        arch: its canonical name.
-        why: the kind of reason.
-        text: the reason, one line for a person, without anything that only the operator may know.
-        retry_after_s: when it makes sense to ask again; None where it does not pass by itself.
-    """
-
-    channel: str
-    arch: str
-    why: Why
-    text: str
-    retry_after_s: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

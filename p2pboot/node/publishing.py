@@ -26,9 +26,9 @@ from p2pboot.node.building import Builder, Description
 from p2pboot.node.trust import Pair
 from p2pboot.node.watching import touched_within, watch_directory
 from p2pboot.node.withdrawal import GonePairs, Withdrawn, forget, last_published
-from p2pboot.publish.hashing import ChangedWhileHashing
 from p2pboot.publish.numbering import Stream, renewal_at, went_back
 from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
+from p2pboot.store.hashing import ChangedWhileHashing
 from p2pboot.store.store import Store
 
 log = logging.getLogger(__name__)

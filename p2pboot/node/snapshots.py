@@ -20,17 +20,17 @@ from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict, Standin
 from p2pboot.core.timetoke.announcement import Announcement, claim
 from p2pboot.core.timetoke.errors import SignatureMissing, SnapshotError, SnapshotSignatureError
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
+from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.peers import for_each_peer
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.snapshots.bring import Network, bring_announced, complete_held, sign_held
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.problems import Problems
-from p2pboot.node.serving import Serving
 from p2pboot.node.snapshot_problems import SnapshotProblems
-from p2pboot.node.snapshot_server import SnapshotServer
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, SnapshotHead
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.arriving import ArrivingSnapshots
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.evidence import keep_evidence

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.requests import Head, PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import Head, PeerRefused, RequestStream
 from p2pboot.protocol.messages import SYNC_PROTOCOL
 from p2pboot.transport.interface import PeerEvent, Transport
 

@@ -3,7 +3,7 @@
 Owns the state of what is being received. What an acceptable answer is, the `Query` says (`protocol.client`).
 
 Use: `reader.expect(query)` and send `query.frame`; feed what arrives to `reader.receive_data`, then call
-`reader.next_reply` until it returns None. `fetch.requests` does this over a stream.
+`reader.next_reply` until it returns None. `fetch.asking.requests` does this over a stream.
 """
 
 from __future__ import annotations

@@ -23,7 +23,6 @@ from typing import Final
 from p2pboot.core.devicetrees import ENDINGS, archive_bytes, end, header, layout, padding
 from p2pboot.core.names import DTB_ARCHIVE, DTB_PREFIX
 from p2pboot.errors import ArtifactError, machine_error
-from p2pboot.publish.hashing import ChangedWhileHashing
 from p2pboot.publish.tree import Tree
 from p2pboot.store.durable import (
     clean_temporaries,
@@ -35,6 +34,7 @@ from p2pboot.store.durable import (
     write_file,
 )
 from p2pboot.store.hashes import FileIdentity
+from p2pboot.store.hashing import ChangedWhileHashing
 
 _DIRECTORY: Final = "archives"
 _SOURCE: Final = "source"

@@ -24,9 +24,9 @@ from p2pboot.core.manifest import (
 )
 from p2pboot.errors import UsageError, machine_error
 from p2pboot.publish.archive import files_to_publish
-from p2pboot.publish.hashing import ChangedWhileHashing, HashedPath, Progress, hash_file
 from p2pboot.publish.numbering import Stream, Wishes, claim
 from p2pboot.publish.scan import Tree
+from p2pboot.store.hashing import ChangedWhileHashing, HashedPath, Progress, hash_file
 from p2pboot.store.store import Store
 
 DEFAULT_EXPIRES_IN_S: Final = 30 * 86_400

@@ -19,7 +19,8 @@ from p2pboot.core.manifest import MAX_MANIFEST, Candidate
 from p2pboot.core.names import DTB_ARCHIVE, INITRAMFS, KERNEL, UKI, check_artifact_key, output_file_name
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import ArtifactError, Malformed, machine_error
-from p2pboot.publish.layout import Root, shown
+from p2pboot.publish.layout import Root
+from p2pboot.store.hashing import shown
 
 CHOSEN_NAME: Final = "artifacts.toml"
 MANIFEST_NAME: Final = "manifest.json"

@@ -17,6 +17,7 @@ from p2pboot.core.names import (
     normalise_arch,
 )
 from p2pboot.errors import ArtifactError, P2PBootError, machine_error
+from p2pboot.store.hashing import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -273,9 +274,3 @@ def sift(directory: Path) -> tuple[list[Path], tuple[Ignored, ...]]:
         elif why is not Reason.OWN:
             ignored.append(Ignored(directory / name, why))
     return kept, tuple(ignored)
-
-
-def shown(path: Path) -> str:
-    """A path as text that is safe on a terminal: names come from other people's archives."""
-    text = str(path)
-    return text if text.isprintable() else repr(text)

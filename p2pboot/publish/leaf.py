@@ -35,9 +35,10 @@ from p2pboot.core.names import (
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import ArtifactError
 from p2pboot.publish.chosen import CHOSEN_NAME, Chosen
-from p2pboot.publish.layout import Ignored, Leaf, Root, shown
+from p2pboot.publish.layout import Ignored, Leaf, Root
 from p2pboot.publish.pe import is_uki
-from p2pboot.publish.tree import CMDLINE_FILE, MAX_IGNORED, Tree, check_regular
+from p2pboot.publish.tree import CMDLINE_FILE, MAX_IGNORED, Tree
+from p2pboot.store.hashing import check_regular, shown
 
 MAX_CMDLINE_BYTES: Final = 4096
 MAX_SINGLE_TREES: Final = 32
@@ -372,7 +373,7 @@ def _check_file(root: Root, path: Path) -> None:
         raise ArtifactError(
             f"{shown(path)} is a link to nothing", remedy="remove it, or put the file there"
         ) from None
-    check_regular(path, status)
+    check_regular(path, status, may_be_empty=path.name == CMDLINE_FILE)
 
 
 def _read_cmdline(root: Root, path: Path) -> str:

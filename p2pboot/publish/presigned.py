@@ -19,8 +19,8 @@ from p2pboot.core.timestamps import format_time
 from p2pboot.errors import ArtifactError, Malformed, P2PBootError, SignatureError, machine_error
 from p2pboot.publish.archive import files_to_publish
 from p2pboot.publish.chosen import MANIFEST_NAME
-from p2pboot.publish.hashing import HashedPath, Progress, hash_file
 from p2pboot.publish.tree import CMDLINE_FILE, Tree
+from p2pboot.store.hashing import HashedPath, Progress, hash_file
 from p2pboot.store.store import Store
 
 DETACHED_NAME: Final = "manifest.json.sig"

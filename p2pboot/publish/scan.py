@@ -18,9 +18,10 @@ from pathlib import Path
 
 from p2pboot.core.names import check_name, normalise_arch
 from p2pboot.errors import P2PBootError, UsageError, machine_error
-from p2pboot.publish.layout import Ignored, Leaf, Leaves, Root, all_leaves, one_leaf, shown
+from p2pboot.publish.layout import Ignored, Leaf, Leaves, Root, all_leaves, one_leaf
 from p2pboot.publish.leaf import scan_leaf
-from p2pboot.publish.tree import CMDLINE_FILE, Tree, check_regular, recently_changed
+from p2pboot.publish.tree import CMDLINE_FILE, Tree, recently_changed
+from p2pboot.store.hashing import shown
 
 __all__ = [
     "CMDLINE_FILE",
@@ -28,7 +29,6 @@ __all__ = [
     "Scanned",
     "Tree",
     "Unfit",
-    "check_regular",
     "recently_changed",
     "scan",
     "scan_each",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,21 +10,12 @@ from types import MappingProxyType
 from typing import Final
 
 from p2pboot.core.names import DTB_PREFIX
-from p2pboot.errors import ArtifactError
 from p2pboot.publish.chosen import CHOSEN_NAME
-from p2pboot.publish.layout import Ignored, shown
+from p2pboot.publish.layout import Ignored
 
 CMDLINE_FILE: Final = "cmdline"
 MAX_IGNORED: Final = 100
 """How many ignored names are listed for a directory; of the rest there is the number."""
-
-_KINDS: Final = (
-    (stat.S_ISDIR, "a directory"),
-    (stat.S_ISFIFO, "a FIFO"),
-    (stat.S_ISSOCK, "a socket"),
-    (stat.S_ISBLK, "a block device"),
-    (stat.S_ISCHR, "a character device"),
-)
 
 
 def _nothing() -> Mapping[str, Path]:
@@ -98,16 +88,3 @@ def recently_changed(tree: Tree, now_ns: int, quiet_s: float) -> bool:
         if any(abs(now_ns - at) < quiet_s * 1e9 for at in (status.st_mtime_ns, status.st_ctime_ns)):
             return True
     return False
-
-
-def check_regular(path: Path, status: os.stat_result) -> None:
-    """Refuse what can not be published because it is no regular file, or empty.
-
-    Raises:
-        ArtifactError: naming it and what it is.
-    """
-    for is_kind, kind in _KINDS:
-        if is_kind(status.st_mode):
-            raise ArtifactError(f"{shown(path)} is {kind}, not a regular file", remedy="move it elsewhere")
-    if status.st_size == 0 and path.name != CMDLINE_FILE:
-        raise ArtifactError(f"{shown(path)} is empty", remedy="copy it again, or remove it")

@@ -11,9 +11,9 @@ from trio.testing import MockClock
 
 from p2pboot.core.verify import Refused
 from p2pboot.errors import FetchError, ManifestError, NotFoundError, UsageError
+from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.client import FetchOrder, fetch
 from p2pboot.fetch.result import FetchResult
-from p2pboot.fetch.selection import select_artifacts
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport
 from tests.fetch.world import (

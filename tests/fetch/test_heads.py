@@ -17,9 +17,9 @@ from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.verify import Refused
 from p2pboot.errors import ManifestError, NotFoundError
-from p2pboot.fetch.heads import MANIFESTS_PER_PEER, HeadSearch
+from p2pboot.fetch.asking.search import MANIFESTS_PER_PEER, HeadSearch
+from p2pboot.fetch.choosing.manifest import Found, Offer, Question
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.offers import Found, Offer, Question
 from p2pboot.store.manifests import HeadRow, StoredManifest
 from p2pboot.transport.interface import Transport
 from tests.fetch.world import KEY, NOW, OTHER_KEY, POLICY, Provider, Watcher, World, manifest_of

@@ -4,8 +4,15 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pboot.fetch.asking.dialling import (
+    DIAL_TIMEOUT_S,
+    HINT_TRIES,
+    LONGEST_RETRY_S,
+    MAX_HINTS,
+    Dialler,
+    for_each_peer,
+)
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.peers import DIAL_TIMEOUT_S, HINT_TRIES, LONGEST_RETRY_S, MAX_HINTS, Dialler, for_each_peer
 from tests.fetch.world import Watcher, World
 
 

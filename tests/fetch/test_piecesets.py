@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pboot.core.pieces import Bitmap
-from p2pboot.fetch.piecesets import PieceSet
+from p2pboot.fetch.receiving.piecesets import PieceSet
 
 sets = st.integers(1, 70).flatmap(
     lambda count: st.tuples(

@@ -13,9 +13,9 @@ import pytest
 from p2pboot.core.devicetrees import end, header, layout, padding
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.errors import MachineError, ManifestError
-from p2pboot.fetch import devicetrees as trees_module
-from p2pboot.fetch import place as place_module
-from p2pboot.fetch.place import Output, stored_artifact
+from p2pboot.fetch.placing import devicetrees as trees_module
+from p2pboot.fetch.placing import output as place_module
+from p2pboot.fetch.placing.output import Output, stored_artifact
 from p2pboot.publish.presigned import take_presigned
 from p2pboot.publish.scan import scan
 from p2pboot.store.store import Store

@@ -1,6 +1,6 @@
 import math
 
-from p2pboot.fetch.rates import RateMeter
+from p2pboot.fetch.receiving.rates import RateMeter
 
 
 def test_a_burst_counts_once_it_spans_enough_time() -> None:

@@ -12,19 +12,19 @@ from trio.testing import MockClock
 from p2pboot.core.clock import Clock
 from p2pboot.core.verify import Refused
 from p2pboot.errors import FetchError, NotFoundError, P2PBootError
+from p2pboot.fetch.asking.reasons import PeerWord, describe_peers
+from p2pboot.fetch.asking.search import HeadSearch
+from p2pboot.fetch.choosing.manifest import Found, Question
 from p2pboot.fetch.client import fetch
-from p2pboot.fetch.heads import HeadSearch
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.offers import Found, Question
 from p2pboot.fetch.progress import STALLED_S
-from p2pboot.fetch.reasons import PeerWord, describe_peers
-from p2pboot.fetch.swarm import fetch_artifacts
-from p2pboot.node.conversation import Reserve, serve_stream
-from p2pboot.node.offering import Why, Withheld
-from p2pboot.node.serving import Serving
+from p2pboot.fetch.receiving.swarm import fetch_artifacts
 from p2pboot.protocol.frames import encode_frame
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, Reply, Request, Status
 from p2pboot.protocol.withheld import WithheldHead
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.withheld import Why, Withheld
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone
 from p2pboot.transport.interface import Stream, Transport

@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.fetch.requests import PeerBusy, PeerLacks, RequestStream
+from p2pboot.fetch.asking.requests import PeerBusy, PeerLacks, RequestStream
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import MAX_IN_FLIGHT, Head, Reply, Status, encode_heads
 from p2pboot.transport.interface import StreamReset

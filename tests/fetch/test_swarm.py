@@ -14,8 +14,8 @@ from trio.testing import MockClock
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import FetchError, MachineError, ManifestError, NotFoundError
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.swarm import fetch_artifacts
-from p2pboot.node.limits import Limits
+from p2pboot.fetch.receiving.swarm import fetch_artifacts
+from p2pboot.serving.limits import Limits
 from p2pboot.store.errors import StoreFull
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport

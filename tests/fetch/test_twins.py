@@ -10,11 +10,11 @@ from trio.testing import MockClock
 
 from p2pboot.core.verify import Refused
 from p2pboot.errors import UsageError
+from p2pboot.fetch.asking.same_key import Twins, ambiguous_addresses
+from p2pboot.fetch.asking.search import HeadSearch
+from p2pboot.fetch.choosing.manifest import Found
 from p2pboot.fetch.client import fetch
-from p2pboot.fetch.heads import HeadSearch
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.offers import Found
-from p2pboot.fetch.twins import Twins, ambiguous_addresses
 from p2pboot.transport.interface import Transport
 from tests.fetch.test_heads import QUESTION
 from tests.fetch.world import KEY, NOW, OTHER_KEY, Provider, Watcher, World, manifest_of

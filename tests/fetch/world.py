@@ -17,11 +17,13 @@ from p2pboot.core.pieces import KIB, Bitmap, PieceTable
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.errors import BlobMissing
 from p2pboot.fetch.client import FetchOrder
-from p2pboot.node.limits import Limits
-from p2pboot.node.offering import Offering, Withheld
-from p2pboot.node.server import ArtifactServer, SyncServer
-from p2pboot.node.serving import Serving
+from p2pboot.node.offering import Offering
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.limits import Limits
+from p2pboot.serving.withheld import Withheld
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport

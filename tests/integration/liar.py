@@ -12,9 +12,10 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.node.offering import Offering
-from p2pboot.node.server import ArtifactServer, SyncServer
-from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.heads import SyncServer
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.store import Store
 from p2pboot.transport.libp2p.host import open_libp2p

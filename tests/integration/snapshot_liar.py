@@ -11,9 +11,9 @@ from pathlib import Path
 import trio
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import Reply, Status
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest
+from p2pboot.serving.accounts import Serving
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.libp2p.host import open_libp2p
 from tests.fetch.snapshots.world import LyingServer, RawLiar, stop_in_the_middle

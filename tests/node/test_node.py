@@ -15,13 +15,10 @@ from p2pboot.core.manifest import Manifest, check_detached
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.errors import StoreError
-from p2pboot.fetch.requests import RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node import publishing
 from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S
-from p2pboot.node.conversation import Reserve, serve_stream
 from p2pboot.node.node import DAMAGE_S
-from p2pboot.node.server import ArtifactServer
-from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
     SYNC_PROTOCOL,
@@ -30,6 +27,9 @@ from p2pboot.protocol.messages import (
     Status,
     manifest_topic,
 )
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.store.blobs import BlobStore
 from p2pboot.transport.interface import Stream, Verdict
 from tests.node.world import (

@@ -14,7 +14,7 @@ from p2pboot.errors import ArtifactError, MachineError, StoreError
 from p2pboot.node import building
 from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S
 from p2pboot.publish.build import build as build_tree
-from p2pboot.publish.hashing import ChangedWhileHashing
+from p2pboot.store.hashing import ChangedWhileHashing
 from p2pboot.store.publications import Publications
 from p2pboot.store.store import Store
 from tests.node.desk import KEY, Desk

@@ -11,9 +11,9 @@ import trio
 from p2pboot.core.problems import Code, Problem
 from p2pboot.node.judging import Judgement, Opinion
 from p2pboot.node.observing import unheld
-from p2pboot.node.offering import Why
 from p2pboot.node.refusals import MAX_REFUSALS, PATIENCE_S, STALE_S, Refusals
 from p2pboot.protocol.messages import Head
+from p2pboot.serving.withheld import Why
 from tests.node.test_node import GOSSIP_ONLY, TRUST, to
 from tests.node.world import DAY, NOW, PAIR, Mesh, Running, key_of, never, signed, trusting, until, write_tree
 

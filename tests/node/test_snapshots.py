@@ -15,11 +15,9 @@ from trio.testing import MockClock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code
-from p2pboot.fetch.requests import PeerLacks, PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import PeerLacks, PeerRefused, RequestStream
 from p2pboot.node.problems import Problems
-from p2pboot.node.serving import Serving
 from p2pboot.node.snapshot_problems import LISTED_UNSIGNED, SnapshotProblems
-from p2pboot.node.snapshot_server import SnapshotServer
 from p2pboot.node.snapshots import SnapshotNode
 from p2pboot.protocol.messages import Status
 from p2pboot.protocol.snapshot_client import (
@@ -30,6 +28,8 @@ from p2pboot.protocol.snapshot_client import (
     ask_snapshot_heads,
 )
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, SnapshotHead
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Transport, Verdict
 from p2pboot.transport.memory import MemoryNetwork

@@ -12,11 +12,11 @@ import pytest
 import trio
 
 from p2pboot.core.manifest import sign_detached
-from p2pboot.fetch.requests import Head
-from p2pboot.node.server import SyncServer
-from p2pboot.node.serving import Serving
+from p2pboot.fetch.asking.requests import Head
 from p2pboot.node.syncing import MANIFESTS_PER_ROUND, ROUND_TIMEOUT_S, Syncer, find_detached
 from p2pboot.protocol.messages import SYNC_PROTOCOL
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.heads import SyncServer
 from p2pboot.store.manifests import ManifestCatalogue
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Stream, Transport

@@ -15,14 +15,15 @@ from blake3 import blake3
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import PieceTable
-from p2pboot.node.limits import Limits
-from p2pboot.node.offering import Why, Withheld
-from p2pboot.node.server import ArtifactServer, SyncServer
-from p2pboot.node.serving import Serving
 from p2pboot.protocol import messages
 from p2pboot.protocol.frames import MAX_PAYLOAD, encode_prefix
 from p2pboot.protocol.texts import MAX_REASON
 from p2pboot.protocol.withheld import MAX_WITHHELD
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.limits import Limits
+from p2pboot.serving.withheld import Why, Withheld
 from p2pboot.store.manifests import HeadRow, ManifestCatalogue, StoredManifest
 from p2pboot.store.store import Store
 from tests.protocol.streams import stream_pair

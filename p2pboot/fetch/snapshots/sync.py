@@ -20,8 +20,8 @@ from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict
 from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.core.timetoke.errors import SignaturesTooFew
 from p2pboot.errors import NotFoundError, first_error
+from p2pboot.fetch.asking.dialling import Dialler, for_each_peer
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.peers import Dialler, for_each_peer
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.snapshots.bring import (
     Network,

@@ -13,12 +13,12 @@ from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.snapshots.sync import SyncOrder, SyncResult, sync_snapshot
-from p2pboot.node.conversation import Reserve, serve_stream
-from p2pboot.node.serving import Serving
-from p2pboot.node.snapshot_server import SnapshotServer
 from p2pboot.protocol.frames import FrameReader, encode_frame
 from p2pboot.protocol.messages import BadRequest, Reply, Request, parse_request
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Stream, Transport
 from p2pboot.transport.memory import MemoryNetwork

@@ -17,14 +17,15 @@ import trio
 
 from p2pboot.core.manifest import Artifact
 from p2pboot.errors import FetchError, NotFoundError, RemoteProtocolError, first_error
-from p2pboot.fetch.downloads import Downloads
+from p2pboot.fetch.asking.dialling import for_each_peer
+from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_json
+from p2pboot.fetch.asking.requests import RequestStream, Truncated
 from p2pboot.fetch.ledger import LOST, Ledger
-from p2pboot.fetch.peers import for_each_peer
 from p2pboot.fetch.progress import Progress, Stall
-from p2pboot.fetch.reasons import MAX_NAMED, describe_peers, peers_to_json
-from p2pboot.fetch.requests import RequestStream, Truncated
-from p2pboot.fetch.session import GIVE_UP_S, Session, Silent, pump_all
-from p2pboot.fetch.wanted import ArtifactDialect, ArtifactShelf, Dialect, Shelf, Wanted, wanted_artifact
+from p2pboot.fetch.receiving.artifacts import ArtifactDialect, ArtifactShelf, wanted_artifact
+from p2pboot.fetch.receiving.downloads import Downloads
+from p2pboot.fetch.receiving.items import Dialect, Shelf, Wanted
+from p2pboot.fetch.receiving.session import GIVE_UP_S, Session, Silent, pump_all
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import StreamReset, Transport
 

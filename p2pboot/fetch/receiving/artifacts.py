@@ -1,92 +1,19 @@
-"""What a fetch brings, where it goes, and how peers are asked for it: the same work for artifacts and snapshots.
-
-`schedule`, `downloads`, `session` and `swarm` know these three and nothing else of what they fetch.
-"""
+"""Artifacts as something to be received: the store is their shelf, `/p2pboot/artifact/1` their dialect."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Protocol
 
 from p2pboot.core.manifest import Artifact
-from p2pboot.core.pieces import MAX_PIECES, Bitmap, PieceTable, piece_count
+from p2pboot.core.pieces import MAX_PIECES, Bitmap, PieceTable
 from p2pboot.errors import BlobCorrupt, ManifestError, P2PBootError
-from p2pboot.fetch.demand import Request
-from p2pboot.fetch.requests import RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.receiving.items import Wanted
+from p2pboot.fetch.receiving.missing import Request
 from p2pboot.protocol.client import ask_pieces
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Something to be fetched in pieces, as somebody signed it.
-
-    Args:
-        key: what people call it.
-        blob: the digest of the whole, in hex: the name under which peers and the shelf know it.
-        size: bytes.
-        piece_length: of every piece but the last, bytes.
-        table_digest: BLAKE3 of the piece table, hex.
-    """
-
-    key: str
-    blob: str
-    size: int
-    piece_length: int
-    table_digest: str
-
-    @property
-    def count(self) -> int:
-        """How many pieces it has."""
-        return piece_count(self.size, self.piece_length)
-
-
-class Shelf(Protocol):
-    """Where what is fetched goes; blocking, safe to be called from threads."""
-
-    @property
-    def owner(self) -> object:
-        """What the fetched belongs to: two jobs with one owner do not fetch the same thing at the same time."""
-
-    def holds(self, blob: str) -> bool:
-        """Whether it is there, whole."""
-
-    def table(self, blob: str) -> PieceTable | None:
-        """Its piece table, where an earlier fetch left it."""
-
-    def begin(self, wanted: Wanted, table: PieceTable) -> PartialBlob | None:
-        """Start or resume it; None when it is there."""
-
-    def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
-        """Say that every piece is right and the whole is not: the signer's fault."""
-
-
-class Dialect(Protocol):
-    """How peers are asked, over their streams of one protocol."""
-
-    @property
-    def protocol(self) -> str:
-        """The protocol of the streams."""
-
-    @property
-    def piece(self) -> str:
-        """What the protocol calls a piece."""
-
-    @property
-    def pieces_at_once(self) -> int:
-        """How many pieces one request may ask for."""
-
-    async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
-        """Ask for the piece table, checked against what was signed."""
-
-    async def holdings(self, requests: RequestStream, wanted: Wanted) -> Bitmap:
-        """Ask which pieces the peer has."""
-
-    async def read(self, requests: RequestStream, request: Request) -> bytearray:
-        """Ask for the pieces of a request, unchecked."""
 
 
 class ArtifactShelf:

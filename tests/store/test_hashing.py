@@ -9,8 +9,8 @@ from blake3 import blake3
 
 from p2pboot.core.pieces import DEFAULT_PIECE, MIN_PIECE
 from p2pboot.errors import ArtifactError, MachineError
-from p2pboot.publish.hashing import READ_BYTES, ChangedWhileHashing, hash_file
 from p2pboot.store.hashes import FileIdentity, HashedFile
+from p2pboot.store.hashing import READ_BYTES, ChangedWhileHashing, hash_file
 
 PIECE = MIN_PIECE
 

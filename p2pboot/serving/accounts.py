@@ -1,7 +1,7 @@
 """What all inbound streams of a node share: the peers' accounts, memory, upload and counters.
 
-Applies `node.limits` to peers: how many streams, how many requests, whose turn it is to be sent to. The life
-of one stream is `node.conversation`'s.
+Applies `serving.limits` to peers: how many streams, how many requests, whose turn it is to be sent to. The life
+of one stream is `serving.conversation`'s.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final
 
 import trio
 
-from p2pboot.node.limits import BURST_S, Limits, ServingCounters, TokenBucket
-from p2pboot.node.memory import BodyMemory, ByteBudget
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
+from p2pboot.serving.limits import BURST_S, Limits, ServingCounters, TokenBucket
+from p2pboot.serving.memory import BodyMemory, ByteBudget
 
 KNOWN_PEERS: Final = 1024
 """Peers without a stream whose accounts are kept, so that a new stream is no new allowance."""

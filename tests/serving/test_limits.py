@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pboot.node.limits import FULL_SLICE, PACED_SLICE, SMALLEST_SLICE, Limits, TokenBucket
+from p2pboot.serving.limits import FULL_SLICE, PACED_SLICE, SMALLEST_SLICE, Limits, TokenBucket
 
 
 def test_bucket_gives_its_burst_at_once_and_then_its_rate() -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from p2pboot.core.pieces import MIB
-from p2pboot.fetch.demand import Request
-from p2pboot.fetch.piecesets import PieceSet
-from p2pboot.fetch.rates import RateMeter
+from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.piecesets import PieceSet
+from p2pboot.fetch.receiving.rates import RateMeter
 
 WINDOW_S = 1.5
 """Seconds of its own data that a peer is asked for ahead: covers any round trip, and is lost with it."""

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 import trio
 
 from p2pboot.errors import RemoteProtocolError
+from p2pboot.fetch.asking.reasons import PeerWord, pairs_of
+from p2pboot.fetch.asking.requests import Head, ManifestReply, PeerRefused, RequestStream
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.reasons import PeerWord, pairs_of
-from p2pboot.fetch.requests import Head, ManifestReply, PeerRefused, RequestStream
 from p2pboot.protocol.messages import SYNC_PROTOCOL
 from p2pboot.protocol.withheld import WithheldHead
 from p2pboot.transport.interface import StreamReset, Transport

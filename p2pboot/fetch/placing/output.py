@@ -34,8 +34,7 @@ from p2pboot.errors import (
     SignatureError,
     machine_error,
 )
-from p2pboot.fetch.devicetrees import DeviceTrees
-from p2pboot.publish.hashing import hash_file
+from p2pboot.fetch.placing.devicetrees import DeviceTrees
 from p2pboot.store.durable import (
     clean_temporaries,
     fsync_directory,
@@ -44,6 +43,7 @@ from p2pboot.store.durable import (
     write_file,
 )
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
+from p2pboot.store.hashing import hash_file
 from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.store import Store
 

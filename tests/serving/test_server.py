@@ -12,11 +12,12 @@ import trio
 
 from p2pboot.core.pieces import MIB, Bitmap
 from p2pboot.errors import BlobMissing, MachineError
-from p2pboot.fetch.requests import Head, PeerLacks, PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import Head, PeerLacks, PeerRefused, RequestStream
 from p2pboot.node.offering import Offering
-from p2pboot.node.server import ArtifactServer, SyncServer
-from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, MAX_PEERS, MAX_READ, Status
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.heads import SyncServer
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.manifests import ManifestCatalogue

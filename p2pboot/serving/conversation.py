@@ -1,6 +1,6 @@
 """The life of one inbound stream: requests are read, answered in order, and cost the peer no less than us.
 
-Owns order, backpressure, time limits, and how the stream ends. What the answer to a request is, `node.server`
+Owns order, backpressure, time limits, and how the stream ends. What the answer to a request is, `serving.artifacts`
 says; how a request looks, `protocol.messages`. Three tasks stand in a row, each passing on to the next:
 
     read and parse  →  prepare the reply (disk)  →  write it
@@ -21,10 +21,10 @@ from typing import Any, ClassVar, Final
 import trio
 
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.node.memory import Grant
-from p2pboot.node.serving import PeerAccount, Serving
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import MAX_IN_FLIGHT, BadRequest, Reply, Request, Status, parse_request
+from p2pboot.serving.accounts import PeerAccount, Serving
+from p2pboot.serving.memory import Grant
 from p2pboot.transport.interface import Stream, StreamReset
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ import pytest
 import trio
 import trio.testing
 
-from p2pboot.node.memory import BodyMemory, ByteBudget, Grant
+from p2pboot.serving.memory import BodyMemory, ByteBudget, Grant
 
 
 async def test_budget_is_served_in_order_and_never_exceeded() -> None:

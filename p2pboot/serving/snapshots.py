@@ -1,7 +1,7 @@
 """The answers of `/p2pboot/snapshot/1` to each request, from what a snapshot store holds.
 
-As `node.server` for artifacts: the way from a checked request to a reply. Streams, order and limits are
-`node.conversation`'s; whether bytes and signatures are intact, the store judges.
+As `serving.artifacts` for artifacts: the way from a checked request to a reply. Streams, order and limits are
+`serving.conversation`'s; whether bytes and signatures are intact, the store judges.
 """
 
 from __future__ import annotations
@@ -23,9 +23,6 @@ from p2pboot.core.timetoke.errors import (
     SnapshotMissing,
 )
 from p2pboot.errors import MachineError, P2PBootError
-from p2pboot.node.conversation import Reserve, serve_stream
-from p2pboot.node.server import InThreads
-from p2pboot.node.serving import Serving
 from p2pboot.protocol.messages import Reply, Status
 from p2pboot.protocol.snapshots import (
     MAX_SNAPSHOT_HEADS,
@@ -39,6 +36,9 @@ from p2pboot.protocol.snapshots import (
     SnapshotRequest,
     encode_snapshot_heads,
 )
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.threads import InThreads
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Stream
 

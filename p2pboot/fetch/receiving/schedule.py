@@ -18,10 +18,10 @@ import itertools
 from collections.abc import Callable, Iterable
 
 from p2pboot.core.pieces import MAX_PIECES, MIB
-from p2pboot.fetch.demand import Demand, Request
-from p2pboot.fetch.load import PeerLoad
-from p2pboot.fetch.piecesets import PieceSet
-from p2pboot.fetch.rates import RateMeter
+from p2pboot.fetch.receiving.backlog import PeerLoad
+from p2pboot.fetch.receiving.missing import Demand, Request
+from p2pboot.fetch.receiving.piecesets import PieceSet
+from p2pboot.fetch.receiving.rates import RateMeter
 
 BUDGET_BYTES = 32 * MIB
 """Asked for or being checked, over all peers: what a fetch takes in memory. Two of the largest pieces fit."""

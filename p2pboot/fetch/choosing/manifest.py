@@ -12,7 +12,7 @@ from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.verify import Refused, Verdict, verify
 from p2pboot.errors import ManifestError, NotFoundError
-from p2pboot.fetch.reasons import PeerWord, describe_peers, peers_to_json, remedy_for
+from p2pboot.fetch.asking.reasons import PeerWord, describe_peers, peers_to_json, remedy_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Offer:
         verdict: on it, and on `detached`.
         detached: its detached signature if a good one was found.
         peers: who offer it, of those who are connected.
-        twins: who offer it where they were asked apart: peer ids by address, see `fetch.twins`.
+        twins: who offer it where they were asked apart: peer ids by address, see `fetch.asking.same_key`.
     """
 
     manifest: Manifest

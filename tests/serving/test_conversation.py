@@ -15,9 +15,6 @@ from hypothesis import strategies as st
 
 from p2pboot.core.pieces import KIB, MIB
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.node.conversation import Answer, Reserve, serve_stream
-from p2pboot.node.limits import FULL_SLICE, PACED_SLICE, Limits
-from p2pboot.node.serving import KNOWN_PEERS, Serving
 from p2pboot.protocol.frames import FrameReader, encode_prefix
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
@@ -28,6 +25,9 @@ from p2pboot.protocol.messages import (
     Status,
     encode_request,
 )
+from p2pboot.serving.accounts import KNOWN_PEERS, Serving
+from p2pboot.serving.conversation import Answer, Reserve, serve_stream
+from p2pboot.serving.limits import FULL_SLICE, PACED_SLICE, Limits
 from p2pboot.transport.interface import StreamReset
 from tests.protocol.streams import MemoryStream, stream_pair
 

@@ -14,8 +14,8 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from p2pboot.errors import NotFoundError, ProtocolError
+from p2pboot.fetch.asking.dialling import DIAL_TIMEOUT_S
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.peers import DIAL_TIMEOUT_S
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Transport
 

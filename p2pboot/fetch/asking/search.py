@@ -15,13 +15,13 @@ import trio
 from p2pboot.core.manifest import check_detached
 from p2pboot.core.verify import Verdict
 from p2pboot.errors import SignatureError
-from p2pboot.fetch.asking import Misled, ask_peer, check_kept_word
+from p2pboot.fetch.asking.dialling import for_each_peer
+from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
+from p2pboot.fetch.asking.requests import Head, ManifestReply
+from p2pboot.fetch.asking.same_key import Twins
+from p2pboot.fetch.choosing.manifest import Found, Offer, Question
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.offers import Found, Offer, Question
-from p2pboot.fetch.peers import for_each_peer
 from p2pboot.fetch.progress import Progress, Stall
-from p2pboot.fetch.requests import Head, ManifestReply
-from p2pboot.fetch.twins import Twins
 from p2pboot.transport.interface import Transport
 
 GRACE_S = 2.0

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import FileIO
@@ -20,7 +21,6 @@ from blake3 import blake3
 
 from p2pboot.core.pieces import MIB, PieceTable, piece_length_for
 from p2pboot.errors import ArtifactError, machine_error
-from p2pboot.publish.tree import check_regular
 from p2pboot.store.hashes import FileIdentity, HashedFile
 
 Progress = Callable[[int, int], None]
@@ -28,6 +28,14 @@ Progress = Callable[[int, int], None]
 
 READ_BYTES: Final = MIB
 """What is read at once if pieces are not larger; every piece length divides it or is a multiple."""
+
+_KINDS: Final = (
+    (stat.S_ISDIR, "a directory"),
+    (stat.S_ISFIFO, "a FIFO"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISBLK, "a block device"),
+    (stat.S_ISCHR, "a character device"),
+)
 
 
 class Cache(Protocol):
@@ -107,6 +115,19 @@ def hash_file(
     return HashedPath(path, identity, known.sha256, known.table)
 
 
+def check_regular(path: Path, status: os.stat_result, *, may_be_empty: bool = False) -> None:
+    """Refuse what can not be published because it is no regular file, or empty.
+
+    Raises:
+        ArtifactError: naming it and what it is.
+    """
+    for is_kind, kind in _KINDS:
+        if is_kind(status.st_mode):
+            raise ArtifactError(f"{shown(path)} is {kind}, not a regular file", remedy="move it elsewhere")
+    if status.st_size == 0 and not may_be_empty:
+        raise ArtifactError(f"{shown(path)} is empty", remedy="copy it again, or remove it")
+
+
 def _hash(path: Path, identity: FileIdentity, piece_length: int, progress: Progress) -> HashedFile:
     # O_NONBLOCK: should the file have become a FIFO, opening it must not wait for a writer.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -143,3 +164,9 @@ def _fill(file: FileIO, buffer: memoryview) -> int:
             break
         filled += count
     return filled
+
+
+def shown(path: Path) -> str:
+    """A path as text that is safe on a terminal: names come from other people's archives."""
+    text = str(path)
+    return text if text.isprintable() else repr(text)

@@ -1,6 +1,6 @@
 """What a peer may cost us: the limits, the bucket that meters them, and the counts of what was served.
 
-Nothing here waits or reads a clock; `node.serving` does, and applies these to the peers.
+Nothing here waits or reads a clock; `serving.accounts` does, and applies these to the peers.
 """
 
 from __future__ import annotations
@@ -129,4 +129,4 @@ class ServingCounters:
     """By (protocol, operation, status), of replies that were wholly written. In place of the operation stands
     `bad_request` where there was none, and `refused` where it was not looked at."""
     streams: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """By (protocol, how it ended): a value of `node.conversation.Ending`."""
+    """By (protocol, how it ended): a value of `serving.conversation.Ending`."""

@@ -9,12 +9,12 @@ import trio
 
 from p2pboot.core.pieces import MIB, PieceTable
 from p2pboot.errors import BlobCorrupt
-from p2pboot.fetch.demand import Request
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.piecesets import PieceSet
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.schedule import Schedule
-from p2pboot.fetch.wanted import Dialect, Shelf, Wanted
+from p2pboot.fetch.receiving.items import Dialect, Shelf, Wanted
+from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.piecesets import PieceSet
+from p2pboot.fetch.receiving.schedule import Schedule
 from p2pboot.store.partials import PartialBlob
 
 HASH_BYTES = 8 * MIB

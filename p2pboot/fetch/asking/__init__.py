@@ -1,0 +1,1 @@
+"""Asking: who is there, requests on their streams, what each has, and why not."""

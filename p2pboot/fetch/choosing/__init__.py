@@ -1,0 +1,1 @@
+"""Choosing: which manifest is taken, and which of its artifacts."""

@@ -1,0 +1,1 @@
+"""Placing: verified artifacts under their final names, always as one whole set."""

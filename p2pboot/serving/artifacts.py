@@ -1,0 +1,90 @@
+"""The answers of `/p2pboot/artifact/1` to each request, from what the store holds.
+
+Owns the way from a checked request to a reply. Streams, order and limits are `serving.conversation`'s; whether
+bytes are intact, the store judges.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from p2pboot.errors import BlobMissing, P2PBootError
+from p2pboot.protocol.messages import (
+    ARTIFACT_PROTOCOL,
+    ArtifactRequest,
+    HaveRequest,
+    PiecesRequest,
+    ReadRequest,
+    Reply,
+    Status,
+)
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.threads import UNREADABLE, InThreads
+from p2pboot.store.blobs import BlobStore
+from p2pboot.store.errors import BlobGone, RangeError
+from p2pboot.transport.interface import Stream
+
+log = logging.getLogger(__name__)
+
+# Only what the status does not say: what was never here is `not_found`, and what is outside is `range`.
+_CHANGED: Final = "its file changed on this node's disk and is being examined"
+_ON_ITS_WAY: Final = "it is being fetched here, and this part has not come yet"
+
+
+class ArtifactServer:
+    """Serves pieces of artifacts.
+
+    Args:
+        blobs: where they are.
+        serving: limits and accounts, shared with the other servers of this node.
+    """
+
+    def __init__(self, blobs: BlobStore, serving: Serving) -> None:
+        self._blobs = blobs
+        self._serving = serving
+        self._in_thread = InThreads()
+
+    async def handle(self, stream: Stream) -> None:
+        """Serve one inbound stream of ARTIFACT_PROTOCOL to its end; raises nothing but Cancelled."""
+        await serve_stream(stream, ARTIFACT_PROTOCOL, self._answer, self._serving)
+
+    async def _answer(self, request: ArtifactRequest, reserve: Reserve) -> Reply:
+        try:
+            match request:
+                case ReadRequest():
+                    return await self._read(request, reserve)
+                case PiecesRequest():
+                    return await self._pieces(request, reserve)
+                case HaveRequest():
+                    return await self._have(request)
+        except RangeError:
+            return Reply(Status.RANGE)
+        except BlobGone:
+            return Reply.refusal(Status.GONE, _CHANGED)
+        except P2PBootError as error:  # a disk that fails costs this request, not the stream
+            log.warning("%s of sha256:%s failed: %s", request.op, request.sha256, error)
+            return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
+
+    async def _read(self, request: ReadRequest, reserve: Reserve) -> Reply:
+        await reserve(request.length)
+        try:
+            data = await self._in_thread(self._blobs.read, request.sha256, request.offset, request.length)
+        except BlobMissing:
+            something = await self._in_thread(self._blobs.bitmap, request.sha256)
+            if something is not None:
+                return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
+            return Reply(Status.NOT_FOUND)
+        return Reply(Status.OK, data)
+
+    async def _pieces(self, request: PiecesRequest, reserve: Reserve) -> Reply:
+        table = await self._in_thread(self._blobs.table, request.sha256)
+        if table is None:
+            return Reply(Status.NOT_FOUND)
+        await reserve(len(table.raw))
+        return Reply(Status.OK, table.raw)
+
+    async def _have(self, request: HaveRequest) -> Reply:
+        bitmap = await self._in_thread(self._blobs.bitmap, request.sha256)
+        return Reply(Status.NOT_FOUND) if bitmap is None else Reply(Status.OK, bitmap.to_bytes())

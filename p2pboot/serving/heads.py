@@ -1,0 +1,99 @@
+"""The answers of `/p2pboot/sync/1` to each request: heads, manifests and peers, from what the store holds."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+from p2pboot.errors import P2PBootError
+from p2pboot.protocol.messages import (
+    MAX_DETACHED,
+    SYNC_PROTOCOL,
+    Head,
+    HeadsRequest,
+    ManifestRequest,
+    PeersRequest,
+    Reply,
+    Status,
+    SyncRequest,
+    encode_heads,
+    encode_peers,
+)
+from p2pboot.protocol.withheld import WithheldHead, encode_withheld
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.threads import UNREADABLE, InThreads
+from p2pboot.serving.withheld import Withheld
+from p2pboot.store.manifests import HeadRow, ManifestCatalogue
+from p2pboot.transport.interface import Stream
+
+log = logging.getLogger(__name__)
+
+
+class SyncServer:
+    """Serves heads, manifests and peers.
+
+    Args:
+        catalogue: the manifests.
+        peer_records: gives signed peer records of peers that are worth knowing, best first; must be quick.
+        now: the time in unix seconds, for what is expired is not offered any more.
+        serving: limits and accounts, shared with the other servers of this node.
+        withheld: what is known of a channel and arch (None: of all) and not offered; called in threads.
+    """
+
+    def __init__(
+        self,
+        catalogue: ManifestCatalogue,
+        peer_records: Callable[[], Sequence[bytes]],
+        now: Callable[[], int],
+        serving: Serving,
+        withheld: Callable[[str | None, str | None], Sequence[Withheld]],
+    ) -> None:
+        self._catalogue = catalogue
+        self._peer_records = peer_records
+        self._now = now
+        self._serving = serving
+        self._withheld = withheld
+        self._in_thread = InThreads()
+
+    async def handle(self, stream: Stream) -> None:
+        """Serve one inbound stream of SYNC_PROTOCOL to its end; raises nothing but Cancelled."""
+        await serve_stream(stream, SYNC_PROTOCOL, self._answer, self._serving)
+
+    async def _answer(self, request: SyncRequest, _reserve: Reserve) -> Reply:
+        try:
+            match request:
+                case HeadsRequest():
+                    return await self._heads(request)
+                case ManifestRequest():
+                    return await self._manifest(request)
+                case PeersRequest():
+                    return self._peers()
+        except P2PBootError as error:  # the catalogue fails; other streams and requests may go on
+            log.warning("%s failed: %s", request.op, error)
+            return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
+
+    async def _heads(self, request: HeadsRequest) -> Reply:
+        rows = await self._in_thread(self._catalogue.heads, request.channel, request.arch)
+        now = self._now()
+        heads = [_head(row) for row in rows if row.expires_at > now]
+        if heads and request.channel is not None and request.arch is not None:
+            return Reply(Status.OK, encode_heads(heads))  # the pair is offered: there is nothing to explain
+        known = await self._in_thread(self._withheld, request.channel, request.arch)
+        withheld = encode_withheld(WithheldHead(w.channel, w.arch, w.why.value, w.text) for w in known)
+        return Reply(Status.OK, encode_heads(heads), {"withheld": withheld} if withheld else None)
+
+    async def _manifest(self, request: ManifestRequest) -> Reply:
+        stored = await self._in_thread(self._catalogue.get, request.digest)
+        if stored is None:
+            return Reply(Status.NOT_FOUND)
+        detached = stored.detached if len(stored.detached or "") <= MAX_DETACHED else None
+        return Reply(Status.OK, stored.raw, {"detached": detached})
+
+    def _peers(self) -> Reply:
+        # Any peer may be of use, so the filters narrow nothing: records do not say what their peers offer.
+        return Reply(Status.OK, encode_peers(self._peer_records()))
+
+
+def _head(row: HeadRow) -> Head:
+    return Head(row.channel, row.arch, row.signers, row.manifest_version, row.digest, row.size)
