@@ -1,6 +1,6 @@
 """What the rest of the program knows of a network: dial, streams, gossip. No library's type passes here.
 
-Two implementations: `transport.libp2p` (py-libp2p) and `transport.memory` (tests).
+Two implementations: `transport.libp2p` (py-libp2p) and `testing.network` (in memory, for tests).
 Peer ids are base58 strings (`12D3KooW…`), addresses are multiaddr strings.
 """
 

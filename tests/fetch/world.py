@@ -26,8 +26,8 @@ from p2pboot.serving.limits import Limits
 from p2pboot.serving.withheld import Withheld
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.store import Store
+from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Transport
-from p2pboot.transport.memory import MemoryNetwork
 
 PIECE = 64 * KIB
 NOW = 1_800_000_000

@@ -13,8 +13,8 @@ import trio
 from p2pboot.core.identity import SecretKey
 from p2pboot.node import peering as peering_module
 from p2pboot.node.peering import ENOUGH_PEERS, FIRST_RETRY_S, LONGEST_RETRY_S, Peering
+from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Transport
-from p2pboot.transport.memory import MemoryNetwork
 
 IDS = [SecretKey(bytes([number]) * 32).public.peer_id for number in range(1, 60)]
 NOWHERE = f"/ip4/10.9.9.9/tcp/1/p2p/{IDS[-1]}"

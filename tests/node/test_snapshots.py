@@ -31,8 +31,8 @@ from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, Snapsh
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Transport, Verdict
-from p2pboot.transport.memory import MemoryNetwork
 from tests.core.timetoke.samples import ALICE, BOB, CHUNK, announce, payload_of, sign
 from tests.fetch.snapshots.world import ANNOUNCEMENT, PAYLOAD, ROOT, TOTAL
 

@@ -19,8 +19,8 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.heads import SyncServer
 from p2pboot.store.manifests import ManifestCatalogue
 from p2pboot.store.store import Store
+from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Stream, Transport
-from p2pboot.transport.memory import MemoryNetwork
 from tests.node.world import NOW, files_of, key_of, signed
 from tests.store.samples import table_of
 

@@ -29,8 +29,8 @@ from p2pboot.node.node import Node
 from p2pboot.node.trust import Pair
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
+from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Transport
-from p2pboot.transport.memory import MemoryNetwork
 from tests.store.samples import table_of
 
 NOW = 1_800_000_000

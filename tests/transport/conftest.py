@@ -11,9 +11,9 @@ import pytest
 import trio
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Stream, Transport
 from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
-from p2pboot.transport.memory import MemoryNetwork
 
 T = TypeVar("T")
 
@@ -91,11 +91,4 @@ async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
 async def libp2p_lab() -> AsyncIterator[Lab]:
     async with trio.open_nursery() as nursery:
         yield Lab("libp2p", nursery)
-        nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-async def memory_lab() -> AsyncIterator[Lab]:
-    async with trio.open_nursery() as nursery:
-        yield Lab("memory", nursery)
         nursery.cancel_scope.cancel()

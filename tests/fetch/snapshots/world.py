@@ -20,8 +20,8 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Stream, Transport
-from p2pboot.transport.memory import MemoryNetwork
 from tests.core.timetoke.samples import ALICE, CHUNK, announce, payload_of, sign
 from tests.fetch.world import Watcher
 

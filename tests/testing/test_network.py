@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -11,8 +13,10 @@ from tests.transport.conftest import ECHO, TOPIC, Lab, echo, read_all
 
 
 @pytest.fixture
-def lab(memory_lab: Lab) -> Lab:
-    return memory_lab
+async def lab() -> AsyncIterator[Lab]:
+    async with trio.open_nursery() as nursery:
+        yield Lab("memory", nursery)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_cut_link_ends_streams_and_refuses_dials_until_it_is_healed(lab: Lab) -> None:

@@ -32,7 +32,7 @@ from p2pboot.transport.interface import (
 )
 from p2pboot.transport.seen import SeenMessages
 
-log = logging.getLogger("p2pboot.transport.memory")
+log = logging.getLogger("p2pboot.testing.network")
 
 WINDOW: Final = 256 * 1024  # what one direction of a stream holds unread, as Yamux
 SEEN_S: Final = 120.0
