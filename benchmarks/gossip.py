@@ -27,13 +27,14 @@ from benchmarks.results import Table, median, quantile, run_alone
 from benchmarks.sample import ARCH, CHANNEL
 from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Artifact, compose, sign
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.judging import Judge, Judgement, Opinion
 from p2pboot.node.trust import Pair, Trust
 from p2pboot.protocol.messages import manifest_topic
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import artifact_of
+from p2pboot.testing.manifests import signed_manifest
 from p2pboot.transport.interface import Transport
 from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
 
@@ -108,32 +109,16 @@ class _Arrivals:
 
 def manifest(key: SecretKey, version: int, now: int) -> bytes:
     """A signed manifest with three artifacts."""
+    digest = f"{version:064x}"
+    facts = {"channel": CHANNEL, "arch": ARCH, "piece_length": 1 << 20}
     artifacts = [
-        Artifact.describe(
-            name,
-            channel=CHANNEL,
-            arch=ARCH,
-            sha256=f"{version:064x}",
-            size=8 << 20,
-            piece_length=1 << 20,
-            table_digest=f"{version:064x}",
-            urls=[],
-        )
+        artifact_of(name, sha256=digest, table_digest=digest, size=8 << 20, **facts)
         for name in ("kernel", "initramfs", "rootfs")
     ]
-    body = compose(
-        version=str(version),
-        manifest_version=version,
-        channel=CHANNEL,
-        arch=ARCH,
-        created_at=now,
-        expires_at=now + 86_400,
-        artifacts=artifacts,
-        provider_peer_id=key.public.peer_id,
-        provider_name="benchmark",
-        signers=[key.public.keyid],
-    )
-    return sign(body, [key])
+    dates = {"created_at": now, "expires_at": now + 86_400}
+    return signed_manifest(
+        artifacts, [key], manifest_version=version, channel=CHANNEL, arch=ARCH, **dates
+    ).raw
 
 
 async def _listen(transport: Transport, store: Store, policy: TrustPolicy, arrivals: _Arrivals) -> None:

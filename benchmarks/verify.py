@@ -22,13 +22,14 @@ from benchmarks.results import Table, run_alone
 from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.jsonform import canonical
-from p2pboot.core.manifest import Artifact, Candidate, Manifest, compose, sign
+from p2pboot.core.manifest import Candidate, Manifest
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.verify import verify
 from p2pboot.errors import Malformed, SignatureError
+from p2pboot.testing.artifacts import artifact_of
+from p2pboot.testing.manifests import CREATED, signed_manifest
 
-CREATED = 1_764_158_400
-KEYS = [SecretKey.from_seed(bytes([byte]) * 32) for byte in range(1, 33)]
+KEYS = [SecretKey(bytes([byte]) * 32) for byte in range(1, 33)]
 MEASURE_S = 0.4
 
 
@@ -42,31 +43,14 @@ class Cost:
 
 def manifest(artifacts: Sequence[str], keys: Sequence[SecretKey]) -> bytes:
     """A signed manifest with these artifacts."""
-    body = compose(
-        version="2025.11.26",
-        manifest_version=7,
-        channel="stable",
-        arch="arm64",
-        created_at=CREATED,
-        expires_at=CREATED + 30 * 86_400,
-        artifacts=[
-            Artifact.describe(
-                key,
-                channel="stable",
-                arch="arm64",
-                sha256=(digest := hashlib.sha256(key.encode()).hexdigest()),
-                size=8 << 20,
-                piece_length=1 << 20,
-                table_digest=digest,
-                urls=[f"http://192.0.2.7:8080/blobs/{digest}"],
-            )
-            for key in artifacts
-        ],
-        provider_peer_id=keys[0].public.peer_id,
-        provider_name="benchmark",
-        signers=[key.public.keyid for key in keys],
-    )
-    return sign(body, keys)
+    described = []
+    for key in artifacts:
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        urls = [f"http://192.0.2.7:8080/blobs/{digest}"]
+        described.append(
+            artifact_of(key, arch="arm64", sha256=digest, size=8 << 20, piece_length=1 << 20, urls=urls)
+        )
+    return signed_manifest(described, keys, arch="arm64").raw
 
 
 def with_member(raw: bytes, value: object) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 import shutil
 from collections.abc import Callable
@@ -12,12 +11,12 @@ from pathlib import Path
 from p2pboot.demo.debian import DebianFiles, Unobtainable, debian_files
 from p2pboot.demo.initramfs import build_initramfs
 from p2pboot.errors import machine_error
+from p2pboot.testing.artifacts import write_content
 
 APT_TIMEOUT_S = 30.0
 KERNEL_BYTES = 14 << 20  # as Debian 12's cloud kernel for x86_64
 INITRAMFS_BYTES = 1 << 20  # as its busybox, gzipped
 ROOTFS_BYTES = 64 << 20
-_BLOCK = 1 << 20
 
 # The machine's own name for its processor: (p2pboot's, Debian's).
 _ARCHES = {"x86_64": ("x86_64", "amd64"), "aarch64": ("arm64", "arm64")}
@@ -77,22 +76,14 @@ def prepare_inputs(
             description = f"real: Debian's kernel {release} and a busybox initramfs"
         except Unobtainable as reason:
             kernel = directory / "vmlinuz-generated"
-            generate(kernel, KERNEL_BYTES, "kernel")
-            generate(initramfs, INITRAMFS_BYTES, "initramfs")
+            write_content(kernel, "kernel", KERNEL_BYTES)
+            write_content(initramfs, "initramfs", INITRAMFS_BYTES)
             description = f"generated files of a kernel's and an initramfs's sizes, because {reason}"
-        generate(rootfs, ROOTFS_BYTES, "rootfs")
+        write_content(rootfs, "rootfs", ROOTFS_BYTES)
     except OSError as error:
         raise machine_error(error, f"prepare the demo's files in {directory}") from error
     note(description)
     return DemoInputs(not kernel.name.endswith("-generated"), description, arch, kernel, initramfs, rootfs)
-
-
-def generate(path: Path, size: int, label: str) -> None:
-    """Write `size` bytes that look random and are the same everywhere for one label."""
-    with path.open("wb") as file:
-        for offset in range(0, size, _BLOCK):
-            block = hashlib.shake_128(f"p2pboot demo {label} {offset}".encode())
-            file.write(block.digest(min(_BLOCK, size - offset)))
 
 
 def _place_real(files: DebianFiles, directory: Path, initramfs: Path) -> Path:

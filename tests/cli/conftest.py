@@ -17,11 +17,11 @@ import pytest
 from p2pboot.cli.app import run
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.keyformats import render_key_toml
-from p2pboot.core.manifest import Artifact, compose, unsigned
 from p2pboot.core.manifest import sign as sign_manifest
+from p2pboot.core.manifest import unsigned
+from p2pboot.testing.artifacts import artifact_of
+from p2pboot.testing.manifests import ALICE, BOB, DAY_S, manifest_body
 
-ALICE = SecretKey(bytes([1]) * 32)
-BOB = SecretKey(bytes([2]) * 32)
 NOW = int(time.time())
 
 
@@ -87,29 +87,15 @@ def key_file(path: Path, key: SecretKey) -> Path:
 
 def manifest_bytes(*keys: SecretKey, signed: bool = True, kernel: str = "a" * 64, **changes: Any) -> bytes:
     """A manifest for stable/arm64, valid now, signed by these keys (ALICE)."""
-    keys = keys or (ALICE,)
-    channel, arch = changes.get("channel", "stable"), changes.get("arch", "arm64")
-    artifacts = [
-        Artifact.describe(
-            key,
-            channel=channel,
-            arch=arch,
-            sha256=sha256,
-            size=1000,
-            piece_length=1 << 20,
-            table_digest="c" * 64,
-        )
-        for key, sha256 in (("kernel", kernel), ("initramfs", "b" * 64))
-    ]
+    digests = {"kernel": kernel, "initramfs": "b" * 64}
     said = {
-        "version": "2025.11.26",
         "manifest_version": 7,
-        "channel": channel,
-        "arch": arch,
+        "arch": "arm64",
         "created_at": NOW - 60,
-        "expires_at": NOW + 30 * 86400,
-        "provider_peer_id": keys[0].public.peer_id,
-        "provider_name": "box",
+        "expires_at": NOW + 30 * DAY_S,
+        **changes,
     }
-    body = compose(**(said | changes), artifacts=artifacts, signers=[key.public.keyid for key in keys])
-    return sign_manifest(body, keys) if signed else unsigned(body)
+    place = {name: said[name] for name in ("channel", "arch") if name in said}
+    artifacts = [artifact_of(key, sha256=sha256, **place) for key, sha256 in digests.items()]
+    body = manifest_body(artifacts, keys or (ALICE,), **said)
+    return sign_manifest(body, keys or (ALICE,)) if signed else unsigned(body)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ALICE, Cli, key_file
+from p2pboot.testing.manifests import ALICE
+from tests.cli.conftest import Cli, key_file
 from tests.core.timetoke.samples import VECTOR_KEY, VECTORS
 
 DOCS = Path(__file__).parents[2] / "docs" / "snapshots.md"

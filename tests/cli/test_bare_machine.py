@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ALICE, Cli, key_file, manifest_bytes
+from p2pboot.testing.manifests import ALICE
+from tests.cli.conftest import Cli, key_file, manifest_bytes
 
 ROOT = Path(__file__).parents[2]
 NOBODY_TO_ASK = ("--no-mdns", "--bootstrap", "/ip4/127.0.0.1/tcp/1", "--timeout", "1")

@@ -13,7 +13,8 @@ import pytest
 from p2pboot.cli import build
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Manifest, check_detached
-from tests.cli.conftest import ALICE, BOB, Cli, key_file
+from p2pboot.testing.manifests import ALICE, BOB
+from tests.cli.conftest import Cli, key_file
 from tests.publish.pe_files import pe_file
 
 CHANNEL = ("--channel", "stable", "--arch", "aarch64")

@@ -8,7 +8,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.cli.conftest import ALICE, BOB, Cli
+from p2pboot.testing.manifests import ALICE, BOB
+from tests.cli.conftest import Cli
 from tests.permissions import permissions_applied
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.manifest import Manifest, sign_detached
-from tests.cli.conftest import ALICE, BOB, NOW, Cli, manifest_bytes
+from p2pboot.testing.manifests import ALICE, BOB
+from tests.cli.conftest import NOW, Cli, manifest_bytes
 
 
 def write(path: Path, data: bytes) -> Path:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ALICE, Cli
+from p2pboot.testing.manifests import ALICE
+from tests.cli.conftest import Cli
 
 TRUST = ("--trust", ALICE.public.keyid)
 PAIR = ("--channel", "stable", "--arch", "arm64")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.timetoke.records import RECORD_FIELDS
-from tests.cli.conftest import ALICE, BOB, Cli, key_file
+from p2pboot.testing.manifests import ALICE, BOB
+from tests.cli.conftest import Cli, key_file
 from tests.core.timetoke.samples import (
     INDEX,
     NAMES,

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import ALICE, key_file, manifest_bytes
+from p2pboot.testing.manifests import ALICE
+from tests.cli.conftest import key_file, manifest_bytes
 from tests.core.timetoke.samples import payload_of, sign
 
 SLOW = {"libp2p", "trio", "multiaddr", "zeroconf", "watchfiles", "rich", "grpc"}

@@ -14,7 +14,8 @@ from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.verify import verify
 from p2pboot.errors import Malformed
 from p2pboot.gateway.phase import phase_view
-from tests.core.manifests import ALICE, CREATED, manifest
+from p2pboot.testing.manifests import ALICE
+from tests.core.manifests import CREATED, manifest
 
 
 def plasmd(**changes: Any) -> bytes:

@@ -19,7 +19,9 @@ from p2pboot.core.manifest import (
 )
 from p2pboot.core.timestamps import MAX_TIME
 from p2pboot.errors import ArtifactError, ExitStatus, Malformed, SignatureError, UsageError
-from tests.core.manifests import ALICE, BOB, CAROL, CREATED, EXPIRES, STRANGER, artifact, body, manifest
+from p2pboot.testing.artifacts import artifact_of
+from p2pboot.testing.manifests import ALICE, BOB, CAROL, STRANGER
+from tests.core.manifests import CREATED, EXPIRES, body, manifest
 from tests.core.phase_verify import phase_verify
 from tests.vectors.manifest import form
 
@@ -82,11 +84,11 @@ def test_what_breaks_a_rule_can_not_be_composed(changes: dict[str, Any], says: s
 
 
 def test_an_artifact_is_composed_with_its_own_rules() -> None:
-    other = [artifact("initramfs"), artifact("kernel", size=0)]
+    other = [artifact_of("initramfs"), artifact_of("kernel", size=0)]
     with pytest.raises(UsageError, match=r"artifacts\.kernel\.size"):
         body(artifacts=other)
     with pytest.raises(UsageError, match=r"artifacts\.kernel\.path"):
-        body(artifacts=[artifact("initramfs"), artifact("kernel", channel="testing")])
+        body(artifacts=[artifact_of("initramfs"), artifact_of("kernel", channel="testing")])
 
 
 def test_two_artifacts_of_one_key_are_refused() -> None:

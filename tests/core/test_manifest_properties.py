@@ -14,7 +14,8 @@ from p2pboot.core.manifest import Candidate, Manifest, add_signature, missing_si
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.verify import verify
 from p2pboot.errors import Malformed, SignatureError
-from tests.core.manifests import ALICE, BOB, CREATED, manifest
+from p2pboot.testing.manifests import ALICE, BOB
+from tests.core.manifests import CREATED, manifest
 from tests.core.phase_verify import phase_verify
 from tests.vectors.manifest import form
 

@@ -10,22 +10,13 @@ from p2pboot.core.pieces import (
     DEFAULT_PIECE,
     MAX_PIECE,
     MAX_PIECES,
-    MIN_PIECE,
     Bitmap,
     PieceTable,
     piece_count,
     piece_length_for,
 )
 from p2pboot.errors import Malformed
-
-PIECE = MIN_PIECE
-
-
-def table_of(data: bytes, piece_length: int = PIECE) -> PieceTable:
-    cuts = range(0, len(data), piece_length)
-    return PieceTable(
-        len(data), piece_length, b"".join(blake3(data[at : at + piece_length]).digest() for at in cuts)
-    )
+from p2pboot.testing.artifacts import PIECE, table_of
 
 
 @pytest.mark.parametrize("size", [1, PIECE - 1, PIECE, PIECE + 1, 3 * PIECE - 1, 3 * PIECE])

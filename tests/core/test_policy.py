@@ -2,7 +2,7 @@ import pytest
 
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.errors import ConfigError, ExitStatus, UsageError
-from tests.core.manifests import ALICE, BOB, CAROL
+from p2pboot.testing.manifests import ALICE, BOB, CAROL
 
 A, B, C = (key.public for key in (ALICE, BOB, CAROL))
 

@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pboot.core.rollback import AcceptedHead, Standing, judge_version
-from tests.core.manifests import ALICE, BOB, CAROL, manifest
+from p2pboot.testing.manifests import ALICE, BOB, CAROL
+from tests.core.manifests import manifest
 
 A, B, C = (key.public.keyid for key in (ALICE, BOB, CAROL))
 SEVEN = manifest([ALICE], manifest_version=7)

@@ -19,7 +19,8 @@ from p2pboot.core.verify import (
     verify,
 )
 from p2pboot.errors import ExitStatus, ManifestError, UsageError
-from tests.core.manifests import ALICE, BOB, CAROL, CREATED, EXPIRES, STRANGER, body, manifest
+from p2pboot.testing.manifests import ALICE, BOB, CAROL, STRANGER
+from tests.core.manifests import CREATED, EXPIRES, body, manifest
 
 A, B, C = (key.public.keyid for key in (ALICE, BOB, CAROL))
 TRUST_ALICE = TrustPolicy.single([A])

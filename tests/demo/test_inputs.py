@@ -177,16 +177,6 @@ def test_hanging_apt_ends_at_the_deadline_with_its_helpers(tools: Tools, tmp_pat
     assert "took too long" in made.description
 
 
-def test_generated_files_are_the_same_every_time(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        inputs.generate(tmp_path / name, (1 << 20) + 5, "kernel")
-    content = (tmp_path / "a").read_bytes()
-    assert len(content) == (1 << 20) + 5
-    assert content == (tmp_path / "b").read_bytes()
-    inputs.generate(tmp_path / "c", (1 << 20) + 5, "rootfs")
-    assert (tmp_path / "c").read_bytes() != content
-
-
 def test_oversized_member_is_refused(tools: Tools, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(debian, "MAX_MEMBER", len(KERNEL) - 1)
     with pytest.raises(Unobtainable, match="has 9000 bytes"):

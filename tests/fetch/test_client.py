@@ -15,18 +15,11 @@ from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.client import FetchOrder, fetch
 from p2pboot.fetch.result import FetchResult
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import PIECE, content
+from p2pboot.testing.manifests import NOW
+from p2pboot.testing.stores import offer
 from p2pboot.transport.interface import Transport
-from tests.fetch.world import (
-    FILES,
-    NOW,
-    PIECE,
-    CorruptBlobs,
-    Watcher,
-    World,
-    content,
-    manifest_of,
-    offer,
-)
+from tests.fetch.world import FILES, CorruptBlobs, Watcher, World, manifest_of
 
 SIZE = sum(map(len, FILES.values()))
 V1 = manifest_of()

@@ -21,8 +21,9 @@ from p2pboot.fetch.asking.search import MANIFESTS_PER_PEER, HeadSearch
 from p2pboot.fetch.choosing.manifest import Found, Offer, Question
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.store.manifests import HeadRow, StoredManifest
+from p2pboot.testing.manifests import NOW
 from p2pboot.transport.interface import Transport
-from tests.fetch.world import KEY, NOW, OTHER_KEY, POLICY, Provider, Watcher, World, manifest_of
+from tests.fetch.world import KEY, OTHER_KEY, POLICY, Provider, Watcher, World, manifest_of
 
 V1, V2, V3 = (manifest_of(version=version) for version in (1, 2, 3))
 V2_AGAIN = manifest_of(version=2, cmdline="other")

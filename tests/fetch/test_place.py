@@ -19,7 +19,10 @@ from p2pboot.fetch.placing.output import Output, stored_artifact
 from p2pboot.publish.presigned import take_presigned
 from p2pboot.publish.scan import scan
 from p2pboot.store.store import Store
-from tests.fetch.world import FILES, KEY, NOW, PIECE, content, fill, manifest_of
+from p2pboot.testing.artifacts import PIECE, content
+from p2pboot.testing.manifests import NOW
+from p2pboot.testing.stores import hold_all
+from tests.fetch.world import FILES, KEY, manifest_of
 from tests.permissions import permissions_applied
 
 WITH_TREES = {**FILES, "dtbs/board": content("board", 1000)}
@@ -36,8 +39,8 @@ SIG = sign_detached(V1.raw, KEY)
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with Store.open(tmp_path / "state") as store:
-        fill(store, V1, WITH_TREES)
-        fill(store, V2, NEW_FILES)
+        hold_all(store, V1, WITH_TREES)
+        hold_all(store, V2, NEW_FILES)
         yield store
 
 
@@ -258,8 +261,8 @@ WHOLE_A2 = as_placed(ARCHIVED_NEW, NEW_TREES, A2)
 
 @pytest.fixture
 def trees_store(store: Store) -> Store:
-    fill(store, A1, ARCHIVED)
-    fill(store, A2, ARCHIVED_NEW)
+    hold_all(store, A1, ARCHIVED)
+    hold_all(store, A2, ARCHIVED_NEW)
     return store
 
 
@@ -393,7 +396,7 @@ def test_what_was_signed_as_an_archive_and_is_none_changes_nothing(output: Outpu
     ):
         files = {**FILES, "dtbs.tar": raw}
         forged = manifest_of(files, number)
-        fill(store, forged, files)
+        hold_all(store, forged, files)
         with pytest.raises(
             ManifestError, match=f"dtbs.tar of manifest version {number}: the archive of device trees"
         ):

@@ -27,12 +27,12 @@ from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.serving.withheld import Why, Withheld
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone
+from p2pboot.testing.artifacts import PIECE
+from p2pboot.testing.manifests import NOW
 from p2pboot.transport.interface import Stream, Transport
 from tests.fetch.world import (
     FILES,
-    NOW,
     OTHER_KEY,
-    PIECE,
     POLICY,
     BlobsProxy,
     CorruptBlobs,

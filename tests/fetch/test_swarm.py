@@ -18,20 +18,11 @@ from p2pboot.fetch.receiving.swarm import fetch_artifacts
 from p2pboot.serving.limits import Limits
 from p2pboot.store.errors import StoreFull
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import PIECE, artifact_of, content
+from p2pboot.testing.manifests import signed_manifest
+from p2pboot.testing.stores import hold_all
 from p2pboot.transport.interface import Transport
-from tests.fetch.world import (
-    FILES,
-    PIECE,
-    CorruptBlobs,
-    PartialBlobs,
-    Provider,
-    Watcher,
-    World,
-    artifact_of,
-    content,
-    fill,
-    manifest_of,
-)
+from tests.fetch.world import FILES, CorruptBlobs, PartialBlobs, Provider, Watcher, World, manifest_of
 
 SIZE = sum(map(len, FILES.values()))
 
@@ -263,7 +254,9 @@ async def test_a_peer_that_claims_pieces_and_does_not_give_them_costs_nothing(
 async def test_right_pieces_with_a_wrong_sha256_are_the_publishers_fault(
     autojump_clock: MockClock, world: World, watcher: Watcher
 ) -> None:
-    manifest = manifest_of(sha256={"rootfs": "ab" * 32})
+    artifacts = [artifact_of(key, FILES[key]) for key in ("kernel", "initramfs")]
+    lie = artifact_of("rootfs", FILES["rootfs"], sha256="ab" * 32)
+    manifest = signed_manifest([*artifacts, lie])
     async with client_of(world, watcher) as client, world.provider(manifest) as provider:
         await client.connect(provider)
         with pytest.raises(ManifestError, match="rootfs: every piece is what the manifest says"):
@@ -342,7 +335,7 @@ async def test_an_abandoned_fetch_resumes_with_what_it_had(
 async def test_what_is_held_is_not_fetched(autojump_clock: MockClock, world: World, watcher: Watcher) -> None:
     manifest = manifest_of()
     async with client_of(world, watcher) as client:
-        fill(client.store, manifest, FILES)
+        hold_all(client.store, manifest, FILES)
         await client.fetch(manifest)
         assert client.ledger.downloaded_bytes == 0
         assert watcher.done == {key: len(data) for key, data in FILES.items()}

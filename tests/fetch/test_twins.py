@@ -15,9 +15,10 @@ from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.choosing.manifest import Found
 from p2pboot.fetch.client import fetch
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.testing.manifests import NOW
 from p2pboot.transport.interface import Transport
 from tests.fetch.test_heads import QUESTION
-from tests.fetch.world import KEY, NOW, OTHER_KEY, Provider, Watcher, World, manifest_of
+from tests.fetch.world import KEY, OTHER_KEY, Provider, Watcher, World, manifest_of
 
 V1, V2 = manifest_of(version=1), manifest_of(version=2)
 V1_AGAIN = manifest_of(version=1, cmdline="other")

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blake3 import blake3
-
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Artifact, Manifest, compose, sign, sign_detached
-from p2pboot.core.pieces import KIB, Bitmap, PieceTable
+from p2pboot.core.manifest import Manifest, sign_detached
+from p2pboot.core.pieces import Bitmap
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.errors import BlobMissing
 from p2pboot.fetch.client import FetchOrder
@@ -26,18 +23,14 @@ from p2pboot.serving.limits import Limits
 from p2pboot.serving.withheld import Withheld
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import PIECE, content
+from p2pboot.testing.manifests import ALICE, BOB, DAY_S, NOW, key_of, signed_manifest
 from p2pboot.testing.network import MemoryNetwork
+from p2pboot.testing.stores import offer
 from p2pboot.transport.interface import Transport
 
-PIECE = 64 * KIB
-NOW = 1_800_000_000
-KEY = SecretKey.from_seed(bytes(32))
-OTHER_KEY = SecretKey.from_seed(bytes(31) + b"\x01")
+KEY, OTHER_KEY = ALICE, BOB
 POLICY = TrustPolicy.single([KEY.public.keyid])
-
-
-def content(name: str, size: int) -> bytes:
-    return hashlib.shake_256(name.encode()).digest(size)
 
 
 FILES: Mapping[str, bytes] = {
@@ -47,80 +40,11 @@ FILES: Mapping[str, bytes] = {
 }
 
 
-def table_of(data: bytes, piece_length: int = PIECE) -> PieceTable:
-    pieces = (data[start : start + piece_length] for start in range(0, len(data), piece_length))
-    return PieceTable(len(data), piece_length, b"".join(blake3(piece).digest() for piece in pieces))
-
-
-def artifact_of(key: str, data: bytes, *, sha256: str | None = None) -> Artifact:
-    table = table_of(data)
-    return Artifact.describe(
-        key,
-        channel="stable",
-        arch="x86_64",
-        sha256=sha256 or hashlib.sha256(data).hexdigest(),
-        size=len(data),
-        piece_length=PIECE,
-        table_digest=table.digest,
-    )
-
-
 def manifest_of(
-    files: Mapping[str, bytes] = FILES,
-    version: int = 1,
-    *,
-    key: SecretKey = KEY,
-    sha256: Mapping[str, str] | None = None,
-    channel: str = "stable",
-    **changes: Any,
+    files: Mapping[str, bytes] = FILES, version: int = 1, *, key: SecretKey = KEY, **said: Any
 ) -> Manifest:
-    options: dict[str, Any] = {
-        "version": f"v{version}",
-        "manifest_version": version,
-        "channel": channel,
-        "arch": "x86_64",
-        "created_at": NOW - 3600,
-        "expires_at": NOW + 86400,
-        "provider_peer_id": key.public.peer_id,
-        "provider_name": "test",
-        "signers": [key.public.keyid],
-        "cmdline": "quiet",
-        **changes,
-    }
-    artifacts = [
-        Artifact.describe(
-            name,
-            channel=channel,
-            arch="x86_64",
-            sha256=(sha256 or {}).get(name) or hashlib.sha256(data).hexdigest(),
-            size=len(data),
-            piece_length=PIECE,
-            table_digest=table_of(data).digest,
-        )
-        for name, data in files.items()
-    ]
-    return Manifest.parse(sign(compose(artifacts=artifacts, **options), [key]))
-
-
-def fill(store: Store, manifest: Manifest, files: Mapping[str, bytes]) -> None:
-    for key, artifact in manifest.artifacts.items():
-        data = files[key]
-        partial = store.blobs.begin(artifact, table_of(data))
-        if partial is None:
-            continue
-        for index in range(partial.table.count):
-            offset, length = partial.table.span(index)
-            partial.write(index, data[offset : offset + length])
-        if hashlib.sha256(data).hexdigest() == artifact.sha256:
-            partial.finish()  # otherwise it stays a partial with every piece, which is served as well
-
-
-def offer(
-    store: Store, manifest: Manifest, files: Mapping[str, bytes] = FILES, *, detached: bool = True
-) -> None:
-    store.manifests.put(manifest, sign_detached(manifest.raw, KEY) if detached else None)
-    fill(store, manifest, files)
-    store.manifests.set_head(manifest.digest)
+    facts = {"version": f"v{version}", "expires_at": NOW + DAY_S, "cmdline": "quiet", **said}
+    return signed_manifest(files, [key], manifest_version=version, **facts)
 
 
 class BlobsProxy:
@@ -200,7 +124,7 @@ class World:
 
     def new_peer_id(self) -> str:
         self._count += 1
-        return SecretKey.from_seed(self._count.to_bytes(32, "big")).public.peer_id
+        return key_of(f"peer {self._count}").public.peer_id
 
     @asynccontextmanager
     async def provider(
@@ -217,7 +141,7 @@ class World:
         peer_id = self.new_peer_id()
         with Store.open(self.directory / f"peer{self._count}") as store:
             if manifest is not None:
-                offer(store, manifest, files, detached=detached)
+                offer(store, manifest, files, sign_detached(manifest.raw, KEY) if detached else None)
             async with self.network.open(peer_id) as transport:
                 serving, proxy = Serving(limits), blobs(store.blobs)
                 transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(proxy, serving).handle)  # type: ignore[arg-type]

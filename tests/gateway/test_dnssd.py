@@ -23,8 +23,9 @@ from p2pboot.gateway.dnssd import SERVICE, Announcement, describe
 from p2pboot.gateway.hosts import listen
 from p2pboot.gateway.offers import Offers
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import content
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
-from tests.fetch.world import FILES, content, manifest_of
+from tests.fetch.world import FILES, manifest_of
 from tests.gateway.world import PEER, OfferingNode, gateway_settings, put, serving
 from tests.waiting import HANG_S
 

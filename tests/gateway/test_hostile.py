@@ -15,7 +15,8 @@ from p2pboot.gateway import http1
 from p2pboot.gateway.body import LARGEST_READ, SMALLEST_READ, next_size, piece_end
 from p2pboot.gateway.slots import Slots
 from p2pboot.store.store import Store
-from tests.fetch.world import FILES, content
+from p2pboot.testing.artifacts import content
+from tests.fetch.world import FILES
 from tests.gateway.world import PAIR, OfferingNode, Running, gateway_settings, put, serving
 from tests.waiting import HANG_S
 

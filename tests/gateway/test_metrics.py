@@ -7,7 +7,8 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from p2pboot.store.store import Store
-from tests.fetch.world import FILES, KEY, NOW, manifest_of
+from p2pboot.testing.manifests import NOW
+from tests.fetch.world import FILES, KEY, manifest_of
 from tests.gateway.world import OfferingNode, Running, gateway_settings, put, serving
 
 

@@ -17,8 +17,9 @@ from p2pboot.errors import MachineError
 from p2pboot.gateway import reports
 from p2pboot.gateway.slots import Slots
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import PIECE, content
 from tests.core.phase_verify import phase_verify
-from tests.fetch.world import FILES, KEY, PIECE, content
+from tests.fetch.world import FILES, KEY
 from tests.gateway.phase_clients import boot_image_script, phase_fetch
 from tests.gateway.world import PAIR, OfferingNode, Running, gateway_settings, put, put_arm64, serving
 

@@ -9,7 +9,8 @@ import pytest
 
 from p2pboot.core.devicetrees import Archive, ReadRange, end, header, layout, padding
 from p2pboot.store.store import Store
-from tests.fetch.world import FILES, PIECE, content
+from p2pboot.testing.artifacts import PIECE, content
+from tests.fetch.world import FILES
 from tests.gateway.world import PAIR, OfferingNode, gateway_settings, put, put_arm64, serving
 
 TREES: Mapping[str, bytes] = {

@@ -12,7 +12,10 @@ import pytest
 from p2pboot.core.manifest import Manifest
 from p2pboot.node.offering import Awaited
 from p2pboot.store.store import Store
-from tests.fetch.world import FILES, NOW, PIECE, content, fill, manifest_of, table_of
+from p2pboot.testing.artifacts import PIECE, content, table_of
+from p2pboot.testing.manifests import NOW
+from p2pboot.testing.stores import hold_all
+from tests.fetch.world import FILES, manifest_of
 from tests.gateway.world import PAIR, OfferingNode, Reply, Running, gateway_settings, put, put_arm64, serving
 
 SHA256 = hashlib.sha256(FILES["kernel"]).hexdigest()
@@ -94,7 +97,7 @@ async def test_what_is_on_its_way_comes(store: Store, tmp_path: Path) -> None:
     manifest = put_incomplete(store)
     async with serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway:
         assert (await gateway.get("/kernel")).status == 503
-        fill(store, manifest, FILES)
+        hold_all(store, manifest, FILES)
         store.manifests.set_head(manifest.digest)
         assert (await gateway.get("/kernel")).body == FILES["kernel"]
         assert (await gateway.get("/nothing")).status == 404

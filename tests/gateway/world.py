@@ -22,8 +22,10 @@ from p2pboot.node.offering import Awaited, Offering
 from p2pboot.node.status import Measured
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
-from tests.fetch.world import FILES, KEY, NOW, fill, manifest_of
-from tests.store.samples import PIECE, Sample, manifest, sample
+from p2pboot.testing.artifacts import PIECE, Sample, sample
+from p2pboot.testing.manifests import NOW, signed_manifest
+from p2pboot.testing.stores import hold_all, offer
+from tests.fetch.world import FILES, KEY, manifest_of
 from tests.waiting import HANG_S
 
 PEER = KEY.public.peer_id
@@ -114,7 +116,7 @@ def put(
     """Have a signed manifest and its artifacts in a store, as its head or still on the way."""
     signed = manifest_of(files, version, **changes)
     store.manifests.put(signed, sign_detached(signed.raw, KEY))
-    fill(store, signed, files)
+    hold_all(store, signed, files)
     if head:
         store.manifests.set_head(signed.digest)
     return signed
@@ -128,15 +130,9 @@ def put_arm64(
         key: sample(PIECE + number, seed=number, key=key)
         for number, key in enumerate(("kernel", "initramfs", "dtbs/board-4"), start=1)
     }
-    signed = manifest(1, *samples.values(), channel=channel, created_at=NOW - 3600, text=version)
-    store.manifests.put(signed, None)
-    for one in samples.values():
-        partial = store.blobs.begin(one.artifact, one.table)
-        if partial is not None:
-            for index in range(one.table.count):
-                partial.write(index, one.piece(index))
-            partial.finish()
-    store.manifests.set_head(signed.digest)
+    files = {key: one.data for key, one in samples.items()}
+    signed = signed_manifest(files, version=version, channel=channel, arch="arm64")
+    offer(store, signed, files)
     return signed, samples
 
 

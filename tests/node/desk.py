@@ -14,7 +14,8 @@ from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import DirectoryPublisher, Published
 from p2pboot.publish.build import BuildOptions
 from p2pboot.store.store import Store
-from tests.node.world import NOW, PAIR, key_of
+from p2pboot.testing.manifests import NOW, key_of
+from tests.node.world import PAIR
 
 KEY = key_of("publisher")
 

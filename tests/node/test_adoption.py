@@ -13,9 +13,10 @@ import trio
 from p2pboot.core.manifest import Manifest
 from p2pboot.node.adoption import OUTBID_S, YIELD_S
 from p2pboot.node.publishing import CHECK_S
+from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from tests.node.desk import KEY, Desk
 from tests.node.test_node import in_force, republish, to
-from tests.node.world import DAY, NOW, PAIR, Mesh, Running, key_of, never, signed, until
+from tests.node.world import PAIR, Mesh, Running, never, signed, until
 
 SUBJECT = "stable/x86_64"
 
@@ -79,7 +80,7 @@ async def test_they_go_on_with_it_after_a_restart_of_each(mesh: Mesh, autojump_c
 async def test_one_renews_and_the_other_takes_that_over(mesh: Mesh, autojump_clock: None) -> None:
     async with two_publishers(mesh) as (one, other):
         for version, day in ((2, 20), (3, 40), (4, 60)):
-            mesh.wall.now = NOW + day * DAY
+            mesh.wall.now = NOW + day * DAY_S
             await until(
                 lambda version=version: agree(one, other) and one.version() == version,  # type: ignore[misc]
                 within_s=400,
@@ -95,12 +96,12 @@ async def test_when_the_first_is_gone_the_second_renews_in_time(mesh: Mesh, auto
             await until(lambda: agree(one, other))
     async with twin(mesh, "twin") as other:
         await until(lambda: other.version() == 1)
-        mesh.wall.now = NOW + 21 * DAY
+        mesh.wall.now = NOW + 21 * DAY_S
         await never(lambda: other.version() != 1, within_s=2 * CHECK_S)
-        mesh.wall.now = NOW + 25 * DAY
+        mesh.wall.now = NOW + 25 * DAY_S
         await until(lambda: other.version() == 2, within_s=2 * CHECK_S)
         assert in_force(other).provider_peer_id == other.transport.peer_id
-        assert in_force(other).expires_at == mesh.wall.now + 30 * DAY
+        assert in_force(other).expires_at == mesh.wall.now + 30 * DAY_S
 
 
 async def test_a_change_in_both_directories_at_once_settles(mesh: Mesh, autojump_clock: None) -> None:
@@ -179,7 +180,7 @@ async def test_what_was_heard_before_the_first_build_is_taken_over(desk: Desk, a
         assert [one.manifest.raw for one in desk.published] == [theirs.raw]
 
 
-@pytest.mark.parametrize("dates", [(NOW - 31 * DAY, NOW - DAY), (NOW + DAY, NOW + 31 * DAY)])
+@pytest.mark.parametrize("dates", [(NOW - 31 * DAY_S, NOW - DAY_S), (NOW + DAY_S, NOW + 31 * DAY_S)])
 async def test_what_is_out_of_date_is_not_taken_over_but_gone_above(
     desk: Desk, autojump_clock: None, dates: tuple[int, int]
 ) -> None:
@@ -241,12 +242,12 @@ async def test_the_problem_ends_when_the_others_manifest_has_expired(
     desk: Desk, autojump_clock: None
 ) -> None:
     async with desk.running():
-        await desk.publisher.saw_own(by("twin", 7, seed="another image", expires_at=NOW + 5 * DAY))
+        await desk.publisher.saw_own(by("twin", 7, seed="another image", expires_at=NOW + 5 * DAY_S))
         await trio.sleep(1)
         problem = desk.problem("shared-key")
         assert problem is not None
         assert "twin" in problem.text
-        desk.now = NOW + 5 * DAY
+        desk.now = NOW + 5 * DAY_S
         await trio.sleep(CHECK_S + 1)
         assert desk.problem("shared-key") is None
         assert desk.store.publications.counter([KEY.public.keyid], *PAIR) == 8

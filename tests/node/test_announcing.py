@@ -9,9 +9,9 @@ import trio
 
 from p2pboot.errors import MachineError
 from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S, Announcer
+from p2pboot.testing.manifests import key_of
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Transport, Verdict
-from tests.node.world import key_of
 
 OWN, PEER = (key_of(name).public.peer_id for name in ("own", "peer"))
 

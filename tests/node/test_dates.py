@@ -14,11 +14,12 @@ from p2pboot.core.timestamps import format_time
 from p2pboot.node.observing import publishing_time
 from p2pboot.node.publishing import CHECK_S
 from p2pboot.store.recovery import examine
+from p2pboot.testing.manifests import DAY_S, NOW
 from tests.node.desk import Desk
 from tests.node.test_node import TRUST, in_force, republish
-from tests.node.world import DAY, NOW, PAIR, Mesh, signed, trusting, until, write_tree
+from tests.node.world import PAIR, Mesh, signed, trusting, until, write_tree
 
-YEAR = 365 * DAY
+YEAR = 365 * DAY_S
 
 
 async def publish(desk: Desk, seed: str, now: int) -> Manifest:
@@ -62,13 +63,13 @@ async def test_it_stands_over_restarts_and_versions_until_that_date_is_reached(
     desk: Desk, autojump_clock: None
 ) -> None:
     async with desk.running():
-        await publish(desk, "second", NOW + 10 * DAY)
+        await publish(desk, "second", NOW + 10 * DAY_S)
         await publish(desk, "third", NOW)
         await publish(desk, "fourth", NOW)
     for day, expected in ((1, True), (9, True), (10, False)):
         later = Desk(desk.directory, desk.store)
         later.busy_until = -1000
-        later.now = NOW + day * DAY
+        later.now = NOW + day * DAY_S
         async with later.running():
             assert (later.problem("clock-went-back") is not None) is expected
 
@@ -155,8 +156,8 @@ async def test_own_manifests_do_not_hold_the_own_clock(mesh: Mesh, autojump_cloc
 
 async def test_a_mirror_is_held_by_what_it_accepted_and_says_so(mesh: Mesh, autojump_clock: None) -> None:
     async with mesh.node("mirror", trust=TRUST) as mirror:
-        mesh.wall.now = NOW + 40 * DAY
-        ahead = signed(1, created_at=mesh.wall.now, expires_at=NOW + 70 * DAY)
+        mesh.wall.now = NOW + 40 * DAY_S
+        ahead = signed(1, created_at=mesh.wall.now, expires_at=NOW + 70 * DAY_S)
         await mirror.node._follower.hear(PAIR, "somebody", ahead.raw)
         mesh.wall.now = NOW
         await until(mirror.node.problems.all, within_s=30)

@@ -15,8 +15,9 @@ from p2pboot.errors import MachineError
 from p2pboot.node.judging import Judge, Opinion
 from p2pboot.node.trust import Trust
 from p2pboot.store.store import Store
+from p2pboot.testing.manifests import DAY_S, NOW
 from p2pboot.transport.interface import Verdict
-from tests.node.world import DAY, NOW, PAIR, signed, trusting
+from tests.node.world import PAIR, signed, trusting
 
 ACCEPT, IGNORE, REJECT = Verdict.ACCEPT, Verdict.IGNORE, Verdict.REJECT
 TRUST = Trust(TrustPolicy(trusting("publisher")))
@@ -163,6 +164,6 @@ async def test_nobody_is_trusted_without_a_policy(store: Store) -> None:
 async def test_a_newer_one_that_has_expired_is_not_accepted_as_the_head(store: Store) -> None:
     judge = judge_of(store)
     await judge.judge(signed(3).raw, source="peer")
-    old = signed(5, created_at=NOW - 9 * DAY, expires_at=NOW - 1)
+    old = signed(5, created_at=NOW - 9 * DAY_S, expires_at=NOW - 1)
     assert await said(judge, old.raw) == (Opinion.EXPIRED, IGNORE)
     assert await said(judge, signed(4).raw) == (Opinion.NEWER, ACCEPT)

@@ -31,22 +31,9 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.store.blobs import BlobStore
+from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from p2pboot.transport.interface import Stream, Verdict
-from tests.node.world import (
-    DAY,
-    NOW,
-    PAIR,
-    Mesh,
-    Running,
-    Wall,
-    files_of,
-    key_of,
-    never,
-    signed,
-    trusting,
-    until,
-    write_tree,
-)
+from tests.node.world import PAIR, Mesh, Running, Wall, files_of, never, signed, trusting, until, write_tree
 
 TRUST = trusting("publisher", channels=("stable",), archs=("x86_64",))
 GOSSIP_ONLY = {"gossip": True, "sync": False}
@@ -443,14 +430,14 @@ async def test_a_manifest_is_renewed_when_a_third_of_its_validity_is_left(
     async with mesh.publisher() as publisher:
         await until(lambda: publisher.version() == 1)
         first = in_force(publisher)
-        mesh.wall.now = NOW + 20 * DAY - 1
+        mesh.wall.now = NOW + 20 * DAY_S - 1
         await never(lambda: publisher.version() != 1, within_s=700)
         mesh.wall.now += 1
         await until(lambda: publisher.version() == 2, within_s=301)
         second = in_force(publisher)
         assert second.artifacts == first.artifacts
         assert second.version == first.version
-        assert second.expires_at == mesh.wall.now + 30 * DAY
+        assert second.expires_at == mesh.wall.now + 30 * DAY_S
 
 
 async def test_a_short_validity_is_renewed_in_time(mesh: Mesh, autojump_clock: None) -> None:
@@ -788,7 +775,7 @@ async def test_mirror_whose_manifest_expired_says_so_to_whoever_asks(
     async with mesh.node("mirror", trust=TRUST) as mirror:
         async with mesh.publisher(network=to(mirror)):
             await until(lambda: mirror.version() == 1)
-        wall.now += 31 * DAY
+        wall.now += 31 * DAY_S
         async with mesh.network.open(key_of("asker").public.peer_id) as asker:
             await asker.dial(mirror.address)
             stream = await asker.open_stream(mirror.transport.peer_id, SYNC_PROTOCOL)

@@ -13,8 +13,9 @@ from p2pboot.errors import ArtifactError
 from p2pboot.node import publishing
 from p2pboot.node.publishing import CHECK_S, QUIET_S
 from p2pboot.publish.scan import Tree, Unfit
+from p2pboot.testing.manifests import DAY_S, NOW
 from tests.node.desk import Desk
-from tests.node.world import DAY, NOW, signed, write_tree
+from tests.node.world import signed, write_tree
 
 TESTING = ("testing", "x86_64")
 
@@ -56,7 +57,7 @@ async def test_an_unfit_pair_holds_no_other_up(
         write_tree(desk.directory, "second")
         outcome = await desk.publisher.publish_now()
         assert [one.manifest.manifest_version for one in outcome.published] == [2]  # on demand
-        desk.now = NOW + 21 * DAY
+        desk.now = NOW + 21 * DAY_S
         await trio.sleep(CHECK_S + 1)
         assert desk.version() == 3  # when it is to be renewed
         problem = desk.problem("unpublishable", "testing/x86_64")
@@ -80,7 +81,7 @@ async def test_a_pair_that_is_being_written_to_delays_no_other(
         await trio.sleep(QUIET_S + 1)
         assert (desk.version(), desk.version(TESTING)) == (2, 0)
         assert desk.problem("still-changing", "testing/x86_64") is not None
-        desk.now = NOW + 21 * DAY
+        desk.now = NOW + 21 * DAY_S
         await trio.sleep(CHECK_S + 1)
         assert desk.version() == 3
         monkeypatch.setattr(publishing, "_changed_within", lambda *_: False)
@@ -114,12 +115,12 @@ async def test_what_was_published_is_offered_and_renewed_while_its_files_last(
         await trio.sleep(QUIET_S + 1)
         assert desk.problem("unpublishable") is not None
         assert desk.version() == 1
-        desk.now = NOW + 21 * DAY
+        desk.now = NOW + 21 * DAY_S
         await trio.sleep(CHECK_S + 1)
         assert desk.version() == 2
         first, second = (one.manifest for one in desk.published)
         assert second.artifacts == first.artifacts
-        assert (second.version, second.expires_at) == (first.version, desk.now + 30 * DAY)
+        assert (second.version, second.expires_at) == (first.version, desk.now + 30 * DAY_S)
         with pytest.raises(ArtifactError, match="old"):  # the operator asked for what lies there
             await desk.publisher.publish_now()
 
@@ -157,7 +158,7 @@ async def test_it_is_offered_and_renewed_after_a_restart_too(
     async with second.running():
         assert second.version() == 1
         assert second.problem("unpublishable") is not None
-        second.now = NOW + 21 * DAY
+        second.now = NOW + 21 * DAY_S
         await trio.sleep(CHECK_S + 1)
         assert second.version() == 2
 
@@ -168,7 +169,7 @@ async def test_what_was_overwritten_is_not_renewed(desk: Desk, autojump_clock: N
         kernel.write_bytes(bytes(kernel.stat().st_size))
         os.utime(kernel, (1, 1))
         (desk.leaf() / "old").mkdir()
-        desk.now = NOW + 21 * DAY
+        desk.now = NOW + 21 * DAY_S
         await trio.sleep(2 * CHECK_S)
         assert desk.versions == [1]
         assert desk.version() == 0
@@ -180,7 +181,7 @@ async def test_a_half_filled_pair_does_not_bring_back_what_another_node_supersed
     async with desk.running():
         (desk.leaf() / "old").mkdir()
         await desk.publisher.saw_own(signed(2, seed="the other node is further", provider_name="other"))
-        desk.now = NOW + 21 * DAY
+        desk.now = NOW + 21 * DAY_S
         await trio.sleep(2 * CHECK_S)
         assert desk.versions == [1]
 

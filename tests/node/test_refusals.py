@@ -14,8 +14,9 @@ from p2pboot.node.observing import unheld
 from p2pboot.node.refusals import MAX_REFUSALS, PATIENCE_S, STALE_S, Refusals
 from p2pboot.protocol.messages import Head
 from p2pboot.serving.withheld import Why
+from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from tests.node.test_node import GOSSIP_ONLY, TRUST, to
-from tests.node.world import DAY, NOW, PAIR, Mesh, Running, key_of, never, signed, trusting, until, write_tree
+from tests.node.world import PAIR, Mesh, Running, never, signed, trusting, until, write_tree
 
 KEYID = key_of("publisher").public.keyid
 OTHER = trusting("other", channels=("stable",), archs=("x86_64",))
@@ -50,12 +51,12 @@ async def test_a_mirror_that_trusts_another_key_says_whose_manifests_it_refuses(
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "words"), [(2 * DAY, "not valid yet"), (-40 * DAY, "expired")], ids=["ahead", "behind"]
+    ("ahead_s", "words"), [(2 * DAY_S, "not valid yet"), (-40 * DAY_S, "expired")], ids=["ahead", "behind"]
 )
 async def test_a_publisher_with_a_wrong_clock_is_refused_aloud(
     mesh: Mesh, autojump_clock: None, ahead_s: int, words: str
 ) -> None:
-    wrong = signed(5, created_at=NOW + ahead_s, expires_at=NOW + ahead_s + 30 * DAY)
+    wrong = signed(5, created_at=NOW + ahead_s, expires_at=NOW + ahead_s + 30 * DAY_S)
     leaf = mesh.tree("publisher") / "stable/x86_64"
     async with mesh.publisher() as publisher:
         (leaf / "manifest.json").unlink(missing_ok=True)

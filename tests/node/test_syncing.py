@@ -19,10 +19,11 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.heads import SyncServer
 from p2pboot.store.manifests import ManifestCatalogue
 from p2pboot.store.store import Store
+from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.network import MemoryNetwork
+from p2pboot.testing.stores import offer
 from p2pboot.transport.interface import Stream, Transport
-from tests.node.world import NOW, files_of, key_of, signed
-from tests.store.samples import table_of
+from tests.node.world import files_of, signed
 
 OWN = key_of("own").public.peer_id
 
@@ -89,14 +90,7 @@ class Lab:
 
 def hold(store: Store, version: int) -> None:
     manifest = signed(version, pair=(f"channel{version}", "x86_64"))
-    store.manifests.put(manifest, sign_detached(manifest.raw, key_of("publisher")))
-    for key, data in files_of("image").items():
-        artifact = manifest.artifacts[key]
-        partial = store.blobs.begin(artifact, table_of(data, artifact.piece_length))
-        if partial is not None:
-            partial.write(0, data)
-            partial.finish()
-    store.manifests.set_head(manifest.digest)
+    offer(store, manifest, files_of("image"), sign_detached(manifest.raw, key_of("publisher")))
 
 
 @pytest.fixture

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.node.trust import Trust
-from tests.node.world import key_of, signed, trusting
+from p2pboot.testing.manifests import key_of
+from tests.node.world import signed, trusting
 
 PUBLISHER = key_of("publisher").public.keyid
 SECOND = key_of("second").public.keyid

@@ -15,8 +15,9 @@ from p2pboot.errors import ArtifactError
 from p2pboot.node.publishing import CHECK_S, QUIET_S
 from p2pboot.publish.build import BuildOptions, build
 from p2pboot.publish.scan import scan
+from p2pboot.testing.manifests import DAY_S, NOW
 from tests.node.desk import KEY, Desk
-from tests.node.world import DAY, NOW, PAIR, Mesh, signed, trusting, until, write_tree
+from tests.node.world import PAIR, Mesh, signed, trusting, until, write_tree
 
 TESTING = ("testing", "x86_64")
 SUBJECT = "testing/x86_64"
@@ -51,7 +52,7 @@ async def test_what_is_gone_is_withdrawn_on_demand(
         assert [one.manifest.channel for one in outcome.published] == ["stable"]
         (gone,) = outcome.withdrawn
         assert (gone.channel, gone.arch, gone.manifest_version) == (*TESTING, 1)
-        assert gone.expires_at == NOW + 30 * DAY
+        assert gone.expires_at == NOW + 30 * DAY_S
         problem = withdrawn(desk)
         assert problem is not None
         assert "2027-02-14" in problem.text  # until when mirrors keep it
@@ -86,7 +87,7 @@ async def test_it_stands_over_restarts_until_it_has_expired(desk: Desk, autojump
     for day, expected in ((1, True), (29, True), (30, False)):
         later = Desk(desk.directory, desk.store)
         later.busy_until = -1000
-        later.now = NOW + day * DAY
+        later.now = NOW + day * DAY_S
         async with later.running():
             await trio.sleep(CHECK_S)
             assert (withdrawn(later) is not None) is expected

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -21,20 +20,18 @@ from p2pboot.config.settings import (
     SnapshotSettings,
     StoreSettings,
 )
-from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Artifact, Manifest, compose, sign
+from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import MIB
 from p2pboot.core.policy import Publisher
 from p2pboot.node.node import Node
 from p2pboot.node.trust import Pair
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import content
+from p2pboot.testing.manifests import DAY_S, NOW, key_of, signed_manifest
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Transport
-from tests.store.samples import table_of
 
-NOW = 1_800_000_000
-DAY = 86_400
 PAIR: Pair = ("stable", "x86_64")
 
 
@@ -43,16 +40,8 @@ class Wall:
     now: int = NOW
 
 
-def key_of(name: str) -> SecretKey:
-    return SecretKey(hashlib.sha256(name.encode()).digest())
-
-
 def trusting(*names: str, threshold: int = 1, **limits: Any) -> tuple[Publisher, ...]:
     return (Publisher(tuple(key_of(name).public.keyid for name in names), threshold, **limits),)
-
-
-def content(name: str, size: int) -> bytes:
-    return hashlib.shake_256(name.encode()).digest(size)
 
 
 def files_of(seed: str) -> dict[str, bytes]:
@@ -74,38 +63,15 @@ def write_tree(directory: Path, seed: str, pair: Pair = PAIR) -> Path:
 def signed(version: int, *names: str, seed: str = "image", pair: Pair = PAIR, **changes: Any) -> Manifest:
     """A manifest of `files_of(seed)`, in the very form that a directory's would have."""
     keys = [key_of(name) for name in names or ("publisher",)]
-    artifacts = [
-        Artifact.describe(
-            name,
-            channel=pair[0],
-            arch=pair[1],
-            sha256=hashlib.sha256(data).hexdigest(),
-            size=len(data),
-            piece_length=MIB,
-            table_digest=table_of(data, MIB).digest,
-        )
-        for name, data in files_of(seed).items()
-    ]
-    options: dict[str, Any] = {
-        "version": "2026",
-        "manifest_version": version,
-        "channel": pair[0],
-        "arch": pair[1],
-        "created_at": NOW - 3600,
-        "expires_at": NOW + 30 * DAY,
-        "provider_peer_id": keys[0].public.peer_id,
-        "provider_name": "test",
-        "signers": sorted(key.public.keyid for key in keys),
-        **changes,
-    }
-    return Manifest.parse(sign(compose(artifacts=artifacts, **options), keys))
+    facts = {"version": "2026", "channel": pair[0], "arch": pair[1], "piece_length": MIB, **changes}
+    return signed_manifest(files_of(seed), keys, manifest_version=version, **facts)
 
 
 def settings_of(directory: Path, name: str, **changes: Any) -> NodeSettings:
     """Settings of a node; `changes` by table, as `network={"gossip": False}`."""
     tables: dict[str, Any] = {
         "identity": IdentitySettings(directory / name / "key", None),
-        "provider": ProviderSettings("test", None, None, None, None, 30 * DAY, None),
+        "provider": ProviderSettings("test", None, None, None, None, 30 * DAY_S, None),
         "network": NetworkSettings(("/ip4/0.0.0.0/tcp/0",), False, (), False, True, True, None, 300, 15),
         "gateway": GatewaySettings(None, ()),
         "snapshots": SnapshotSettings(None, (), 1, False),

@@ -22,8 +22,10 @@ from p2pboot.store.blobs import BlobStore
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.manifests import ManifestCatalogue
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample
+from p2pboot.testing.stores import hold
 from tests.protocol.streams import stream_pair
-from tests.store.samples import PIECE, SIZES, Sample, manifest, sample
+from tests.store.samples import manifest
 
 NOWHERE = "ab" * 32
 
@@ -49,11 +51,7 @@ def artifacts_of(store: Store, serving: Serving | None = None) -> ArtifactServer
 
 def put_whole(store: Store, *samples: Sample) -> None:
     for each in samples:
-        partial = store.blobs.begin(each.artifact, each.table)
-        assert partial is not None
-        for index in range(each.table.count):
-            partial.write(index, each.piece(index))
-        partial.finish()
+        hold(store, each.artifact, each.data)
 
 
 # --- artifacts

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from p2pboot.store.durable import link_or_copy, write_file
 from p2pboot.store.store import Store
-from tests.store.samples import PIECE, Sample, manifest, sample
+from p2pboot.testing.artifacts import PIECE, Sample, sample
+from tests.store.samples import manifest
 
 
 def samples(version: int) -> tuple[Sample, ...]:

@@ -20,18 +20,14 @@ from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.inplace import InPlaceFile
 from p2pboot.store.reading import PieceCache, read_checked
 from p2pboot.store.store import Store
-from tests.store.samples import PIECE, SIZES, Sample, sample, table_of
+from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, table_of
+from p2pboot.testing.stores import hold
 
 NOT_DIGESTS = ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "/" * 64]
 
 
 def put_fetched(store: Store, chosen: Sample) -> Path:
-    partial = store.blobs.begin(chosen.artifact, chosen.table)
-    assert partial is not None
-    for index in range(chosen.table.count):
-        if not partial.has(index):
-            partial.write(index, chosen.piece(index))
-    return partial.finish()
+    return hold(store, chosen.artifact, chosen.data)
 
 
 def put_adopted(store: Store, chosen: Sample) -> Path:

@@ -9,7 +9,7 @@ import pytest
 from p2pboot.store import hashes
 from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.store import Store
-from tests.store.samples import PIECE, sample
+from p2pboot.testing.artifacts import PIECE, sample
 
 HASHED = HashedFile(sample(PIECE + 1).sha256, sample(PIECE + 1).table)
 IDENTITY = FileIdentity(device=1, inode=2, size=PIECE + 1, mtime_ns=3, ctime_ns=4)

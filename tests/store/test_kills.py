@@ -11,8 +11,8 @@ from pathlib import Path
 from p2pboot.core.manifest import Manifest
 from p2pboot.store.durable import clean_temporaries
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import PIECE
 from tests.store.mirror_until_killed import samples
-from tests.store.samples import PIECE
 
 KILLS = int(os.environ.get("P2PBOOT_KILLS", "5"))
 ROOT = Path(__file__).parents[2]

@@ -13,7 +13,10 @@ from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.manifests import MAX_PENDING
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
-from tests.store.samples import KEY, OTHER_KEY, Sample, manifest, sample
+from p2pboot.testing.artifacts import Sample, sample
+from p2pboot.testing.manifests import ALICE, BOB
+from p2pboot.testing.stores import hold
+from tests.store.samples import manifest
 
 INITRAMFS = sample(2, 100, key="initramfs")
 
@@ -22,19 +25,11 @@ def kernel(seed: int) -> Sample:
     return sample(10, seed)
 
 
-def bring_in(store: Store, chosen: Sample) -> None:
-    partial = store.blobs.begin(chosen.artifact, chosen.table)
-    if partial is not None:
-        for index in range(chosen.table.count):
-            partial.write(index, chosen.piece(index))
-        partial.finish()
-
-
 def mirror(store: Store, version: int, *samples: Sample, channel: str = "stable") -> Manifest:
     made = manifest(version, *samples, channel=channel)
     store.manifests.put(made, None)
     for chosen in samples:
-        bring_in(store, chosen)
+        hold(store, chosen.artifact, chosen.data)
     store.manifests.set_head(made.digest)
     return made
 
@@ -122,11 +117,11 @@ def test_current_and_previous_stay_and_older_ones_go(store: Store) -> None:
 def test_each_publisher_channel_and_arch_keeps_its_own(store: Store) -> None:
     mirror(store, 5, kernel(1), INITRAMFS)
     mirror(store, 5, kernel(2), INITRAMFS, channel="testing")
-    other = manifest(1, kernel(3), INITRAMFS, keys=(OTHER_KEY,))
-    both = manifest(1, kernel(4), INITRAMFS, keys=(KEY, OTHER_KEY))
+    other = manifest(1, kernel(3), INITRAMFS, keys=(BOB,))
+    both = manifest(1, kernel(4), INITRAMFS, keys=(ALICE, BOB))
     for made, seed in ((other, 3), (both, 4)):
         store.manifests.put(made, None)
-        bring_in(store, kernel(seed))
+        hold(store, kernel(seed).artifact, kernel(seed).data)
         store.manifests.set_head(made.digest)
     assert store.manifests.retain().artifacts == ()
     assert len(store.manifests.heads()) == 4
@@ -163,7 +158,7 @@ def test_what_another_process_fetches_stays_too(state: Path, store: Store) -> No
 
 def test_leftovers_that_nothing_names_go(state: Path) -> None:
     with Store.open(state) as store:
-        bring_in(store, kernel(1))
+        hold(store, kernel(1).artifact, kernel(1).data)
         assert store.blobs.begin(kernel(2).artifact, kernel(2).table) is not None
     with Store.open(state) as store:
         assert set(store.manifests.retain().artifacts) == {kernel(1).sha256, kernel(2).sha256}
@@ -193,7 +188,7 @@ def test_pending_manifests_are_bounded_and_the_newest_stay(store: Store) -> None
 def test_pending_manifests_of_others_do_not_push_mine_out(store: Store) -> None:
     store.manifests.put(manifest(1), None)
     for version in range(2, 12):
-        store.manifests.put(manifest(version, keys=(OTHER_KEY,)), None)
+        store.manifests.put(manifest(version, keys=(BOB,)), None)
     assert store.manifests.get(manifest(1).digest) is not None
 
 

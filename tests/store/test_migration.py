@@ -17,8 +17,7 @@ from p2pboot.store import database as database_module
 from p2pboot.store.database import Database
 from p2pboot.store.schema import SCHEMA_VERSION, STEPS
 from p2pboot.store.store import DATABASE_NAME, Store
-from tests.store.samples import KEY, OTHER_KEY, manifest
-from tests.store.states.make_schema1 import CREATED, DAY_S
+from tests.store.states.make_schema1 import CREATED, DAY_S, KEY, OTHER_KEY, manifest
 
 SCHEMA_1 = Path(__file__).parent / "states" / "schema1.sqlite3"
 BOTH = tuple(sorted((KEY.public.keyid, OTHER_KEY.public.keyid)))

@@ -11,7 +11,7 @@ from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError
 from p2pboot.store import holes
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
-from tests.store.samples import PIECE, SIZES, Sample, sample, sample_of
+from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, sample_of
 
 
 def begin(store: Store, chosen: Sample) -> PartialBlob:

@@ -9,7 +9,8 @@ from p2pboot.core.verify import MAX_AHEAD_S
 from p2pboot.errors import MachineError, UsageError
 from p2pboot.store.recovery import Examined, examine, open_existing
 from p2pboot.store.store import DATABASE_NAME, Store
-from tests.store.samples import KEY, manifest
+from p2pboot.testing.manifests import ALICE
+from tests.store.samples import manifest
 
 NOW = RELEASE_DATE + 1000
 YEARS_S = 5 * 365 * 86_400
@@ -31,7 +32,7 @@ def test_what_is_remembered_is_shown_and_a_good_state_has_no_findings(store: Sto
     store.publications.record(
         made.raw, signers=made.signers, channel="stable", arch="arm64", manifest_version=7, digest=made.digest
     )
-    store.publications.raise_counter([KEY.public.keyid], "testing", "arm64", 4)
+    store.publications.raise_counter([ALICE.public.keyid], "testing", "arm64", 4)
     seen = examine(store, NOW)
     assert [(head.manifest_version, head.created_at) for head in seen.heads] == [(7, NOW - 5)]
     assert [time.created_at for time in seen.times] == [NOW - 5]

@@ -14,7 +14,8 @@ from p2pboot.core.rollback import AcceptedHead
 from p2pboot.errors import Malformed
 from p2pboot.store.store import Store
 from p2pboot.store.truststate import MAX_EQUIVOCATIONS, MAX_TIMES, RememberedHead
-from tests.store.samples import KEY, OTHER_KEY, manifest
+from p2pboot.testing.manifests import ALICE, BOB
+from tests.store.samples import manifest
 
 
 def head_version(store: Store, channel: str = "stable") -> int | None:
@@ -38,7 +39,7 @@ def test_nothing_is_remembered_at_first(store: Store) -> None:
 
 
 def test_what_was_accepted_is_remembered_durably(state: Path) -> None:
-    made = manifest(7, keys=(KEY, OTHER_KEY))
+    made = manifest(7, keys=(ALICE, BOB))
     with Store.open(state) as store:
         assert store.trust.accept(made)
     with Store.open(state) as store:
@@ -52,7 +53,7 @@ def test_the_head_never_moves_back_or_aside(store: Store) -> None:
     assert store.trust.accept(made)
     for refused in (manifest(6, created_at=5000), manifest(7, text="another", created_at=5000)):
         assert not store.trust.accept(refused)
-        assert not store.trust.accept(refused, (KEY.public.keyid,))
+        assert not store.trust.accept(refused, (ALICE.public.keyid,))
     assert store.trust.head("stable", "arm64") == AcceptedHead.of(made)
     assert newest(store) == 1000
     assert store.trust.accept(manifest(8, created_at=2000))
@@ -68,30 +69,30 @@ def test_the_time_never_moves_back(store: Store) -> None:
 def test_only_those_who_are_trusted_now_tell_the_time(store: Store) -> None:
     store.trust.accept(manifest(1, created_at=1000))
     store.trust.accept(manifest(1, channel="testing", created_at=3000))
-    store.trust.accept(manifest(1, channel="beta", created_at=2000, keys=(KEY, OTHER_KEY)))
-    store.trust.accept(manifest(1, channel="nightly", created_at=4000, keys=(OTHER_KEY,)))
+    store.trust.accept(manifest(1, channel="beta", created_at=2000, keys=(ALICE, BOB)))
+    store.trust.accept(manifest(1, channel="nightly", created_at=4000, keys=(BOB,)))
 
     def by(*keys: SecretKey, threshold: int = 1, channels: tuple[str, ...] | None = None) -> int | None:
         return newest(
             store, TrustPolicy.single([key.public.keyid for key in keys], threshold, channels).accepts
         )
 
-    assert by(KEY) == 3000
-    assert by(KEY, channels=("stable",)) == 1000
-    assert by(KEY, OTHER_KEY) == 4000
-    assert by(KEY, OTHER_KEY, threshold=2) == 2000
+    assert by(ALICE) == 3000
+    assert by(ALICE, channels=("stable",)) == 1000
+    assert by(ALICE, BOB) == 4000
+    assert by(ALICE, BOB, threshold=2) == 2000
     assert newest(store, TrustPolicy().accepts) is None
 
 
 def test_a_key_that_is_trusted_no_more_takes_its_date_along(store: Store) -> None:
     store.trust.accept(manifest(7, created_at=9000))
-    store.trust.accept(manifest(1, created_at=1000, keys=(OTHER_KEY,)), (OTHER_KEY.public.keyid,))
-    assert newest(store, TrustPolicy.single([OTHER_KEY.public.keyid]).accepts) == 1000
-    assert newest(store, TrustPolicy.single([KEY.public.keyid]).accepts) == 9000
+    store.trust.accept(manifest(1, created_at=1000, keys=(BOB,)), (BOB.public.keyid,))
+    assert newest(store, TrustPolicy.single([BOB.public.keyid]).accepts) == 1000
+    assert newest(store, TrustPolicy.single([ALICE.public.keyid]).accepts) == 9000
 
 
 def test_a_date_says_whose_it_is_and_where_it_is_kept(store: Store, state: Path) -> None:
-    made = manifest(7, keys=(KEY, OTHER_KEY))
+    made = manifest(7, keys=(ALICE, BOB))
     store.trust.accept(made)
     assert store.trust.newest_created_at(anybody) == AcceptedTime(
         made.created_at, "stable", "arm64", made.signers, str(state)
@@ -99,7 +100,7 @@ def test_a_date_says_whose_it_is_and_where_it_is_kept(store: Store, state: Path)
 
 
 def test_a_key_that_makes_up_channels_pushes_out_only_its_own_oldest_dates(store: Store) -> None:
-    store.trust.accept(manifest(1, created_at=1, keys=(OTHER_KEY,)))
+    store.trust.accept(manifest(1, created_at=1, keys=(BOB,)))
     for number in range(MAX_TIMES + 3):
         store.trust.accept(manifest(1, channel=f"made-up-{number}", created_at=1000 + number))
     dates = sorted(time.created_at for time in store.trust.times())
@@ -107,10 +108,10 @@ def test_a_key_that_makes_up_channels_pushes_out_only_its_own_oldest_dates(store
 
 
 def test_a_key_that_makes_up_cosigners_is_bounded_too(store: Store) -> None:
-    trusted = (KEY.public.keyid,)
+    trusted = (ALICE.public.keyid,)
     for number in range(1, MAX_TIMES + 3):
         stranger = SecretKey.from_seed(number.to_bytes(32, "big"))
-        store.trust.accept(manifest(number, created_at=1000 + number, keys=(KEY, stranger)), trusted)
+        store.trust.accept(manifest(number, created_at=1000 + number, keys=(ALICE, stranger)), trusted)
     assert len(store.trust.times()) == MAX_TIMES
     assert newest(store) == 1000 + MAX_TIMES + 2
 
@@ -145,11 +146,11 @@ def test_channels_have_heads_of_their_own(store: Store) -> None:
 
 def test_another_publishers_memory_gives_way_only_when_no_key_of_it_is_trusted(store: Store) -> None:
     store.trust.accept(manifest(7))
-    fresh = manifest(1, keys=(OTHER_KEY,))
+    fresh = manifest(1, keys=(BOB,))
     assert not store.trust.accept(fresh)
-    assert not store.trust.accept(fresh, (KEY.public.keyid, OTHER_KEY.public.keyid))
+    assert not store.trust.accept(fresh, (ALICE.public.keyid, BOB.public.keyid))
     assert head_version(store) == 7
-    assert store.trust.accept(fresh, (OTHER_KEY.public.keyid,))
+    assert store.trust.accept(fresh, (BOB.public.keyid,))
     assert store.trust.head("stable", "arm64") == AcceptedHead.of(fresh)
 
 

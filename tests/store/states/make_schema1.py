@@ -9,17 +9,25 @@ migrated by `test_migration`. The same in every run but for the order of SQLite'
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import random
 import shutil
 import sqlite3
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
+from blake3 import blake3
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.manifest import Artifact, Manifest, compose, sign
+from p2pboot.core.pieces import MIN_PIECE, PieceTable
 from p2pboot.store.store import DATABASE_NAME, Store
-from tests.store.samples import KEY, OTHER_KEY, manifest
 
 DAY_S = 86_400
 CREATED = 1_764_158_400
+KEY, OTHER_KEY = SecretKey(bytes(range(32))), SecretKey(bytes(range(1, 33)))
 
 
 def main(output: Path) -> None:
@@ -31,6 +39,43 @@ def main(output: Path) -> None:
         if schema != 1:
             sys.exit(f"this p2pboot writes schema {schema}, not 1")
         shutil.copyfile(state / DATABASE_NAME, output)
+
+
+def artifact(key: str, size: int, channel: str) -> Artifact:
+    data = random.Random(size).randbytes(size)
+    return Artifact.describe(
+        key,
+        channel=channel,
+        arch="arm64",
+        sha256=hashlib.sha256(data).hexdigest(),
+        size=size,
+        piece_length=MIN_PIECE,
+        table_digest=PieceTable(size, MIN_PIECE, blake3(data).digest()).digest,
+    )
+
+
+def manifest(
+    version: int,
+    *,
+    channel: str = "stable",
+    created_at: int = CREATED,
+    keys: Sequence[SecretKey] = (KEY,),
+    text: str = "2025.11.26",
+) -> Manifest:
+    """What `fill` signs: it needs nothing that a p2pboot of that schema does not have."""
+    body = compose(
+        version=text,
+        manifest_version=version,
+        channel=channel,
+        arch="arm64",
+        created_at=created_at,
+        expires_at=created_at + 30 * DAY_S,
+        artifacts=[artifact("kernel", 1, channel), artifact("initramfs", 2, channel)],
+        provider_peer_id=keys[0].public.peer_id,
+        provider_name="test",
+        signers=[key.public.keyid for key in keys],
+    )
+    return Manifest.parse(sign(body, keys))
 
 
 def fill(state: Path) -> None:
