@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any, Protocol
 
-from benchmarks.processes import own_peak_bytes
+from p2pboot.testing.processes import own_peak_bytes
 
 PROTOCOL = "/p2pboot-benchmark/bulk/1"
 CHUNK = 1 << 20

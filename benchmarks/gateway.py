@@ -20,9 +20,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import PROGRAM, Server, server
+from benchmarks.processes import PROGRAM, server
 from benchmarks.results import MB, MIB, Table, median, run_alone
 from p2pboot.node.control import request
+from p2pboot.testing.processes import Node
 
 CROWD, SLOW = 200, 50
 CROWD_BYTES = 32 * MIB
@@ -94,15 +95,15 @@ def measure(size: int, rounds: int) -> GatewayResult:
                 if other is not None:
                     theirs.append(_curl(other))
             cpu_s = gateway.cpu_s() - cpu_before
-        peak = gateway.peak_bytes()
+        peak = gateway.peak_memory_kib() * 1024
         first_s, last_s = _crowd(url, min(CROWD_BYTES, size))
         moved = (CROWD - SLOW) * min(CROWD_BYTES, size)
-        crowd = Crowd(first_s, last_s, moved / last_s / MB, gateway.peak_bytes())
+        crowd = Crowd(first_s, last_s, moved / last_s / MB, gateway.peak_memory_kib() * 1024)
     return GatewayResult(tuple(ours), tuple(theirs), cpu_s / (rounds * size / 1e9), peak, crowd)
 
 
 @contextmanager
-def _published(directory: Path, size: int) -> Iterator[tuple[Server, str]]:
+def _published(directory: Path, size: int) -> Iterator[tuple[Node, str]]:
     leaf, state = directory / "images" / "stable" / "x86_64", directory / "state"
     leaf.mkdir(parents=True)
     for name, length in (("vmlinuz", MIB), ("initrd.img", MIB + 1), ("rootfs.img", size)):

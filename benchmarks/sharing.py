@@ -12,14 +12,14 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
 from benchmarks.results import MIB, Table, median, run_alone
-from benchmarks.sample import ARCH, CHANNEL, write_artifacts
+from benchmarks.sample import write_artifacts
+from p2pboot.testing.processes import Mesh, Node
 
 ONE, TWO, FROZEN = "one", "two", "frozen"
 _NAMES = {ONE: "one peer", TWO: "two peers", FROZEN: "two peers, one freezes half-way"}
@@ -70,75 +70,42 @@ def measure(size: int, rounds: int) -> Sharing:
     with tempfile.TemporaryDirectory(prefix="p2pboot-bench-") as name:
         scratch = Path(name)
         write_artifacts(scratch, size)
-        trust = _key(scratch, "publisher")
-        _key(scratch, "mirror")
-        with _node(scratch, "publisher", "serve", str(scratch / "artifacts")) as publisher:
-            follow = ("mirror", "--trust", trust, "--channel", CHANNEL, "--arch", ARCH)
-            with _node(scratch, "mirror", *follow, "--bootstrap", publisher.address) as mirror:
-                _wait_for_head(scratch)
-                return Sharing(size, [_round(scratch, trust, publisher, mirror) for _ in range(rounds)])
+        with processes.mesh_in(scratch) as mesh:
+            trust, slow = mesh.new_key("publisher"), ("--max-upload", f"{_RATE_MB}MB/s", "-q")
+            publisher = mesh.serve(scratch / "artifacts", *slow)
+            mirror = mesh.mirror(trust, "--bootstrap", publisher.address, *slow)
+            mirror.wait_for_head(1)
+            return Sharing(size, [_round(mesh, trust, publisher, mirror) for _ in range(rounds)])
 
 
-def _round(
-    scratch: Path, trust: str, publisher: processes.Server, mirror: processes.Server
-) -> dict[str, float]:
+def _round(mesh: Mesh, trust: str, publisher: Node, mirror: Node) -> dict[str, float]:
     both = (publisher.address, mirror.address)
-    spent = {ONE: _fetch(scratch, trust, publisher.address), TWO: _fetch(scratch, trust, *both)}
+    spent = {ONE: _fetch(mesh, trust, publisher.address), TWO: _fetch(mesh, trust, *both)}
     # At half of its bytes by the rate that was just measured: no clock of the client's is needed for that.
-    freeze = threading.Timer(spent[TWO] / 2 + _start_s(scratch, trust, both), mirror.stop)
+    freeze = threading.Timer(spent[TWO] / 2 + _start_s(mesh, trust, both), mirror.freeze)
     freeze.start()
     try:
-        spent[FROZEN] = _fetch(scratch, trust, *both)
+        spent[FROZEN] = _fetch(mesh, trust, *both)
     finally:
         freeze.cancel()
-        mirror.go_on()
+        mirror.thaw()
     return spent
 
 
-def _start_s(scratch: Path, trust: str, peers: Sequence[str]) -> float:
+def _start_s(mesh: Mesh, trust: str, peers: Sequence[str]) -> float:
     """Seconds from the start of a process to its first byte."""
     began = time.monotonic()
-    transfer_s = _fetch(scratch, trust, *peers, more=("--artifact", "kernel"))
+    transfer_s = _fetch(mesh, trust, *peers, more=("--artifact", "kernel"))
     return time.monotonic() - began - transfer_s
 
 
-def _fetch(scratch: Path, trust: str, *peers: str, more: Sequence[str] = ()) -> float:
-    output = scratch / "out"
-    command = [*processes.PROGRAM, "fetch", "--channel", CHANNEL, "--arch", ARCH, "--trust", trust]
-    command += ["--no-mdns", "--json", "-o", str(output), *more]
-    for peer in peers:
-        command += ["--bootstrap", peer]
+def _fetch(mesh: Mesh, trust: str, *peers: str, more: Sequence[str] = ()) -> float:
+    output = mesh.directory / "out"
     try:
-        return float(processes.run(command).document["transfer_s"])
+        done = processes.checked(mesh.run(*mesh.fetch_arguments(trust, output, *peers), *more))
+        return float(done.document["transfer_s"])
     finally:
         shutil.rmtree(output, ignore_errors=True)
-
-
-def _key(scratch: Path, name: str) -> str:
-    path = str(scratch / f"{name}.toml")
-    made = processes.run([*processes.PROGRAM, "key", "generate", "--key", path, "--json"])
-    return str(made.document["keyid"])
-
-
-@contextmanager
-def _node(scratch: Path, name: str, *arguments: str) -> Iterator[processes.Server]:
-    command = [*processes.PROGRAM, *arguments, "--key", str(scratch / f"{name}.toml")]
-    command += [
-        "--state",
-        str(scratch / f"{name}.state"),
-        "--listen",
-        "/ip4/127.0.0.1/tcp/0",
-        "--no-mdns",
-        "-q",
-    ]
-    with processes.server([*command, "--max-upload", f"{_RATE_MB}MB/s"]) as node:
-        yield node
-
-
-def _wait_for_head(scratch: Path) -> None:
-    status = [*processes.PROGRAM, "status", "--json", "--state", str(scratch / "mirror.state")]
-    while not processes.run(status).document["heads"]:
-        time.sleep(0.5)
 
 
 def options(parser: argparse.ArgumentParser) -> None:

@@ -10,14 +10,15 @@ import argparse
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
 from benchmarks.results import GB, MB, MIB, Table, median, run_alone
-from benchmarks.sample import ARCH, CHANNEL, write_artifacts
+from benchmarks.sample import write_artifacts
+from p2pboot.testing.processes import Finished, Mesh
 
 STOCK, OWN, FETCH = "stock stream", "own stream", "verified fetch"
 _NAMES = {
@@ -111,18 +112,12 @@ class Throughput:
 
 
 class Publisher:
-    """A `serve` process, and what `fetch` needs to know of it.
+    """A `serve` process of a mesh, and what `fetch` needs to know of it."""
 
-    Args:
-        directory: holds `artifacts`; everything else is made in it.
-        address: of the node.
-        node: the process.
-    """
-
-    def __init__(self, directory: Path, node: processes.Server, trust: str) -> None:
-        self._directory = directory
-        self._node = node
-        self._trust = trust
+    def __init__(self, mesh: Mesh) -> None:
+        self._mesh = mesh
+        self._trust = mesh.new_key("publisher")
+        self._node = mesh.serve(mesh.directory / "artifacts", "-q")
         self._startup_cpu_s = self._fetch("--artifact", "kernel").cpu_s  # imports, keys, one small artifact
 
     def fetch(self) -> Transfer:
@@ -134,29 +129,17 @@ class Publisher:
             seconds=client.document["transfer_s"],
             server_cpu_s=self._node.cpu_s() - before,
             client_cpu_s=client.cpu_s - self._startup_cpu_s,
-            server_peak_bytes=self._node.peak_bytes(),
+            server_peak_bytes=self._node.peak_memory_kib() * 1024,
             client_peak_bytes=client.peak_bytes,
         )
 
-    def _fetch(self, *more: str) -> processes.Finished:
-        output = self._directory / "out"
-        command = [*processes.PROGRAM, "fetch", "--channel", CHANNEL, "--arch", ARCH, "--trust", self._trust]
-        command += ["--bootstrap", self._node.address, "--no-mdns", "--json", "-o", str(output), *more]
+    def _fetch(self, *more: str) -> Finished:
+        output = self._mesh.directory / "out"
+        arguments = self._mesh.fetch_arguments(self._trust, output, self._node.address)
         try:
-            return processes.run(command)
+            return processes.checked(self._mesh.run(*arguments, *more))
         finally:
             shutil.rmtree(output, ignore_errors=True)
-
-
-@contextmanager
-def publisher(directory: Path) -> Iterator[Publisher]:
-    """Run `serve` on `<directory>/artifacts`."""
-    key = str(directory / "node.toml")
-    made = processes.run([*processes.PROGRAM, "key", "generate", "--key", key, "--json"])
-    command = [*processes.PROGRAM, "serve", str(directory / "artifacts"), "--key", key, "--no-mdns", "-q"]
-    command += ["--state", str(directory / "state"), "--listen", "/ip4/127.0.0.1/tcp/0"]
-    with processes.server(command) as node:
-        yield Publisher(directory, node, made.document["keyid"])
 
 
 def _stream(module: str, address: str, size: int) -> Transfer:
@@ -181,7 +164,7 @@ def measure(size: int, rounds: int, directory: Path | None = None) -> Throughput
         rootfs = write_artifacts(scratch, size)
         stock = stack.enter_context(processes.server(["-m", "benchmarks.stock_stream", "serve"]))
         own = stack.enter_context(processes.server(["-m", "benchmarks.own_stream", "serve"]))
-        node = stack.enter_context(publisher(scratch))
+        node = Publisher(stack.enter_context(processes.mesh_in(scratch)))
         for _ in range(rounds):
             done.append(
                 {

@@ -7,22 +7,20 @@ directory to be looked at; no process stays.
 from __future__ import annotations
 
 import filecmp
-import json
 import shutil
 import time
 from pathlib import Path
 from typing import Any, Final
 
 from p2pboot.demo.inputs import DemoInputs, prepare_inputs
-from p2pboot.demo.processes import Finished, Node, Processes, processes_in
+from p2pboot.demo.processes import END_S, processes_in
 from p2pboot.demo.story import Story
 from p2pboot.errors import NotFoundError, P2PBootError
-from p2pboot.node.control import request
+from p2pboot.testing.processes import LOOPBACK, PYTHON, Node, Processes
 
 CHANNEL: Final = "stable"
 MIRRORED_S: Final = 60.0
-_POLL_S: Final = 0.2
-_LOOPBACK: Final = ("--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns")
+_LOOPBACK: Final = ("--listen", LOOPBACK, "--no-mdns")
 
 
 def run_demo(directory: Path, *, cache: Path, story: Story) -> None:
@@ -60,7 +58,7 @@ class _Demo:
         publisher, keyid = self._publish()
         mirror = self._mirror(publisher, keyid)
         self._boot(mirror, keyid)
-        self._update(keyid)
+        self._update(mirror)
         self._lose_publisher(publisher, mirror, keyid)
         self._repair(mirror, keyid)
         self._attack(keyid)
@@ -71,8 +69,8 @@ class _Demo:
         self._run("key", "generate", "--key", "publisher.toml")
         keyid = str(self._json("key", "show", "--key", "publisher.toml")["keyid"])
         serve = ("serve", "images", *self._pair, "--key", "publisher.toml", "--state", "publisher")
-        node = self._node(*serve, log="publisher.log")
-        head = self._wait_for("publisher", 1)
+        node = self._node("publisher", *serve)
+        head = self._wait_for(node, 1)
         story.good(f"it serves at {node.address}")
         story.good(f"version {head['version']}, manifest version 1, sha256:{head['digest'][:16]}…")
         return node, keyid
@@ -81,9 +79,9 @@ class _Demo:
         story = self._story
         story.step("A mirror that trusts the publisher's key takes it over")
         mirror = ("mirror", "--trust", keyid, *self._pair, "--bootstrap", publisher.address)
-        node = self._node(*mirror, "--key", "mirror.toml", "--state", "mirror", log="mirror.log")
+        node = self._node("mirror", *mirror, "--key", "mirror.toml", "--state", "mirror")
         began = time.monotonic()
-        self._wait_for("mirror", 1)
+        self._wait_for(node, 1)
         story.good(
             f"it holds everything after {time.monotonic() - began:.1f} s, and serves it on at {node.address}"
         )
@@ -99,24 +97,22 @@ class _Demo:
         )
         self._story.good(f"rack-1/ is ready for kexec: {', '.join(files)}")
 
-    def _update(self, keyid: str) -> None:
+    def _update(self, mirror: Node) -> None:
         story = self._story
         story.step("The publisher adds a signed kernel command line, and the mirror hears of it by gossip")
         shutil.copy(self._directory / "rack-1" / "manifest.json", self._directory / "old-manifest.json")
         (self._directory / "images" / "cmdline").write_text("console=ttyS0 quiet\n")
         self._run("publish", "--state", "publisher")
         began = time.monotonic()
-        head = self._wait_for("mirror", 2)
+        head = self._wait_for(mirror, 2)
         took_s = time.monotonic() - began
         story.good(f"{took_s:.1f} s later the mirror has manifest version {head['manifest_version']}")
 
     def _lose_publisher(self, publisher: Node, mirror: Node, keyid: str) -> None:
         story = self._story
         story.step("The publisher goes away, and nobody misses it")
-        if publisher.stop() != 0:
-            raise P2PBootError(
-                "the publisher did not end in order", remedy=f"see {self._directory / 'publisher.log'}"
-            )
+        if publisher.stop(within_s=END_S) != 0:
+            raise P2PBootError("the publisher did not end in order", remedy=f"see {publisher.log}")
         story.good("it ended in order")
         self._fetch(mirror, keyid, "rack-2")
         for source, name in ((self._inputs.kernel, "kernel"), (self._inputs.rootfs, "rootfs")):
@@ -157,10 +153,15 @@ class _Demo:
 
     # What the steps are made of
 
-    def _node(self, *arguments: str, log: str) -> Node:
+    def _node(self, name: str, *arguments: str) -> Node:
+        """Start a node with the state `name`."""
         self._story.command([*arguments, *_LOOPBACK])
         with self._story.waiting("starting"):
-            return self._processes.start_node(*arguments, *_LOOPBACK, log=self._directory / log)
+            return self._processes.node(
+                [*PYTHON, *arguments, *_LOOPBACK],
+                state=self._directory / name,
+                log=self._directory / f"{name}.log",
+            )
 
     def _fetch(self, mirror: Node, keyid: str, output: str) -> None:
         arguments = (
@@ -182,38 +183,32 @@ class _Demo:
         with self._story.waiting("running"):
             done = self._processes.run(*arguments)
         if done.status != 0:
-            raise P2PBootError(f"`p2pboot {arguments[0]}` failed: {_last_line(done)}")
+            raise P2PBootError(f"`p2pboot {arguments[0]}` failed: {done.last_line}")
         self._story.output(done.stdout)
 
     def _json(self, *arguments: str) -> Any:
         done = self._processes.run(*arguments, "--json")
         if done.status != 0:
-            raise P2PBootError(f"`p2pboot {arguments[0]}` failed: {_last_line(done)}")
-        return json.loads(done.stdout)
+            raise P2PBootError(f"`p2pboot {arguments[0]}` failed: {done.last_line}")
+        return done.document
 
     def _refused(self, *arguments: str) -> None:
         """A command that must refuse."""
         self._story.command(arguments)
         done = self._processes.run(*arguments)
         if done.status != 1:
-            raise P2PBootError(f"`p2pboot {arguments[0]}` did not refuse: {_last_line(done)}")
-        self._story.output(_last_line(done))
+            raise P2PBootError(f"`p2pboot {arguments[0]}` did not refuse: {done.last_line}")
+        self._story.output(done.last_line)
         self._story.good("refused, with exit status 1")
 
-    def _wait_for(self, state: str, version: int) -> dict[str, Any]:
-        """Ask a node until it holds a manifest version wholly; returns its entry of the status."""
-        end = time.monotonic() + MIRRORED_S
-        with self._story.waiting("waiting for the artifacts"):
-            while time.monotonic() < end:
-                for head in request(self._directory / state, {"op": "status"}, MIRRORED_S)["heads"]:
-                    if head["manifest_version"] >= version:
-                        return dict(head)
-                time.sleep(_POLL_S)
-        raise NotFoundError(
-            f"the {state} did not have manifest version {version} within {MIRRORED_S:.0f} s",
-            remedy=f"see {self._directory / state}.log",
-        )
-
-
-def _last_line(done: Finished) -> str:
-    return (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1]
+    def _wait_for(self, node: Node, version: int) -> dict[str, Any]:
+        """Wait until a node holds a manifest version wholly; returns its entry of the status."""
+        try:
+            with self._story.waiting("waiting for the artifacts"):
+                node.wait_for_head(version, CHANNEL, self._inputs.arch, within_s=MIRRORED_S)
+        except TimeoutError:
+            raise NotFoundError(
+                f"the {node.state.name} did not have manifest version {version} within {MIRRORED_S:.0f} s",
+                remedy=f"see {node.log}",
+            ) from None
+        return dict(node.status()["heads"][0])

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.waiting import HANG_S
-from tests.waiting import wait_until as wait_until  # noqa: PLC0414 - tests import it from here
+from p2pboot.testing.waiting import HANG_S
+from p2pboot.testing.waiting import wait_until as wait_until  # noqa: PLC0414 - tests import it from here
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 NETWORKED = ("serve", "mirror", "fetch", "discover")
@@ -68,7 +68,7 @@ class Running:
     def wait(self) -> Finished:
         try:
             wait_until(lambda: self.poll() is not None, f"{self._args} ends", every_s=0.01)
-        except AssertionError as error:
+        except TimeoutError as error:
             self.signal(signal.SIGKILL)
             raise AssertionError(f"{error}: {self.err.read_text()}") from None
         assert self._status is not None

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from p2pboot.testing.waiting import HANG_S
 from tests.acceptance.conftest import Images, Key, make_key
 from tests.acceptance.program import (
     LOOPBACK,
@@ -22,7 +23,6 @@ from tests.acceptance.program import (
     write_image,
 )
 from tests.mounts import run_with_mounts
-from tests.waiting import HANG_S
 
 PAIR = ("--channel", "stable", "--arch", "arm64")
 

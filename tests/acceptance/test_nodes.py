@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from p2pboot.testing.waiting import HANG_S
 from tests.acceptance.conftest import Images, Key, make_key
 from tests.acceptance.program import (
     LOOPBACK,
@@ -24,7 +25,6 @@ from tests.acceptance.program import (
     wait_until,
     write_image,
 )
-from tests.waiting import HANG_S
 
 PAIR = ("--channel", "stable", "--arch", "arm64")
 ADDRESS = re.compile(r"/ip4/127\.0\.0\.1/tcp/([1-9][0-9]*)/p2p/(12D3KooW\w{44})")

@@ -14,10 +14,10 @@ import pytest
 from blake3 import blake3
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
+from p2pboot.testing.waiting import HANG_S
 from tests.acceptance.conftest import Key
 from tests.acceptance.program import LOOPBACK, Program, Running, write_image
 from tests.acceptance.wire import ARTIFACT, SYNC, Wire, dialled, frame, varint
-from tests.waiting import HANG_S
 
 MIB = 1 << 20
 ROOTFS = 17 * MIB + 12_345  # 18 pieces: three bytes of bitmap, with padding

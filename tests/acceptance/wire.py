@@ -14,9 +14,9 @@ from typing import Any
 import trio
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.testing.waiting import HANG_S
 from p2pboot.transport.interface import Stream, StreamReset, Transport
 from p2pboot.transport.libp2p import open_libp2p
-from tests.waiting import HANG_S
 
 SYNC = "/p2pboot/sync/1"
 ARTIFACT = "/p2pboot/artifact/1"

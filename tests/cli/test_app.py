@@ -16,8 +16,8 @@ import pytest
 from p2pboot.cli import app, main
 from p2pboot.cli.failures import explain
 from p2pboot.errors import BlobMissing, ConfigError, KeyFileError, MachineError, NotFoundError, P2PBootError
+from p2pboot.testing.waiting import HANG_S
 from tests.cli.conftest import Cli
-from tests.waiting import HANG_S
 
 ROOT = Path(__file__).parents[2]
 

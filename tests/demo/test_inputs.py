@@ -12,7 +12,7 @@ from p2pboot.demo import debian, inputs
 from p2pboot.demo.debian import Unobtainable, debian_files
 from p2pboot.demo.inputs import DemoInputs, prepare_inputs
 from p2pboot.errors import MachineError
-from tests.waiting import HANG_S
+from p2pboot.testing.waiting import HANG_S
 
 KERNEL = b"MZ kernel" * 1000
 BUSYBOX = b"\x7fELF busybox" * 1000

@@ -14,15 +14,13 @@ from rich.console import Console
 from p2pboot.demo.processes import processes_in
 from p2pboot.demo.story import Story
 from p2pboot.errors import P2PBootError
+from p2pboot.testing.processes import PYTHON, Processes
 
 
-def start_waiting(directory: Path, processes: object) -> subprocess.Popen[bytes]:
+def start_waiting(directory: Path, processes: Processes) -> subprocess.Popen[bytes]:
     """A command of the program that waits for ever: for somebody to write into a FIFO."""
     os.mkfifo(directory / "fifo")
-    process: subprocess.Popen[bytes] = processes._start(  # type: ignore[attr-defined]
-        ("manifest", "show", "fifo"), subprocess.DEVNULL
-    )
-    return process
+    return processes.start([*PYTHON, "manifest", "show", "fifo"], directory / "log")
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), P2PBootError("a step failed")])
@@ -50,7 +48,7 @@ def test_terminate_ends_it_like_an_interrupt_and_handlers_are_restored(tmp_path:
 def test_node_that_does_not_come_up_names_its_log(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with processes_in(tmp_path) as processes, pytest.raises(P2PBootError) as caught:
-        processes.start_node("serve", "absent", log=log)
+        processes.node([*PYTHON, "serve", "absent"], state=tmp_path / "state", log=log)
     assert str(log) in (caught.value.remedy or "")
     assert "absent" in log.read_text()
 

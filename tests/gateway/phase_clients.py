@@ -12,7 +12,7 @@ from contextlib import closing
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.waiting import HANG_S
+from p2pboot.testing.waiting import HANG_S
 
 _BARE_HEX = re.compile(r"[0-9a-f]{64}")
 

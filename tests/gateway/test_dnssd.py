@@ -24,10 +24,10 @@ from p2pboot.gateway.hosts import listen
 from p2pboot.gateway.offers import Offers
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
+from p2pboot.testing.waiting import HANG_S
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from tests.fetch.world import FILES, manifest_of
 from tests.gateway.world import PEER, OfferingNode, gateway_settings, put, serving
-from tests.waiting import HANG_S
 
 OTHER = SecretKey(b"o" * 32).public.peer_id
 

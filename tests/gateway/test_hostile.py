@@ -16,9 +16,9 @@ from p2pboot.gateway.body import LARGEST_READ, SMALLEST_READ, next_size, piece_e
 from p2pboot.gateway.slots import Slots
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
+from p2pboot.testing.waiting import HANG_S
 from tests.fetch.world import FILES
 from tests.gateway.world import PAIR, OfferingNode, Running, gateway_settings, put, serving
-from tests.waiting import HANG_S
 
 BIG = {**FILES, "rootfs": content("big", 24 << 20)}  # more than the kernel buffers for one connection
 

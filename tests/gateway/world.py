@@ -25,8 +25,8 @@ from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, Sample, sample
 from p2pboot.testing.manifests import NOW, signed_manifest
 from p2pboot.testing.stores import hold_all, offer
+from p2pboot.testing.waiting import HANG_S
 from tests.fetch.world import FILES, KEY, manifest_of
-from tests.waiting import HANG_S
 
 PEER = KEY.public.peer_id
 PAIR = "/stable/x86_64"

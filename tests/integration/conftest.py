@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.processes import Mesh, mesh_in, write_artifacts
+from p2pboot.testing.processes import Mesh, mesh_in
+from tests.integration.images import write_artifacts
 
 
 @pytest.fixture

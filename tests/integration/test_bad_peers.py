@@ -9,16 +9,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.processes import (
-    PYTHON,
-    Mesh,
-    assert_same_bytes,
-    environment,
-    first_line,
-    wait_until,
-    write_artifacts,
-)
-from tests.waiting import HANG_S
+from p2pboot.testing.processes import PYTHON, Mesh, environment, first_line
+from p2pboot.testing.waiting import HANG_S, wait_until
+from tests.integration.images import assert_same_bytes, write_artifacts
 
 
 def start_liar(mesh: Mesh, honest_state: Path) -> str:

@@ -6,14 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.integration.processes import (
-    PYTHON,
-    Mesh,
-    assert_same_bytes,
-    environment,
-    write_artifacts,
-)
-from tests.waiting import HANG_S
+from p2pboot.testing.processes import PYTHON, Mesh, environment
+from p2pboot.testing.waiting import HANG_S
+from tests.integration.images import assert_same_bytes, write_artifacts
 
 FLAT_KIB = 24 * 1024
 PEAK_KIB = 200 * 1024

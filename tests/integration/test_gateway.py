@@ -19,17 +19,9 @@ from typing import Any
 import pytest
 
 from p2pboot.core.manifest import Manifest
-from tests.integration.processes import (
-    LOOPBACK,
-    PYTHON,
-    Mesh,
-    Node,
-    environment,
-    first_line,
-    wait_until,
-    write_artifacts,
-)
-from tests.waiting import HANG_S
+from p2pboot.testing.processes import LOOPBACK, PYTHON, Mesh, Node, environment, first_line
+from p2pboot.testing.waiting import HANG_S, wait_until
+from tests.integration.images import write_artifacts
 
 GATEWAY = ("--http", "127.0.0.1:0")
 LEAF = Path("stable") / "x86_64"

@@ -10,9 +10,10 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.integration.processes import FINAL_NAMES, Mesh, wait_until, write_artifacts
+from p2pboot.testing.processes import Mesh
+from p2pboot.testing.waiting import HANG_S, wait_until
+from tests.integration.images import FINAL_NAMES, write_artifacts
 from tests.integration.test_bad_peers import start_fetch, written
-from tests.waiting import HANG_S
 
 KILLS = int(os.environ.get("P2PBOOT_KILLS", "10"))
 IN_FLIGHT_BYTES = 32 << 20  # what a fetch keeps outstanding at most; a kill can not lose more

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.processes import Mesh, assert_same_bytes, wait_until, write_artifacts
+from p2pboot.testing.processes import Mesh
+from p2pboot.testing.waiting import wait_until
+from tests.integration.images import assert_same_bytes, write_artifacts
 
 
 def test_client_that_knows_only_the_mirror_gets_the_publishers_bytes(mesh: Mesh, artifacts: Path) -> None:

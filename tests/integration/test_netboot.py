@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from p2pboot.demo.inputs import prepare_inputs
+from p2pboot.testing.processes import Mesh
 from tests.integration.machines import HOST, bios, switched_on, uefi
-from tests.integration.processes import Mesh
 
 pytestmark = [pytest.mark.netboot, pytest.mark.timeout(600)]
 

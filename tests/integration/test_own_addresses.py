@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.integration.processes import PYTHON, Mesh, Node, first_line, mesh_in, wait_until, write_artifacts
+from p2pboot.testing.processes import PYTHON, Mesh, Node, first_line, mesh_in
+from p2pboot.testing.waiting import wait_until
+from tests.integration.images import write_artifacts
 from tests.transport.namespaces import namespace
 
 DHCP_ANSWERS = (

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from p2pboot.testing.processes import LOOPBACK, PYTHON, Mesh, Node, first_line
+from p2pboot.testing.waiting import wait_until
 from tests.core.timetoke.samples import TIMETOKE_ROOT, payload_of
-from tests.integration.processes import LOOPBACK, PYTHON, Mesh, Node, first_line, wait_until
 
 RECORDS = 60_000
 

@@ -18,7 +18,7 @@ import trio
 from p2pboot.errors import ExitStatus, MachineError, NotFoundError, P2PBootError, UsageError
 from p2pboot.node import control
 from p2pboot.node.control import MAX_LINE, request, serve_control, socket_path
-from tests.waiting import HANG_S
+from p2pboot.testing.waiting import HANG_S
 
 
 async def answer(message: dict[str, Any]) -> dict[str, Any]:

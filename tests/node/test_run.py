@@ -35,8 +35,10 @@ from p2pboot.node import run as run_module
 from p2pboot.node.run import run_node
 from p2pboot.store.keyfiles import generate_key
 from p2pboot.store.store import Store
+from p2pboot.testing.processes import mesh_in
+from p2pboot.testing.waiting import wait_until
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
-from tests.integration.processes import mesh_in, wait_until, write_artifacts
+from tests.integration.images import write_artifacts
 from tests.node.world import settings_of, trusting, write_tree
 
 

@@ -14,10 +14,16 @@ from typing import Final
 HANG_S: Final = 600.0  # two thirds of the runner's limit
 
 
-def wait_until(happened: Callable[[], bool], what: str, *, every_s: float = 0.02) -> None:
-    """Ask again and again until something outside this process has happened."""
-    end = time.monotonic() + HANG_S
+def wait_until(
+    happened: Callable[[], bool], what: str, *, every_s: float = 0.02, within_s: float = HANG_S
+) -> None:
+    """Ask again and again until something outside this process has happened.
+
+    Raises:
+        TimeoutError: it did not; says `what`.
+    """
+    end = time.monotonic() + within_s
     while not happened():
         if time.monotonic() > end:
-            raise AssertionError(f"not within {HANG_S:g} s: {what}")
+            raise TimeoutError(f"not within {within_s:g} s: {what}")
         select.select([], [], [], every_s)
