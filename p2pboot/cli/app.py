@@ -10,6 +10,7 @@ from io import TextIOWrapper
 import click
 
 from p2pboot import __version__
+from p2pboot.cli.clock import Wall, system_wall
 from p2pboot.cli.failures import Failure, explain
 from p2pboot.cli.options import Command, Group, verbosity_options
 from p2pboot.cli.output import discard_stdout, emit_json, one_line
@@ -62,11 +63,16 @@ def root() -> None:
     """  # noqa: D301 - click takes the backspace itself for "leave these lines as they are"
 
 
-def run(args: Sequence[str]) -> int:
-    """Run one command line and return its exit status. Nothing but KeyboardInterrupt escapes."""
+def run(args: Sequence[str], *, wall: Wall = system_wall) -> int:
+    """Run one command line and return its exit status. Nothing but KeyboardInterrupt escapes.
+
+    Args:
+        args: without the program's name.
+        wall: the clock that it goes by, unix seconds.
+    """
     _write_what_the_terminal_can()
     try:
-        status = root.main(list(args), prog_name=PROGRAM, standalone_mode=False)
+        status = root.main(list(args), prog_name=PROGRAM, standalone_mode=False, obj=wall)
         sys.stdout.flush()
     except BaseException as error:
         failure = explain(error)

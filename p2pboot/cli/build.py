@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, write_output
 from p2pboot.cli.options import (
     FILE,
@@ -244,7 +244,7 @@ def _build(
     from p2pboot.publish.numbering import Stream, went_back
     from p2pboot.store.store import Store
 
-    now = int(time.time())
+    now = wall_now()
     with Store.open(loaded.settings.store.state) as store, open_progress("hashing", "hashed") as shown:
         progress = _reporter(shown.artifact)
         built = (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli import logs, output
+from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import (
     FILE,
     Command,
@@ -111,7 +111,7 @@ def _judge(survey: Survey, policy: TrustPolicy) -> dict[str, Verdict]:
 
     if not policy.publishers:
         return {}
-    clock = effective_now(int(time.time()), None)
+    clock = effective_now(wall_now(), None)
     return {
         digest: judge(manifest, policy=policy, clock=clock) for digest, manifest in survey.manifests.items()
     }
@@ -217,7 +217,7 @@ def _say(survey: Survey, verdicts: dict[str, Verdict]) -> None:
 
 
 def _say_offer(manifest: Manifest, verdict: Verdict | None) -> None:
-    left_s = manifest.expires_at - time.time()
+    left_s = manifest.expires_at - wall_now()
     expiry = f"expires in {human_duration(left_s)}" if left_s > 0 else f"expired {human_duration(left_s)} ago"
     total = human_size(sum(artifact.size for artifact in manifest.artifacts.values()))
     say(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli import logs, output
+from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import (
     FILE,
     Command,
@@ -149,6 +150,7 @@ def _fetch(order: FetchOrder, state: Path, key: SecretKey, *, mdns: bool) -> Fet
                 progress=progress,
                 hints=hints,
                 open_another=open_another,
+                wall=wall_now,
             )
 
         return run_job(job, key, mdns=mdns)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import naming_manifest, read_start
 from p2pboot.cli.options import FILE, Command, json_option
 from p2pboot.cli.output import emit_json, human_duration, human_size, say
@@ -44,7 +44,7 @@ def _say(candidate: Candidate) -> None:
     from p2pboot.core.timestamps import format_time
 
     said = candidate.claims
-    left_s = said.expires_at - time.time()
+    left_s = said.expires_at - wall_now()
     when = f"in {human_duration(left_s)}" if left_s > 0 else f"{human_duration(left_s)} ago"
     say(f"{said.channel}/{said.arch}  version {said.version}  manifest version {said.manifest_version}")
     say(f"digest     sha256:{candidate.digest}")

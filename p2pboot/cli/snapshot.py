@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
 from p2pboot.cli.options import FILE, Command, Group, config_option, json_option, verbosity_options
 from p2pboot.cli.output import counted, emit_json, human_size, note, say, warn
@@ -110,7 +110,7 @@ def publish(
             store=store,
             shelf=store.announcements,
             key=key,
-            created_at=int(time.time()),
+            created_at=wall_now(),
             sequence=sequence,
         )
     _tell_published(handle, announced, store, as_json=as_json)

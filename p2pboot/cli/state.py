@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import (
     Group,
     config_option,
@@ -47,7 +47,7 @@ def recover(config_path: Path | None, dry_run: bool, as_json: bool, **params: An
     with open_existing(load_settings(overrides_of(params), config_path).store.state) as store:
         if not dry_run:
             store.lock()
-        examined = examine(store, int(time.time()))
+        examined = examine(store, wall_now())
         if not dry_run:
             _mend(examined)
     if as_json:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
 from p2pboot.cli.options import (
     FILE,
@@ -122,7 +122,7 @@ def _judge(raw: bytes, store: Store | None, *, policy: TrustPolicy, **question: 
     from p2pboot.core.clock import effective_now
     from p2pboot.core.verify import judge, verify
 
-    wall = int(time.time())
+    wall = wall_now()
     if store is None:
         return verify(raw, policy=policy, clock=effective_now(wall, None), **question)
     clock = effective_now(wall, store.trust.newest_created_at(policy.accepts))

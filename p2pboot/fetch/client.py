@@ -7,7 +7,6 @@ does anything get a final name in the output directory.
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,10 +33,6 @@ from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport
-
-
-def _system_clock() -> int:
-    return int(time.time())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,9 +66,9 @@ async def fetch(
     transport: Transport,
     store: Store,
     progress: Progress,
+    wall: Callable[[], int],
     hints: AsyncIterable[str] | None = None,
     open_another: OpenTransport | None = None,
-    wall: Callable[[], int] = _system_clock,
 ) -> FetchResult:
     """Bring the newest trusted manifest and its artifacts into the output directory.
 
@@ -85,10 +80,10 @@ async def fetch(
         transport: an open network, dialled with the order's addresses here.
         store: an open store; remembers what was accepted.
         progress: told how it goes.
+        wall: the machine's clock, unix seconds.
         hints: addresses of further peers as discovery finds them; None without discovery.
         open_another: opens a further network for a short while, under another identity: two of the order's
             addresses that lead to one peer id can not be told apart on one. None: they are not.
-        wall: the machine's clock, unix seconds.
 
     Raises:
         UsageError: an address is not one, or the manifest has no artifact that is called so.

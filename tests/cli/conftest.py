@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from p2pboot.cli.app import run
+from p2pboot.cli.clock import Wall, system_wall
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.keyformats import render_key_toml
 from p2pboot.core.manifest import sign as sign_manifest
@@ -57,11 +58,11 @@ def cli(capfdbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPat
     monkeypatch.delenv("XDG_STATE_HOME", raising=False)
     monkeypatch.delenv("P2PBOOT_DEBUG", raising=False)
 
-    def call(*args: object, stdin: bytes = b"") -> Ran:
+    def call(*args: object, stdin: bytes = b"", wall: Wall = system_wall) -> Ran:
         with monkeypatch.context() as patch:
             patch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
             capfdbinary.readouterr()
-            status = run([os.fspath(arg) if isinstance(arg, Path) else str(arg) for arg in args])
+            status = run([os.fspath(arg) if isinstance(arg, Path) else str(arg) for arg in args], wall=wall)
             sys.stdout.flush()
             captured = capfdbinary.readouterr()
         return Ran(status, captured.out.decode("utf-8", "surrogateescape"), captured.err.decode())

@@ -4,17 +4,14 @@ import base64
 import hashlib
 import json
 import os
-import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from p2pboot.cli import build
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Manifest, check_detached
 from p2pboot.testing.manifests import ALICE, BOB
-from tests.cli.conftest import Cli, key_file
+from tests.cli.conftest import NOW, Cli, key_file
 from tests.publish.pe_files import pe_file
 
 CHANNEL = ("--channel", "stable", "--arch", "aarch64")
@@ -100,18 +97,13 @@ def test_unchanged_directory_gives_the_same_bytes_and_a_changed_one_the_next_num
     assert changed.document["unchanged"] is False
 
 
-def test_a_date_behind_an_earlier_one_is_said_with_the_way_out(
-    cli: Cli, images: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    now = time.time()
-    monkeypatch.setattr(build, "time", SimpleNamespace(time=lambda: now + 5 * 365 * 86_400))
-    ahead = cli("manifest", "build", images, *CHANNEL)
+def test_a_date_behind_an_earlier_one_is_said_with_the_way_out(cli: Cli, images: Path) -> None:
+    ahead = cli("manifest", "build", images, *CHANNEL, wall=lambda: NOW + 5 * 365 * 86_400)
     assert ahead.status == 0
     assert "clock" not in ahead.stderr
-    monkeypatch.setattr(build, "time", SimpleNamespace(time=lambda: now))
-    done = cli("manifest", "build", images, *CHANNEL)
+    done = cli("manifest", "build", images, *CHANNEL, wall=lambda: NOW)
     manifest = Manifest.parse(done.stdout.encode())
-    assert (manifest.manifest_version, manifest.created_at) == (2, int(now))
+    assert (manifest.manifest_version, manifest.created_at) == (2, NOW)
     assert "version 1 is dated 20" in done.stderr
     assert "p2pboot state recover --state" in done.stderr
 

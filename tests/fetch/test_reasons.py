@@ -301,6 +301,7 @@ async def test_nobody_on_the_local_network_is_not_an_address_to_check(
                     transport=transport,
                     store=store,
                     progress=watcher,
+                    wall=lambda: NOW,
                     hints=hints,
                 )
             assert caught.value.remedy is not None
