@@ -110,7 +110,7 @@ class _Arrivals:
 def manifest(key: SecretKey, version: int, now: int) -> bytes:
     """A signed manifest with three artifacts."""
     digest = f"{version:064x}"
-    facts = {"channel": CHANNEL, "arch": ARCH, "piece_length": 1 << 20}
+    facts: dict[str, Any] = {"channel": CHANNEL, "arch": ARCH, "piece_length": 1 << 20}
     artifacts = [
         artifact_of(name, sha256=digest, table_digest=digest, size=8 << 20, **facts)
         for name in ("kernel", "initramfs", "rootfs")
