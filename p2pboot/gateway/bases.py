@@ -17,11 +17,11 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
-from p2pboot.gateway.front import HOST
 from p2pboot.gateway.hosts import base_url, is_host
+from p2pboot.gateway.request import Fields, Request
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PORT: Final = re.compile(r"[0-9]{1,5}")
@@ -55,21 +55,20 @@ class Bases:
         self._advertised = tuple(advertised)
         self._proxies = tuple(ipaddress.ip_network(text) for text in proxies)
 
-    def of(self, scope: Any) -> str:
-        """The beginning of URLs for one request that passed the front: `http://boot.example:8080`."""
-        host: str | None = scope["state"][HOST]
-        told = _read(scope["headers"], host) if self._is_proxy(scope["client"]) else _Told()
-        host = told.host or host
+    def of(self, request: Request) -> str:
+        """The beginning of URLs for one request: `http://boot.example:8080`."""
+        told = _read(request.fields, request.host) if self._is_proxy(request.ends.client) else _Told()
+        host = told.host or request.host
         if self._advertised:
             return self._advertise(host, told.scheme)
         if host is None:
-            return base_url(*scope["server"])
+            return base_url(*request.ends.own)
         return f"{told.scheme or 'http'}://{host}{told.prefix}"
 
-    def _is_proxy(self, client: Sequence[Any] | None) -> bool:
-        if client is None or not self._proxies:
+    def _is_proxy(self, client: str) -> bool:
+        if not self._proxies:
             return False
-        address = ipaddress.ip_address(str(client[0]).partition("%")[0])
+        address = ipaddress.ip_address(client.partition("%")[0])
         if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped  # an IPv4 client of a socket for both
         return any(address in network for network in self._proxies)
@@ -95,24 +94,21 @@ def _bare(hostname: str) -> str:
     return hostname.lower().rstrip(".")
 
 
-def _read(headers: Iterable[tuple[bytes, bytes]], host: str | None) -> _Told:
+def _read(fields: Fields, host: str | None) -> _Told:
     """What a trusted proxy says; of several values in one field the last, which it wrote itself."""
-    fields: dict[bytes, list[str]] = {}
-    for name, value in headers:
-        fields.setdefault(name, []).append(value.decode("latin-1"))
 
-    def last(name: bytes) -> str:
+    def last(name: str) -> str:
         return ",".join(fields.get(name, ())).rpartition(",")[2].strip(" \t")
 
-    scheme, forwarded_host, port = (last(b"x-forwarded-" + name) for name in (b"proto", b"host", b"port"))
+    scheme, forwarded_host, port = (last(f"x-forwarded-{name}") for name in ("proto", "host", "port"))
     if not (scheme or forwarded_host or port):
-        said = _last_forwarded(",".join(fields.get(b"forwarded", ())))
+        said = _last_forwarded(",".join(fields.get("forwarded", ())))
         scheme, forwarded_host = said.get("proto", ""), said.get("host", "")
     known_scheme = scheme.lower() if scheme.lower() in _DEFAULT_PORTS else None
     known_host = forwarded_host if is_host(forwarded_host) else host
     if known_host is not None:
         known_host = _with_port(known_host, port, known_scheme or "http")
-    prefix = last(b"x-forwarded-prefix")
+    prefix = last("x-forwarded-prefix")
     return _Told(known_scheme, known_host, prefix.rstrip("/") if _PREFIX.fullmatch(prefix) else "")
 
 

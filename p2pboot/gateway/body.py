@@ -1,4 +1,4 @@
-"""Replies with the bytes of an artifact, for readers of any speed in little memory.
+"""The bytes of an artifact as a body, for readers of any speed in little memory.
 
 What is sent was checked against the piece table by `store.blobs.read`. The next bytes are read only when the kernel
 has room for them, and no more than it took at once the last time: a client that does not read costs what its kernel
@@ -7,98 +7,46 @@ buffer holds and no piece of ours, while a quick one soon gets whole pieces (1 M
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
-
-import trio
-from starlette.responses import Response
-
-from p2pboot.errors import P2PBootError
-from p2pboot.gateway.http1 import STREAM
-from p2pboot.gateway.stream import ClientStream
-from p2pboot.store.blobs import BlobStore
-
-log = logging.getLogger(__name__)
+from typing import Final
 
 SMALLEST_READ: Final = 64 * 1024
 LARGEST_READ: Final = 1024 * 1024
-READERS: Final = (
-    4  # threads that read and hash at the same time; each may hold a piece of up to 16 MiB meanwhile
-)
-
-Send = Callable[[dict[str, Any]], Awaitable[None]]
+Read = Callable[[int, int], Awaitable[bytes]]
+"""Reads verified bytes of an artifact: where they start, and how many, exactly."""
 
 
-class BlobReader:
-    """Reads verified bytes of artifacts in a few threads."""
-
-    def __init__(self, blobs: BlobStore) -> None:
-        self._blobs = blobs
-        self._threads = trio.CapacityLimiter(READERS)
-
-    async def read(self, sha256: str, offset: int, length: int) -> bytes:
-        """Read exactly these bytes; raises as `BlobStore.read`."""
-        return await trio.to_thread.run_sync(self._blobs.read, sha256, offset, length, limiter=self._threads)
-
-
-class BlobResponse(Response):
-    """Sends a range of an artifact.
+class ArtifactBody:
+    """A range of an artifact, to be read once from its start to its end.
 
     Args:
-        reader: of the store.
-        sha256: of the artifact.
-        first: the first bytes of the range, read already: a reply begins only when they are good.
+        read: from the artifact.
         start: where the range begins, bytes.
         end: where it ends, exclusive.
-        status: 200 or 206.
-        headers: complete.
     """
 
-    def __init__(
-        self,
-        reader: BlobReader,
-        sha256: str,
-        first: bytes,
-        *,
-        start: int,
-        end: int,
-        status: int,
-        headers: dict[str, str],
-    ) -> None:
-        super().__init__(status_code=status, headers=headers)
-        self._reader = reader
-        self._sha256 = sha256
-        self._first = first
-        self._start = start
+    def __init__(self, read: Read, start: int, end: int) -> None:
+        self._read = read
+        self._offset = start
         self._end = end
+        self._first = b""
 
-    async def __call__(self, scope: Any, _receive: Any, send: Any) -> None:
-        """Send it all; when the artifact breaks on the way the connection ends short, which every client notices."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        if scope["method"] == "HEAD":
-            await send({"type": "http.response.body"})
-            return
-        stream: ClientStream = scope["state"][STREAM]
-        try:
-            await self._send_body(stream, send)
-        except P2PBootError as error:
-            log.warning("an answer was broken off: %s", error)
-            stream.cut()
+    def __len__(self) -> int:
+        """How many bytes are still to be read."""
+        return self._end - self._offset
 
-    async def _send_body(self, stream: ClientStream, send: Send) -> None:
-        data, self._first = self._first, b""
-        offset = self._start
-        size = SMALLEST_READ
-        while True:
-            offset += len(data)
-            await send({"type": "http.response.body", "body": data, "more_body": offset < self._end})
-            if offset >= self._end:
-                return
-            size = next_size(len(data), stream.at_once, size)
-            del data  # nothing is held while the client is not reading
-            await stream.wait_send_all_might_not_block()
-            data = await self._reader.read(self._sha256, offset, piece_end(offset, size, self._end) - offset)
+    async def open(self) -> None:
+        """Read the first bytes: a reply begins only when they are good. Raises what reading raises."""
+        self._first = await self._next(SMALLEST_READ)
+
+    async def read(self, size: int) -> bytes:
+        """Read on, up to a multiple of `size`; not at the end. Raises what reading raises."""
+        data, self._first = self._first or await self._next(size), b""
+        self._offset += len(data)
+        return data
+
+    async def _next(self, size: int) -> bytes:
+        return await self._read(self._offset, piece_end(self._offset, size, self._end) - self._offset)
 
 
 def next_size(sent: int, at_once: int, size: int) -> int:

@@ -1,117 +1,150 @@
-"""HTTP/1.1 on one connection, by hypercorn: what of it is used, and what is replaced.
+"""HTTP/1.1 on one connection: one request after the other, each answered before the next is looked at.
 
-Its worker (`hypercorn.trio.serve`) opens and accepts connections itself, knows no limit on their number, sends
-shielded from cancellation (one client that stops reading would keep the node from ending) and upgrades to HTTP/2 in
-clear text, with a second parser and up to 100 requests at once on a connection. So the gateway accepts connections
-itself, and hypercorn gets one at a time, with these two parts replaced; see `docs/adr/0006-hypercorn-connections.md`.
+h11 knows the protocol and does no input or output. What is here is when to read and when to write, and how long to
+wait; see `docs/adr/0016-own-http-connections.md`. Nothing is upgraded, and a request of which a proxy might see
+another end than we do is the last one on its connection: what follows it is never taken for a request.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import Final
 
 import h11
 import trio
-from hypercorn.app_wrappers import ASGIWrapper
-from hypercorn.config import Config
-from hypercorn.events import Closed, Event, RawData, Updated
-from hypercorn.protocol import ProtocolWrapper
-from hypercorn.protocol.h11 import H11Protocol
-from hypercorn.trio.task_group import TaskGroup
-from hypercorn.trio.tcp_server import TCPServer
-from hypercorn.trio.worker_context import WorkerContext
-from hypercorn.typing import ASGIFramework, ConnectionState, H11SendableEvent
-from hypercorn.utils import parse_socket_addr
 
+from p2pboot.errors import P2PBootError
+from p2pboot.gateway.body import SMALLEST_READ, ArtifactBody, next_size
+from p2pboot.gateway.counters import GatewayCounters
+from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.stream import ClientStream
 
 HEADER_BYTES: Final = 16 * 1024  # request line and header fields together; what boots sends less than 1 KiB
 HEADER_S: Final = 15.0  # for a whole request to arrive, and between two on one connection
+BODY_BYTES: Final = 4 << 20  # of a body that nobody wants are read past; the reply does not wait for more
 REQUESTS: Final = 1000  # on one connection
-STREAM: Final = "client_stream"  # where the application finds it in the scope's state
 
 log = logging.getLogger(__name__)
 
-App = Callable[[Any, Any, Any], Awaitable[None]]
+Answer = Callable[[h11.Request], Awaitable[Reply]]
+"""Finds the reply to a request; raises nothing."""
 
 
-def make_config() -> Config:
-    """Hypercorn's settings for the gateway."""
-    config = Config()
-    config.include_server_header = False  # nobody needs to know
-    config.h11_max_incomplete_size = HEADER_BYTES
-    config.keep_alive_timeout = HEADER_S
-    config.keep_alive_max_requests = REQUESTS
-    config.accesslog = None
-    config.errorlog = logging.getLogger("p2pboot.gateway.hypercorn")
-    return config
+class Connection:
+    """Serves the requests of one connection until it ends.
 
+    Args:
+        stream: the connection.
+        answer: called with one request at a time.
+        counters: told of every reply.
+    """
 
-class _Http1Only(H11Protocol):
-    async def _check_protocol(self, event: h11.Request) -> None:
-        """Upgrade nothing: a server may ignore the wish (RFC 9110, section 7.8)."""
-
-    async def _send_h11_event(self, event: H11SendableEvent) -> None:
-        """Write replies as old parsers in firmware know them: with a reason, and `Content-Length` in that case."""
-        if isinstance(event, h11.Response):
-            event = h11.Response(
-                status_code=event.status_code,
-                headers=[(name.title(), value) for name, value in event.headers],
-                reason=HTTPStatus(event.status_code).phrase,
-            )
-        await super()._send_h11_event(event)
-
-
-class Connection(TCPServer):
-    """Serves the requests of one connection until it ends."""
-
-    def __init__(self, app: App, config: Config, context: WorkerContext, stream: ClientStream) -> None:
-        wrapped = ASGIWrapper(cast("ASGIFramework", app))
-        super().__init__(wrapped, config, context, {}, cast("Any", stream))
-        self.client = stream
+    def __init__(self, stream: ClientStream, answer: Answer, counters: GatewayCounters) -> None:
+        self._stream = stream
+        self._answer = answer
+        self._counters = counters
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
+        self._request: h11.Request | None = None
+        """The one that is being received or answered."""
+        self._is_last = False
+        """Whether the connection ends with it."""
 
     async def run(self) -> None:
-        """Serve; returns when either side has closed."""
-        family = self.client.socket.family
-        try:
-            client = parse_socket_addr(family, self.client.socket.getpeername())
-            server = parse_socket_addr(family, self.client.socket.getsockname())
-            async with TaskGroup() as task_group:
-                self._task_group = task_group
-                state = ConnectionState({STREAM: self.client})
-                protocol = _Http1Only(
-                    self.app,
-                    self.config,
-                    self.context,
-                    task_group,
-                    state,
-                    False,
-                    client,
-                    server,
-                    self.protocol_send,
-                )
-                self.protocol = cast("ProtocolWrapper", protocol)  # which would choose HTTP/2 at times
-                await self.idle_task.restart(task_group, self._idle_timeout)
-                await self._read_data()
-                await self.idle_task.stop()  # the client is gone: nothing to wait for
-        except OSError:
-            pass  # the client went between being accepted and being asked who it is
-        finally:
-            self.client.cut()
+        """Serve, and close; can be cancelled at any time.
 
-    async def protocol_send(self, event: Event) -> None:
-        """Do what the protocol asks for; sending can be cancelled at any time."""
-        if isinstance(event, RawData):
-            async with self.send_lock:
-                try:
-                    await self.client.send_all(event.data)
-                except (trio.BrokenResourceError, trio.ClosedResourceError):
-                    await self.protocol.handle(Closed())
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: the client went, or the stream was cut.
+        """
+        for left in reversed(range(REQUESTS)):
+            self._request, self._is_last = None, left == 0
+            await self._serve_one()
+            if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+                break
+            self._http.start_next_cycle()
+            self._stream.slot.rest(trio.current_time())
+        self._stream.finish()
+
+    async def _serve_one(self) -> None:
+        try:
+            with trio.move_on_after(HEADER_S):
+                await self._receive()
+        except h11.RemoteProtocolError as error:
+            await self._send(refusal(error.error_status_hint, "this is not HTTP", is_last=True))
             return
-        if isinstance(event, Updated):
-            mark = self.client.slot.rest if event.idle else self.client.slot.answer
-            mark(trio.current_time())
-        await super().protocol_send(event)
+        if self._request is not None:
+            self._stream.slot.answer(trio.current_time())
+            await self._send(await self._answer(self._request))
+
+    async def _receive(self) -> None:
+        """Receive a request, if the client sends one, and read past its body."""
+        raw = self._http.trailing_data[0]
+        while (event := self._http.next_event()) is h11.NEED_DATA:
+            self._http.receive_data(await self._stream.receive_some())
+            raw = self._http.trailing_data[0]
+        if not isinstance(event, h11.Request):
+            return
+        self._request = event
+        self._is_last |= not _is_clear(event, raw.removesuffix(self._http.trailing_data[0]))
+        left = BODY_BYTES
+        while left > 0 and not self._http.they_are_waiting_for_100_continue:  # who waits gets the reply
+            event = self._http.next_event()
+            if event is h11.NEED_DATA:
+                self._http.receive_data(await self._stream.receive_some())
+            elif isinstance(event, h11.Data):
+                left -= len(event.data)
+            else:
+                return
+
+    async def _send(self, reply: Reply) -> None:
+        status = 0
+        try:
+            body = b"" if self._request is not None and self._request.method == b"HEAD" else reply.body
+            data = self._http.send(_head(reply, is_last=self._is_last or reply.is_last))
+            if isinstance(body, bytes):
+                data += self._http.send(h11.Data(body))
+            await self._stream.send_all(data)
+            status = reply.status
+            if isinstance(body, ArtifactBody):
+                await self._send_artifact(body)
+            self._http.send(h11.EndOfMessage())
+        except P2PBootError as error:
+            log.warning("an answer was broken off: %s", error)  # it ends short, which every client notices
+        finally:
+            self._counters.requests[reply.kind, status] += 1
+
+    async def _send_artifact(self, body: ArtifactBody) -> None:
+        size = SMALLEST_READ
+        while body:
+            await self._stream.wait_for_room()
+            data = await body.read(size)
+            await self._stream.send_all(self._http.send(h11.Data(data)))
+            size = next_size(len(data), self._stream.at_once, size)
+            del data  # nothing is held while the client is not reading
+
+
+def _head(reply: Reply, *, is_last: bool) -> h11.Response:
+    headers = [("Date", formatdate(usegmt=True)), *reply.headers.items()]
+    if reply.status != HTTPStatus.NOT_MODIFIED:
+        headers.append(("Content-Length", str(len(reply.body))))
+    if is_last:
+        headers.append(("Connection", "close"))
+    return h11.Response(
+        status_code=reply.status,
+        headers=[(name.encode(), value.encode("latin-1")) for name, value in headers],
+        reason=HTTPStatus(reply.status).phrase,
+    )
+
+
+def _is_clear(request: h11.Request, raw: bytes) -> bool:
+    """Whether a request ends at the same byte for everybody: no body, no folded line, no line that ends with LF alone.
+
+    A proxy before us may see another end of one that is not; the rest would then be a request to one of the two.
+    """
+    lines = raw.split(b"\r\n")
+    return not (
+        any(name in (b"content-length", b"transfer-encoding") for name, _ in request.headers)
+        or any(b"\n" in line or line.startswith((b" ", b"\t")) for line in lines)
+    )

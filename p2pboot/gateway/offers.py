@@ -5,10 +5,9 @@ An artifact's name leads nowhere but through here, so a name can only mean what 
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from p2pboot.core.manifest import Manifest
@@ -52,8 +51,8 @@ class Offers:
 
     def __init__(self, node: Source) -> None:
         self._node = node
-        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
-        self._lock = threading.Lock()
+        # By all their bytes, and with the signatures checked once more: the disk may have rotted.
+        self._parse = lru_cache(_REMEMBERED)(Manifest.parse)
 
     def all(self) -> list[Offer]:
         """Every manifest on offer, sorted by channel and arch."""
@@ -125,21 +124,10 @@ class Offers:
         stored = self._node.store.manifests.get(row.digest)
         if stored is None:
             return None  # replaced since it was looked up
-        with self._lock:
-            manifest = self._manifests.get(row.digest)
-        if manifest is None or manifest.raw != stored.raw:
-            try:
-                manifest = Manifest.parse(
-                    stored.raw
-                )  # checks the signatures once more: the disk may have rotted
-            except (ManifestError, SignatureError) as error:
-                raise StoreError(f"manifest {row.digest} is damaged: {error.message}") from error
-        with self._lock:
-            self._manifests[row.digest] = manifest
-            self._manifests.move_to_end(row.digest)
-            if len(self._manifests) > _REMEMBERED:
-                self._manifests.popitem(last=False)
-        return Offer(manifest, stored.detached)
+        try:
+            return Offer(self._parse(stored.raw), stored.detached)
+        except (ManifestError, SignatureError) as error:
+            raise StoreError(f"manifest {row.digest} is damaged: {error.message}") from error
 
 
 def retry_after(one: Withheld, awaited: Sequence[Awaited]) -> int | None:

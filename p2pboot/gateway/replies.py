@@ -1,15 +1,16 @@
-"""Replies that are the same for every route: small documents with validators, and refusals."""
+"""Replies as values, and those that are the same for every route: small documents with validators, and refusals."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
-from starlette.requests import Request
-from starlette.responses import Response
-
 from p2pboot.core.manifest import Manifest
+from p2pboot.gateway.body import ArtifactBody
 from p2pboot.gateway.ranges import NotModified, OutOfRange, Part, PreconditionFailed, Selection, select
+from p2pboot.gateway.request import Request
 
 # no-transform: a proxy that compresses or re-encodes would break what clients compare with a digest.
 REVALIDATE: Final = "no-cache, no-transform"
@@ -22,24 +23,42 @@ BINARY: Final = "application/octet-stream"
 EFI: Final = "application/efi"  # UEFI's HTTP boot starts what has this media type, or a name that ends so
 
 
-def refusal(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a request is answered with.
+
+    Args:
+        status: of HTTP.
+        headers: by their names as they are written, which old parsers in firmware compare; the connection adds
+            Date, Content-Length, and Connection where it ends.
+        body: as a GET gets it; a HEAD gets only its length.
+        is_last: whether the connection ends with it.
+        kind: of the route, for the counters: from a closed set.
+    """
+
+    status: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | ArtifactBody = b""
+    is_last: bool = False
+    kind: str = "other"
+
+
+def refusal(
+    status: int, text: str, headers: Mapping[str, str] | None = None, *, is_last: bool = False
+) -> Reply:
     """An error that a person who tries it with curl understands; one line."""
-    return Response(
-        f"{text}\n",
-        status,
-        media_type=TEXT,
-        headers={"cache-control": NO_STORE, "x-content-type-options": "nosniff"} | (headers or {}),
-    )
+    fields = {"Content-Type": TEXT, "Cache-Control": NO_STORE, "X-Content-Type-Options": "nosniff"}
+    return Reply(status, {**fields, **(headers or {})}, f"{text}\n".encode(), is_last)
 
 
-def unavailable(text: str, retry_after_s: int | None) -> Response:
+def unavailable(text: str, retry_after_s: int | None) -> Reply:
     """What is asked for is known and not to be had now: why, and when to ask again where waiting helps."""
-    return refusal(503, text, {} if retry_after_s is None else {"retry-after": str(retry_after_s)})
+    return refusal(503, text, {} if retry_after_s is None else {"Retry-After": str(retry_after_s)})
 
 
 def document(
     request: Request, body: bytes, media_type: str, headers: dict[str, str], *, cache: str = REVALIDATE
-) -> Response:
+) -> Reply:
     """A small document, with an entity tag; honours conditions and ranges."""
     tag = hashlib.sha256(body).hexdigest()
     headers = validators(tag, media_type, cache) | headers
@@ -48,36 +67,36 @@ def document(
     if refused is not None:
         return refused
     if isinstance(selection, Part):
-        headers["content-range"] = content_range(selection, len(body))
-        return Response(body[selection.start : selection.end], 206, headers=headers)
-    return Response(body, 200, headers=headers)
+        headers["Content-Range"] = content_range(selection, len(body))
+        return Reply(206, headers, body[selection.start : selection.end])
+    return Reply(200, headers, body)
 
 
 def validators(tag: str, media_type: str, cache: str) -> dict[str, str]:
     """The header fields that say what a representation is, and for how long."""
     return {
-        "content-type": media_type,
-        "etag": f'"{tag}"',
-        "cache-control": cache,
-        "accept-ranges": "bytes",
-        "x-content-type-options": "nosniff",
+        "Content-Type": media_type,
+        "ETag": f'"{tag}"',
+        "Cache-Control": cache,
+        "Accept-Ranges": "bytes",
+        "X-Content-Type-Options": "nosniff",
     }
 
 
 def manifest_fields(manifest: Manifest) -> dict[str, str]:
     """Which manifest a reply belongs to."""
     return {
-        # As UTF-8; a header value is bytes, and starlette encodes it as Latin-1.
-        "x-manifest-version": manifest.version.strip().encode().decode("latin-1"),
-        "x-manifest-counter": str(manifest.manifest_version),
-        "x-manifest-channel": manifest.channel,
-        "x-manifest-arch": manifest.arch,
+        # As UTF-8; a header value is bytes, and the connection encodes it as Latin-1.
+        "X-Manifest-Version": manifest.version.strip().encode().decode("latin-1"),
+        "X-Manifest-Counter": str(manifest.manifest_version),
+        "X-Manifest-Channel": manifest.channel,
+        "X-Manifest-Arch": manifest.arch,
     }
 
 
 def selection_of(request: Request, size: int, tag: str) -> Selection:
     """What this request wants of a representation."""
-    return select(request.method, request.headers.getlist, size=size, tag=tag)
+    return select(request.method, request.values, size=size, tag=tag)
 
 
 def content_range(part: Part, size: int) -> str:
@@ -85,17 +104,15 @@ def content_range(part: Part, size: int) -> str:
     return f"bytes {part.start}-{part.end - 1}/{size}"
 
 
-def without_body(selection: Selection, headers: dict[str, str], size: int) -> Response | None:
+def without_body(selection: Selection, headers: dict[str, str], size: int) -> Reply | None:
     """The reply to a request for which no byte of the representation is sent, or None."""
     match selection:
         case NotModified():
-            return Response(
-                status_code=304, headers={name: headers[name] for name in headers if name != "content-type"}
-            )
+            return Reply(304, {name: headers[name] for name in headers if name != "Content-Type"})
         case OutOfRange():
             return refusal(
-                416, f"there are {size} bytes", {"content-range": f"bytes */{size}", "etag": headers["etag"]}
+                416, f"there are {size} bytes", {"Content-Range": f"bytes */{size}", "ETag": headers["ETag"]}
             )
         case PreconditionFailed():
-            return refusal(412, "it is another one by now", {"etag": headers["etag"]})
+            return refusal(412, "it is another one by now", {"ETag": headers["ETag"]})
     return None

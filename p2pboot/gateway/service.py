@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import errno
 import logging
-import socket
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 import trio
-from hypercorn.trio.worker_context import WorkerContext
 
 from p2pboot.config.settings import NodeSettings
 from p2pboot.gateway.app import Gateway
 from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.dnssd import Announcement, announce
-from p2pboot.gateway.front import Front
 from p2pboot.gateway.hosts import advertised, base_urls, listen, own_addresses, port_of
-from p2pboot.gateway.http1 import Connection, make_config
+from p2pboot.gateway.http1 import Connection
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.slots import Slots
@@ -78,11 +76,11 @@ class GatewayService:
         reports = Reports(node, offers, self._counters, self._slots)
         options = self._settings.gateway
         bases = Bases(options.advertise_http, options.trusted_proxies)
-        front = Front(Gateway(node, offers, reports, bases).router(), self._counters)
+        gateway = Gateway(node, offers, reports, bases, self._counters)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
-                nursery.start_soon(self._accept, nursery, front)
+                nursery.start_soon(self._accept, nursery, gateway)
                 if self._settings.network.mdns:
                     nursery.start_soon(announce, self._announcement(offers, node.peer_id))
                 own = own_addresses(self._listener, self._interfaces)
@@ -95,8 +93,7 @@ class GatewayService:
         name = self._settings.provider.name
         return Announcement(offers, name, peer_id, self._listener, self._interfaces)
 
-    async def _accept(self, nursery: trio.Nursery, front: Front) -> None:
-        config, context = make_config(), WorkerContext(None)
+    async def _accept(self, nursery: trio.Nursery, gateway: Gateway) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._listener.fileno())
             try:
@@ -111,17 +108,18 @@ class GatewayService:
             accepted.setblocking(False)
             stream = ClientStream(accepted, self._counters)
             if self._slots.admit(stream.slot, trio.current_time()):
-                nursery.start_soon(self._serve, Connection(front, config, context, stream))
+                nursery.start_soon(self._serve, gateway, stream)
             else:
                 with suppress(OSError):
                     accepted.send(_NO_SLOT)
-                await stream.aclose()
+                stream.finish()
 
-    async def _serve(self, connection: Connection) -> None:
-        stream = connection.client
+    async def _serve(self, gateway: Gateway, stream: ClientStream) -> None:
         try:
-            stream.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            await connection.run()
+            answer = partial(gateway.answer, ends=stream.ends())
+            await Connection(stream, answer, self._counters).run()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
         except Exception:  # one connection must not end the node
             log.exception("a connection ended by a fault of the gateway")
             self._counters.failures += 1

@@ -13,13 +13,17 @@ from typing import Final
 import trio
 
 from p2pboot.gateway.counters import GatewayCounters
+from p2pboot.gateway.request import Ends
 from p2pboot.gateway.slots import Slot
 
+RECEIVE_BYTES: Final = 16 * 1024
 _LINGER_BYTES: Final = 256 * 1024
 
 
-class ClientStream(trio.abc.HalfCloseableStream):
+class ClientStream:
     """A connection that was accepted.
+
+    Whoever waits on it gets trio.BrokenResourceError when the client goes, trio.ClosedResourceError when it is cut.
 
     Args:
         connection: non-blocking; closed with the stream.
@@ -27,13 +31,23 @@ class ClientStream(trio.abc.HalfCloseableStream):
     """
 
     def __init__(self, connection: socket.socket, counters: GatewayCounters) -> None:
-        self.socket = connection  # hypercorn asks it for its addresses
+        self._socket = connection
+        with suppress(OSError):  # it may be gone already
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.slot = Slot(self.cut, trio.current_time())
         self._counters = counters
         self.at_once = 0
         """How many bytes of the last `send_all` the kernel took without waiting for the client."""
 
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+    def ends(self) -> Ends:
+        """The addresses of both sides."""
+        try:
+            client, own = self._socket.getpeername(), self._socket.getsockname()
+        except OSError as error:  # the client went between being accepted and being asked who it is
+            raise self._gone() from error
+        return Ends(client[0], own[:2])
+
+    async def send_all(self, data: bytes) -> None:
         """Send everything; waits for the client as long as it takes."""
         rest = memoryview(data)
         waited = False
@@ -41,10 +55,10 @@ class ClientStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
         while rest:
             try:
-                size = self.socket.send(rest)
+                size = self._socket.send(rest)
             except BlockingIOError:
                 waited = True
-                await self.wait_send_all_might_not_block()
+                await self.wait_for_room()
                 continue
             except OSError as error:
                 raise self._gone() from error
@@ -54,51 +68,45 @@ class ClientStream(trio.abc.HalfCloseableStream):
             if not waited:
                 self.at_once += size
 
-    async def wait_send_all_might_not_block(self) -> None:
+    async def wait_for_room(self) -> None:
         """Wait until the kernel's buffer has room: on Linux, for a third of its size."""
         await trio.lowlevel.wait_writable(self._fileno())
 
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """The next bytes from the client; b"" when it will send no more."""
+    async def receive_some(self) -> bytes:
+        """The next bytes from the client, at most `RECEIVE_BYTES`; b"" when it will send no more."""
         await trio.lowlevel.checkpoint()
         while True:
             try:
-                return self.socket.recv(max_bytes or 65536)
+                return self._socket.recv(RECEIVE_BYTES)
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._fileno())
             except OSError as error:
                 raise self._gone() from error
 
-    async def send_eof(self) -> None:
-        """Tell the client that nothing more comes; one that is gone need not know."""
-        await trio.lowlevel.checkpoint()
-        with suppress(OSError):
-            self.socket.shutdown(socket.SHUT_WR)
-
-    async def aclose(self) -> None:
-        """Close. What has arrived is read first: unread bytes would make the kernel reset the connection, and
-        the client might never see the reply that it was refused with.
+    def finish(self) -> None:
+        """Close after the last reply. What has arrived is read first: unread bytes would make the kernel reset the
+        connection, and the client might never see the reply that it was refused with.
         """  # noqa: D205 - one sentence belongs to the other
         left = _LINGER_BYTES
         with suppress(OSError):
-            while left > 0 and (data := self.socket.recv(65536)):
+            self._socket.shutdown(socket.SHUT_WR)
+            while left > 0 and (data := self._socket.recv(65536)):
                 left -= len(data)
         self.cut()
-        await trio.lowlevel.checkpoint()
 
     def cut(self) -> None:
-        """Close now; whoever waits on the stream gets ClosedResourceError. Idempotent."""
-        if self.socket.fileno() >= 0:
-            trio.lowlevel.notify_closing(self.socket.fileno())
-            self.socket.close()
+        """Close now. Idempotent."""
+        if self._socket.fileno() >= 0:
+            trio.lowlevel.notify_closing(self._socket.fileno())
+            self._socket.close()
 
     def _fileno(self) -> int:
-        number = self.socket.fileno()
+        number = self._socket.fileno()
         if number < 0:
             raise trio.ClosedResourceError
         return number
 
     def _gone(self) -> trio.ClosedResourceError | trio.BrokenResourceError:
-        if self.socket.fileno() < 0:
+        if self._socket.fileno() < 0:
             return trio.ClosedResourceError()
         return trio.BrokenResourceError()

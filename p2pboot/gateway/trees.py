@@ -7,9 +7,8 @@ remembered, as that means passing over all of it.
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Final
 
 from p2pboot.core.devicetrees import Archive
@@ -56,8 +55,7 @@ class TreeArchives:
 
     def __init__(self, blobs: BlobStore) -> None:
         self._blobs = blobs
-        self._archives: OrderedDict[str, Archive] = OrderedDict()
-        self._lock = threading.Lock()
+        self._archive = lru_cache(_REMEMBERED)(self._read)
 
     def find(self, artifact: Artifact, name: str) -> Content | None:
         """A device tree by its name on the disk, or without the extension; None if there is none.
@@ -70,22 +68,11 @@ class TreeArchives:
             Malformed: the artifact is no archive of device trees.
             BlobMissing, BlobGone: it is not here (any more).
         """
-        member = self._archive(artifact).find(name)
+        member = self._archive(artifact.sha256, artifact.size).find(name)
         if member is None:
             return None
         tag = hashlib.sha256(f"{artifact.sha256} {member.name}".encode()).hexdigest()
         return Content(artifact.sha256, member.offset, member.size, tag)
 
-    def _archive(self, artifact: Artifact) -> Archive:
-        with self._lock:
-            archive = self._archives.get(artifact.sha256)
-        if archive is None:
-            archive = Archive.read(
-                lambda offset, length: self._blobs.read(artifact.sha256, offset, length), artifact.size
-            )
-        with self._lock:
-            self._archives[artifact.sha256] = archive
-            self._archives.move_to_end(artifact.sha256)
-            if len(self._archives) > _REMEMBERED:
-                self._archives.popitem(last=False)
-        return archive
+    def _read(self, sha256: str, size: int) -> Archive:
+        return Archive.read(partial(self._blobs.read, sha256), size)

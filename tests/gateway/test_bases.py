@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from p2pboot.gateway.bases import Bases
+from p2pboot.gateway.request import Ends, Request
 from p2pboot.store.store import Store
 from tests.gateway.world import PAIR, OfferingNode, gateway_settings, put, serving
 
@@ -25,13 +26,11 @@ def base(
     proxies: tuple[str, ...] = ("192.0.2.0/28", "fd00::/8"),
     advertised: tuple[str, ...] = (),
 ) -> str:
-    scope: dict[str, Any] = {
-        "state": {"host": host},
-        "client": (peer, 40000),
-        "server": ("192.0.2.1", 8080),
-        "headers": [(name.lower().encode(), value.encode("latin-1")) for name, value in fields],
-    }
-    return Bases(advertised, proxies).of(scope)
+    values: dict[str, list[str]] = {}
+    for name, value in fields:
+        values.setdefault(name.lower(), []).append(value)
+    request = Request("GET", "/boot.ipxe", values, host, Ends(peer, ("192.0.2.1", 8080)))
+    return Bases(advertised, proxies).of(request)
 
 
 FORWARDED_HOST = (("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "boot.example"))

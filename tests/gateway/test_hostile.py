@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -15,22 +12,10 @@ from p2pboot.gateway import http1
 from p2pboot.gateway.body import LARGEST_READ, SMALLEST_READ, next_size, piece_end
 from p2pboot.gateway.slots import Slots
 from p2pboot.store.store import Store
-from p2pboot.testing.artifacts import content
 from p2pboot.testing.waiting import HANG_S
 from tests.fetch.world import FILES
+from tests.gateway.clients import BIG, connected, drained, request, status_of
 from tests.gateway.world import PAIR, OfferingNode, Running, gateway_settings, put, serving
-
-BIG = {**FILES, "rootfs": content("big", 24 << 20)}  # more than the kernel buffers for one connection
-
-
-def request(path: str, *lines: str, method: str = "GET", version: str = "1.1") -> bytes:
-    fields = "".join(f"{line}\r\n" for line in lines or ("Host: x",))
-    return f"{method} {path} HTTP/{version}\r\n{fields}Connection: close\r\n\r\n".encode("latin-1")
-
-
-def status_of(reply: bytes) -> int:
-    assert reply.startswith(b"HTTP/1.1 "), reply[:100]
-    return int(reply[9:12])
 
 
 @pytest.mark.parametrize(
@@ -175,30 +160,6 @@ async def test_pipelined_requests_are_answered_in_order(gateway: Running) -> Non
     received = await gateway.raw(one * 50 + request("/health"))
     assert received.count(b"HTTP/1.1 200 OK") == 51
     assert received.endswith(b"\r\n\r\nok\n")
-
-
-@asynccontextmanager
-async def connected(port: int, sent: bytes = b"", *, buffer: int = 0) -> AsyncIterator[trio.SocketStream]:
-    raw = socket.socket()
-    if buffer:
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
-    raw.setblocking(False)
-    sock = trio.socket.from_stdlib_socket(raw)
-    await sock.connect(("127.0.0.1", port))
-    async with trio.SocketStream(sock) as stream:
-        if sent:
-            await stream.send_all(sent)
-        yield stream
-
-
-async def drained(stream: trio.SocketStream) -> bytes:
-    received = bytearray()
-    try:
-        async for data in stream:
-            received += data
-    except trio.BrokenResourceError:
-        pass
-    return bytes(received)
 
 
 @pytest.mark.parametrize("begun", [b"", b"GET /kernel HTTP/1.1\r\nHost: x\r\nX: "])

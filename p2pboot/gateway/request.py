@@ -1,0 +1,40 @@
+"""A request as the routes see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+Fields = Mapping[str, Sequence[str]]
+"""Header fields by lower-case name, of each the values in the order of the lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The addresses of a connection: of the client, without its port, and our own."""
+
+    client: str
+    own: tuple[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """GET or HEAD of a sensible path.
+
+    Args:
+        method: GET or HEAD.
+        path: in the one form that `paths.plain_path` makes.
+        fields: as they came; bytes that are not ASCII as Latin-1.
+        host: how the client calls us; None for HTTP/1.0 without the field.
+        ends: of the connection.
+    """
+
+    method: str
+    path: str
+    fields: Fields
+    host: str | None
+    ends: Ends
+
+    def values(self, name: str) -> Sequence[str]:
+        """The values of a header field, by its lower-case name."""
+        return self.fields.get(name, ())
