@@ -1,4 +1,4 @@
-"""How quickly the gateway delivers to curl, beside nginx with the same file, and what a crowd of clients costs it.
+"""How quickly the gateway delivers to curl, beside nginx with the same file, and what requests and crowds cost it.
 
 Run it with `python -m benchmarks.gateway`. nginx (Debian: nginx-light) sends the file from the page cache and verifies
 nothing; the gateway checks every piece. They take turns, and the ratio is taken within a round.
@@ -25,6 +25,7 @@ from benchmarks.results import MB, MIB, Table, median, run_alone
 from p2pboot.node.control import request
 from p2pboot.testing.processes import Node
 
+REQUESTS = 900  # on one connection, each for a head
 CROWD, SLOW = 200, 50
 CROWD_BYTES = 32 * MIB
 SLOW_BYTES_PER_S = 16_000
@@ -41,6 +42,14 @@ class Crowd:
 
 
 @dataclass(frozen=True)
+class Requests:
+    """One client that asks again when it has the answer."""
+
+    per_s: float
+    cpu_ms: float
+
+
+@dataclass(frozen=True)
 class GatewayResult:
     """MB/s to one curl, by contestant and round; nginx's are missing where it is not installed."""
 
@@ -48,6 +57,7 @@ class GatewayResult:
     nginx: tuple[float, ...]
     cpu_s_per_gb: float
     peak_bytes: int
+    requests: Requests
     crowd: Crowd
 
     def tables(self) -> Iterator[Table]:
@@ -63,6 +73,11 @@ class GatewayResult:
                 f"the gateway took {self.cpu_s_per_gb:.2f} CPU s/GB; peak {self.peak_bytes / MIB:.0f} MiB",
                 *(() if ratios else ("nginx is not installed here (Debian: nginx-light)",)),
             ),
+        )
+        yield Table(
+            "HEAD of an artifact, one request after the other",
+            ("requests/s", "CPU ms each"),
+            [(f"{self.requests.per_s:.0f}", f"{self.requests.cpu_ms:.2f}")],
         )
         crowd = self.crowd
         yield Table(
@@ -96,10 +111,11 @@ def measure(size: int, rounds: int) -> GatewayResult:
                     theirs.append(_curl(other))
             cpu_s = gateway.cpu_s() - cpu_before
         peak = gateway.peak_memory_kib() * 1024
+        requests = _requests(gateway, url)
         first_s, last_s = _crowd(url, min(CROWD_BYTES, size))
         moved = (CROWD - SLOW) * min(CROWD_BYTES, size)
         crowd = Crowd(first_s, last_s, moved / last_s / MB, gateway.peak_memory_kib() * 1024)
-    return GatewayResult(tuple(ours), tuple(theirs), cpu_s / (rounds * size / 1e9), peak, crowd)
+    return GatewayResult(tuple(ours), tuple(theirs), cpu_s / (rounds * size / 1e9), peak, requests, crowd)
 
 
 @contextmanager
@@ -169,10 +185,29 @@ def _curl(url: str) -> float:
     return float(done.stdout) / MB
 
 
+def _requests(gateway: Node, url: str) -> Requests:
+    address, path = _parts(url)
+    asked = f"HEAD /{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+    cpu_before, started = gateway.cpu_s(), time.monotonic()
+    with socket.create_connection(address) as client:
+        for _ in range(REQUESTS):
+            client.sendall(asked)
+            received = b""
+            while not received.endswith(b"\r\n\r\n"):
+                received += client.recv(65536)
+    took_s, cpu_s = time.monotonic() - started, gateway.cpu_s() - cpu_before
+    return Requests(REQUESTS / took_s, 1000 * cpu_s / REQUESTS)
+
+
+def _parts(url: str) -> tuple[tuple[str, int], str]:
+    """Address and path; of the URLs that a server on 127.0.0.1 has."""
+    host, _, path = url.removeprefix("http://").partition("/")
+    return (host.rpartition(":")[0], int(host.rpartition(":")[2])), path
+
+
 def _crowd(url: str, size: int) -> tuple[float, float]:
     """Seconds until the first and the last of the quick clients had everything."""
-    host, _, path = url.removeprefix("http://").partition("/")
-    address = (host.rpartition(":")[0], int(host.rpartition(":")[2]))
+    address, path = _parts(url)
     asked = (
         f"GET /{path} HTTP/1.1\r\nHost: x\r\nRange: bytes=0-{size - 1}\r\nConnection: close\r\n\r\n".encode()
     )

@@ -1,6 +1,6 @@
 """Which connections the gateway keeps when there are more than it has slots for.
 
-A slot costs a socket, two tasks and a piece of an artifact in memory, so their number is bounded; and as machines
+A slot costs a socket, a task and a piece of an artifact in memory, so their number is bounded; and as machines
 boot in crowds, whoever holds one without using it has to make room. Pure bookkeeping: the time is an argument.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-SLOTS: Final = 512  # connections at the same time; at rest one costs 40 KiB
+SLOTS: Final = 512  # connections at the same time; at rest one costs 8 KiB
 SLOW_BYTES_PER_S: Final = 10_000
 SLOW_AFTER_S: Final = 60.0
 STALL_S: Final = (
