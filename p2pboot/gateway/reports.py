@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from typing import Final
 
 from p2pboot import __version__
@@ -43,7 +42,14 @@ class Reports:
 
     def problem(self) -> str | None:
         """Why this node should not be asked now: store unreadable, disk full. None if all is well."""
-        return _first_problem(self._store_problem, self._disk_problem)
+        path = self._node.store.path
+        try:
+            os.scandir(path / "blobs").close()
+            self._offers.all()
+            disk = os.statvfs(path)
+        except (P2PBootError, OSError):
+            return "the store can not be read"
+        return "the disk is full" if disk.f_bavail * disk.f_frsize < FULL_BYTES else None
 
     def status(self, measured: Measured) -> bytes:
         """The status as JSON."""
@@ -100,19 +106,3 @@ class Reports:
             "expires_at": format_time(manifest.expires_at),
             "expires_in_s": manifest.expires_at - self._node.clock().now,
         }
-
-    def _store_problem(self) -> str | None:
-        os.scandir(self._node.store.path / "blobs").close()
-        self._offers.all()
-        return None
-
-    def _disk_problem(self) -> str | None:
-        disk = os.statvfs(self._node.store.path)
-        return "the disk is full" if disk.f_bavail * disk.f_frsize < FULL_BYTES else None
-
-
-def _first_problem(*checks: Callable[[], str | None]) -> str | None:
-    try:
-        return next((problem for check in checks if (problem := check()) is not None), None)
-    except (P2PBootError, OSError):
-        return "the store can not be read"
