@@ -3,12 +3,12 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test kills boot-test bench lint format types contracts check coverage ci lock minimal build clean distclean
+.PHONY: help venv demo test kills boot-test bench lint format types contracts check coverage ci document lock minimal build clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
-SOURCES := p2pboot tests $(wildcard benchmarks)
+SOURCES := p2pboot tests scripts/document.py $(wildcard benchmarks)
 ORDER := $(if $(SEED),--randomly-seed=$(SEED))
 
 help: ## show this list
@@ -64,6 +64,9 @@ coverage: $(DEV) ## run the tests and report which branches they took
 
 ci: ## what has to hold before a change lands
 	@.ci/run
+
+document: $(RUN) ## write what the settings' declarations say into docs/ anew
+	@$(BIN)/python -m scripts.document
 
 lock: $(DEV) ## write requirements/*.txt anew (LOCK='--upgrade' for newer versions)
 	@scripts/lock $(LOCK)

@@ -13,22 +13,10 @@ import click
 
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, write_output
-from p2pboot.cli.options import (
-    FILE,
-    Command,
-    arch_option,
-    channel_option,
-    config_option,
-    json_option,
-    key_option,
-    overrides_of,
-    provider_options,
-    signing_key_option,
-    state_option,
-    verbosity_options,
-)
+from p2pboot.cli.options import FILE, Command, config_option, json_option, verbosity_options
 from p2pboot.cli.output import emit_json, note, warn
 from p2pboot.cli.progress import open_progress
+from p2pboot.cli.settings import overrides_of, setting_options
 from p2pboot.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:
@@ -82,10 +70,8 @@ class _Destination:
 
 
 @click.command(cls=Command)
-@click.argument("directory", metavar="DIR")
-@channel_option
-@arch_option
-@provider_options
+@click.argument("provider_directory", metavar="DIR")
+@setting_options("provider.channel", "provider.arch", "provider")
 @click.option(
     "--manifest-version",
     type=click.IntRange(min=1),
@@ -96,9 +82,7 @@ class _Destination:
     "--url", "urls", multiple=True, metavar="BASE", help="HTTP gateway that has the artifacts; repeatable."
 )
 @config_option
-@key_option
-@signing_key_option
-@state_option
+@setting_options("identity", "store.state")
 @click.option("-o", "--output", type=FILE, metavar="FILE", help="Write to FILE instead of standard output.")
 @click.option("--detached", is_flag=True, help="Also write FILE.sig, a signature over the file's bytes.")
 @click.option("--unsigned", is_flag=True, help="Leave the signatures to `manifest sign`; needs --signer.")
@@ -197,12 +181,11 @@ def _keys(loaded: Loaded) -> tuple[list[SecretKey], str | None]:
 
 def _peer_id_if_known(loaded: Loaded) -> str | None:
     """The node's peer id; None when no key was named and there is none at the default place."""
-    from p2pboot.config.keys import KEY_PATH
     from p2pboot.config.load import Source
     from p2pboot.store.keyfiles import load_key
 
     path = loaded.settings.identity.key_path
-    if loaded.sources[KEY_PATH.dotted] is Source.DEFAULT and not path.exists():
+    if loaded.sources["identity.key_path"] is Source.DEFAULT and not path.exists():
         return None
     return load_key(path, warn=warn).public.peer_id
 

@@ -7,18 +7,9 @@ from typing import Any
 
 import click
 
-from p2pboot.cli.options import (
-    Group,
-    arch_option,
-    channel_option,
-    json_option,
-    node_options,
-    overrides_of,
-    provider_options,
-    signing_key_option,
-    trust_options,
-)
+from p2pboot.cli.options import Group, json_option
 from p2pboot.cli.output import emit_json, say
+from p2pboot.cli.settings import node_options, overrides_of
 
 
 @click.group(cls=Group)
@@ -27,13 +18,7 @@ def config() -> None:
 
 
 @config.command()
-@click.argument("directory", metavar="[DIR]", required=False)
-@channel_option
-@arch_option
-@provider_options
-@signing_key_option
 @node_options
-@trust_options
 @json_option
 def show(config_path: Path | None, as_json: bool, **params: Any) -> None:
     """Print every setting in force and where it came from; takes the flags of serve and mirror.

@@ -7,15 +7,9 @@ from typing import Any
 
 import click
 
-from p2pboot.cli.options import (
-    Command,
-    config_option,
-    json_option,
-    overrides_of,
-    state_option,
-    verbosity_options,
-)
+from p2pboot.cli.options import Command, config_option, json_option, verbosity_options
 from p2pboot.cli.output import emit_json, human_duration, say, warn
+from p2pboot.cli.settings import overrides_of, setting_options
 
 _PUBLISH_TIMEOUT_S = 600.0  # hashing a rootfs of 100 GB takes minutes; the node answers when it has published
 _STATUS_TIMEOUT_S = 10.0
@@ -23,7 +17,7 @@ _STATUS_TIMEOUT_S = 10.0
 
 @click.command(cls=Command)
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path, readable=False))
-@state_option
+@setting_options("store.state")
 @config_option
 @click.option(
     "--timeout", type=click.FloatRange(min=0.1), default=_PUBLISH_TIMEOUT_S, metavar="S", help="Seconds."
@@ -65,7 +59,7 @@ def publish(
 
 
 @click.command(cls=Command)
-@state_option
+@setting_options("store.state")
 @config_option
 @json_option
 @verbosity_options

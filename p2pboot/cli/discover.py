@@ -11,20 +11,9 @@ import click
 
 from p2pboot.cli import logs, output
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.options import (
-    FILE,
-    Command,
-    arch_option,
-    bootstrap_option,
-    channel_option,
-    config_option,
-    json_option,
-    mdns_option,
-    overrides_of,
-    trust_options,
-    verbosity_options,
-)
+from p2pboot.cli.options import FILE, Command, config_option, json_option, trust_options, verbosity_options
 from p2pboot.cli.output import emit_json, human_duration, human_size, say
+from p2pboot.cli.settings import overrides_of, setting_options, take_pair
 from p2pboot.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -39,11 +28,9 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@channel_option
-@arch_option
+@setting_options("provider.channel", "provider.arch")
 @trust_options
-@bootstrap_option
-@mdns_option
+@setting_options("network.bootstrap", "network.mdns")
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True, max=86_400),
@@ -64,9 +51,8 @@ def discover(
 
     meta = click.get_current_context().meta
     logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.WARNING)
-    asked = {name: value for name, value in params.items() if name not in ("channel", "arch")}
-    settings = load_settings(overrides_of(asked), config_path)
-    channel, arch = _what(params)
+    channel, arch = take_pair(params)
+    settings = load_settings(overrides_of(params), config_path)
     from p2pboot.cli.network import check_somebody_to_ask, client_key
 
     check_somebody_to_ask(settings.network.bootstrap, mdns=settings.network.mdns)
@@ -78,14 +64,6 @@ def discover(
         emit_json(_document(survey, verdicts))
     else:
         _say(survey, verdicts)
-
-
-def _what(params: dict[str, Any]) -> tuple[str | None, str | None]:
-    """Channel and arch of the command line only: the file's say what this machine publishes."""
-    from p2pboot.config.keys import ARCH, CHANNEL
-    from p2pboot.config.load import option_value
-
-    return option_value(CHANNEL, params["channel"]), option_value(ARCH, params["arch"])
 
 
 def _survey(

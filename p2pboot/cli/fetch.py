@@ -14,20 +14,16 @@ from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import (
     FILE,
     Command,
-    arch_option,
-    bootstrap_option,
-    channel_option,
     config_option,
     json_option,
-    mdns_option,
     min_version_option,
-    overrides_of,
     timeout_option,
     trust_options,
     verbosity_options,
 )
 from p2pboot.cli.output import counted, emit_json, human_size, say
 from p2pboot.cli.progress import open_progress
+from p2pboot.cli.settings import overrides_of, setting_options
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -40,11 +36,9 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@channel_option
-@arch_option
+@setting_options("provider.channel", "provider.arch")
 @trust_options
-@bootstrap_option
-@mdns_option
+@setting_options("network.bootstrap", "network.mdns")
 @click.option(
     "--artifact",
     "artifacts",
@@ -89,7 +83,7 @@ def fetch(
 
     meta = click.get_current_context().meta
     logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.WARNING)
-    if params["channel"] is None or params["arch"] is None:
+    if params["provider_channel"] is None or params["provider_arch"] is None:
         raise UsageError("fetch needs to know what for", remedy="give both --channel and --arch")
     settings = load_settings(overrides_of(params), config_path)
     order = _order(settings, directory, artifacts, min_version=min_version, timeout_s=timeout)

@@ -11,6 +11,7 @@ import click
 from p2pboot.cli.files import STANDARD_INPUT, read_input, write_output
 from p2pboot.cli.options import FILE, Group, json_option
 from p2pboot.cli.output import emit_json, say, warn
+from p2pboot.config.settings import IdentitySettings
 
 if TYPE_CHECKING:
     from p2pboot.core.identity import PublicKey
@@ -21,7 +22,7 @@ _key_option = click.option(
     "--key",
     "key_path",
     type=FILE,
-    default=Path("keys/node.toml"),
+    default=IdentitySettings().key_path,
     show_default=True,
     metavar="PATH",
     help="Key file.",

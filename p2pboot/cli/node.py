@@ -11,17 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli import logs, output
-from p2pboot.cli.options import (
-    Command,
-    arch_option,
-    channel_option,
-    node_options,
-    overrides_of,
-    provider_options,
-    signing_key_option,
-    snapshot_options,
-    trust_options,
-)
+from p2pboot.cli.options import Command, config_option, trust_options, verbosity_options
+from p2pboot.cli.settings import node_options, overrides_of, setting_options
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,14 +20,7 @@ if TYPE_CHECKING:
 
 
 @click.command(cls=Command)
-@click.argument("directory", metavar="DIR", required=False)
-@channel_option
-@arch_option
-@provider_options
-@signing_key_option
-@snapshot_options
 @node_options
-@trust_options
 def serve(config_path: Path | None, **params: Any) -> None:
     """Publish the artifacts directory DIR: sign, announce and serve it, and watch it for changes.
 
@@ -62,10 +46,10 @@ def serve(config_path: Path | None, **params: Any) -> None:
 
 
 @click.command(cls=Command)
-@channel_option
-@arch_option
-@node_options
+@setting_options("provider.channel", "provider.arch", "identity.key_path", "network", "gateway", "store")
 @trust_options
+@config_option
+@verbosity_options
 def mirror(config_path: Path | None, **params: Any) -> None:
     """Follow a trusted publisher, keep what it publishes and serve it on.
 
@@ -78,7 +62,9 @@ def mirror(config_path: Path | None, **params: Any) -> None:
         from p2pboot.config.settings import for_mirror
 
         return for_mirror(
-            load_settings(overrides, config_path), channel=params["channel"], arch=params["arch"]
+            load_settings(overrides, config_path),
+            channel=params["provider_channel"],
+            arch=params["provider_arch"],
         )
 
     _run(load)

@@ -6,20 +6,17 @@ import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from p2pboot.cli import logs, output
 
-if TYPE_CHECKING:
-    from p2pboot.config.load import Overrides
-
 F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
-_KEY_ID = re.compile(r"(?:ed25519:)?[0-9A-Fa-f]{64}|12D3KooW\w+")
-_KEY_ID_OPTIONS = ("--trust", "--signer", "--snapshot-trust")
+_KEY_ID_FORM = re.compile(r"(?:ed25519:)?[0-9A-Fa-f]{64}|12D3KooW\w+")
+_KEY_ID = "KEYID"  # what the value of an option is called that takes key ids
 
 
 class _FilePath(click.Path):
@@ -35,10 +32,11 @@ FILE = _FilePath(path_type=Path, readable=False)  # else click calls a missing p
 
 
 class Command(click.Command):
-    """A command whose `--trust` and `--signer` take several key ids in a row as well as repeated."""
+    """A command whose options for key ids, as `--trust`, take several in a row as well as repeated."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:  # noqa: D102 - click's
-        return super().parse_args(ctx, _spread_key_ids(args))
+        taking = [name for one in self.params if one.metavar == _KEY_ID for name in one.opts]
+        return super().parse_args(ctx, _spread_key_ids(args, taking))
 
 
 class Group(click.Group):
@@ -62,16 +60,16 @@ class Group(click.Group):
 Group.group_class = Group
 
 
-def _spread_key_ids(args: Sequence[str]) -> list[str]:
+def _spread_key_ids(args: Sequence[str], taking: Sequence[str]) -> list[str]:
     """`--trust A B` as `--trust A --trust B`: what looks like a key id after one belongs to it."""
     spread: list[str] = []
     option = None
     for arg in args:
-        if option is not None and spread[-1] != option and _KEY_ID.fullmatch(arg):
+        if option is not None and spread[-1] != option and _KEY_ID_FORM.fullmatch(arg):
             spread.append(option)
         elif option is not None and spread[-1] != option:
             option = None
-        if arg in _KEY_ID_OPTIONS:
+        if arg in taking:
             option = arg
         spread.append(arg)
     return spread
@@ -120,19 +118,6 @@ json_option: Decorator[Any] = click.option(
 config_option: Decorator[Any] = click.option(
     "--config", "config_path", type=FILE, help="TOML file with settings."
 )
-key_option: Decorator[Any] = click.option(
-    "--key", "key_path", metavar="PATH", help="Key file of this node.  [default: keys/node.toml]"
-)
-signing_key_option: Decorator[Any] = click.option(
-    "--signing-key", "signing_key_path", metavar="PATH", help="Key file that signs instead of the node's."
-)
-state_option: Decorator[Any] = click.option(
-    "--state", metavar="DIR", help="State directory.  [default: the user's, by the platform's convention]"
-)
-channel_option: Decorator[Any] = click.option("--channel", metavar="C", help="Channel, for example stable.")
-arch_option: Decorator[Any] = click.option(
-    "--arch", metavar="A", help="x86_64, arm64 or riscv64, or an alias."
-)
 trust_options: Decorator[Any] = options(
     click.option(
         "--trust",
@@ -159,92 +144,3 @@ min_version_option: Decorator[Any] = click.option(
     metavar="N",
     help="Lowest manifest version to accept.  [default: any]",
 )
-provider_options: Decorator[Any] = options(
-    click.option("--version", metavar="V", help="Image version, free text.  [default: today, YYYY.MM.DD]"),
-    click.option("--name", metavar="N", help="Provider's name.  [default: this host's]"),
-    click.option("--cmdline", metavar="S", help="Kernel command line, signed with the rest."),
-    click.option(
-        "--expires-in", metavar="DURATION", help="Validity, for example 30d or 12h.  [default: 30d]"
-    ),
-)
-bootstrap_option: Decorator[Any] = click.option(
-    "--bootstrap", multiple=True, metavar="MULTIADDR", help="Peer to connect to; repeatable."
-)
-mdns_option: Decorator[Any] = click.option(
-    "--mdns/--no-mdns", default=None, help="Find peers on the local network.  [default: on]"
-)
-listen_option: Decorator[Any] = click.option(
-    "--listen",
-    multiple=True,
-    metavar="MULTIADDR",
-    help="Address to listen on; repeatable.  [default: port 4001, IPv4 and IPv6]",
-)
-node_options: Decorator[Any] = options(
-    config_option,
-    key_option,
-    listen_option,
-    bootstrap_option,
-    mdns_option,
-    click.option(
-        "--gossip/--no-gossip", default=None, help="Announce and hear manifests by gossip.  [default: on]"
-    ),
-    click.option("--sync/--no-sync", default=None, help="Compare manifests with peers.  [default: on]"),
-    click.option("--max-upload", metavar="RATE", help="Limit of all uploads together, for example 2MB/s."),
-    click.option(
-        "--announce-interval", metavar="DURATION", help="Time between announcements.  [default: 5m]"
-    ),
-    click.option("--sync-interval", metavar="DURATION", help="Time between comparisons.  [default: 15s]"),
-    click.option(
-        "--http", metavar="HOST:PORT", help="Offer all of it over HTTP too, for firmware.  [default: off]"
-    ),
-    click.option(
-        "--advertise-http",
-        multiple=True,
-        metavar="BASE",
-        help="Beginning of the URLs in manifests and scripts; repeatable.  [default: the addresses of --http]",
-    ),
-    click.option(
-        "--trusted-proxy",
-        multiple=True,
-        metavar="CIDR",
-        help="Believe the Forwarded fields of HTTP proxies there; repeatable.  [default: nobody's]",
-    ),
-    state_option,
-    click.option("--max-artifact", metavar="SIZE", help="Largest artifact to mirror.  [default: 64GiB]"),
-    click.option("--quota", metavar="SIZE", help="Most that the state directory may hold, for example 20GB."),
-    verbosity_options,
-)
-
-
-snapshot_options: Decorator[Any] = options(
-    click.option("--snapshots", metavar="DIR", help="Serve the Timetoke snapshots in DIR."),
-    click.option(
-        "--snapshot-trust",
-        multiple=True,
-        metavar="KEYID",
-        help="Follow the snapshots that this key announces; repeatable.",
-    ),
-    click.option(
-        "--snapshot-threshold",
-        type=int,
-        metavar="N",
-        help="How many of these keys must announce the same snapshot.  [default: 1]",
-    ),
-    click.option(
-        "--require-signatures/--no-require-signatures",
-        default=None,
-        help="Refuse to serve snapshots without signature.  [default: off]",
-    ),
-)
-
-
-def overrides_of(params: dict[str, Any]) -> Overrides:
-    """The options that were given, as what wins over the configuration file.
-
-    What was not given is None or empty.
-    """
-    from p2pboot.config.keys import KEYS
-    from p2pboot.config.load import Overrides
-
-    given = {key.dotted: params[key.parameter] for key in KEYS if params.get(key.parameter) not in (None, ())}
-    return Overrides(given, tuple(params.get("trust") or ()), params.get("threshold"))

@@ -12,6 +12,7 @@ from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
 from p2pboot.cli.options import FILE, Command, Group, config_option, json_option, verbosity_options
 from p2pboot.cli.output import counted, emit_json, human_size, note, say, warn
+from p2pboot.cli.settings import overrides_of, setting_options
 from p2pboot.errors import ExitStatus, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -62,13 +63,7 @@ def snapshot() -> None:
     metavar="N",
     help="Order of this snapshot.  [default: one more than the store's last]",
 )
-@click.option(
-    "--key",
-    "key_path",
-    type=FILE,
-    metavar="PATH",
-    help="Key file that signs; made when there is none.  [default: keys/timetoke_snapshot.toml]",
-)
+@setting_options("snapshots.key_path")
 @click.option("--unsigned", is_flag=True, help="Publish without a signature, and so without announcement.")
 @store_option
 @config_option
@@ -79,11 +74,11 @@ def publish(
     file: Path,
     timetoke_root: str | None,
     sequence: int | None,
-    key_path: Path | None,
     unsigned: bool,
     store_path: Path | None,
     config_path: Path | None,
     as_json: bool,
+    **params: Any,
 ) -> None:
     """Sign the snapshot in FILE ("-": standard input), put it into the store, and announce it.
 
@@ -99,7 +94,7 @@ def publish(
         raise UsageError("--sequence orders announcements, and what is unsigned is not announced")
     key = None
     if not unsigned:
-        key = load_or_generate_snapshot_key(key_path or _settings(config_path).key_path, warn=warn)
+        key = load_or_generate_snapshot_key(_settings(config_path, params).key_path, warn=warn)
     store = DiskSnapshotStore(_store_path(store_path, config_path), warn=_nothing)
     producer: TimetokeSnapshotProducer = TimetokeSnapshotProducer(store, key)
     handle = publish_file(producer, file, timetoke_root)
@@ -303,13 +298,13 @@ def _say_entry(entry: dict[str, Any]) -> None:
 
 def _store_path(given: Path | None, config_path: Path | None) -> Path:
     """The store that the command line names, or the configuration file, or the usual one."""
-    return given or _settings(config_path).directory or DEFAULT_STORE
+    return given or _settings(config_path, {}).directory or DEFAULT_STORE
 
 
-def _settings(config_path: Path | None) -> SnapshotSettings:
-    from p2pboot.config.load import load
+def _settings(config_path: Path | None, params: dict[str, Any]) -> SnapshotSettings:
+    from p2pboot.config.load import load_settings
 
-    return load(config_path=config_path).settings.snapshots
+    return load_settings(overrides_of(params), config_path).snapshots
 
 
 def _open_existing(path: Path) -> DiskSnapshotStore:

@@ -12,17 +12,15 @@ from p2pboot.cli import logs, output
 from p2pboot.cli.options import (
     FILE,
     Command,
-    bootstrap_option,
     config_option,
     json_option,
-    mdns_option,
-    overrides_of,
     timeout_option,
     trust_options,
     verbosity_options,
 )
 from p2pboot.cli.output import emit_json, human_size, say, warn
 from p2pboot.cli.progress import open_progress
+from p2pboot.cli.settings import overrides_of, setting_options
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,8 +36,7 @@ LATEST = "latest"
 @click.command(cls=Command)
 @click.argument("what", metavar="[ROOT|latest]", default=LATEST)
 @trust_options
-@bootstrap_option
-@mdns_option
+@setting_options("network.bootstrap", "network.mdns")
 @click.option(
     "--require-signatures/--allow-unsigned",
     default=True,
@@ -109,7 +106,7 @@ def _root(what: str) -> str | None:
 
 
 def _trusted(keys: tuple[str, ...], threshold: int | None) -> Publisher:
-    from p2pboot.config.load import publisher_of_options
+    from p2pboot.config.trust import publisher_of_options
     from p2pboot.core.policy import no_trust
 
     if not keys:

@@ -8,15 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.options import (
-    Group,
-    config_option,
-    json_option,
-    overrides_of,
-    state_option,
-    verbosity_options,
-)
+from p2pboot.cli.options import Group, config_option, json_option, verbosity_options
 from p2pboot.cli.output import emit_json, say
+from p2pboot.cli.settings import overrides_of, setting_options
 
 if TYPE_CHECKING:
     from p2pboot.store.recovery import Examined
@@ -29,7 +23,7 @@ def state() -> None:
 
 
 @state.command()
-@state_option
+@setting_options("store.state")
 @click.option("--dry-run", is_flag=True, help="Only show; change nothing.")
 @config_option
 @json_option

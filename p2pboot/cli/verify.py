@@ -11,18 +11,9 @@ import click
 
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
-from p2pboot.cli.options import (
-    FILE,
-    Command,
-    arch_option,
-    channel_option,
-    config_option,
-    json_option,
-    min_version_option,
-    overrides_of,
-    trust_options,
-)
+from p2pboot.cli.options import FILE, Command, config_option, json_option, min_version_option, trust_options
 from p2pboot.cli.output import emit_json, say
+from p2pboot.cli.settings import overrides_of, setting_options, take_pair
 
 if TYPE_CHECKING:
     from p2pboot.core.manifest import Manifest
@@ -38,8 +29,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-", "noted": "note"}
 @click.command(cls=Command)
 @click.argument("file", type=FILE)
 @trust_options
-@channel_option
-@arch_option
+@setting_options("provider.channel", "provider.arch")
 @min_version_option
 @click.option(
     "--state",
@@ -63,17 +53,14 @@ def verify(
     FILE.sig beside it, if there is one, is checked as the detached signature. With --state a manifest that is
     accepted is recorded there: later, lower versions are refused. Without, nothing is remembered.
     """
-    from p2pboot.config.keys import ARCH, CHANNEL
-    from p2pboot.config.load import load_settings, option_value
+    from p2pboot.config.load import load_settings
     from p2pboot.core.manifest import MAX_MANIFEST
     from p2pboot.core.policy import no_trust
 
-    trust_only = {"trust": params["trust"], "threshold": params["threshold"]}
-    policy = load_settings(overrides_of(trust_only), config_path).policy
+    channel, arch = take_pair(params)
+    policy = load_settings(overrides_of(params), config_path).policy
     if not policy.publishers:
         raise no_trust()
-    channel = option_value(CHANNEL, params["channel"])
-    arch = option_value(ARCH, params["arch"])
     raw = read_start(file, MAX_MANIFEST + 1, what="manifest")
     detached = None if file == STANDARD_INPUT else _read_detached(detached_path(file))
     with _memory(state_path) as store:

@@ -6,29 +6,18 @@ import difflib
 import enum
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import cast
 
-from p2pboot.config import keys as k
-from p2pboot.config import trust as trust_tables
-from p2pboot.config.settings import (
-    GatewaySettings,
-    IdentitySettings,
-    NetworkSettings,
-    NodeSettings,
-    ProviderSettings,
-    SnapshotSettings,
-    StoreSettings,
-)
+from p2pboot.config.setting import Setting
+from p2pboot.config.settings import SETTINGS, TABLES, NodeSettings, with_values
+from p2pboot.config.trust import KEY_ID_REMEDY, PUBLISHER, TRUST, publisher, publisher_of_options
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import ConfigError, UsageError, machine_error
 
-T = TypeVar("T")
 MAX_FILE = 1 << 20  # bytes; a larger file is some other file
-TRUST = "trust"
-_KEY_ID_REMEDY = "`p2pboot key show` on the publisher's machine prints its key id"
 _TOML_REMEDY = "correct it; `p2pboot config show` prints an example of the form"
 _OPTION_REMEDY = "correct it, or leave it out; `--help` says what it is for"
 _FILE_REMEDY = "correct it in the file, or leave it out"
@@ -86,68 +75,49 @@ def load(overrides: Overrides = NO_OVERRIDES, config_path: Path | None = None) -
     document = _read_file(config_path) if config_path is not None else {}
     if config_path is not None:
         _refuse_unknown(document, config_path)
-    merged = _Merged(document, config_path, overrides)
-    settings = _build(merged)
-    return Loaded(settings, merged.sources, config_path)
+    sources: dict[str, Source] = {}
+    given: dict[str, object] = {}
+    for dotted, setting in SETTINGS.items():
+        stated = _stated(setting, document, config_path) if config_path is not None else []
+        sources[dotted] = Source.DEFAULT
+        if dotted in overrides.values:
+            sources[dotted] = Source.COMMAND_LINE
+            given[dotted] = _read(setting, overrides.values[dotted], Path(), setting.option, UsageError)
+        elif stated:
+            sources[dotted] = Source.FILE
+            given[dotted] = stated[0]
+    trust, sources[TRUST] = _publishers(overrides, document, config_path)
+    settings = with_values(NodeSettings(trust=trust), given)
+    listen_is_default = sources["network.listen"] is Source.DEFAULT
+    network = replace(settings.network, listen_is_default=listen_is_default)
+    return Loaded(replace(settings, network=network), sources, config_path)
 
 
-class _Merged:
-    """The raw values of both sources; `get` reads one key and remembers where it came from."""
-
-    def __init__(self, document: Mapping[str, object], path: Path | None, overrides: Overrides) -> None:
-        self._document = document
-        self._path = path
-        self._overrides = overrides
-        self.sources: dict[str, Source] = {}
-
-    def get(self, key: k.Key[T]) -> T:
-        stated = [] if self._path is None else _stated(key, self._document, self._path)
-        if key.dotted in self._overrides.values:
-            self.sources[key.dotted] = Source.COMMAND_LINE
-            return _from_command_line(key, self._overrides.values[key.dotted])
-        if stated:
-            self.sources[key.dotted] = Source.FILE
-            return stated[0]
-        self.sources[key.dotted] = Source.DEFAULT
-        return key.default()
-
-    def publishers(self) -> tuple[Publisher, ...]:
-        tables = cast("list[Mapping[str, object]]", self._document.get(TRUST, []))
-        if self._overrides.trust:
-            self.sources[TRUST] = Source.COMMAND_LINE
-            return (publisher_of_options(self._overrides.trust, self._overrides.threshold),)
-        if self._overrides.threshold is not None:
-            raise UsageError(
-                "--threshold belongs to --trust, and no --trust was given",
-                remedy="add --trust KEYID for each key of the publisher, or set threshold in [[trust]]",
-            )
-        self.sources[TRUST] = Source.FILE if tables else Source.DEFAULT
-        return _publishers_of_file(tables, self._path)
-
-
-def publisher_of_options(key_ids: Iterable[str], threshold: int | None) -> Publisher:
-    """The one publisher that `--trust` and `--threshold` describe; UsageError when they do not."""
-    try:
-        keys = trust_tables.key_ids(tuple(key_ids))
-    except ValueError as error:
-        raise UsageError(f"--trust: {error}", remedy=_KEY_ID_REMEDY) from None
-    try:
-        return Publisher(keys, 1 if threshold is None else threshold)
-    except ConfigError as error:
-        raise UsageError(f"--threshold: {error.message}", remedy=error.remedy) from None
+def _publishers(
+    overrides: Overrides, document: Mapping[str, object], path: Path | None
+) -> tuple[tuple[Publisher, ...], Source]:
+    """Whom to trust, and who says so."""
+    if overrides.trust:
+        return (publisher_of_options(overrides.trust, overrides.threshold),), Source.COMMAND_LINE
+    if overrides.threshold is not None:
+        raise UsageError(
+            "--threshold belongs to --trust, and no --trust was given",
+            remedy="add --trust KEYID for each key of the publisher, or set threshold in [[trust]]",
+        )
+    tables = cast("list[Mapping[str, object]]", document.get(TRUST, []))
+    return _publishers_of_file(tables, path), Source.FILE if tables else Source.DEFAULT
 
 
 def _publishers_of_file(tables: list[Mapping[str, object]], path: Path | None) -> tuple[Publisher, ...]:
     publishers = []
     for number, table in enumerate(tables, start=1):
+        where = f"{path}: [[trust]] number {number}"
         try:
-            publishers.append(trust_tables.publisher(table))
+            publishers.append(publisher(table))
         except ValueError as error:
-            message = f"{path}: [[trust]] number {number}: {error}"
-            raise ConfigError(message, remedy=_KEY_ID_REMEDY) from None
+            raise ConfigError(f"{where}: {error}", remedy=KEY_ID_REMEDY) from None
         except ConfigError as error:
-            message = f"{path}: [[trust]] number {number}: {error.message}"
-            raise ConfigError(message, remedy=error.remedy) from None
+            raise ConfigError(f"{where}: {error.message}", remedy=error.remedy) from None
     try:
         TrustPolicy(tuple(publishers))
     except ConfigError as error:
@@ -155,94 +125,32 @@ def _publishers_of_file(tables: list[Mapping[str, object]], path: Path | None) -
     return tuple(publishers)
 
 
-def option_value(key: k.Key[T], raw: object) -> T | None:
-    """The value of an option that a command reads for itself; None when it was not given.
-
-    Raises:
-        UsageError: it is wrong; the message names the option.
-    """
-    return None if raw is None else _from_command_line(key, raw)
-
-
-def _from_command_line(key: k.Key[T], raw: object) -> T:
-    try:
-        return key.parse(raw, Path())
-    except UsageError as error:
-        raise UsageError(f"{key.flag}: {error.message}", remedy=error.remedy) from None
-    except ValueError as error:
-        raise UsageError(f"{key.flag}: {error}", remedy=_OPTION_REMEDY) from None
-
-
-def _stated(key: k.Key[T], document: Mapping[str, object], path: Path) -> list[T]:
-    """What a file says of a key: nothing, or one value, under whichever of its names."""
-    table = cast("Mapping[str, object]", document.get(key.table, {}))
-    found = [_from_file(key, key.dotted, table[key.name], path)] if key.name in table else []
-    if key.top_level and key.top_level in document:
-        found.append(_from_file(key, key.top_level, document[key.top_level], path))
+def _stated(setting: Setting, document: Mapping[str, object], path: Path) -> list[object]:
+    """What a file says of a setting: nothing, or its value under each of its names that are there."""
+    table = cast("Mapping[str, object]", document.get(setting.table, {}))
+    raw = [(setting.dotted, table[setting.name])] if setting.name in table else []
+    if setting.top_level in document:
+        raw.append((setting.top_level, document[setting.top_level]))
+    found = [_read(setting, value, path.parent, f"{path}: {name}", ConfigError) for name, value in raw]
     if any(value != found[0] for value in found):
         raise ConfigError(
-            f"{path}: {key.dotted} is {found[0]} and {key.top_level} is {found[1]}, which are names of one setting",
+            f"{path}: {setting.dotted} is {found[0]} and {setting.top_level} is {found[1]},"
+            " which are names of one setting",
             remedy="leave one of them out",
         )
     return found
 
 
-def _from_file(key: k.Key[T], name: str, raw: object, path: Path) -> T:
+def _read(setting: Setting, raw: object, base: Path, name: str, wrong: type[UsageError]) -> object:
+    """One value; what is wrong with it is said of its name."""
     try:
-        return key.parse(raw, path.parent)
+        return setting.parse(raw, base)
     except UsageError as error:
-        raise ConfigError(f"{path}: {name}: {error.message}", remedy=error.remedy) from None
+        raise wrong(f"{name}: {error.message}", remedy=error.remedy) from None
     except ValueError as error:
-        raise ConfigError(f"{path}: {name}: {error}", remedy=_FILE_REMEDY) from None
-
-
-def _build(merged: _Merged) -> NodeSettings:
-    listen = merged.get(k.LISTEN)
-    return NodeSettings(
-        identity=IdentitySettings(merged.get(k.KEY_PATH), merged.get(k.SIGNING_KEY_PATH)),
-        provider=ProviderSettings(
-            name=merged.get(k.NAME),
-            channel=merged.get(k.CHANNEL),
-            arch=merged.get(k.ARCH),
-            version=merged.get(k.VERSION),
-            cmdline=merged.get(k.CMDLINE),
-            expires_in_s=merged.get(k.EXPIRES_IN),
-            directory=merged.get(k.DIRECTORY),
-        ),
-        network=NetworkSettings(
-            listen=listen,
-            listen_is_default=merged.sources[k.LISTEN.dotted] is Source.DEFAULT,
-            bootstrap=merged.get(k.BOOTSTRAP),
-            mdns=merged.get(k.MDNS),
-            gossip=merged.get(k.GOSSIP),
-            sync=merged.get(k.SYNC),
-            max_upload=merged.get(k.MAX_UPLOAD),
-            announce_interval_s=merged.get(k.ANNOUNCE_INTERVAL),
-            sync_interval_s=merged.get(k.SYNC_INTERVAL),
-        ),
-        gateway=GatewaySettings(
-            merged.get(k.HTTP), merged.get(k.ADVERTISE_HTTP), merged.get(k.TRUSTED_PROXIES)
-        ),
-        trust=merged.publishers(),
-        snapshots=_snapshots(merged),
-        store=StoreSettings(merged.get(k.STATE), merged.get(k.QUOTA), merged.get(k.MAX_ARTIFACT)),
-    )
-
-
-def _snapshots(merged: _Merged) -> SnapshotSettings:
-    trust, threshold = merged.get(k.SNAPSHOT_TRUST), merged.get(k.SNAPSHOT_THRESHOLD)
-    if trust and not 1 <= threshold <= len(trust):
-        raise ConfigError(
-            f"snapshots: {threshold} signatures can not come from {len(trust)} keys",
-            remedy=f"set its threshold from 1 to {len(trust)}, or name more keys",
-        )
-    return SnapshotSettings(
-        merged.get(k.SNAPSHOT_DIRECTORY),
-        trust,
-        threshold,
-        merged.get(k.REQUIRE_SIGNATURES),
-        merged.get(k.SNAPSHOT_KEY_PATH),
-    )
+        raise wrong(
+            f"{name}: {error}", remedy=_FILE_REMEDY if wrong is ConfigError else _OPTION_REMEDY
+        ) from None
 
 
 def load_snapshot_paths(path: Path) -> tuple[Path | None, Path | None]:
@@ -252,13 +160,13 @@ def load_snapshot_paths(path: Path) -> tuple[Path | None, Path | None]:
         ConfigError, MachineError: as `load`.
     """
     document = _read_file(path)
-    if not isinstance(document.get(k.SNAPSHOT_KEY_PATH.table, {}), dict):
-        raise ConfigError(f"{path}: {k.SNAPSHOT_KEY_PATH.table} must be a table", remedy=_TOML_REMEDY)
-    directory, key_path = (
-        _stated(k.SNAPSHOT_DIRECTORY, document, path),
-        _stated(k.SNAPSHOT_KEY_PATH, document, path),
+    if not isinstance(document.get("snapshots", {}), dict):
+        raise ConfigError(f"{path}: snapshots must be a table", remedy=_TOML_REMEDY)
+    found = (
+        _stated(SETTINGS[dotted], document, path) for dotted in ("snapshots.directory", "snapshots.key_path")
     )
-    return next(iter(directory), None), next(iter(key_path), None)
+    directory, key_path = (cast("Path | None", next(iter(values), None)) for values in found)
+    return directory, key_path
 
 
 def _read_file(path: Path) -> Mapping[str, object]:
@@ -282,29 +190,25 @@ def _read_file(path: Path) -> Mapping[str, object]:
         )
     try:
         return tomllib.loads(decode_text(raw))
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", remedy=_TOML_REMEDY) from None
     except OtherEncoding as error:
         raise ConfigError(f"{path} {error}, so it is no TOML", remedy=SAVE_AS_UTF8) from None
     except ValueError as error:
         raise ConfigError(f"{path} {error}, so it is no TOML", remedy=_TOML_REMEDY) from None
-    except RecursionError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", remedy=_TOML_REMEDY) from None
 
 
 def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:
     """A misspelt key that is silently ignored would leave a limit or a trust rule out of force."""
-    known: dict[str, tuple[str, ...]] = {}
-    for key in k.KEYS:
-        known[key.table] = (*known.get(key.table, ()), key.name)
-    top_level = {key.top_level for key in k.KEYS if key.top_level}
+    known = {table: [one.name for one in SETTINGS.values() if one.table == table] for table in TABLES}
+    top_level = [one.top_level for one in SETTINGS.values() if one.top_level]
     for name, content in document.items():
         if name in top_level:
             continue  # its parser knows what it must be
         if name == TRUST:
             _refuse_unknown_trust(content, path)
         elif name not in known:
-            raise _unknown(path, name, name, [*known, TRUST, *top_level, *(key.dotted for key in k.KEYS)])
+            raise _unknown(path, name, name, [*known, TRUST, *top_level, *SETTINGS])
         elif not isinstance(content, dict):
             raise ConfigError(f"{path}: {name} must be a table", remedy=f"write [{name}], and its keys below")
         else:
@@ -320,15 +224,15 @@ def _refuse_unknown_trust(content: object, path: Path) -> None:
         )
     for table in content:
         for member in table:
-            if member not in k.TRUST_KEYS:
-                raise _unknown(path, f"trust.{member}", member, k.TRUST_KEYS)
+            if member not in PUBLISHER:
+                raise _unknown(path, f"trust.{member}", member, PUBLISHER)
 
 
 def _unknown(path: Path, shown: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for an unknown key, with the nearest one of its table or its namesake elsewhere."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=1)
-    elsewhere = [key.dotted for key in k.KEYS if key.name == name]
+    elsewhere = [dotted for dotted, one in SETTINGS.items() if one.name == name]
     suggestion = near[0] if near else (elsewhere[0] if elsewhere else None)
     remedy = f"did you mean {suggestion}?" if suggestion else f"known here: {', '.join(known)}"
     return ConfigError(f"{path}: unknown key {shown}", remedy=remedy)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from p2pboot.config.keys import KEYS
-from p2pboot.config.load import TRUST
-from p2pboot.config.settings import NodeSettings
+from p2pboot.config.settings import SETTINGS, NodeSettings, with_values
+from p2pboot.config.trust import TRUST
 
 
 def diff_settings(old: NodeSettings, new: NodeSettings) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -15,7 +14,7 @@ def diff_settings(old: NodeSettings, new: NodeSettings) -> tuple[tuple[str, ...]
     Returns:
         Dotted keys whose change a running node applies (and "trust"), and those whose change needs a restart.
     """
-    changed = [key for key in KEYS if key.of(old) != key.of(new)]
+    changed = [key for key in SETTINGS.values() if key.of(old) != key.of(new)]
     applied = [key.dotted for key in changed if key.live]
     if old.trust != new.trust:
         applied.append(TRUST)
@@ -24,12 +23,5 @@ def diff_settings(old: NodeSettings, new: NodeSettings) -> tuple[tuple[str, ...]
 
 def live_part(old: NodeSettings, new: NodeSettings) -> NodeSettings:
     """The settings in force in a running node after a reload: the new ones where it takes them, else the old."""
-    return replace(
-        old,
-        provider=replace(new.provider, directory=old.provider.directory),
-        network=replace(old.network, max_upload=new.network.max_upload),
-        trust=new.trust,
-        store=replace(
-            old.store, quota_bytes=new.store.quota_bytes, max_artifact_bytes=new.store.max_artifact_bytes
-        ),
-    )
+    taken = {key.dotted: key.of(new) for key in SETTINGS.values() if key.live}
+    return with_values(replace(old, trust=new.trust), taken)

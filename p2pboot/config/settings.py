@@ -1,69 +1,249 @@
-"""The settings of a node, complete and checked; nothing here reads files or knows where a value came from."""
+"""The settings of a node: each is declared here, once, and what is made of the declarations is complete and checked.
+
+A declaration is the only place that a new setting needs besides the code which uses it: file, command line, `config
+show`, what SIGHUP applies, the documentation's tables and the example file follow from it (`make document` writes the
+last two). Nothing here reads files or knows where a value came from.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from p2pboot.core.names import ARCHS, normalise_arch
-from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
+from p2pboot.config import values
+from p2pboot.config.setting import declared_in, setting
 from p2pboot.errors import ConfigError, UsageError
 
-DEFAULT_SNAPSHOT_KEY_PATH = Path("keys/timetoke_snapshot.toml")
+if TYPE_CHECKING:
+    from p2pboot.core.policy import Publisher, TrustPolicy  # 10 ms that `--help` need not pay
+
+_EXAMPLE_PEER = "/dns4/boot-2.example.net/tcp/4001/p2p/12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"
+_EXAMPLE_KEY = "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"
 
 
-@dataclass(frozen=True, slots=True)
+def host_name() -> str:
+    """This machine's name, without domain; what does not belong into a manifest is left out."""
+    import socket
+
+    name = "".join(c for c in socket.gethostname().split(".")[0] if c.isprintable())
+    return name or "p2pboot"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class IdentitySettings:
     """Which keys the node uses."""
 
-    key_path: Path
-    signing_key_path: Path | None  # None: manifests are signed with the node's key
+    key_path: Path = setting(
+        values.path,
+        "--key PATH",
+        "Key file of this node. `serve` and `mirror` make it when it does not exist.",
+        default="keys/node.toml",
+        default_words="`keys/node.toml` in the working directory",
+    )
+    signing_key_path: Path | None = setting(
+        values.path,
+        "--signing-key PATH",
+        "Key file that signs instead of the node's. It must exist. A serving machine then holds no key"
+        " that others trust for more.",
+        example="keys/release.toml",
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSettings:
     """What is published, and under which name."""
 
-    name: str
-    channel: str | None
-    arch: str | None
-    version: str | None  # None: the date of the build
-    cmdline: str | None
-    expires_in_s: int
-    directory: Path | None
+    name: str = setting(
+        values.provider_name,
+        "--name N",
+        "Provider's name. It goes into each manifest; at most 255 bytes.",
+        default=host_name,
+        default_words="this host's",
+        example="boot-1",
+        live=True,
+    )
+    channel: str | None = setting(
+        values.channel,
+        "--channel C",
+        "Channel, for example stable. For a directory that holds the files themselves instead of"
+        " `<channel>/<arch>/<file>`.",
+        example="stable",
+        live=True,
+    )
+    arch: str | None = setting(
+        values.arch,
+        "--arch A",
+        "x86_64, arm64 or riscv64, or an alias. For such a directory likewise; the usual aliases are taken.",
+        example="arm64",
+        live=True,
+    )
+    # None: the date of the build
+    version: str | None = setting(
+        values.version,
+        "--version V",
+        "Image version, free text. At most 128 bytes.",
+        default_words="the date of the build, `YYYY.MM.DD`",
+        example="2025.11.26",
+        live=True,
+    )
+    cmdline: str | None = setting(
+        values.cmdline,
+        "--cmdline S",
+        "Kernel command line, signed with the rest. At most 4096 bytes.",
+        example="console=ttyS0 root=/dev/vda",
+        live=True,
+    )
+    expires_in_s: int = setting(
+        values.duration_s,
+        "--expires-in DURATION",
+        "Validity, for example 30d or 12h. A running publisher renews a manifest when a third is left.",
+        default="30d",
+        name="expires_in",
+        live=True,
+    )
+    directory: Path | None = setting(values.path, "DIR", "The artifacts directory.", example="/srv/images")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSettings:
     """How the node meets others. Rates are bytes per second over all peers, None is unlimited."""
 
-    listen: tuple[str, ...]
-    listen_is_default: bool  # then another free port may be taken when the default one is in use
-    bootstrap: tuple[str, ...]
-    mdns: bool
-    gossip: bool
-    sync: bool
-    max_upload: int | None
-    announce_interval_s: int
-    sync_interval_s: int
+    listen: tuple[str, ...] = setting(
+        values.listen_addresses,
+        "--listen MULTIADDR",
+        "Address to listen on. Port 0 is any free one. `0.0.0.0` and `::` stand for whatever addresses"
+        " the machine has at the moment. When nothing is configured, a family that the machine has not is"
+        " left out, and when port 4001 is taken another one is used; a configured port that is taken is"
+        " an error.",
+        default=["/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001"],
+    )
+    listen_is_default: bool = True  # then another free port may be taken when the default one is in use
+    bootstrap: tuple[str, ...] = setting(
+        values.peer_addresses,
+        "--bootstrap MULTIADDR",
+        "Peer to connect to. A node connects again when a connection is lost.",
+        default=[],
+        example=[_EXAMPLE_PEER],
+    )
+    mdns: bool = setting(
+        values.boolean,
+        "--mdns",
+        "Find peers on the local network. They find this node too; over IPv4 and IPv6.",
+        default=True,
+    )
+    gossip: bool = setting(
+        values.boolean,
+        "--gossip",
+        "Announce and hear manifests by gossip. The protocol is GossipSub.",
+        default=True,
+    )
+    sync: bool = setting(
+        values.boolean,
+        "--sync",
+        "Compare manifests with peers. Whenever one connects, and at intervals.",
+        default=True,
+    )
+    max_upload: int | None = setting(
+        values.rate_bytes_per_s,
+        "--max-upload RATE",
+        "Limit of all uploads together, for example 2MB/s.",
+        default="unlimited",
+        example="20MB/s",
+        live=True,
+    )
+    # longer than gossip remembers a message, else announcements are taken for repeats
+    announce_interval_s: int = setting(
+        values.duration_s,
+        "--announce-interval DURATION",
+        "Time between announcements of an unchanged manifest.",
+        default="5m",
+        name="announce_interval",
+    )
+    # a comparison is one request of about 100 bytes
+    sync_interval_s: int = setting(
+        values.duration_s,
+        "--sync-interval DURATION",
+        "Time between comparisons with a connected peer.",
+        default="15s",
+        name="sync_interval",
+        example="1m",
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewaySettings:
     """What is offered over HTTP."""
 
-    http: str | None  # HOST:PORT to listen on; None: no gateway
-    advertise_http: tuple[str, ...]  # beginnings of the URLs in manifests; none: the addresses it listens on
-    trusted_proxies: tuple[str, ...] = ()  # networks whose word on how a client came counts; none: nobody's
+    # None: no gateway
+    http: str | None = setting(
+        values.http_address,
+        "--http HOST:PORT",
+        "Offer all of it over HTTP too, for firmware. `HOST:PORT` to listen on, an IPv6 address in"
+        ' brackets (`"[::]:8080"` takes IPv4 as well); port 0 is any free one. A port in use is an error.',
+        default_words="off",
+        example="0.0.0.0:8080",
+    )
+    # none: the addresses it listens on
+    advertise_http: tuple[str, ...] = setting(
+        values.http_bases,
+        "--advertise-http BASE",
+        "Beginning of the URLs in manifests and scripts. The manifests are those that `serve` makes, the"
+        " scripts those of the gateway. Mirrors, or a proxy, can be named. For `0.0.0.0` and `[::]` the"
+        " default is the best four addresses that the machine has at the moment. A manifest with other"
+        " `urls` is another version.",
+        default=[],
+        default_words="the addresses of `--http`",
+        example=["http://boot-1.example.net:8080"],
+    )
+    trusted_proxies: tuple[str, ...] = setting(
+        values.networks,
+        "--trusted-proxy CIDR",
+        'Believe the Forwarded fields of HTTP proxies there. Networks (`"10.0.0.0/8"`, `"fd00::/8"`) or'
+        " addresses of proxies before the gateway: what they say of how a client came"
+        " ([gateway.md](gateway.md#behind-a-proxy)) is believed, nobody else is.",
+        default=[],
+        default_words="nobody's",
+        example=["192.0.2.10", "fd00::/8"],
+    )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """Where the node keeps its state, and how many bytes of artifacts it may keep there (None: unlimited)."""
 
-    chosen: Path | None  # None: where the platform wants it
-    quota_bytes: int | None
-    max_artifact_bytes: int  # a manifest with a larger artifact is not mirrored
+    # None: where the platform wants it
+    chosen: Path | None = setting(
+        values.path,
+        "--state DIR",
+        "State directory. Catalogue, hash cache, trust state, fetched artifacts, control socket. Where"
+        " there is no home it must be named.",
+        name="state",
+        shown="known",
+        default_words="the user's, by the platform's convention; on Linux `~/.local/state/p2pboot`",
+        example="/var/lib/p2pboot",
+    )
+    quota_bytes: int | None = setting(
+        values.size_bytes,
+        "--quota SIZE",
+        "Most that the state directory may hold, for example 20GB. Fetched artifacts count by their"
+        " sizes, though holes in them take no room; a publisher's own files are served where they lie and"
+        " do not count.",
+        default="unlimited",
+        name="quota",
+        example="50GB",
+        live=True,
+    )
+    max_artifact_bytes: int = setting(
+        values.bounded_size_bytes,
+        "--max-artifact SIZE",
+        "Largest artifact to mirror. A trusted publisher's manifest with a larger one is not mirrored.",
+        default="64GiB",
+        name="max_artifact",
+        example="10GB",
+        live=True,
+    )
 
     @property
     def known(self) -> Path | None:
@@ -97,37 +277,87 @@ def default_state() -> Path | None:
     return path if path.is_absolute() else None  # older platformdirs give `~` back, and take a relative HOME
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotSettings:
-    """The Timetoke snapshots that are served, and whose are followed."""
+    """The Timetoke snapshots that are served, and whose are followed.
 
-    directory: Path | None  # None: none are served
-    trust: tuple[str, ...]  # key ids; empty: nobody is followed
-    threshold: int  # how many of these keys must announce the same snapshot
-    require_signatures: bool  # refuse to serve what is not signed
-    key_path: Path = DEFAULT_SNAPSHOT_KEY_PATH  # signs what `snapshot publish` publishes
+    Raises:
+        ConfigError: a threshold that the trusted keys can not reach.
+    """
+
+    # None: none are served
+    directory: Path | None = setting(
+        values.path,
+        "--snapshots DIR",
+        "Serve the Timetoke snapshots in this directory. It is also the store of `snapshot publish`,"
+        " `list` and `show`, unless `--store` names another.",
+        example="/srv/snapshots",
+        top_level="snapshot_dir",
+    )
+    key_path: Path = setting(
+        values.path,
+        "--key PATH",
+        "Key file that signs what `snapshot publish` publishes; made when there is none. No node uses it.",
+        default="keys/timetoke_snapshot.toml",
+        command="snapshot publish",
+        default_words="`keys/timetoke_snapshot.toml` in the working directory",
+        example="/etc/p2pboot/keys/timetoke_snapshot.toml",
+        top_level="timetoke_snapshot_key_path",
+    )
+    # empty: nobody is followed
+    trust: tuple[str, ...] = setting(
+        values.key_ids,
+        "--snapshot-trust KEYID",
+        "Follow the snapshots that this key announces. They are fetched into the directory and served on.",
+        default=[],
+        example=[_EXAMPLE_KEY],
+    )
+    threshold: int = setting(
+        values.integer,
+        "--snapshot-threshold N",
+        "How many of these keys must announce the same snapshot.",
+        default=1,
+    )
+    require_signatures: bool = setting(
+        values.boolean,
+        "--require-signatures",
+        "Refuse to serve snapshots without signature. Use it in production.",
+        default=False,
+        example=True,
+    )
+
+    def __post_init__(self) -> None:
+        if self.trust and not 1 <= self.threshold <= len(self.trust):
+            raise ConfigError(
+                f"snapshots: {self.threshold} signatures can not come from {len(self.trust)} keys",
+                remedy=f"set its threshold from 1 to {len(self.trust)}, or name more keys",
+            )
 
     @property
     def trusted(self) -> Publisher | None:
         """The keys with their threshold; None where nobody is followed."""
+        from p2pboot.core.policy import Publisher
+
         return Publisher(self.trust, self.threshold) if self.trust else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
-    """Everything that a node is told at its start and at a reload."""
+    """Everything that a node is told at its start and at a reload: a table each, and whom it trusts."""
 
-    identity: IdentitySettings
-    provider: ProviderSettings
-    network: NetworkSettings
-    gateway: GatewaySettings
-    trust: tuple[Publisher, ...]
-    store: StoreSettings
-    snapshots: SnapshotSettings
+    identity: IdentitySettings = field(default_factory=IdentitySettings)
+    provider: ProviderSettings = field(default_factory=ProviderSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
+    gateway: GatewaySettings = field(default_factory=GatewaySettings)
+    store: StoreSettings = field(default_factory=StoreSettings)
+    snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    trust: tuple[Publisher, ...] = ()
 
     @property
     def policy(self) -> TrustPolicy:
         """The trust policy; it was checked to be free of contradictions when the settings were loaded."""
+        from p2pboot.core.policy import TrustPolicy
+
         return TrustPolicy(self.trust)
 
     def followed(self) -> tuple[tuple[str, str], ...]:
@@ -136,6 +366,8 @@ class NodeSettings:
         Every trusted publisher's channels and archs; where a publisher has no such limit, the provider's own
         channel and arch stand in, and both architectures when that one is not given either.
         """
+        from p2pboot.core.names import ARCHS
+
         pairs = {
             (channel, one)
             for channel, arch in self.wanted()
@@ -155,6 +387,26 @@ class NodeSettings:
         )
 
 
+TABLES: dict[str, type] = {
+    one.name: one.default_factory  # type: ignore[misc]
+    for one in fields(NodeSettings)
+    if one.default_factory is not MISSING
+}
+SETTINGS = declared_in(TABLES)
+
+
+def with_values(settings: NodeSettings, changes: Mapping[str, object]) -> NodeSettings:
+    """The same settings, but for the values given by dotted name."""
+    for table in TABLES:
+        changed = {
+            one.attribute: changes[one.dotted]
+            for one in SETTINGS.values()
+            if one.table == table and one.dotted in changes
+        }
+        settings = replace(settings, **{table: replace(getattr(settings, table), **changed)})
+    return settings
+
+
 def for_mirror(settings: NodeSettings, *, channel: str | None, arch: str | None) -> NodeSettings:
     """Settings of a node that publishes nothing and follows what it trusts.
 
@@ -166,6 +418,9 @@ def for_mirror(settings: NodeSettings, *, channel: str | None, arch: str | None)
     Raises:
         UsageError: nobody is trusted, nothing is left to follow, or there is no channel.
     """
+    from p2pboot.core.names import normalise_arch
+    from p2pboot.core.policy import no_trust
+
     if not settings.trust:
         raise no_trust()
     one = (channel,) if channel else None

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from p2pboot.config.keys import KEYS, Key
-from p2pboot.config.load import TRUST, Loaded, Source
+from p2pboot.config.load import Loaded, Source
+from p2pboot.config.setting import Setting
+from p2pboot.config.settings import SETTINGS
+from p2pboot.config.trust import PUBLISHER, TRUST
 from p2pboot.core.policy import Publisher
 
 
@@ -14,7 +16,7 @@ def as_toml(loaded: Loaded) -> str:
     """Every key with its value and, as a comment, where the value came from. Paths are absolute."""
     rows: list[tuple[str, str]] = []  # (line, source)
     table = ""
-    for key in KEYS:
+    for key in SETTINGS.values():
         if key.table != table:
             table = key.table
             rows += [("", ""), (f"[{table}]", "")]
@@ -28,7 +30,7 @@ def as_toml(loaded: Loaded) -> str:
 def as_document(loaded: Loaded) -> dict[str, object]:
     """For `--json`: table → key → {"value", "source"}; trust is one value."""
     document: dict[str, object] = {"config_file": _absolute(loaded.file) if loaded.file else None}
-    for key in KEYS:
+    for key in SETTINGS.values():
         entry = {"value": _plain(key.of(loaded.settings)), "source": loaded.sources[key.dotted].value}
         table = document.setdefault(key.table, {})
         assert isinstance(table, dict)  # noqa: S101 - made on the line above
@@ -38,9 +40,9 @@ def as_document(loaded: Loaded) -> dict[str, object]:
     return document
 
 
-def _assignment(key: Key[object], loaded: Loaded) -> str:
+def _assignment(key: Setting, loaded: Loaded) -> str:
     value = _plain(key.of(loaded.settings))
-    return f"# {key.name} is not set" if value is None else f"{key.name} = {_toml(value)}"
+    return f"# {key.name} is not set" if value is None else f"{key.name} = {toml(value)}"
 
 
 def _source(loaded: Loaded, dotted: str) -> str:
@@ -55,7 +57,7 @@ def _trust_rows(loaded: Loaded) -> list[tuple[str, str]]:
     for publisher in loaded.settings.trust:
         rows += [("", ""), ("[[trust]]", _source(loaded, TRUST))]
         rows += [
-            (f"{name} = {_toml(value)}", "")
+            (f"{name} = {toml(value)}", "")
             for name, value in _publisher(publisher).items()
             if value is not None
         ]
@@ -63,13 +65,7 @@ def _trust_rows(loaded: Loaded) -> list[tuple[str, str]]:
 
 
 def _publisher(publisher: Publisher) -> dict[str, object]:
-    return {
-        "keys": list(publisher.keys),
-        "threshold": publisher.threshold,
-        "channels": list(publisher.channels) if publisher.channels else None,
-        "archs": list(publisher.archs) if publisher.archs else None,
-        "name": publisher.name,
-    }
+    return {name: _plain(getattr(publisher, name)) for name in PUBLISHER}
 
 
 def _plain(value: object) -> object:
@@ -85,6 +81,6 @@ def _absolute(path: Path) -> str:
         return str(path)
 
 
-def _toml(value: object) -> str:
+def toml(value: object) -> str:
     """A value as TOML. JSON's strings are TOML's basic strings, except that DEL must be escaped there."""
     return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")

@@ -1,17 +1,55 @@
-"""`[[trust]]` tables and `--trust` options to publishers."""
+"""`[[trust]]` tables and `--trust` options to publishers; each key of such a table is declared here."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 from p2pboot.config import values
-from p2pboot.core.identity import parse_keyid
+from p2pboot.config.setting import Setting
 from p2pboot.core.policy import Publisher
+from p2pboot.errors import ConfigError, UsageError
 
-T = TypeVar("T")
-_NOWHERE = Path()
+TRUST = "trust"
+KEY_ID_REMEDY = "`p2pboot key show` on the publisher's machine prints its key id"
+_EXAMPLE_KEYS = [
+    "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c",
+    "12D3KooWJWoaqZhDaoEFshF7Rh1bpY9ohihFhzcW6d69Lr2NASuq",
+]
+
+_DECLARED = (
+    Setting(
+        name="keys",
+        parse=values.some_key_ids,
+        text="Key ids of the publisher.",
+        default_words="required",
+        example=_EXAMPLE_KEYS,
+    ),
+    Setting(
+        name="threshold",
+        parse=values.integer,
+        default=1,
+        text="How many of these keys must have signed a manifest.",
+    ),
+    Setting(
+        name="channels",
+        parse=values.some_names,
+        text="The channels that it may publish. `mirror` follows these.",
+        default_words="all",
+        example=["stable", "testing"],
+    ),
+    Setting(
+        name="archs",
+        parse=values.some_names,
+        text="The architectures that it may publish for. `mirror` follows these.",
+        default_words="all",
+        example=["arm64", "x86_64"],
+    ),
+    Setting(name="name", parse=values.provider_name, text="What messages call it.", example="release team"),
+)
+PUBLISHER = {one.name: one for one in _DECLARED}
+"""The keys of a `[[trust]]` table, which are the attributes of `core.policy.Publisher`."""
 
 
 def publisher(table: Mapping[str, object]) -> Publisher:
@@ -23,38 +61,22 @@ def publisher(table: Mapping[str, object]) -> Publisher:
     """
     if "keys" not in table:
         raise ValueError("keys is missing: list the key ids of the publisher")
-    return Publisher(
-        keys=_read(table, "keys", key_ids, ()),
-        threshold=_read(table, "threshold", lambda value: values.integer(value, _NOWHERE), 1),
-        channels=_read(table, "channels", _some, None),
-        archs=_read(table, "archs", _some, None),
-        name=_read(table, "name", lambda value: values.provider_name(value, _NOWHERE), None),
-    )
+    members: dict[str, Any] = {}
+    for name in (name for name in PUBLISHER if name in table):
+        try:
+            members[name] = PUBLISHER[name].parse(table[name], Path())
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    return Publisher(**members)
 
 
-def key_ids(value: object) -> tuple[str, ...]:
-    """Key ids in any accepted form (`ed25519:<hex>`, bare hex, peer id) as `ed25519:<hex>`.
-
-    Raises:
-        ValueError: no list, an empty one, or what is no key id.
-    """
-    texts = values.strings(value)
-    if not texts:
-        raise ValueError("must name at least one key id")
-    return tuple(parse_keyid(text).keyid for text in texts)
-
-
-def _some(value: object) -> tuple[str, ...]:
-    items = values.strings(value)
-    if not items:
-        raise ValueError("must not be an empty list; leave it out to allow all")
-    return items
-
-
-def _read(table: Mapping[str, object], name: str, parse: Callable[[object], T], default: T) -> T:
-    if name not in table:
-        return default
+def publisher_of_options(key_ids: Iterable[str], threshold: int | None) -> Publisher:
+    """The one publisher that `--trust` and `--threshold` describe; UsageError when they do not."""
     try:
-        return parse(table[name])
+        keys = values.some_key_ids(tuple(key_ids), Path())
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from None
+        raise UsageError(f"--trust: {error}", remedy=KEY_ID_REMEDY) from None
+    try:
+        return Publisher(keys, 1 if threshold is None else threshold)
+    except ConfigError as error:
+        raise UsageError(f"--threshold: {error.message}", remedy=error.remedy) from None

@@ -3,6 +3,9 @@
 A parser takes the raw value (what TOML or the shell gave) and the directory that relative paths start from,
 and returns the typed value. It raises ValueError, or UsageError where it has a remedy, with what is wrong:
 "must be …". Who knows the value's name (a file's key or a flag) puts it in front.
+
+The declarations of settings name these parsers, and `--help` is made of the declarations: what is slow to import is
+imported when a value is read.
 """
 
 from __future__ import annotations
@@ -11,20 +14,15 @@ import ipaddress
 import os
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from p2pboot.core.identity import parse_keyid
-from p2pboot.core.manifest.fields import MAX_CMDLINE_BYTES, MAX_NAME_BYTES, MAX_VERSION_BYTES, check_urls
-from p2pboot.core.names import check_name, normalise_arch
 from p2pboot.core.timestamps import parse_duration
 from p2pboot.errors import Malformed
-from p2pboot.transport.addresses import Address, parse_address, parse_listen_address
 
-MAX_TEXT = 256  # characters of a free-text value: they end in manifests, tables and log lines
-MAX_CMDLINE = (
-    4096  # bytes: the longest COMMAND_LINE_SIZE that mainline kernels of the architectures take is 2048
-)
+if TYPE_CHECKING:
+    from p2pboot.transport.addresses import Address
+
 MAX_BYTES = 2**53 - 1
 MAX_NETWORKS = 64  # more proxies than anybody has; each is compared with the address of every client
 MAX_DURATION_S = 10 * 366 * 86400
@@ -32,17 +30,20 @@ MAX_DURATION_S = 10 * 366 * 86400
 _UNITS = {
     "": 1,
     "b": 1,
-    "kb": 10**3,
-    "mb": 10**6,
-    "gb": 10**9,
-    "tb": 10**12,
-    "kib": 2**10,
-    "mib": 2**20,
-    "gib": 2**30,
-    "tib": 2**40,
+    **{f"{prefix}b": 1000**power for power, prefix in enumerate("kmgt", start=1)},
+    **{f"{prefix}ib": 1024**power for power, prefix in enumerate("kmgt", start=1)},
 }
-_HTTP_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})")
-_SIZE = re.compile(r"(\d{1,16}(?:\.\d{1,6})?)\s*([A-Za-z]*)")
+_KINDS = {  # what a person calls the TOML type of a value
+    bool: "a boolean",
+    int: "a number",
+    float: "a number with a fraction",
+    str: "a string",
+    list: "a list",
+    tuple: "a list",
+    dict: "a table",
+}
+_HTTP_ADDRESS = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})"
+_SIZE = r"(\d{1,16}(?:\.\d{1,6})?)\s*([A-Za-z]*)"
 UNLIMITED = "unlimited"
 
 
@@ -62,26 +63,36 @@ def integer(value: object, _base: Path) -> int:
 
 def provider_name(value: object, _base: Path) -> str:
     """What a provider calls itself in its manifests."""
+    from p2pboot.core.manifest.fields import MAX_NAME_BYTES
+
     return _text(value, MAX_NAME_BYTES)
 
 
 def version(value: object, _base: Path) -> str:
     """The version of an image, free text."""
+    from p2pboot.core.manifest.fields import MAX_VERSION_BYTES
+
     return _text(value, MAX_VERSION_BYTES)
 
 
 def cmdline(value: object, _base: Path) -> str:
     """A kernel command line."""
+    from p2pboot.core.manifest.fields import MAX_CMDLINE_BYTES
+
     return _text(value, MAX_CMDLINE_BYTES)
 
 
 def channel(value: object, _base: Path) -> str:
     """The name of a channel."""
+    from p2pboot.core.names import check_name
+
     return check_name(_string(value), "channel")
 
 
 def arch(value: object, _base: Path) -> str:
     """An architecture by its canonical name; the usual aliases are taken for theirs."""
+    from p2pboot.core.names import normalise_arch
+
     return normalise_arch(_string(value))
 
 
@@ -136,6 +147,8 @@ def rate_bytes_per_s(value: object, _base: Path) -> int | None:
 
 def listen_addresses(value: object, _base: Path) -> tuple[str, ...]:
     """Multiaddrs to listen on, none twice; at least one."""
+    from p2pboot.transport.addresses import parse_listen_address
+
     addresses = _addresses(value, parse_listen_address)
     if not addresses:
         raise ValueError("must name at least one multiaddr")
@@ -148,6 +161,8 @@ def peer_addresses(value: object, _base: Path) -> tuple[str, ...]:
 
 
 def _parse_dialable(text: str) -> Address:
+    from p2pboot.transport.addresses import parse_address
+
     address = parse_address(text)
     if not address.is_dialable:
         raise ValueError(f"{text!r} can not be dialled: give a peer's own address and port")
@@ -161,7 +176,7 @@ def _addresses(value: object, parse: Callable[[str], Address]) -> tuple[str, ...
 def http_address(value: object, _base: Path) -> str:
     """Where to listen for HTTP: `HOST:PORT`; an IPv6 address in brackets, port 0 is any free one."""
     text = _string(value)
-    match = _HTTP_ADDRESS.fullmatch(text)
+    match = re.fullmatch(_HTTP_ADDRESS, text)
     if match is None or int(match[2]) > 65535:
         raise ValueError(f'must be HOST:PORT like "0.0.0.0:8080" or "[::]:8080", not {text[:80]!r}')
     return text
@@ -169,6 +184,8 @@ def http_address(value: object, _base: Path) -> str:
 
 def http_bases(value: object, _base: Path) -> tuple[str, ...]:
     """Beginnings of URLs, `http://…` or `https://…` without a query; without the slash at the end, none twice."""
+    from p2pboot.core.manifest.fields import check_urls
+
     bases = tuple(dict.fromkeys(text.rstrip("/") for text in strings(value)))
     try:
         check_urls("URL", bases)
@@ -208,8 +225,26 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 def key_ids(value: object, _base: Path) -> tuple[str, ...]:
-    """Key ids in any accepted form as `ed25519:<hex>`, none twice."""
+    """Key ids in any accepted form (`ed25519:<hex>`, bare hex, peer id) as `ed25519:<hex>`, none twice."""
+    from p2pboot.core.identity import parse_keyid
+
     return tuple(dict.fromkeys(parse_keyid(text).keyid for text in strings(value)))
+
+
+def some_key_ids(value: object, base: Path) -> tuple[str, ...]:
+    """Like `key_ids`, at least one."""
+    found = key_ids(value, base)
+    if not found:
+        raise ValueError("must name at least one key id")
+    return found
+
+
+def some_names(value: object, _base: Path) -> tuple[str, ...]:
+    """Names of channels or architectures, at least one; which are names, `core.policy` checks."""
+    items = strings(value)
+    if not items:
+        raise ValueError("must not be an empty list; leave it out to allow all")
+    return items
 
 
 def strings(value: object) -> tuple[str, ...]:
@@ -237,7 +272,9 @@ def _amount(value: object, wanted: str) -> int | None:
 
 
 def _parse_amount(value: str, wanted: str) -> int:
-    match = _SIZE.fullmatch(value)
+    from decimal import Decimal
+
+    match = re.fullmatch(_SIZE, value)
     if match is None or match[2].lower() not in _UNITS:
         raise ValueError(f"must be {wanted}, not {value!r}")
     return int(Decimal(match[1]) * _UNITS[match[2].lower()])
@@ -257,15 +294,4 @@ def _string(value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    """What a person calls the TOML type of a value."""
-    for types, name in (
-        (bool, "a boolean"),
-        (int, "a number"),
-        (float, "a number with a fraction"),
-        (str, "a string"),
-        (list | tuple, "a list"),
-        (dict, "a table"),
-    ):
-        if isinstance(value, types):
-            return name
-    return "a date or time"
+    return _KINDS.get(type(value), "a date or time")

@@ -61,7 +61,7 @@ def test_log_line_is_one_line_whatever_a_peer_put_into_it() -> None:
     ],
 )
 def test_key_ids_in_a_row_belong_to_their_option(args: list[str], spread: list[str]) -> None:
-    assert _spread_key_ids(args) == spread
+    assert _spread_key_ids(args, ["--trust", "--signer"]) == spread
 
 
 def test_plain_progress_says_the_end_of_each_artifact_and_seldom_more() -> None:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from p2pboot.config.keys import DEFAULT_LISTEN, KEYS, host_name
 from p2pboot.config.load import Overrides, Source, load
+from p2pboot.config.settings import SETTINGS, host_name
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import ConfigError, UsageError
 
+DEFAULT_LISTEN = ("/ip4/0.0.0.0/tcp/4001", "/ip6/::/tcp/4001")
 ALICE = SecretKey(bytes([1]) * 32).public
 BOB = SecretKey(bytes([2]) * 32).public
 
@@ -26,7 +27,7 @@ def test_defaults_are_complete_and_marked_as_such() -> None:
     assert loaded.settings.provider.name == host_name()
     assert loaded.settings.provider.expires_in_s == 30 * 86400
     assert loaded.settings.trust == ()
-    assert set(loaded.sources) == {key.dotted for key in KEYS} | {"trust"}
+    assert set(loaded.sources) == set(SETTINGS) | {"trust"}
     assert set(loaded.sources.values()) == {Source.DEFAULT}
 
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from p2pboot.config.keys import KEYS, TRUST_KEYS
 from p2pboot.config.load import Overrides, load
 from p2pboot.config.reload import diff_settings
-from p2pboot.config.settings import for_mirror
+from p2pboot.config.settings import SETTINGS, for_mirror, with_values
 from p2pboot.config.show import as_document, as_toml
+from p2pboot.config.trust import PUBLISHER
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
 
@@ -77,12 +77,15 @@ def test_every_value_is_shown_with_its_source(tmp_path: Path) -> None:
 
 
 def test_reload_tells_what_is_applied_from_what_needs_a_restart() -> None:
-    old, new = load().settings, load(EVERYTHING).settings
+    old = load(EVERYTHING).settings
+    new = with_values(
+        load().settings, {dotted: f"another {dotted}" for dotted in SETTINGS if dotted != "snapshots.trust"}
+    )
     applied, needs_restart = diff_settings(old, new)
     assert "trust" in applied
     assert {"provider.cmdline", "provider.name", "network.max_upload", "store.quota"} <= set(applied)
     assert {"network.listen", "identity.key_path", "store.state", "network.bootstrap"} <= set(needs_restart)
-    assert len(applied) + len(needs_restart) == len(KEYS) + 1
+    assert len(applied) + len(needs_restart) == len(SETTINGS) + 1
     assert diff_settings(new, new) == ((), ())
 
 
@@ -121,14 +124,16 @@ def test_example_file_loads_and_names_every_key() -> None:
     path = DOCS / "p2pboot.example.toml"
     document = tomllib.loads(path.read_text())
     load(config_path=path)
-    assert {f"{table}.{name}" for table in document if table != "trust" for name in document[table]} == {
-        key.dotted for key in KEYS
-    }
-    assert set().union(*document["trust"]) == set(TRUST_KEYS)
+    assert {f"{table}.{name}" for table in document if table != "trust" for name in document[table]} == set(
+        SETTINGS
+    )
+    assert set().union(*document["trust"]) == set(PUBLISHER)
 
 
 def test_documentation_describes_every_key_and_flag() -> None:
     text = (DOCS / "configuration.md").read_text()
-    missing = [key.dotted for key in KEYS if f"`{key.name}`" not in text or f"`{key.flag}" not in text]
+    missing = [
+        key.dotted for key in SETTINGS.values() if f"`{key.name}`" not in text or f"`{key.option}" not in text
+    ]
     assert missing == []
-    assert [name for name in TRUST_KEYS if f"`{name}`" not in text] == []
+    assert [name for name in PUBLISHER if f"`{name}`" not in text] == []

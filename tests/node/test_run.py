@@ -14,14 +14,8 @@ from typing import Any
 
 import pytest
 
-from p2pboot.config.keys import DEFAULT_LISTEN, KEYS
 from p2pboot.config.reload import live_part
-from p2pboot.config.settings import (
-    GatewaySettings,
-    IdentitySettings,
-    NodeSettings,
-    SnapshotSettings,
-)
+from p2pboot.config.settings import SETTINGS, NetworkSettings, NodeSettings, with_values
 from p2pboot.errors import (
     ArtifactError,
     ConfigError,
@@ -213,38 +207,11 @@ async def test_a_reload_during_the_start_is_made_up_for(tmp_path: Path) -> None:
 
 def test_after_a_reload_each_setting_is_the_new_one_exactly_if_it_is_said_to_be_live(tmp_path: Path) -> None:
     old = settings_of(tmp_path, "node")
-    new = NodeSettings(
-        identity=IdentitySettings(tmp_path / "other", tmp_path / "signing"),
-        provider=replace(
-            old.provider,
-            name="new",
-            channel="testing",
-            arch="arm64",
-            version="9",
-            cmdline="quiet",
-            expires_in_s=5,
-            directory=tmp_path,
-        ),
-        network=replace(
-            old.network,
-            listen=("/ip4/127.0.0.1/tcp/1",),
-            listen_is_default=True,
-            bootstrap=("/ip4/127.0.0.1/tcp/2",),
-            mdns=True,
-            gossip=False,
-            sync=False,
-            max_upload=7,
-            announce_interval_s=8,
-            sync_interval_s=9,
-        ),
-        gateway=GatewaySettings("127.0.0.1:8080", ("http://192.0.2.1",), ("192.0.2.0/24",)),
-        trust=trusting("new"),
-        snapshots=SnapshotSettings(tmp_path, ("ed25519:" + "0" * 64,), 2, True, tmp_path / "other"),
-        store=replace(old.store, chosen=tmp_path, quota_bytes=1, max_artifact_bytes=2),
-    )
+    changed: dict[str, object] = {dotted: f"another {dotted}" for dotted in SETTINGS}
+    new = replace(with_values(old, {**changed, "snapshots.threshold": 2}), trust=trusting("new"))
     merged = live_part(old, new)
     assert merged.trust == new.trust
-    for key in KEYS:
+    for key in SETTINGS.values():
         assert key.of(old) != key.of(new), key.dotted
         assert key.of(merged) == key.of(new if key.live else old), key.dotted
 
@@ -305,7 +272,7 @@ async def test_by_default_one_listens_on_what_the_machine_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, missing: str | None
 ) -> None:
     monkeypatch.setattr(run_module, "can_listen", lambda kind: kind != missing)
-    listen = tuple(address.replace("/4001", "/0") for address in DEFAULT_LISTEN)
+    listen = tuple(address.replace("/4001", "/0") for address in NetworkSettings().listen)
     settings = settings_of(tmp_path, "node", network={"listen": listen, "listen_is_default": True})
     key = generate_key(tmp_path / "key")
     machine = Interfaces(
@@ -331,7 +298,7 @@ async def test_a_taken_default_port_is_no_reason_to_stop(
         taken.bind(("0.0.0.0", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        listen = tuple(address.replace("/4001", f"/{port}") for address in DEFAULT_LISTEN)
+        listen = tuple(address.replace("/4001", f"/{port}") for address in NetworkSettings().listen)
         settings = settings_of(tmp_path, "node", network={"listen": listen, "listen_is_default": True})
         async with run_module._open_transport(
             settings, generate_key(tmp_path / "key"), Interfaces()

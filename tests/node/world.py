@@ -28,7 +28,7 @@ from p2pboot.node.trust import Pair
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
-from p2pboot.testing.manifests import DAY_S, NOW, key_of, signed_manifest
+from p2pboot.testing.manifests import NOW, key_of, signed_manifest
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Transport
 
@@ -70,12 +70,12 @@ def signed(version: int, *names: str, seed: str = "image", pair: Pair = PAIR, **
 def settings_of(directory: Path, name: str, **changes: Any) -> NodeSettings:
     """Settings of a node; `changes` by table, as `network={"gossip": False}`."""
     tables: dict[str, Any] = {
-        "identity": IdentitySettings(directory / name / "key", None),
-        "provider": ProviderSettings("test", None, None, None, None, 30 * DAY_S, None),
-        "network": NetworkSettings(("/ip4/0.0.0.0/tcp/0",), False, (), False, True, True, None, 300, 15),
-        "gateway": GatewaySettings(None, ()),
-        "snapshots": SnapshotSettings(None, (), 1, False),
-        "store": StoreSettings(directory / name / "state", None, 1 << 40),
+        "identity": IdentitySettings(key_path=directory / name / "key"),
+        "provider": ProviderSettings(name="test"),
+        "network": NetworkSettings(listen=("/ip4/0.0.0.0/tcp/0",), listen_is_default=False, mdns=False),
+        "gateway": GatewaySettings(),
+        "snapshots": SnapshotSettings(),
+        "store": StoreSettings(chosen=directory / name / "state", max_artifact_bytes=1 << 40),
         "trust": (),
     }
     for table, values in changes.items():
