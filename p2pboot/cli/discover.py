@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli import logs, output
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.options import FILE, Command, config_option, json_option, trust_options, verbosity_options
+from p2pboot.cli.network import Client, begin, network_options, open_another
+from p2pboot.cli.options import Command
 from p2pboot.cli.output import emit_json, human_duration, human_size, say
-from p2pboot.cli.settings import overrides_of, setting_options, take_pair
+from p2pboot.cli.progress import PlainProgress
+from p2pboot.cli.settings import setting_options, take_pair
 from p2pboot.errors import NotFoundError
 
 if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
     from p2pboot.cli.survey import Survey
     from p2pboot.config.settings import NodeSettings
-    from p2pboot.core.identity import SecretKey
     from p2pboot.core.manifest import Manifest
     from p2pboot.core.policy import TrustPolicy
     from p2pboot.core.verify import Verdict
@@ -29,34 +28,16 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @setting_options("provider.channel", "provider.arch")
-@trust_options
-@setting_options("network.bootstrap", "network.mdns")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
-    default=5.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds to look around; without mDNS it ends as soon as everybody answered.",
+@network_options(
+    timeout_s=5.0, timeout_help="Seconds to look around; without mDNS it ends as soon as everybody answered."
 )
-@click.option("--key", "client_key_path", type=FILE, metavar="PATH", help="Identity.  [default: a new one]")
-@config_option
-@json_option
-@verbosity_options
 def discover(
     *, timeout: float, client_key_path: Path | None, config_path: Path | None, as_json: bool, **params: Any
 ) -> None:
     """List providers and what they offer, who signed it, and whether a given trust would take it."""
-    from p2pboot.config.load import load_settings
-
-    meta = click.get_current_context().meta
-    logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.WARNING)
     channel, arch = take_pair(params)
-    settings = load_settings(overrides_of(params), config_path)
-    from p2pboot.cli.network import check_somebody_to_ask, client_key
-
-    check_somebody_to_ask(settings.network.bootstrap, mdns=settings.network.mdns)
-    survey = _survey(settings, client_key(client_key_path), channel, arch, timeout)
+    settings = begin(params, config_path)
+    survey = _survey(settings, Client.of(settings, client_key_path), channel, arch, timeout)
     verdicts = _judge(survey, settings.policy)
     if not survey.manifests:
         raise nothing_found(survey, channel, arch, settings.network.bootstrap)
@@ -67,19 +48,15 @@ def discover(
 
 
 def _survey(
-    settings: NodeSettings, key: SecretKey, channel: str | None, arch: str | None, timeout_s: float
+    settings: NodeSettings, client: Client, channel: str | None, arch: str | None, timeout_s: float
 ) -> Survey:
-    from p2pboot.cli.network import open_another, run_job
-    from p2pboot.cli.progress import PlainProgress
     from p2pboot.cli.survey import Surveyor
 
-    network = settings.network
+    async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> Survey:
+        surveyor = Surveyor(transport, channel, arch, progress, open_another)
+        return await surveyor.run(settings.network.bootstrap, hints, timeout_s)
 
-    async def job(transport: Transport, hints: Hints) -> Survey:
-        surveyor = Surveyor(transport, channel, arch, PlainProgress("asking", "asked"), open_another)
-        return await surveyor.run(network.bootstrap, hints, timeout_s)
-
-    return run_job(job, key, mdns=network.mdns)
+    return client.run(job, PlainProgress("asking", "asked"))
 
 
 def _judge(survey: Survey, policy: TrustPolicy) -> dict[str, Verdict]:

@@ -2,34 +2,23 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli import logs, output
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.options import (
-    FILE,
-    Command,
-    config_option,
-    json_option,
-    min_version_option,
-    timeout_option,
-    trust_options,
-    verbosity_options,
-)
+from p2pboot.cli.network import Client, begin, network_options, open_another
+from p2pboot.cli.options import FILE, Command, min_version_option
 from p2pboot.cli.output import counted, emit_json, human_size, say
-from p2pboot.cli.progress import open_progress
-from p2pboot.cli.settings import overrides_of, setting_options
+from p2pboot.cli.progress import PlainProgress, open_progress
+from p2pboot.cli.settings import setting_options
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
     from p2pboot.config.settings import NodeSettings
-    from p2pboot.core.identity import SecretKey
     from p2pboot.fetch.client import FetchOrder
     from p2pboot.fetch.result import FetchResult
     from p2pboot.transport.interface import Transport
@@ -37,8 +26,6 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @setting_options("provider.channel", "provider.arch")
-@trust_options
-@setting_options("network.bootstrap", "network.mdns")
 @click.option(
     "--artifact",
     "artifacts",
@@ -57,11 +44,7 @@ if TYPE_CHECKING:
 @click.option(
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
-@timeout_option
-@click.option("--key", "client_key_path", type=FILE, metavar="PATH", help="Identity.  [default: a new one]")
-@config_option
-@json_option
-@verbosity_options
+@network_options()
 def fetch(
     *,
     artifacts: tuple[str, ...],
@@ -79,20 +62,13 @@ def fetch(
     All peers that can be reached are asked. Nothing gets its final name in DIR before it is verified. A fetch
     that was killed goes on where it was, and one that finds everything there downloads nothing.
     """
-    from p2pboot.config.load import load_settings
-
-    meta = click.get_current_context().meta
-    logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.WARNING)
     if params["provider_channel"] is None or params["provider_arch"] is None:
         raise UsageError("fetch needs to know what for", remedy="give both --channel and --arch")
-    settings = load_settings(overrides_of(params), config_path)
+    settings = begin(params, config_path)
     order = _order(settings, directory, artifacts, min_version=min_version, timeout_s=timeout)
-    from p2pboot.cli.network import check_somebody_to_ask, client_key
-
-    check_somebody_to_ask(order.bootstrap, mdns=settings.network.mdns)
-    key = client_key(client_key_path)
+    client = Client.of(settings, client_key_path)
     began = time.monotonic()
-    result = _fetch(order, state_path or directory / ".p2pboot", key, mdns=settings.network.mdns)
+    result = _fetch(order, state_path or directory / ".p2pboot", client)
     if as_json:
         emit_json({"ok": True, **result.to_json()})
     else:
@@ -122,8 +98,7 @@ def _order(
     )
 
 
-def _fetch(order: FetchOrder, state: Path, key: SecretKey, *, mdns: bool) -> FetchResult:
-    from p2pboot.cli.network import open_another, run_job
+def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
     from p2pboot.fetch.client import fetch as fetch_into
     from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
     from p2pboot.serving.accounts import Serving
@@ -132,9 +107,9 @@ def _fetch(order: FetchOrder, state: Path, key: SecretKey, *, mdns: bool) -> Fet
     from p2pboot.store.store import Store
 
     make_directory(order.directory, 0o755)  # before the store makes it 0700 on the way to its own
-    with Store.open(state) as store, open_progress("fetching", "fetched") as progress:
+    with Store.open(state) as store:
 
-        async def job(transport: Transport, hints: Hints) -> FetchResult:
+        async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> FetchResult:
             # Whoever is connected and fetches the same may have the pieces that are here already.
             transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, Serving()).handle)
             return await fetch_into(
@@ -147,7 +122,7 @@ def _fetch(order: FetchOrder, state: Path, key: SecretKey, *, mdns: bool) -> Fet
                 wall=wall_now,
             )
 
-        return run_job(job, key, mdns=mdns)
+        return client.run(job, open_progress("fetching", "fetched"))
 
 
 def _say(result: FetchResult, took_s: float) -> None:

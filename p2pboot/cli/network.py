@@ -1,86 +1,157 @@
-"""Runs one job on the network for a command that ends, with a client's transport, discovery and signals."""
+"""What the commands share that ask on the network and end: their options, and the way to a job on it.
+
+Each of them says what differs: `begin`, its own checks, `Client.of`, and a job for `Client.run`.
+"""
 
 from __future__ import annotations
 
-import secrets
+import logging
 import signal
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import trio
+import click
 
+from p2pboot.cli import logs, output
+from p2pboot.cli.options import (
+    FILE,
+    Decorator,
+    config_option,
+    json_option,
+    options,
+    trust_options,
+    verbosity_options,
+)
 from p2pboot.cli.output import warn
-from p2pboot.core.identity import KEY_BYTES, SecretKey
+from p2pboot.cli.settings import overrides_of, setting_options
 from p2pboot.errors import NotFoundError
-from p2pboot.store.keyfiles import load_key
-from p2pboot.transport.interface import Transport
+
+if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
+    from p2pboot.cli.progress import PlainProgress
+    from p2pboot.config.settings import NodeSettings
+    from p2pboot.core.identity import SecretKey
+    from p2pboot.transport.interface import Transport
 
 T = TypeVar("T")
 Hints = AsyncIterable[str] | None
-Job = Callable[[Transport, Hints], Awaitable[T]]
+Job = Callable[["Transport", Hints, "PlainProgress"], Awaitable[T]]
+
+
+def network_options(
+    *, timeout_s: float = 60.0, timeout_help: str = "Seconds to wait for peers, and then for progress."
+) -> Decorator[Any]:
+    """Whom to trust and ask, for how long, and as whom; `timeout`, `client_key_path`, `config_path`, `as_json`."""
+    return options(
+        trust_options,
+        setting_options("network.bootstrap", "network.mdns"),
+        click.option(
+            "--timeout",
+            type=click.FloatRange(min=0, min_open=True, max=86_400),
+            default=timeout_s,
+            show_default=True,
+            metavar="S",
+            help=timeout_help,
+        ),
+        click.option(
+            "--key", "client_key_path", type=FILE, metavar="PATH", help="Identity.  [default: a new one]"
+        ),
+        config_option,
+        json_option,
+        verbosity_options,
+    )
+
+
+def begin(params: dict[str, Any], config_path: Path | None) -> NodeSettings:
+    """Set up logging, and read the settings that the options and the configuration file say."""
+    from p2pboot.config.load import load_settings
+
+    meta = click.get_current_context().meta
+    logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.WARNING)
+    return load_settings(overrides_of(params), config_path)
 
 
 def client_key(path: Path | None) -> SecretKey:
     """A client's identity: a key file, or a new one for each run, so that nobody can follow the machine."""
+    import secrets
+
+    from p2pboot.core.identity import KEY_BYTES, SecretKey
+    from p2pboot.store.keyfiles import load_key
+
     return SecretKey(secrets.token_bytes(KEY_BYTES)) if path is None else load_key(path, warn=warn)
 
 
-def check_somebody_to_ask(bootstrap: tuple[str, ...], *, mdns: bool) -> None:
-    """Say at once what a search could only end with.
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Runs a command's job on a network of its own: a transport that listens nowhere, and discovery.
 
-    Raises:
-        NotFoundError: there are no addresses, and discovery is off.
+    Args:
+        key: its identity.
+        mdns: whether to look around on the local network.
     """
-    if not bootstrap and not mdns:
-        raise NotFoundError(
-            "there is nobody to ask: no --bootstrap address, and mDNS is off",
-            remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or leave mDNS on",
-        )
 
+    key: SecretKey
+    mdns: bool
 
-def run_job(job: Job[T], key: SecretKey, *, mdns: bool) -> T:
-    """Run a job on a network of its own and return what it returns.
+    @classmethod
+    def of(cls, settings: NodeSettings, key_path: Path | None) -> Client:
+        """The client that the settings describe.
 
-    Raises:
-        KeyboardInterrupt: SIGINT or SIGTERM came; everything was closed in order.
-    """
-    result: T = trio.run(_run, job, key, mdns)
-    return result
+        Raises:
+            NotFoundError: there are no addresses and discovery is off: a search could only end with this.
+            KeyFileError, MachineError: the key file.
+        """
+        if not settings.network.bootstrap and not settings.network.mdns:
+            raise NotFoundError(
+                "there is nobody to ask: no --bootstrap address, and mDNS is off",
+                remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or leave mDNS on",
+            )
+        return cls(client_key(key_path), settings.network.mdns)
 
+    def run(self, job: Job[T], progress: PlainProgress) -> T:
+        """Run a job and return what it returns; the job gets the transport, what discovery finds, and the progress.
 
-async def _run(job: Job[T], key: SecretKey, mdns: bool) -> T:
-    results: list[T] = []
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope)
-            async with _open_network(key, mdns=mdns) as (transport, hints):
-                results.append(await job(transport, hints))
-            nursery.cancel_scope.cancel()
-    if not results:
-        raise KeyboardInterrupt
-    return results[0]
+        Raises:
+            KeyboardInterrupt: SIGINT or SIGTERM came; everything was closed in order.
+        """
+        import trio
 
+        with progress:
+            result: T = trio.run(self._run, job, progress)
+        return result
 
-async def _cancel_on_signal(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
-    async for _ in signals:
-        scope.cancel()
+    async def _run(self, job: Job[T], progress: PlainProgress) -> T:
+        import trio
 
+        from p2pboot.transport.libp2p import open_libp2p
 
-@asynccontextmanager
-async def _open_network(key: SecretKey, *, mdns: bool) -> AsyncIterator[tuple[Transport, Hints]]:
-    """A client's transport, which listens nowhere, and what discovery finds."""
-    from p2pboot.transport.libp2p import open_libp2p
+        results: list[T] = []
+        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope.cancel)
+                async with (
+                    open_libp2p(self.key, []) as transport,
+                    self._discovery(transport) as hints,
+                ):
+                    results.append(await job(transport, hints, progress))
+                nursery.cancel_scope.cancel()
+        if not results:
+            raise KeyboardInterrupt
+        return results[0]
 
-    async with open_libp2p(key, []) as transport:
-        if not mdns:
-            yield transport, None
-            return
+    def _discovery(self, transport: Transport) -> AbstractAsyncContextManager[Hints]:
+        if not self.mdns:
+            return nullcontext()
         from p2pboot.transport.mdns import open_mdns
 
-        async with open_mdns(transport.peer_id, tuple) as found:
-            yield transport, found
+        return open_mdns(transport.peer_id, tuple)
+
+
+async def _cancel_on_signal(signals: AsyncIterator[int], cancel: Callable[[], None]) -> None:
+    async for _ in signals:
+        cancel()
 
 
 def open_another() -> AbstractAsyncContextManager[Transport]:

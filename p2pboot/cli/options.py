@@ -129,14 +129,6 @@ trust_options: Decorator[Any] = options(
         "--threshold", type=int, metavar="N", help="How many of these keys must have signed.  [default: 1]"
     ),
 )
-timeout_option: Decorator[Any] = click.option(
-    "--timeout",
-    type=click.FloatRange(min=0, min_open=True, max=86_400),
-    default=60.0,
-    show_default=True,
-    metavar="S",
-    help="Seconds to wait for peers, and then for progress.",
-)
 min_version_option: Decorator[Any] = click.option(
     "--min-version",
     type=click.IntRange(min=0),

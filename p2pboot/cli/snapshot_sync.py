@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli import logs, output
-from p2pboot.cli.options import (
-    FILE,
-    Command,
-    config_option,
-    json_option,
-    timeout_option,
-    trust_options,
-    verbosity_options,
-)
+from p2pboot.cli.network import Client, begin, network_options
+from p2pboot.cli.options import FILE, Command
 from p2pboot.cli.output import emit_json, human_size, say, warn
-from p2pboot.cli.progress import open_progress
-from p2pboot.cli.settings import overrides_of, setting_options
+from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
-    from p2pboot.core.identity import SecretKey
     from p2pboot.core.policy import Publisher
     from p2pboot.fetch.snapshots.sync import SyncOrder, SyncResult
     from p2pboot.transport.interface import Transport
@@ -35,8 +24,6 @@ LATEST = "latest"
 
 @click.command(cls=Command)
 @click.argument("what", metavar="[ROOT|latest]", default=LATEST)
-@trust_options
-@setting_options("network.bootstrap", "network.mdns")
 @click.option(
     "--require-signatures/--allow-unsigned",
     default=True,
@@ -45,11 +32,7 @@ LATEST = "latest"
 @click.option(
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
-@timeout_option
-@click.option("--key", "client_key_path", type=FILE, metavar="PATH", help="Identity.  [default: a new one]")
-@config_option
-@json_option
-@verbosity_options
+@network_options()
 def sync(
     *,
     what: str,
@@ -67,26 +50,21 @@ def sync(
     ROOT.json and its signature as ROOT.json.sig, byte for byte as they were published. Without an announcement a
     ROOT is fetched from one peer at a time and checked as a whole; one that nobody signed only with --allow-unsigned.
     """
-    from p2pboot.config.load import load_settings
-
-    meta = click.get_current_context().meta
-    logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.WARNING)
     root = _root(what)
-    trusted = _trusted(params["trust"], params["threshold"])
-    network = load_settings(overrides_of({**params, "trust": (), "threshold": None}), config_path).network
-    from p2pboot.cli.network import check_somebody_to_ask, client_key
+    trusted = _trusted(params.pop("trust"), params.pop("threshold"))
+    settings = begin(params, config_path)
+    client = Client.of(settings, client_key_path)
     from p2pboot.fetch.snapshots.sync import SyncOrder
 
-    check_somebody_to_ask(network.bootstrap, mdns=network.mdns)
     order = SyncOrder(
         root=root,
         trusted=trusted,
         directory=directory,
         timeout_s=timeout,
-        bootstrap=network.bootstrap,
+        bootstrap=settings.network.bootstrap,
         require_signatures=require_signatures,
     )
-    result = _sync(order, client_key(client_key_path), mdns=network.mdns)
+    result = _sync(order, client)
     if not result.signed:
         warn(f"snapshot {result.root} has no signature: nobody can audit it")
     if as_json:
@@ -114,16 +92,13 @@ def _trusted(keys: tuple[str, ...], threshold: int | None) -> Publisher:
     return publisher_of_options(keys, threshold)
 
 
-def _sync(order: SyncOrder, key: SecretKey, *, mdns: bool) -> SyncResult:
-    from p2pboot.cli.network import run_job
+def _sync(order: SyncOrder, client: Client) -> SyncResult:
     from p2pboot.fetch.snapshots.sync import sync_snapshot
 
-    with open_progress("fetching", "fetched") as progress:
+    async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> SyncResult:
+        return await sync_snapshot(order, transport=transport, progress=progress, hints=hints)
 
-        async def job(transport: Transport, hints: Hints) -> SyncResult:
-            return await sync_snapshot(order, transport=transport, progress=progress, hints=hints)
-
-        return run_job(job, key, mdns=mdns)
+    return client.run(job, open_progress("fetching", "fetched"))
 
 
 def _say(result: SyncResult) -> None:
