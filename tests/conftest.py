@@ -18,6 +18,8 @@ import pytest
 import trio
 from hypothesis import settings
 
+from p2pboot.store.store import Store
+
 # A slow machine is no defect: nothing here judges by the clock. The examples are the same in every run, so that
 # a failure is the change's; `--hypothesis-profile=explore` looks for new ones.
 settings.register_profile("p2pboot", deadline=None, derandomize=True, database=None)
@@ -93,3 +95,15 @@ def inline_threads(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(trio.to_thread, "run_sync", run_sync)
     monkeypatch.setattr(trio.from_thread, "check_cancelled", lambda: None)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """A state directory that is not there yet."""
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def store(state: Path) -> Iterator[Store]:
+    with Store.open(state) as opened:
+        yield opened

@@ -41,10 +41,10 @@ ALL = {*FILES, "manifest.json", "manifest.json.sig", "cmdline"}
 
 
 async def test_a_fetch_leaves_the_whole_set_under_final_names(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider(V1) as provider, world.client() as (transport, store):
-        result = await run(world.order(provider), transport, store, watcher)
+        result = await run(world.order(provider), transport, store, world.watcher)
     out = world.directory / "out"
     assert placed(out) == ALL
     assert {key: (out / key).read_bytes() for key in FILES} == FILES
@@ -64,7 +64,7 @@ async def test_a_fetch_leaves_the_whole_set_under_final_names(
     "layout", ["0x", "x0", "x00x", "00"], ids=["at the start", "at the end", "in the middle", "nothing else"]
 )
 async def test_nobody_is_asked_for_pieces_of_zeros(
-    autojump_clock: MockClock, world: World, watcher: Watcher, layout: str
+    autojump_clock: MockClock, world: World, layout: str
 ) -> None:
     piece = content("piece", PIECE)
     files = {**FILES, "rootfs": b"".join(piece if kind == "x" else bytes(PIECE) for kind in layout)}
@@ -72,7 +72,7 @@ async def test_nobody_is_asked_for_pieces_of_zeros(
         world.provider(manifest_of(files), files) as provider,
         world.client() as (transport, store),
     ):
-        result = await run(world.order(provider), transport, store, watcher)
+        result = await run(world.order(provider), transport, store, world.watcher)
     assert (world.directory / "out" / "rootfs").read_bytes() == files["rootfs"]
     zeros = layout.count("0") * PIECE
     assert result.received == {provider.peer_id: sum(map(len, files.values())) - zeros}
@@ -80,154 +80,140 @@ async def test_nobody_is_asked_for_pieces_of_zeros(
     assert (world.directory / "out" / "rootfs").stat().st_blocks * 512 <= layout.count("x") * PIECE
 
 
-async def test_a_second_fetch_downloads_and_writes_nothing(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_second_fetch_downloads_and_writes_nothing(autojump_clock: MockClock, world: World) -> None:
     async with world.provider(V1) as provider:
         for again in (False, True):
             async with world.client() as (transport, store):
-                result = await run(world.order(provider), transport, store, watcher)
+                result = await run(world.order(provider), transport, store, world.watcher)
                 assert result.unchanged is again
                 assert result.downloaded_bytes == (0 if again else SIZE)
 
 
 async def test_right_final_files_are_enough_without_the_store(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider(V1) as provider:
         async with world.client() as (transport, store):
-            await run(world.order(provider), transport, store, watcher)
+            await run(world.order(provider), transport, store, world.watcher)
         async with world.client("another state") as (transport, store):
-            result = await run(world.order(provider), transport, store, watcher)
+            result = await run(world.order(provider), transport, store, world.watcher)
         assert result.unchanged
         assert result.downloaded_bytes == 0
 
 
 @pytest.mark.parametrize("damage", ["deleted", "replaced", "overwritten in place"])
-async def test_a_damaged_final_file_is_repaired(
-    autojump_clock: MockClock, world: World, watcher: Watcher, damage: str
-) -> None:
+async def test_a_damaged_final_file_is_repaired(autojump_clock: MockClock, world: World, damage: str) -> None:
     kernel = world.directory / "out" / "kernel"
     async with world.provider(V1) as provider:
         async with world.client() as (transport, store):
-            await run(world.order(provider), transport, store, watcher)
+            await run(world.order(provider), transport, store, world.watcher)
         if damage != "overwritten in place":
             kernel.unlink()
         if damage != "deleted":
             kernel.write_bytes(b"x" * len(FILES["kernel"]))
         async with world.client() as (transport, store):
-            result = await run(world.order(provider), transport, store, watcher)
+            result = await run(world.order(provider), transport, store, world.watcher)
     assert kernel.read_bytes() == FILES["kernel"]
     assert [file.key for file in result.files if file.written] == ["kernel"]
     # In place the store's own copy was hit as well, for the two are one file where the file system allows.
     assert result.downloaded_bytes == (len(FILES["kernel"]) if damage == "overwritten in place" else 0)
 
 
-async def test_nobody_there_leaves_the_files_alone(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_nobody_there_leaves_the_files_alone(autojump_clock: MockClock, world: World) -> None:
     async with world.provider(V1) as provider, world.client() as (transport, store):
-        await run(world.order(provider), transport, store, watcher)
+        await run(world.order(provider), transport, store, world.watcher)
     async with world.client() as (transport, store):
         order = world.order(bootstrap=("/ip4/10.9.9.9/tcp/1",), timeout_s=3)
         with pytest.raises(NotFoundError, match=r"no peer answered.*10\.9\.9\.9"):
-            await run(order, transport, store, watcher)
+            await run(order, transport, store, world.watcher)
     assert placed(world.directory / "out") == ALL
 
 
-async def test_a_new_version_replaces_the_old_one(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_new_version_replaces_the_old_one(autojump_clock: MockClock, world: World) -> None:
     async with world.provider(V1) as provider, world.client() as (transport, store):
-        await run(world.order(provider), transport, store, watcher)
+        await run(world.order(provider), transport, store, world.watcher)
         offer(provider.store, V2, NEW_FILES)
-        result = await run(world.order(provider), transport, store, watcher)
+        result = await run(world.order(provider), transport, store, world.watcher)
         assert (world.directory / "out" / "kernel").read_bytes() == NEW_FILES["kernel"]
         assert result.downloaded_bytes == len(NEW_FILES["kernel"])
 
 
 async def test_an_older_version_is_refused_by_a_client_with_memory(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider(V1) as old, world.provider(V2, NEW_FILES) as new:
         async with world.client() as (transport, store):
-            await run(world.order(new), transport, store, watcher)
+            await run(world.order(new), transport, store, world.watcher)
         async with world.client() as (transport, store):
             with pytest.raises(Refused) as refused:
-                await run(world.order(old), transport, store, watcher)
+                await run(world.order(old), transport, store, world.watcher)
     assert refused.value.verdict.reason == "rollback"
     assert (world.directory / "out" / "kernel").read_bytes() == NEW_FILES["kernel"]
 
 
-async def test_equivocation_is_refused_and_kept_as_evidence(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_equivocation_is_refused_and_kept_as_evidence(autojump_clock: MockClock, world: World) -> None:
     other = manifest_of(cmdline="evil")
     async with world.provider(V1) as one, world.provider(other) as two, world.client() as (transport, store):
         with pytest.raises(Refused) as refused:
-            await run(world.order(one, two), transport, store, watcher)
+            await run(world.order(one, two), transport, store, world.watcher)
         assert refused.value.verdict.reason == "equivocation"
         assert placed(world.directory / "out") == set()
         (evidence,) = store.trust.equivocations()
         assert {evidence.first, evidence.second} == {V1.raw, other.raw}
     async with world.provider(V1) as one, world.client() as (transport, store):  # one half of it alone, later
         with pytest.raises(ManifestError, match="signed twice"):
-            await run(world.order(one), transport, store, watcher)
+            await run(world.order(one), transport, store, world.watcher)
 
 
 async def test_with_memory_the_first_of_two_stays_and_the_second_is_evidence(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     other = manifest_of(cmdline="evil")
     async with world.provider(V1) as one, world.provider(other) as two, world.client() as (transport, store):
-        await run(world.order(one), transport, store, watcher)
-        result = await run(world.order(one, two), transport, store, watcher)
+        await run(world.order(one), transport, store, world.watcher)
+        result = await run(world.order(one, two), transport, store, world.watcher)
         assert result.verdict.digest == V1.digest
         assert len(store.trust.equivocations()) == 1
         assert any("signed twice" in warning for warning in result.warnings)
-        assert (await run(world.order(one, two), transport, store, watcher)).unchanged
+        assert (await run(world.order(one, two), transport, store, world.watcher)).unchanged
 
 
 async def test_a_bad_detached_signature_is_left_out_and_its_peer_named(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider(V1, detached=False) as provider, world.client() as (transport, store):
         provider.store.manifests.put(V1, "A" * 86 + "==")
-        result = await run(world.order(provider), transport, store, watcher)
+        result = await run(world.order(provider), transport, store, world.watcher)
     assert placed(world.directory / "out") == ALL - {"manifest.json.sig"}
     assert any(provider.peer_id in warning for warning in result.warnings)
 
 
 async def test_a_corrupt_peer_alone_fails_soon_and_leaves_nothing(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider(V1, blobs=CorruptBlobs) as liar, world.client() as (transport, store):
         with pytest.raises(FetchError, match=liar.peer_id):
-            await run(world.order(liar, timeout_s=600), transport, store, watcher)
+            await run(world.order(liar, timeout_s=600), transport, store, world.watcher)
         assert trio.current_time() < 10
     assert placed(world.directory / "out") == set()
 
 
-async def test_a_corrupt_peer_is_named_in_the_result(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_corrupt_peer_is_named_in_the_result(autojump_clock: MockClock, world: World) -> None:
     async with (
         world.provider(V1, blobs=CorruptBlobs) as liar,
         world.provider(V1) as honest,
         world.client() as (transport, store),
     ):
-        result = await run(world.order(liar, honest), transport, store, watcher)
+        result = await run(world.order(liar, honest), transport, store, world.watcher)
         assert list(result.dropped) == [liar.peer_id]
         assert result.wasted_bytes == result.received[liar.peer_id]
 
 
-async def test_only_selected_artifacts_are_fetched(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_only_selected_artifacts_are_fetched(autojump_clock: MockClock, world: World) -> None:
     files = {**FILES, "dtbs/board": content("board", 500), "dtbs/other": content("other", 500)}
     async with world.provider(manifest_of(files), files) as provider, world.client() as (transport, store):
         order = world.order(provider, artifacts=("kernel", "board.dtb"))
-        result = await run(order, transport, store, watcher)
+        result = await run(order, transport, store, world.watcher)
     assert placed(world.directory / "out") == {
         "kernel",
         "dtbs",
@@ -267,48 +253,42 @@ def test_a_uki_is_selected_like_any_other() -> None:
 
 @pytest.mark.parametrize("after_s", [0.2, 1.1, 2.3, 3.9])
 async def test_an_interrupted_fetch_leaves_no_final_name_and_resumes(
-    autojump_clock: MockClock, world: World, watcher: Watcher, after_s: float
+    autojump_clock: MockClock, world: World, after_s: float
 ) -> None:
     async with world.provider(V1) as provider:
         world.network.limit_upload(provider.peer_id, 1 << 20)
         async with world.client() as (transport, store):
             with trio.move_on_after(after_s):
-                await run(world.order(provider), transport, store, watcher)
-        had = sum(watcher.done.values())
+                await run(world.order(provider), transport, store, world.watcher)
+        had = sum(world.watcher.done.values())
         assert placed(world.directory / "out") == set()
         async with world.client() as (transport, store):
-            result = await run(world.order(provider), transport, store, watcher)
+            result = await run(world.order(provider), transport, store, world.watcher)
     assert placed(world.directory / "out") == ALL
     assert result.downloaded_bytes == SIZE - had
 
 
-async def test_peers_found_by_discovery_are_used(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_peers_found_by_discovery_are_used(autojump_clock: MockClock, world: World) -> None:
     send, hints = trio.open_memory_channel[str](4)
     async with world.provider(V1) as provider, world.client() as (transport, store):
         await send.send("/ip4/10.9.9.9/tcp/1")
         await send.send(provider.address)
-        result = await run(world.order(), transport, store, watcher, hints=hints)
+        result = await run(world.order(), transport, store, world.watcher, hints=hints)
     assert result.downloaded_bytes == SIZE
 
 
-async def test_old_versions_do_not_pile_up_in_the_state(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_old_versions_do_not_pile_up_in_the_state(autojump_clock: MockClock, world: World) -> None:
     async with world.provider() as provider, world.client() as (transport, store):
         for version in (1, 2, 3):
             files = {**FILES, "kernel": content(f"kernel {version}", PIECE)}
             manifest = manifest_of(files, version)
             offer(provider.store, manifest, files)
-            await run(world.order(provider), transport, store, watcher)
+            await run(world.order(provider), transport, store, world.watcher)
         held = {path.name for path in (world.directory / "state" / "blobs").rglob("*") if path.is_file()}
         assert len(held) == len(FILES) + 1  # the current kernel and the previous one
 
 
-async def test_a_wrong_address_is_wrong_usage(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_wrong_address_is_wrong_usage(autojump_clock: MockClock, world: World) -> None:
     async with world.client() as (transport, store):
         with pytest.raises(UsageError, match="nonsense"):
-            await run(world.order(bootstrap=("nonsense",)), transport, store, watcher)
+            await run(world.order(bootstrap=("nonsense",)), transport, store, world.watcher)

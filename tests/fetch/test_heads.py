@@ -5,29 +5,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.verify import Refused
 from p2pboot.errors import ManifestError, NotFoundError
-from p2pboot.fetch.asking.search import MANIFESTS_PER_PEER, HeadSearch
-from p2pboot.fetch.choosing.manifest import Found, Offer, Question
-from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.asking.search import MANIFESTS_PER_PEER
 from p2pboot.store.manifests import HeadRow, StoredManifest
 from p2pboot.testing.manifests import NOW
-from p2pboot.transport.interface import Transport
-from tests.fetch.world import KEY, OTHER_KEY, POLICY, Provider, Watcher, World, manifest_of
+from tests.fetch.world import KEY, OTHER_KEY, QUESTION, Provider, Search, World, manifest_of
 
 V1, V2, V3 = (manifest_of(version=version) for version in (1, 2, 3))
 V2_AGAIN = manifest_of(version=2, cmdline="other")
-QUESTION = Question(channel="stable", arch="x86_64", policy=POLICY, clock=Clock(NOW))
 
 
 def row_of(manifest: Manifest, **changes: Any) -> HeadRow:
@@ -66,61 +62,42 @@ def catalogue_of(*manifests: Manifest, detached: str | None = None) -> Catalogue
     return Catalogue([row_of(m) for m in manifests], {m.digest: m.raw for m in manifests}, detached)
 
 
-class Search:
-    """One search over a client's connections."""
-
-    def __init__(self, transport: Transport, watcher: Watcher) -> None:
-        self.transport = transport
-        self.ledger = Ledger(watcher)
-        self.watcher = watcher
-
-    async def run(
-        self, *providers: Provider, question: Question = QUESTION, timeout_s: float = 20, settled: bool = True
-    ) -> Found:
-        for provider in providers:
-            await self.transport.dial(provider.address)
-        search = HeadSearch(self.transport, question, self.ledger, self.watcher)
-        return await search.run(timeout_s, lambda: settled)
-
-    async def choose(self, *providers: Provider, question: Question = QUESTION, **options: Any) -> Offer:
-        return (await self.run(*providers, question=question, **options)).choose(question)
+def listing(
+    world: World, *manifests: Manifest, detached: str | None = None
+) -> AbstractAsyncContextManager[Provider]:
+    """A server that says that it has these manifests."""
+    return world.provider(catalogue=lambda _: catalogue_of(*manifests, detached=detached))
 
 
-async def test_the_newest_of_all_peers_is_chosen_at_once(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_the_newest_of_all_peers_is_chosen_at_once(autojump_clock: MockClock, world: World) -> None:
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V1)) as behind,
-        world.provider(catalogue=lambda _: catalogue_of(V3)) as newest,
-        world.provider(catalogue=lambda _: catalogue_of(V2)) as middle,
+        listing(world, V1) as behind,
+        listing(world, V3) as newest,
+        listing(world, V2) as middle,
         world.client() as (transport, _),
     ):
-        offer = await Search(transport, watcher).choose(behind, newest, middle)
+        offer = await Search(world, transport).choose(behind, newest, middle)
         assert offer.manifest == V3
         assert offer.peers == {newest.peer_id}
         assert trio.current_time() < 1
 
 
-async def test_a_mute_peer_costs_a_short_grace(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_mute_peer_costs_a_short_grace(autojump_clock: MockClock, world: World) -> None:
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V1)) as good,
-        world.provider(catalogue=lambda _: catalogue_of(V2)) as mute,
+        listing(world, V1) as good,
+        listing(world, V2) as mute,
         world.client() as (transport, _),
     ):
         await transport.dial(mute.address)
         world.network.freeze(mute.peer_id)
-        assert (await Search(transport, watcher).choose(good)).manifest == V1
+        assert (await Search(world, transport).choose(good)).manifest == V1
         assert trio.current_time() < 2.5
 
 
-async def test_a_peer_that_comes_within_the_grace_is_heard(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_peer_that_comes_within_the_grace_is_heard(autojump_clock: MockClock, world: World) -> None:
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V1)) as first,
-        world.provider(catalogue=lambda _: catalogue_of(V2)) as later,
+        listing(world, V1) as first,
+        listing(world, V2) as later,
         world.client() as (transport, _),
         trio.open_nursery() as nursery,
     ):
@@ -130,12 +107,10 @@ async def test_a_peer_that_comes_within_the_grace_is_heard(
             await transport.dial(later.address)
 
         nursery.start_soon(come)
-        assert (await Search(transport, watcher).choose(first, settled=False)).manifest == V2
+        assert (await Search(world, transport).choose(first, settled=False)).manifest == V2
 
 
-async def test_a_mirror_that_just_fetches_is_asked_again(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_mirror_that_just_fetches_is_asked_again(autojump_clock: MockClock, world: World) -> None:
     catalogue = catalogue_of()
     async with (
         world.provider(catalogue=lambda _: catalogue) as mirror,
@@ -149,21 +124,21 @@ async def test_a_mirror_that_just_fetches_is_asked_again(
             catalogue.sends[V1.digest] = V1.raw
 
         nursery.start_soon(complete)
-        assert (await Search(transport, watcher).choose(mirror)).manifest == V1
+        assert (await Search(world, transport).choose(mirror)).manifest == V1
         assert trio.current_time() < 8
 
 
-async def test_nobody_there(autojump_clock: MockClock, world: World, watcher: Watcher) -> None:
+async def test_nobody_there(autojump_clock: MockClock, world: World) -> None:
     async with world.client() as (transport, _):
         with pytest.raises(NotFoundError, match="no peer answered in time"):
-            await Search(transport, watcher).choose(timeout_s=3)
+            await Search(world, transport).choose(timeout_s=3)
         assert trio.current_time() >= 3
 
 
-async def test_nobody_has_it(autojump_clock: MockClock, world: World, watcher: Watcher) -> None:
+async def test_nobody_has_it(autojump_clock: MockClock, world: World) -> None:
     async with world.provider() as empty, world.client() as (transport, _):
         with pytest.raises(NotFoundError, match="none of 1 peers has a manifest for stable/x86_64"):
-            await Search(transport, watcher).choose(empty, timeout_s=3)
+            await Search(world, transport).choose(empty, timeout_s=3)
 
 
 @pytest.mark.parametrize(
@@ -175,14 +150,14 @@ async def test_nobody_has_it(autojump_clock: MockClock, world: World, watcher: W
     ],
 )
 async def test_what_is_refused_is_refused_with_its_reason_and_soon(
-    autojump_clock: MockClock, world: World, watcher: Watcher, manifest: Manifest, reason: str
+    autojump_clock: MockClock, world: World, manifest: Manifest, reason: str
 ) -> None:
     question = dataclasses.replace(QUESTION, min_version=1 if reason != "min_version" else 2)
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(manifest)) as provider,
+        listing(world, manifest) as provider,
         world.client() as (transport, _),
     ):
-        search = Search(transport, watcher)
+        search = Search(world, transport)
         with pytest.raises(Refused) as refused:
             await search.choose(provider, question=question)
         assert refused.value.verdict.reason == reason
@@ -191,22 +166,22 @@ async def test_what_is_refused_is_refused_with_its_reason_and_soon(
 
 
 async def test_a_trusted_signers_refusal_says_more_than_a_strangers(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     stranger = manifest_of(version=9, key=OTHER_KEY)
     question = dataclasses.replace(QUESTION, min_version=5)
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(stranger)) as one,
-        world.provider(catalogue=lambda _: catalogue_of(V1)) as other,
+        listing(world, stranger) as one,
+        listing(world, V1) as other,
         world.client() as (transport, _),
     ):
         with pytest.raises(Refused) as refused:
-            await Search(transport, watcher).choose(one, other, question=question)
+            await Search(world, transport).choose(one, other, question=question)
         assert refused.value.verdict.reason == "min_version"
 
 
 async def test_a_strangers_higher_number_does_not_hide_the_trusted_one(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     strangers = [manifest_of(version=100 + n, key=OTHER_KEY) for n in range(6)]
     catalogue = catalogue_of(*strangers, V1)
@@ -214,21 +189,19 @@ async def test_a_strangers_higher_number_does_not_hide_the_trusted_one(
         world.provider(catalogue=lambda _: catalogue) as provider,
         world.client() as (transport, _),
     ):
-        assert (await Search(transport, watcher).choose(provider)).manifest == V1
+        assert (await Search(world, transport).choose(provider)).manifest == V1
         assert catalogue.asked == [V1.digest]
 
 
-async def test_256_bogus_heads_cost_a_few_requests(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_256_bogus_heads_cost_a_few_requests(autojump_clock: MockClock, world: World) -> None:
     bogus = [row_of(V1, manifest_version=1000 + n, digest=f"{n:064x}") for n in range(256)]
     liar_catalogue = Catalogue(bogus, {})
     async with (
         world.provider(catalogue=lambda _: liar_catalogue) as liar,
-        world.provider(catalogue=lambda _: catalogue_of(V1)) as honest,
+        listing(world, V1) as honest,
         world.client() as (transport, _),
     ):
-        assert (await Search(transport, watcher).choose(liar, honest)).manifest == V1
+        assert (await Search(world, transport).choose(liar, honest)).manifest == V1
         assert len(liar_catalogue.asked) == MANIFESTS_PER_PEER
 
 
@@ -244,40 +217,38 @@ async def test_256_bogus_heads_cost_a_few_requests(
     ids=["other manifest", "other version", "truncated", "no manifest", "changed"],
 )
 async def test_a_liar_is_named_and_the_honest_peer_chosen(
-    autojump_clock: MockClock, world: World, watcher: Watcher, row: HeadRow, sent: bytes
+    autojump_clock: MockClock, world: World, row: HeadRow, sent: bytes
 ) -> None:
     async with (
         world.provider(catalogue=lambda _: Catalogue([row], {row.digest: sent})) as liar,
-        world.provider(catalogue=lambda _: catalogue_of(V3)) as honest,
+        listing(world, V3) as honest,
         world.client() as (transport, _),
     ):
-        search = Search(transport, watcher)
+        search = Search(world, transport)
         assert (await search.choose(liar, honest)).manifest == V3
         assert list(search.ledger.dropped) == [liar.peer_id]
 
 
-async def test_heads_of_another_channel_are_not_looked_at(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_heads_of_another_channel_are_not_looked_at(autojump_clock: MockClock, world: World) -> None:
     other = manifest_of(version=9, channel="nightly")
     catalogue = catalogue_of(other, V1)
     async with (
         world.provider(catalogue=lambda _: catalogue) as provider,
         world.client() as (transport, _),
     ):
-        assert (await Search(transport, watcher).choose(provider)).manifest == V1
+        assert (await Search(world, transport).choose(provider)).manifest == V1
         assert other.digest not in catalogue.asked
 
 
 async def test_two_manifests_of_one_number_are_both_refused_and_named(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V2)) as one,
-        world.provider(catalogue=lambda _: catalogue_of(V2_AGAIN)) as other,
+        listing(world, V2) as one,
+        listing(world, V2_AGAIN) as other,
         world.client() as (transport, _),
     ):
-        found = await Search(transport, watcher).run(one, other)
+        found = await Search(world, transport).run(one, other)
         with pytest.raises(Refused) as refused:
             found.choose(QUESTION)
         assert refused.value.verdict.reason == "equivocation"
@@ -286,76 +257,68 @@ async def test_two_manifests_of_one_number_are_both_refused_and_named(
         assert {m.digest for m in found.conflict() or ()} == {V2.digest, V2_AGAIN.digest}
 
 
-async def test_a_higher_version_resumes_after_equivocation(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_higher_version_resumes_after_equivocation(autojump_clock: MockClock, world: World) -> None:
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V2)) as one,
-        world.provider(catalogue=lambda _: catalogue_of(V2_AGAIN)) as other,
-        world.provider(catalogue=lambda _: catalogue_of(V3)) as third,
+        listing(world, V2) as one,
+        listing(world, V2_AGAIN) as other,
+        listing(world, V3) as third,
         world.client() as (transport, _),
     ):
-        assert (await Search(transport, watcher).choose(one, other, third)).manifest == V3
+        assert (await Search(world, transport).choose(one, other, third)).manifest == V3
 
 
-async def test_with_memory_what_was_accepted_first_stays(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_with_memory_what_was_accepted_first_stays(autojump_clock: MockClock, world: World) -> None:
     question = dataclasses.replace(QUESTION, head=AcceptedHead.of(V2_AGAIN))
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V2)) as one,
-        world.provider(catalogue=lambda _: catalogue_of(V2_AGAIN)) as other,
+        listing(world, V2) as one,
+        listing(world, V2_AGAIN) as other,
         world.client() as (transport, _),
     ):
-        assert (await Search(transport, watcher).choose(one, other, question=question)).manifest == V2_AGAIN
+        assert (await Search(world, transport).choose(one, other, question=question)).manifest == V2_AGAIN
 
 
-async def test_one_half_of_known_evidence_is_refused_alone(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_one_half_of_known_evidence_is_refused_alone(autojump_clock: MockClock, world: World) -> None:
     question = dataclasses.replace(QUESTION, known_bad=frozenset({V2.digest, V2_AGAIN.digest}))
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V2)) as one,
+        listing(world, V2) as one,
         world.client() as (transport, _),
     ):
         with pytest.raises(ManifestError, match="known to be signed twice"):
-            await Search(transport, watcher).choose(one, question=question)
+            await Search(world, transport).choose(one, question=question)
 
 
 async def test_a_bad_detached_signature_is_dropped_and_another_peers_taken(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     good = sign_detached(V1.raw, KEY)
     bad = sign_detached(V1.raw, OTHER_KEY)
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V1, detached=bad)) as one,
-        world.provider(catalogue=lambda _: catalogue_of(V1, detached=good)) as other,
+        listing(world, V1, detached=bad) as one,
+        listing(world, V1, detached=good) as other,
         world.client() as (transport, _),
     ):
-        search = Search(transport, watcher)
+        search = Search(world, transport)
         assert (await search.choose(one)).detached is None
-        assert [peer for peer, _ in watcher.peers] == [one.peer_id]
+        assert [peer for peer, _ in world.watcher.peers] == [one.peer_id]
         assert (await search.choose(one, other)).detached == good
         assert search.ledger.dropped == {}
 
 
-async def test_a_threshold_of_two_is_asked_of_the_signers(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_threshold_of_two_is_asked_of_the_signers(autojump_clock: MockClock, world: World) -> None:
     policy = TrustPolicy.single([KEY.public.keyid, OTHER_KEY.public.keyid], threshold=2)
     async with (
-        world.provider(catalogue=lambda _: catalogue_of(V1)) as provider,
+        listing(world, V1) as provider,
         world.client() as (transport, _),
     ):
         with pytest.raises(Refused) as refused:
-            await Search(transport, watcher).choose(
+            await Search(world, transport).choose(
                 provider, question=dataclasses.replace(QUESTION, policy=policy)
             )
         assert refused.value.verdict.reason == "untrusted"
 
 
 async def test_an_altered_manifest_from_the_only_peer_is_refused_and_not_just_absent(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     altered = V1.raw.replace(b'"channel":"stable"', b'"channel":"stably"')
     assert altered != V1.raw
@@ -363,7 +326,7 @@ async def test_an_altered_manifest_from_the_only_peer_is_refused_and_not_just_ab
         world.provider(catalogue=lambda _: Catalogue([row_of(V1)], {V1.digest: altered})) as liar,
         world.client() as (transport, _),
     ):
-        search = Search(transport, watcher)
+        search = Search(world, transport)
         with pytest.raises(Refused) as caught:
             await search.choose(liar)
         assert caught.value.verdict.failed is not None

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pboot.fetch.asking.dialling import (
     DIAL_TIMEOUT_S,
@@ -13,7 +13,7 @@ from p2pboot.fetch.asking.dialling import (
     for_each_peer,
 )
 from p2pboot.fetch.ledger import Ledger
-from tests.fetch.world import Watcher, World
+from tests.fetch.world import World
 
 
 def is_settled(dialler: Dialler) -> bool:
@@ -28,12 +28,10 @@ def is_hopeless(dialler: Dialler) -> bool:
 NOWHERE = "/ip4/10.9.9.9/tcp/1"
 
 
-async def test_addresses_are_dialled_until_somebody_answers(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_addresses_are_dialled_until_somebody_answers(autojump_clock: MockClock, world: World) -> None:
     async with world.provider() as peer, world.client() as (transport, _), trio.open_nursery() as nursery:
         world.network.cut(peer.peer_id, transport.peer_id)
-        dialler = Dialler(transport, [peer.address, NOWHERE], Ledger(watcher))
+        dialler = Dialler(transport, [peer.address, NOWHERE], Ledger(world.watcher))
         assert not is_settled(dialler)
         nursery.start_soon(dialler.run)
         await trio.sleep(20)
@@ -46,9 +44,9 @@ async def test_addresses_are_dialled_until_somebody_answers(
 
 
 async def test_a_lost_peer_is_dialled_again_and_a_dropped_one_is_not(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
-    ledger = Ledger(watcher)
+    ledger = Ledger(world.watcher)
     async with world.provider() as peer, world.client() as (transport, _), trio.open_nursery() as nursery:
         dialler = Dialler(transport, [peer.address], ledger)
         nursery.start_soon(dialler.run)
@@ -66,11 +64,11 @@ async def test_a_lost_peer_is_dialled_again_and_a_dropped_one_is_not(
 
 
 async def test_a_peer_that_was_moved_is_dialled_at_its_new_address_only(
-    autojump_clock: MockClock, world: World, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with world.provider() as peer, world.client() as (transport, _), trio.open_nursery() as nursery:
         here, there = peer.address, peer.address.replace("/tcp/4001", "/tcp/4002")
-        dialler = Dialler(transport, [here, there], Ledger(watcher))
+        dialler = Dialler(transport, [here, there], Ledger(world.watcher))
         nursery.start_soon(dialler.run)
         await trio.sleep(1)
         dialled: list[str] = []
@@ -91,9 +89,7 @@ async def test_a_peer_that_was_moved_is_dialled_at_its_new_address_only(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_mute_address_does_not_hold_up_the_others(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_a_mute_address_does_not_hold_up_the_others(autojump_clock: MockClock, world: World) -> None:
     async with (
         world.provider() as mute,
         world.provider() as peer,
@@ -101,7 +97,7 @@ async def test_a_mute_address_does_not_hold_up_the_others(
         trio.open_nursery() as nursery,
     ):
         world.network.freeze(mute.peer_id)
-        dialler = Dialler(transport, [mute.address, peer.address], Ledger(watcher))
+        dialler = Dialler(transport, [mute.address, peer.address], Ledger(world.watcher))
         nursery.start_soon(dialler.run)
         await trio.sleep(1)
         assert transport.peers() == {peer.peer_id}
@@ -112,7 +108,7 @@ async def test_a_mute_address_does_not_hold_up_the_others(
 
 
 async def test_hints_are_bounded_in_number_and_tries(
-    autojump_clock: MockClock, world: World, watcher: Watcher, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     send, hints = trio.open_memory_channel[str](1000)
     for number in range(1000):
@@ -126,7 +122,7 @@ async def test_hints_are_bounded_in_number_and_tries(
             return await dial(address)
 
         monkeypatch.setattr(transport, "dial", counted)
-        dialler = Dialler(transport, [], Ledger(watcher), hints)
+        dialler = Dialler(transport, [], Ledger(world.watcher), hints)
         nursery.start_soon(dialler.run)
         assert not is_settled(dialler)  # discovery is still listening
         await trio.sleep(60)
@@ -191,12 +187,12 @@ async def test_a_task_runs_for_each_peer_while_it_is_connected(
         await transport.dial(one.address)
         nursery.start_soon(for_each_peer, transport, serve)
         await transport.dial(other.address)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert sorted(running) == sorted([one.peer_id, other.peer_id])
         world.network.disconnect(transport.peer_id, one.peer_id)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert running == [other.peer_id]
         await transport.dial(one.address)
-        await trio.testing.wait_all_tasks_blocked()
+        await wait_all_tasks_blocked()
         assert sorted(running) == sorted([one.peer_id, other.peer_id])
         nursery.cancel_scope.cancel()

@@ -150,23 +150,28 @@ class Killed(BaseException):
     """As SIGKILL: nothing after it runs, not even handlers of Exception."""
 
 
+class Steps:
+    """Lets so many steps be taken; the next one kills."""
+
+    def __init__(self, before: int) -> None:
+        self.left = before
+
+    def counted(self, function: Callable[..., None]) -> Callable[..., None]:
+        def wrapped(*args: object) -> None:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            function(*args)
+
+        return wrapped
+
+
 @pytest.mark.parametrize("step", range(12))
 def test_killed_at_any_step_there_is_no_manifest_until_the_next_run_completes(
     output: Output, store: Store, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     place(output, store, V1, SIG)
-    steps = 0
-
-    def counted(function: Callable[..., None]) -> Callable[..., None]:
-        def wrapped(*args: object) -> None:
-            nonlocal steps
-            if steps == step:
-                raise Killed
-            steps += 1
-            function(*args)
-
-        return wrapped
-
+    counted = Steps(step).counted
     with monkeypatch.context() as patch:
         for name in ("link_or_copy", "write_file", "_remove"):
             patch.setattr(place_module, name, counted(getattr(place_module, name)))
@@ -359,18 +364,7 @@ def test_killed_among_device_trees_there_is_no_manifest_until_the_next_run_compl
     output: Output, trees_store: Store, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     place(output, trees_store, A2)
-    steps = 0
-
-    def counted(function: Callable[..., None]) -> Callable[..., None]:
-        def wrapped(*args: object) -> None:
-            nonlocal steps
-            if steps == step:
-                raise Killed
-            steps += 1
-            function(*args)
-
-        return wrapped
-
+    counted = Steps(step).counted
     with monkeypatch.context() as patch:
         for name in ("link_or_copy", "write_file", "_remove"):
             patch.setattr(place_module, name, counted(getattr(place_module, name)))

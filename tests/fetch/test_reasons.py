@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -9,16 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pboot.core.clock import Clock
 from p2pboot.core.verify import Refused
 from p2pboot.errors import FetchError, NotFoundError, P2PBootError
 from p2pboot.fetch.asking.reasons import PeerWord, describe_peers
-from p2pboot.fetch.asking.search import HeadSearch
-from p2pboot.fetch.choosing.manifest import Found, Question
 from p2pboot.fetch.client import fetch
-from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import STALLED_S
-from p2pboot.fetch.receiving.swarm import fetch_artifacts
 from p2pboot.protocol.frames import encode_frame
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, Reply, Request, Status
 from p2pboot.protocol.withheld import WithheldHead
@@ -29,21 +25,21 @@ from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone
 from p2pboot.testing.artifacts import PIECE
 from p2pboot.testing.manifests import NOW
-from p2pboot.transport.interface import Stream, Transport
+from p2pboot.transport.interface import Stream
 from tests.fetch.world import (
     FILES,
     OTHER_KEY,
-    POLICY,
+    QUESTION,
     BlobsProxy,
     CorruptBlobs,
     PartialBlobs,
     Provider,
-    Watcher,
+    Search,
     World,
+    client_of,
     manifest_of,
 )
 
-QUESTION = Question(channel="stable", arch="x86_64", policy=POLICY, clock=Clock(NOW))
 EXPIRED = Withheld("stable", "x86_64", Why.EXPIRED, "manifest version 7 expired at 2026-01-01T00:00:00Z")
 REFUSED = Withheld("stable", "x86_64", Why.REFUSED, "what others offer is refused here")
 INCOMPLETE = Withheld("stable", "x86_64", Why.INCOMPLETE, "manifest version 8 is not complete here")
@@ -56,16 +52,10 @@ def saying(*entries: Withheld) -> Says:
     ]
 
 
-async def search(transport: Transport, watcher: Watcher, *providers: Provider, timeout_s: float = 5) -> Found:
-    for provider in providers:
-        await transport.dial(provider.address)
-    return await HeadSearch(transport, QUESTION, Ledger(watcher), watcher).run(timeout_s, lambda: True)
-
-
-async def told_by(world: World, watcher: Watcher, *providers: Provider) -> NotFoundError:
+async def told_by(world: World, *providers: Provider) -> NotFoundError:
     """What is said when these peers have nothing."""
     async with world.client() as (transport, _):
-        found = await search(transport, watcher, *providers)
+        found = await Search(world, transport).run(*providers, timeout_s=5)
         with pytest.raises(NotFoundError) as caught:
             found.choose(QUESTION)
     return caught.value
@@ -87,10 +77,10 @@ def served_by(*replies: dict[str, Any]) -> Callable[[Stream], Awaitable[None]]:
 
 
 async def test_expired_manifest_is_told_with_the_peer_that_withholds_it_and_what_helps(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider(withheld=saying(EXPIRED)) as mirror:
-        error = await told_by(world, watcher, mirror)
+        error = await told_by(world, mirror)
     assert error.message == (
         f"none of 1 peers has a manifest for stable/x86_64: peer {mirror.peer_id} knows stable/x86_64 but does not"
         " offer it: manifest version 7 expired at 2026-01-01T00:00:00Z"
@@ -118,24 +108,22 @@ async def test_expired_manifest_is_told_with_the_peer_that_withholds_it_and_what
 
 
 async def test_manifest_that_is_on_its_way_is_told_with_another_remedy(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with (
         world.provider(withheld=saying(INCOMPLETE)) as fetching,
         world.provider(withheld=saying(EXPIRED)) as behind,
     ):
-        error = await told_by(world, watcher, fetching, behind)
+        error = await told_by(world, fetching, behind)
     assert f"peer {fetching.peer_id} knows stable/x86_64" in error.message
     assert f"peer {behind.peer_id} knows stable/x86_64" in error.message
     assert error.remedy is not None
     assert error.remedy.startswith("wait a moment and run it again")
 
 
-async def test_what_a_mirror_refuses_is_its_operators_matter(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_what_a_mirror_refuses_is_its_operators_matter(autojump_clock: MockClock, world: World) -> None:
     async with world.provider(withheld=saying(REFUSED)) as mirror:
-        error = await told_by(world, watcher, mirror)
+        error = await told_by(world, mirror)
     assert (
         f"peer {mirror.peer_id} knows stable/x86_64 but does not offer it: what others offer" in error.message
     )
@@ -144,13 +132,13 @@ async def test_what_a_mirror_refuses_is_its_operators_matter(
 
 
 async def test_peer_that_has_something_else_is_told_with_what_it_has(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with (
         world.provider(manifest_of(channel="testing")) as other,
         world.provider() as empty,
     ):
-        error = await told_by(world, watcher, other, empty)
+        error = await told_by(world, other, empty)
     assert error.message == (
         f"none of 2 peers has a manifest for stable/x86_64: peer {other.peer_id} has testing/x86_64"
     )
@@ -159,16 +147,16 @@ async def test_peer_that_has_something_else_is_told_with_what_it_has(
 
 
 async def test_peers_that_have_nothing_at_all_are_no_reason_to_check_options(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider() as one, world.provider() as other:
-        error = await told_by(world, watcher, one, other)
+        error = await told_by(world, one, other)
     assert error.message == "none of 2 peers has a manifest for stable/x86_64"
     assert error.remedy == "ask other peers: --bootstrap MULTIADDR"
 
 
 async def test_many_peers_and_many_channels_make_one_bounded_line(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     long = Withheld("stable", "x86_64", Why.EXPIRED, "x" * 5000)
     async with (
@@ -179,7 +167,7 @@ async def test_many_peers_and_many_channels_make_one_bounded_line(
         world.provider(withheld=saying(long)) as e,
         world.provider(withheld=saying(long)) as f,
     ):
-        error = await told_by(world, watcher, first, b, c, d, e, f)
+        error = await told_by(world, first, b, c, d, e, f)
     assert error.message.count("peer 12D3") == 4
     assert error.message.endswith("; and 2 more")
     assert len(error.message) < 1500
@@ -196,25 +184,25 @@ def test_what_one_peer_says_takes_a_bounded_part_of_the_line() -> None:
 
 
 async def test_peer_that_does_not_answer_is_not_said_to_have_nothing(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider(manifest_of()) as mute, world.client() as (transport, _):
         await transport.dial(mute.address)
         world.network.freeze(mute.peer_id)
-        found = await search(transport, watcher, timeout_s=20)
+        found = await Search(world, transport).run(timeout_s=20)
         with pytest.raises(NotFoundError, match=f"peer {mute.peer_id}: no answer in 5 s"):
             found.choose(QUESTION)
 
 
 async def test_refused_manifest_and_withheld_one_are_both_told(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with (
         world.provider(manifest_of(key=OTHER_KEY)) as stranger,
         world.provider(withheld=saying(EXPIRED)) as mirror,
         world.client() as (transport, _),
     ):
-        found = await search(transport, watcher, stranger, mirror)
+        found = await Search(world, transport).run(stranger, mirror, timeout_s=5)
         with pytest.raises(Refused) as caught:
             found.choose(QUESTION)
     assert caught.value.verdict.reason == "untrusted"
@@ -225,14 +213,14 @@ async def test_refused_manifest_and_withheld_one_are_both_told(
 
 
 async def test_what_is_withheld_by_one_peer_is_taken_from_another(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with (
         world.provider(withheld=saying(EXPIRED)) as mirror,
         world.provider(manifest_of()) as publisher,
         world.client() as (transport, _),
     ):
-        found = await search(transport, watcher, mirror, publisher)
+        found = await Search(world, transport).run(mirror, publisher, timeout_s=5)
         assert found.choose(QUESTION).manifest == manifest_of()
 
 
@@ -242,48 +230,48 @@ async def test_what_is_withheld_by_one_peer_is_taken_from_another(
     ids=["null", "number", "text", "nested", "numbers", "half an entry", "object"],
 )
 async def test_garbage_in_place_of_reasons_is_no_offence_and_says_nothing(
-    autojump_clock: MockClock, world: World, watcher: Watcher, withheld: object
+    autojump_clock: MockClock, world: World, withheld: object
 ) -> None:
     async with world.provider() as odd:
         odd.transport.handle(SYNC_PROTOCOL, served_by({"withheld": withheld}))
-        error = await told_by(world, watcher, odd)
+        error = await told_by(world, odd)
     assert error.message == "none of 1 peers has a manifest for stable/x86_64"
-    assert watcher.peers == []
+    assert world.watcher.peers == []
 
 
 async def test_server_that_knows_no_reasons_is_asked_as_before(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider() as old:
         old.transport.handle(SYNC_PROTOCOL, served_by({}))
-        error = await told_by(world, watcher, old)
+        error = await told_by(world, old)
     assert error.message == "none of 1 peers has a manifest for stable/x86_64"
 
 
 async def test_reasons_for_what_was_not_asked_are_passed_over(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     other = Withheld("testing", "arm64", Why.EXPIRED, "manifest version 3 expired")
     async with world.provider(withheld=lambda _channel, _arch: [other]) as odd:
-        error = await told_by(world, watcher, odd)
+        error = await told_by(world, odd)
     assert "testing" not in error.message
 
 
 async def test_search_says_after_a_while_why_it_has_nothing_and_once(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async with world.provider(withheld=saying(EXPIRED)) as mirror, world.client() as (transport, _):
-        await search(transport, watcher, mirror, timeout_s=STALLED_S - 1)
-        assert watcher.stalls == []
-        await search(transport, watcher, mirror, timeout_s=10 * STALLED_S)
-    (told,) = watcher.stalls
+        await Search(world, transport).run(mirror, timeout_s=STALLED_S - 1)
+        assert world.watcher.stalls == []
+        await Search(world, transport).run(mirror, timeout_s=10 * STALLED_S)
+    (told,) = world.watcher.stalls
     assert told is not None
     assert told.startswith("no manifest for stable/x86_64 yet: peer ")
     assert "expired at" in told
 
 
 async def test_nobody_on_the_local_network_is_not_an_address_to_check(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     async def nothing() -> Any:
         return
@@ -300,7 +288,7 @@ async def test_nobody_on_the_local_network_is_not_an_address_to_check(
                     world.order(bootstrap=bootstrap, timeout_s=1),
                     transport=transport,
                     store=store,
-                    progress=watcher,
+                    progress=world.watcher,
                     wall=lambda: NOW,
                     hints=hints,
                 )
@@ -340,24 +328,12 @@ class NoBlobs(BlobsProxy):
         return None
 
 
-async def bring(
-    world: World, watcher: Watcher, *providers: Provider, patience_s: float = 30.0
-) -> P2PBootError:
+async def bring(world: World, *providers: Provider, patience_s: float = 30.0) -> P2PBootError:
     """Fetch from these peers, in vain; returns what is said of it."""
-    manifest = manifest_of()
-    async with world.client() as (transport, store):
-        for provider in providers:
-            await transport.dial(provider.address)
-        store.manifests.put(manifest, None)
+    async with client_of(world) as client:
+        await client.connect(*providers)
         with pytest.raises(P2PBootError) as caught:
-            await fetch_artifacts(
-                tuple(manifest.artifacts.values()),
-                transport=transport,
-                store=store,
-                ledger=Ledger(watcher),
-                progress=watcher,
-                patience_s=patience_s,
-            )
+            await client.fetch(manifest_of(), patience_s)
     return caught.value
 
 
@@ -374,7 +350,7 @@ def answering(status: Status, reason: str) -> Callable[[Stream], Awaitable[None]
 
 
 async def test_changed_file_and_missing_pieces_are_told_of_each_peer(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     manifest = manifest_of()
     async with (
@@ -382,7 +358,7 @@ async def test_changed_file_and_missing_pieces_are_told_of_each_peer(
         world.provider(manifest, blobs=lambda blobs: PartialBlobs(blobs, lambda index: index == 1)) as part,
         world.provider(manifest, blobs=NoBlobs) as without,
     ):
-        error = await bring(world, watcher, changed, part, without)
+        error = await bring(world, changed, part, without)
     assert type(error) is FetchError
     assert error.message.startswith("no peer delivers ")
     assert "of 3932 kB are here)" in error.message
@@ -412,17 +388,15 @@ async def test_changed_file_and_missing_pieces_are_told_of_each_peer(
     ],
 )
 async def test_refusing_peer_is_told_in_its_own_words(
-    autojump_clock: MockClock, world: World, watcher: Watcher, status: Status, reason: str, said: str
+    autojump_clock: MockClock, world: World, status: Status, reason: str, said: str
 ) -> None:
     async with world.provider(manifest_of()) as peer:
         peer.transport.handle(ARTIFACT_PROTOCOL, answering(status, reason))
-        error = await bring(world, watcher, peer)
+        error = await bring(world, peer)
     assert error.message.endswith(f"peer {peer.peer_id}: {said}")
 
 
-async def test_stream_that_is_refused_or_broken_off_is_told(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_stream_that_is_refused_or_broken_off_is_told(autojump_clock: MockClock, world: World) -> None:
     async def break_off(stream: Stream) -> None:
         await stream.read(1)
         await stream.reset()
@@ -434,74 +408,53 @@ async def test_stream_that_is_refused_or_broken_off_is_told(
         world.network.open(world.new_peer_id()) as deaf,
         world.network.open(world.new_peer_id()) as rude,
         world.network.open(world.new_peer_id()) as leaving,
-        world.client() as (transport, store),
+        client_of(world) as client,
     ):
         rude.handle(ARTIFACT_PROTOCOL, break_off)
         leaving.handle(ARTIFACT_PROTOCOL, close)
         for peer in (deaf, rude, leaving):
-            await transport.dial(peer.addresses()[0])
-        manifest = manifest_of()
-        store.manifests.put(manifest, None)
+            await client.transport.dial(peer.addresses()[0])
         with pytest.raises(FetchError) as caught:
-            await fetch_artifacts(
-                tuple(manifest.artifacts.values()),
-                transport=transport,
-                store=store,
-                ledger=Ledger(watcher),
-                progress=watcher,
-                patience_s=20,
-            )
+            await client.fetch(manifest_of(), 20)
         message = caught.value.message
         assert f"peer {deaf.peer_id}: opens no stream for {ARTIFACT_PROTOCOL}" in message
         assert f"peer {rude.peer_id}: the stream broke off" in message
         assert f"peer {leaving.peer_id}: closed the stream in the middle" in message
 
 
-async def test_peer_that_falls_silent_is_told(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_peer_that_falls_silent_is_told(autojump_clock: MockClock, world: World) -> None:
     async with world.provider(manifest_of()) as frozen:
         world.network.limit_upload(frozen.peer_id, 1 << 20)
-        watcher.on_artifact = lambda key, done: (
+        world.watcher.on_artifact = lambda key, done: (
             world.network.freeze(frozen.peer_id) if key == "rootfs" and done > 10 * PIECE else None
         )
-        error = await bring(world, watcher, frozen, patience_s=12)
+        error = await bring(world, frozen, patience_s=12)
     assert f"peer {frozen.peer_id}: owes a reply and sends nothing" in error.message
 
 
-async def test_lost_peer_is_told_beside_one_that_lies(
-    autojump_clock: MockClock, world: World, watcher: Watcher
-) -> None:
+async def test_lost_peer_is_told_beside_one_that_lies(autojump_clock: MockClock, world: World) -> None:
     manifest = manifest_of()
     async with (
         world.provider(manifest) as lost,
         world.provider(manifest, blobs=CorruptBlobs) as liar,
-        world.client() as (transport, store),
+        client_of(world) as client,
     ):
+        await client.connect(lost, liar)
         for peer in (lost, liar):
             world.network.limit_upload(peer.peer_id, 1 << 20)
-            await transport.dial(peer.address)
-        watcher.on_artifact = lambda key, done: (
-            world.network.cut(lost.peer_id, transport.peer_id)
+        world.watcher.on_artifact = lambda key, done: (
+            world.network.cut(lost.peer_id, client.transport.peer_id)
             if key == "rootfs" and done > 10 * PIECE
             else None
         )
-        store.manifests.put(manifest, None)
         with pytest.raises(FetchError) as caught:
-            await fetch_artifacts(
-                tuple(manifest.artifacts.values()),
-                transport=transport,
-                store=store,
-                ledger=Ledger(watcher),
-                progress=watcher,
-                patience_s=20,
-            )
+            await client.fetch(manifest, 20)
     assert f"peer {lost.peer_id}: connection lost" in caught.value.message
     assert f"peer {liar.peer_id}: dropped: piece " in caught.value.message
 
 
 async def test_fetch_says_after_a_while_why_nothing_comes_and_when_it_goes_on(
-    autojump_clock: MockClock, world: World, watcher: Watcher
+    autojump_clock: MockClock, world: World
 ) -> None:
     manifest = manifest_of()
     held = {0}
@@ -509,29 +462,18 @@ async def test_fetch_says_after_a_while_why_nothing_comes_and_when_it_goes_on(
         world.provider(
             manifest, blobs=lambda blobs: PartialBlobs(blobs, lambda index: index in held)
         ) as part,
-        world.client() as (transport, store),
+        client_of(world) as client,
         trio.open_nursery() as nursery,
     ):
-        await transport.dial(part.address)
-        store.manifests.put(manifest, None)
-
-        async def run() -> None:
-            await fetch_artifacts(
-                tuple(manifest.artifacts.values()),
-                transport=transport,
-                store=store,
-                ledger=Ledger(watcher),
-                progress=watcher,
-            )
-
-        nursery.start_soon(run)
+        await client.connect(part)
+        nursery.start_soon(client.fetch, manifest, math.inf)
         await trio.sleep(STALLED_S / 2)
-        assert watcher.stalls == []
+        assert world.watcher.stalls == []
         await trio.sleep(10 * STALLED_S)
-        (told,) = watcher.stalls
+        (told,) = world.watcher.stalls
         assert told is not None
         assert told.startswith("no peer delivers ")
         assert told.endswith(f"peer {part.peer_id}: has none of the missing pieces")
         world.network.limit_upload(part.peer_id, 1 << 20)
         held.update(range(100))
-    assert watcher.stalls == [told, None]
+    assert world.watcher.stalls == [told, None]

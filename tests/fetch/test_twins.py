@@ -11,14 +11,10 @@ from trio.testing import MockClock
 from p2pboot.core.verify import Refused
 from p2pboot.errors import UsageError
 from p2pboot.fetch.asking.same_key import Twins, ambiguous_addresses
-from p2pboot.fetch.asking.search import HeadSearch
-from p2pboot.fetch.choosing.manifest import Found
 from p2pboot.fetch.client import fetch
-from p2pboot.fetch.ledger import Ledger
 from p2pboot.testing.manifests import NOW
 from p2pboot.transport.interface import Transport
-from tests.fetch.test_heads import QUESTION
-from tests.fetch.world import KEY, OTHER_KEY, Provider, Watcher, World, manifest_of
+from tests.fetch.world import KEY, OTHER_KEY, QUESTION, Provider, Search, World, manifest_of
 
 V1, V2 = manifest_of(version=1), manifest_of(version=2)
 V1_AGAIN = manifest_of(version=1, cmdline="other")
@@ -41,16 +37,14 @@ def opener(elsewhere: World, opened: list[str]) -> AbstractAsyncContextManager[T
     return elsewhere.network.open(peer_id)
 
 
-async def search(
-    transport: Transport, elsewhere: World, watcher: Watcher, addresses: tuple[str, ...]
-) -> Found:
-    ledger = Ledger(watcher)
-    twins = Twins(lambda: opener(elsewhere, []), addresses, ledger)
-    return await HeadSearch(transport, QUESTION, ledger, watcher, twins).run(20, lambda: True)
+def search(world: World, elsewhere: World, transport: Transport, addresses: tuple[str, ...]) -> Search:
+    search = Search(world, transport)
+    search.twins = Twins(lambda: opener(elsewhere, []), addresses, search.ledger)
+    return search
 
 
 async def test_what_only_the_twin_has_is_found_and_where(
-    autojump_clock: MockClock, world: World, elsewhere: World, watcher: Watcher
+    autojump_clock: MockClock, world: World, elsewhere: World
 ) -> None:
     async with (
         world.provider(V1) as one,
@@ -59,7 +53,7 @@ async def test_what_only_the_twin_has_is_found_and_where(
     ):
         assert one.peer_id == twin.peer_id
         await transport.dial(one.address)
-        found = await search(transport, elsewhere, watcher, addresses_of(one))
+        found = await search(world, elsewhere, transport, addresses_of(one)).run()
     chosen = found.choose(QUESTION)
     assert chosen.manifest == V2
     assert chosen.peers == set()
@@ -69,17 +63,17 @@ async def test_what_only_the_twin_has_is_found_and_where(
 
 
 async def test_a_twin_is_heard_when_the_first_server_has_nothing(
-    autojump_clock: MockClock, world: World, elsewhere: World, watcher: Watcher
+    autojump_clock: MockClock, world: World, elsewhere: World
 ) -> None:
     async with world.provider() as one, elsewhere.provider(V2), world.client() as (transport, _):
         await transport.dial(one.address)
-        found = await search(transport, elsewhere, watcher, addresses_of(one))
+        found = await search(world, elsewhere, transport, addresses_of(one)).run()
         assert found.choose(QUESTION).manifest == V2
         assert trio.current_time() < 3
 
 
 async def test_twins_that_contradict_each_other_are_refused(
-    autojump_clock: MockClock, world: World, elsewhere: World, watcher: Watcher
+    autojump_clock: MockClock, world: World, elsewhere: World
 ) -> None:
     opened: list[str] = []
     async with (
@@ -93,7 +87,7 @@ async def test_twins_that_contradict_each_other_are_refused(
                 order,
                 transport=transport,
                 store=store,
-                progress=watcher,
+                progress=world.watcher,
                 wall=lambda: NOW,
                 open_another=lambda: opener(elsewhere, opened),
             )
@@ -105,7 +99,7 @@ async def test_twins_that_contradict_each_other_are_refused(
 
 
 async def test_a_mute_twin_costs_a_short_grace(
-    autojump_clock: MockClock, world: World, elsewhere: World, watcher: Watcher
+    autojump_clock: MockClock, world: World, elsewhere: World
 ) -> None:
     async with (
         world.provider(V1) as one,
@@ -114,7 +108,7 @@ async def test_a_mute_twin_costs_a_short_grace(
     ):
         elsewhere.network.freeze(twin.peer_id)
         await transport.dial(one.address)
-        found = await search(transport, elsewhere, watcher, addresses_of(one))
+        found = await search(world, elsewhere, transport, addresses_of(one)).run()
         assert found.choose(QUESTION).manifest == V1
         assert trio.current_time() < 3
 

@@ -8,12 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import trio
+
+from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.pieces import Bitmap
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.errors import BlobMissing
+from p2pboot.fetch.asking.same_key import Twins
+from p2pboot.fetch.asking.search import HeadSearch
+from p2pboot.fetch.choosing.manifest import Found, Offer, Question
 from p2pboot.fetch.client import FetchOrder
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.receiving.swarm import fetch_artifacts
 from p2pboot.node.offering import Offering
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.serving.accounts import Serving
@@ -23,7 +31,7 @@ from p2pboot.serving.limits import Limits
 from p2pboot.serving.withheld import Withheld
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.store import Store
-from p2pboot.testing.artifacts import PIECE, content
+from p2pboot.testing.artifacts import PIECE, artifact_of, content
 from p2pboot.testing.manifests import ALICE, BOB, DAY_S, NOW, key_of, signed_manifest
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.testing.stores import offer
@@ -31,6 +39,7 @@ from p2pboot.transport.interface import Transport
 
 KEY, OTHER_KEY = ALICE, BOB
 POLICY = TrustPolicy.single([KEY.public.keyid])
+QUESTION = Question(channel="stable", arch="x86_64", policy=POLICY, clock=Clock(NOW))
 
 
 FILES: Mapping[str, bytes] = {
@@ -119,6 +128,7 @@ class World:
 
     def __init__(self, directory: Path) -> None:
         self.network = MemoryNetwork()
+        self.watcher = Watcher()
         self.directory = directory
         self._count = 0
 
@@ -173,6 +183,67 @@ class World:
             **changes,
         }
         return FetchOrder(**options)
+
+
+@dataclass
+class Client:
+    """A client that is told where to fetch from."""
+
+    world: World
+    transport: Transport
+    store: Store
+
+    def __post_init__(self) -> None:
+        self.ledger = Ledger(self.world.watcher)
+
+    async def connect(self, *providers: Provider) -> None:
+        for provider in providers:
+            await self.transport.dial(provider.address)
+
+    async def fetch(self, manifest: Manifest, patience_s: float = 30.0) -> float:
+        """Fetch everything; returns the seconds it took."""
+        self.store.manifests.put(manifest, None)
+        began = trio.current_time()
+        await fetch_artifacts(
+            tuple(manifest.artifacts.values()),
+            transport=self.transport,
+            store=self.store,
+            ledger=self.ledger,
+            progress=self.world.watcher,
+            patience_s=patience_s,
+        )
+        return trio.current_time() - began
+
+    def assert_holds(self, files: dict[str, bytes] | None = None) -> None:
+        for key, data in (files or FILES).items():
+            assert self.store.blobs.path(artifact_of(key, data).sha256).read_bytes() == data
+
+
+@asynccontextmanager
+async def client_of(world: World, state: str = "state") -> AsyncIterator[Client]:
+    async with world.client(state) as (transport, store):
+        yield Client(world, transport, store)
+
+
+class Search:
+    """One search over a client's connections."""
+
+    def __init__(self, world: World, transport: Transport) -> None:
+        self.transport = transport
+        self.watcher = world.watcher
+        self.ledger = Ledger(self.watcher)
+        self.twins: Twins | None = None
+
+    async def run(
+        self, *providers: Provider, question: Question = QUESTION, timeout_s: float = 20, settled: bool = True
+    ) -> Found:
+        for provider in providers:
+            await self.transport.dial(provider.address)
+        search = HeadSearch(self.transport, question, self.ledger, self.watcher, self.twins)
+        return await search.run(timeout_s, lambda: settled)
+
+    async def choose(self, *providers: Provider, question: Question = QUESTION, **options: Any) -> Offer:
+        return (await self.run(*providers, question=question, **options)).choose(question)
 
 
 class Watcher:

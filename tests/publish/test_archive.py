@@ -7,7 +7,6 @@ import hashlib
 import os
 import shutil
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -27,12 +26,6 @@ from p2pboot.store.store import Store
 
 KEY, FLEET = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
 NOW = parse_time("2025-11-26T12:00:00Z")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "state") as opened:
-        yield opened
 
 
 @pytest.fixture

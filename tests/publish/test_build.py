@@ -2,7 +2,6 @@ import dataclasses
 import hashlib
 import os
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,6 @@ OTHER = SecretKey(b"\x02" * 32)
 NOW = parse_time("2025-11-26T23:59:00Z")
 DAY_S = 86_400
 OPTIONS = BuildOptions(name="my-provider")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "state") as opened:
-        yield opened
 
 
 @pytest.fixture

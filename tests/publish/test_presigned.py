@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,6 @@ from p2pboot.store.store import Store
 OWN, FLEET, SECOND = (SecretKey(bytes([number]) * 32) for number in (1, 2, 3))
 NOW = parse_time("2025-11-26T12:00:00Z")
 DAY = 86_400
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with Store.open(tmp_path / "state") as opened:
-        yield opened
 
 
 @pytest.fixture
