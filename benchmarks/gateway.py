@@ -20,9 +20,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.processes import PROGRAM, server
+from benchmarks.processes import mesh_in
 from benchmarks.results import MB, MIB, Table, median, run_alone
-from p2pboot.node.control import request
+from p2pboot.testing.artifacts import write_image
 from p2pboot.testing.processes import Node
 
 REQUESTS = 900  # on one connection, each for a head
@@ -120,20 +120,14 @@ def measure(size: int, rounds: int) -> GatewayResult:
 
 @contextmanager
 def _published(directory: Path, size: int) -> Iterator[tuple[Node, str]]:
-    leaf, state = directory / "images" / "stable" / "x86_64", directory / "state"
-    leaf.mkdir(parents=True)
-    for name, length in (("vmlinuz", MIB), ("initrd.img", MIB + 1), ("rootfs.img", size)):
-        with (leaf / name).open("wb") as file:
-            for offset in range(0, length, MIB):
-                file.write(os.urandom(min(MIB, length - offset)))
-        os.utime(leaf / name, (1, 1))  # it is not being written any more
-    places = ["--state", str(state), "--key", str(directory / "key.toml")]
-    quiet = ["--listen", "/ip4/127.0.0.1/tcp/0", "--no-mdns", "--quiet"]
-    arguments = [*PROGRAM, "serve", str(directory / "images"), "--http", "127.0.0.1:0", *places, *quiet]
-    with server(arguments) as process:
-        while not (status := request(state, {"op": "status"}, 60.0))["heads"]:
-            time.sleep(0.1)
-        yield process, f"{status['http'][0]}/rootfs"
+    sizes = {"vmlinuz": MIB, "initrd.img": MIB + 1, "rootfs.img": size}
+    leaf = write_image(directory / "images" / "stable" / "x86_64", sizes)
+    for path in leaf.iterdir():
+        os.utime(path, (1, 1))  # it is not being written any more
+    with mesh_in(directory) as mesh:
+        node = mesh.serve(directory / "images", "--http", "127.0.0.1:0", "--quiet")
+        node.wait_for_head(1)
+        yield node, f"{node.status()['http'][0]}/rootfs"
 
 
 @contextmanager
