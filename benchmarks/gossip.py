@@ -27,7 +27,7 @@ from benchmarks.results import Table, median, quantile, run_alone
 from benchmarks.sample import ARCH, CHANNEL
 from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.judging import Judge, Judgement, Opinion
 from p2pboot.node.trust import Pair, Trust
@@ -148,7 +148,7 @@ async def _mesh(
     for number in range(nodes):
         store = Store.open(scratch / str(number))
         stack.callback(store.close)
-        key = SecretKey.from_seed(number.to_bytes(32))
+        key = SecretKey(number.to_bytes(32))
         transport = await stack.enter_async_context(open_libp2p(key, ["/ip4/127.0.0.1/tcp/0"], options))
         await _listen(transport, store, policy, arrivals)
         transports.append(transport)
@@ -161,11 +161,11 @@ async def _mesh(
 
 
 async def _measure(nodes: int, messages: int, scratch: Path) -> list[list[float]]:
-    key, now = SecretKey.from_seed(b"\xff" * 32), int(time.time())
+    key, now = SecretKey(b"\xff" * 32), int(time.time())
     arrivals = _Arrivals(nodes - 1)
     result: list[list[float]] = []
     async with AsyncExitStack() as stack:
-        policy = TrustPolicy.single([key.public.keyid])
+        policy = TrustPolicy((Publisher((key.public.keyid,)),))
         sender = await _mesh(stack, scratch, nodes, policy, arrivals)
         for version in range(1, messages + 2):  # the first one warms up
             raw = manifest(key, version, now)

@@ -19,7 +19,7 @@ from p2pboot.transport.libp2p import open_libp2p
 
 
 def _key() -> SecretKey:
-    return SecretKey.from_seed(secrets.token_bytes(32))
+    return SecretKey(secrets.token_bytes(32))
 
 
 async def _serve() -> None:

@@ -23,7 +23,7 @@ from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.jsonform import canonical
 from p2pboot.core.manifest import Candidate, Manifest
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.verify import verify
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.testing.artifacts import artifact_of
@@ -79,7 +79,7 @@ def best(work: Callable[[], object]) -> float:
 
 def measure() -> Iterator[Cost]:
     """Measure everything, line by line."""
-    policy, clock = TrustPolicy.single([KEYS[0].public.keyid]), Clock(CREATED + 1)
+    policy, clock = TrustPolicy((Publisher((KEYS[0].public.keyid,)),)), Clock(CREATED + 1)
     small = manifest(["kernel", "initramfs", "rootfs"], KEYS[:1])
     many = ["kernel", "initramfs", *(f"dtbs/board-{number}" for number in range(50))]
     honest = {

@@ -122,15 +122,6 @@ class SecretKey:
         self._signing_key = SigningKey(self._seed)
         self._public = PublicKey(bytes(self._signing_key.verify_key))
 
-    @classmethod
-    def from_seed(cls, seed: bytes) -> SecretKey:
-        """Make the pair of a 32-byte seed; the same as calling the class.
-
-        Raises:
-            ValueError: not 32 bytes.
-        """
-        return cls(seed)
-
     @property
     def seed(self) -> bytes:
         """The 32 secret bytes. For key files and the transport only: never log or show them."""

@@ -7,7 +7,7 @@ trust on first use: without a publisher nothing is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -94,33 +94,6 @@ class TrustPolicy:
                     f" {one.name or one.keys[0]} and {other.name or other.keys[0]}",
                     remedy="put keys of one publisher into one entry, and give others their own channels",
                 )
-
-    @classmethod
-    def single(
-        cls,
-        keys: Sequence[str],
-        threshold: int = 1,
-        channels: Sequence[str] | None = None,
-        archs: Sequence[str] | None = None,
-    ) -> TrustPolicy:
-        """Return the policy of several ``--trust`` on a command line: keys of one publisher.
-
-        Raises:
-            UsageError: no key at all.
-            ConfigError: see :class:`Publisher`.
-        """
-        if not keys:
-            raise no_trust()
-        return cls(
-            (
-                Publisher(
-                    tuple(keys),
-                    threshold,
-                    None if channels is None else tuple(channels),
-                    None if archs is None else tuple(archs),
-                ),
-            )
-        )
 
     def publisher_for(self, channel: str, arch: str) -> Publisher | None:
         """Return the one publisher that may publish for a channel and (canonical) architecture, if any."""

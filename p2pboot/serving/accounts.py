@@ -50,11 +50,6 @@ class Serving:
         self._upload: TokenBucket | None = None
         self._upload_is_of: Limits | None = None
 
-    @property
-    def known_peers(self) -> int:
-        """Peers with an account."""
-        return len(self._peers)
-
     def reconfigure(self, limits: Limits) -> None:
         """Apply other rates and times, at once and to open streams too; the memory's size stays."""
         self.limits = limits

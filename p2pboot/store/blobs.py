@@ -4,7 +4,7 @@ What is held is what the directories say (see `shelves`): a whole artifact was v
 there. The database only adds the piece table, which is there first and goes last. So there is no state in
 which the two contradict each other, whenever the power fails.
 
-Locks, in the order in which they are taken: `_changes` (one begin, adoption, removal or retention at a time;
+Locks, in the order in which they are taken: `_changes` (one begin, removal or retention at a time;
 may be held for as long as a file is hashed), a partial's own, the database's, `_lock` (the dictionaries;
 never held over I/O).
 """
@@ -21,8 +21,7 @@ from typing import Final
 from p2pboot.core.digests import is_digest
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import Bitmap, PieceTable
-from p2pboot.errors import BlobCorrupt, BlobMissing, machine_error
-from p2pboot.store.durable import make_directory, put_in_place, staged
+from p2pboot.errors import BlobMissing, machine_error
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.holdings import Holding, PartialFile, StoredFile
@@ -196,18 +195,13 @@ class BlobStore:
             elif found is Content.OTHER:
                 self._lost(sha256, file, None)
 
-    def forget_in_place(self, sha256: str) -> None:
-        """Do not serve an artifact from outside the store any more; its files stay."""
-        with self._lock:
-            self._in_place.forget(sha256)
-
     # bringing artifacts in
 
     def begin(self, artifact: Artifact, table: PieceTable) -> PartialBlob | None:
         """Start or go on fetching an artifact.
 
-        There is one PartialBlob per artifact and process: who asks again gets the same, and each closes it
-        when done. One that was left by a crash is resumed with its good pieces.
+        There is one PartialBlob for each artifact: whoever began it closes or finishes it before it is begun again.
+        One that was left by a crash is resumed with its good pieces.
 
         Args:
             artifact: of a manifest in the catalogue (else `retain` may remove it at any time).
@@ -220,7 +214,7 @@ class BlobStore:
             ValueError: the table is not the artifact's.
             StoreFull: the quota does not allow it.
             TableConflict: the artifact is held, or being fetched, with another table.
-            MachineError: disk full (nothing is left behind), or another process is fetching it.
+            MachineError: disk full (nothing is left behind), or it is being fetched already.
         """
         sha256 = _checked(artifact.sha256)
         if table.size != artifact.size or table.digest != artifact.table_digest:
@@ -229,42 +223,9 @@ class BlobStore:
             partial = self._active_partial(sha256)
             if partial is not None and partial.table != table:
                 raise TableConflict(sha256)
-            if partial is not None and partial.join():
-                return partial
             if self._settled(sha256, table):
                 return None
             return self._open_partial(sha256, table)
-
-    def adopt(self, path: Path, sha256: str, table: PieceTable) -> bool:
-        """Take a file that has the right content already into the store, as a hard link or a copy.
-
-        Returns:
-            Whether the artifact is wholly held now; False when it is being fetched at the moment.
-
-        Raises:
-            BlobCorrupt: its content is something else; the store is unchanged.
-            StoreFull, TableConflict, ValueError: as `begin`.
-        """
-        with self._changes:
-            if self._active_partial(_checked(sha256)) is not None:
-                return False
-            if self._settled(sha256, table):
-                return True
-            self.reserve(table.size - file_size(self._shelves.partial(sha256)))
-            final = self._shelves.whole(sha256)
-            make_directory(final.parent)
-            try:
-                with staged(path, final) as (temporary, fd):
-                    # Checked where it will stay: the original may change or be replaced at any time.
-                    actual = content(fd, table)
-                    if actual != sha256:
-                        raise BlobCorrupt(sha256, actual, what=str(path))
-                    self._tables.put(sha256, table)
-                    put_in_place(fd, temporary, final)
-            except OSError as error:
-                raise machine_error(error, f"adopt {path}") from error
-            self._shelves.drop_partial(sha256)  # what a fetch of it left
-            return True
 
     def remove(self, sha256: str) -> None:
         """Remove an artifact from the store, whole or partial; files served in place are served on."""
@@ -294,7 +255,7 @@ class BlobStore:
 
     @contextlib.contextmanager
     def standstill(self) -> Iterator[None]:
-        """While this is held no artifact is begun, adopted or removed by another thread."""
+        """While this is held no artifact is begun or removed by another thread."""
         with self._changes:
             yield
 
@@ -322,7 +283,7 @@ class BlobStore:
         with self._lock:
             partials = list(self._active.values())
         for partial in partials:
-            partial.close(for_all=True)
+            partial.close()
 
     # inside
 

@@ -65,14 +65,14 @@ def link_or_copy(src: Path, dst: Path) -> None:
         MachineError: disk full, no permission, `dst` is a directory; `dst` is then what it was.
     """
     try:
-        with staged(src, dst) as (temporary, fd):
+        with _staged(src, dst) as (temporary, fd):
             put_in_place(fd, temporary, dst)
     except OSError as error:
         raise machine_error(error, f"place {src} as {dst}") from error
 
 
 @contextlib.contextmanager
-def staged(src: Path, final: Path) -> Iterator[tuple[Path, int]]:
+def _staged(src: Path, final: Path) -> Iterator[tuple[Path, int]]:
     """The content of `src` under a temporary name beside `final`, as a hard link or a copy.
 
     Yields the name and an open descriptor; at the end the name is gone, unless `put_in_place` was called.

@@ -158,12 +158,6 @@ class InPlaceFiles:
             del self._digest_at[file.path]
             self._drop(sha256, file.path)
 
-    def forget(self, sha256: str) -> None:
-        """Remove every registration of this content."""
-        for path in self._by_digest.pop(sha256, {}):
-            del self._digest_at[path]
-            self._away.discard(path)
-
     def _drop(self, sha256: str, path: Path) -> None:
         files = self._by_digest[sha256]
         del files[path]

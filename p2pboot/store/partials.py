@@ -67,8 +67,6 @@ class PartialBlob:
         self._ended = ended
         self._changed = threading.Condition()  # guards everything below but the hash
         self._state = _State.OPEN
-        self._jobs = 1
-        self._released = False
         self._writing: set[int] = set()
         self._hashing = threading.Lock()  # guards the hash, and comes before `_changed`
         self._hash = self._new_hash()
@@ -224,30 +222,13 @@ class PartialBlob:
         with self._hashing:
             self._end(_State.CLOSED, unlink=True)
 
-    def join(self) -> bool:
-        """Count one more job that works on this artifact; False when it has ended and its file is let go."""
-        with self._changed:
-            if self._state is not _State.OPEN:
-                self._changed.wait_for(lambda: self._released)
-                return False
-            self._jobs += 1
-            return True
-
-    def close(self, *, for_all: bool = False) -> None:
+    def close(self) -> None:
         """Stop working on the artifact; what is there stays on disk and can be resumed.
 
-        Every job that got the partial from `BlobStore.begin` closes it once; the last one really does. After
-        `finish` or `discard` it does nothing.
-
-        Args:
-            for_all: close it under whoever still works on it, because the store closes.
+        After `finish` or `discard` it does nothing.
         """
         with self._hashing:
-            with self._changed:
-                self._jobs -= 1
-                last = for_all or self._jobs <= 0
-            if last:
-                self._end(_State.CLOSED)
+            self._end(_State.CLOSED)
 
     def lose(self, index: int) -> None:
         """A piece read back differs from what was written: it is not held any more, and is fetched again."""
@@ -326,8 +307,6 @@ class PartialBlob:
             finally:
                 os.close(self._fd)
                 self._ended(self)
-                self._released = True
-                self._changed.notify_all()
 
 
 def _open_locked(path: Path, table: PieceTable, zeros: Bitmap, name: str) -> tuple[int, bool]:

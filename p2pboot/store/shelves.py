@@ -70,10 +70,6 @@ class Shelves:
             self.whole(sha256).unlink(missing_ok=True)
         except OSError as error:
             raise machine_error(error, f"remove {self.whole(sha256)}") from error
-        return self.drop_partial(sha256)
-
-    def drop_partial(self, sha256: str) -> bool:
-        """Remove what there is of an artifact on its way; False when another process is fetching it."""
         try:
             return _unlink_if_idle(self.partial(sha256))
         except OSError as error:

@@ -15,7 +15,7 @@ SIGNATURE = bytes.fromhex(
     "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
     "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
 )
-KEY = SecretKey.from_seed(SEED)
+KEY = SecretKey(SEED)
 
 
 def test_keys_and_signatures_are_those_of_rfc_8032() -> None:

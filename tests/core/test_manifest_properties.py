@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Candidate, Manifest, add_signature, missing_signers
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.verify import verify
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.testing.manifests import ALICE, BOB
@@ -20,7 +20,7 @@ from tests.core.phase_verify import phase_verify
 from tests.vectors.manifest import form
 
 GOOD = manifest([ALICE, BOB], keys=["kernel", "initramfs", "dtbs/board"], cmdline="quiet").raw
-POLICY = TrustPolicy.single([ALICE.public.keyid])
+POLICY = TrustPolicy((Publisher((ALICE.public.keyid,)),))
 CLOCK = Clock(CREATED + 1)
 
 

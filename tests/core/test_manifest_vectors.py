@@ -26,7 +26,7 @@ from tests.vectors.manifest import form, make
 
 HERE = Path(make.__file__).parent
 INDEX = json.loads((HERE / "index.json").read_bytes())
-KEYS = {facts["keyid"]: SecretKey.from_seed(bytes.fromhex(facts["seed"])) for facts in INDEX["keys"].values()}
+KEYS = {facts["keyid"]: SecretKey(bytes.fromhex(facts["seed"])) for facts in INDEX["keys"].values()}
 REASONS: dict[str, type[P2PBootError]] = {"malformed": Malformed, "signature": SignatureError}
 COMPOSABLE = ("example", "minimal", "two-signers", "dtbs", "separate-key")
 

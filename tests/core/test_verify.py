@@ -23,7 +23,7 @@ from p2pboot.testing.manifests import ALICE, BOB, CAROL, STRANGER
 from tests.core.manifests import CREATED, EXPIRES, body, manifest
 
 A, B, C = (key.public.keyid for key in (ALICE, BOB, CAROL))
-TRUST_ALICE = TrustPolicy.single([A])
+TRUST_ALICE = TrustPolicy((Publisher((A,)),))
 NOW = Clock(CREATED + 3600)
 
 
@@ -146,7 +146,18 @@ def test_equivocation_does_not_hide_behind_an_expiry() -> None:
 
 def test_memory_of_keys_that_are_no_longer_trusted_does_not_bind() -> None:
     verdict = verdict_on(
-        manifest([BOB]), policy=TrustPolicy.single([B, C]), head=AcceptedHead(9, "0" * 64, (A,))
+        manifest([BOB]),
+        policy=TrustPolicy(
+            (
+                Publisher(
+                    (
+                        B,
+                        C,
+                    )
+                ),
+            )
+        ),
+        head=AcceptedHead(9, "0" * 64, (A,)),
     )
     assert verdict.ok
     assert outcomes(verdict)["rollback"] == "skipped"
@@ -176,7 +187,7 @@ def test_the_same_manifest_again_is_taken() -> None:
     ],
 )
 def test_only_trusted_keys_count_towards_the_threshold(signers: Any, threshold: int, ok: bool) -> None:
-    verdict = verdict_on(manifest(signers), policy=TrustPolicy.single([A, B, C], threshold))
+    verdict = verdict_on(manifest(signers), policy=TrustPolicy((Publisher((A, B, C), threshold),)))
     assert verdict.ok is ok
     assert failures(verdict) == ([] if ok else ["trust"])
 

@@ -13,7 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.core.manifest import Manifest, sign_detached
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.verify import Refused
 from p2pboot.errors import ManifestError, NotFoundError
@@ -305,7 +305,7 @@ async def test_a_bad_detached_signature_is_dropped_and_another_peers_taken(
 
 
 async def test_a_threshold_of_two_is_asked_of_the_signers(autojump_clock: MockClock, world: World) -> None:
-    policy = TrustPolicy.single([KEY.public.keyid, OTHER_KEY.public.keyid], threshold=2)
+    policy = TrustPolicy((Publisher((KEY.public.keyid, OTHER_KEY.public.keyid), threshold=2),))
     async with (
         listing(world, V1) as provider,
         world.client() as (transport, _),

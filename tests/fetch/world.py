@@ -14,7 +14,7 @@ from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.pieces import Bitmap
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.errors import BlobMissing
 from p2pboot.fetch.asking.same_key import Twins
 from p2pboot.fetch.asking.search import HeadSearch
@@ -38,7 +38,7 @@ from p2pboot.testing.stores import offer
 from p2pboot.transport.interface import Transport
 
 KEY, OTHER_KEY = ALICE, BOB
-POLICY = TrustPolicy.single([KEY.public.keyid])
+POLICY = TrustPolicy((Publisher((KEY.public.keyid,)),))
 QUESTION = Question(channel="stable", arch="x86_64", policy=POLICY, clock=Clock(NOW))
 
 

@@ -80,6 +80,7 @@ def put_incomplete(store: Store, version: int = 1) -> Manifest:
     partial = store.blobs.begin(manifest.artifacts["kernel"], table_of(FILES["kernel"]))
     assert partial is not None
     partial.write(0, FILES["kernel"][:PIECE])
+    partial.close()
     return manifest
 
 

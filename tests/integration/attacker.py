@@ -27,7 +27,7 @@ async def connect(address: str, count: int) -> None:
     slots = trio.CapacityLimiter(AT_ONCE)
 
     async def once(number: int) -> None:
-        async with slots, open_libp2p(SecretKey.from_seed(number.to_bytes(32, "big")), []) as transport:
+        async with slots, open_libp2p(SecretKey(number.to_bytes(32, "big")), []) as transport:
             await transport.dial(address)
 
     async with trio.open_nursery() as nursery:
@@ -42,7 +42,7 @@ async def garbage(address: str, count: int) -> None:
         await _raw(address, chance.randbytes(chance.randrange(1, 4096)))
         await _raw(address, b"\x13/multistream/1.0.0\n" + chance.randbytes(512))
         await _raw(address, b"\x13/multistream/1.0.0\n\x07/noise\n" + chance.randbytes(512))
-        async with open_libp2p(SecretKey.from_seed(bytes([number + 1]) * 32), []) as transport:
+        async with open_libp2p(SecretKey(bytes([number + 1]) * 32), []) as transport:
             peer_id = await transport.dial(address)
             for protocol in PROTOCOLS:
                 for nonsense in (

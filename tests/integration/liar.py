@@ -37,7 +37,7 @@ def spoil(blobs: BlobStore) -> None:
 
 async def _lie(state: Path) -> None:
     with Store.open(state) as store:
-        async with open_libp2p(SecretKey.from_seed(_SEED), ["/ip4/127.0.0.1/tcp/0"]) as transport:
+        async with open_libp2p(SecretKey(_SEED), ["/ip4/127.0.0.1/tcp/0"]) as transport:
             serving = Serving()
             spoil(store.blobs)
             transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, serving).handle)

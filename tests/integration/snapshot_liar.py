@@ -27,7 +27,7 @@ def _wrong(_server: LyingServer, _request: ChunkRequest, reply: Reply) -> Reply:
 
 async def _serve(directory: Path, how: str) -> None:
     store = DiskSnapshotStore(directory)
-    key = SecretKey.from_seed(how.encode().ljust(32, b"."))
+    key = SecretKey(how.encode().ljust(32, b"."))
     async with open_libp2p(key, ["/ip4/127.0.0.1/tcp/0"]) as transport:
         if how == "lies":
             transport.handle(SNAPSHOT_PROTOCOL, LyingServer(store, Serving(), _wrong).handle)

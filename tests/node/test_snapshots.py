@@ -41,7 +41,7 @@ TRUSTED = Publisher((ALICE.public.keyid,))
 
 
 def peer(number: int) -> str:
-    return SecretKey.from_seed(number.to_bytes(32, "big")).public.peer_id
+    return SecretKey(number.to_bytes(32, "big")).public.peer_id
 
 
 @asynccontextmanager

@@ -25,7 +25,7 @@ from p2pboot.protocol.messages import (
     Status,
     encode_request,
 )
-from p2pboot.serving.accounts import KNOWN_PEERS, Serving
+from p2pboot.serving.accounts import KNOWN_PEERS, PeerAccount, Serving
 from p2pboot.serving.conversation import Answer, Reserve, serve_stream
 from p2pboot.serving.limits import FULL_SLICE, PACED_SLICE, Limits
 from p2pboot.transport.interface import StreamReset
@@ -543,11 +543,14 @@ async def test_streams_of_all_peers_together_are_limited() -> None:
 
 async def test_accounts_of_strangers_do_not_pile_up() -> None:
     serving = Serving()
+    accounts: dict[int, PeerAccount] = {}
     with serving.stream_of("stays"):
         for number in range(KNOWN_PEERS + 100):
-            with serving.stream_of(f"peer {number}"):
+            with serving.stream_of(f"peer {number}") as accounts[number]:
                 pass
-        assert serving.known_peers == KNOWN_PEERS
+        for number, is_known in [(KNOWN_PEERS + 99, True), (101, True), (100, False)]:  # and "stays"
+            with serving.stream_of(f"peer {number}") as account:
+                assert (account is accounts[number]) == is_known
 
 
 # --- upload

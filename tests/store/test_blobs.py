@@ -13,11 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pboot.core.pieces import MIB, Bitmap
-from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError
+from p2pboot.errors import BlobMissing, MachineError
 from p2pboot.store import reading
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.inplace import InPlaceFile
+from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import PieceCache, read_checked
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, table_of
@@ -30,13 +31,6 @@ def put_fetched(store: Store, chosen: Sample) -> Path:
     return hold(store, chosen.artifact, chosen.data)
 
 
-def put_adopted(store: Store, chosen: Sample) -> Path:
-    path = store.path.parent / "lies there"
-    path.write_bytes(chosen.data)
-    assert store.blobs.adopt(path, chosen.sha256, chosen.table)
-    return store.blobs.path(chosen.sha256)
-
-
 def put_in_place(store: Store, chosen: Sample, name: str = "vmlinuz") -> Path:
     path = store.path.parent / name
     path.write_bytes(chosen.data)
@@ -44,17 +38,17 @@ def put_in_place(store: Store, chosen: Sample, name: str = "vmlinuz") -> Path:
     return path
 
 
-def put_partial(store: Store, chosen: Sample) -> Path:
+def put_partial(store: Store, chosen: Sample) -> PartialBlob:
     """Every piece is there, only `finish` was not called."""
     partial = store.blobs.begin(chosen.artifact, chosen.table)
     assert partial is not None
     for index in range(chosen.table.count):
         partial.write(index, chosen.piece(index))
-    return partial.path
+    return partial
 
 
 Put = Callable[[Store, Sample], Path]
-WAYS = [put_fetched, put_adopted, put_in_place]
+WAYS = [put_fetched, put_in_place]
 
 
 class TestEveryHolding:
@@ -165,7 +159,6 @@ def test_what_is_unknown_is_not_held(store: Store) -> None:
         assert store.blobs.bitmap(text) is None
         assert not store.blobs.verify(text)
         store.blobs.remove(text)
-        store.blobs.forget_in_place(text)
         with pytest.raises(BlobMissing):
             store.blobs.read(text, 0, 1)
         with pytest.raises(BlobMissing):
@@ -176,8 +169,6 @@ def test_what_is_unknown_is_not_held(store: Store) -> None:
 def test_no_path_is_made_of_what_is_no_digest(store: Store, tmp_path: Path, text: str) -> None:
     chosen = sample(1)
     (tmp_path / "file").write_bytes(chosen.data)
-    with pytest.raises(ValueError, match="not a digest"):
-        store.blobs.adopt(tmp_path / "file", text, chosen.table)
     with pytest.raises(ValueError, match="not a digest"):
         store.blobs.register_in_place(
             tmp_path / "file", text, chosen.table, FileIdentity.of((tmp_path / "file").stat())
@@ -204,9 +195,7 @@ def test_a_read_goes_on_when_the_artifact_is_finished_meanwhile(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chosen = sample(PIECE)
-    put_partial(store, chosen)
-    partial = store.blobs.begin(chosen.artifact, chosen.table)
-    assert partial is not None
+    partial = put_partial(store, chosen)
     real = type(partial).has
 
     def finish_then_say(self: object, index: int) -> bool:
@@ -485,14 +474,12 @@ def test_a_pipe_in_the_place_of_a_file_does_not_block(store: Store) -> None:
     assert store.blobs.take_damaged() == (chosen.sha256,)
 
 
-def test_files_in_place_are_forgotten_and_never_deleted(store: Store) -> None:
+def test_files_in_place_are_never_deleted(store: Store) -> None:
     chosen = sample(1)
     path = put_in_place(store, chosen)
     store.blobs.remove(chosen.sha256)
     store.manifests.retain()
     assert store.blobs.holds(chosen.sha256)
-    store.blobs.forget_in_place(chosen.sha256)
-    assert not store.blobs.holds(chosen.sha256)
     assert path.read_bytes() == chosen.data
     assert store.blobs.used_bytes() == 0
 
@@ -585,61 +572,10 @@ def test_the_quota_counts_whole_artifacts_and_the_full_size_of_partials(state: P
         assert (caught.value.needed, caught.value.used, caught.value.quota) == (1, 3 * PIECE, 3 * PIECE)
         assert caught.value.exit_status == 4
         assert "quota" in str(caught.value.remedy)
-        with pytest.raises(StoreFull):
-            put_adopted(store, third)
         store.blobs.remove(first.sha256)
         assert store.blobs.begin(third.artifact, third.table) is not None
     with Store.open(state, quota_bytes=1) as store:  # what was begun may be finished
         assert store.blobs.begin(second.artifact, second.table) is not None
-
-
-@pytest.mark.parametrize("linkable", [True, False])
-def test_an_adopted_file_is_checked_and_not_used_up(
-    store: Store, monkeypatch: pytest.MonkeyPatch, linkable: bool
-) -> None:
-    def no_links(*_: object) -> None:
-        raise OSError(errno.EXDEV, os.strerror(errno.EXDEV))
-
-    if not linkable:
-        monkeypatch.setattr(os, "link", no_links)
-    chosen = sample(2 * PIECE)
-    path = put_adopted(store, chosen)
-    original = store.path.parent / "lies there"
-    assert original.samefile(path) is linkable
-    assert original.read_bytes() == chosen.data
-
-
-@pytest.mark.parametrize("content", [b"", b"x", sample(2 * PIECE, 1).data, sample(2 * PIECE).data + b"x"])
-def test_a_file_with_other_content_is_not_adopted(store: Store, tmp_path: Path, content: bytes) -> None:
-    chosen = sample(2 * PIECE)
-    (tmp_path / "kernel").write_bytes(content)
-    with pytest.raises(BlobCorrupt, match="kernel"):
-        store.blobs.adopt(tmp_path / "kernel", chosen.sha256, chosen.table)
-    assert not store.blobs.holds(chosen.sha256)
-    assert store.blobs.used_bytes() == 0
-
-
-def test_good_pieces_under_another_sha256_are_not_adopted(store: Store, tmp_path: Path) -> None:
-    chosen = sample(PIECE)
-    (tmp_path / "kernel").write_bytes(chosen.data)
-    with pytest.raises(BlobCorrupt):
-        store.blobs.adopt(tmp_path / "kernel", "ab" * 32, chosen.table)
-    assert store.blobs.used_bytes() == 0
-
-
-def test_adopting_ends_what_a_fetch_of_it_left_and_leaves_a_running_one_alone(state: Path) -> None:
-    chosen = sample(2 * PIECE)
-    with Store.open(state) as store:
-        put_partial(store, chosen)
-        assert not store.blobs.adopt(state / "no such file", chosen.sha256, chosen.table)
-    with Store.open(state) as store:
-        put_adopted(store, chosen)
-        assert store.blobs.used_bytes() == 2 * PIECE
-
-
-def test_adopting_a_missing_file_is_a_clear_error(store: Store, tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match="No such file"):
-        store.blobs.adopt(tmp_path / "none", sample(1).sha256, sample(1).table)
 
 
 @pytest.mark.parametrize("rotten", [False, True])

@@ -243,9 +243,7 @@ def test_a_discarded_partial_leaves_nothing_and_takes_nothing(store: Store) -> N
         partial.finish()
 
 
-def test_discard_waits_for_a_write_under_way_and_begin_for_both(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_discard_waits_for_a_write_under_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     chosen = sample(2 * PIECE)
     partial = begin(store, chosen)
     writing, go_on = threading.Event(), threading.Event()
@@ -269,15 +267,11 @@ def test_discard_waits_for_a_write_under_way_and_begin_for_both(
     monkeypatch.setattr(os, "close", noting_close)
     discarder = threading.Thread(target=partial.discard)
     discarder.start()
-    again: list[PartialBlob] = []
-    beginner = threading.Thread(target=lambda: again.append(begin(store, chosen)))
-    beginner.start()
     go_on.set()
-    for thread in (writer, discarder, beginner):
+    for thread in (writer, discarder):
         thread.join()
     assert order[:2] == ["written", "closed"]
-    # Whichever came first: it joined what is discarded now, or began anew.
-    assert (again[0] is partial) == (store.blobs.bitmap(chosen.sha256) is None)
+    assert begin(store, chosen) is not partial
 
 
 def test_after_a_crash_only_the_good_pieces_are_held_again(state: Path) -> None:
@@ -308,19 +302,16 @@ def test_two_processes_do_not_fetch_one_artifact_at_once(state: Path, store: Sto
         other.blobs.begin(chosen.artifact, chosen.table)
 
 
-def test_who_begins_again_gets_the_same_partial(store: Store) -> None:
-    chosen = sample(10)
-    assert begin(store, chosen) is begin(store, chosen)
-
-
-def test_a_job_that_stops_does_not_stop_another_one(store: Store) -> None:
+def test_what_is_being_fetched_is_not_begun_again_until_it_is_closed(store: Store) -> None:
     chosen = sample(2 * PIECE)
-    first, second = begin(store, chosen), begin(store, chosen)
+    first = begin(store, chosen)
+    with pytest.raises(MachineError, match="being fetched"):
+        begin(store, chosen)
+    assert first.write(0, chosen.piece(0))
     first.close()
-    assert second.write(0, chosen.piece(0))
-    second.close()
+    first.close()
     with pytest.raises(BlobMissing):
-        second.write(1, chosen.piece(1))
+        first.write(1, chosen.piece(1))
     assert list(begin(store, chosen).bitmap.missing()) == [1]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.errors import Malformed
 from p2pboot.store.store import Store
@@ -73,9 +73,8 @@ def test_only_those_who_are_trusted_now_tell_the_time(store: Store) -> None:
     store.trust.accept(manifest(1, channel="nightly", created_at=4000, keys=(BOB,)))
 
     def by(*keys: SecretKey, threshold: int = 1, channels: tuple[str, ...] | None = None) -> int | None:
-        return newest(
-            store, TrustPolicy.single([key.public.keyid for key in keys], threshold, channels).accepts
-        )
+        publisher = Publisher(tuple(key.public.keyid for key in keys), threshold, channels)
+        return newest(store, TrustPolicy((publisher,)).accepts)
 
     assert by(ALICE) == 3000
     assert by(ALICE, channels=("stable",)) == 1000
@@ -87,8 +86,8 @@ def test_only_those_who_are_trusted_now_tell_the_time(store: Store) -> None:
 def test_a_key_that_is_trusted_no_more_takes_its_date_along(store: Store) -> None:
     store.trust.accept(manifest(7, created_at=9000))
     store.trust.accept(manifest(1, created_at=1000, keys=(BOB,)), (BOB.public.keyid,))
-    assert newest(store, TrustPolicy.single([BOB.public.keyid]).accepts) == 1000
-    assert newest(store, TrustPolicy.single([ALICE.public.keyid]).accepts) == 9000
+    assert newest(store, TrustPolicy((Publisher((BOB.public.keyid,)),)).accepts) == 1000
+    assert newest(store, TrustPolicy((Publisher((ALICE.public.keyid,)),)).accepts) == 9000
 
 
 def test_a_date_says_whose_it_is_and_where_it_is_kept(store: Store, state: Path) -> None:
@@ -110,7 +109,7 @@ def test_a_key_that_makes_up_channels_pushes_out_only_its_own_oldest_dates(store
 def test_a_key_that_makes_up_cosigners_is_bounded_too(store: Store) -> None:
     trusted = (ALICE.public.keyid,)
     for number in range(1, MAX_TIMES + 3):
-        stranger = SecretKey.from_seed(number.to_bytes(32, "big"))
+        stranger = SecretKey(number.to_bytes(32, "big"))
         store.trust.accept(manifest(number, created_at=1000 + number, keys=(ALICE, stranger)), trusted)
     assert len(store.trust.times()) == MAX_TIMES
     assert newest(store) == 1000 + MAX_TIMES + 2

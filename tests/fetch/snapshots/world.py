@@ -108,7 +108,7 @@ class SnapshotWorld:
 
     def new_peer_id(self) -> str:
         self._count += 1
-        return SecretKey.from_seed(self._count.to_bytes(32, "big")).public.peer_id
+        return SecretKey(self._count.to_bytes(32, "big")).public.peer_id
 
     def next_number(self) -> int:
         """Which peer the next provider will be: its store is there before it is opened."""
