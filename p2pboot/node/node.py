@@ -29,7 +29,6 @@ from p2pboot.node.building import Description, check_cancelled
 from p2pboot.node.control import serve_control
 from p2pboot.node.following import Follower, OwnManifests
 from p2pboot.node.judging import Judge
-from p2pboot.node.metering import MeteredTransport
 from p2pboot.node.observing import equivocation_problems, expired_problems, pair_of, publishing_time, unheld
 from p2pboot.node.offering import Awaited, Offering
 from p2pboot.node.peering import Peering
@@ -86,7 +85,6 @@ class Node:
         hints: AsyncIterable[str] | None = None,
         urls: Callable[[], Sequence[str]] = tuple,
     ) -> None:
-        transport = self._meter = MeteredTransport(transport)
         self._settings = settings
         self._store = store
         self._transport = transport
@@ -422,7 +420,7 @@ class Node:
         return Measured(
             uptime_s=trio.current_time() - self._started_at,
             peers=self._transport.peers(),
-            transferred=Counter(self._meter.transferred),
+            transferred=Counter(self._transport.traffic),
             refused=Counter(self._judge.refused),
             refused_pieces=Counter(self._follower.refused_pieces),
             problems=self.problems.all(),

@@ -31,6 +31,7 @@ from p2pboot.transport.interface import (
     Verdict,
 )
 from p2pboot.transport.seen import SeenMessages
+from p2pboot.transport.traffic import GOSSIP, RECEIVED, SENT, Traffic
 
 log = logging.getLogger("p2pboot.testing.network")
 
@@ -95,8 +96,8 @@ class _Pipe:
 class _MemoryStream:
     """One node's end of a stream."""
 
-    def __init__(self, owner: _Node, peer_id: str, outgoing: _Pipe, incoming: _Pipe) -> None:
-        self._owner, self._peer_id = owner, peer_id
+    def __init__(self, owner: _Node, peer_id: str, protocol: str, outgoing: _Pipe, incoming: _Pipe) -> None:
+        self._owner, self._peer_id, self._protocol = owner, peer_id, protocol
         self._outgoing, self._incoming = outgoing, incoming
         self._done = False
 
@@ -107,7 +108,9 @@ class _MemoryStream:
     async def read(self, max_bytes: int) -> bytes:
         if self._done:
             raise StreamReset("the stream is closed")
-        return await self._incoming.receive(max_bytes)
+        data = await self._incoming.receive(max_bytes)
+        self._owner.traffic[self._protocol, RECEIVED] += len(data)
+        return data
 
     async def write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
@@ -115,6 +118,7 @@ class _MemoryStream:
             part = rest[:WINDOW]
             await self._owner.spend(len(part))
             await self._outgoing.send(part)
+            self._owner.traffic[self._protocol, SENT] += len(part)
             rest = rest[len(part) :]
 
     async def close_write(self) -> None:
@@ -240,9 +244,9 @@ class MemoryNetwork:
 
         there, back = link.new_pipe(stopped), link.new_pipe(stopped)
         node = self._nodes[accepter]
-        if not node.accept(protocol, _MemoryStream(node, opener, back, there)):
+        if not node.accept(protocol, _MemoryStream(node, opener, protocol, back, there)):
             raise StreamReset(f"{accepter} opens no stream for {protocol}")
-        return _MemoryStream(self._nodes[opener], accepter, there, back)
+        return _MemoryStream(self._nodes[opener], accepter, protocol, there, back)
 
     def send_gossip(self, sender: str, topic: str, payload: bytes, *, but: str | None = None) -> None:
         """Hand a message to the sender's neighbours in the topic."""
@@ -257,6 +261,7 @@ class _Node:
     def __init__(self, network: MemoryNetwork, peer_id: str, address: str, nursery: trio.Nursery) -> None:
         self.address = address
         self.register = PeerRegister(nursery)
+        self.traffic = Traffic()
         self.judges: dict[str, Judge] = {}
         self.upload_bytes_per_s: float | None = None
         self.dropped = 0
@@ -329,7 +334,7 @@ class _Node:
 
     async def subscribe(self, topic: str, judge: Judge) -> None:
         await trio.lowlevel.checkpoint()
-        self.judges[topic] = judge
+        self.judges[topic] = self.traffic.of_messages(judge)
 
     async def unsubscribe(self, topic: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -338,6 +343,7 @@ class _Node:
     async def publish(self, topic: str, payload: bytes) -> None:
         await trio.lowlevel.checkpoint()
         self._seen.add(_message_id(payload))
+        self.traffic[GOSSIP, SENT] += len(payload)
         self._network.send_gossip(self._peer_id, topic, payload)
 
     def forget_seen(self) -> None:

@@ -7,7 +7,7 @@ Peer ids are base58 strings (`12D3KooW…`), addresses are multiaddr strings.
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -90,6 +90,10 @@ class Transport(Protocol):
     @property
     def peer_id(self) -> str:
         """This node's own id."""
+
+    @property
+    def traffic(self) -> Mapping[tuple[str, str], int]:
+        """Bytes since the start by (protocol, "sent" or "received"), payloads of gossip under "gossip"."""
 
     def addresses(self) -> tuple[str, ...]:
         """Own dialable multiaddrs with `/p2p/<peer id>`, real ports, no wildcard addresses."""

@@ -384,3 +384,21 @@ async def test_nothing_comes_from_a_topic_that_was_left(lab: Lab) -> None:
     await a.publish(TOPIC + "2", b"three")
     assert await kept.taken.receive() == (a.peer_id, b"three")
     assert left.count == 0
+
+
+async def test_bytes_are_counted_by_protocol_and_direction(lab: Lab) -> None:
+    a, b = await lab.pair()
+    judge = Judging()
+    b.handle(ECHO, echo)
+    stream = await a.open_stream(b.peer_id, ECHO)
+    await stream.write(b"seven b")
+    await stream.close_write()
+    assert await read_all(stream) == b"seven b"
+    await stream.close()
+    assert a.traffic == b.traffic == {(ECHO, "sent"): 7, (ECHO, "received"): 7}
+    await a.subscribe(TOPIC, Judging())
+    await b.subscribe(TOPIC, judge)
+    await a.publish(TOPIC, b"news")
+    await judge.taken.receive()
+    assert (a.traffic["gossip", "sent"], b.traffic["gossip", "received"]) == (4, 4)
+    assert ("gossip", "received") not in a.traffic

@@ -48,6 +48,7 @@ from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, MAX_RECORD_BYTES, 
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
 from p2pboot.transport.libp2p.tcp import bound_address, open_listeners
+from p2pboot.transport.traffic import GOSSIP, SENT, Traffic
 
 log = logging.getLogger("p2pboot.transport.libp2p")
 
@@ -94,7 +95,7 @@ class HardenedHost(BasicHost):
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """Serve one inbound stream; an exception out of any handler would end the whole host."""
-        stream = Libp2pStream.of(net_stream)
+        stream = Libp2pStream.of(net_stream, "", Traffic())  # its protocol is not known yet
         try:
             if stream.siblings > self._max_streams:
                 log.debug("peer %s has more than %d streams open", stream.peer_id, self._max_streams)
@@ -135,6 +136,7 @@ class Libp2pTransport:
         self._gossip = gossip
         self._register = register
         self._reached_at = reached_at
+        self.traffic = Traffic()
 
     @property
     def peer_id(self) -> str:
@@ -188,11 +190,11 @@ class Libp2pTransport:
             net_stream = await self._host.new_stream(peer, [TProtocol(protocol)])
         except Exception as error:
             raise StreamReset(f"{peer_id} opens no stream for {protocol}") from error
-        return Libp2pStream.of(net_stream)
+        return Libp2pStream.of(net_stream, protocol, self.traffic)
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         """Serve `protocol`: every inbound stream runs `handler`."""
-        self._host.set_stream_handler(TProtocol(protocol), partial(_serve, protocol, handler))
+        self._host.set_stream_handler(TProtocol(protocol), partial(_serve, protocol, handler, self.traffic))
 
     def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
         """A channel of its own for the caller; starts with the peers that are connected already."""
@@ -200,7 +202,7 @@ class Libp2pTransport:
 
     async def subscribe(self, topic: str, judge: Judge) -> None:
         """Join a gossip topic."""
-        await self._gossip.join(topic, judge)
+        await self._gossip.join(topic, self.traffic.of_messages(judge))
 
     async def unsubscribe(self, topic: str) -> None:
         """Leave a gossip topic; nothing happens when it was not joined."""
@@ -208,6 +210,7 @@ class Libp2pTransport:
 
     async def publish(self, topic: str, payload: bytes) -> None:
         """Send to the topic, also when this very payload is still marked seen."""
+        self.traffic[GOSSIP, SENT] += len(payload)
         await self._gossip.publish(topic, payload)
 
     def forget_seen(self) -> None:
@@ -215,9 +218,9 @@ class Libp2pTransport:
         self._gossip.forget_seen()
 
 
-async def _serve(protocol: str, handler: StreamHandler, net_stream: INetStream) -> None:
+async def _serve(protocol: str, handler: StreamHandler, traffic: Traffic, net_stream: INetStream) -> None:
     """Run one of our own handlers on an inbound stream: the boundary at which its errors end."""
-    stream = Libp2pStream.of(net_stream)
+    stream = Libp2pStream.of(net_stream, protocol, traffic)
     try:
         await handler(stream)
     except Exception as error:

@@ -15,6 +15,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, Muxed
 from p2pboot.transport.cleanup import shielded_for
 from p2pboot.transport.interface import StreamReset
 from p2pboot.transport.libp2p.muxer import HardenedYamuxStream
+from p2pboot.transport.traffic import RECEIVED, SENT, Traffic
 
 # A frozen peer's socket takes no more bytes; saying goodbye to it must not hold anybody up.
 _GOODBYE_S: Final = 0.3
@@ -35,22 +36,28 @@ class Libp2pStream:
     Args:
         net_stream: libp2p's own, which keeps the books of its connection.
         muxed: the Yamux stream under it, which bytes are read from and written to directly.
+        protocol: what is spoken on it.
+        traffic: its bytes are counted there.
     """
 
-    def __init__(self, net_stream: NetStream, muxed: HardenedYamuxStream) -> None:
+    def __init__(
+        self, net_stream: NetStream, muxed: HardenedYamuxStream, protocol: str, traffic: Traffic
+    ) -> None:
         self._net = net_stream
         self._muxed = muxed
         self._peer_id = str(muxed.conn.peer_id)
+        self._protocol = protocol
+        self._traffic = traffic
         self._done = False
 
     @classmethod
-    def of(cls, net_stream: INetStream) -> Libp2pStream:
+    def of(cls, net_stream: INetStream, protocol: str, traffic: Traffic) -> Libp2pStream:
         """Wrap libp2p's stream."""
         if not isinstance(net_stream, NetStream) or not isinstance(
             net_stream.muxed_stream, HardenedYamuxStream
         ):
             raise TypeError("not a stream of our muxer")
-        return cls(net_stream, net_stream.muxed_stream)
+        return cls(net_stream, net_stream.muxed_stream, protocol, traffic)
 
     @property
     def siblings(self) -> int:
@@ -65,7 +72,7 @@ class Libp2pStream:
     async def read(self, max_bytes: int) -> bytes:
         """1 to `max_bytes` bytes as soon as there are any, b"" at the orderly end; StreamReset otherwise."""
         try:
-            return await self._muxed.read(max_bytes)
+            data = await self._muxed.read(max_bytes)
         except MuxedStreamEOF as error:
             # Stock libp2p also says EOF for a reset that finds a reader waiting, and for a lost connection.
             if self._muxed.ended_in_order and not self._done:
@@ -73,6 +80,8 @@ class Libp2pStream:
             raise self._reset_error() from error
         except _BROKEN as error:
             raise self._reset_error() from error
+        self._traffic[self._protocol, RECEIVED] += len(data)
+        return data
 
     async def write(self, data: bytes | memoryview) -> None:
         """Hand over all of `data`; waits while the peer's window is full. StreamReset when it is gone."""
@@ -80,6 +89,7 @@ class Libp2pStream:
             await self._muxed.write(data)
         except _BROKEN as error:
             raise self._reset_error() from error
+        self._traffic[self._protocol, SENT] += len(data)
 
     async def close_write(self) -> None:
         """Half-close: nothing more will be written; reading goes on. StreamReset when the peer is gone."""

@@ -1,0 +1,25 @@
+"""How many bytes a node exchanged with its peers: counted by each transport, where they pass."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from p2pboot.transport.interface import Judge, Verdict
+
+SENT: Final = "sent"
+RECEIVED: Final = "received"
+GOSSIP: Final = "gossip"  # payloads of messages; how often they were forwarded only the network knows
+
+
+class Traffic(Counter[tuple[str, str]]):
+    """Bytes by (protocol, SENT or RECEIVED); protocols are those of this program, never a peer's words."""
+
+    def of_messages(self, judge: Judge) -> Judge:
+        """Count the payloads of gossip messages that are judged."""
+
+        async def counting(peer_id: str, payload: bytes) -> Verdict:
+            self[GOSSIP, RECEIVED] += len(payload)
+            return await judge(peer_id, payload)
+
+        return counting
