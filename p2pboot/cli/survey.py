@@ -16,10 +16,11 @@ from p2pboot.errors import ManifestError, SignatureError
 from p2pboot.fetch.asking.dialling import Dialler, for_each_peer
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.reasons import PeerWord
-from p2pboot.fetch.asking.requests import Head, ManifestReply
 from p2pboot.fetch.asking.same_key import OpenTransport, Twins
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
+from p2pboot.protocol.client import ManifestReply
+from p2pboot.protocol.messages import Head
 from p2pboot.transport.interface import Transport
 
 MANIFESTS_PER_PEER: Final = 32

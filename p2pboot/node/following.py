@@ -17,7 +17,6 @@ import trio
 from p2pboot.core.manifest import Manifest, check_detached
 from p2pboot.core.problems import Problem
 from p2pboot.errors import P2PBootError, SignatureError
-from p2pboot.fetch.asking.requests import Head
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.receiving.swarm import fetch_artifacts
@@ -26,6 +25,7 @@ from p2pboot.node.mirroring import Mirror
 from p2pboot.node.refusals import OLDER_REMEDY, UNTRUSTED_REMEDY, Refusals, untrusted
 from p2pboot.node.syncing import find_detached
 from p2pboot.node.trust import Offered, Pair
+from p2pboot.protocol.messages import Head
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport

@@ -13,8 +13,9 @@ from typing import Final, Protocol
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.requests import Head, PeerRefused, RequestStream
-from p2pboot.protocol.messages import SYNC_PROTOCOL
+from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.protocol.client import PeerRefused, ask_heads, ask_manifest, ask_peers
+from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.transport.interface import PeerEvent, Transport
 
 log = logging.getLogger(__name__)
@@ -112,16 +113,16 @@ class Syncer:
     async def _round(self, peer_id: str) -> None:
         stream = await self._transport.open_stream(peer_id, SYNC_PROTOCOL)
         async with RequestStream(stream) as requests:
-            wanted = await self._choose((await requests.heads()).heads, peer_id)
+            wanted = await self._choose((await requests.ask(ask_heads())).heads, peer_id)
             wanted.sort(key=lambda head: head.manifest_version, reverse=True)
             for head in wanted[:MANIFESTS_PER_ROUND]:
                 try:
-                    raw, detached = await requests.manifest(head.digest)
+                    raw, detached = await requests.ask(ask_manifest(head.digest))
                 except PeerRefused:
                     continue  # its head moved on meanwhile
                 await self._take(head, raw, detached, peer_id)
             if self._acquaintances is not None and self._acquaintances.needs_peers:
-                for record in await requests.peers():
+                for record in await requests.ask(ask_peers()):
                     self._acquaintances.take_record(record)
 
 
@@ -139,7 +140,7 @@ async def find_detached(transport: Transport, digest: str, keep: Keep, *, timeou
         try:
             stream = await transport.open_stream(peer_id, SYNC_PROTOCOL)
             async with RequestStream(stream) as requests:
-                _, detached = await requests.manifest(digest)
+                _, detached = await requests.ask(ask_manifest(digest))
         except P2PBootError as error:
             log.debug("detached signature from %s: %s", peer_id, error)
             return

@@ -40,7 +40,7 @@ from p2pboot.protocol.messages import (
 )
 from p2pboot.protocol.withheld import WithheldHead, decode_withheld
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 _Header = Mapping[str, object]
 
 
@@ -81,7 +81,7 @@ class ManifestReply(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Query(Generic[T]):
+class Query(Generic[T_co]):
     """A request and the answer that it allows.
 
     Args:
@@ -95,7 +95,7 @@ class Query(Generic[T]):
     request: Request
     min_length: int
     max_length: int
-    decode: Callable[[_Header, bytearray], T]
+    decode: Callable[[_Header, bytearray], T_co]
     label: str = ""
 
     @property

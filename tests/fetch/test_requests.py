@@ -11,7 +11,16 @@ import trio
 import trio.testing
 
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.fetch.asking.requests import PeerBusy, PeerLacks, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.protocol.client import (
+    PeerBusy,
+    PeerLacks,
+    ask_have,
+    ask_heads,
+    ask_manifest,
+    ask_peers,
+    ask_read,
+)
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import MAX_IN_FLIGHT, Head, Reply, Status, encode_heads
 from p2pboot.transport.interface import StreamReset
@@ -57,11 +66,11 @@ def byte_of(request: dict[str, object]) -> bytes:
 async def test_every_operation_has_its_request_and_its_result() -> None:
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         nursery.start_soon(answer_everything, server)
-        assert await requests.heads("stable", "arm64") == ((HEAD,), ())
-        assert await requests.peers() == (b"record",)
-        assert await requests.manifest(DIGEST) == (b"{}", "c2ln")
-        assert (await requests.have(DIGEST, 9)).to_bytes() == b"\xff\x80"
-        assert await requests.read(DIGEST, 65, 1) == b"A"
+        assert await requests.ask(ask_heads("stable", "arm64")) == ((HEAD,), ())
+        assert await requests.ask(ask_peers()) == (b"record",)
+        assert await requests.ask(ask_manifest(DIGEST)) == (b"{}", "c2ln")
+        assert (await requests.ask(ask_have(DIGEST, 9))).to_bytes() == b"\xff\x80"
+        assert await requests.ask(ask_read(DIGEST, 65, 1)) == b"A"
 
 
 async def answer_everything(server: Server) -> None:
@@ -81,7 +90,7 @@ async def test_concurrent_callers_get_their_own_replies() -> None:
     got: dict[int, bytearray] = {}
 
     async def ask(requests: RequestStream, offset: int) -> None:
-        got[offset] = await requests.read(DIGEST, offset, 1)
+        got[offset] = await requests.ask(ask_read(DIGEST, offset, 1))
 
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         for offset in range(40):  # more than the window
@@ -94,7 +103,7 @@ async def test_concurrent_callers_get_their_own_replies() -> None:
 async def test_requests_are_sent_without_waiting_for_replies() -> None:
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         for offset in range(3):
-            nursery.start_soon(requests.read, DIGEST, offset, 1)
+            nursery.start_soon(requests.ask, ask_read(DIGEST, offset, 1))
         asked = [await server.request() for _ in range(3)]
         for request in asked:
             await server.reply(byte_of(request))
@@ -104,7 +113,7 @@ async def test_no_more_than_the_window_is_asked_at_once() -> None:
     async with connected() as (requests, server):
         async with trio.open_nursery() as nursery:
             for offset in range(MAX_IN_FLIGHT + 1):
-                nursery.start_soon(requests.read, DIGEST, offset, 1)
+                nursery.start_soon(requests.ask, ask_read(DIGEST, offset, 1))
             for _ in range(MAX_IN_FLIGHT):
                 await server.request()
             await trio.testing.wait_all_tasks_blocked()
@@ -133,8 +142,8 @@ async def test_refusal_reaches_its_caller_and_the_stream_goes_on(
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         nursery.start_soon(serve, server)
         with pytest.raises(error):
-            await requests.read(DIGEST, 0, 1)
-        assert await requests.read(DIGEST, 0, 1) == b"x"
+            await requests.ask(ask_read(DIGEST, 0, 1))
+        assert await requests.ask(ask_read(DIGEST, 0, 1)) == b"x"
 
 
 async def test_cancelled_caller_leaves_the_others_their_replies() -> None:
@@ -142,7 +151,7 @@ async def test_cancelled_caller_leaves_the_others_their_replies() -> None:
 
     async def ask(requests: RequestStream, offset: int, scope: trio.CancelScope) -> None:
         with scope:
-            got.append(await requests.read(DIGEST, offset, 1))
+            got.append(await requests.ask(ask_read(DIGEST, offset, 1)))
 
     scopes = [trio.CancelScope() for _ in range(3)]
     async with connected() as (requests, server):
@@ -171,12 +180,12 @@ async def test_caller_cancelled_in_the_middle_of_its_body_leaves_the_stream_usab
         await trio.testing.wait_all_tasks_blocked()
         await server.stream.write(b"llo")
         nursery.start_soon(answer_once, server, b"next!")
-        assert await requests.read(DIGEST, 0, 5) == b"next!"
+        assert await requests.ask(ask_read(DIGEST, 0, 5)) == b"next!"
 
 
 async def cancellable_read(requests: RequestStream, length: int, scope: trio.CancelScope) -> None:
     with scope:
-        await requests.read(DIGEST, 0, length)
+        await requests.ask(ask_read(DIGEST, 0, length))
     assert scope.cancelled_caught
 
 
@@ -204,7 +213,7 @@ async def test_request_that_is_cancelled_before_it_is_sent_is_not_sent() -> None
 async def test_closing_with_nothing_unanswered_closes_in_order() -> None:
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         nursery.start_soon(answer_once, server, b"x")
-        await requests.read(DIGEST, 0, 1)
+        await requests.ask(ask_read(DIGEST, 0, 1))
     assert await server.stream.read(1) == b""
     assert not server.stream.was_reset
 
@@ -212,7 +221,7 @@ async def test_closing_with_nothing_unanswered_closes_in_order() -> None:
 async def test_leaving_with_requests_unanswered_resets_and_wakes_everybody() -> None:
     async def ask(requests: RequestStream) -> None:
         with pytest.raises(StreamReset, match="closed on this side"):
-            await requests.read(DIGEST, 0, 1)
+            await requests.ask(ask_read(DIGEST, 0, 1))
 
     near, far = stream_pair()
     async with trio.open_nursery() as nursery, RequestStream(near) as requests:
@@ -240,7 +249,7 @@ async def test_cancelling_the_owner_ends_it_at_once() -> None:
 async def own_and_read(stream: MemoryStream, scope: trio.CancelScope) -> None:
     with scope:
         async with RequestStream(stream) as requests:
-            await requests.read(DIGEST, 0, 1)
+            await requests.ask(ask_read(DIGEST, 0, 1))
     assert scope.cancelled_caught
 
 
@@ -249,7 +258,7 @@ async def test_violation_ends_the_stream_for_everyone_and_names_the_peer() -> No
 
     async def ask(requests: RequestStream) -> None:
         with pytest.raises(RemoteProtocolError, match=r"12D3KooWserver.*length") as caught:
-            await requests.read(DIGEST, 0, 1)
+            await requests.ask(ask_read(DIGEST, 0, 1))
         failures.append(caught.value)
 
     async with connected() as (requests, server):
@@ -271,7 +280,7 @@ async def test_unasked_bytes_end_the_stream() -> None:
         await server.stream.write(b"\x02{}")
         await trio.testing.wait_all_tasks_blocked()
         with pytest.raises(RemoteProtocolError, match="not asked for"):
-            await requests.heads()
+            await requests.ask(ask_heads())
 
 
 @pytest.mark.parametrize(
@@ -286,13 +295,13 @@ async def test_end_before_the_reply_is_complete_is_a_reset(sent: int) -> None:
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         nursery.start_soon(serve, server)
         with pytest.raises(StreamReset, match="owing the reply to"):
-            await requests.read(DIGEST, 0, 5)
+            await requests.ask(ask_read(DIGEST, 0, 5))
 
 
 async def test_reset_by_the_peer_reaches_every_caller() -> None:
     async def ask(requests: RequestStream) -> None:
         with pytest.raises(StreamReset):
-            await requests.heads()
+            await requests.ask(ask_heads())
 
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         nursery.start_soon(ask, requests)
@@ -316,7 +325,7 @@ async def test_progress_is_the_time_of_the_last_byte(autojump_clock: trio.testin
     async with connected() as (requests, server):
         await trio.sleep(100)  # an idle stream owes us nothing
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(requests.read, DIGEST, 0, 5)
+            nursery.start_soon(requests.ask, ask_read(DIGEST, 0, 5))
             await server.request()
             asked_at = trio.current_time()
             await trio.sleep(3)
@@ -325,7 +334,7 @@ async def test_progress_is_the_time_of_the_last_byte(autojump_clock: trio.testin
             await trio.sleep(4)
             assert requests.last_progress == asked_at + 3
             nursery.start_soon(
-                requests.read, DIGEST, 5, 1
+                requests.ask, ask_read(DIGEST, 5, 1)
             )  # one more does not excuse the silence on the first
             await server.request()
             assert requests.last_progress == asked_at + 3
@@ -338,4 +347,4 @@ async def test_large_body_arrives_whole() -> None:
     body = bytes(range(256)) * 4096 * 4  # 4 MiB through a window of 64 KiB
     async with connected() as (requests, server), trio.open_nursery() as nursery:
         nursery.start_soon(answer_once, server, body)
-        assert await requests.read(DIGEST, 0, len(body)) == body
+        assert await requests.ask(ask_read(DIGEST, 0, len(body))) == body

@@ -19,6 +19,7 @@ from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node import publishing
 from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S
 from p2pboot.node.node import DAMAGE_S
+from p2pboot.protocol.client import ask_heads
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
     SYNC_PROTOCOL,
@@ -47,7 +48,7 @@ def to(*nodes: Running, **network: object) -> dict[str, object]:
 async def heads_offered(asker: Running, peer: Running) -> list[int]:
     stream = await asker.transport.open_stream(peer.transport.peer_id, SYNC_PROTOCOL)
     async with RequestStream(stream) as requests:
-        return [head.manifest_version for head in (await requests.heads()).heads]
+        return [head.manifest_version for head in (await requests.ask(ask_heads())).heads]
 
 
 def in_force(node: Running) -> Manifest:
@@ -781,11 +782,11 @@ async def test_mirror_whose_manifest_expired_says_so_to_whoever_asks(
             stream = await asker.open_stream(mirror.transport.peer_id, SYNC_PROTOCOL)
             async with RequestStream(stream) as requests:
                 for filters in ((), ("stable",), ("stable", "x86_64")):
-                    reply = await requests.heads(*filters)
+                    reply = await requests.ask(ask_heads(*filters))
                     (one,) = reply.withheld
                     assert (one.channel, one.arch, one.reason) == ("stable", "x86_64", "expired")
                     assert "manifest version 1 expired at" in one.text
-                assert await requests.heads("testing") == ((), ())
+                assert await requests.ask(ask_heads("testing")) == ((), ())
 
 
 # -- what is to be here

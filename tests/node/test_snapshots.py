@@ -15,10 +15,11 @@ from trio.testing import MockClock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code
-from p2pboot.fetch.asking.requests import PeerLacks, PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node.problems import Problems
 from p2pboot.node.snapshot_problems import LISTED_UNSIGNED, SnapshotProblems
 from p2pboot.node.snapshots import SnapshotNode
+from p2pboot.protocol.client import PeerLacks, PeerRefused
 from p2pboot.protocol.messages import Status
 from p2pboot.protocol.snapshot_client import (
     ask_announcement,

@@ -12,9 +12,8 @@ import pytest
 import trio
 
 from p2pboot.core.manifest import sign_detached
-from p2pboot.fetch.asking.requests import Head
 from p2pboot.node.syncing import MANIFESTS_PER_ROUND, ROUND_TIMEOUT_S, Syncer, find_detached
-from p2pboot.protocol.messages import SYNC_PROTOCOL
+from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.heads import SyncServer
 from p2pboot.store.manifests import ManifestCatalogue

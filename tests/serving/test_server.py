@@ -10,11 +10,23 @@ from typing import cast
 import pytest
 import trio
 
-from p2pboot.core.pieces import MIB, Bitmap
+from p2pboot.core.manifest import Artifact
+from p2pboot.core.pieces import MIB, Bitmap, PieceTable
 from p2pboot.errors import BlobMissing, MachineError
-from p2pboot.fetch.asking.requests import Head, PeerLacks, PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node.offering import Offering
-from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, MAX_PEERS, MAX_READ, Status
+from p2pboot.protocol.client import (
+    PeerLacks,
+    PeerRefused,
+    Query,
+    ask_have,
+    ask_heads,
+    ask_manifest,
+    ask_peers,
+    ask_pieces,
+    ask_read,
+)
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, MAX_PEERS, MAX_READ, Head, Status
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer
@@ -48,6 +60,15 @@ def put_whole(store: Store, *samples: Sample) -> None:
         hold(store, each.artifact, each.data)
 
 
+def pieces_of(artifact: Artifact) -> Query[PieceTable]:
+    return ask_pieces(
+        artifact.sha256,
+        size=artifact.size,
+        piece_length=artifact.piece_length,
+        table_digest=artifact.table_digest,
+    )
+
+
 # --- artifacts
 
 
@@ -56,10 +77,10 @@ async def test_whole_artifact_is_served(store: Store, size: int) -> None:
     held = sample(size)
     put_whole(store, held)
     async with asked(artifacts_of(store)) as requests:
-        assert await requests.pieces(held.artifact) == held.table
-        bitmap = await requests.have(held.sha256, held.table.count)
+        assert await requests.ask(pieces_of(held.artifact)) == held.table
+        bitmap = await requests.ask(ask_have(held.sha256, held.table.count))
         assert bitmap.complete
-        assert await requests.read(held.sha256, 0, size) == held.data
+        assert await requests.ask(ask_read(held.sha256, 0, size)) == held.data
 
 
 async def test_read_is_any_range_and_never_shortened(store: Store) -> None:
@@ -68,7 +89,10 @@ async def test_read_is_any_range_and_never_shortened(store: Store) -> None:
     size = len(held.data)
     async with asked(artifacts_of(store)) as requests:
         for offset, length in ((0, 1), (PIECE - 1, 2), (5, 2 * PIECE), (size - 1, 1), (size - 17, 17)):
-            assert await requests.read(held.sha256, offset, length) == held.data[offset : offset + length]
+            assert (
+                await requests.ask(ask_read(held.sha256, offset, length))
+                == held.data[offset : offset + length]
+            )
 
 
 @pytest.mark.parametrize(("beyond", "length"), [(0, 1), (-1, 2), (-100, MAX_READ), (2**53 - 1 - 200, 1)])
@@ -77,19 +101,19 @@ async def test_read_beyond_the_artifact_is_out_of_range(store: Store, beyond: in
     put_whole(store, held)
     async with asked(artifacts_of(store)) as requests:
         with pytest.raises(PeerRefused) as caught:
-            await requests.read(held.sha256, 200 + beyond, length)
+            await requests.ask(ask_read(held.sha256, 200 + beyond, length))
         assert caught.value.status is Status.RANGE
-        assert await requests.read(held.sha256, 199, 1) == held.data[199:]
+        assert await requests.ask(ask_read(held.sha256, 199, 1)) == held.data[199:]
 
 
 async def test_what_is_not_held_is_not_found(store: Store) -> None:
     unknown = sample(200)
     async with asked(artifacts_of(store)) as requests:
         for ask in (
-            lambda: requests.read(unknown.sha256, 0, 1),
-            lambda: requests.read(unknown.sha256, 2**40, MAX_READ),
-            lambda: requests.pieces(unknown.artifact),
-            lambda: requests.have(unknown.sha256, 1),
+            lambda: requests.ask(ask_read(unknown.sha256, 0, 1)),
+            lambda: requests.ask(ask_read(unknown.sha256, 2**40, MAX_READ)),
+            lambda: requests.ask(pieces_of(unknown.artifact)),
+            lambda: requests.ask(ask_have(unknown.sha256, 1)),
         ):
             with pytest.raises(PeerLacks) as caught:
                 await ask()
@@ -102,15 +126,15 @@ async def test_half_fetched_artifact_is_served_piece_by_piece(store: Store) -> N
     assert partial is not None
     partial.write(2, coming.piece(2))
     async with asked(artifacts_of(store)) as requests:
-        assert await requests.pieces(coming.artifact) == coming.table
-        assert await requests.have(coming.sha256, 4) == Bitmap.from_bytes(b"\x20", 4)
-        assert await requests.read(coming.sha256, 2 * PIECE, PIECE) == coming.piece(2)
+        assert await requests.ask(pieces_of(coming.artifact)) == coming.table
+        assert await requests.ask(ask_have(coming.sha256, 4)) == Bitmap.from_bytes(b"\x20", 4)
+        assert await requests.ask(ask_read(coming.sha256, 2 * PIECE, PIECE)) == coming.piece(2)
         for offset, length in ((0, 1), (PIECE + 1, PIECE), (2 * PIECE, PIECE + 1)):
             with pytest.raises(PeerLacks) as caught:
-                await requests.read(coming.sha256, offset, length)
+                await requests.ask(ask_read(coming.sha256, offset, length))
             assert caught.value.status is Status.NOT_FOUND
         with pytest.raises(PeerRefused, match="range"):
-            await requests.read(coming.sha256, 3 * PIECE, 18)
+            await requests.ask(ask_read(coming.sha256, 3 * PIECE, 18))
 
 
 async def test_file_that_changed_on_disk_is_gone_before_a_byte_of_it_is_sent(
@@ -121,10 +145,10 @@ async def test_file_that_changed_on_disk_is_gone_before_a_byte_of_it_is_sent(
     file.write_bytes(held.data)
     store.blobs.register_in_place(file, held.sha256, held.table, FileIdentity.of(file.stat()))
     async with asked(artifacts_of(store)) as requests:
-        assert await requests.read(held.sha256, 0, 3 * PIECE) == held.data
+        assert await requests.ask(ask_read(held.sha256, 0, 3 * PIECE)) == held.data
         file.write_bytes(held.data[:-1] + b"!")
         with pytest.raises(PeerLacks) as caught:
-            await requests.read(held.sha256, PIECE, 2 * PIECE)
+            await requests.ask(ask_read(held.sha256, PIECE, 2 * PIECE))
         assert caught.value.status is Status.GONE
     assert store.blobs.take_damaged() == (held.sha256,)
 
@@ -147,14 +171,14 @@ async def test_refusal_says_what_its_status_does_not(store: Store, tmp_path: Pat
     store.blobs.register_in_place(file, held.sha256, held.table, FileIdentity.of(file.stat()))
     async with asked(artifacts_of(store)) as requests:
         for unknown in (
-            requests.read(NOWHERE, 0, 1),
-            requests.have(NOWHERE, 1),
-            requests.pieces(sample(5).artifact),
+            requests.ask(ask_read(NOWHERE, 0, 1)),
+            requests.ask(ask_have(NOWHERE, 1)),
+            requests.ask(pieces_of(sample(5).artifact)),
         ):
             assert await reason_of(unknown) == ""
-        assert "being fetched here" in await reason_of(requests.read(coming.sha256, PIECE, PIECE))
+        assert "being fetched here" in await reason_of(requests.ask(ask_read(coming.sha256, PIECE, PIECE)))
         file.write_bytes(held.data[:PIECE])
-        told = await reason_of(requests.read(held.sha256, PIECE, PIECE))
+        told = await reason_of(requests.ask(ask_read(held.sha256, PIECE, PIECE)))
         assert "its file changed" in told
         assert str(tmp_path) not in told
 
@@ -167,8 +191,11 @@ async def test_failing_disk_costs_one_request(caplog: pytest.LogCaptureFixture) 
             return b"x" * length
 
     async with asked(ArtifactServer(cast(BlobStore, Failing()), Serving())) as requests:
-        assert await reason_of(requests.read(NOWHERE, 0, 1)) == "this node can not read it at the moment"
-        assert await requests.read(NOWHERE, 1, 1) == b"x"
+        assert (
+            await reason_of(requests.ask(ask_read(NOWHERE, 0, 1)))
+            == "this node can not read it at the moment"
+        )
+        assert await requests.ask(ask_read(NOWHERE, 1, 1)) == b"x"
     assert "cannot read the disk" in caplog.text
 
 
@@ -178,7 +205,7 @@ async def test_many_requests_at_once_get_their_own_bytes(store: Store) -> None:
     got: dict[int, bytearray] = {}
 
     async def read(requests: RequestStream, offset: int) -> None:
-        got[offset] = await requests.read(held.sha256, offset, 5)
+        got[offset] = await requests.ask(ask_read(held.sha256, offset, 5))
 
     offsets = range(0, 3 * PIECE, 1999)
     async with asked(artifacts_of(store)) as requests, trio.open_nursery() as nursery:
@@ -192,11 +219,11 @@ async def test_memory_is_free_again_whatever_the_answers_were(store: Store) -> N
     put_whole(store, held)
     serving = Serving()
     async with asked(artifacts_of(store, serving)) as requests:
-        await requests.read(held.sha256, 0, 3 * PIECE)
-        await requests.pieces(held.artifact)
+        await requests.ask(ask_read(held.sha256, 0, 3 * PIECE))
+        await requests.ask(pieces_of(held.artifact))
         for sha256, length in ((NOWHERE, 1), (held.sha256, MAX_READ)):
             with pytest.raises(PeerRefused):
-                await requests.read(sha256, 0, length)
+                await requests.ask(ask_read(sha256, 0, length))
     assert serving.memory.free == serving.limits.body_memory
     assert serving.counters.requests == {
         (ARTIFACT_PROTOCOL, "read", "ok"): 1,
@@ -216,7 +243,7 @@ async def test_memory_is_reserved_before_anything_is_read() -> None:
 
     serving = Serving()
     async with asked(ArtifactServer(cast(BlobStore, Watching()), serving)) as requests:
-        await requests.read(NOWHERE, 0, MAX_READ)
+        await requests.ask(ask_read(NOWHERE, 0, MAX_READ))
     assert held == [MAX_READ]
 
 
@@ -224,7 +251,7 @@ async def test_largest_read_is_served(store: Store) -> None:
     held = sample(17 * MIB, piece_length=MIB)
     put_whole(store, held)
     async with asked(artifacts_of(store)) as requests:
-        assert await requests.read(held.sha256, MIB, MAX_READ) == held.data[MIB:]
+        assert await requests.ask(ask_read(held.sha256, MIB, MAX_READ)) == held.data[MIB:]
 
 
 # --- sync
@@ -251,19 +278,19 @@ async def test_heads_are_what_is_wholly_held(store: Store) -> None:
     stable, testing = publish(store, 7), publish(store, 3, channel="testing")
     store.manifests.put(manifest(8, sample(5), sample(6, key="initramfs")), None)  # pending
     async with asked(sync_of(store)) as requests:
-        assert (await requests.heads()).heads == (stable, testing)
-        assert (await requests.heads("testing")).heads == (testing,)
-        assert (await requests.heads("stable", "arm64")).heads == (stable,)
-        assert (await requests.heads("stable", "x86_64")).heads == ()
-        assert (await requests.heads(arch="arm64")).heads == (stable, testing)
+        assert (await requests.ask(ask_heads())).heads == (stable, testing)
+        assert (await requests.ask(ask_heads("testing"))).heads == (testing,)
+        assert (await requests.ask(ask_heads("stable", "arm64"))).heads == (stable,)
+        assert (await requests.ask(ask_heads("stable", "x86_64"))).heads == ()
+        assert (await requests.ask(ask_heads(arch="arm64"))).heads == (stable, testing)
 
 
 async def test_expired_manifest_is_not_offered_as_a_head(store: Store) -> None:
     head = publish(store, 1)
     async with asked(sync_of(store, now=EXPIRES - 1)) as requests:
-        assert (await requests.heads()).heads == (head,)
+        assert (await requests.ask(ask_heads())).heads == (head,)
     async with asked(sync_of(store, now=EXPIRES)) as requests:
-        assert (await requests.heads()).heads == ()
+        assert (await requests.ask(ask_heads())).heads == ()
 
 
 async def test_what_is_known_and_not_offered_is_told_with_the_heads(store: Store) -> None:
@@ -272,17 +299,17 @@ async def test_what_is_known_and_not_offered_is_told_with_the_heads(store: Store
         manifest(3, sample(5), sample(6, key="initramfs"), channel="testing", created_at=CREATED), None
     )
     async with asked(sync_of(store)) as requests:
-        everything = await requests.heads()
+        everything = await requests.ask(ask_heads())
         assert everything.heads == (stable,)
         (one,) = everything.withheld
         assert (one.channel, one.arch, one.reason) == ("testing", "arm64", "incomplete")
         assert one.text == "manifest version 3 is not complete here"
-        assert await requests.heads("testing", "arm64") == ((), (one,))
-        assert await requests.heads("testing") == ((), (one,))
-        assert await requests.heads("stable", "arm64") == ((stable,), ())
-        assert await requests.heads("testing", "x86_64") == ((), ())
+        assert await requests.ask(ask_heads("testing", "arm64")) == ((), (one,))
+        assert await requests.ask(ask_heads("testing")) == ((), (one,))
+        assert await requests.ask(ask_heads("stable", "arm64")) == ((stable,), ())
+        assert await requests.ask(ask_heads("testing", "x86_64")) == ((), ())
     async with asked(sync_of(store, now=EXPIRES)) as requests:
-        late = (await requests.heads()).withheld
+        late = (await requests.ask(ask_heads())).withheld
         assert {(one.channel, one.reason) for one in late} == {("stable", "expired"), ("testing", "expired")}
 
 
@@ -294,28 +321,28 @@ async def test_manifest_comes_byte_for_byte_with_its_detached_signature(
     stored = store.manifests.get(head.digest)
     assert stored is not None
     async with asked(sync_of(store)) as requests:
-        assert await requests.manifest(head.digest) == (stored.raw, detached)
+        assert await requests.ask(ask_manifest(head.digest)) == (stored.raw, detached)
 
 
 async def test_unknown_manifest_is_not_found(store: Store) -> None:
     async with asked(sync_of(store)) as requests:
         with pytest.raises(PeerLacks):
-            await requests.manifest(NOWHERE)
+            await requests.ask(ask_manifest(NOWHERE))
 
 
 async def test_detached_signature_that_fits_no_header_is_left_out(store: Store) -> None:
     head = publish(store, 1, detached="x" * 5000)
     async with asked(sync_of(store)) as requests:
-        assert (await requests.manifest(head.digest)).detached is None
+        assert (await requests.ask(ask_manifest(head.digest))).detached is None
 
 
 async def test_peers_are_the_first_records_that_fit(store: Store) -> None:
     records = [b"\x00" * 5000, *(bytes([number]) for number in range(MAX_PEERS + 1))]
     async with asked(sync_of(store, records)) as requests:
-        assert await requests.peers() == tuple(records[1 : MAX_PEERS + 1])
-        assert await requests.peers("stable", "arm64") == tuple(records[1 : MAX_PEERS + 1])
+        assert await requests.ask(ask_peers()) == tuple(records[1 : MAX_PEERS + 1])
+        assert await requests.ask(ask_peers("stable", "arm64")) == tuple(records[1 : MAX_PEERS + 1])
     async with asked(sync_of(store)) as requests:
-        assert await requests.peers() == ()
+        assert await requests.ask(ask_peers()) == ()
 
 
 async def test_failing_catalogue_costs_one_request(caplog: pytest.LogCaptureFixture) -> None:
@@ -329,8 +356,8 @@ async def test_failing_catalogue_costs_one_request(caplog: pytest.LogCaptureFixt
     server = SyncServer(cast(ManifestCatalogue, Failing()), list, lambda: 0, Serving(), lambda *_: [])
     async with asked(server) as requests:
         with pytest.raises(PeerLacks):
-            await requests.heads()
+            await requests.ask(ask_heads())
         with pytest.raises(PeerLacks):
-            await requests.manifest(NOWHERE)
-        assert await requests.peers() == ()
+            await requests.ask(ask_manifest(NOWHERE))
+        assert await requests.ask(ask_peers()) == ()
     assert "the database is locked" in caplog.text

@@ -12,9 +12,10 @@ import trio
 
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord, pairs_of
-from p2pboot.fetch.asking.requests import Head, ManifestReply, PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.protocol.messages import SYNC_PROTOCOL
+from p2pboot.protocol.client import ManifestReply, PeerRefused, ask_heads, ask_manifest
+from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.protocol.withheld import WithheldHead
 from p2pboot.transport.interface import StreamReset, Transport
 
@@ -61,7 +62,7 @@ async def ask_peer(
         with trio.fail_after(PEER_TIMEOUT_S):
             stream = await transport.open_stream(peer_id, SYNC_PROTOCOL)
             async with RequestStream(stream) as requests:
-                reply = await requests.heads(channel, arch)
+                reply = await requests.ask(ask_heads(channel, arch))
                 heads = [head for head in reply.heads if _asked_for(head, channel, arch)]
                 withheld = tuple(one for one in reply.withheld if _asked_for(one, channel, arch))
                 narrowed = (channel, arch) != (None, None)
@@ -69,7 +70,7 @@ async def ask_peer(
                 ledger.words[peer_id] = PeerWord(withheld, elsewhere)
                 for head in select(heads):
                     try:
-                        manifest = await requests.manifest(head.digest)
+                        manifest = await requests.ask(ask_manifest(head.digest))
                     except PeerRefused:
                         continue  # its head moved on meanwhile
                     await take(peer_id, head, manifest)
@@ -97,7 +98,7 @@ async def _ask_elsewhere(requests: RequestStream, ledger: Ledger) -> tuple[str, 
     if known:
         return known
     try:
-        return pairs_of((await requests.heads()).heads)
+        return pairs_of((await requests.ask(ask_heads())).heads)
     except PeerRefused:  # it is busy, and this is for people only
         return ()
 

@@ -14,28 +14,11 @@ from typing import Any, Self, TypeVar
 
 import trio
 
-from p2pboot.core.manifest import Artifact
-from p2pboot.core.pieces import Bitmap, PieceTable
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.protocol.client import (
-    HeadsReply,
-    ManifestReply,
-    PeerBusy,
-    PeerLacks,
-    PeerRefused,
-    Query,
-    ask_have,
-    ask_heads,
-    ask_manifest,
-    ask_peers,
-    ask_pieces,
-    ask_read,
-)
-from p2pboot.protocol.messages import MAX_IN_FLIGHT, Head
+from p2pboot.protocol.client import Query
+from p2pboot.protocol.messages import MAX_IN_FLIGHT
 from p2pboot.protocol.replies import Answer, Expected, ReplyReader
 from p2pboot.transport.interface import Stream, StreamReset
-
-__all__ = ["Head", "HeadsReply", "ManifestReply", "PeerBusy", "PeerLacks", "PeerRefused", "RequestStream"]
 
 READ_BYTES = 1024 * 1024
 """Asked of the transport at once: fewer and larger reads are what makes a bulk transfer cheap in Python."""
@@ -120,37 +103,6 @@ class RequestStream:
         else:
             await self._stream.close()
         self._fail(StreamReset(f"the stream to {self.peer_id} was closed on this side"))
-
-    async def heads(self, channel: str | None = None, arch: str | None = None) -> HeadsReply:
-        """The manifests that the peer holds wholly, at most 256, and what it withholds; hearsay until verified."""
-        return await self.ask(ask_heads(channel, arch))
-
-    async def peers(self, channel: str | None = None, arch: str | None = None) -> tuple[bytes, ...]:
-        """At most 32 signed peer records (libp2p envelopes), unverified."""
-        return await self.ask(ask_peers(channel, arch))
-
-    async def manifest(self, digest: str) -> ManifestReply:
-        """`(raw, detached)` of the manifest with this digest, unverified; `detached` may be None."""
-        return await self.ask(ask_manifest(digest))
-
-    async def pieces(self, artifact: Artifact) -> PieceTable:
-        """The piece table of an artifact, checked: another one than its manifest names fails the stream."""
-        return await self.ask(
-            ask_pieces(
-                artifact.sha256,
-                size=artifact.size,
-                piece_length=artifact.piece_length,
-                table_digest=artifact.table_digest,
-            )
-        )
-
-    async def have(self, sha256: str, count: int) -> Bitmap:
-        """Which of an artifact's `count` pieces the peer holds."""
-        return await self.ask(ask_have(sha256, count))
-
-    async def read(self, sha256: str, offset: int, length: int) -> bytearray:
-        """Exactly `length` bytes (1 to 16 MiB) from `offset` bytes on, unverified; the caller's to keep."""
-        return await self.ask(ask_read(sha256, offset, length))
 
     async def ask(self, query: Query[T]) -> T:
         """Send one query and wait for its answer.

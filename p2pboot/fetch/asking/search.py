@@ -17,11 +17,12 @@ from p2pboot.core.verify import Verdict
 from p2pboot.errors import SignatureError
 from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
-from p2pboot.fetch.asking.requests import Head, ManifestReply
 from p2pboot.fetch.asking.same_key import Twins
 from p2pboot.fetch.choosing.manifest import Found, Offer, Question
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress, Stall
+from p2pboot.protocol.client import ManifestReply
+from p2pboot.protocol.messages import Head
 from p2pboot.transport.interface import Transport
 
 GRACE_S = 2.0

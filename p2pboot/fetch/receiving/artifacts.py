@@ -10,7 +10,7 @@ from p2pboot.errors import BlobCorrupt, ManifestError, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Wanted
 from p2pboot.fetch.receiving.missing import Request
-from p2pboot.protocol.client import ask_pieces
+from p2pboot.protocol.client import ask_have, ask_pieces, ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
@@ -74,11 +74,11 @@ class ArtifactDialect:
 
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> Bitmap:
         """See `Dialect`."""
-        return await requests.have(wanted.blob, wanted.count)
+        return await requests.ask(ask_have(wanted.blob, wanted.count))
 
     async def read(self, requests: RequestStream, request: Request) -> bytearray:
         """See `Dialect`."""
-        return await requests.read(request.blob, request.offset, request.length)
+        return await requests.ask(ask_read(request.blob, request.offset, request.length))
 
 
 def wanted_artifact(artifact: Artifact) -> Wanted:

@@ -12,11 +12,12 @@ import trio
 
 from p2pboot.core.pieces import MIB
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.fetch.asking.requests import PeerBusy, PeerLacks, PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.downloads import Download, Downloads
 from p2pboot.fetch.receiving.missing import Request
 from p2pboot.fetch.receiving.piecesets import PieceSet
+from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused
 from p2pboot.protocol.messages import Status
 from p2pboot.transport.interface import StreamReset
 

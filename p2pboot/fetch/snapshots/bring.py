@@ -30,12 +30,13 @@ from p2pboot.core.timetoke.errors import (
 from p2pboot.core.timetoke.reader import Payload, SnapshotReader
 from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, NotFoundError, P2PBootError, RemoteProtocolError
-from p2pboot.fetch.asking.requests import PeerBusy, PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.receiving.swarm import fetch_wanted
 from p2pboot.fetch.snapshots.chunks import SnapshotDialect, SnapshotShelf, wanted_snapshot
 from p2pboot.fetch.snapshots.signature_texts import Chosen, ask_texts, choose_text, text_with_version
+from p2pboot.protocol.client import PeerBusy, PeerRefused
 from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
 from p2pboot.store.snapshots.arriving import ArrivingSnapshots

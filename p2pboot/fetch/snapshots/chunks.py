@@ -6,9 +6,10 @@ from p2pboot.core.pieces import Bitmap, PieceTable
 from p2pboot.core.timetoke.announcement import SnapshotFacts
 from p2pboot.core.timetoke.errors import RootMismatch
 from p2pboot.errors import BlobCorrupt, P2PBootError, RemoteProtocolError
-from p2pboot.fetch.asking.requests import PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Wanted
 from p2pboot.fetch.receiving.missing import Request
+from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import ask_chunk, ask_chunk_table, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
 from p2pboot.store.partials import PartialBlob

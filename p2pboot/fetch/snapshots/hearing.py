@@ -12,8 +12,9 @@ import trio
 
 from p2pboot.core.timetoke.announcement import Announcement, claim
 from p2pboot.errors import Malformed, RemoteProtocolError, SignatureError
-from p2pboot.fetch.asking.requests import PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import ask_announcement, ask_snapshot_heads
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotHead
 from p2pboot.transport.interface import StreamReset, Transport

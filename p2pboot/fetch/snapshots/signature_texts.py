@@ -21,8 +21,9 @@ from p2pboot.core.timetoke.errors import SnapshotSignatureError
 from p2pboot.core.timetoke.reader import Payload
 from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.fetch.asking.requests import PeerRefused, RequestStream
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
 from p2pboot.transport.interface import StreamReset, Transport
