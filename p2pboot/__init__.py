@@ -32,7 +32,7 @@ _TIMETOKE: Final = {
     "TimetokeRecord": "p2pboot.core.timetoke.records",
     "TimetokeReplayError": "p2pboot.core.timetoke.replay",
     "TimetokeReplayValidator": "p2pboot.core.timetoke.replay",
-    "TimetokeSnapshot": "p2pboot.core.timetoke.records",
+    "TimetokeSnapshot": "p2pboot.core.timetoke.snapshot",
     "TimetokeSnapshotConsumer": "p2pboot.store.snapshots.consumer",
     "TimetokeSnapshotError": "p2pboot.core.timetoke.errors",
     "TimetokeSnapshotHandle": "p2pboot.core.timetoke.records",

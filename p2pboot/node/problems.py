@@ -77,10 +77,6 @@ class Problems:
         """What one source said last."""
         return tuple(self._by_source.get(source, {}).values())
 
-    def about(self, subject: str) -> Problem | None:
-        """The first problem with a subject, if there is one."""
-        return next((problem for problem in self.all() if problem.subject == subject), None)
-
 
 def _tell(problem: Problem) -> None:
     level = (

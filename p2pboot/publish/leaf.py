@@ -20,6 +20,7 @@ from typing import Final
 
 from p2pboot.core.devicetrees import ENDINGS, MAX_DIRECTORIES, check_member_name, check_member_names
 from p2pboot.core.leavings import Reason, why_ignored, why_ignored_directory
+from p2pboot.core.manifest.fields import MAX_CMDLINE_BYTES
 from p2pboot.core.names import (
     DTB_PREFIX,
     INITRAMFS,
@@ -40,7 +41,6 @@ from p2pboot.publish.pe import is_uki
 from p2pboot.publish.tree import CMDLINE_FILE, MAX_IGNORED, Tree
 from p2pboot.store.hashing import check_regular, shown
 
-MAX_CMDLINE_BYTES: Final = 4096
 MAX_SINGLE_TREES: Final = 32
 """Device trees that are artifacts of their own: so many leave a manifest room for addresses and signers."""
 

@@ -122,22 +122,6 @@ class BlobStore:
             damaged = sha256 in self._damaged
         raise BlobGone(sha256) if damaged else BlobMissing(sha256)
 
-    def verify(self, sha256: str) -> bool:
-        """Read the whole artifact and check it; what is found damaged is treated as in `read`.
-
-        Returns:
-            Whether it is wholly held and intact.
-        """
-        table = self.table(sha256)
-        if table is None or not self.holds(sha256):
-            return False
-        try:
-            for index in range(table.count):
-                self.read(sha256, *table.span(index))
-        except (BlobMissing, BlobGone):
-            return False
-        return True
-
     def take_damaged(self) -> tuple[str, ...]:
         """The artifacts found changed on disk since the last call, to be fetched or hashed again."""
         with self._lock:

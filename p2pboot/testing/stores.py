@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from p2pboot.core.manifest import Artifact, Manifest
+from p2pboot.errors import BlobMissing
+from p2pboot.store.blobs import BlobStore
+from p2pboot.store.errors import BlobGone
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import table_of
 
@@ -36,3 +39,16 @@ def offer(store: Store, manifest: Manifest, files: Mapping[str, bytes], detached
     store.manifests.put(manifest, detached)
     hold_all(store, manifest, files)
     store.manifests.set_head(manifest.digest)
+
+
+def is_intact(blobs: BlobStore, sha256: str) -> bool:
+    """Read a whole artifact: whether it is held, and every piece of it what the table says."""
+    table = blobs.table(sha256)
+    if table is None or not blobs.holds(sha256):
+        return False
+    try:
+        for index in range(table.count):
+            blobs.read(sha256, *table.span(index))
+    except (BlobMissing, BlobGone):
+        return False
+    return True

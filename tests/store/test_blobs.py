@@ -22,7 +22,7 @@ from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import PieceCache, read_checked
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, table_of
-from p2pboot.testing.stores import hold
+from p2pboot.testing.stores import hold, is_intact
 
 NOT_DIGESTS = ["", "../../etc/passwd", "A" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n", "/" * 64]
 
@@ -89,7 +89,7 @@ class TestEveryHolding:
         assert store.blobs.table(chosen.sha256) == chosen.table
         assert store.blobs.bitmap(chosen.sha256) == Bitmap.full(3)
         assert store.blobs.path(chosen.sha256).read_bytes() == chosen.data
-        assert store.blobs.verify(chosen.sha256)
+        assert is_intact(store.blobs, chosen.sha256)
         assert store.blobs.begin(chosen.artifact, chosen.table) is None
 
     @pytest.mark.parametrize("put", WAYS)
@@ -136,11 +136,11 @@ class TestEveryHolding:
         assert store.blobs.take_damaged() == (chosen.sha256,)
 
     @pytest.mark.parametrize("put", WAYS)
-    def test_verify_finds_damage_that_no_read_touched(self, store: Store, put: Put) -> None:
+    def test_damage_is_found_where_it_is_read(self, store: Store, put: Put) -> None:
         chosen = sample(3 * PIECE)
         flip(put(store, chosen), 2 * PIECE)
         assert store.blobs.holds(chosen.sha256)  # times are no reason to take an artifact away
-        assert not store.blobs.verify(chosen.sha256)
+        assert not is_intact(store.blobs, chosen.sha256)
         assert store.blobs.take_damaged() == (chosen.sha256,)
 
 
@@ -157,7 +157,7 @@ def test_what_is_unknown_is_not_held(store: Store) -> None:
         assert not store.blobs.holds(text)
         assert store.blobs.table(text) is None
         assert store.blobs.bitmap(text) is None
-        assert not store.blobs.verify(text)
+        assert not is_intact(store.blobs, text)
         store.blobs.remove(text)
         with pytest.raises(BlobMissing):
             store.blobs.read(text, 0, 1)
@@ -275,13 +275,13 @@ def test_the_cache_drops_what_was_not_used_for_longest() -> None:
 def test_rot_costs_only_the_bad_piece(store: Store) -> None:
     chosen = sample(3 * PIECE)
     flip(put_fetched(store, chosen), PIECE)
-    assert not store.blobs.verify(chosen.sha256)
+    assert not is_intact(store.blobs, chosen.sha256)
     partial = store.blobs.begin(chosen.artifact, chosen.table)
     assert partial is not None
     assert list(partial.bitmap.missing()) == [1]
     partial.write(1, chosen.piece(1))
     partial.finish()
-    assert store.blobs.verify(chosen.sha256)
+    assert is_intact(store.blobs, chosen.sha256)
 
 
 def test_a_linked_output_that_was_edited_is_noticed_and_never_written_to(store: Store) -> None:
@@ -401,7 +401,7 @@ def test_a_file_whose_metadata_changed_is_served_on_and_examined(
     assert store.blobs.read(chosen.sha256, 0, chosen.table.size) == chosen.data
     store.blobs.examine_in_place()
     assert not store.blobs.has_suspects({chosen.sha256})
-    assert store.blobs.verify(chosen.sha256)
+    assert is_intact(store.blobs, chosen.sha256)
     assert store.blobs.take_damaged() == ()
     known = store.hashes.get(FileIdentity.of(path.stat()))
     assert known == HashedFile(chosen.sha256, chosen.table)  # nobody has to hash it once more
@@ -518,10 +518,10 @@ def test_rot_may_be_mended_by_a_manifest_with_another_table(store: Store) -> Non
     path = put_fetched(store, chosen)
     assert store.blobs.table(chosen.sha256) == chosen.table
     flip(path, 0)
-    assert not store.blobs.verify(chosen.sha256)
+    assert not is_intact(store.blobs, chosen.sha256)
     put_fetched(store, coarse)
     assert store.blobs.table(chosen.sha256) == coarse.table
-    assert store.blobs.verify(chosen.sha256)
+    assert is_intact(store.blobs, chosen.sha256)
 
 
 def test_a_full_disk_is_noticed_before_anything_is_fetched(

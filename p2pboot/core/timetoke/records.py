@@ -5,7 +5,6 @@ Field names and their order are the source system's; they are the order of the b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +12,7 @@ import msgspec
 from msgspec.structs import force_setattr
 
 from p2pboot.core.digests import is_digest
-from p2pboot.core.timetoke.numbers import U64_MAX, U128_MAX, f32_bits, round_f32
+from p2pboot.core.timetoke.numbers import U64_MAX, U128_MAX, round_f32
 
 RECORD_FIELDS: Final = (
     "identity",
@@ -69,11 +68,6 @@ class TimetokeRecord(msgspec.Struct, frozen=True):
         except (ValueError, OverflowError):
             raise ValueError(f"decay_rate: {str(rate)[:40]} is not a finite 32-bit float") from None
 
-    @property
-    def decay_rate_bits(self) -> int:
-        """The IEEE 754 bits of `decay_rate`. Records that differ in -0.0 and 0.0 only are equal."""
-        return f32_bits(self.decay_rate)
-
 
 def _check_unicode(text: str) -> None:
     try:
@@ -102,51 +96,6 @@ def timetoke_root_text(root: str | bytes) -> str:
     if not is_digest(text):
         raise ValueError(f"timetoke root {str(text)[:80]!r} is not 64 lowercase hex digits")
     return text
-
-
-@dataclass(frozen=True, slots=True)
-class TimetokeSnapshot:
-    """A whole snapshot in memory. For large ones iterate over a :class:`~.reader.SnapshotReader` instead.
-
-    Args:
-        timetoke_root: 64 lowercase hex digits, as the source system computed it over its ledger.
-        records: in the payload's order.
-
-    Raises:
-        ValueError: the timetoke root is not one.
-    """
-
-    timetoke_root: str
-    records: tuple[TimetokeRecord, ...]
-
-    def __post_init__(self) -> None:
-        timetoke_root_text(self.timetoke_root)
-        object.__setattr__(self, "records", tuple(self.records))
-
-    @classmethod
-    def from_bytes(cls, payload: bytes) -> TimetokeSnapshot:
-        """Read a whole payload.
-
-        Raises:
-            SnapshotMalformed: it is none.
-        """
-        from p2pboot.core.timetoke.reader import SnapshotReader
-
-        reader = SnapshotReader(payload)
-        records = tuple(reader)
-        return cls(reader.timetoke_root, records)
-
-    def to_bytes(self) -> bytes:
-        """Write the payload: the bytes that are signed, hashed, stored and sent."""
-        from p2pboot.core.timetoke.writer import encode_snapshot
-
-        return b"".join(encode_snapshot(self.records, self.timetoke_root))
-
-    def __iter__(self) -> Iterator[TimetokeRecord]:
-        return iter(self.records)
-
-    def __len__(self) -> int:
-        return len(self.records)
 
 
 @dataclass(frozen=True, slots=True)

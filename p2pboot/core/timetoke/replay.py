@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from p2pboot.core.timetoke.errors import TimetokeSnapshotError
-from p2pboot.core.timetoke.records import TimetokeSnapshot
+from p2pboot.core.timetoke.snapshot import TimetokeSnapshot
 
 TAG_BYTES: Final = 16
 DIGEST_BYTES: Final = 32

@@ -10,8 +10,9 @@ from typing import Any
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.timetoke.announcement import Announcement, SnapshotFacts
 from p2pboot.core.timetoke.chunks import ChunkTableBuilder
-from p2pboot.core.timetoke.records import TimetokeRecord, TimetokeSnapshot
+from p2pboot.core.timetoke.records import TimetokeRecord
 from p2pboot.core.timetoke.signatures import KeySigner, PayloadSignature
+from p2pboot.core.timetoke.snapshot import TimetokeSnapshot
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "timetoke"
 INDEX: dict[str, Any] = json.loads((VECTORS / "index.json").read_text())
