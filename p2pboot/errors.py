@@ -175,7 +175,7 @@ def machine_error(error: OSError, doing: str) -> MachineError:
 def first_error(
     group: BaseExceptionGroup[BaseException], kind: type[Exception] = P2PBootError
 ) -> BaseException:
-    """Unwrap what tasks raised together: the first error, whose consequences the others are.
+    """Unwrap what tasks raised together: a lone error, or the first one, whose consequences the others are.
 
     To be raised from an `except BaseExceptionGroup`. Not from an `except*`: before Python 3.11.4, which is what
     Debian 12 has, that wraps whatever is raised in it into another group.
@@ -185,11 +185,12 @@ def first_error(
         kind: what the errors must be.
 
     Returns:
-        The first error of the kind; the group itself when it holds anything else.
+        The first error where all are of the kind, or there is one only, whatever it is; otherwise the group.
     """
-    if group.split(kind)[1] is not None:
-        return group
+    others = group.split(kind)[1]
     error: BaseException = group
     while isinstance(error, BaseExceptionGroup):
+        if others is not None and len(error.exceptions) > 1:
+            return group
         error = error.exceptions[0]
     return error

@@ -16,9 +16,9 @@ import trio
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
+from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.errors import FetchError, P2PBootError
 from p2pboot.node.trust import Pair
-from p2pboot.serving.limits import TokenBucket
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
-from p2pboot.serving.limits import BURST_S, Limits, ServingCounters, TokenBucket
+from p2pboot.serving.limits import BURST_S, Limits, ServingCounters
 from p2pboot.serving.memory import BodyMemory, ByteBudget
 
 KNOWN_PEERS: Final = 1024

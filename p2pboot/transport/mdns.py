@@ -26,9 +26,8 @@ from typing import Final
 
 import trio
 
-from p2pboot.errors import UsageError
+from p2pboot.errors import UsageError, first_error
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.cleanup import single_error
 from p2pboot.transport.interfaces import Interfaces, Listing
 
 log = logging.getLogger("p2pboot.transport.mdns")
@@ -443,7 +442,7 @@ async def open_mdns(
                 finally:
                     nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
-        raise single_error(group) from None
+        raise first_error(group) from None
 
 
 class _Changes:

@@ -21,6 +21,7 @@ from libp2p.pubsub.validators import signature_validator
 from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.transport.interface import Judge, Verdict
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.libp2p.router import HardenedGossipSub, message_id
@@ -35,28 +36,6 @@ _MAX_TOPICS_PER_PEER: Final = 256
 # Stock queues 32 RPCs per peer and drops the rest without a word: our own messages keep this pace.
 _PUBLISH_PER_S: Final = 20.0
 _PUBLISH_BURST: Final = 16
-
-
-class _Bucket:
-    """A token bucket: `rate` per second, at most `burst` at once."""
-
-    def __init__(self, rate: float, burst: int) -> None:
-        self._rate, self._burst = rate, burst
-        self._tokens, self._since = float(burst), trio.current_time()
-
-    def take(self) -> bool:
-        """Take a token, if there is one."""
-        if self.wait_s() > 0:
-            return False
-        self._tokens -= 1
-        return True
-
-    def wait_s(self) -> float:
-        """Seconds until there is a token; 0 when there is one."""
-        now = trio.current_time()
-        self._tokens = min(self._burst, self._tokens + (now - self._since) * self._rate)
-        self._since = now
-        return max(0.0, (1 - self._tokens) / self._rate)
 
 
 class JudgingPubsub(Pubsub):
@@ -79,7 +58,7 @@ class JudgingPubsub(Pubsub):
         self.seen_messages = self.seen  # type: ignore[assignment]  # the router asks it too
         self.judges: dict[str, Judge] = {}
         self._options = options
-        self._buckets: dict[ID, _Bucket] = {}
+        self._buckets: dict[ID, TokenBucket] = {}
         self._judging: set[bytes] = set()
 
     async def continuously_read_stream(self, stream: INetStream) -> None:
@@ -125,7 +104,7 @@ class JudgingPubsub(Pubsub):
         topic, key = msg.topicIDs[0], message_id(msg)
         if self.seen.has(key) or key in self._judging:
             return
-        if not self._bucket(forwarder).take():
+        if not self._bucket(forwarder).try_take(1, trio.current_time()):
             log.debug("gossip from %s dropped: more than it may send", forwarder)
             return  # not marked seen: another peer may bring it
         if not self.router.scores.allow_publish(forwarder, [topic]):
@@ -162,12 +141,14 @@ class JudgingPubsub(Pubsub):
             log.debug("the traceback", exc_info=True)
             return Verdict.IGNORE
 
-    def _bucket(self, peer_id: ID) -> _Bucket:
+    def _bucket(self, peer_id: ID) -> TokenBucket:
         if peer_id not in self._buckets:
             for gone in [one for one in self._buckets if not self._peer_is_connected(one)]:
                 del self._buckets[gone]
             options = self._options
-            self._buckets[peer_id] = _Bucket(options.gossip_messages_per_second, options.gossip_burst)
+            self._buckets[peer_id] = TokenBucket(
+                options.gossip_messages_per_second, options.gossip_burst, trio.current_time()
+            )
         return self._buckets[peer_id]
 
     def handle_subscription(self, origin_id: ID, sub_message: rpc_pb2.RPC.SubOpts) -> None:
@@ -191,7 +172,7 @@ class Gossip:
         self._router = HardenedGossipSub()
         self._pubsub = JudgingPubsub(host, self._router, options)
         self._publishing = trio.Lock()
-        self._pace = _Bucket(_PUBLISH_PER_S, _PUBLISH_BURST)
+        self._pace = TokenBucket(_PUBLISH_PER_S, _PUBLISH_BURST, trio.current_time())
 
     @asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
@@ -219,8 +200,7 @@ class Gossip:
         if len(payload) > MAX_PAYLOAD:
             raise ValueError(f"a gossip message has at most {MAX_PAYLOAD} bytes, not {len(payload)}")
         async with self._publishing:
-            await trio.sleep(self._pace.wait_s())
-            self._pace.take()
+            await trio.sleep(self._pace.take(1, trio.current_time()))
             await self._pubsub.publish(topic, payload)
 
     def forget_seen(self) -> None:

@@ -22,6 +22,7 @@ from libp2p.peer.id import ID
 from multiaddr import Multiaddr
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.errors import first_error
 from p2pboot.transport.addresses import (
     Address,
     known_dialable,
@@ -29,7 +30,7 @@ from p2pboot.transport.addresses import (
     parse_address,
     parse_listen_address,
 )
-from p2pboot.transport.cleanup import is_all, shielded_for, single_error
+from p2pboot.transport.cleanup import is_all, shielded_for
 from p2pboot.transport.events import PeerRegister
 from p2pboot.transport.interface import (
     Judge,
@@ -272,7 +273,7 @@ async def open_libp2p(
         if failure is not None:
             raise failure
     except BaseExceptionGroup as group:
-        raise single_error(group) from None
+        raise first_error(group) from None
     finally:
         for listener in listeners:
             listener.socket.close()
