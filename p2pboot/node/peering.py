@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import random
-from collections import OrderedDict
 from collections.abc import AsyncIterable, Sequence
 from typing import Final
 
 import trio
+from cachetools import TTLCache
 
 from p2pboot.errors import P2PBootError
 from p2pboot.transport.interface import Transport
@@ -51,7 +50,10 @@ class Peering:
         self._hinting = trio.CapacityLimiter(_PARALLEL_HINTS)
         self._pending_hints: set[Hint] = set()
         self._send_told, self._told = trio.open_memory_channel[Hint](ENOUGH_PEERS)
-        self._told_at: OrderedDict[bytes, float] = OrderedDict()  # digests of records
+        # Digests of records.
+        self._lately_told: TTLCache[bytes, None] = TTLCache(
+            _REMEMBERED_RECORDS, TOLD_AGAIN_S, trio.current_time
+        )
         self._change = trio.Event()
         self.tried = trio.Event()  # every bootstrap address has been dialled once, with whatever result
         self.configured: set[str] = set()  # peer ids that answered at the bootstrap addresses
@@ -95,14 +97,10 @@ class Peering:
             log.debug("a hint at %s is dropped: there are enough", said.peer_id)
 
     def _is_new(self, digest: bytes) -> bool:
-        now = trio.current_time()
-        if now - self._told_at.get(digest, -math.inf) < TOLD_AGAIN_S:
-            return False
-        self._told_at[digest] = now
-        self._told_at.move_to_end(digest)
-        if len(self._told_at) > _REMEMBERED_RECORDS:
-            self._told_at.popitem(last=False)
-        return True
+        is_new = digest not in self._lately_told
+        if is_new:
+            self._lately_told[digest] = None
+        return is_new
 
     async def _watch_events(self) -> None:
         with self._transport.peer_events() as events:

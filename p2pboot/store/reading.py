@@ -12,10 +12,11 @@ import hashlib
 import os
 import stat
 import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, Protocol
+
+from cachetools import LRUCache
 
 from p2pboot.core.pieces import Bitmap, PieceTable
 
@@ -40,34 +41,24 @@ class PieceCache:
     """Verified pieces, the least recently used dropped first; of bounded size, for any number of threads."""
 
     def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._bytes = 0
-        self._pieces: OrderedDict[PieceKey, bytes] = OrderedDict()
+        self._pieces: LRUCache[PieceKey, bytes] = LRUCache(max_bytes, len)
         self._lock = threading.Lock()
 
     def get(self, key: PieceKey) -> bytes | None:
         """A piece that is there, now the most recently used."""
         with self._lock:
-            piece = self._pieces.get(key)
-            if piece is not None:
-                self._pieces.move_to_end(key)
-            return piece
+            return self._pieces.get(key)
 
     def put(self, key: PieceKey, piece: bytes) -> None:
         """Keep a verified piece."""
         with self._lock:
-            if key in self._pieces or len(piece) > self._max_bytes:
-                return
-            self._pieces[key] = piece
-            self._bytes += len(piece)
-            while self._bytes > self._max_bytes:
-                self._bytes -= len(self._pieces.popitem(last=False)[1])
+            if len(piece) <= self._pieces.maxsize:
+                self._pieces[key] = piece
 
     def clear(self) -> None:
         """Forget all pieces."""
         with self._lock:
             self._pieces.clear()
-            self._bytes = 0
 
 
 def open_regular(path: Path) -> int:

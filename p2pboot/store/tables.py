@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from typing import Final
+
+from cachetools import LRUCache
 
 from p2pboot.core.pieces import PieceTable
 from p2pboot.store.database import Database
@@ -17,22 +18,21 @@ class TableIndex:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._cached: OrderedDict[str, PieceTable] = OrderedDict()
-        self._cached_bytes = 0
+        self._cached: LRUCache[str, PieceTable] = LRUCache(CACHED_TABLE_BYTES, lambda table: len(table.raw))
         self._lock = threading.Lock()
 
     def get(self, sha256: str) -> PieceTable | None:
         """The table of an artifact that is wholly held, or None."""
         with self._lock:
             table = self._cached.get(sha256)
-            if table is not None:
-                self._cached.move_to_end(sha256)
-                return table
+        if table is not None:
+            return table
         row = self._database.row("SELECT size, piece_length, digests FROM tables WHERE sha256 = ?", sha256)
         if row is None:
             return None
         table = PieceTable(*row)
-        self._remember(sha256, table)
+        with self._lock:
+            self._cached[sha256] = table
         return table
 
     def put(self, sha256: str, table: PieceTable) -> None:
@@ -57,16 +57,6 @@ class TableIndex:
         """SHA-256 of every artifact with a table."""
         return {sha256 for (sha256,) in self._database.rows("SELECT sha256 FROM tables")}
 
-    def _remember(self, sha256: str, table: PieceTable) -> None:
-        self._forget(sha256)
-        with self._lock:
-            self._cached[sha256] = table
-            self._cached_bytes += len(table.raw)
-            while self._cached_bytes > CACHED_TABLE_BYTES:
-                self._cached_bytes -= len(self._cached.popitem(last=False)[1].raw)
-
     def _forget(self, sha256: str) -> None:
         with self._lock:
-            table = self._cached.pop(sha256, None)
-            if table is not None:
-                self._cached_bytes -= len(table.raw)
+            self._cached.pop(sha256, None)

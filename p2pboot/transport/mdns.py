@@ -17,7 +17,6 @@ import re
 import secrets
 import socket
 import struct
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from itertools import chain, count
 from typing import Final
 
 import trio
+from cachetools import TTLCache
 
 from p2pboot.errors import UsageError, first_error
 from p2pboot.transport.addresses import parse_address
@@ -194,7 +194,7 @@ class _Discovery:
         self._announced: Sequence[str] = ()
         self._asked = trio.Event()
         self._changed = trio.Event()
-        self._told: OrderedDict[str, float] = OrderedDict()
+        self._told: TTLCache[str, None] = TTLCache(_MAX_REMEMBERED, _REPEAT_AFTER_S, trio.current_time)
         self._found, self.found = trio.open_memory_channel[str](_CHANNEL_SIZE)
 
     async def follow(self) -> None:
@@ -286,20 +286,13 @@ class _Discovery:
                 self._hand_on(address)
 
     def _hand_on(self, address: str) -> None:
-        now = trio.current_time()
-        if (
-            parse_address(address).peer_id == self._peer_id
-            or now - self._told.get(address, -now) < _REPEAT_AFTER_S
-        ):
+        if parse_address(address).peer_id == self._peer_id or address in self._told:
             return
         try:
             self._found.send_nowait(address)
         except (trio.WouldBlock, trio.BrokenResourceError):
             return  # nobody reads, or not fast enough; it will be announced again
-        self._told[address] = now
-        self._told.move_to_end(address)
-        if len(self._told) > _MAX_REMEMBERED:
-            self._told.popitem(last=False)
+        self._told[address] = None
 
     def close(self) -> None:
         """Withdraw our addresses, close the sockets and end the channel."""

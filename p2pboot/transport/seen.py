@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Final
 
 import trio
+from cachetools import TTLCache
 
 _MAX_SEEN: Final = 32_768  # about 8 MB; the oldest goes first
 
@@ -17,29 +17,19 @@ class SeenMessages:
     """
 
     def __init__(self, ttl_s: float) -> None:
-        self._ttl_s = ttl_s
-        self._marked: OrderedDict[bytes, tuple[float, bool]] = OrderedDict()
+        self._was_ignored: TTLCache[bytes, bool] = TTLCache(_MAX_SEEN, ttl_s, trio.current_time)
 
     def add(self, key: bytes, *, ignored: bool = False) -> bool:
         """Mark as seen; returns whether it was new."""
         is_new = not self.has(key)
-        self._marked[key] = (trio.current_time() + self._ttl_s, ignored)
-        self._marked.move_to_end(key)
-        if len(self._marked) > _MAX_SEEN:
-            self._marked.popitem(last=False)
+        self._was_ignored[key] = ignored
         return is_new
 
     def has(self, key: bytes) -> bool:
         """Whether it is marked and has not expired."""
-        now = trio.current_time()
-        while self._marked:  # in the order of time, because all live equally long
-            oldest, (expiry, _) = next(iter(self._marked.items()))
-            if expiry > now:
-                break
-            del self._marked[oldest]
-        return key in self._marked
+        return key in self._was_ignored
 
     def forget_ignored(self) -> None:
         """Forget what was neither accepted nor rejected."""
-        for key in [key for key, (_, ignored) in self._marked.items() if ignored]:
-            del self._marked[key]
+        for key in [key for key, ignored in self._was_ignored.items() if ignored]:
+            self._was_ignored.pop(key, None)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from typing import Final
 
+from cachetools import LRUCache
 from libp2p.crypto.keys import KeyType
 from libp2p.peer.envelope import Envelope, unmarshal_envelope
 from libp2p.peer.id import ID
@@ -85,16 +85,13 @@ class AddressBook:
     """Where peers were to be found, also after they went: the last addresses of the last peers."""
 
     def __init__(self) -> None:
-        self._addresses: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._addresses: LRUCache[str, tuple[str, ...]] = LRUCache(_MAX_REMEMBERED)
 
     def remember(self, peer_id: str, addresses: Iterable[str]) -> None:
         """Put `addresses` in front of those known already."""
         merged = known_dialable((*addresses, *self.get(peer_id)), limit=MAX_ADDRESSES)
         if merged:
             self._addresses[peer_id] = merged
-            self._addresses.move_to_end(peer_id)
-            if len(self._addresses) > _MAX_REMEMBERED:
-                self._addresses.popitem(last=False)
 
     def get(self, peer_id: str) -> tuple[str, ...]:
         """Return a peer's addresses, the best first."""
