@@ -15,7 +15,7 @@ from typing import Generic, NamedTuple, TypeVar
 from p2pboot.core.digests import DIGEST_BYTES, is_digest
 from p2pboot.core.manifest import MAX_MANIFEST
 from p2pboot.core.names import NAME_PATTERN
-from p2pboot.core.pieces import Bitmap, PieceTable, piece_count
+from p2pboot.core.pieces import PieceSet, PieceTable, piece_count
 from p2pboot.errors import ProtocolError, RemoteProtocolError
 from p2pboot.protocol.arrays import decode_array
 from p2pboot.protocol.checks import is_keyid
@@ -139,11 +139,11 @@ def ask_pieces(sha256: str, *, size: int, piece_length: int, table_digest: str) 
     return Query(PiecesRequest(sha256), length, length, decode)
 
 
-def ask_have(sha256: str, count: int) -> Query[Bitmap]:
+def ask_have(sha256: str, count: int) -> Query[PieceSet]:
     """Which of the `count` pieces of an artifact does the peer hold?"""
     length = -(-count // 8)
     return Query(
-        HaveRequest(sha256), length, length, lambda _header, body: Bitmap.from_bytes(bytes(body), count)
+        HaveRequest(sha256), length, length, lambda _header, body: PieceSet.from_bytes(bytes(body), count)
     )
 
 

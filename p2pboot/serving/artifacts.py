@@ -72,7 +72,7 @@ class ArtifactServer:
         try:
             data = await self._in_thread(self._blobs.read, request.sha256, request.offset, request.length)
         except BlobMissing:
-            something = await self._in_thread(self._blobs.bitmap, request.sha256)
+            something = await self._in_thread(self._blobs.held, request.sha256)
             if something is not None:
                 return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
             return Reply(Status.NOT_FOUND)
@@ -86,5 +86,5 @@ class ArtifactServer:
         return Reply(Status.OK, table.raw)
 
     async def _have(self, request: HaveRequest) -> Reply:
-        bitmap = await self._in_thread(self._blobs.bitmap, request.sha256)
-        return Reply(Status.NOT_FOUND) if bitmap is None else Reply(Status.OK, bitmap.to_bytes())
+        held = await self._in_thread(self._blobs.held, request.sha256)
+        return Reply(Status.NOT_FOUND) if held is None else Reply(Status.OK, held.to_bytes())

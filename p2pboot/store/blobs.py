@@ -20,7 +20,7 @@ from typing import Final
 
 from p2pboot.core.digests import is_digest
 from p2pboot.core.manifest import Artifact
-from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, machine_error
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
@@ -73,9 +73,9 @@ class BlobStore:
         """The piece table of an artifact of which something is held."""
         return next((holding.table for holding in self._holdings(sha256)), None)
 
-    def bitmap(self, sha256: str) -> Bitmap | None:
+    def held(self, sha256: str) -> PieceSet | None:
         """The pieces held: all of a whole artifact, some of one that this process is fetching, or None."""
-        return next((holding.bitmap() for holding in self._holdings(sha256)), None)
+        return next((holding.held() for holding in self._holdings(sha256)), None)
 
     def path(self, sha256: str) -> Path:
         """Where the whole artifact lies. Others may change what lies there: `read` notices, a path does not.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.store.inplace import InPlaceFile
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import open_regular
@@ -27,9 +27,9 @@ class StoredFile:
         except OSError:
             return True  # removed meanwhile or not accessible, which `open` says better and is not damage
 
-    def bitmap(self) -> Bitmap:
+    def held(self) -> PieceSet:
         """The pieces held."""
-        return Bitmap.full(self.table.count)
+        return PieceSet.full(self.table.count)
 
     def has(self, _first: int, _last: int) -> bool:
         """Whether all these pieces are held: a whole artifact has all."""
@@ -57,9 +57,9 @@ class PartialFile:
         """Of the artifact."""
         return self.partial.table
 
-    def bitmap(self) -> Bitmap:
+    def held(self) -> PieceSet:
         """The pieces held."""
-        return self.partial.bitmap
+        return self.partial.held
 
     def has(self, first: int, last: int) -> bool:
         """Whether the pieces from first to last are held."""

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.reading import PieceMismatch, open_regular, pread_exactly
 
@@ -54,9 +54,9 @@ class InPlaceFile:
         fits = stat.S_ISREG(status.st_mode) and status.st_size == self.table.size
         return FileIdentity.of(status) if fits and os.access(self.path, os.R_OK) else None
 
-    def bitmap(self) -> Bitmap:
+    def held(self) -> PieceSet:
         """The pieces held."""
-        return Bitmap.full(self.table.count)
+        return PieceSet.full(self.table.count)
 
     def has(self, _first: int, _last: int) -> bool:
         """Whether all these pieces are held: a whole artifact has all."""

@@ -21,7 +21,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError, machine_error
 from p2pboot.store.durable import disk_error, fsync_directory, make_directory, preallocate, write_at
 from p2pboot.store.holes import make_zeros
@@ -39,7 +39,7 @@ class _State(enum.Enum):
 class PartialBlob:
     """One artifact that is being fetched; all methods may be called from any thread.
 
-    Made by `BlobStore.begin`. Invariants: a set bit means that the piece's bytes were checked and written; a
+    Made by `BlobStore.begin`. Invariants: a piece in `_held` was checked and written; a
     piece is written by one thread only (`_writing`); the file descriptor stays open while a write or a hash
     is under way.
     """
@@ -74,14 +74,14 @@ class PartialBlob:
         self._zeros = table.zeros()
         self._fd, fresh = _open_locked(path, table, self._zeros, self._name)
         try:
-            self._bitmap = self._zeros.copy() if fresh else self._resume()
+            self._held = self._zeros if fresh else self._resume()
         except BaseException:
             os.close(self._fd)
             raise
 
-    def _resume(self) -> Bitmap:
+    def _resume(self) -> PieceSet:
         """Find out which pieces are good in what an earlier process left; where zeros belong, make them."""
-        for offset, length in self.table.runs(self._zeros, held=True):
+        for offset, length in self.table.extents(self._zeros):
             try:
                 make_zeros(self._fd, offset, length)
             except OSError as error:
@@ -101,24 +101,19 @@ class PartialBlob:
         return hashlib.sha256()
 
     @property
-    def zeros(self) -> Bitmap:
-        """The pieces that are nothing but zeros and so were held from the start; a copy."""
-        return self._zeros.copy()
+    def zeros(self) -> PieceSet:
+        """The pieces that are nothing but zeros and so were held from the start."""
+        return self._zeros
 
     @property
-    def bitmap(self) -> Bitmap:
-        """The pieces held now; a copy."""
+    def held(self) -> PieceSet:
+        """The pieces held now."""
         with self._changed:
-            return self._bitmap.copy()
+            return self._held
 
     def has(self, index: int) -> bool:
-        """Whether a piece is held.
-
-        Raises:
-            IndexError: no such piece.
-        """
-        with self._changed:
-            return self._bitmap.test(index)
+        """Whether a piece is held."""
+        return index in self.held
 
     def write(self, index: int, data: bytes | bytearray | memoryview) -> bool:
         """Take a piece: check it, then write it.
@@ -137,18 +132,18 @@ class PartialBlob:
             IndexError: no such piece.
         """
         with self._changed:
-            if self._state is _State.FINISHED or self._bitmap.test(index) or index in self._writing:
+            if self._state is _State.FINISHED or index in self._held or index in self._writing:
                 return False
         self._check(index, data)
         with self._changed:
             self._require_open()
-            if self._bitmap.test(index) or index in self._writing:
+            if index in self._held or index in self._writing:
                 return False
             self._writing.add(index)
         offset, length = self.table.span(index)
         written = False
         try:
-            if self._zeros.test(index):
+            if index in self._zeros:
                 make_zeros(self._fd, offset, length)
             else:
                 write_at(self._fd, data, offset)
@@ -159,7 +154,7 @@ class PartialBlob:
             with self._changed:
                 self._writing.discard(index)
                 if written:
-                    self._bitmap.set(index)
+                    self._held = self._held.with_piece(index)
                 self._changed.notify_all()
         return True
 
@@ -203,9 +198,8 @@ class PartialBlob:
                 if self._state is _State.FINISHED:
                     return self._final
                 self._require_open()
-                if not self._bitmap.complete:
-                    missing = len(self._bitmap) - self._bitmap.held
-                    raise StoreError(f"{self._name} is not complete: {missing} pieces are missing")
+                if missing := self._held.missing():
+                    raise StoreError(f"{self._name} is not complete: {len(missing)} pieces are missing")
             self._hash_to(self.table.size)
             if self._hash.hexdigest() != self.digest:
                 self._read_again()
@@ -234,7 +228,7 @@ class PartialBlob:
         """A piece read back differs from what was written: it is not held any more, and is fetched again."""
         with self._hashing, self._changed:
             if self._state is _State.OPEN:
-                self._bitmap.clear(index)
+                self._held -= PieceSet.of(self.table.count, [index])
                 self._hash, self._hashed = self._new_hash(), 0
 
     def _check(self, index: int, data: bytes | bytearray | memoryview) -> None:
@@ -248,10 +242,8 @@ class PartialBlob:
             raise BlobMissing(self.digest)
 
     def _contiguous_end(self) -> int:
-        index = self._hashed // self.table.piece_length
-        while index < self.table.count and self._bitmap.test(index):
-            index += 1
-        return min(index * self.table.piece_length, self.table.size)
+        first_missing = next(iter(self._held.missing()), self.table.count)
+        return min(first_missing * self.table.piece_length, self.table.size)
 
     def _hash_to(self, end: int) -> None:
         try:
@@ -267,12 +259,11 @@ class PartialBlob:
 
     def _read_again(self) -> None:
         """Find out whose fault a wrong SHA-256 is; returns when all is well at second sight."""
-        before = self.bitmap  # what is written meanwhile may have come after its piece was read here
+        before = self.held  # what is written meanwhile may have come after its piece was read here
         good, actual = examine(self._fd, self.table, self._new_hash())
-        lost = [index for index in good.missing() if before.test(index)]
+        lost = before - good
         with self._changed:
-            for index in lost:
-                self._bitmap.clear(index)
+            self._held -= lost
         self._hash, self._hashed = self._new_hash(), 0
         if lost:
             raise MachineError(
@@ -309,7 +300,7 @@ class PartialBlob:
                 self._ended(self)
 
 
-def _open_locked(path: Path, table: PieceTable, zeros: Bitmap, name: str) -> tuple[int, bool]:
+def _open_locked(path: Path, table: PieceTable, zeros: PieceSet, name: str) -> tuple[int, bool]:
     """Open or create the partial's file, lock it against other processes, and give it size and room."""
     try:
         fd = _open_current(path)
@@ -323,7 +314,7 @@ def _open_locked(path: Path, table: PieceTable, zeros: Bitmap, name: str) -> tup
     try:
         fresh = os.fstat(fd).st_size == 0
         try:
-            preallocate(fd, table.size, table.runs(zeros, held=False), path.parent)
+            preallocate(fd, table.size, table.extents(zeros.missing()), path.parent)
         except MachineError:
             if fresh:
                 path.unlink(missing_ok=True)

@@ -18,7 +18,7 @@ from typing import Any, Final, Protocol
 
 from cachetools import LRUCache
 
-from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.core.pieces import PieceSet, PieceTable
 
 CACHE_BYTES: Final = 16 * 1024 * 1024  # one piece of the largest length, or sixteen of the usual one
 
@@ -113,23 +113,20 @@ class RunningHash(Protocol):
         """The digest of all that came."""
 
 
-def examine(fd: int, table: PieceTable, whole: RunningHash) -> tuple[Bitmap, str]:
+def examine(fd: int, table: PieceTable, whole: RunningHash) -> tuple[PieceSet, str]:
     """Read a whole file: which of its pieces are good, and the digest of what could be read, in hex."""
-    good = Bitmap(table.count)
+    good = []
     for index, piece in _pieces(fd, table):
         whole.update(piece)
         if table.matches(index, piece):
-            good.set(index)
-    return good, whole.hexdigest()
+            good.append(index)
+    return PieceSet.of(table.count, good), whole.hexdigest()
 
 
-def good_pieces(fd: int, table: PieceTable, known: Bitmap) -> Bitmap:
+def good_pieces(fd: int, table: PieceTable, known: PieceSet) -> PieceSet:
     """Read a file but for the pieces that are known to be good: which of its pieces are good."""
-    good = known.copy()
-    for index in known.missing():
-        if table.matches(index, _piece(fd, table, index)):
-            good.set(index)
-    return good
+    found = (index for index in known.missing() if table.matches(index, _piece(fd, table, index)))
+    return known | PieceSet.of(table.count, found)
 
 
 def content(fd: int, table: PieceTable) -> str:
@@ -142,7 +139,7 @@ def content(fd: int, table: PieceTable) -> str:
     if size != table.size:
         return f"a size of {size} instead of {table.size} bytes"
     good, sha256 = examine(fd, table, hashlib.sha256())
-    return sha256 if good.complete else f"{len(good) - good.held} bad pieces"
+    return sha256 if good.complete else f"{len(good.missing())} bad pieces"
 
 
 def _pieces(fd: int, table: PieceTable) -> Iterator[tuple[int, bytes]]:

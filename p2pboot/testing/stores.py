@@ -22,7 +22,7 @@ def hold(store: Store, artifact: Artifact, data: bytes) -> Path:
     partial = store.blobs.begin(artifact, table_of(data, artifact.piece_length))
     if partial is None:
         return store.blobs.path(artifact.sha256)
-    for index in partial.bitmap.missing():
+    for index in partial.held.missing():
         offset, length = partial.table.span(index)
         partial.write(index, data[offset : offset + length])
     return partial.finish() if hashlib.sha256(data).hexdigest() == artifact.sha256 else partial.path

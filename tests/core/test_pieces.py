@@ -10,7 +10,7 @@ from p2pboot.core.pieces import (
     DEFAULT_PIECE,
     MAX_PIECE,
     MAX_PIECES,
-    Bitmap,
+    PieceSet,
     PieceTable,
     piece_count,
     piece_length_for,
@@ -76,29 +76,47 @@ def test_a_table_from_a_stranger_is_checked_against_the_signed_digest() -> None:
         PieceTable.parse(table.raw, size=table.size, piece_length=3, digest_hex=table.digest)
 
 
-@given(st.data(), st.integers(0, 70))
-def test_a_bitmap_agrees_with_a_set(data: st.DataObject, count: int) -> None:
-    bitmap, model = Bitmap(count), set[int]()
-    steps = st.tuples(st.booleans(), st.integers(0, count - 1)) if count else st.nothing()
-    for setting, index in data.draw(st.lists(steps)):
-        (bitmap.set if setting else bitmap.clear)(index)
-        (model.add if setting else model.discard)(index)
-    assert [index for index in range(count) if bitmap.test(index)] == sorted(model)
-    assert list(bitmap.missing()) == sorted(set(range(count)) - model)
-    assert (len(bitmap), bitmap.held, bitmap.complete) == (count, len(model), len(model) == count)
-    again = Bitmap.from_bytes(bitmap.to_bytes(), count)
-    assert again == bitmap
-    assert again.held == bitmap.held
+SETS = st.sampled_from((1, 7, 8, 9, 70, 256, 257, 600)).flatmap(
+    lambda count: st.tuples(st.just(count), *[st.sets(st.integers(0, count - 1))] * 2)
+)
+
+
+@given(SETS)
+def test_a_piece_set_behaves_like_a_set_of_integers(drawn: tuple[int, set[int], set[int]]) -> None:
+    count, left, right = drawn
+    a, b = PieceSet.of(count, left), PieceSet.of(count, right)
+    assert list(a) == sorted(left)
+    assert set(a & b) == left & right
+    assert set(a | b) == left | right
+    assert set(a - b) == left - right
+    assert set(a.missing()) == set(range(count)) - left
+    assert set(a.with_piece(count - 1)) == left | {count - 1}
+    assert (len(a), bool(a), a.complete) == (len(left), bool(left), len(left) == count)
+    assert [index for index in range(-2, count + 2) if index in a] == sorted(left)
+    assert (a == b) == (left == right)
+    assert PieceSet.from_bytes(a.to_bytes(), count) == a
+
+
+@given(SETS)
+def test_runs_and_parts_of_a_piece_set(drawn: tuple[int, set[int], set[int]]) -> None:
+    count, left, _ = drawn
+    pieces = PieceSet.of(count, left)
+    runs = list(pieces.runs())
+    assert [index for run in runs for index in run] == sorted(left)
+    assert all(one.stop < other.start for one, other in itertools.pairwise(runs))
+    assert all(PieceSet.of(count, run) == PieceSet.of(count, list(run)) for run in runs)
+    part = range(count // 3, count - count // 4)
+    assert list(pieces.part(part)) == [index - part.start for index in sorted(left) if index in part]
 
 
 @given(st.integers(0, 40), st.binary(max_size=6))
 def test_bitmaps_have_one_form(count: int, raw: bytes) -> None:
     padding = int.from_bytes(raw, "big") % (1 << (-count % 8))
     if len(raw) == -(-count // 8) and padding == 0:
-        assert Bitmap.from_bytes(raw, count).to_bytes() == raw
+        assert PieceSet.from_bytes(raw, count).to_bytes() == raw
     else:
         with pytest.raises(ValueError, match="bitmap"):
-            Bitmap.from_bytes(raw, count)
+            PieceSet.from_bytes(raw, count)
 
 
 @pytest.mark.parametrize(
@@ -106,36 +124,26 @@ def test_bitmaps_have_one_form(count: int, raw: bytes) -> None:
 )
 def test_padding_and_length_of_a_bitmap_are_checked(raw: bytes, count: int) -> None:
     with pytest.raises(ValueError, match="bitmap"):
-        Bitmap.from_bytes(raw, count)
+        PieceSet.from_bytes(raw, count)
 
 
 def test_the_first_piece_is_the_most_significant_bit() -> None:
-    bitmap = Bitmap(9)
-    bitmap.set(0)
-    bitmap.set(8)
-    assert bitmap.to_bytes() == b"\x80\x80"
+    assert PieceSet.of(9, [0, 8]).to_bytes() == b"\x80\x80"
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, 8, 9, MAX_PIECES])
-def test_a_full_bitmap_holds_everything(count: int) -> None:
-    bitmap = Bitmap.full(count)
-    assert bitmap.complete
-    assert bitmap.held == count
-    assert not list(bitmap.missing())
-    assert Bitmap.from_bytes(bitmap.to_bytes(), count) == bitmap
+def test_a_full_piece_set_holds_everything(count: int) -> None:
+    full = PieceSet.full(count)
+    assert full.complete
+    assert len(full) == count
+    assert not full.missing()
+    assert PieceSet.from_bytes(full.to_bytes(), count) == full
 
 
-def test_a_copy_is_independent_and_the_range_is_checked() -> None:
-    bitmap = Bitmap(3)
-    other = bitmap.copy()
-    other.set(2)
-    assert not bitmap.test(2)
-    for index in (-1, 3):
-        with pytest.raises(IndexError):
-            bitmap.set(index)
+def test_the_count_of_a_bitmap_is_checked() -> None:
     for count in (-1, MAX_PIECES + 1):
         with pytest.raises(ValueError, match="bitmap"):
-            Bitmap(count)
+            PieceSet.from_bytes(b"", count)
 
 
 @pytest.mark.parametrize("last", [1, PIECE - 1, PIECE])
@@ -146,14 +154,14 @@ def test_pieces_of_zeros_are_told_by_their_digests(layout: str, last: int) -> No
     data = b"".join(pieces)
     table = table_of(data)
     zeros = table.zeros()
-    assert [zeros.test(index) for index in range(table.count)] == [kind == "0" for kind in layout]
+    assert [index in zeros for index in range(table.count)] == [kind == "0" for kind in layout]
     rebuilt = bytearray(data)
-    for offset, length in table.runs(zeros, held=True):
+    for offset, length in table.extents(zeros):
         assert not any(data[offset : offset + length])
         rebuilt[offset : offset + length] = b"h" * length
-    for offset, length in table.runs(zeros, held=False):
+    for offset, length in table.extents(zeros.missing()):
         assert set(data[offset : offset + length]) == set(b"x")
         rebuilt[offset : offset + length] = b"h" * length
     assert set(rebuilt) == set(b"h")
-    runs = table.runs(zeros, held=True) + table.runs(zeros, held=False)
+    runs = table.extents(zeros) + table.extents(zeros.missing())
     assert len(runs) == 1 + sum(a != b for a, b in itertools.pairwise(layout))

@@ -307,8 +307,8 @@ class GoneBlobs(BlobsProxy):
         self.left = 3
         self.is_gone = False
 
-    def bitmap(self, sha256: str) -> Any:
-        return None if self.is_gone else super().__getattr__("bitmap")(sha256)
+    def held(self, sha256: str) -> Any:
+        return None if self.is_gone else super().__getattr__("held")(sha256)
 
     def read(self, sha256: str, offset: int, length: int) -> bytes:
         if self.left == 0:
@@ -321,7 +321,7 @@ class GoneBlobs(BlobsProxy):
 class NoBlobs(BlobsProxy):
     """Nothing of it is here."""
 
-    def bitmap(self, sha256: str) -> None:
+    def held(self, sha256: str) -> None:
         return None
 
     def table(self, sha256: str) -> None:

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2pboot.core.pieces import KIB, MIB
+from p2pboot.core.pieces import KIB, MIB, PieceSet
 from p2pboot.fetch.receiving.backlog import GROUP_BYTES, MAX_REQUESTS, MAX_WINDOW
 from p2pboot.fetch.receiving.missing import Request
-from p2pboot.fetch.receiving.piecesets import PieceSet
 from p2pboot.fetch.receiving.schedule import Schedule
 
 BLOB = "a" * 64

@@ -176,7 +176,7 @@ async def test_a_peer_that_claims_pieces_and_does_not_give_them_costs_nothing(
     autojump_clock: MockClock, world: World
 ) -> None:
     class Boaster(PartialBlobs):
-        bitmap = property(lambda self: self._blobs.bitmap)
+        held = property(lambda self: self._blobs.held)
 
     async with (
         world.provider(MANIFEST, blobs=lambda blobs: Boaster(blobs, lambda i: False)) as boaster,

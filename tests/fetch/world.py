@@ -13,7 +13,7 @@ import trio
 from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, sign_detached
-from p2pboot.core.pieces import Bitmap
+from p2pboot.core.pieces import PieceSet
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.errors import BlobMissing
 from p2pboot.fetch.asking.same_key import Twins
@@ -88,15 +88,9 @@ class PartialBlobs(BlobsProxy):
         super().__init__(blobs)
         self.has = has
 
-    def bitmap(self, sha256: str) -> Bitmap | None:
-        full = self._blobs.bitmap(sha256)
-        if full is None:
-            return None
-        bitmap = Bitmap(len(full))
-        for index in range(len(full)):
-            if self.has(index):
-                bitmap.set(index)
-        return bitmap
+    def held(self, sha256: str) -> PieceSet | None:
+        full = self._blobs.held(sha256)
+        return None if full is None else PieceSet.of(full.count, filter(self.has, range(full.count)))
 
     def read(self, sha256: str, offset: int, length: int) -> bytes:
         if not all(self.has(index) for index in range(offset // PIECE, -(-(offset + length) // PIECE))):

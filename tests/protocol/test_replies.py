@@ -13,7 +13,7 @@ from blake3 import blake3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.client import (
     HeadsReply,
@@ -92,7 +92,7 @@ def answer_in(data: bytes, query: Query[Any], step: int = 1 << 30) -> Any:
 
 
 WITHHELD = WithheldHead("stable", "arm64", "expired", "manifest version 7 expired at 2026-01-01T00:00:00Z")
-BITMAP = Bitmap.from_bytes(b"\xff\x80", 9)
+BITMAP = PieceSet.from_bytes(b"\xff\x80", 9)
 GOOD: dict[str, tuple[Query[Any], bytes, object]] = {
     "heads": (ask_heads(), ok(encode_heads([HEAD])), HeadsReply((HEAD,))),
     "no heads": (ask_heads("stable", "arm64"), ok(b"[]"), HeadsReply(())),

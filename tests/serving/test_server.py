@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from p2pboot.core.manifest import Artifact
-from p2pboot.core.pieces import MIB, Bitmap, PieceTable
+from p2pboot.core.pieces import MIB, PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, MachineError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node.offering import Offering
@@ -78,8 +78,8 @@ async def test_whole_artifact_is_served(store: Store, size: int) -> None:
     put_whole(store, held)
     async with asked(artifacts_of(store)) as requests:
         assert await requests.ask(pieces_of(held.artifact)) == held.table
-        bitmap = await requests.ask(ask_have(held.sha256, held.table.count))
-        assert bitmap.complete
+        has = await requests.ask(ask_have(held.sha256, held.table.count))
+        assert has.complete
         assert await requests.ask(ask_read(held.sha256, 0, size)) == held.data
 
 
@@ -127,7 +127,7 @@ async def test_half_fetched_artifact_is_served_piece_by_piece(store: Store) -> N
     partial.write(2, coming.piece(2))
     async with asked(artifacts_of(store)) as requests:
         assert await requests.ask(pieces_of(coming.artifact)) == coming.table
-        assert await requests.ask(ask_have(coming.sha256, 4)) == Bitmap.from_bytes(b"\x20", 4)
+        assert await requests.ask(ask_have(coming.sha256, 4)) == PieceSet.from_bytes(b"\x20", 4)
         assert await requests.ask(ask_read(coming.sha256, 2 * PIECE, PIECE)) == coming.piece(2)
         for offset, length in ((0, 1), (PIECE + 1, PIECE), (2 * PIECE, PIECE + 1)):
             with pytest.raises(PeerLacks) as caught:

@@ -47,7 +47,7 @@ def main(state: Path, output: Path, first: int) -> None:
 def fetch(store: Store, chosen: Sample) -> None:
     partial = store.blobs.begin(chosen.artifact, chosen.table)
     if partial is not None:
-        for index in partial.bitmap.missing():
+        for index in partial.held.missing():
             partial.write(index, chosen.piece(index))
             partial.hash_on(PIECE)
         partial.finish()

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pboot.core.pieces import MIB, Bitmap
+from p2pboot.core.pieces import MIB, PieceSet
 from p2pboot.errors import BlobMissing, MachineError
 from p2pboot.store import reading
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
@@ -87,7 +87,7 @@ class TestEveryHolding:
         put(store, chosen)
         assert store.blobs.holds(chosen.sha256)
         assert store.blobs.table(chosen.sha256) == chosen.table
-        assert store.blobs.bitmap(chosen.sha256) == Bitmap.full(3)
+        assert store.blobs.held(chosen.sha256) == PieceSet.full(3)
         assert store.blobs.path(chosen.sha256).read_bytes() == chosen.data
         assert is_intact(store.blobs, chosen.sha256)
         assert store.blobs.begin(chosen.artifact, chosen.table) is None
@@ -156,7 +156,7 @@ def test_what_is_unknown_is_not_held(store: Store) -> None:
     for text in ["0" * 64, *NOT_DIGESTS]:
         assert not store.blobs.holds(text)
         assert store.blobs.table(text) is None
-        assert store.blobs.bitmap(text) is None
+        assert store.blobs.held(text) is None
         assert not is_intact(store.blobs, text)
         store.blobs.remove(text)
         with pytest.raises(BlobMissing):
@@ -185,9 +185,9 @@ def test_the_pieces_of_a_partial_are_read_as_soon_as_they_are_there(store: Store
         with pytest.raises(BlobMissing):
             store.blobs.read(chosen.sha256, offset, length)
     assert not store.blobs.holds(chosen.sha256)
-    bitmap = store.blobs.bitmap(chosen.sha256)
-    assert bitmap is not None
-    assert list(bitmap.missing()) == [0, 2]
+    held = store.blobs.held(chosen.sha256)
+    assert held is not None
+    assert list(held.missing()) == [0, 2]
     assert store.blobs.table(chosen.sha256) == chosen.table
 
 
@@ -200,7 +200,7 @@ def test_a_read_goes_on_when_the_artifact_is_finished_meanwhile(
 
     def finish_then_say(self: object, index: int) -> bool:
         monkeypatch.undo()
-        partial.finish()  # between the look at the bitmap and the opening of the file
+        partial.finish()  # between the look at what is held and the opening of the file
         return real(partial, index) or True
 
     monkeypatch.setattr(type(partial), "has", finish_then_say)
@@ -278,7 +278,7 @@ def test_rot_costs_only_the_bad_piece(store: Store) -> None:
     assert not is_intact(store.blobs, chosen.sha256)
     partial = store.blobs.begin(chosen.artifact, chosen.table)
     assert partial is not None
-    assert list(partial.bitmap.missing()) == [1]
+    assert list(partial.held.missing()) == [1]
     partial.write(1, chosen.piece(1))
     partial.finish()
     assert is_intact(store.blobs, chosen.sha256)
@@ -593,7 +593,7 @@ def test_artifacts_survive_the_loss_of_the_database_but_are_checked(state: Path,
         partial = store.blobs.begin(chosen.artifact, chosen.table)
         if rotten:
             assert partial is not None
-            assert list(partial.bitmap.missing()) == [0]
+            assert list(partial.held.missing()) == [0]
         else:
             assert partial is None
             assert store.blobs.read(chosen.sha256, 0, 3 * PIECE) == chosen.data
@@ -606,7 +606,7 @@ def test_a_removed_artifact_is_gone_whole_or_partial(store: Store) -> None:
     for chosen in (whole, partial):
         store.blobs.remove(chosen.sha256)
         assert store.blobs.table(chosen.sha256) is None
-        assert store.blobs.bitmap(chosen.sha256) is None
+        assert store.blobs.held(chosen.sha256) is None
     assert store.blobs.used_bytes() == 0
     assert store.blobs.take_damaged() == ()
 

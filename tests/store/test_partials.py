@@ -181,7 +181,7 @@ def test_bytes_that_the_disk_changed_are_lost_and_not_the_publishers_fault(store
         file.write(b"rot")
     with pytest.raises(MachineError, match="1 pieces read back differ"):
         partial.finish()
-    assert list(partial.bitmap.missing()) == [1]
+    assert list(partial.held.missing()) == [1]
     assert partial.write(1, chosen.piece(1))
     assert partial.finish().read_bytes() == chosen.data
 
@@ -192,7 +192,7 @@ def test_a_partial_that_became_shorter_is_noticed_while_hashing(store: Store) ->
     os.truncate(partial.path, 2 * PIECE)
     with pytest.raises(MachineError, match="1 pieces read back differ"):
         partial.hash_on(3 * PIECE)
-    assert list(partial.bitmap.missing()) == [2]
+    assert list(partial.held.missing()) == [2]
 
 
 def test_bytes_that_change_after_they_were_hashed_are_noticed_when_read(store: Store) -> None:
@@ -204,7 +204,7 @@ def test_bytes_that_change_after_they_were_hashed_are_noticed_when_read(store: S
         file.write(b"rot")
     with pytest.raises(BlobMissing):
         store.blobs.read(chosen.sha256, 0, PIECE)
-    assert list(partial.bitmap.missing()) == [0]
+    assert list(partial.held.missing()) == [0]
     assert store.blobs.take_damaged() == ()
     partial.write(0, chosen.piece(0))
     assert partial.finish().read_bytes() == chosen.data
@@ -236,7 +236,7 @@ def test_a_discarded_partial_leaves_nothing_and_takes_nothing(store: Store) -> N
     partial.discard()
     partial.discard()
     assert store.blobs.used_bytes() == 0
-    assert store.blobs.bitmap(chosen.sha256) is None
+    assert store.blobs.held(chosen.sha256) is None
     with pytest.raises(BlobMissing):
         partial.write(0, chosen.piece(0))
     with pytest.raises(BlobMissing):
@@ -287,7 +287,7 @@ def test_after_a_crash_only_the_good_pieces_are_held_again(state: Path) -> None:
 
     with Store.open(state) as store:
         resumed = begin(store, chosen)
-        assert list(resumed.bitmap.missing()) == [1, 2, 3]
+        assert list(resumed.held.missing()) == [1, 2, 3]
         assert store.blobs.read(chosen.sha256, 4 * PIECE, 1) == chosen.data[-1:]
         for index in (1, 2, 3):
             resumed.write(index, chosen.piece(index))
@@ -312,7 +312,7 @@ def test_what_is_being_fetched_is_not_begun_again_until_it_is_closed(store: Stor
     first.close()
     with pytest.raises(BlobMissing):
         first.write(1, chosen.piece(1))
-    assert list(begin(store, chosen).bitmap.missing()) == [1]
+    assert list(begin(store, chosen).held.missing()) == [1]
 
 
 def test_a_closed_store_lets_go_of_its_partials_and_keeps_them(state: Path) -> None:
@@ -321,7 +321,7 @@ def test_a_closed_store_lets_go_of_its_partials_and_keeps_them(state: Path) -> N
     begin(store, chosen).write(1, chosen.piece(1))
     store.close()
     with Store.open(state) as again:
-        assert list(begin(again, chosen).bitmap.missing()) == [0]
+        assert list(begin(again, chosen).held.missing()) == [0]
 
 
 # pieces of zeros
@@ -375,7 +375,7 @@ def test_zeros_over_what_an_earlier_process_left_there(
         begin(store, chosen).path.write_bytes(b"g" * len(chosen.data))
     with Store.open(state) as store:
         resumed = begin(store, chosen)
-        for index in resumed.bitmap.missing():
+        for index in resumed.held.missing():
             assert any(chosen.piece(index))
             assert resumed.write(index, chosen.piece(index))
         path = resumed.finish()
@@ -399,7 +399,7 @@ def test_a_piece_of_zeros_that_rotted_is_mended(store: Store) -> None:
 
 
 def fill_rest(partial: PartialBlob, chosen: Sample) -> PartialBlob:
-    for index in partial.bitmap.missing():
+    for index in partial.held.missing():
         assert partial.write(index, chosen.piece(index))
     return partial
 

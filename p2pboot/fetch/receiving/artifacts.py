@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from p2pboot.core.manifest import Artifact
-from p2pboot.core.pieces import MAX_PIECES, Bitmap, PieceTable
+from p2pboot.core.pieces import MAX_PIECES, PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, ManifestError, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Wanted
@@ -72,7 +72,7 @@ class ArtifactDialect:
             )
         )
 
-    async def holdings(self, requests: RequestStream, wanted: Wanted) -> Bitmap:
+    async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """See `Dialect`."""
         return await requests.ask(ask_have(wanted.blob, wanted.count))
 

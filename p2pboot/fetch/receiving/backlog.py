@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from p2pboot.core.pieces import MIB
+from p2pboot.core.pieces import MIB, PieceSet
 from p2pboot.fetch.receiving.missing import Request
-from p2pboot.fetch.receiving.piecesets import PieceSet
 from p2pboot.fetch.receiving.rates import RateMeter
 
 WINDOW_S = 1.5

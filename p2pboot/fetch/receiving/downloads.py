@@ -13,7 +13,6 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.receiving.items import Dialect, Shelf, Wanted
 from p2pboot.fetch.receiving.missing import Request
-from p2pboot.fetch.receiving.piecesets import PieceSet
 from p2pboot.fetch.receiving.schedule import Schedule
 from p2pboot.store.partials import PartialBlob
 
@@ -138,16 +137,16 @@ class Downloads:
         return download.table
 
     async def _fill(self, download: Download, partial: PartialBlob) -> None:
-        held = PieceSet.from_bitmap(partial.bitmap)
+        held = partial.held
         download.done_bytes = sum(partial.table.span(index)[1] for index in held)
-        fetched = held - PieceSet.from_bitmap(partial.zeros)  # zeros are made here and were never downloaded
+        fetched = held - partial.zeros  # zeros are made here and were never downloaded
         self._ledger.resumed_bytes += sum(partial.table.span(index)[1] for index in fetched)
         self._tell(download)
         self.schedule.add_blob(
             download.blob,
             size=download.wanted.size,
             piece_length=download.wanted.piece_length,
-            missing=PieceSet.full(held.count) - held,
+            missing=held.missing(),
             rank=download.rank,
         )
         try:

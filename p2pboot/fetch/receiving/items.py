@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from p2pboot.core.pieces import Bitmap, PieceTable, piece_count
+from p2pboot.core.pieces import PieceSet, PieceTable, piece_count
 from p2pboot.errors import BlobCorrupt, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.missing import Request
@@ -77,7 +77,7 @@ class Dialect(Protocol):
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
         """Ask for the piece table, checked against what was signed."""
 
-    async def holdings(self, requests: RequestStream, wanted: Wanted) -> Bitmap:
+    async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """Ask which pieces the peer has."""
 
     async def read(self, requests: RequestStream, request: Request) -> bytearray:

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from p2pboot.fetch.receiving.piecesets import PieceSet
+from p2pboot.core.pieces import PieceSet
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,9 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 
-from p2pboot.core.pieces import MAX_PIECES, MIB
+from p2pboot.core.pieces import MAX_PIECES, MIB, PieceSet
 from p2pboot.fetch.receiving.backlog import PeerLoad
 from p2pboot.fetch.receiving.missing import Demand, Request
-from p2pboot.fetch.receiving.piecesets import PieceSet
 from p2pboot.fetch.receiving.rates import RateMeter
 
 BUDGET_BYTES = 32 * MIB
@@ -222,8 +221,10 @@ class Schedule:
             for peer in self._peers.values()
             if not peer.silent and (holds := peer.holds.get(blob)) is not None and not holds.complete
         ]
-        nearest = itertools.islice(available, LOOKAHEAD_PIECES if partial else 1)
-        return min(nearest, key=lambda index: sum(index in holds for holds in partial))  # the first of equals
+        nearest = list(itertools.islice(available, LOOKAHEAD_PIECES if partial else 1))
+        window = range(nearest[0], nearest[-1] + 1)
+        near = [holds.part(window) for holds in partial]  # small sets, which are quicker to look into
+        return min(nearest, key=lambda index: sum(index - window.start in part for part in near))
 
     def _slowest_of_another(self, peer: PeerLoad, now: float) -> tuple[str, range] | None:
         """Nothing is free: a second copy of what would arrive last, where this peer can be quicker."""

@@ -16,7 +16,6 @@ from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.downloads import Download, Downloads
 from p2pboot.fetch.receiving.missing import Request
-from p2pboot.fetch.receiving.piecesets import PieceSet
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused
 from p2pboot.protocol.messages import Status
 from p2pboot.transport.interface import StreamReset
@@ -165,15 +164,15 @@ class Session:
     async def _ask_holdings(self, download: Download, others: list[Session]) -> None:
         schedule = self._downloads.schedule
         try:
-            bitmap = await self._downloads.dialect.holdings(self._requests, download.wanted)
+            held = await self._downloads.dialect.holdings(self._requests, download.wanted)
         except PeerRefused as error:
             self._note(error)
             self._ask_again(download, self._pause_s(error))
         except RemoteProtocolError as error:
             self._end(error)
         else:
-            schedule.set_holdings(self.peer_id, download.blob, PieceSet.from_bitmap(bitmap))
-            if not bitmap.complete:
+            schedule.set_holdings(self.peer_id, download.blob, held)
+            if not held.complete:
                 useful = schedule.useful(self.peer_id, download.blob)
                 if not useful and not self._changed:
                     self._ledger.note_failure(self.peer_id, "has none of the missing pieces")

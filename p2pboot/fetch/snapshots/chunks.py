@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pboot.core.pieces import Bitmap, PieceTable
+from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.core.timetoke.announcement import SnapshotFacts
 from p2pboot.core.timetoke.errors import RootMismatch
 from p2pboot.errors import BlobCorrupt, P2PBootError, RemoteProtocolError
@@ -75,7 +75,7 @@ class SnapshotDialect:
         """See `Dialect`."""
         return await requests.ask(ask_chunk_table(self._facts))
 
-    async def holdings(self, requests: RequestStream, wanted: Wanted) -> Bitmap:
+    async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """Whoever has a snapshot has all of it, possibly cut into other chunks than we ask for."""
         try:
             info = await requests.ask(ask_info(wanted.blob))
@@ -92,7 +92,7 @@ class SnapshotDialect:
                 f" announced are {wanted.size} bytes in {wanted.count}"
             )
         fits = info.chunk_length == wanted.piece_length
-        return Bitmap.full(wanted.count) if fits else Bitmap(wanted.count)
+        return PieceSet.full(wanted.count) if fits else PieceSet(wanted.count)
 
     async def read(self, requests: RequestStream, request: Request) -> bytearray:
         """See `Dialect`."""
