@@ -138,19 +138,11 @@ def _document(survey: Survey, verdicts: dict[str, Verdict]) -> dict[str, object]
 
 
 def _entry(manifest: Manifest, verdict: Verdict | None) -> dict[str, object]:
-    from p2pboot.core.timestamps import format_time
+    from p2pboot.core.manifest.facts import facts
 
     return {
-        "digest": manifest.digest,
-        "channel": manifest.channel,
-        "arch": manifest.arch,
-        "version": manifest.version,
-        "manifest_version": manifest.manifest_version,
-        "created_at": format_time(manifest.created_at),
-        "expires_at": format_time(manifest.expires_at),
-        "signers": list(manifest.signers),
-        "provider": {"peer_id": manifest.provider_peer_id, "name": manifest.provider_name},
-        "artifacts": {key: {"sha256": a.sha256, "size": a.size} for key, a in manifest.artifacts.items()},
+        **facts(manifest, "digest", "channel", "arch", "version", "manifest_version", "created_at"),
+        **facts(manifest, "expires_at", "signers", "provider", "artifacts"),
         "accepted": None if verdict is None else verdict.ok,
         "reason": None if verdict is None else verdict.reason,
         "verdict": None if verdict is None else verdict.to_json(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.timestamps import format_time
+from p2pboot.core.manifest.facts import facts
 from p2pboot.errors import ManifestError
 
 CHECKS: Final = {
@@ -35,6 +35,18 @@ CHECKS: Final = {
 
 Equivocation stands before what time alone makes wrong: it is evidence, and must not hide behind "expired".
 """
+
+_STATED: Final = (
+    "version",
+    "manifest_version",
+    "channel",
+    "arch",
+    "created_at",
+    "expires_at",
+    "signers",
+    "provider",
+    "artifacts",
+)
 
 
 class Outcome(enum.StrEnum):
@@ -114,7 +126,7 @@ class Verdict:
             "ok": self.ok,
             "reason": self.reason,
             "digest": self.digest,
-            "manifest": None if manifest is None else _summary(manifest),
+            "manifest": None if manifest is None else facts(manifest, *_STATED),
             "checks": [
                 {
                     "name": check.name,
@@ -146,20 +158,3 @@ class Refused(ManifestError):
             f"manifest refused: {failed[0].detail}{also}{beside}", remedy=failed[0].remedy, details=details
         )
         self.verdict = verdict
-
-
-def _summary(manifest: Manifest) -> dict[str, Any]:
-    return {
-        "version": manifest.version,
-        "manifest_version": manifest.manifest_version,
-        "channel": manifest.channel,
-        "arch": manifest.arch,
-        "created_at": format_time(manifest.created_at),
-        "expires_at": format_time(manifest.expires_at),
-        "signers": list(manifest.signers),
-        "provider": {"peer_id": manifest.provider_peer_id, "name": manifest.provider_name},
-        "artifacts": {
-            key: {"sha256": artifact.sha256, "size": artifact.size}
-            for key, artifact in manifest.artifacts.items()
-        },
-    }

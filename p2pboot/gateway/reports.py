@@ -11,7 +11,7 @@ from typing import Final
 
 from p2pboot import __version__
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.timestamps import format_time
+from p2pboot.core.manifest.facts import facts
 from p2pboot.errors import P2PBootError
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.metrics import Readings, exposition
@@ -97,12 +97,8 @@ class Reports:
 
     def _describe(self, manifest: Manifest) -> dict[str, object]:
         return {
-            "channel": manifest.channel,
-            "arch": manifest.arch,
-            "version": manifest.version,
-            "manifest_version": manifest.manifest_version,
-            "digest": manifest.digest,
-            "signers": list(manifest.signers),
-            "expires_at": format_time(manifest.expires_at),
+            **facts(
+                manifest, "channel", "arch", "version", "manifest_version", "digest", "signers", "expires_at"
+            ),
             "expires_in_s": manifest.expires_at - self._node.clock().now,
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 from p2pboot import __version__
 from p2pboot.core.manifest import Candidate, Manifest
+from p2pboot.core.manifest.facts import facts
 from p2pboot.core.problems import Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import Malformed
@@ -131,11 +132,4 @@ def describe_ignored(trees: Iterable[Tree]) -> list[dict[str, str]]:
 
 def describe_manifest(manifest: Manifest) -> dict[str, Any]:
     """One manifest that was published."""
-    return {
-        "channel": manifest.channel,
-        "arch": manifest.arch,
-        "version": manifest.version,
-        "manifest_version": manifest.manifest_version,
-        "digest": manifest.digest,
-        "expires_at": format_time(manifest.expires_at),
-    }
+    return facts(manifest, "channel", "arch", "version", "manifest_version", "digest", "expires_at")
