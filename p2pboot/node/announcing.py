@@ -14,7 +14,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.transport.interface import Transport, Verdict
+from p2pboot.transport.interface import Forwarding, Transport
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class Opinion(Protocol):
     """What whoever judges messages thinks of one."""
 
     @property
-    def gossip_verdict(self) -> Verdict:
+    def gossip_verdict(self) -> Forwarding:
         """What becomes of it."""
 
 
@@ -73,8 +73,8 @@ class Announcer(Generic[K]):
                 await self._transport.subscribe(self._topic(key), self._listener(key))
                 self._joined.add(key)
 
-    def _listener(self, key: K) -> Callable[[str, bytes], Awaitable[Verdict]]:
-        async def listen(peer_id: str, payload: bytes) -> Verdict:
+    def _listener(self, key: K) -> Callable[[str, bytes], Awaitable[Forwarding]]:
+        async def listen(peer_id: str, payload: bytes) -> Forwarding:
             return (await self._hear(key, peer_id, payload)).gossip_verdict
 
         return listen

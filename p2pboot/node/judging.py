@@ -23,7 +23,7 @@ from p2pboot.core.rollback import AcceptedHead
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.node.trust import Pair, Trust
 from p2pboot.store.store import Store
-from p2pboot.transport.interface import Verdict
+from p2pboot.transport.interface import Forwarding
 
 log = logging.getLogger(__name__)
 
@@ -47,18 +47,18 @@ class Opinion(enum.Enum):
 
 # REJECT only what no honest node sends; another policy or another clock is no offence.
 _GOSSIP_VERDICTS = {
-    Opinion.NEWER: Verdict.ACCEPT,
-    Opinion.CURRENT: Verdict.ACCEPT,  # else re-announcements die at the first hop
-    Opinion.MALFORMED: Verdict.REJECT,
-    Opinion.WRONG_TOPIC: Verdict.REJECT,
-    Opinion.BAD_SIGNATURE: Verdict.REJECT,
-    Opinion.UNTRUSTED: Verdict.IGNORE,
-    Opinion.EXPIRED: Verdict.IGNORE,
-    Opinion.NOT_YET_VALID: Verdict.IGNORE,
-    Opinion.OLDER: Verdict.IGNORE,
-    Opinion.EQUIVOCATION: Verdict.IGNORE,
-    Opinion.NOT_RECORDED: Verdict.ACCEPT,  # the others' disks may well have room
-    Opinion.UNDECIDED: Verdict.IGNORE,
+    Opinion.NEWER: Forwarding.ACCEPT,
+    Opinion.CURRENT: Forwarding.ACCEPT,  # else re-announcements die at the first hop
+    Opinion.MALFORMED: Forwarding.REJECT,
+    Opinion.WRONG_TOPIC: Forwarding.REJECT,
+    Opinion.BAD_SIGNATURE: Forwarding.REJECT,
+    Opinion.UNTRUSTED: Forwarding.IGNORE,
+    Opinion.EXPIRED: Forwarding.IGNORE,
+    Opinion.NOT_YET_VALID: Forwarding.IGNORE,
+    Opinion.OLDER: Forwarding.IGNORE,
+    Opinion.EQUIVOCATION: Forwarding.IGNORE,
+    Opinion.NOT_RECORDED: Forwarding.ACCEPT,  # the others' disks may well have room
+    Opinion.UNDECIDED: Forwarding.IGNORE,
 }
 
 
@@ -72,7 +72,7 @@ class Judgement:
     remedy: str | None = None
 
     @property
-    def gossip_verdict(self) -> Verdict:
+    def gossip_verdict(self) -> Forwarding:
         """What becomes of a gossip message with it."""
         return _GOSSIP_VERDICTS[self.opinion]
 

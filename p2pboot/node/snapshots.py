@@ -34,7 +34,7 @@ from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.arriving import ArrivingSnapshots
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.evidence import keep_evidence
-from p2pboot.transport.interface import Transport, Verdict
+from p2pboot.transport.interface import Forwarding, Transport
 
 log = logging.getLogger(__name__)
 
@@ -46,12 +46,12 @@ LONGEST_RETRY_S: Final = 60.0
 
 # REJECT only what no honest node sends; another trust is no offence.
 _VERDICTS: Final = {
-    Standing.NEW: Verdict.ACCEPT,
-    Standing.KNOWN: Verdict.ACCEPT,  # else re-announcements die at the first hop
-    Standing.CONFLICT: Verdict.ACCEPT,  # or the first liar would keep honest signers from being heard
-    Standing.EQUIVOCATION: Verdict.IGNORE,
-    Standing.OLDER: Verdict.IGNORE,
-    Standing.UNTRUSTED: Verdict.IGNORE,
+    Standing.NEW: Forwarding.ACCEPT,
+    Standing.KNOWN: Forwarding.ACCEPT,  # else re-announcements die at the first hop
+    Standing.CONFLICT: Forwarding.ACCEPT,  # or the first liar would keep honest signers from being heard
+    Standing.EQUIVOCATION: Forwarding.IGNORE,
+    Standing.OLDER: Forwarding.IGNORE,
+    Standing.UNTRUSTED: Forwarding.IGNORE,
 }
 
 
@@ -59,7 +59,7 @@ _VERDICTS: Final = {
 class Heard:
     """What gossip is told of an announcement."""
 
-    gossip_verdict: Verdict
+    gossip_verdict: Forwarding
 
 
 async def run_snapshots(
@@ -205,11 +205,11 @@ class SnapshotNode:
         try:
             claimed = claim(payload)
             if self._trusted is None or claimed.signer not in self._trusted.keys:  # before the dear check
-                return Heard(Verdict.IGNORE)
+                return Heard(Forwarding.IGNORE)
             return Heard(_VERDICTS[await self._take(peer_id, claimed.confirm())])
         except (Malformed, SignatureError) as error:
             log.debug("announcement from %s: %s", peer_id, error)
-            return Heard(Verdict.REJECT)
+            return Heard(Forwarding.REJECT)
 
     async def _take(self, peer_id: str, announcement: Announcement) -> Standing:
         if self._agreement is None:

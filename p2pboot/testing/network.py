@@ -1,6 +1,6 @@
 """A network in memory with the interface of the real one, for tests: fast, deterministic, and easy to break.
 
-Nodes share one event loop. Streams have windows, half-close and reset; gossip has verdicts; links can be cut,
+Nodes share one event loop. Streams have windows, half-close and reset; gossip is validated; links can be cut,
 peers frozen (alive, but nothing moves) and their upload slowed, which takes no time on trio's autojump clock.
 """
 
@@ -21,14 +21,14 @@ from p2pboot.transport.cleanup import is_all
 from p2pboot.transport.events import PeerRegister
 from p2pboot.transport.interface import (
     DialError,
-    Judge,
+    Forwarding,
     PeerEvent,
     PeerRecord,
     Stream,
     StreamHandler,
     StreamReset,
     Transport,
-    Verdict,
+    Validator,
 )
 from p2pboot.transport.seen import SeenMessages
 from p2pboot.transport.traffic import GOSSIP, RECEIVED, SENT, Traffic
@@ -37,7 +37,7 @@ log = logging.getLogger("p2pboot.testing.network")
 
 WINDOW: Final = 256 * 1024  # what one direction of a stream holds unread, as Yamux
 SEEN_S: Final = 120.0
-_INBOX: Final = 256  # gossip messages waiting for one node's judges; what does not fit is dropped
+_INBOX: Final = 256  # gossip messages waiting for one node's validators; what does not fit is dropped
 _REJECTS: Final = 2  # as many bad messages as GossipSub's scores here allow
 
 
@@ -168,7 +168,7 @@ class MemoryNetwork:
         async with trio.open_nursery() as nursery:
             node = _Node(self, peer_id, address, nursery)
             self._nodes[peer_id] = node
-            nursery.start_soon(node.judge_messages)
+            nursery.start_soon(node.validate_messages)
             try:
                 yield node
             finally:
@@ -251,7 +251,7 @@ class MemoryNetwork:
     def send_gossip(self, sender: str, topic: str, payload: bytes, *, but: str | None = None) -> None:
         """Hand a message to the sender's neighbours in the topic."""
         for other in sorted(self._nodes[sender].peers()):
-            if other != but and topic in self._nodes[other].judges:
+            if other != but and topic in self._nodes[other].validators:
                 self._nodes[other].take_message(sender, topic, payload)
 
 
@@ -262,7 +262,7 @@ class _Node:
         self.address = address
         self.register = PeerRegister(nursery)
         self.traffic = Traffic()
-        self.judges: dict[str, Judge] = {}
+        self.validators: dict[str, Validator] = {}
         self.upload_bytes_per_s: float | None = None
         self.dropped = 0
         self._network, self._peer_id, self._nursery = network, peer_id, nursery
@@ -332,13 +332,13 @@ class _Node:
     def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
         return self.register.follow()
 
-    async def subscribe(self, topic: str, judge: Judge) -> None:
+    async def subscribe(self, topic: str, validator: Validator) -> None:
         await trio.lowlevel.checkpoint()
-        self.judges[topic] = self.traffic.of_messages(judge)
+        self.validators[topic] = self.traffic.of_messages(validator)
 
     async def unsubscribe(self, topic: str) -> None:
         await trio.lowlevel.checkpoint()
-        self.judges.pop(topic, None)
+        self.validators.pop(topic, None)
 
     async def publish(self, topic: str, payload: bytes) -> None:
         await trio.lowlevel.checkpoint()
@@ -392,33 +392,33 @@ class _Node:
             await stream.close()
 
     def take_message(self, sender: str, topic: str, payload: bytes) -> None:
-        """Queue a gossip message for judging, or drop it."""
+        """Queue a gossip message for validating, or drop it."""
         try:
             self._inbox_in.send_nowait((sender, topic, payload))
         except trio.WouldBlock:
             self.dropped += 1
 
-    async def judge_messages(self) -> None:
-        """Judge and forward messages, one after the other, as long as the node runs."""
+    async def validate_messages(self) -> None:
+        """Validate and forward messages, one after the other, as long as the node runs."""
         async for sender, topic, payload in self._inbox:
             while self._network.is_frozen(self._peer_id):
                 await self.wait_awake()
-            await self._judge(sender, topic, payload)
+            await self._validate(sender, topic, payload)
 
-    async def _judge(self, sender: str, topic: str, payload: bytes) -> None:
-        judge, key = self.judges.get(topic), _message_id(payload)
-        if judge is None or self._seen.has(key) or self._rejects[sender] >= _REJECTS:
+    async def _validate(self, sender: str, topic: str, payload: bytes) -> None:
+        validator, key = self.validators.get(topic), _message_id(payload)
+        if validator is None or self._seen.has(key) or self._rejects[sender] >= _REJECTS:
             return
         try:
-            verdict = await judge(sender, payload)
+            forwarding = await validator(sender, payload)
         except Exception as error:
-            log.warning("judging a gossip message from %s failed: %r", sender, error)
-            verdict = Verdict.IGNORE
-        if verdict is Verdict.REJECT:
+            log.warning("validating a gossip message from %s failed: %r", sender, error)
+            forwarding = Forwarding.IGNORE
+        if forwarding is Forwarding.REJECT:
             self._rejects[sender] += 1
             return
-        self._seen.add(key, ignored=verdict is Verdict.IGNORE)
-        if verdict is Verdict.ACCEPT:
+        self._seen.add(key, ignored=forwarding is Forwarding.IGNORE)
+        if forwarding is Forwarding.ACCEPT:
             self._network.send_gossip(self._peer_id, topic, payload, but=sender)
 
 

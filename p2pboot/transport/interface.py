@@ -24,7 +24,7 @@ class DialError(NotFoundError):
     """No connection to that address."""
 
 
-class Verdict(enum.Enum):
+class Forwarding(enum.Enum):
     """What becomes of a gossip message (GossipSub v1.1, extended validators)."""
 
     ACCEPT = "accept"  # deliver and forward
@@ -81,7 +81,7 @@ class Stream(Protocol):
 
 
 StreamHandler = Callable[[Stream], Awaitable[None]]
-Judge = Callable[[str, bytes], Awaitable[Verdict]]  # (peer the message came from, payload)
+Validator = Callable[[str, bytes], Awaitable[Forwarding]]  # (peer the message came from, payload)
 
 
 class Transport(Protocol):
@@ -138,14 +138,14 @@ class Transport(Protocol):
     def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
         """A channel of its own for the caller; starts with the peers that are connected already."""
 
-    async def subscribe(self, topic: str, judge: Judge) -> None:
-        """Join a gossip topic; `judge` is called once for each new message and takes what it accepts."""
+    async def subscribe(self, topic: str, validator: Validator) -> None:
+        """Join a gossip topic; `validator` is called once for each new message and takes what it accepts."""
 
     async def unsubscribe(self, topic: str) -> None:
         """Leave a gossip topic; nothing happens when it was not joined."""
 
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Send to the topic, also when this very payload is still marked seen. `judge` is not asked."""
+        """Send to the topic, also when this very payload is still marked seen. `validator` is not asked."""
 
     def forget_seen(self) -> None:
-        """Let messages that were ignored be judged again (the trust policy changed)."""
+        """Let messages that were ignored be validated again (the trust policy changed)."""

@@ -1,4 +1,4 @@
-"""Which gossip messages were judged already."""
+"""Which gossip messages were validated already."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MAX_SEEN: Final = 32_768  # about 8 MB; the oldest goes first
 
 
 class SeenMessages:
-    """Ids of messages that were judged, each for `ttl_s` seconds after it was marked.
+    """Ids of messages that were validated, each for `ttl_s` seconds after it was marked.
 
     Seeing one again does not make it live longer, or what is announced often enough would never get through.
     """

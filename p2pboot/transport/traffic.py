@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Final
 
-from p2pboot.transport.interface import Judge, Verdict
+from p2pboot.transport.interface import Forwarding, Validator
 
 SENT: Final = "sent"
 RECEIVED: Final = "received"
@@ -15,11 +15,11 @@ GOSSIP: Final = "gossip"  # payloads of messages; how often they were forwarded 
 class Traffic(Counter[tuple[str, str]]):
     """Bytes by (protocol, SENT or RECEIVED); protocols are those of this program, never a peer's words."""
 
-    def of_messages(self, judge: Judge) -> Judge:
-        """Count the payloads of gossip messages that are judged."""
+    def of_messages(self, validator: Validator) -> Validator:
+        """Count the payloads of gossip messages that are validated."""
 
-        async def counting(peer_id: str, payload: bytes) -> Verdict:
+        async def counting(peer_id: str, payload: bytes) -> Forwarding:
             self[GOSSIP, RECEIVED] += len(payload)
-            return await judge(peer_id, payload)
+            return await validator(peer_id, payload)
 
         return counting

@@ -11,14 +11,14 @@ from p2pboot.errors import MachineError
 from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S, Announcer
 from p2pboot.testing.manifests import key_of
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Transport, Verdict
+from p2pboot.transport.interface import Forwarding, Transport
 
 OWN, PEER = (key_of(name).public.peer_id for name in ("own", "peer"))
 
 
 @dataclass
 class Said:
-    gossip_verdict: Verdict
+    gossip_verdict: Forwarding
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Listener:
     heard: list[tuple[float, str, bytes]] = field(default_factory=list)
 
     async def listen(self, transport: Transport, topic: str) -> None:
-        async def take(_peer_id: str, payload: bytes) -> Verdict:
+        async def take(_peer_id: str, payload: bytes) -> Forwarding:
             self.heard.append((trio.current_time(), topic, payload))
-            return Verdict.IGNORE
+            return Forwarding.IGNORE
 
         await transport.subscribe(topic, take)
 
@@ -46,7 +46,7 @@ class Desk:
 
     async def hear(self, key: str, peer_id: str, payload: bytes) -> Said:
         self.verdicts.append((key, peer_id, payload))
-        return Said(Verdict.REJECT)
+        return Said(Forwarding.REJECT)
 
     async def read(self) -> Iterable[tuple[str, bytes]]:
         if self.fails:
@@ -119,4 +119,4 @@ async def test_two_who_join_at_once_end_with_what_the_last_one_wanted(autojump_c
             nursery.start_soon(desk.announcer.join, ["a", "b", "c"])
             await trio.lowlevel.checkpoint()
             nursery.start_soon(desk.announcer.join, ["c", "d"])
-        assert set(own.judges) == {"/c", "/d"}  # type: ignore[attr-defined]
+        assert set(own.validators) == {"/c", "/d"}  # type: ignore[attr-defined]

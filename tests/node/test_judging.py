@@ -15,10 +15,10 @@ from p2pboot.node.judging import Judge, Opinion
 from p2pboot.node.trust import Trust
 from p2pboot.store.store import Store
 from p2pboot.testing.manifests import DAY_S, NOW
-from p2pboot.transport.interface import Verdict
+from p2pboot.transport.interface import Forwarding
 from tests.node.world import PAIR, signed, trusting
 
-ACCEPT, IGNORE, REJECT = Verdict.ACCEPT, Verdict.IGNORE, Verdict.REJECT
+ACCEPT, IGNORE, REJECT = Forwarding.ACCEPT, Forwarding.IGNORE, Forwarding.REJECT
 TRUST = Trust(TrustPolicy(trusting("publisher")))
 
 
@@ -26,7 +26,7 @@ def judge_of(store: Store, trust: Trust = TRUST) -> Judge:
     return Judge(store, trust, lambda: Clock(NOW))
 
 
-async def said(judge: Judge, raw: bytes) -> tuple[Opinion, Verdict]:
+async def said(judge: Judge, raw: bytes) -> tuple[Opinion, Forwarding]:
     judgement = await judge.judge(raw, source="peer", topic=PAIR)
     return judgement.opinion, judgement.gossip_verdict
 
@@ -69,7 +69,7 @@ async def test_new_and_trusted_is_accepted_and_so_is_the_current_head_again(stor
     ids=lambda value: value[0].value if isinstance(value, tuple) else "",
 )
 async def test_only_what_no_honest_node_sends_is_rejected(
-    store: Store, raw: bytes, expected: tuple[Opinion, Verdict]
+    store: Store, raw: bytes, expected: tuple[Opinion, Forwarding]
 ) -> None:
     judge = judge_of(store)
     await judge.judge(signed(3).raw, source="peer")

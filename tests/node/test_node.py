@@ -34,7 +34,7 @@ from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.store.blobs import BlobStore
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from p2pboot.testing.stores import is_intact
-from p2pboot.transport.interface import Stream, Verdict
+from p2pboot.transport.interface import Forwarding, Stream
 from tests.node.world import PAIR, Mesh, Running, Wall, files_of, never, signed, trusting, until, write_tree
 
 TRUST = trusting("publisher", channels=("stable",), archs=("x86_64",))
@@ -134,9 +134,9 @@ async def test_a_mute_peer_does_not_hold_the_head_back_for_long(mesh: Mesh, auto
 async def test_heads_are_announced_again_and_again(mesh: Mesh, autojump_clock: None) -> None:
     heard: list[float] = []
 
-    async def listen(_peer_id: str, _payload: bytes) -> Verdict:
+    async def listen(_peer_id: str, _payload: bytes) -> Forwarding:
         heard.append(trio.current_time())
-        return Verdict.ACCEPT
+        return Forwarding.ACCEPT
 
     async with mesh.publisher(network=GOSSIP_ONLY) as publisher:
         await until(lambda: publisher.version() == 1)
@@ -154,9 +154,9 @@ async def test_heads_are_announced_again_and_again(mesh: Mesh, autojump_clock: N
 async def test_an_expired_head_is_neither_offered_nor_announced(mesh: Mesh, autojump_clock: None) -> None:
     heard: list[bytes] = []
 
-    async def listen(_peer_id: str, payload: bytes) -> Verdict:
+    async def listen(_peer_id: str, payload: bytes) -> Forwarding:
         heard.append(payload)
-        return Verdict.IGNORE
+        return Forwarding.IGNORE
 
     async with mesh.publisher() as publisher:
         async with mesh.node("mirror", trust=TRUST, network=to(publisher)) as mirror:
@@ -573,7 +573,7 @@ async def test_a_change_of_trust_drops_strangers_and_takes_up_others(
             forget()
 
         monkeypatch.setattr(memory, "forget_seen", note)
-        joined = memory.judges  # type: ignore[attr-defined]
+        joined = memory.validators  # type: ignore[attr-defined]
         for peer in (publisher, other):
             await memory.dial(peer.address)
         await until(lambda: mirror.version() == 1)
@@ -628,7 +628,7 @@ async def test_limits_and_provider_are_taken_over_and_the_rest_waits_for_a_resta
         assert node._follower.mirror.max_artifact_bytes == 88
         await until(lambda: publisher.version() == 2)
         assert in_force(publisher).provider_name == "renamed"
-        assert not publisher.transport.judges  # gossip needs a restart
+        assert not publisher.transport.validators  # gossip needs a restart
 
 
 async def test_what_the_node_publishes_itself_is_never_a_stranger(mesh: Mesh, autojump_clock: None) -> None:

@@ -33,7 +33,7 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Transport, Verdict
+from p2pboot.transport.interface import Forwarding, Transport
 from tests.core.timetoke.samples import ALICE, BOB, CHUNK, announce, payload_of, sign
 from tests.fetch.snapshots.world import ANNOUNCEMENT, PAYLOAD, ROOT, TOTAL
 
@@ -163,24 +163,24 @@ async def test_gossip_verdicts(autojump_clock: MockClock, inline_threads: None, 
     trusted = Publisher((ALICE.public.keyid, BOB.public.keyid))
     async with node(MemoryNetwork(), tmp_path, 1, trusted) as (running, _, _):
 
-        async def verdict(payload: bytes) -> Verdict:
+        async def verdict(payload: bytes) -> Forwarding:
             return (await running._hear(SNAPSHOT_TOPIC, peer(9), payload)).gossip_verdict
 
         good = announce(OLD, ALICE, 5).raw
-        assert await verdict(good) is Verdict.ACCEPT
+        assert await verdict(good) is Forwarding.ACCEPT
         assert (
-            await verdict(good) is Verdict.ACCEPT
+            await verdict(good) is Forwarding.ACCEPT
         )  # else announcements that are repeated die at the first hop
-        assert await verdict(announce(OLD, ALICE, 4).raw) is Verdict.IGNORE
-        assert await verdict(announce(NEW, BOB, 5).raw) is Verdict.ACCEPT  # a liar must not silence others
-        assert await verdict(announce(NEW, ALICE, 5).raw) is Verdict.IGNORE
+        assert await verdict(announce(OLD, ALICE, 4).raw) is Forwarding.IGNORE
+        assert await verdict(announce(NEW, BOB, 5).raw) is Forwarding.ACCEPT  # a liar must not silence others
+        assert await verdict(announce(NEW, ALICE, 5).raw) is Forwarding.IGNORE
         document = json.loads(announce(NEW, ALICE, 6).raw)
         forged = good.replace(b'"sequence":5', b'"sequence":7')
-        assert await verdict(forged) is Verdict.REJECT
+        assert await verdict(forged) is Forwarding.REJECT
         stranger = announce(NEW, SecretKey(bytes([9]) * 32), 6).raw
-        assert await verdict(stranger) is Verdict.IGNORE
+        assert await verdict(stranger) is Forwarding.IGNORE
         for junk in (b"", b"{}", good + b" ", b"x" * 70_000, json.dumps(document).encode()):
-            assert await verdict(junk) is Verdict.REJECT
+            assert await verdict(junk) is Forwarding.REJECT
 
 
 async def test_a_conflict_leaves_both_documents_on_the_disk(

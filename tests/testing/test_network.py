@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pboot.transport.interface import DialError, StreamReset, Verdict
+from p2pboot.transport.interface import DialError, Forwarding, StreamReset
 from tests.transport.conftest import ECHO, TOPIC, Lab, echo, read_all
 
 
@@ -91,16 +91,16 @@ async def test_a_limited_upload_takes_its_time(lab: Lab, autojump_clock: MockClo
 
 async def test_a_seen_message_is_taken_again_when_it_has_expired(lab: Lab, autojump_clock: MockClock) -> None:
     a, b = await lab.pair()
-    judged = 0
+    validated = 0
 
-    async def judge(_peer_id: str, _payload: bytes) -> Verdict:
-        nonlocal judged
-        judged += 1
-        return Verdict.ACCEPT
+    async def validator(_peer_id: str, _payload: bytes) -> Forwarding:
+        nonlocal validated
+        validated += 1
+        return Forwarding.ACCEPT
 
-    await b.subscribe(TOPIC, judge)
+    await b.subscribe(TOPIC, validator)
     for expected, wait_s in ((1, 100), (1, 30), (2, 0)):
         await a.publish(TOPIC, b"head")
         await trio.sleep(wait_s)
         await wait_all_tasks_blocked()
-        assert judged == expected
+        assert validated == expected

@@ -7,7 +7,7 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
-from p2pboot.transport.interface import DialError, PeerEvent, Stream, StreamReset, Verdict
+from p2pboot.transport.interface import DialError, Forwarding, PeerEvent, Stream, StreamReset
 from tests.transport.conftest import ECHO, TOPIC, Lab, echo, read_all, wait_connected
 
 STRANGER = SecretKey(b"s" * 32).public.peer_id
@@ -257,16 +257,16 @@ async def test_a_slow_follower_learns_the_final_state(lab: Lab) -> None:
     assert heard[b.peer_id]
 
 
-class Judging:
-    """A judge that remembers, and says the same to everything."""
+class RecordingValidator:
+    """Remembers, and says the same to everything."""
 
-    def __init__(self, verdict: Verdict = Verdict.ACCEPT) -> None:
-        self.verdict = verdict
+    def __init__(self, forwarding: Forwarding = Forwarding.ACCEPT) -> None:
+        self.forwarding = forwarding
         self._send, self.taken = trio.open_memory_channel[tuple[str, bytes]](1000)
 
-    async def __call__(self, peer_id: str, payload: bytes) -> Verdict:
+    async def __call__(self, peer_id: str, payload: bytes) -> Forwarding:
         self._send.send_nowait((peer_id, payload))
-        return self.verdict
+        return self.forwarding
 
     @property
     def count(self) -> int:
@@ -275,24 +275,24 @@ class Judging:
 
 async def test_gossip_reaches_over_a_node_that_accepts(lab: Lab) -> None:
     a, b, c = await lab.node(), await lab.node(), await lab.node()
-    judges = Judging(), Judging(), Judging()
-    for node, judge in zip((a, b, c), judges, strict=True):
-        await node.subscribe(TOPIC, judge)
+    validators = RecordingValidator(), RecordingValidator(), RecordingValidator()
+    for node, validator in zip((a, b, c), validators, strict=True):
+        await node.subscribe(TOPIC, validator)
     await a.dial(b.addresses()[0])
     await b.dial(c.addresses()[0])
     await wait_connected(b, a.peer_id)
     await wait_connected(c, b.peer_id)
     await a.publish(TOPIC, b"news")
-    assert await judges[1].taken.receive() == (a.peer_id, b"news")
-    assert await judges[2].taken.receive() == (b.peer_id, b"news")
-    assert judges[0].count == 0  # nobody judges what is its own
+    assert await validators[1].taken.receive() == (a.peer_id, b"news")
+    assert await validators[2].taken.receive() == (b.peer_id, b"news")
+    assert validators[0].count == 0  # nobody validators what is its own
 
 
-@pytest.mark.parametrize("verdict", [Verdict.IGNORE, Verdict.REJECT])
-async def test_gossip_stops_at_a_node_that_does_not_accept(lab: Lab, verdict: Verdict) -> None:
+@pytest.mark.parametrize("forwarding", [Forwarding.IGNORE, Forwarding.REJECT])
+async def test_gossip_stops_at_a_node_that_does_not_accept(lab: Lab, forwarding: Forwarding) -> None:
     a, b, c = await lab.node(), await lab.node(), await lab.node()
-    middle, end = Judging(verdict), Judging()
-    await a.subscribe(TOPIC, Judging())
+    middle, end = RecordingValidator(forwarding), RecordingValidator()
+    await a.subscribe(TOPIC, RecordingValidator())
     await b.subscribe(TOPIC, middle)
     await c.subscribe(TOPIC, end)
     await a.dial(b.addresses()[0])
@@ -301,79 +301,79 @@ async def test_gossip_stops_at_a_node_that_does_not_accept(lab: Lab, verdict: Ve
     await wait_connected(c, b.peer_id)
     await a.publish(TOPIC, b"first")
     assert await middle.taken.receive() == (a.peer_id, b"first")
-    middle.verdict = Verdict.ACCEPT
+    middle.forwarding = Forwarding.ACCEPT
     await a.publish(TOPIC, b"second")
     assert await end.taken.receive() == (b.peer_id, b"second")  # and not the first
 
 
 async def test_a_peer_whose_messages_are_rejected_is_soon_not_heard(lab: Lab) -> None:
     a, b = await lab.pair()
-    judge = Judging(Verdict.REJECT)
-    await a.subscribe(TOPIC, Judging())
-    await b.subscribe(TOPIC, judge)
+    validator = RecordingValidator(Forwarding.REJECT)
+    await a.subscribe(TOPIC, RecordingValidator())
+    await b.subscribe(TOPIC, validator)
     for number in range(2):
         await a.publish(TOPIC, b"bad %d" % number)
-        await judge.taken.receive()
-    judge.verdict = Verdict.ACCEPT
+        await validator.taken.receive()
+    validator.forwarding = Forwarding.ACCEPT
     await a.publish(TOPIC, b"good")
     other = await lab.node()
-    await other.subscribe(TOPIC, Judging())
+    await other.subscribe(TOPIC, RecordingValidator())
     await other.dial(b.addresses()[0])
     await other.publish(TOPIC, b"from another")
-    assert await judge.taken.receive() == (other.peer_id, b"from another")
+    assert await validator.taken.receive() == (other.peer_id, b"from another")
 
 
 async def test_a_peer_whose_messages_are_ignored_is_still_heard(lab: Lab) -> None:
     a, b = await lab.pair()
-    judge = Judging(Verdict.IGNORE)
-    await a.subscribe(TOPIC, Judging())
-    await b.subscribe(TOPIC, judge)
+    validator = RecordingValidator(Forwarding.IGNORE)
+    await a.subscribe(TOPIC, RecordingValidator())
+    await b.subscribe(TOPIC, validator)
     for number in range(12):
         await a.publish(TOPIC, b"odd %d" % number)
-        assert await judge.taken.receive() == (a.peer_id, b"odd %d" % number)
+        assert await validator.taken.receive() == (a.peer_id, b"odd %d" % number)
 
 
 async def test_a_message_is_judged_once_until_what_was_ignored_is_forgotten(lab: Lab) -> None:
     a, b = await lab.pair()
-    judge = Judging(Verdict.IGNORE)
-    await a.subscribe(TOPIC, Judging())
-    await b.subscribe(TOPIC, judge)
+    validator = RecordingValidator(Forwarding.IGNORE)
+    await a.subscribe(TOPIC, RecordingValidator())
+    await b.subscribe(TOPIC, validator)
     await a.publish(TOPIC, b"same")
-    await judge.taken.receive()
+    await validator.taken.receive()
     await a.publish(TOPIC, b"same")
     await a.publish(TOPIC, b"fence")
-    assert (await judge.taken.receive())[1] == b"fence"
+    assert (await validator.taken.receive())[1] == b"fence"
     b.forget_seen()
-    judge.verdict = Verdict.ACCEPT
+    validator.forwarding = Forwarding.ACCEPT
     await a.publish(TOPIC, b"same")  # goes out although it is the third time
-    assert (await judge.taken.receive())[1] == b"same"
+    assert (await validator.taken.receive())[1] == b"same"
     b.forget_seen()  # what was accepted stays known
     await a.publish(TOPIC, b"same")
     await a.publish(TOPIC, b"fence 2")
-    assert (await judge.taken.receive())[1] == b"fence 2"
+    assert (await validator.taken.receive())[1] == b"fence 2"
 
 
 async def test_a_judge_that_fails_does_not_end_gossip(lab: Lab) -> None:
     a, b = await lab.pair()
-    judged = Judging()
+    validated = RecordingValidator()
 
-    async def judge(peer_id: str, payload: bytes) -> Verdict:
+    async def validator(peer_id: str, payload: bytes) -> Forwarding:
         if payload == b"trap":
-            raise RuntimeError("judge's own fault")
-        return await judged(peer_id, payload)
+            raise RuntimeError("validator's own fault")
+        return await validated(peer_id, payload)
 
-    await a.subscribe(TOPIC, Judging())
-    await b.subscribe(TOPIC, judge)
+    await a.subscribe(TOPIC, RecordingValidator())
+    await b.subscribe(TOPIC, validator)
     await a.publish(TOPIC, b"trap")
     await a.publish(TOPIC, b"after")
-    assert await judged.taken.receive() == (a.peer_id, b"after")
+    assert await validated.taken.receive() == (a.peer_id, b"after")
 
 
 async def test_nothing_comes_from_a_topic_that_was_left(lab: Lab) -> None:
     a, b = await lab.pair()
-    left, kept = Judging(), Judging()
+    left, kept = RecordingValidator(), RecordingValidator()
     for topic in (TOPIC, TOPIC + "2"):
-        await a.subscribe(topic, Judging())
+        await a.subscribe(topic, RecordingValidator())
     await b.subscribe(TOPIC, left)
     await b.subscribe(TOPIC + "2", kept)
     await a.publish(TOPIC, b"one")
@@ -388,7 +388,7 @@ async def test_nothing_comes_from_a_topic_that_was_left(lab: Lab) -> None:
 
 async def test_bytes_are_counted_by_protocol_and_direction(lab: Lab) -> None:
     a, b = await lab.pair()
-    judge = Judging()
+    validator = RecordingValidator()
     b.handle(ECHO, echo)
     stream = await a.open_stream(b.peer_id, ECHO)
     await stream.write(b"seven b")
@@ -396,9 +396,9 @@ async def test_bytes_are_counted_by_protocol_and_direction(lab: Lab) -> None:
     assert await read_all(stream) == b"seven b"
     await stream.close()
     assert a.traffic == b.traffic == {(ECHO, "sent"): 7, (ECHO, "received"): 7}
-    await a.subscribe(TOPIC, Judging())
-    await b.subscribe(TOPIC, judge)
+    await a.subscribe(TOPIC, RecordingValidator())
+    await b.subscribe(TOPIC, validator)
     await a.publish(TOPIC, b"news")
-    await judge.taken.receive()
+    await validator.taken.receive()
     assert (a.traffic["gossip", "sent"], b.traffic["gossip", "received"]) == (4, 4)
     assert ("gossip", "received") not in a.traffic

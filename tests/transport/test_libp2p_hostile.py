@@ -15,7 +15,7 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 
-from p2pboot.transport.interface import StreamReset, Transport, Verdict
+from p2pboot.transport.interface import Forwarding, StreamReset, Transport
 from p2pboot.transport.libp2p import Libp2pOptions
 from p2pboot.transport.libp2p.gossip import MAX_PAYLOAD
 from p2pboot.transport.libp2p.host import Libp2pTransport
@@ -40,18 +40,18 @@ async def stranger(libp2p_lab: Lab, node: Transport) -> Transport:
     return stranger
 
 
-async def ignore(_peer_id: str, _payload: bytes) -> Verdict:
-    return Verdict.IGNORE
+async def ignore(_peer_id: str, _payload: bytes) -> Forwarding:
+    return Forwarding.IGNORE
 
 
 async def still_serves(lab: Lab, node: Transport) -> None:
     """A newcomer is served, by stream and by gossip."""
     taken: list[bytes] = []
 
-    async def judge(_peer_id: str, payload: bytes) -> Verdict:
+    async def validator(_peer_id: str, payload: bytes) -> Forwarding:
         taken.append(payload)
         done.set()
-        return Verdict.ACCEPT
+        return Forwarding.ACCEPT
 
     done = trio.Event()
     client = await lab.node()
@@ -60,7 +60,7 @@ async def still_serves(lab: Lab, node: Transport) -> None:
     await stream.write(b"still there?")
     assert await stream.read(100) == b"still there?"
     await stream.close()
-    await node.subscribe(TOPIC, judge)
+    await node.subscribe(TOPIC, validator)
     await client.publish(TOPIC, b"gossip too?")
     await done.wait()
     assert taken == [b"gossip too?"]
@@ -194,13 +194,13 @@ def message(
 async def test_gossip_that_is_not_properly_signed_is_never_judged(
     libp2p_lab: Lab, node: Transport, stranger: Transport
 ) -> None:
-    judged: list[bytes] = []
+    validated: list[bytes] = []
 
-    async def judge(_peer_id: str, payload: bytes) -> Verdict:
-        judged.append(payload)
-        return Verdict.ACCEPT
+    async def validator(_peer_id: str, payload: bytes) -> Forwarding:
+        validated.append(payload)
+        return Forwarding.ACCEPT
 
-    await node.subscribe(TOPIC, judge)
+    await node.subscribe(TOPIC, validator)
     stranger_id = ID.from_base58(stranger.peer_id).to_bytes()
     rpc = rpc_pb2.RPC(
         publish=[
@@ -219,7 +219,7 @@ async def test_gossip_that_is_not_properly_signed_is_never_judged(
     stream = await attacker.stream(stranger, node.peer_id, MESHSUB)
     await stream.write(encode_varint_prefixed(rpc.SerializeToString()))
     await still_serves(libp2p_lab, node)
-    assert not judged
+    assert not validated
     assert isinstance(node, Libp2pTransport)
     assert all(len(topic) < 1000 for topic in node._gossip._pubsub.peer_topics)
 
@@ -260,20 +260,20 @@ async def test_a_message_is_resent_three_times_to_one_who_asks_for_ever(node: Tr
 async def test_what_the_rate_limit_dropped_may_come_from_another(libp2p_lab: Lab) -> None:
     options = Libp2pOptions(gossip_messages_per_second=0.001, gossip_burst=2)
     node, one, other = await libp2p_lab.node(options), await libp2p_lab.node(), await libp2p_lab.node()
-    send, judged = trio.open_memory_channel[tuple[str, bytes]](100)
+    send, validated = trio.open_memory_channel[tuple[str, bytes]](100)
 
-    async def judge(peer_id: str, payload: bytes) -> Verdict:
+    async def validator(peer_id: str, payload: bytes) -> Forwarding:
         await send.send((peer_id, payload))
-        return Verdict.ACCEPT
+        return Forwarding.ACCEPT
 
-    await node.subscribe(TOPIC, judge)
+    await node.subscribe(TOPIC, validator)
     for peer in (one, other):
         await peer.dial(node.addresses()[0])
     for number in range(4):
         await one.publish(TOPIC, b"%d" % number)
-    assert [await judged.receive() for _ in range(2)] == [(one.peer_id, b"0"), (one.peer_id, b"1")]
+    assert [await validated.receive() for _ in range(2)] == [(one.peer_id, b"0"), (one.peer_id, b"1")]
     await other.publish(TOPIC, b"3")
-    assert await judged.receive() == (other.peer_id, b"3")
+    assert await validated.receive() == (other.peer_id, b"3")
 
 
 async def test_a_handshake_that_stalls_holds_up_nobody(libp2p_lab: Lab, node: Transport) -> None:

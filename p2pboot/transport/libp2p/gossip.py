@@ -1,7 +1,7 @@
-"""Gossip with three verdicts (GossipSub v1.1, extended validators) on py-libp2p, whose validators know two.
+"""Gossip with extended validators (GossipSub v1.1) on py-libp2p, whose own know accept and reject only.
 
 A message's way: topic → seen already? → the sender's rate → its score → size → the envelope's signature → the
-judge → marked seen, forwarded. Cheap steps come first: what a flood costs us is its hashing.
+validator → marked seen, forwarded. Cheap steps come first: what a flood costs us is its hashing.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from p2pboot.core.token_bucket import TokenBucket
-from p2pboot.transport.interface import Judge, Verdict
+from p2pboot.transport.interface import Forwarding, Validator
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.libp2p.router import HardenedGossipSub, message_id
 from p2pboot.transport.seen import SeenMessages
@@ -38,8 +38,8 @@ _PUBLISH_PER_S: Final = 20.0
 _PUBLISH_BURST: Final = 16
 
 
-class JudgingPubsub(Pubsub):
-    """libp2p's pubsub with our own reading and judging of messages."""
+class ValidatingPubsub(Pubsub):
+    """libp2p's pubsub with our own reading and validating of messages."""
 
     router: HardenedGossipSub
 
@@ -56,10 +56,10 @@ class JudgingPubsub(Pubsub):
         self.seen_messages.stop()
         self.seen = SeenMessages(options.gossip_seen_s)
         self.seen_messages = self.seen  # type: ignore[assignment]  # the router asks it too
-        self.judges: dict[str, Judge] = {}
+        self.validators: dict[str, Validator] = {}
         self._options = options
         self._buckets: dict[ID, TokenBucket] = {}
-        self._judging: set[bytes] = set()
+        self._validating: set[bytes] = set()
 
     async def continuously_read_stream(self, stream: INetStream) -> None:
         """Read a peer's RPCs until its stream ends, one message after the other.
@@ -83,7 +83,7 @@ class JudgingPubsub(Pubsub):
                 await self.router.handle_rpc(rpc, peer_id)
 
     async def push_msg(self, msg_forwarder: ID, msg: rpc_pb2.Message) -> None:
-        """Judge and forward one message. Raises nothing: what a stranger sent must not end the service."""
+        """Validate and forward one message. Raises nothing: what a stranger sent must not end the service."""
         try:
             if msg_forwarder == self.my_id:
                 await self._send_own(msg)
@@ -98,48 +98,50 @@ class JudgingPubsub(Pubsub):
         await self.router.publish(self.my_id, msg)
 
     async def _receive(self, forwarder: ID, msg: rpc_pb2.Message) -> None:
-        judge = self.judges.get(msg.topicIDs[0]) if len(msg.topicIDs) == 1 else None
-        if judge is None:
+        validator = self.validators.get(msg.topicIDs[0]) if len(msg.topicIDs) == 1 else None
+        if validator is None:
             return
         topic, key = msg.topicIDs[0], message_id(msg)
-        if self.seen.has(key) or key in self._judging:
+        if self.seen.has(key) or key in self._validating:
             return
         if not self._bucket(forwarder).try_take(1, trio.current_time()):
             log.debug("gossip from %s dropped: more than it may send", forwarder)
             return  # not marked seen: another peer may bring it
         if not self.router.scores.allow_publish(forwarder, [topic]):
             return
-        self._judging.add(key)  # the judge takes its time, and other peers bring the same message meanwhile
+        self._validating.add(
+            key
+        )  # the validator takes its time, and other peers bring the same message meanwhile
         try:
-            verdict = await self._verdict(judge, forwarder, msg)
+            forwarding = await self._forwarding_of(validator, forwarder, msg)
         finally:
-            self._judging.discard(key)
-        if verdict is Verdict.REJECT:
+            self._validating.discard(key)
+        if forwarding is Forwarding.REJECT:
             self.router.scores.on_invalid_message(forwarder, topic)
             return
-        self.seen.add(key, ignored=verdict is Verdict.IGNORE)
-        if verdict is Verdict.ACCEPT:
+        self.seen.add(key, ignored=forwarding is Forwarding.IGNORE)
+        if forwarding is Forwarding.ACCEPT:
             self.router.scores.on_first_delivery(forwarder, topic)
             await self.router.publish(forwarder, msg)
 
-    async def _verdict(self, judge: Judge, forwarder: ID, msg: rpc_pb2.Message) -> Verdict:
-        """Check the envelope, then ask the judge."""
+    async def _forwarding_of(self, validator: Validator, forwarder: ID, msg: rpc_pb2.Message) -> Forwarding:
+        """Check the envelope, then ask the validator."""
         if len(msg.data) > MAX_PAYLOAD:
-            return Verdict.REJECT
+            return Forwarding.REJECT
         try:
             signed = signature_validator(msg)
         except Exception:  # it raises on a key or an id that is none
             signed = False
         if not signed:
-            return Verdict.REJECT
+            return Forwarding.REJECT
         if msg.from_id == self.my_id.to_bytes():
-            return Verdict.IGNORE  # our own, come back after its id was forgotten
+            return Forwarding.IGNORE  # our own, come back after its id was forgotten
         try:
-            return await judge(str(forwarder), msg.data)
+            return await validator(str(forwarder), msg.data)
         except Exception as error:
-            log.warning("judging a gossip message from %s failed: %r", forwarder, error)
+            log.warning("validating a gossip message from %s failed: %r", forwarder, error)
             log.debug("the traceback", exc_info=True)
-            return Verdict.IGNORE
+            return Forwarding.IGNORE
 
     def _bucket(self, peer_id: ID) -> TokenBucket:
         if peer_id not in self._buckets:
@@ -157,11 +159,11 @@ class JudgingPubsub(Pubsub):
             super().handle_subscription(origin_id, sub_message)
 
     def notify_subscriptions(self, publish_message: rpc_pb2.Message) -> None:
-        """Nobody reads libp2p's subscription channels: judges take what they accept."""
+        """Nobody reads libp2p's subscription channels: validators take what they accept."""
 
 
 class Gossip:
-    """Topics, judges and publishing for one host.
+    """Topics, validators and publishing for one host.
 
     Args:
         host: must run while `run` does.
@@ -170,7 +172,7 @@ class Gossip:
 
     def __init__(self, host: IHost, options: Libp2pOptions) -> None:
         self._router = HardenedGossipSub()
-        self._pubsub = JudgingPubsub(host, self._router, options)
+        self._pubsub = ValidatingPubsub(host, self._router, options)
         self._publishing = trio.Lock()
         self._pace = TokenBucket(_PUBLISH_PER_S, _PUBLISH_BURST, trio.current_time())
 
@@ -181,14 +183,14 @@ class Gossip:
             await self._pubsub.wait_until_ready()
             yield
 
-    async def join(self, topic: str, judge: Judge) -> None:
-        """Join a topic; joining again replaces the judge."""
-        self._pubsub.judges[topic] = judge
+    async def join(self, topic: str, validator: Validator) -> None:
+        """Join a topic; joining again replaces the validator."""
+        self._pubsub.validators[topic] = validator
         await self._pubsub.subscribe(topic)
 
     async def leave(self, topic: str) -> None:
         """Leave a topic."""
-        if self._pubsub.judges.pop(topic, None) is not None:
+        if self._pubsub.validators.pop(topic, None) is not None:
             await self._pubsub.unsubscribe(topic)
 
     async def publish(self, topic: str, payload: bytes) -> None:
@@ -204,5 +206,5 @@ class Gossip:
             await self._pubsub.publish(topic, payload)
 
     def forget_seen(self) -> None:
-        """Let messages that were ignored be judged again."""
+        """Let messages that were ignored be validated again."""
         self._pubsub.seen.forget_ignored()

@@ -33,13 +33,13 @@ from p2pboot.transport.addresses import (
 from p2pboot.transport.cleanup import is_all, shielded_for
 from p2pboot.transport.events import PeerRegister
 from p2pboot.transport.interface import (
-    Judge,
     PeerEvent,
     PeerRecord,
     Stream,
     StreamHandler,
     StreamReset,
     Transport,
+    Validator,
 )
 from p2pboot.transport.interfaces import Interfaces, reachable
 from p2pboot.transport.libp2p import hardening, muxer
@@ -201,9 +201,9 @@ class Libp2pTransport:
         """A channel of its own for the caller; starts with the peers that are connected already."""
         return self._register.follow()
 
-    async def subscribe(self, topic: str, judge: Judge) -> None:
+    async def subscribe(self, topic: str, validator: Validator) -> None:
         """Join a gossip topic."""
-        await self._gossip.join(topic, self.traffic.of_messages(judge))
+        await self._gossip.join(topic, self.traffic.of_messages(validator))
 
     async def unsubscribe(self, topic: str) -> None:
         """Leave a gossip topic; nothing happens when it was not joined."""
@@ -215,7 +215,7 @@ class Libp2pTransport:
         await self._gossip.publish(topic, payload)
 
     def forget_seen(self) -> None:
-        """Let messages that were ignored be judged again."""
+        """Let messages that were ignored be validated again."""
         self._gossip.forget_seen()
 
 
