@@ -224,7 +224,7 @@ def _build(
 ) -> Built | BuiltUnsigned:
     from p2pboot.publish.build import build as build_signed
     from p2pboot.publish.build import build_unsigned
-    from p2pboot.publish.numbering import Stream, went_back
+    from p2pboot.publish.numbering import Series, went_back
     from p2pboot.store.store import Store
 
     now = wall_now()
@@ -236,7 +236,7 @@ def _build(
             else build_unsigned(tree, options, signers=publics, store=store, now=now, progress=progress)
         )
         said = _statement(built)
-        problem = went_back(store.publications, Stream(said.signers, said.channel, said.arch), now)
+        problem = went_back(store.publications, Series(said.signers, said.channel, said.arch), now)
     if problem is not None:
         warn(f"{problem.subject}: {problem.text}; {problem.remedy}")
     return built

@@ -16,7 +16,7 @@ from p2pboot.errors import ManifestError, SignatureError
 from p2pboot.fetch.asking.dialling import Dialler, for_each_peer
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.reasons import PeerWord
-from p2pboot.fetch.asking.same_key import OpenTransport, Twins
+from p2pboot.fetch.asking.same_key import OpenTransport, SharedKeyServers
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.protocol.client import ManifestReply
@@ -99,13 +99,13 @@ class Surveyor:
     ) -> Survey:
         """Ask until everybody at these addresses answered; with discovery, until time is up."""
         dialler = Dialler(self._transport, bootstrap, self._ledger, hints)
-        twins = Twins(self._open_another, bootstrap, self._ledger)
+        shared = SharedKeyServers(self._open_another, bootstrap, self._ledger)
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dialler.run)
                 nursery.start_soon(for_each_peer, self._transport, self._visit)
-                nursery.start_soon(twins.run, self._ask)
-                while not (dialler.settled and twins.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
+                nursery.start_soon(shared.run, self._ask)
+                while not (dialler.settled and shared.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
                     await trio.sleep(TICK_S)
                 nursery.cancel_scope.cancel()
         return Survey(

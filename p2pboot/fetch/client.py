@@ -20,10 +20,10 @@ from p2pboot.core.verify import Outcome
 from p2pboot.errors import BlobMissing, ManifestError, NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
-from p2pboot.fetch.asking.same_key import OpenTransport, Twins
+from p2pboot.fetch.asking.same_key import OpenTransport, SharedKeyServers
 from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.choosing.artifacts import select_artifacts
-from p2pboot.fetch.choosing.manifest import Found, Offer, Question
+from p2pboot.fetch.choosing.manifest import Found, FoundManifest, Question
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.placing.output import Output, stored_artifact
 from p2pboot.fetch.progress import Progress, Recorder
@@ -185,8 +185,8 @@ class _Job:
     def _clock(self, wall: int) -> Clock:
         return effective_now(wall, self._store.trust.newest_created_at(self._order.policy.accepts))
 
-    async def _find(self, question: Question, dialler: Dialler) -> Offer:
-        twins = Twins(self._open_another, self._order.bootstrap, self._ledger)
+    async def _find(self, question: Question, dialler: Dialler) -> FoundManifest:
+        twins = SharedKeyServers(self._open_another, self._order.bootstrap, self._ledger)
         search = HeadSearch(self._transport, question, self._ledger, self._progress, twins)
         found = await search.run(self._order.timeout_s, lambda: dialler.settled)
         await trio.to_thread.run_sync(self._keep_evidence, question, found)
@@ -243,14 +243,16 @@ class _Job:
 
     # Bringing and keeping the artifacts
 
-    async def _go_to_twins(self, offer: Offer, dialler: Dialler) -> None:
+    async def _go_to_twins(self, offer: FoundManifest, dialler: Dialler) -> None:
         """Leave servers that lack what was chosen for those that have it under the same peer id.
 
         That the peer offered it on this network as well says little: two addresses that are dialled at the
         same time can make two connections, and any stream may go to either server.
         """
-        for peer_id in set(offer.twins.values()):
-            await dialler.move(peer_id, [address for address, peer in offer.twins.items() if peer == peer_id])
+        for peer_id in set(offer.asked_apart.values()):
+            await dialler.move(
+                peer_id, [address for address, peer in offer.asked_apart.items() if peer == peer_id]
+            )
 
     async def _bring(self, output: Output, selected: Sequence[Artifact], dialler: Dialler) -> None:
         needed = []

@@ -35,7 +35,7 @@ class _Known(enum.Enum):
 
     RECORDED = "recorded"  # it is the last one on record, ours or taken down before
     OLD = "old"
-    TWIN = "twin"  # its number belongs to something else here
+    COLLISION = "collision"  # its number belongs to something else here
     NEW = "new"  # it is the last one on record now
     NOTED = "noted"  # only its number is: it can not be used
 
@@ -79,7 +79,9 @@ class SharedKey:
         self._due_within = due_within
         self._report = report
         self._floors: dict[Pair, int] = {}  # numbers that our key gave to what is not ours
-        self._yielding: dict[Pair, tuple[int, float]] = {}  # a twin's number, and until when (trio's clock)
+        self._yielding: dict[
+            Pair, tuple[int, float]
+        ] = {}  # a number that collided, and until when (trio's clock)
         self._others: dict[Pair, _Other] = {}
         self._outbid_s = 0.0
 
@@ -133,8 +135,8 @@ class SharedKey:
         self._remember(manifest)
         self._tell()
         says_the_same = in_force is not None and self._says_the_same(in_force, manifest)
-        if known is _Known.TWIN and says_the_same:
-            self._settle_twins(pair, manifest)
+        if known is _Known.COLLISION and says_the_same:
+            self._settle_collision(pair, manifest)
         elif known is _Known.NEW and says_the_same:
             self._take_over(pair, manifest)
         else:
@@ -149,7 +151,7 @@ class SharedKey:
             return _Known.RECORDED
         counter = self._publications.counter(*stream)
         if number <= counter:
-            return _Known.TWIN if number == counter else _Known.OLD
+            return _Known.COLLISION if number == counter else _Known.OLD
         if not usable:
             self._publications.raise_counter(*stream, number)
             return _Known.NOTED
@@ -183,7 +185,7 @@ class SharedKey:
         )
         self._due_within(0.0)
 
-    def _settle_twins(self, pair: Pair, manifest: Manifest) -> None:
+    def _settle_collision(self, pair: Pair, manifest: Manifest) -> None:
         """Both made this number at once, and readers take neither's word: the lower peer id goes on to the next."""
         if self._own_peer_id <= manifest.provider_peer_id:
             self._floors[pair] = manifest.manifest_version

@@ -24,9 +24,9 @@ from p2pboot.publish.numbering import same_content
 from p2pboot.publish.presigned import signers_beside, take_presigned
 from p2pboot.publish.renewal import renew
 from p2pboot.publish.scan import Tree
+from p2pboot.store.blobfiles import file_size
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import HashedPath, hash_file
-from p2pboot.store.shelves import file_size
 from p2pboot.store.store import Store
 
 _MAX_CANDIDATES: Final = 4096  # files looked at to find those of the release in force again

@@ -26,7 +26,7 @@ from p2pboot.node.building import Builder, Description
 from p2pboot.node.trust import Pair
 from p2pboot.node.watching import touched_within, watch_directory
 from p2pboot.node.withdrawal import GonePairs, Withdrawn, forget, last_published
-from p2pboot.publish.numbering import Stream, renewal_at, went_back
+from p2pboot.publish.numbering import Series, renewal_at, went_back
 from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
 from p2pboot.store.hashing import ChangedWhileHashing
 from p2pboot.store.store import Store
@@ -400,7 +400,7 @@ class DirectoryPublisher:
     # -- dates -------------------------------------------------------------------------------------------------------
 
     def _dates_that_went_back(self, now: int) -> list[Problem]:
-        streams = (Stream(self._builder.signers, *pair) for pair in self._in_force)
+        streams = (Series(self._builder.signers, *pair) for pair in self._in_force)
         found = (went_back(self._store.publications, stream, now) for stream in streams)
         return [problem for problem in found if problem is not None]
 

@@ -24,7 +24,7 @@ from p2pboot.core.manifest import (
 )
 from p2pboot.errors import UsageError, machine_error
 from p2pboot.publish.archive import files_to_publish
-from p2pboot.publish.numbering import Stream, Wishes, claim
+from p2pboot.publish.numbering import Series, Wishes, claim
 from p2pboot.publish.scan import Tree
 from p2pboot.store.hashing import ChangedWhileHashing, HashedPath, Progress, hash_file
 from p2pboot.store.store import Store
@@ -215,8 +215,8 @@ class _Content:
         return tuple(self.files.values())
 
     @property
-    def stream(self) -> Stream:
-        return Stream(tuple(sorted({key.keyid for key in self.signers})), self.tree.channel, self.tree.arch)
+    def series(self) -> Series:
+        return Series(tuple(sorted({key.keyid for key in self.signers})), self.tree.channel, self.tree.arch)
 
     @property
     def _first_signer(self) -> PublicKey:
@@ -257,7 +257,7 @@ class _Content:
             artifacts=[self._artifact(key, hashed, bases) for key, hashed in self.files.items()],
             provider_peer_id=self.options.peer_id or self._first_signer.peer_id,
             provider_name=self.options.name,
-            signers=self.stream.signers,
+            signers=self.series.signers,
             cmdline=cmdline,
         )
 

@@ -36,7 +36,7 @@ _ELSEWHERE_SHARE: Final = 6  # by then its maker would have: it is gone, or can 
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class Series:
     """What has a counter of its own: the set of signers (sorted key ids), channel and architecture."""
 
     signers: tuple[str, ...]
@@ -82,7 +82,7 @@ class Content(Protocol):
     """What the manifest says apart from number and dates."""
 
     @property
-    def stream(self) -> Stream:
+    def series(self) -> Series:
         """Whose counter counts."""
 
     def compose(
@@ -110,9 +110,9 @@ def claim(
     for _ in range(_MAX_ATTEMPTS):
         with contextlib.suppress(CounterTaken):  # another process was faster: look again
             return claim_.attempt(sign)
-    stream = content.stream
+    series = content.series
     raise StoreError(
-        f"another process publishes {stream.channel}/{stream.arch} again and again",
+        f"another process publishes {series.channel}/{series.arch} again and again",
         remedy="let only one process publish with this state directory",
     )
 
@@ -137,20 +137,20 @@ def _places_aside(claims: Statement) -> dict[str, object]:
     return {key: replace(artifact, urls=()) for key, artifact in claims.artifacts.items()}
 
 
-def went_back(publications: Publications, stream: Stream, now: int) -> Problem | None:
+def went_back(publications: Publications, series: Series, now: int) -> Problem | None:
     """Say that an earlier document bears a later date than what is published now.
 
     Machines that accepted it believe that its date has passed, and may take what is made now for out of date.
 
     Args:
         publications: counters and dates.
-        stream: whose.
+        series: whose.
         now: unix seconds, of the clock that dates come from.
 
     Returns:
         None where there is none, and when its date or its validity is over.
     """
-    key = (stream.signers, stream.channel, stream.arch)
+    key = (series.signers, series.channel, series.arch)
     dated = publications.latest_dated(*key)
     if dated is None or dated.created_at <= now + MAX_AHEAD_S or dated.expires_at <= now:
         return None
@@ -159,7 +159,7 @@ def went_back(publications: Publications, stream: Stream, now: int) -> Problem |
         return None
     return Problem(
         Code.CLOCK_WENT_BACK,
-        f"{stream.channel}/{stream.arch}",
+        f"{series.channel}/{series.arch}",
         f"version {number} is dated {format_time(dated.created_at)}, and this machine's clock says {format_time(now)}:"
         " one of the two is wrong; machines that took that version may refuse what is published now",
         f"check this clock; if it is right now, run `p2pboot state recover --state DIR` on machines that took version"
@@ -174,8 +174,8 @@ class _Claim:
     wishes: Wishes
 
     def attempt(self, sign: Callable[[bytes], bytes]) -> Claimed:
-        stream = self.content.stream
-        counter = self.publications.counter(stream.signers, stream.channel, stream.arch)
+        series = self.content.series
+        counter = self.publications.counter(series.signers, series.channel, series.arch)
         stored = self._stored()
         if stored is not None and self._still_holds(stored, counter):
             raw = sign(stored.raw)
@@ -190,8 +190,8 @@ class _Claim:
         return Claimed(raw, unchanged=False, first=counter == 0)
 
     def _stored(self) -> Candidate | None:
-        stream = self.content.stream
-        raw = self.publications.last(stream.signers, stream.channel, stream.arch)
+        series = self.content.series
+        raw = self.publications.last(series.signers, series.channel, series.arch)
         if raw is None:
             return None
         try:
@@ -200,21 +200,21 @@ class _Claim:
             return None
 
     def _record(self, raw: bytes, claims: Statement, digest: str) -> None:
-        stream = self.content.stream
+        series = self.content.series
         self.publications.record(
             raw,
-            signers=stream.signers,
-            channel=stream.channel,
-            arch=stream.arch,
+            signers=series.signers,
+            channel=series.channel,
+            arch=series.arch,
             manifest_version=claims.manifest_version,
             digest=digest,
         )
         self._note_date(claims)
 
     def _note_date(self, claims: Statement) -> None:
-        stream = self.content.stream
+        series = self.content.series
         dated = Dated(claims.manifest_version, claims.created_at, claims.expires_at)
-        self.publications.note_date(stream.signers, stream.channel, stream.arch, dated)
+        self.publications.note_date(series.signers, series.channel, series.arch, dated)
 
     def _still_holds(self, stored: Candidate, counter: int) -> bool:
         """Whether the stored document still says what is wanted, and may be handed out again."""
@@ -260,9 +260,9 @@ class _Claim:
         highest = max(counter, self.wishes.floor)
         number = highest + 1 if self.wishes.manifest_version is None else self.wishes.manifest_version
         if 1 <= number <= highest:
-            stream = self.content.stream
+            series = self.content.series
             raise UsageError(
-                f"manifest_version {number} is used up: {stream.channel}/{stream.arch} is at {highest}",
+                f"manifest_version {number} is used up: {series.channel}/{series.arch} is at {highest}",
                 remedy=f"use {highest + 1}, or leave the number out",
             )
         return self.content.compose(

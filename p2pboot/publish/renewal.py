@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Artifact, Manifest, ManifestBody, add_signature, compose
 from p2pboot.publish.build import BuildOptions
-from p2pboot.publish.numbering import Stream, Wishes, claim
+from p2pboot.publish.numbering import Series, Wishes, claim
 from p2pboot.store.publications import Publications
 
 
@@ -50,8 +50,8 @@ class _Again:
     options: BuildOptions
 
     @property
-    def stream(self) -> Stream:
-        return Stream(self.manifest.signers, self.manifest.channel, self.manifest.arch)
+    def series(self) -> Series:
+        return Series(self.manifest.signers, self.manifest.channel, self.manifest.arch)
 
     def compose(
         self, *, version: str, manifest_version: int, created_at: int, expires_at: int

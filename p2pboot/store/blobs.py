@@ -1,6 +1,6 @@
 """The content-addressed artifacts: whole ones, arriving ones, and the publisher's own, served where they lie.
 
-What is held is what the directories say (see `shelves`): a whole artifact was verified before it got its name
+What is held is what the directories say (see `blobfiles`): a whole artifact was verified before it got its name
 there. The database only adds the piece table, which is there first and goes last. So there is no state in
 which the two contradict each other, whenever the power fails.
 
@@ -22,13 +22,13 @@ from p2pboot.core.digests import is_digest
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, machine_error
+from p2pboot.store.blobfiles import BlobFiles, file_size
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.holdings import Holding, PartialFile, StoredFile
 from p2pboot.store.inplace import Content, InPlaceFile, InPlaceFiles
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import PieceCache, PieceMismatch, content, open_regular, read_checked
-from p2pboot.store.shelves import Shelves, file_size
 from p2pboot.store.tables import TableIndex
 
 MAX_READ_BYTES: Final = 16 * 1024 * 1024  # as in the artifact protocol: it bounds the memory of a read
@@ -52,7 +52,7 @@ class BlobStore:
             hashes: to be told of files that are not what was hashed.
             quota_bytes: how much the store may hold; files served in place do not count. None: no limit.
         """
-        self._shelves = Shelves(directory)
+        self._files = BlobFiles(directory)
         self._tables = tables
         self._hashes = hashes
         self.quota_bytes = quota_bytes
@@ -217,14 +217,14 @@ class BlobStore:
             partial = self._active_partial(sha256)
             if partial is not None:
                 partial.discard()
-            if is_digest(sha256) and self._shelves.unlink(sha256):
+            if is_digest(sha256) and self._files.unlink(sha256):
                 self._tables.remove(sha256)
 
     # room
 
     def used_bytes(self) -> int:
         """What counts for the quota: the sizes of whole artifacts and partials, as if they had no holes."""
-        return self._shelves.used_bytes()
+        return self._files.used_bytes()
 
     def reserve(self, size: int) -> None:
         """Check that the quota allows `size` more bytes; nothing more is always allowed.
@@ -235,7 +235,7 @@ class BlobStore:
         if self.quota_bytes is not None and size > 0:
             used = self.used_bytes()
             if used + size > self.quota_bytes:
-                raise StoreFull(str(self._shelves.directory), needed=size, used=used, quota=self.quota_bytes)
+                raise StoreFull(str(self._files.directory), needed=size, used=used, quota=self.quota_bytes)
 
     @contextlib.contextmanager
     def standstill(self) -> Iterator[None]:
@@ -253,10 +253,10 @@ class BlobStore:
         """
         with self._lock:
             self._in_place.forget_away(referenced)
-        held = self._shelves.digests()
+        held = self._files.digests()
         removed = []
         for sha256 in sorted((held | self._tables.known()) - referenced):
-            if self._active_partial(sha256) is None and self._shelves.unlink(sha256):
+            if self._active_partial(sha256) is None and self._files.unlink(sha256):
                 self._tables.remove(sha256)
                 if sha256 in held:
                     removed.append(sha256)
@@ -281,7 +281,7 @@ class BlobStore:
         for file in in_place:
             if self._is_there(sha256, file):
                 yield file
-        path = self._shelves.whole(sha256)
+        path = self._files.whole(sha256)
         table = self._tables.get(sha256) if os.path.exists(path) else None  # Path.exists raises on EACCES
         if table is not None:
             stored = StoredFile(path, table)
@@ -321,7 +321,7 @@ class BlobStore:
                 with self._lock:
                     self._in_place.remove(sha256, holding)
             case StoredFile():
-                self._shelves.demote(sha256)
+                self._files.demote(sha256)
         with self._lock:
             self._damaged[sha256] = None
 
@@ -332,24 +332,22 @@ class BlobStore:
                 if holding.table != table:
                     raise TableConflict(sha256)
                 return True
-        path = self._shelves.whole(sha256)
+        path = self._files.whole(sha256)
         if not os.path.exists(path):
             return False
         # A file without a table: the database was lost.
         if _content_of(path, table) != sha256:
-            self._shelves.demote(sha256)
+            self._files.demote(sha256)
             return False
         self._tables.put(sha256, table)
         return True
 
     def _open_partial(self, sha256: str, table: PieceTable) -> PartialBlob:
-        path = self._shelves.partial(sha256)
+        path = self._files.partial(sha256)
         self.reserve(max(table.size - file_size(path), 0))
         self._tables.put(sha256, table)
         self._cache.clear()
-        partial = PartialBlob(
-            path, self._shelves.whole(sha256), digest=sha256, table=table, ended=self._ended
-        )
+        partial = PartialBlob(path, self._files.whole(sha256), digest=sha256, table=table, ended=self._ended)
         with self._lock:
             self._active[sha256] = partial
         return partial

@@ -41,7 +41,7 @@ class Publications:
     """Durable; any number of threads and processes.
 
     All methods raise StoreError (damaged database) or MachineError. `signers` are key ids in any order: a
-    stream belongs to the set of them.
+    series belongs to the set of them.
     """
 
     def __init__(self, database: Database) -> None:
@@ -90,7 +90,7 @@ class Publications:
         return self._database.row("SELECT 1 FROM publications_elsewhere WHERE digest = ?", digest) is not None
 
     def note_date(self, signers: Iterable[str], channel: str, arch: str, dated: Dated) -> None:
-        """Remember the dates of a manifest if none of this stream was ever dated later."""
+        """Remember the dates of a manifest if none of this series was ever dated later."""
         with self._database.transaction() as sql:
             sql.execute(
                 "INSERT INTO publication_dates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
@@ -107,7 +107,7 @@ class Publications:
             )
 
     def latest_dated(self, signers: Iterable[str], channel: str, arch: str) -> Dated | None:
-        """The manifest of this stream that bears the latest date, whatever was published since."""
+        """The manifest of this series that bears the latest date, whatever was published since."""
         row = self._database.row(
             "SELECT manifest_version, created_at, expires_at FROM publication_dates"
             " WHERE signers = ? AND channel = ? AND arch = ?",
@@ -128,7 +128,7 @@ class Publications:
         ]
 
     def forget_date(self, signers: Iterable[str], channel: str, arch: str) -> None:
-        """Remember no earlier date of a stream any more: whoever took that manifest is mended."""
+        """Remember no earlier date of a series any more: whoever took that manifest is mended."""
         with self._database.transaction() as sql:
             sql.execute(
                 "DELETE FROM publication_dates WHERE signers = ? AND channel = ? AND arch = ?",
@@ -161,11 +161,11 @@ class Publications:
         Raises:
             CounterTaken: the number, or a higher one, belongs to other content.
         """
-        stream = (_joined(signers), channel, arch)
+        series = (_joined(signers), channel, arch)
         with self._database.transaction() as sql:
             row = sql.execute(
                 "SELECT counter, digest FROM publications WHERE signers = ? AND channel = ? AND arch = ?",
-                stream,
+                series,
             ).fetchone()
             if row is not None and manifest_version <= row[0] and (manifest_version, digest) != row:
                 raise CounterTaken(channel, arch, row[0])
@@ -175,7 +175,7 @@ class Publications:
                 sql.execute("INSERT OR REPLACE INTO publications_elsewhere VALUES (?)", (digest,))
             sql.execute(
                 "INSERT OR REPLACE INTO publications VALUES (?, ?, ?, ?, ?, ?)",
-                (*stream, manifest_version, digest, raw),
+                (*series, manifest_version, digest, raw),
             )
 
     def raise_counter(self, signers: Iterable[str], channel: str, arch: str, at_least: int) -> None:

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pboot.core.pieces import KIB, MIB, PieceSet
-from p2pboot.fetch.receiving.backlog import GROUP_BYTES, MAX_REQUESTS, MAX_WINDOW
-from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.backlog import GROUP_BYTES, MAX_ASSIGNMENTS, MAX_WINDOW
+from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
 
 BLOB = "a" * 64
@@ -27,14 +27,14 @@ def join(schedule: Schedule, peer_id: str, pieces: PieceSet, now: float = 0.0) -
     schedule.set_holdings(peer_id, BLOB, pieces)
 
 
-def deliver(schedule: Schedule, request: Request, now: float) -> tuple[int, ...]:
-    claimed = schedule.arrived(request, now)
-    schedule.settle(request, claimed)
+def deliver(schedule: Schedule, assignment: Assignment, now: float) -> tuple[int, ...]:
+    claimed = schedule.arrived(assignment, now)
+    schedule.settle(assignment, claimed)
     return claimed
 
 
-def pieces_of(requests: list[Request]) -> list[int]:
-    return [index for request in requests for index in request.pieces]
+def pieces_of(assignments: list[Assignment]) -> list[int]:
+    return [index for assignment in assignments for index in assignment.pieces]
 
 
 def test_a_new_peer_is_asked_for_two_requests_in_order() -> None:
@@ -58,7 +58,7 @@ def test_the_last_piece_may_be_shorter() -> None:
     schedule = Schedule()
     schedule.add_blob(BLOB, size=MIB + 7, piece_length=MIB, missing=PieceSet.full(2))
     join(schedule, "a", PieceSet.full(2))
-    assert [request.length for request in schedule.assign("a", 0.0)] == [MIB, 7]
+    assert [assignment.length for assignment in schedule.assign("a", 0.0)] == [MIB, 7]
 
 
 def test_the_window_grows_with_the_rate_and_is_bounded() -> None:
@@ -71,7 +71,7 @@ def test_the_window_grows_with_the_rate_and_is_bounded() -> None:
         deliver(schedule, open_requests.pop(0), now)
         open_requests += schedule.assign("a", now)
     assert schedule.asked_bytes("a") == MAX_WINDOW
-    assert len(open_requests) <= MAX_REQUESTS
+    assert len(open_requests) <= MAX_ASSIGNMENTS
 
 
 def test_a_very_slow_peer_gets_one_request_at_a_time() -> None:
@@ -131,11 +131,11 @@ def test_a_piece_being_checked_is_not_asked_for_again_until_the_check_fails() ->
     schedule = schedule_of(1)
     join(schedule, "a", PieceSet.full(1))
     join(schedule, "b", PieceSet.full(1))
-    request = schedule.assign("a", 0.0)[0]
-    assert schedule.arrived(request, 0.1) == (0,)
+    assignment = schedule.assign("a", 0.0)[0]
+    assert schedule.arrived(assignment, 0.1) == (0,)
     assert schedule.assign("b", 0.1) == []
     assert not schedule.complete(BLOB)
-    schedule.settle(request, ())
+    schedule.settle(assignment, ())
     assert pieces_of(schedule.assign("b", 0.2)) == [0]
 
 
@@ -144,8 +144,8 @@ def test_at_the_end_an_idle_peer_copies_what_the_slowest_would_deliver_last() ->
     join(schedule, "slow", PieceSet.full(4))
     join(schedule, "quick", PieceSet.full(4))
     slow = schedule.assign("slow", 0.0)
-    for request in schedule.assign("quick", 0.0):
-        deliver(schedule, request, 0.1)
+    for assignment in schedule.assign("quick", 0.0):
+        deliver(schedule, assignment, 0.1)
     assert schedule.assign("quick", 0.2) == []  # it may still be on its way
     assert pieces_of(schedule.assign("quick", 1.0)) == pieces_of(slow)
     assert schedule.assign("quick", 1.0) == []  # not a third copy
@@ -188,15 +188,15 @@ def test_an_idle_peer_takes_from_the_next_artifact() -> None:
     schedule.add_blob(other, size=MIB, piece_length=MIB, missing=PieceSet.full(1))
     join(schedule, "a", PieceSet.full(1))
     schedule.set_holdings("a", other, PieceSet.full(1))
-    assert [request.blob for request in schedule.assign("a", 0.0)] == [BLOB, other]
+    assert [assignment.blob for assignment in schedule.assign("a", 0.0)] == [BLOB, other]
 
 
 def test_what_arrives_of_a_removed_artifact_is_not_wanted() -> None:
     schedule = schedule_of(1)
     join(schedule, "a", PieceSet.full(1))
-    request = schedule.assign("a", 0.0)[0]
+    assignment = schedule.assign("a", 0.0)[0]
     schedule.remove_blob(BLOB)
-    assert deliver(schedule, request, 0.1) == ()
+    assert deliver(schedule, assignment, 0.1) == ()
     assert schedule.live_bytes == 0
 
 
@@ -234,8 +234,8 @@ class _World:
         self.now = 0.0
         self.peers: list[str] = []
         self.silent: set[str] = set()
-        self.open: list[Request] = []
-        self.checking: list[tuple[Request, tuple[int, ...]]] = []
+        self.open: list[Assignment] = []
+        self.checking: list[tuple[Assignment, tuple[int, ...]]] = []
         self.stored: Counter[int] = Counter()
         self.woken = 0
         self.arrivals = 0
@@ -251,8 +251,8 @@ class _World:
             peer_id = data.draw(st.sampled_from(self.peers))
             getattr(self, action)(peer_id)
         elif action in ("arrive", "fail", "lacks") and self.open:
-            request = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
-            getattr(self, action)(request)
+            assignment = self.open.pop(data.draw(st.integers(0, len(self.open) - 1)))
+            getattr(self, action)(assignment)
         elif action == "check" and self.checking:
             entry = self.checking.pop(data.draw(st.integers(0, len(self.checking) - 1)))
             self.settle(entry, data.draw(st.integers(0, len(entry[1]))))
@@ -275,29 +275,29 @@ class _World:
         self.schedule.silence(peer_id)
         self.silent.add(peer_id)
 
-    def arrive(self, request: Request) -> None:
-        if request.peer_id in self.silent:
-            self.silent.discard(request.peer_id)
-            if request.peer_id in self.peers:
-                self.woken += self.schedule.asked_bytes(request.peer_id)
-        self.checking.append((request, self.schedule.arrived(request, self.now)))
+    def arrive(self, assignment: Assignment) -> None:
+        if assignment.peer_id in self.silent:
+            self.silent.discard(assignment.peer_id)
+            if assignment.peer_id in self.peers:
+                self.woken += self.schedule.asked_bytes(assignment.peer_id)
+        self.checking.append((assignment, self.schedule.arrived(assignment, self.now)))
 
-    def fail(self, request: Request) -> None:
-        self.schedule.failed(request)
+    def fail(self, assignment: Assignment) -> None:
+        self.schedule.failed(assignment)
 
-    def lacks(self, request: Request) -> None:
-        self.schedule.lacks(request)
+    def lacks(self, assignment: Assignment) -> None:
+        self.schedule.lacks(assignment)
 
-    def settle(self, entry: tuple[Request, tuple[int, ...]], good: int) -> None:
-        request, claimed = entry
+    def settle(self, entry: tuple[Assignment, tuple[int, ...]], good: int) -> None:
+        assignment, claimed = entry
         self.stored.update(claimed[:good])
-        self.schedule.settle(request, claimed[:good])
+        self.schedule.settle(assignment, claimed[:good])
 
     def pump(self) -> None:
         for peer_id in self.peers:
-            requests = self.schedule.assign(peer_id, self.now)
-            assert not (requests and peer_id in self.silent)
-            self.open += requests
+            assignments = self.schedule.assign(peer_id, self.now)
+            assert not (assignments and peer_id in self.silent)
+            self.open += assignments
         assert 0 <= self.schedule.live_bytes <= self.budget + self.woken
         assert self.schedule.silent_bytes >= 0
 
@@ -311,11 +311,11 @@ class _World:
         assert self.schedule.live_bytes == 0
         join(self.schedule, "honest", PieceSet.full(count), self.now)
         for _ in range(count + 1):
-            for request in self.schedule.assign("honest", self.now):
-                claimed = self.schedule.arrived(request, self.now)
-                assert set(claimed) == set(request.pieces)
+            for assignment in self.schedule.assign("honest", self.now):
+                claimed = self.schedule.arrived(assignment, self.now)
+                assert set(claimed) == set(assignment.pieces)
                 self.stored.update(claimed)
-                self.schedule.settle(request, claimed)
+                self.schedule.settle(assignment, claimed)
 
 
 def test_artifacts_of_a_lower_rank_go_first() -> None:
@@ -325,4 +325,4 @@ def test_artifacts_of_a_lower_rank_go_first() -> None:
     schedule.add_peer("peer", 0.0)
     for blob in ("a" * 64, "b" * 64, "c" * 64):
         schedule.set_holdings("peer", blob, PieceSet.full(1))
-    assert [request.blob for request in schedule.assign("peer", 0.0)] == ["a" * 64, "b" * 64]
+    assert [assignment.blob for assignment in schedule.assign("peer", 0.0)] == ["a" * 64, "b" * 64]

@@ -16,9 +16,9 @@ from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.pieces import PieceSet
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.errors import BlobMissing
-from p2pboot.fetch.asking.same_key import Twins
+from p2pboot.fetch.asking.same_key import SharedKeyServers
 from p2pboot.fetch.asking.search import HeadSearch
-from p2pboot.fetch.choosing.manifest import Found, Offer, Question
+from p2pboot.fetch.choosing.manifest import Found, FoundManifest, Question
 from p2pboot.fetch.client import FetchOrder
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.swarm import fetch_artifacts
@@ -226,17 +226,19 @@ class Search:
         self.transport = transport
         self.watcher = world.watcher
         self.ledger = Ledger(self.watcher)
-        self.twins: Twins | None = None
+        self.shared: SharedKeyServers | None = None
 
     async def run(
         self, *providers: Provider, question: Question = QUESTION, timeout_s: float = 20, settled: bool = True
     ) -> Found:
         for provider in providers:
             await self.transport.dial(provider.address)
-        search = HeadSearch(self.transport, question, self.ledger, self.watcher, self.twins)
+        search = HeadSearch(self.transport, question, self.ledger, self.watcher, self.shared)
         return await search.run(timeout_s, lambda: settled)
 
-    async def choose(self, *providers: Provider, question: Question = QUESTION, **options: Any) -> Offer:
+    async def choose(
+        self, *providers: Provider, question: Question = QUESTION, **options: Any
+    ) -> FoundManifest:
         return (await self.run(*providers, question=question, **options)).choose(question)
 
 

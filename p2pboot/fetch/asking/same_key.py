@@ -40,8 +40,8 @@ def ambiguous_addresses(addresses: Sequence[str]) -> tuple[str, ...]:
     )
 
 
-class Twins:
-    """Asks at every address that may be a twin's, over a transport for this address alone.
+class SharedKeyServers:
+    """Asks at every address that may share its key with another, over a transport for this address alone.
 
     Args:
         open_transport: opens one more, with an identity of its own. None: nobody is asked.

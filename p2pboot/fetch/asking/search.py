@@ -17,8 +17,8 @@ from p2pboot.core.verify import Verdict
 from p2pboot.errors import SignatureError
 from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
-from p2pboot.fetch.asking.same_key import Twins
-from p2pboot.fetch.choosing.manifest import Found, Offer, Question
+from p2pboot.fetch.asking.same_key import SharedKeyServers
+from p2pboot.fetch.choosing.manifest import Found, FoundManifest, Question
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress, Stall
 from p2pboot.protocol.client import ManifestReply
@@ -46,7 +46,7 @@ class HeadSearch:
         question: what is looked for.
         ledger: liars are dropped in it.
         progress: told of peers whose detached signature is wrong.
-        twins: servers that have to be asked apart, if there may be any.
+        shared: servers that have to be asked apart, if there may be any.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class HeadSearch:
         question: Question,
         ledger: Ledger,
         progress: Progress,
-        twins: Twins | None = None,
+        shared: SharedKeyServers | None = None,
     ) -> None:
         self._transport = transport
         self._question = question
         self._ledger = ledger
         self._progress = progress
-        self._twins = twins
-        self._offers: dict[str, Offer] = {}
+        self._shared = shared
+        self._offers: dict[str, FoundManifest] = {}
         self._answered: set[str] = set()
         self._asked: set[str] = set()
         self._invalid: list[Verdict] = []  # at most one of each peer: its sender is dropped
@@ -80,8 +80,8 @@ class HeadSearch:
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(for_each_peer, self._transport, self._follow)
-                if self._twins is not None:
-                    nursery.start_soon(self._twins.run, self._ask_twin)
+                if self._shared is not None:
+                    nursery.start_soon(self._shared.run, self._ask_apart)
                 await self._wait_for_enough(settled)
                 nursery.cancel_scope.cancel()
         return self._found()
@@ -99,7 +99,7 @@ class HeadSearch:
             await trio.sleep(TICK_S)
             now = trio.current_time()
             self._stall.look(now, now - began if self._first_offer is None else 0.0, self._why_nothing)
-            if self._enough(settled() and (self._twins is None or self._twins.settled)):
+            if self._enough(settled() and (self._shared is None or self._shared.settled)):
                 return
 
     def _why_nothing(self) -> str:
@@ -125,10 +125,10 @@ class HeadSearch:
             self._answered.add(peer_id)
             await trio.sleep(ASK_AGAIN_S)
 
-    async def _ask_twin(self, transport: Transport, peer_id: str, address: str) -> None:
-        await self._ask(transport, peer_id, lambda offer: offer.twins.update({address: peer_id}))
+    async def _ask_apart(self, transport: Transport, peer_id: str, address: str) -> None:
+        await self._ask(transport, peer_id, lambda offer: offer.asked_apart.update({address: peer_id}))
 
-    async def _ask(self, transport: Transport, peer_id: str, note: Callable[[Offer], object]) -> None:
+    async def _ask(self, transport: Transport, peer_id: str, note: Callable[[FoundManifest], object]) -> None:
         """Ask one server once; `note` puts it down in whatever it offers."""
         self._asked.add(peer_id)
         await ask_peer(
@@ -141,7 +141,7 @@ class HeadSearch:
             take=partial(self._take, note),
         )
 
-    def _select(self, heads: Sequence[Head], note: Callable[[Offer], object]) -> Iterator[Head]:
+    def _select(self, heads: Sequence[Head], note: Callable[[FoundManifest], object]) -> Iterator[Head]:
         """Trusted ones, highest first; without any the highest of strangers, to be able to say why not."""
         publisher = self._question.policy.publisher_for(self._question.channel, self._question.arch)
         trusted = [
@@ -158,7 +158,7 @@ class HeadSearch:
                 yield head
 
     async def _take(
-        self, note: Callable[[Offer], object], peer_id: str, head: Head, reply: ManifestReply
+        self, note: Callable[[FoundManifest], object], peer_id: str, head: Head, reply: ManifestReply
     ) -> None:
         # A document can be made to take tens of milliseconds: not in the event loop.
         verdict = await trio.to_thread.run_sync(self._question.judge, reply.raw)
@@ -170,7 +170,7 @@ class HeadSearch:
         check_kept_word(head, (manifest.channel, manifest.arch, manifest.manifest_version, manifest.digest))
         offer = self._offers.get(manifest.digest)
         if offer is None:
-            offer = self._offers[manifest.digest] = Offer(manifest, verdict, None, set())
+            offer = self._offers[manifest.digest] = FoundManifest(manifest, verdict, None, set())
             self._note_time(verdict)
         note(offer)
         if offer.detached is None and reply.detached is not None:
@@ -183,7 +183,7 @@ class HeadSearch:
         if verdict.ok and self._first_usable is None:
             self._first_usable = now
 
-    async def _take_detached(self, peer_id: str, offer: Offer, text: str) -> None:
+    async def _take_detached(self, peer_id: str, offer: FoundManifest, text: str) -> None:
         """A wrong one is its sender's fault alone, and says nothing against the manifest."""
         try:
             check_detached(offer.manifest.raw, text, offer.manifest.signers)

@@ -52,7 +52,7 @@ class Question:
 
 
 @dataclass(slots=True)
-class Offer:
+class FoundManifest:
     """One manifest that was found.
 
     Args:
@@ -60,19 +60,19 @@ class Offer:
         verdict: on it, and on `detached`.
         detached: its detached signature if a good one was found.
         peers: who offer it, of those who are connected.
-        twins: who offer it where they were asked apart: peer ids by address, see `fetch.asking.same_key`.
+        asked_apart: who offer it where they were asked apart: peer ids by address, see `fetch.asking.same_key`.
     """
 
     manifest: Manifest
     verdict: Verdict
     detached: str | None
     peers: set[str]
-    twins: dict[str, str] = field(default_factory=dict)
+    asked_apart: dict[str, str] = field(default_factory=dict)
 
     @property
     def offered_by(self) -> set[str]:
         """All peers that offer it, wherever they were asked."""
-        return self.peers | set(self.twins.values())
+        return self.peers | set(self.asked_apart.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class Found:
         failures: what went wrong with peers, by peer id.
     """
 
-    offers: tuple[Offer, ...]
+    offers: tuple[FoundManifest, ...]
     asked: frozenset[str]
     invalid: tuple[Verdict, ...] = ()
     words: Mapping[str, PeerWord] = field(default_factory=dict)
@@ -98,12 +98,12 @@ class Found:
         newest = self._newest()
         return (newest[0].manifest, newest[1].manifest) if len(newest) > 1 else None
 
-    def _newest(self) -> list[Offer]:
+    def _newest(self) -> list[FoundManifest]:
         usable = [offer for offer in self.offers if offer.verdict.ok]
         highest = max((offer.manifest.manifest_version for offer in usable), default=0)
         return [offer for offer in usable if offer.manifest.manifest_version == highest]
 
-    def choose(self, question: Question) -> Offer:
+    def choose(self, question: Question) -> FoundManifest:
         """The newest manifest that may be used.
 
         Raises:
@@ -165,7 +165,7 @@ def _refuse_known_evidence(question: Question, manifest: Manifest) -> None:
         )
 
 
-def _closeness(offer: Offer) -> tuple[bool, int]:
+def _closeness(offer: FoundManifest) -> tuple[bool, int]:
     """A trusted signer's refused manifest says more than a stranger's, and a newer one more than an older."""
     return offer.verdict.reason != "untrusted", offer.manifest.manifest_version
 

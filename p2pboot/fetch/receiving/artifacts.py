@@ -1,4 +1,4 @@
-"""Artifacts as something to be received: the store is their shelf, `/p2pboot/artifact/1` their dialect."""
+"""Artifacts as something to be received: the store is their destination, `/p2pboot/artifact/1` their dialect."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from p2pboot.core.pieces import MAX_PIECES, PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, ManifestError, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Wanted
-from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.client import ask_have, ask_pieces, ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
 
 
-class ArtifactShelf:
-    """A `Shelf` of artifacts.
+class ArtifactDestination:
+    """A `Destination` of artifacts.
 
     Args:
         blobs: where they go.
@@ -34,19 +34,19 @@ class ArtifactShelf:
         return self._blobs
 
     def holds(self, blob: str) -> bool:
-        """See `Shelf`."""
+        """See `Destination`."""
         return self._blobs.holds(blob)
 
     def table(self, blob: str) -> PieceTable | None:
-        """See `Shelf`."""
+        """See `Destination`."""
         return self._blobs.table(blob)
 
     def begin(self, wanted: Wanted, table: PieceTable) -> PartialBlob | None:
-        """See `Shelf`."""
+        """See `Destination`."""
         return self._blobs.begin(self._artifacts[wanted.blob], table)
 
     def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
-        """See `Shelf`."""
+        """See `Destination`."""
         return ManifestError(
             f"artifact {wanted.key}: every piece is what the manifest says, but the whole file"
             f" has sha256:{error.actual} instead of sha256:{error.expected}",
@@ -76,9 +76,9 @@ class ArtifactDialect:
         """See `Dialect`."""
         return await requests.ask(ask_have(wanted.blob, wanted.count))
 
-    async def read(self, requests: RequestStream, request: Request) -> bytearray:
+    async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
         """See `Dialect`."""
-        return await requests.ask(ask_read(request.blob, request.offset, request.length))
+        return await requests.ask(ask_read(assignment.blob, assignment.offset, assignment.length))
 
 
 def wanted_artifact(artifact: Artifact) -> Wanted:

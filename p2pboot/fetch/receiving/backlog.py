@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from p2pboot.core.pieces import MIB, PieceSet
-from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.rates import RateMeter
 
 WINDOW_S = 1.5
@@ -14,7 +14,7 @@ WINDOW_S = 1.5
 MAX_WINDOW = 8 * MIB
 """Bytes; enough for 5 MiB/s over a second and a half, or for 130 MB/s over a round trip of 60 ms."""
 
-MAX_REQUESTS = 16
+MAX_ASSIGNMENTS = 16
 """In flight per peer; a server leaves further ones unread."""
 
 GROUP_BYTES = MIB
@@ -23,7 +23,7 @@ GROUP_BYTES = MIB
 GROUP_S = 0.5
 """A slow peer's runs are shorter, for the end of a fetch waits for whole requests."""
 
-SLOW_REQUEST_S = 4.0
+SLOW_ASSIGNMENT_S = 4.0
 """A peer that takes longer for one request gets one at a time instead of two."""
 
 
@@ -38,7 +38,7 @@ class PeerLoad:
     meter: RateMeter
     holds: dict[str, PieceSet] = field(default_factory=dict)
     """What it says that it has, by artifact."""
-    requests: dict[int, Request] = field(default_factory=dict)
+    assignments: dict[int, Assignment] = field(default_factory=dict)
     """What it owes, oldest first."""
     asked_bytes: int = 0
     silent: bool = False
@@ -46,12 +46,12 @@ class PeerLoad:
 
     def has_room(self, length: int) -> bool:
         """Whether so many bytes more may be asked of it."""
-        if len(self.requests) >= MAX_REQUESTS:
+        if len(self.assignments) >= MAX_ASSIGNMENTS:
             return False
         rate = self.meter.bytes_per_s
-        if not self.requests:
+        if not self.assignments:
             return True
-        if len(self.requests) == 1 and (rate is None or length <= rate * SLOW_REQUEST_S):
+        if len(self.assignments) == 1 and (rate is None or length <= rate * SLOW_ASSIGNMENT_S):
             return True  # with two it stays busy while the next request is on its way
         return self.asked_bytes + length <= min(MAX_WINDOW, (rate or 0.0) * WINDOW_S)
 
@@ -60,15 +60,15 @@ class PeerLoad:
         rate = self.meter.bytes_per_s
         return GROUP_BYTES if rate is None else int(min(GROUP_BYTES, rate * GROUP_S))
 
-    def add(self, request: Request) -> None:
+    def add(self, assignment: Assignment) -> None:
         """It owes this as well."""
-        self.requests[request.number] = request
-        self.asked_bytes += request.length
+        self.assignments[assignment.number] = assignment
+        self.asked_bytes += assignment.length
 
-    def remove(self, request: Request) -> None:
+    def remove(self, assignment: Assignment) -> None:
         """It does not owe this any more."""
-        del self.requests[request.number]
-        self.asked_bytes -= request.length
+        del self.assignments[assignment.number]
+        self.asked_bytes -= assignment.length
 
     def has_all(self, blob: str, pieces: range) -> bool:
         """Whether it says that it has all of these."""

@@ -11,8 +11,8 @@ from p2pboot.core.pieces import MIB, PieceTable
 from p2pboot.errors import BlobCorrupt
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.receiving.items import Dialect, Shelf, Wanted
-from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.items import Destination, Dialect, Wanted
+from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
 from p2pboot.store.partials import PartialBlob
 
@@ -61,18 +61,20 @@ class Downloads:
     """What is being fetched now, and how far it is.
 
     Args:
-        shelf: where it goes.
+        destination: where it goes.
         dialect: how peers are asked.
         ledger: the job's record of peers.
         progress: told what is done.
     """
 
-    def __init__(self, shelf: Shelf, dialect: Dialect, ledger: Ledger, progress: Progress) -> None:
+    def __init__(
+        self, destination: Destination, dialect: Dialect, ledger: Ledger, progress: Progress
+    ) -> None:
         self.dialect = dialect
         self.schedule = Schedule(pieces_at_once=dialect.pieces_at_once)
         self.open: dict[str, Download] = {}
         """By digest; what is wanted of peers now."""
-        self._shelf = shelf
+        self._destination = destination
         self._ledger = ledger
         self._progress = progress
         self._writers = trio.CapacityLimiter(WRITERS)
@@ -85,7 +87,7 @@ class Downloads:
         return 0.0 if nothing_asked else trio.current_time() - self._last_gain
 
     async def bring(self, wanted: Wanted, rank: int) -> bool:
-        """Have something on the shelf, whole and verified; the sessions do what needs peers.
+        """Have something at its destination, whole and verified; the sessions do what needs peers.
 
         Args:
             wanted: what to bring.
@@ -99,13 +101,13 @@ class Downloads:
             StoreError: another manifest's piece table for the same artifact is in use.
             MachineError: the disk is full or fails, or the store's quota is used up.
         """
-        if await self._locally(self._shelf.holds, wanted.blob):
+        if await self._locally(self._destination.holds, wanted.blob):
             self._progress.artifact(wanted.key, wanted.size, wanted.size)
             return False
         download = self.open[wanted.blob] = Download(wanted, rank)
         try:
             table = await self._find_table(download)
-            partial = await self._locally(self._shelf.begin, wanted, table)
+            partial = await self._locally(self._destination.begin, wanted, table)
             if partial is None:  # another task of this process was faster
                 return False
             download.partial = partial
@@ -128,7 +130,7 @@ class Downloads:
             self._last_gain = trio.current_time()
 
     async def _find_table(self, download: Download) -> PieceTable:
-        table = await self._locally(self._shelf.table, download.blob)
+        table = await self._locally(self._destination.table, download.blob)
         if table is not None and table.digest == download.wanted.table_digest:
             download.take_table(table)
         await download.table_found.wait()
@@ -163,9 +165,9 @@ class Downloads:
         try:
             await self._locally(partial.finish)
         except BlobCorrupt as error:
-            raise self._shelf.contradiction(download.wanted, error) from None
+            raise self._destination.contradiction(download.wanted, error) from None
 
-    async def store(self, request: Request, data: bytearray) -> int | None:
+    async def store(self, assignment: Assignment, data: bytearray) -> int | None:
         """Check and write what a request brought.
 
         Returns:
@@ -174,17 +176,23 @@ class Downloads:
         Raises:
             MachineError: the disk is full or fails.
         """
-        claimed = self.schedule.arrived(request, trio.current_time())
+        claimed = self.schedule.arrived(assignment, trio.current_time())
         stored: list[int] = []
         bad: int | None = None
-        download = self.open.get(request.blob)
+        download = self.open.get(assignment.blob)
         try:
             if claimed and download is not None and download.partial is not None:
                 bad = await trio.to_thread.run_sync(
-                    _check_and_write, download.partial, request, claimed, data, stored, limiter=self._writers
+                    _check_and_write,
+                    download.partial,
+                    assignment,
+                    claimed,
+                    data,
+                    stored,
+                    limiter=self._writers,
                 )
         finally:
-            self.schedule.settle(request, stored)
+            self.schedule.settle(assignment, stored)
         if stored and download is not None and download.table is not None:
             self._gain(download, sum(download.table.span(index)[1] for index in stored))
         return bad
@@ -206,14 +214,14 @@ class Downloads:
 
 
 def _check_and_write(
-    partial: PartialBlob, request: Request, claimed: tuple[int, ...], data: bytearray, stored: list[int]
+    partial: PartialBlob, assignment: Assignment, claimed: tuple[int, ...], data: bytearray, stored: list[int]
 ) -> int | None:
     """One thread hop for a whole request. Good pieces end up in `stored`, whatever else happens."""
     view = memoryview(data)
     bad: int | None = None
     for index in claimed:
         offset, length = partial.table.span(index)
-        start = offset - request.offset
+        start = offset - assignment.offset
         try:
             partial.write(index, view[start : start + length])
         except BlobCorrupt:

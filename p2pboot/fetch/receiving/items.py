@@ -11,7 +11,7 @@ from typing import Protocol
 from p2pboot.core.pieces import PieceSet, PieceTable, piece_count
 from p2pboot.errors import BlobCorrupt, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.store.partials import PartialBlob
 
 
@@ -21,7 +21,7 @@ class Wanted:
 
     Args:
         key: what people call it.
-        blob: the digest of the whole, in hex: the name under which peers and the shelf know it.
+        blob: the digest of the whole, in hex: the name under which peers and the destination know it.
         size: bytes.
         piece_length: of every piece but the last, bytes.
         table_digest: BLAKE3 of the piece table, hex.
@@ -39,7 +39,7 @@ class Wanted:
         return piece_count(self.size, self.piece_length)
 
 
-class Shelf(Protocol):
+class Destination(Protocol):
     """Where what is fetched goes; blocking, safe to be called from threads."""
 
     @property
@@ -80,5 +80,5 @@ class Dialect(Protocol):
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """Ask which pieces the peer has."""
 
-    async def read(self, requests: RequestStream, request: Request) -> bytearray:
+    async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
         """Ask for the pieces of a request, unchecked."""

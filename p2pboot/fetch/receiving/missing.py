@@ -17,7 +17,7 @@ from p2pboot.core.pieces import PieceSet
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Assignment:
     """One `read` to send: a run of whole pieces of one artifact.
 
     Args:

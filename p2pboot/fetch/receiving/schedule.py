@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 
 from p2pboot.core.pieces import MAX_PIECES, MIB, PieceSet
 from p2pboot.fetch.receiving.backlog import PeerLoad
-from p2pboot.fetch.receiving.missing import Demand, Request
+from p2pboot.fetch.receiving.missing import Assignment, Demand
 from p2pboot.fetch.receiving.rates import RateMeter
 
 BUDGET_BYTES = 32 * MIB
@@ -74,8 +74,8 @@ class Schedule:
     def remove_peer(self, peer_id: str) -> None:
         """A peer is gone: its pieces are free for others at once."""
         peer = self._peers[peer_id]
-        for request in tuple(peer.requests.values()):
-            self._forget(peer, request)
+        for assignment in tuple(peer.assignments.values()):
+            self._forget(peer, assignment)
         del self._peers[peer_id]
 
     def set_holdings(self, peer_id: str, blob: str, holds: PieceSet) -> None:
@@ -126,12 +126,12 @@ class Schedule:
 
     # What happens to requests
 
-    def assign(self, peer_id: str, now: float) -> list[Request]:
+    def assign(self, peer_id: str, now: float) -> list[Assignment]:
         """Decide what to ask of a peer now; the caller sends all of it."""
         peer = self._peers[peer_id]
-        if not peer.requests:
+        if not peer.assignments:
             peer.meter.start(now)
-        assigned: list[Request] = []
+        assigned: list[Assignment] = []
         if peer.silent or now < peer.paused_until:
             return assigned
         while self._fits(peer, 1):  # asked first, for a choice costs more than this question
@@ -142,64 +142,64 @@ class Schedule:
             offset, length = self._demands[blob].span(pieces)
             if not self._fits(peer, length):
                 break
-            request = Request(next(self._numbers), peer_id, blob, pieces, offset, length)
-            peer.add(request)
+            assignment = Assignment(next(self._numbers), peer_id, blob, pieces, offset, length)
+            peer.add(assignment)
             self._live_bytes += length
             self._demands[blob].asked(pieces)
-            assigned.append(request)
+            assigned.append(assignment)
         return assigned
 
-    def arrived(self, request: Request, now: float) -> tuple[int, ...]:
+    def arrived(self, assignment: Assignment, now: float) -> tuple[int, ...]:
         """The data of a request is in memory.
 
         Returns:
             The pieces to check and write now, maybe none; `settle` must follow in any case.
         """
-        peer = self._peers.get(request.peer_id)
-        if peer is None or request.number not in peer.requests:
+        peer = self._peers.get(assignment.peer_id)
+        if peer is None or assignment.number not in peer.assignments:
             return ()  # the peer was removed with all that it was asked for
-        self.wake(request.peer_id)
-        peer.meter.delivered(request.length, now)
-        self._forget(peer, request)
-        self._live_bytes += request.length
-        demand = self._demands.get(request.blob)
-        self._checking[request.number] = () if demand is None else demand.claim(request.pieces)
-        return self._checking[request.number]
+        self.wake(assignment.peer_id)
+        peer.meter.delivered(assignment.length, now)
+        self._forget(peer, assignment)
+        self._live_bytes += assignment.length
+        demand = self._demands.get(assignment.blob)
+        self._checking[assignment.number] = () if demand is None else demand.claim(assignment.pieces)
+        return self._checking[assignment.number]
 
-    def settle(self, request: Request, stored: Iterable[int]) -> None:
+    def settle(self, assignment: Assignment, stored: Iterable[int]) -> None:
         """What was claimed has been checked; what is not in `stored` is wanted again."""
-        claimed = self._checking.pop(request.number, None)
+        claimed = self._checking.pop(assignment.number, None)
         if claimed is not None:
-            self._live_bytes -= request.length
-            if request.blob in self._demands:
-                self._demands[request.blob].settle(claimed, stored)
+            self._live_bytes -= assignment.length
+            if assignment.blob in self._demands:
+                self._demands[assignment.blob].settle(claimed, stored)
 
-    def failed(self, request: Request) -> None:
+    def failed(self, assignment: Assignment) -> None:
         """A request will bring nothing: its pieces are free for others."""
-        peer = self._peers.get(request.peer_id)
-        if peer is not None and request.number in peer.requests:
-            self._forget(peer, request)
+        peer = self._peers.get(assignment.peer_id)
+        if peer is not None and assignment.number in peer.assignments:
+            self._forget(peer, assignment)
 
-    def lacks(self, request: Request) -> None:
+    def lacks(self, assignment: Assignment) -> None:
         """The peer does not have what it was asked for, whatever it said before."""
-        self.failed(request)
-        peer = self._peers.get(request.peer_id)
-        if peer is not None and (holds := peer.holds.get(request.blob)) is not None:
-            peer.holds[request.blob] = holds - PieceSet.of(holds.count, request.pieces)
+        self.failed(assignment)
+        peer = self._peers.get(assignment.peer_id)
+        if peer is not None and (holds := peer.holds.get(assignment.blob)) is not None:
+            peer.holds[assignment.blob] = holds - PieceSet.of(holds.count, assignment.pieces)
 
-    def _forget(self, peer: PeerLoad, request: Request) -> None:
-        peer.remove(request)
+    def _forget(self, peer: PeerLoad, assignment: Assignment) -> None:
+        peer.remove(assignment)
         if peer.silent:
-            self._silent_bytes -= request.length
+            self._silent_bytes -= assignment.length
         else:
-            self._live_bytes -= request.length
-            if request.blob in self._demands:
-                self._demands[request.blob].given_up(request.pieces)
+            self._live_bytes -= assignment.length
+            if assignment.blob in self._demands:
+                self._demands[assignment.blob].given_up(assignment.pieces)
 
     def _for_all(self, peer: PeerLoad, change: Callable[[Demand, range], None]) -> None:
-        for request in peer.requests.values():
-            if request.blob in self._demands:
-                change(self._demands[request.blob], request.pieces)
+        for assignment in peer.assignments.values():
+            if assignment.blob in self._demands:
+                change(self._demands[assignment.blob], assignment.pieces)
 
     # Choices
 
@@ -231,20 +231,20 @@ class Schedule:
         slowest_s, choice = 0.0, None
         for other in self._peers.values():
             ahead = 0
-            for request in () if other is peer or other.silent else other.requests.values():
-                ahead += request.length
+            for assignment in () if other is peer or other.silent else other.assignments.values():
+                ahead += assignment.length
                 expected_s = other.meter.expected_s(ahead, now)
-                if expected_s > slowest_s and self._is_worth_copying(peer, request, expected_s):
-                    slowest_s, choice = expected_s, (request.blob, request.pieces)
+                if expected_s > slowest_s and self._is_worth_copying(peer, assignment, expected_s):
+                    slowest_s, choice = expected_s, (assignment.blob, assignment.pieces)
         return choice
 
-    def _is_worth_copying(self, peer: PeerLoad, request: Request, expected_s: float) -> bool:
-        demand = self._demands.get(request.blob)
+    def _is_worth_copying(self, peer: PeerLoad, assignment: Assignment, expected_s: float) -> bool:
+        demand = self._demands.get(assignment.blob)
         return (
             demand is not None
-            and peer.has_all(request.blob, request.pieces)
-            and demand.is_asked_once(request.pieces)
-            and peer.meter.best_case_s(peer.asked_bytes + request.length) < expected_s
+            and peer.has_all(assignment.blob, assignment.pieces)
+            and demand.is_asked_once(assignment.pieces)
+            and peer.meter.best_case_s(peer.asked_bytes + assignment.length) < expected_s
         )
 
 

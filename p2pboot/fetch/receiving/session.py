@@ -15,7 +15,7 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.downloads import Download, Downloads
-from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused
 from p2pboot.protocol.messages import Status
 from p2pboot.transport.interface import StreamReset
@@ -134,8 +134,8 @@ class Session:
         for download in self._downloads.open.values():
             if now >= self._next_ask.get(download.blob, -math.inf):
                 self._ask_about(download, others, nursery)
-        for request in self._downloads.schedule.assign(self.peer_id, now):
-            nursery.start_soon(self._read, request, others)
+        for assignment in self._downloads.schedule.assign(self.peer_id, now):
+            nursery.start_soon(self._read, assignment, others)
 
     def _ask_about(self, download: Download, others: list[Session], nursery: trio.Nursery) -> None:
         if download.table is None:
@@ -179,32 +179,32 @@ class Session:
                 self._ask_again(download, HAVE_AGAIN_USEFUL_S if useful else HAVE_AGAIN_S)
         self.pump(others)
 
-    async def _read(self, request: Request, others: list[Session]) -> None:
+    async def _read(self, assignment: Assignment, others: list[Session]) -> None:
         schedule = self._downloads.schedule
         try:
-            data = await self._downloads.dialect.read(self._requests, request)
+            data = await self._downloads.dialect.read(self._requests, assignment)
         except PeerBusy as error:
             self._note(error)
-            schedule.failed(request)
+            schedule.failed(assignment)
             schedule.pause(self.peer_id, trio.current_time() + self._pause_s(error))
         except PeerRefused as error:
             self._note(error)
             schedule.lacks(
-                request
+                assignment
             )  # also "range" and "bad_request": it does not give it, whatever the reason
-            self._next_ask[request.blob] = trio.current_time() + LACK_AGAIN_S
+            self._next_ask[assignment.blob] = trio.current_time() + LACK_AGAIN_S
         except RemoteProtocolError as error:
             self._end(error)
         else:
-            await self._take(request, data)
+            await self._take(assignment, data)
         pump_all(others)
 
-    async def _take(self, request: Request, data: bytearray) -> None:
+    async def _take(self, assignment: Assignment, data: bytearray) -> None:
         self.delivered = True
         self._busy_s = BUSY_S
         self._ledger.received[self.peer_id] += len(data)
-        download = self._downloads.open.get(request.blob)
-        bad = await self._downloads.store(request, data)
+        download = self._downloads.open.get(assignment.blob)
+        bad = await self._downloads.store(assignment, data)
         if bad is not None and download is not None:
             piece = f"{self._downloads.dialect.piece} {bad} of {download.wanted.key}"
             self._end(RemoteProtocolError(f"{piece} is not what was signed"))

@@ -22,9 +22,9 @@ from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_jso
 from p2pboot.fetch.asking.requests import RequestStream, Truncated
 from p2pboot.fetch.ledger import LOST, Ledger
 from p2pboot.fetch.progress import Progress, Stall
-from p2pboot.fetch.receiving.artifacts import ArtifactDialect, ArtifactShelf, wanted_artifact
+from p2pboot.fetch.receiving.artifacts import ArtifactDestination, ArtifactDialect, wanted_artifact
 from p2pboot.fetch.receiving.downloads import Downloads
-from p2pboot.fetch.receiving.items import Dialect, Shelf, Wanted
+from p2pboot.fetch.receiving.items import Destination, Dialect, Wanted
 from p2pboot.fetch.receiving.session import GIVE_UP_S, Session, Silent, pump_all
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import StreamReset, Transport
@@ -79,7 +79,7 @@ async def fetch_artifacts(
     """
     return await fetch_wanted(
         [wanted_artifact(artifact) for artifact in artifacts],
-        shelf=ArtifactShelf(store.blobs, artifacts),
+        destination=ArtifactDestination(store.blobs, artifacts),
         dialect=ArtifactDialect(),
         transport=transport,
         ledger=ledger,
@@ -92,7 +92,7 @@ async def fetch_artifacts(
 async def fetch_wanted(
     wanted: Sequence[Wanted],
     *,
-    shelf: Shelf,
+    destination: Destination,
     dialect: Dialect,
     transport: Transport,
     ledger: Ledger,
@@ -100,17 +100,17 @@ async def fetch_wanted(
     patience_s: float = math.inf,
     hopeless: Callable[[], bool] = lambda: False,
 ) -> frozenset[str]:
-    """Have all this on the shelf when it returns; what `fetch_artifacts` does, for whatever comes in pieces.
+    """Have all this at its destination when it returns; what `fetch_artifacts` does, for whatever comes in pieces.
 
     Args:
         wanted: fetched in this order.
-        shelf: where it goes.
+        destination: where it goes.
         dialect: how peers are asked for it.
-        transport: see `fetch_artifacts`, as for everything else.
-        ledger: see there.
-        progress: see there.
-        patience_s: see there.
-        hopeless: see there.
+        transport: every peer that is or becomes connected is asked.
+        ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now.
+        progress: told how far each is.
+        patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
+        hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
 
     Returns:
         The digests of what was brought now.
@@ -118,10 +118,12 @@ async def fetch_wanted(
     Raises:
         P2PBootError: as `fetch_artifacts`.
     """
-    turns = _TURNS.setdefault(shelf.owner, _Turns())
-    job = _Job(transport, Downloads(shelf, dialect, ledger, progress), ledger, turns, Stall(progress))
+    turns = _TURNS.setdefault(destination.owner, _Turns())
+    swarm = _Swarm(
+        transport, Downloads(destination, dialect, ledger, progress), ledger, turns, Stall(progress)
+    )
     try:
-        return await job.run(wanted, patience_s, hopeless)
+        return await swarm.run(wanted, patience_s, hopeless)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
 
@@ -147,7 +149,7 @@ _TURNS: WeakKeyDictionary[object, _Turns] = WeakKeyDictionary()
 """For each open store: whichever jobs use it, of whichever part of the program."""
 
 
-class _Job:
+class _Swarm:
     def __init__(
         self, transport: Transport, downloads: Downloads, ledger: Ledger, turns: _Turns, stall: Stall
     ) -> None:

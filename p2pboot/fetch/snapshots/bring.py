@@ -34,7 +34,7 @@ from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.receiving.swarm import fetch_wanted
-from p2pboot.fetch.snapshots.chunks import SnapshotDialect, SnapshotShelf, wanted_snapshot
+from p2pboot.fetch.snapshots.chunks import SnapshotDestination, SnapshotDialect, wanted_snapshot
 from p2pboot.fetch.snapshots.signature_texts import Chosen, ask_texts, choose_text, text_with_version
 from p2pboot.protocol.client import PeerBusy, PeerRefused
 from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_info
@@ -93,7 +93,7 @@ async def bring_announced(
         try:
             await fetch_wanted(
                 [wanted_snapshot(facts)],
-                shelf=SnapshotShelf(arriving),
+                destination=SnapshotDestination(arriving),
                 dialect=dialect,
                 transport=network.transport,
                 ledger=network.ledger if failure is None else Ledger(network.progress),

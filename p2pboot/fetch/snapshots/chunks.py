@@ -8,7 +8,7 @@ from p2pboot.core.timetoke.errors import RootMismatch
 from p2pboot.errors import BlobCorrupt, P2PBootError, RemoteProtocolError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Wanted
-from p2pboot.fetch.receiving.missing import Request
+from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import ask_chunk, ask_chunk_table, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
@@ -21,8 +21,8 @@ def wanted_snapshot(facts: SnapshotFacts) -> Wanted:
     return Wanted(f"snapshot {facts.root}", facts.root, facts.size, facts.chunk_length, facts.chunk_table)
 
 
-class SnapshotShelf:
-    """A `Shelf` for one snapshot.
+class SnapshotDestination:
+    """A `Destination` for one snapshot.
 
     Args:
         arriving: where it goes.
@@ -33,7 +33,7 @@ class SnapshotShelf:
 
     @property
     def owner(self) -> object:
-        """See `Shelf`."""
+        """See `Destination`."""
         return self._arriving
 
     def holds(self, blob: str) -> bool:
@@ -45,11 +45,11 @@ class SnapshotShelf:
         return None
 
     def begin(self, wanted: Wanted, table: PieceTable) -> PartialBlob:
-        """See `Shelf`."""
+        """See `Destination`."""
         return self._arriving.begin(wanted.blob, table)
 
     def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
-        """See `Shelf`."""
+        """See `Destination`."""
         return RootMismatch(error.expected, error.actual)
 
 
@@ -94,13 +94,13 @@ class SnapshotDialect:
         fits = info.chunk_length == wanted.piece_length
         return PieceSet.full(wanted.count) if fits else PieceSet(wanted.count)
 
-    async def read(self, requests: RequestStream, request: Request) -> bytearray:
+    async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
         """See `Dialect`."""
         return await requests.ask(
             ask_chunk(
-                request.blob,
-                request.pieces.start,
+                assignment.blob,
+                assignment.pieces.start,
                 total=self._facts.total_chunks,
-                length=request.length,
+                length=assignment.length,
             )
         )

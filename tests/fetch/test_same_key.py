@@ -10,7 +10,7 @@ from trio.testing import MockClock
 
 from p2pboot.core.verify import Refused
 from p2pboot.errors import UsageError
-from p2pboot.fetch.asking.same_key import Twins, ambiguous_addresses
+from p2pboot.fetch.asking.same_key import SharedKeyServers, ambiguous_addresses
 from p2pboot.fetch.client import fetch
 from p2pboot.testing.manifests import NOW
 from p2pboot.transport.interface import Transport
@@ -39,7 +39,7 @@ def opener(elsewhere: World, opened: list[str]) -> AbstractAsyncContextManager[T
 
 def search(world: World, elsewhere: World, transport: Transport, addresses: tuple[str, ...]) -> Search:
     search = Search(world, transport)
-    search.twins = Twins(lambda: opener(elsewhere, []), addresses, search.ledger)
+    search.shared = SharedKeyServers(lambda: opener(elsewhere, []), addresses, search.ledger)
     return search
 
 
@@ -57,7 +57,7 @@ async def test_what_only_the_twin_has_is_found_and_where(
     chosen = found.choose(QUESTION)
     assert chosen.manifest == V2
     assert chosen.peers == set()
-    assert chosen.twins == dict.fromkeys(addresses_of(one), one.peer_id)
+    assert chosen.asked_apart == dict.fromkeys(addresses_of(one), one.peer_id)
     assert chosen.offered_by == {one.peer_id}
     assert [offer.peers for offer in found.offers if offer.manifest == V1] == [{one.peer_id}]
 

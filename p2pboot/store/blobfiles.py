@@ -15,7 +15,7 @@ from p2pboot.errors import machine_error
 from p2pboot.store.durable import clean_temporaries, fsync_directory, make_directory
 
 
-class Shelves:
+class BlobFiles:
     """Files of artifacts; knows nothing of what is in them.
 
     Methods raise MachineError when the disk fails.
@@ -28,8 +28,8 @@ class Shelves:
         self._partial = directory / "partial"
         make_directory(self._whole)
         make_directory(self._partial)
-        for shelf in self._all():
-            clean_temporaries(shelf)
+        for each in self._all():
+            clean_temporaries(each)
 
     def whole(self, sha256: str) -> Path:
         """Where a whole artifact lies or would lie."""
@@ -41,11 +41,13 @@ class Shelves:
 
     def digests(self) -> set[str]:
         """Every artifact of which there is a file."""
-        return {path.name for shelf in self._all() for path in _entries(shelf) if is_digest(path.name)}
+        return {
+            path.name for directory in self._all() for path in _entries(directory) if is_digest(path.name)
+        }
 
     def used_bytes(self) -> int:
         """Sum of the files' sizes, holes included; a partial has its full size from the start."""
-        return sum(file_size(path) for shelf in self._all() for path in _entries(shelf))
+        return sum(file_size(path) for directory in self._all() for path in _entries(directory))
 
     def demote(self, sha256: str) -> None:
         """Make a damaged artifact a partial, of which only the bad pieces are fetched again.
