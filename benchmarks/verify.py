@@ -1,4 +1,4 @@
-"""How many manifests one core verifies a second, and what the dearest document costs.
+"""How many manifests one core verifies a second, and what the most expensive document costs.
 
 Run it with `python -m benchmarks.verify`. Three sizes of honest manifests, the stages apart, and documents
 that were made to be expensive. Nothing is asserted: the tests say what is right, this says what it costs.

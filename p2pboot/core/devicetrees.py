@@ -212,7 +212,7 @@ class Archive:
 
 
 def _member(block: bytes, offset: int) -> Member:
-    """Read a header by writing it anew: so there is no second spelling of anything in it."""
+    """Read a header by writing it again: so there is no second spelling of anything in it."""
     try:
         name = block[:100].rstrip(b"\0").decode("ascii")
         size = int(block[124:135].decode("ascii"), 8)

@@ -253,7 +253,7 @@ def _created_at(manifest: Manifest, clock: Clock) -> Check:
 
 
 def _expiry(manifest: Manifest, clock: Clock) -> Check:
-    """Stop a provider from holding machines on an old image for ever (freeze attack)."""
+    """Stop a provider from holding machines on an old image forever (freeze attack)."""
     expires = format_time(manifest.expires_at)
     if clock.now < manifest.expires_at:
         return _passed("expiry", f"valid until {expires}")

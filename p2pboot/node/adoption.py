@@ -1,7 +1,7 @@
 """Other nodes that sign with this node's key: what they publish is taken over if it says the same, and outbid if not.
 
 Two publishers of one directory, for availability, share a key. Each hears of the other's manifests, and would have to
-go above every one if it answered them: for ever. So what says the same as here is taken over as it is, and its maker
+go above every one if it answered them: forever. So what says the same as here is taken over as it is, and its maker
 renews it (`publish.numbering`). Where the two differ, or made one number both, somebody has to go on to the next.
 """
 
@@ -33,7 +33,7 @@ YIELD_S: Final = 2 * OUTBID_S  # how long the one that does not go on first wait
 class _Known(enum.Enum):
     """How a manifest of our key stands to what is recorded here."""
 
-    RECORDED = "recorded"  # it is the last one on record, ours or taken down before
+    RECORDED = "recorded"  # it is the last one on record, ours or noted before
     OLD = "old"
     COLLISION = "collision"  # its number belongs to something else here
     NEW = "new"  # it is the last one on record now

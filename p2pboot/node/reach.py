@@ -1,4 +1,4 @@
-"""Where a running node can be reached, followed: printed, logged and signed anew when it changes.
+"""Where a running node can be reached, followed: printed, logged and signed again when it changes.
 
 The network and the services tell where they are at the moment. What they tell becomes the node's word (a line on
 standard output, URLs in signed manifests) only when it stayed the same for some seconds: an interface that goes up and

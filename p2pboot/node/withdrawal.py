@@ -1,7 +1,7 @@
 """What was published here and is gone from the directory: the node offers it no longer, and says who still does.
 
 There is no signed withdrawal: a mirror keeps what it has until that expires. So that the operator knows, a withdrawn
-release stands on the list of problems until then. It is found out anew at every look, from what was published and what
+release stands on the list of problems until then. It is found out again at every look, from what was published and what
 the directory holds, so it survives a restart and ends when the files are back.
 
 A directory that is missing, or not mounted, withdraws nothing: only where the kernel says that the directory is there

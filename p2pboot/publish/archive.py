@@ -6,7 +6,7 @@ published as one artifact (:mod:`p2pboot.core.devicetrees`), whose file has to e
     <state>/archives/<12 hex>/dtbs-<16 hex>.tar     named after the state of the files that it was made of
     <state>/archives/<12 hex>/source                the directory that they are in, after which this one is named
 
-It is made anew only when one of them changed, and the one before is kept, as it is still being served while the next
+It is made again only when one of them changed, and the one before is kept, as it is still being served while the next
 is hashed and signed. What belongs to directories that are gone is removed.
 """
 

@@ -103,7 +103,7 @@ def build(
     """Build and sign the manifest of a tree, or return the one in force if nothing changed.
 
     Unchanged means: the same but for dates, counter, and a version that ``options`` leaves open. It still is
-    built anew when a third of its validity or less is left, or when ``floor`` says that its number is in use.
+    built again when a third of its validity or less is left, or when ``floor`` says that its number is in use.
 
     Args:
         tree: from :func:`p2pboot.publish.scan.scan`.

@@ -8,7 +8,7 @@ directory says.
 Dates come from the clock as it is. Where that would go behind a date that was given before, one of the two readings
 was wrong: the document is made all the same, and :func:`went_back` says so for as long as somebody may suffer from it.
 
-Another machine may publish the same directory with the same key. What it says last is taken down beside what was made
+Another machine may publish the same directory with the same key. What it says last is recorded beside what was made
 here (:meth:`.Publications.record`); if it says what is wanted, it is handed out as it is, and left to its maker to
 renew.
 """

@@ -16,7 +16,7 @@ import trio
 
 
 class ByteBudget:
-    """A semaphore in bytes; first come, first served, so small requests do not overtake a large one for ever.
+    """A semaphore in bytes; first come, first served, so small requests do not overtake a large one forever.
 
     Args:
         capacity: bytes that may be held at the same time; nobody may ask for more at once.

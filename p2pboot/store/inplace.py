@@ -131,7 +131,7 @@ class InPlaceFiles:
         self._by_digest.setdefault(sha256, {})[file.path] = file
 
     def confirm(self, sha256: str, file: InPlaceFile, identity: FileIdentity) -> None:
-        """It has the same content under another identity, unless its path was registered anew meanwhile."""
+        """It has the same content under another identity, unless its path was registered again meanwhile."""
         if self._by_digest.get(sha256, {}).get(file.path) == file:
             self._by_digest[sha256][file.path] = replace(file, identity=identity)
 

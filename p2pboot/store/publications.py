@@ -4,7 +4,7 @@ Two processes may build at the same time: both read the counter, both take the n
 records second is told so (`CounterTaken`) and builds again. Nobody may have seen its manifest by then: record
 before publishing.
 
-What another machine with the same key published is taken down here as well: its numbers are used up, and when its
+What another machine with the same key published is recorded here as well: its numbers are used up, and when its
 content is ours it need not be said twice.
 """
 

@@ -44,7 +44,7 @@ CREATE TABLE publications(
 );
 """
 
-# Once there was one time for all publishers, which a single manifest dated wrongly held for ever. Each head brings
+# Once there was one time for all publishers, which a single manifest dated wrongly held forever. Each head brings
 # its own manifest's; where that is lost, the former time is the only one known.
 _TIME_BY_PAIR: Final = """
 CREATE TABLE accepted_times(

@@ -96,7 +96,7 @@ class Transport(Protocol):
         """Bytes since the start by (protocol, "sent" or "received"), payloads of gossip under "gossip"."""
 
     def addresses(self) -> tuple[str, ...]:
-        """Own dialable multiaddrs with `/p2p/<peer id>`, real ports, no wildcard addresses."""
+        """Own dialable multiaddrs with `/p2p/<peer id>`, real ports, no wildcard addresses; the best first."""
 
     def peers(self) -> frozenset[str]:
         """Peer ids that are connected now."""
@@ -105,7 +105,7 @@ class Transport(Protocol):
         """Addresses at which a peer was dialled or says that it listens, also after it went. May be empty."""
 
     def peer_records(self) -> tuple[bytes, ...]:
-        """Signed peer records (libp2p envelopes) of connected peers; may be empty."""
+        """Signed peer records (libp2p envelopes, at most 4 KiB) of connected peers; may be empty."""
 
     def read_peer_record(self, record: bytes) -> PeerRecord | None:
         """Read a signed peer record that came from anybody; None when it is none, or not signed by its peer.

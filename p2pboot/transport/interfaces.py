@@ -130,7 +130,7 @@ class Listing:
 
 
 class Interfaces:
-    """The machine's addresses, looked at anew when the last look is older than a second.
+    """The machine's addresses, looked at again when the last look is older than a second.
 
     Args:
         look: lists them.

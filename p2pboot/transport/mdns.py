@@ -187,7 +187,7 @@ class _Discovery:
     ) -> None:
         self._nursery, self._peer_id = nursery, peer_id
         self._addresses, self._interfaces, self._report = addresses, interfaces, report
-        # The spec wants a name that says nothing about the peer: 32 characters, drawn anew each time.
+        # The spec wants a name that says nothing about the peer: 32 characters, drawn again each time.
         self._name = secrets.token_hex(16)
         self._wires: dict[socket.AddressFamily, _Wire] = {}
         self._links: list[_Link] = []
@@ -198,7 +198,7 @@ class _Discovery:
         self._found, self.found = trio.open_memory_channel[str](_CHANNEL_SIZE)
 
     async def follow(self) -> None:
-        """Take part on interfaces that come, and say anew where we are when that changed, for ever."""
+        """Take part on interfaces that come, and say again where we are when that changed, until cancelled."""
         while True:
             await trio.sleep(_LOOK_S)
             self.look()
@@ -238,7 +238,7 @@ class _Discovery:
         return self._wires[family]
 
     async def ask(self) -> None:
-        """Ask who is there, for ever; more often at the start, and where we take part anew."""
+        """Ask who is there, until cancelled; more often at the start, and on new interfaces."""
         question = _question()
         while True:
             self._changed = trio.Event()
@@ -252,7 +252,7 @@ class _Discovery:
                     self._wires[link.family].send(link, question)
 
     async def answer(self) -> None:
-        """Say where we are: unasked at the start, when that changed, and when asked, for ever."""
+        """Say where we are: unasked at the start, when that changed, and when asked, until cancelled."""
         while True:
             self.say()
             await trio.sleep(_ANSWER_EVERY_S)
@@ -271,7 +271,7 @@ class _Discovery:
                 self._wires[link.family].send(link, _answer(self._name, addresses, ttl_s))
 
     async def _listen(self, wire: _Wire) -> None:
-        """Take what others send, for ever."""
+        """Take what others send, until cancelled."""
         while True:
             try:
                 packet = await wire.receive()

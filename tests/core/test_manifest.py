@@ -233,7 +233,7 @@ def test_a_forger_pays_one_signature_check_however_many_signatures_he_adds(
 def test_junk_around_genuine_signatures_is_not_put_into_canonical_form(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Canonical form is the dearest step; a stranger can wrap what he likes around somebody's signature."""
+    """Canonical form is the most expensive step; a stranger can wrap what he likes around somebody's signature."""
     genuine = json.loads(form.MINIMAL)
     junk = form.canonical(genuine | {"junk": [[]] * 15_000})
     lengths: list[int] = []

@@ -129,7 +129,7 @@ class HeadSearch:
         await self._ask(transport, peer_id, lambda offer: offer.asked_apart.update({address: peer_id}))
 
     async def _ask(self, transport: Transport, peer_id: str, note: Callable[[FoundManifest], object]) -> None:
-        """Ask one server once; `note` puts it down in whatever it offers."""
+        """Ask one server once; `note` records it at whatever it offers."""
         self._asked.add(peer_id)
         await ask_peer(
             transport,

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from typing_extensions import override
+
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import MAX_PIECES, PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, ManifestError, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.fetch.receiving.items import Wanted
+from p2pboot.fetch.receiving.items import Destination, Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.client import ask_have, ask_pieces, ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
@@ -16,7 +18,7 @@ from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
 
 
-class ArtifactDestination:
+class ArtifactDestination(Destination):
     """A `Destination` of artifacts.
 
     Args:
@@ -29,24 +31,24 @@ class ArtifactDestination:
         self._artifacts = {artifact.sha256: artifact for artifact in artifacts}
 
     @property
+    @override
     def owner(self) -> object:
-        """The store: whichever jobs use it."""
         return self._blobs
 
+    @override
     def holds(self, blob: str) -> bool:
-        """See `Destination`."""
         return self._blobs.holds(blob)
 
+    @override
     def table(self, blob: str) -> PieceTable | None:
-        """See `Destination`."""
         return self._blobs.table(blob)
 
+    @override
     def begin(self, wanted: Wanted, table: PieceTable) -> PartialBlob | None:
-        """See `Destination`."""
         return self._blobs.begin(self._artifacts[wanted.blob], table)
 
+    @override
     def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
-        """See `Destination`."""
         return ManifestError(
             f"artifact {wanted.key}: every piece is what the manifest says, but the whole file"
             f" has sha256:{error.actual} instead of sha256:{error.expected}",
@@ -54,15 +56,15 @@ class ArtifactDestination:
         )
 
 
-class ArtifactDialect:
+class ArtifactDialect(Dialect):
     """A `Dialect`: `/p2pboot/artifact/1`."""
 
     protocol = ARTIFACT_PROTOCOL
     piece = "piece"
     pieces_at_once = MAX_PIECES
 
+    @override
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
-        """See `Dialect`."""
         return await requests.ask(
             ask_pieces(
                 wanted.blob,
@@ -72,12 +74,12 @@ class ArtifactDialect:
             )
         )
 
+    @override
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
-        """See `Dialect`."""
         return await requests.ask(ask_have(wanted.blob, wanted.count))
 
+    @override
     async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
-        """See `Dialect`."""
         return await requests.ask(ask_read(assignment.blob, assignment.offset, assignment.length))
 
 

@@ -20,6 +20,7 @@ from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify_push.identify_push import ID_PUSH
 from libp2p.peer.id import ID
 from multiaddr import Multiaddr
+from typing_extensions import override
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import first_error
@@ -88,7 +89,7 @@ class HardenedHost(BasicHost):
         self.remove_stream_handler(ID_PUSH)
 
     def _announce(self, _listening: Sequence[Multiaddr]) -> list[Multiaddr]:
-        """Where the node is, for identify and for every message of gossip; so made anew only when it changed."""
+        """Where the node is, for identify and for every message of gossip; so made again only when it changed."""
         reached_at = self._reached_at()[:MAX_ADDRESSES]
         if self._announced[0] != reached_at:
             self._announced = (reached_at, [Multiaddr(str(address)) for address in reached_at])
@@ -121,7 +122,7 @@ class HardenedHost(BasicHost):
             self._identify_inflight.discard(peer_id)
 
 
-class Libp2pTransport:
+class Libp2pTransport(Transport):
     """`transport.interface.Transport` on a running host."""
 
     def __init__(
@@ -137,40 +138,45 @@ class Libp2pTransport:
         self._gossip = gossip
         self._register = register
         self._reached_at = reached_at
-        self.traffic = Traffic()
+        self._traffic = Traffic()
 
     @property
+    @override
     def peer_id(self) -> str:
-        """This node's own id."""
         return str(self._host.get_id())
 
+    @property
+    @override
+    def traffic(self) -> Traffic:
+        return self._traffic
+
+    @override
     def addresses(self) -> tuple[str, ...]:
-        """Own dialable multiaddrs, the best first; wildcards stand for what the machine has now."""
         return tuple(str(address.with_peer(self.peer_id)) for address in self._reached_at())
 
+    @override
     def peers(self) -> frozenset[str]:
-        """Peer ids that are connected now."""
         return self._register.present
 
+    @override
     def peer_addresses(self, peer_id: str) -> tuple[str, ...]:
-        """Addresses at which a peer was dialled or says that it listens, also after it went."""
         said = map(str, self._swarm.known_addresses(ID.from_base58(peer_id)))
         known = of_peer((*self._swarm.addresses_of.get(peer_id), *said), peer_id)
         return known_dialable(known, limit=MAX_ADDRESSES)
 
+    @override
     def peer_records(self) -> tuple[bytes, ...]:
-        """Signed peer records of connected peers, each at most 4 KiB."""
         store = self._swarm.peerstore
         found = (store.get_peer_record(ID.from_base58(peer_id)) for peer_id in sorted(self.peers()))
         records = (envelope.marshal_envelope() for envelope in found if envelope is not None)
         return tuple(record for record in records if len(record) <= MAX_RECORD_BYTES)
 
+    @override
     def read_peer_record(self, record: bytes) -> PeerRecord | None:
-        """Read a signed peer record that came from anybody; None when it is none."""
         return read_record(record)
 
+    @override
     async def dial(self, address: str) -> str:
-        """Connect to a multiaddr and return the peer's id; at once when connected already."""
         parsed = parse_address(address)
         if parsed.peer_id is not None and parsed.peer_id in self.peers():
             return parsed.peer_id
@@ -178,12 +184,12 @@ class Libp2pTransport:
         self._swarm.addresses_of.remember(peer_id, [str(parsed.with_peer(peer_id))])
         return peer_id
 
+    @override
     async def hang_up(self, peer_id: str) -> None:
-        """Close all connections with a peer. Bounded, raises nothing."""
         await self._swarm.hang_up(self._swarm.get_connections(ID.from_base58(peer_id)))
 
+    @override
     async def open_stream(self, peer_id: str, protocol: str) -> Stream:
-        """Open a stream; StreamReset when the peer is gone or does not speak `protocol`."""
         peer = ID.from_base58(peer_id)
         if not self._swarm.get_connections(peer):
             raise StreamReset(f"not connected with {peer_id}")
@@ -191,31 +197,31 @@ class Libp2pTransport:
             net_stream = await self._host.new_stream(peer, [TProtocol(protocol)])
         except Exception as error:
             raise StreamReset(f"{peer_id} opens no stream for {protocol}") from error
-        return Libp2pStream.of(net_stream, protocol, self.traffic)
+        return Libp2pStream.of(net_stream, protocol, self._traffic)
 
+    @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
-        """Serve `protocol`: every inbound stream runs `handler`."""
-        self._host.set_stream_handler(TProtocol(protocol), partial(_serve, protocol, handler, self.traffic))
+        self._host.set_stream_handler(TProtocol(protocol), partial(_serve, protocol, handler, self._traffic))
 
+    @override
     def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
-        """A channel of its own for the caller; starts with the peers that are connected already."""
         return self._register.follow()
 
+    @override
     async def subscribe(self, topic: str, validator: Validator) -> None:
-        """Join a gossip topic."""
-        await self._gossip.join(topic, self.traffic.of_messages(validator))
+        await self._gossip.join(topic, self._traffic.of_messages(validator))
 
+    @override
     async def unsubscribe(self, topic: str) -> None:
-        """Leave a gossip topic; nothing happens when it was not joined."""
         await self._gossip.leave(topic)
 
+    @override
     async def publish(self, topic: str, payload: bytes) -> None:
-        """Send to the topic, also when this very payload is still marked seen."""
-        self.traffic[GOSSIP, SENT] += len(payload)
+        self._traffic[GOSSIP, SENT] += len(payload)
         await self._gossip.publish(topic, payload)
 
+    @override
     def forget_seen(self) -> None:
-        """Let messages that were ignored be validated again."""
         self._gossip.forget_seen()
 
 

@@ -1,4 +1,4 @@
-"""What peers say of themselves, bounded: stock libp2p keeps whatever a stranger sends, and for ever."""
+"""What peers say of themselves, bounded: stock libp2p keeps whatever a stranger sends, and forever."""
 
 from __future__ import annotations
 

@@ -11,9 +11,10 @@ from libp2p.io.exceptions import IOException
 from libp2p.network.stream.exceptions import StreamError
 from libp2p.network.stream.net_stream import NetStream
 from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
+from typing_extensions import override
 
 from p2pboot.transport.cleanup import shielded_for
-from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.interface import Stream, StreamReset
 from p2pboot.transport.libp2p.muxer import HardenedYamuxStream
 from p2pboot.transport.traffic import RECEIVED, SENT, Traffic
 
@@ -30,11 +31,11 @@ _BROKEN: Final = (
 )
 
 
-class Libp2pStream:
+class Libp2pStream(Stream):
     """A stream, already negotiated.
 
     Args:
-        net_stream: libp2p's own, which keeps the books of its connection.
+        net_stream: libp2p's own, which keeps account of its connection.
         muxed: the Yamux stream under it, which bytes are read from and written to directly.
         protocol: what is spoken on it.
         traffic: its bytes are counted there.
@@ -65,12 +66,12 @@ class Libp2pStream:
         return len(self._muxed.conn.streams)
 
     @property
+    @override
     def peer_id(self) -> str:
-        """The peer at the other end."""
         return self._peer_id
 
+    @override
     async def read(self, max_bytes: int) -> bytes:
-        """1 to `max_bytes` bytes as soon as there are any, b"" at the orderly end; StreamReset otherwise."""
         try:
             data = await self._muxed.read(max_bytes)
         except MuxedStreamEOF as error:
@@ -83,36 +84,36 @@ class Libp2pStream:
         self._traffic[self._protocol, RECEIVED] += len(data)
         return data
 
+    @override
     async def write(self, data: bytes | memoryview) -> None:
-        """Hand over all of `data`; waits while the peer's window is full. StreamReset when it is gone."""
         try:
             await self._muxed.write(data)
         except _BROKEN as error:
             raise self._reset_error() from error
         self._traffic[self._protocol, SENT] += len(data)
 
+    @override
     async def close_write(self) -> None:
-        """Half-close: nothing more will be written; reading goes on. StreamReset when the peer is gone."""
         try:
             await self._muxed.close()
         except _BROKEN as error:
             raise self._reset_error() from error
 
+    @override
     async def close(self) -> None:
-        """Close both directions in order. Bounded, idempotent, raises nothing."""
         if self._done:
             return
         self._done = True
         muxed = self._muxed
         buffered = muxed.conn.stream_buffers.get(muxed.stream_id)
         if buffered:
-            buffered.clear()  # nobody will read it; unread bytes keep a stream's books open
+            buffered.clear()  # nobody will read it; unread bytes keep a stream accounted for
         if not muxed.recv_closed:
             muxed.abandoned_at = trio.current_time()
         await self._say_goodbye(reset=False)
 
+    @override
     async def reset(self) -> None:
-        """Abort both directions. Bounded, idempotent, raises nothing."""
         if self._done:
             return
         self._done = True

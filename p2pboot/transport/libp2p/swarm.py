@@ -184,7 +184,7 @@ class BoundedSwarm(Swarm):
                 for one in muxed:
                     nursery.start_soon(self._say_goodbye, one)
         for one in muxed:
-            one.tcp.abort()  # wakes whoever reads or writes it; the books are closed from there
+            one.tcp.abort()  # wakes whoever reads or writes it; the rest follows from there
         with trio.move_on_after(_GOODBYE_S):
             for one in muxed:
                 await one.event_closed.wait()
@@ -204,7 +204,7 @@ class BoundedSwarm(Swarm):
         await super().notify_connected(conn)
 
     def remove_conn(self, swarm_conn: SwarmConn) -> None:
-        """Take a connection off the books; with the last one goes all that its peer made us remember."""
+        """Forget a connection; with the last one goes all that its peer made us remember."""
         super().remove_conn(swarm_conn)
         peer_id = swarm_conn.muxed_conn.peer_id
         if peer_id in self.connections:
