@@ -42,7 +42,7 @@ class AcceptedHead:
         return not set(self.signers).isdisjoint(trusted_keys)
 
 
-class Standing(enum.Enum):
+class VersionStanding(enum.Enum):
     """How a manifest's version stands to the head."""
 
     NEWER = "newer"
@@ -54,7 +54,7 @@ class Standing(enum.Enum):
 
 def judge_version(
     head: AcceptedHead | None, manifest: Manifest, trusted_keys: Collection[str], min_version: int = 0
-) -> Standing:
+) -> VersionStanding:
     """Compare a manifest with the head of its channel and arch.
 
     Only for a manifest that the trusted keys have signed: anybody can write any number, so a stranger's
@@ -67,9 +67,9 @@ def judge_version(
         min_version: the lowest version that the operator takes.
     """
     if manifest.manifest_version < min_version:
-        return Standing.BELOW_MINIMUM
+        return VersionStanding.BELOW_MINIMUM
     if head is None or not head.binds(trusted_keys) or manifest.manifest_version > head.manifest_version:
-        return Standing.NEWER
+        return VersionStanding.NEWER
     if manifest.manifest_version < head.manifest_version:
-        return Standing.OLDER
-    return Standing.SAME if manifest.digest == head.digest else Standing.EQUIVOCATION
+        return VersionStanding.OLDER
+    return VersionStanding.SAME if manifest.digest == head.digest else VersionStanding.EQUIVOCATION

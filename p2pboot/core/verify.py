@@ -18,7 +18,7 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Candidate, Manifest, check_detached
 from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.rollback import AcceptedHead, Standing, judge_version
+from p2pboot.core.rollback import AcceptedHead, VersionStanding, judge_version
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verdict import CHECKS, Check, Outcome, Refused, Verdict
 from p2pboot.errors import Malformed, SignatureError
@@ -284,7 +284,7 @@ def _against_head(manifest: Manifest, head: AcceptedHead | None, keys: tuple[str
         yield _skipped("rollback", why)
         return
     number, standing = manifest.manifest_version, judge_version(head, manifest, keys)
-    if standing is Standing.EQUIVOCATION:
+    if standing is VersionStanding.EQUIVOCATION:
         yield _failed(
             "equivocation",
             f"two manifests with version {number} are signed: sha256:{manifest.digest},"
@@ -293,7 +293,7 @@ def _against_head(manifest: Manifest, head: AcceptedHead | None, keys: tuple[str
         )
     else:
         yield _passed("equivocation", "no second manifest with this version is known")
-    if standing is Standing.OLDER:
+    if standing is VersionStanding.OLDER:
         yield _failed(
             "rollback",
             f"manifest version {number} is older than {head.manifest_version}, which was accepted before",

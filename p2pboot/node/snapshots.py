@@ -16,7 +16,7 @@ import trio
 
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.policy import Publisher
-from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict, Standing
+from p2pboot.core.timetoke.agreement import Agreed, Agreement, AnnouncementStanding, Conflict
 from p2pboot.core.timetoke.announcement import Announcement, claim
 from p2pboot.core.timetoke.errors import SignatureMissing, SnapshotError, SnapshotSignatureError
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
@@ -46,12 +46,12 @@ LONGEST_RETRY_S: Final = 60.0
 
 # REJECT only what no honest node sends; another trust is no offence.
 _VERDICTS: Final = {
-    Standing.NEW: Forwarding.ACCEPT,
-    Standing.KNOWN: Forwarding.ACCEPT,  # else re-announcements die at the first hop
-    Standing.CONFLICT: Forwarding.ACCEPT,  # or the first liar would keep honest signers from being heard
-    Standing.EQUIVOCATION: Forwarding.IGNORE,
-    Standing.OLDER: Forwarding.IGNORE,
-    Standing.UNTRUSTED: Forwarding.IGNORE,
+    AnnouncementStanding.NEW: Forwarding.ACCEPT,
+    AnnouncementStanding.KNOWN: Forwarding.ACCEPT,  # else re-announcements die at the first hop
+    AnnouncementStanding.CONFLICT: Forwarding.ACCEPT,  # or the first liar would keep honest signers from being heard
+    AnnouncementStanding.EQUIVOCATION: Forwarding.IGNORE,
+    AnnouncementStanding.OLDER: Forwarding.IGNORE,
+    AnnouncementStanding.UNTRUSTED: Forwarding.IGNORE,
 }
 
 
@@ -211,12 +211,16 @@ class SnapshotNode:
             log.debug("announcement from %s: %s", peer_id, error)
             return Heard(Forwarding.REJECT)
 
-    async def _take(self, peer_id: str, announcement: Announcement) -> Standing:
+    async def _take(self, peer_id: str, announcement: Announcement) -> AnnouncementStanding:
         if self._agreement is None:
-            return Standing.UNTRUSTED
+            return AnnouncementStanding.UNTRUSTED
         standing = self._agreement.add(announcement)
         log.debug("announcement of %s from %s: %s", announcement.root, peer_id, standing.value)
-        if standing in (Standing.NEW, Standing.CONFLICT, Standing.EQUIVOCATION):
+        if standing in (
+            AnnouncementStanding.NEW,
+            AnnouncementStanding.CONFLICT,
+            AnnouncementStanding.EQUIVOCATION,
+        ):
             self._news.set()
         return standing
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.rollback import AcceptedHead, Standing, judge_version
+from p2pboot.core.rollback import AcceptedHead, VersionStanding, judge_version
 from p2pboot.store.database import Database
 
 MAX_EQUIVOCATIONS: Final = 16  # per channel and arch; one is proof enough, and a pair takes up to 128 KiB
@@ -127,9 +127,9 @@ class TrustState:
             head = self.head(manifest.channel, manifest.arch)
             keys = head.signers if head is not None and trusted_keys is None else trusted_keys
             standing = judge_version(head, manifest, keys or ())
-            if standing is Standing.NEWER:
+            if standing is VersionStanding.NEWER:
                 _write_head(sql, manifest)
-            if standing in (Standing.NEWER, Standing.SAME):
+            if standing in (VersionStanding.NEWER, VersionStanding.SAME):
                 _write_time(sql, manifest)
                 _bound_times(sql, set(manifest.signers).intersection(keys or manifest.signers))
                 return True

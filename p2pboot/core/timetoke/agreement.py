@@ -31,7 +31,7 @@ KEPT_PER_SEQUENCE: Final = 2
 KEPT_CONFLICTS: Final = 64
 
 
-class Standing(enum.Enum):
+class AnnouncementStanding(enum.Enum):
     """What an announcement is to those that were heard before."""
 
     NEW = "new"
@@ -105,26 +105,26 @@ class Agreement:
             for said in self._heard[sequence].values():
                 yield from said
 
-    def add(self, announcement: Announcement) -> Standing:
+    def add(self, announcement: Announcement) -> AnnouncementStanding:
         """Take an announcement into account."""
         if announcement.signer not in self._trusted.keys:
-            return Standing.UNTRUSTED
+            return AnnouncementStanding.UNTRUSTED
         signers = self._heard.get(announcement.sequence, {})
         said = signers.get(announcement.signer, [])
         if any(known.facts == announcement.facts for known in said):
-            return Standing.KNOWN
+            return AnnouncementStanding.KNOWN
         others = [known for other in signers.values() for known in other]
         contradicted = [known for known in others if known.subject != announcement.subject]
         newest = self.newest_sequence()
         if not contradicted and newest is not None and announcement.sequence < newest:
-            return Standing.OLDER
+            return AnnouncementStanding.OLDER
         if len(said) < KEPT_PER_SEQUENCE:
             self._heard.setdefault(announcement.sequence, {}).setdefault(announcement.signer, []).append(
                 announcement
             )
             self._forget_oldest(announcement.signer)
         if not contradicted:
-            return Standing.NEW
+            return AnnouncementStanding.NEW
         for known in contradicted[:KEPT_PER_SEQUENCE]:
             if len(self._conflicts) == KEPT_CONFLICTS:
                 break
@@ -133,7 +133,7 @@ class Agreement:
                 (announcement.sequence, evidence), Conflict(announcement.sequence, known, announcement)
             )
         contradicts_itself = any(known.subject != announcement.subject for known in said)
-        return Standing.EQUIVOCATION if contradicts_itself else Standing.CONFLICT
+        return AnnouncementStanding.EQUIVOCATION if contradicts_itself else AnnouncementStanding.CONFLICT
 
     def newest_sequence(self) -> int | None:
         """The highest sequence of which enough keys announced one subject, contradicted or not."""

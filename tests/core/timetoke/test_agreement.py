@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pboot.core.policy import Publisher
-from p2pboot.core.timetoke.agreement import KEPT_SEQUENCES, Agreement, Standing
+from p2pboot.core.timetoke.agreement import KEPT_SEQUENCES, Agreement, AnnouncementStanding
 from p2pboot.core.timetoke.errors import AnnouncementConflict
 from tests.core.timetoke.samples import ALICE, BOB, CAROL, announce, payload_of
 
@@ -21,8 +21,8 @@ def agreement(threshold: int = 1) -> Agreement:
 def test_one_key_is_enough_by_default_and_the_highest_sequence_wins() -> None:
     heard = agreement()
     assert heard.latest() is None
-    assert heard.add(announce(Y, ALICE, 2)) is Standing.NEW
-    assert heard.add(announce(X, BOB, 1)) is Standing.OLDER
+    assert heard.add(announce(Y, ALICE, 2)) is AnnouncementStanding.NEW
+    assert heard.add(announce(X, BOB, 1)) is AnnouncementStanding.OLDER
     latest = heard.latest()
     assert latest is not None
     assert (latest.sequence, latest.root) == (2, announce(Y).root)
@@ -32,7 +32,7 @@ def test_signers_of_one_payload_add_up() -> None:
     heard = agreement(threshold=2)
     heard.add(announce(X, ALICE, 4))
     assert heard.latest() is None
-    assert heard.add(announce(X, ALICE, 4)) is Standing.KNOWN
+    assert heard.add(announce(X, ALICE, 4)) is AnnouncementStanding.KNOWN
     assert heard.latest() is None
     heard.add(announce(X, BOB, 4))
     latest = heard.latest()
@@ -50,13 +50,13 @@ def test_the_same_payload_under_different_sequences_does_not_add_up() -> None:
 def test_another_timetoke_root_is_another_subject() -> None:
     heard = agreement(threshold=2)
     heard.add(announce(X, ALICE, 4))
-    assert heard.add(announce(X, BOB, 4, timetoke_root="00" * 32)) is Standing.CONFLICT
+    assert heard.add(announce(X, BOB, 4, timetoke_root="00" * 32)) is AnnouncementStanding.CONFLICT
     assert heard.latest() is None
 
 
 def test_strangers_do_not_count() -> None:
     heard = Agreement(Publisher((ALICE.public.keyid,)))
-    assert heard.add(announce(X, BOB, 9)) is Standing.UNTRUSTED
+    assert heard.add(announce(X, BOB, 9)) is AnnouncementStanding.UNTRUSTED
     assert heard.latest() is None
 
 
@@ -64,7 +64,7 @@ def test_a_conflict_is_reported_with_both_documents_and_nothing_is_taken() -> No
     heard = agreement()
     heard.add(announce(X, ALICE, 4))
     heard.add(announce(Z, ALICE, 3))
-    assert heard.add(announce(Y, BOB, 4)) is Standing.CONFLICT
+    assert heard.add(announce(Y, BOB, 4)) is AnnouncementStanding.CONFLICT
     (conflict,) = heard.conflicts
     assert (conflict.sequence, conflict.first.raw, conflict.second.raw) == (
         4,
@@ -89,7 +89,7 @@ def test_a_higher_sequence_resumes_after_a_conflict() -> None:
 def test_a_threshold_outvotes_one_hostile_key_and_still_reports_it() -> None:
     heard = agreement(threshold=2)
     heard.add(announce(Y, CAROL, 4))
-    assert heard.add(announce(X, ALICE, 4)) is Standing.CONFLICT
+    assert heard.add(announce(X, ALICE, 4)) is AnnouncementStanding.CONFLICT
     heard.add(announce(X, BOB, 4))
     latest = heard.latest()
     assert latest is not None
@@ -112,7 +112,7 @@ def test_a_key_that_contradicts_itself_counts_for_neither() -> None:
     heard = agreement(threshold=2)
     heard.add(announce(X, ALICE, 4))
     heard.add(announce(X, BOB, 4))
-    assert heard.add(announce(Y, BOB, 4)) is Standing.EQUIVOCATION
+    assert heard.add(announce(Y, BOB, 4)) is AnnouncementStanding.EQUIVOCATION
     with pytest.raises(AnnouncementConflict):
         heard.latest()
     heard.add(announce(X, CAROL, 4))
