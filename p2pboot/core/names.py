@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from p2pboot.core.leavings import why_ignored
+from p2pboot.core.ignored import why_ignored
 
 NAME_PATTERN: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What channels and artifacts are called; used with ``fullmatch``."""

@@ -44,7 +44,7 @@ class Ledger:
 
     @property
     def wasted_bytes(self) -> int:
-        """Received in vain: second copies, and what did not match its digest."""
+        """Received for nothing: second copies, and what did not match its digest."""
         return self.downloaded_bytes - self.stored_bytes
 
     def usable(self, peer_id: str) -> bool:

@@ -44,7 +44,7 @@ class FetchResult:
         warnings: what a person should know, one line each.
         downloaded_bytes: artifact bytes received in all.
         resumed_bytes: verified bytes that were on the disk from an earlier run, without pieces of zeros.
-        wasted_bytes: received in vain: second copies and corrupt pieces.
+        wasted_bytes: received for nothing: second copies and corrupt pieces.
         transfer_s: seconds from the first request for an artifact to the last byte in the store.
     """
 

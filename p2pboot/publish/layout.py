@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from p2pboot.core.leavings import Reason, why_not_a_place
+from p2pboot.core.ignored import Reason, why_not_a_place
 from p2pboot.core.names import (
     DTB_PREFIX,
     REQUIRED_KEYS,

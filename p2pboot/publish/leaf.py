@@ -1,6 +1,6 @@
 """The files of one channel and architecture: which of them are which artifacts, and what is wrong with them.
 
-Goes by names (:mod:`p2pboot.core.names`, :mod:`p2pboot.core.leavings`) and by what ``artifacts.toml`` says
+Goes by names (:mod:`p2pboot.core.names`, :mod:`p2pboot.core.ignored`) and by what ``artifacts.toml`` says
 (:mod:`.chosen`); opened are that file, ``cmdline``, and the first bytes of what may be a unified kernel image. Links to
 a file of the same directory and hard links are other names of one file. What is not understood is refused with its
 name rather than left out, and what is known to be no artifact is listed: an artifact that silently is not published is
@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import Final
 
 from p2pboot.core.devicetrees import ENDINGS, MAX_DIRECTORIES, check_member_name, check_member_names
-from p2pboot.core.leavings import Reason, why_ignored, why_ignored_directory
+from p2pboot.core.ignored import Reason, why_ignored, why_ignored_directory
 from p2pboot.core.manifest.fields import MAX_CMDLINE_BYTES
 from p2pboot.core.names import (
     DTB_PREFIX,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.leavings import Reason
+from p2pboot.core.ignored import Reason
 from p2pboot.errors import ArtifactError
 from p2pboot.publish.build import BuildOptions, build
 from p2pboot.publish.scan import Tree, scan

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pboot.core.leavings import Reason
+from p2pboot.core.ignored import Reason
 from p2pboot.errors import ArtifactError, MachineError, UsageError
 from p2pboot.publish.scan import Scanned, Tree, recently_changed, scan, scan_each
 from p2pboot.publish.tree import MAX_IGNORED
@@ -324,7 +324,7 @@ def test_what_systems_and_shares_leave_is_ignored_and_listed(tmp_path: Path) -> 
     assert set(found.values()) == {Reason.SYSTEM}
 
 
-def test_leavings_above_the_artifacts_are_listed_too(tmp_path: Path) -> None:
+def test_ignored_names_above_the_artifacts_are_listed_too(tmp_path: Path) -> None:
     leaf = image(tmp_path / "stable" / "amd64")
     for directory in (tmp_path / "@eaDir", leaf.parent / "@eaDir", tmp_path / "stable.old"):
         image(directory)

@@ -1,4 +1,4 @@
-"""Leavings: names of files that lie beside artifacts and are none, with the reason for each kind.
+"""Ignored names: files that lie beside artifacts and are none, with the reason for each kind.
 
 Half an upload that is signed is the worst that a publisher can do, and a file that a file manager left must not keep
 an image from being published. So these tables say what is passed over; whoever scans a directory lists what it

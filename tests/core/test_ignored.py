@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pboot.core.leavings import Reason, why_ignored, why_ignored_directory, why_not_a_place
+from p2pboot.core.ignored import Reason, why_ignored, why_ignored_directory, why_not_a_place
 
 LEAVINGS = {
     Reason.UNFINISHED: [
@@ -168,7 +168,7 @@ LEAVINGS = {
 @pytest.mark.parametrize(
     ("name", "reason"), [(name, reason) for reason, files in LEAVINGS.items() for name in files]
 )
-def test_leavings_are_known_with_their_reason(name: str, reason: Reason) -> None:
+def test_ignored_names_are_known_with_their_reason(name: str, reason: Reason) -> None:
     assert why_ignored(name) is reason
 
 
@@ -210,7 +210,7 @@ def test_channels_may_be_called_like_files_beside_images(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["@eaDir", "lost+found", ".snapshots", "stable.old", "stable~", "x.tmp", "#recycle"]
 )
-def test_leavings_above_the_artifacts_are_no_places(name: str) -> None:
+def test_ignored_names_above_the_artifacts_are_no_places(name: str) -> None:
     assert why_not_a_place(name) is not None
 
 
