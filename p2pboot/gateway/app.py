@@ -18,6 +18,7 @@ from p2pboot.core.names import DTB_ARCHIVE, DTB_PREFIX, UKI
 from p2pboot.errors import MachineError, ManifestError, P2PBootError, StoreError
 from p2pboot.gateway import replies
 from p2pboot.gateway.artifacts import Artifacts
+from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.front import read_request
@@ -28,7 +29,6 @@ from p2pboot.gateway.replies import Reply, refusal, unavailable
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.request import Ends, Request
 from p2pboot.gateway.routes import NAME, PAIR, SHA256, SHORT_NAME, TREE, Endpoint, Parts, Route, find, route
-from p2pboot.gateway.source import Source
 from p2pboot.gateway.threads import Threads
 from p2pboot.gateway.trees import EXTENSION, Content
 
@@ -51,7 +51,7 @@ class Gateway:
     """
 
     def __init__(
-        self, node: Source, offers: Offers, reports: Reports, bases: Bases, counters: GatewayCounters
+        self, node: Backend, offers: Offers, reports: Reports, bases: Bases, counters: GatewayCounters
     ) -> None:
         self._node = node
         self._offers = offers

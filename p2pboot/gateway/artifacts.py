@@ -9,12 +9,12 @@ from p2pboot.core.manifest import Artifact
 from p2pboot.core.names import DTB_ARCHIVE
 from p2pboot.errors import BlobMissing, ManifestError
 from p2pboot.gateway import replies
+from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.body import ArtifactBody
 from p2pboot.gateway.offers import retry_after
 from p2pboot.gateway.ranges import Part
 from p2pboot.gateway.replies import Reply, refusal, unavailable
 from p2pboot.gateway.request import Request
-from p2pboot.gateway.source import Source
 from p2pboot.gateway.threads import Threads
 from p2pboot.gateway.trees import Content, TreeArchives
 from p2pboot.store.errors import BlobGone
@@ -32,7 +32,7 @@ class Artifacts:
         lookups: threads for the database.
     """
 
-    def __init__(self, node: Source, lookups: Threads) -> None:
+    def __init__(self, node: Backend, lookups: Threads) -> None:
         self._node = node
         self._blobs = node.store.blobs
         self._trees = TreeArchives(node.store.blobs)

@@ -40,7 +40,7 @@ _PEER_ID_END: Final = 6  # characters; all ids begin alike
 
 
 @dataclass(frozen=True, slots=True)
-class Announcement:
+class ServiceAnnouncement:
     """What is announced, of whom, and where it is.
 
     Args:
@@ -76,7 +76,7 @@ class Announcement:
         return tuple(one_each.values())[:_MAX_INTERFACES] or ("127.0.0.1",)
 
 
-async def announce(announcement: Announcement) -> None:
+async def announce(announcement: ServiceAnnouncement) -> None:
     """Announce what is on offer, follow its changes and those of the addresses, until cancelled; then withdraw it.
 
     Where there is no multicast, a warning says so once, and it is tried again.
@@ -94,7 +94,7 @@ async def announce(announcement: Announcement) -> None:
 class _Speaker:
     """Says what there is to say at the moment; blocking."""
 
-    def __init__(self, announcement: Announcement) -> None:
+    def __init__(self, announcement: ServiceAnnouncement) -> None:
         self._announcement = announcement
         self._zeroconf: Zeroconf | None = None
         self._told: tuple[tuple[str, ...], tuple[str, ...]] = ((), ())
@@ -134,7 +134,7 @@ def _open(speak_from: Sequence[str], *, refused: bool) -> Zeroconf:
 
 def _follow(
     zeroconf: Zeroconf,
-    announcement: Announcement,
+    announcement: ServiceAnnouncement,
     addresses: Sequence[str],
     announced: dict[tuple[str, str], ServiceInfo],
 ) -> None:
@@ -171,7 +171,7 @@ def _renamed(info: ServiceInfo, name: str) -> ServiceInfo:
     )
 
 
-def describe(manifest: Manifest, announcement: Announcement, addresses: Sequence[str]) -> ServiceInfo:
+def describe(manifest: Manifest, announcement: ServiceAnnouncement, addresses: Sequence[str]) -> ServiceInfo:
     """What is said of one manifest."""
     port = port_of(announcement.listener)
     return ServiceInfo(
@@ -189,7 +189,7 @@ def describe(manifest: Manifest, announcement: Announcement, addresses: Sequence
     )
 
 
-def _instance(announcement: Announcement, manifest: Manifest) -> str:
+def _instance(announcement: ServiceAnnouncement, manifest: Manifest) -> str:
     """A name for people, and the node's own; where it is taken, the library puts a number behind it."""
     provider = _label(announcement.provider.replace(".", " "), 24)
     end = f" {announcement.peer_id[-_PEER_ID_END:]}"

@@ -13,7 +13,7 @@ from typing import Final
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import normalise_arch
 from p2pboot.errors import ManifestError, SignatureError, StoreError
-from p2pboot.gateway.source import Source
+from p2pboot.gateway.backend import Backend
 from p2pboot.node.offering import Awaited
 from p2pboot.serving.withheld import Withheld
 from p2pboot.store.manifests import HeadRow
@@ -49,7 +49,7 @@ class NotOffered(Exception):
 class Offers:
     """Looks manifests up; every method blocks on the database and may be called from any thread."""
 
-    def __init__(self, node: Source) -> None:
+    def __init__(self, node: Backend) -> None:
         self._node = node
         # By all their bytes, and with the signatures checked once more: the disk may have rotted.
         self._parse = lru_cache(_REMEMBERED)(Manifest.parse)

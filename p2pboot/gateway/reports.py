@@ -13,12 +13,12 @@ from p2pboot import __version__
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.manifest.facts import facts
 from p2pboot.errors import P2PBootError
+from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.metrics import Readings, exposition
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.page import render
 from p2pboot.gateway.slots import Slots
-from p2pboot.gateway.source import Source
 from p2pboot.node.status import Measured
 
 FULL_BYTES: Final = 4 << 20  # below it neither the database nor a manifest can be relied on to be written
@@ -34,7 +34,7 @@ class Reports:
         slots: its connections.
     """
 
-    def __init__(self, node: Source, offers: Offers, counters: GatewayCounters, slots: Slots) -> None:
+    def __init__(self, node: Backend, offers: Offers, counters: GatewayCounters, slots: Slots) -> None:
         self._node = node
         self._offers = offers
         self._counters = counters

@@ -12,15 +12,15 @@ import trio
 
 from p2pboot.config.settings import NodeSettings
 from p2pboot.gateway.app import Gateway
+from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
-from p2pboot.gateway.dnssd import Announcement, announce
+from p2pboot.gateway.dnssd import ServiceAnnouncement, announce
 from p2pboot.gateway.hosts import advertised, base_urls, listen, own_addresses, port_of
 from p2pboot.gateway.http1 import Connection
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.slots import Slots
-from p2pboot.gateway.source import Source
 from p2pboot.gateway.stream import ClientStream
 from p2pboot.transport.interfaces import Interfaces
 
@@ -70,7 +70,7 @@ class GatewayService:
         """Stop listening; idempotent."""
         self._listener.close()
 
-    async def run(self, node: Source, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, node: Backend, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; all connections end with it."""
         offers = Offers(node)
         reports = Reports(node, offers, self._counters, self._slots)
@@ -89,9 +89,9 @@ class GatewayService:
         finally:
             self.close()
 
-    def _announcement(self, offers: Offers, peer_id: str) -> Announcement:
+    def _announcement(self, offers: Offers, peer_id: str) -> ServiceAnnouncement:
         name = self._settings.provider.name
-        return Announcement(offers, name, peer_id, self._listener, self._interfaces)
+        return ServiceAnnouncement(offers, name, peer_id, self._listener, self._interfaces)
 
     async def _accept(self, nursery: trio.Nursery, gateway: Gateway) -> None:
         while True:

@@ -19,7 +19,7 @@ from zeroconf import InterfaceChoice, IPVersion, ServiceBrowser, ServiceInfo, Se
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.gateway import dnssd
-from p2pboot.gateway.dnssd import SERVICE, Announcement, describe
+from p2pboot.gateway.dnssd import SERVICE, ServiceAnnouncement, describe
 from p2pboot.gateway.hosts import listen
 from p2pboot.gateway.offers import Offers
 from p2pboot.store.store import Store
@@ -93,9 +93,11 @@ async def test_gateway_is_found_and_its_update_is_seen(
             await trio.to_thread.run_sync(seen.wait_for, gateway.port, "v2")
 
 
-def announcement(listener: socket.socket, *, provider: str = "debian", peer_id: str = PEER) -> Announcement:
+def announcement(
+    listener: socket.socket, *, provider: str = "debian", peer_id: str = PEER
+) -> ServiceAnnouncement:
     nothing: Any = None
-    return Announcement(nothing, provider, peer_id, listener, Interfaces())
+    return ServiceAnnouncement(nothing, provider, peer_id, listener, Interfaces())
 
 
 @pytest.fixture
@@ -140,7 +142,7 @@ HOST = (
 
 def test_one_speaks_once_on_each_interface_and_not_on_more_than_can_be() -> None:
     with listen("[::]:0") as listener:
-        said = Announcement(
+        said = ServiceAnnouncement(
             announcement(listener).offers, "x", PEER, listener, Interfaces(lambda: Listing(HOST))
         )
         assert said.hosts() == ("192.0.2.7", "fd00::7", "192.0.2.8")
@@ -151,7 +153,7 @@ def test_one_speaks_once_on_each_interface_and_not_on_more_than_can_be() -> None
 def test_where_there_is_only_loopback_one_speaks_there() -> None:
     with listen("0.0.0.0:0") as listener:
         inner = Interfaces(lambda: Listing(HOST[-1:]))
-        said = Announcement(announcement(listener).offers, "x", PEER, listener, inner)
+        said = ServiceAnnouncement(announcement(listener).offers, "x", PEER, listener, inner)
         assert (said.hosts(), said.spoken_from()) == (("127.0.0.1",), ("127.0.0.1",))
 
 
@@ -196,7 +198,7 @@ def test_another_address_is_announced_and_the_former_one_withdrawn(
     machine = Machine(HOST[-1:])
     with listen("0.0.0.0:0") as listener:
         speaker = dnssd._Speaker(
-            Announcement(Offers(OfferingNode(store)), "x", PEER, listener, machine.interfaces())
+            ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, listener, machine.interfaces())
         )
         speaker.follow()
         speaker.follow()
@@ -215,7 +217,7 @@ def test_another_address_is_announced_and_the_former_one_withdrawn(
 def test_without_netlink_the_library_is_not_made_to_use_it(store: Store, opened: list[FakeZeroconf]) -> None:
     machine = Machine(HOST, refused="Address family not supported by protocol")
     with listen("0.0.0.0:0") as listener:
-        said = Announcement(Offers(OfferingNode(store)), "x", PEER, listener, machine.interfaces())
+        said = ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, listener, machine.interfaces())
         dnssd._Speaker(said).follow()
     assert [one.interfaces for one in opened] == [InterfaceChoice.Default]
 
@@ -231,7 +233,9 @@ def test_without_multicast_it_is_said_once_and_tried_again(
 
     monkeypatch.setattr(dnssd, "Zeroconf", fail)
     with listen("127.0.0.1:0") as listener, caplog.at_level(logging.WARNING, logger="p2pboot.gateway"):
-        speaker = dnssd._Speaker(Announcement(Offers(OfferingNode(store)), "x", PEER, listener, Interfaces()))
+        speaker = dnssd._Speaker(
+            ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, listener, Interfaces())
+        )
         for _ in range(3):
             speaker.follow()
         speaker.close()

@@ -11,7 +11,7 @@ from p2pboot.node.status import Measured
 from p2pboot.store.store import Store
 
 
-class Source(Protocol):
+class Backend(Protocol):
     """A node with things to offer."""
 
     @property
