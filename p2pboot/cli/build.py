@@ -181,11 +181,11 @@ def _keys(loaded: Loaded) -> tuple[list[SecretKey], str | None]:
 
 def _peer_id_if_known(loaded: Loaded) -> str | None:
     """The node's peer id; None when no key was named and there is none at the default place."""
-    from p2pboot.config.load import Source
+    from p2pboot.config.load import Provenance
     from p2pboot.store.keyfiles import load_key
 
     path = loaded.settings.identity.key_path
-    if loaded.sources["identity.key_path"] is Source.DEFAULT and not path.exists():
+    if loaded.provenance["identity.key_path"] is Provenance.DEFAULT and not path.exists():
         return None
     return load_key(path, warn=warn).public.peer_id
 

@@ -23,7 +23,7 @@ _OPTION_REMEDY = "correct it, or leave it out; `--help` says what it is for"
 _FILE_REMEDY = "correct it in the file, or leave it out"
 
 
-class Source(enum.Enum):
+class Provenance(enum.Enum):
     """Where a value in force came from."""
 
     DEFAULT = "default"
@@ -51,7 +51,7 @@ class Loaded:
     """Settings and, by dotted key (and "trust"), the source of each."""
 
     settings: NodeSettings
-    sources: Mapping[str, Source]
+    provenance: Mapping[str, Provenance]
     file: Path | None
 
 
@@ -75,37 +75,37 @@ def load(overrides: Overrides = NO_OVERRIDES, config_path: Path | None = None) -
     document = _read_file(config_path) if config_path is not None else {}
     if config_path is not None:
         _refuse_unknown(document, config_path)
-    sources: dict[str, Source] = {}
+    provenance: dict[str, Provenance] = {}
     given: dict[str, object] = {}
     for dotted, setting in SETTINGS.items():
         stated = _stated(setting, document, config_path) if config_path is not None else []
-        sources[dotted] = Source.DEFAULT
+        provenance[dotted] = Provenance.DEFAULT
         if dotted in overrides.values:
-            sources[dotted] = Source.COMMAND_LINE
+            provenance[dotted] = Provenance.COMMAND_LINE
             given[dotted] = _read(setting, overrides.values[dotted], Path(), setting.option, UsageError)
         elif stated:
-            sources[dotted] = Source.FILE
+            provenance[dotted] = Provenance.FILE
             given[dotted] = stated[0]
-    trust, sources[TRUST] = _publishers(overrides, document, config_path)
+    trust, provenance[TRUST] = _publishers(overrides, document, config_path)
     settings = with_values(NodeSettings(trust=trust), given)
-    listen_is_default = sources["network.listen"] is Source.DEFAULT
+    listen_is_default = provenance["network.listen"] is Provenance.DEFAULT
     network = replace(settings.network, listen_is_default=listen_is_default)
-    return Loaded(replace(settings, network=network), sources, config_path)
+    return Loaded(replace(settings, network=network), provenance, config_path)
 
 
 def _publishers(
     overrides: Overrides, document: Mapping[str, object], path: Path | None
-) -> tuple[tuple[Publisher, ...], Source]:
+) -> tuple[tuple[Publisher, ...], Provenance]:
     """Whom to trust, and who says so."""
     if overrides.trust:
-        return (publisher_of_options(overrides.trust, overrides.threshold),), Source.COMMAND_LINE
+        return (publisher_of_options(overrides.trust, overrides.threshold),), Provenance.COMMAND_LINE
     if overrides.threshold is not None:
         raise UsageError(
             "--threshold belongs to --trust, and no --trust was given",
             remedy="add --trust KEYID for each key of the publisher, or set threshold in [[trust]]",
         )
     tables = cast("list[Mapping[str, object]]", document.get(TRUST, []))
-    return _publishers_of_file(tables, path), Source.FILE if tables else Source.DEFAULT
+    return _publishers_of_file(tables, path), Provenance.FILE if tables else Provenance.DEFAULT
 
 
 def _publishers_of_file(tables: list[Mapping[str, object]], path: Path | None) -> tuple[Publisher, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from p2pboot.config.load import Loaded, Source
+from p2pboot.config.load import Loaded, Provenance
 from p2pboot.config.setting import Setting
 from p2pboot.config.settings import SETTINGS
 from p2pboot.config.trust import PUBLISHER, TRUST
@@ -31,12 +31,12 @@ def as_document(loaded: Loaded) -> dict[str, object]:
     """For `--json`: table → key → {"value", "source"}; trust is one value."""
     document: dict[str, object] = {"config_file": _absolute(loaded.file) if loaded.file else None}
     for key in SETTINGS.values():
-        entry = {"value": _plain(key.of(loaded.settings)), "source": loaded.sources[key.dotted].value}
+        entry = {"value": _plain(key.of(loaded.settings)), "source": loaded.provenance[key.dotted].value}
         table = document.setdefault(key.table, {})
         assert isinstance(table, dict)  # noqa: S101 - made on the line above
         table[key.name] = entry
     publishers = [_publisher(publisher) for publisher in loaded.settings.trust]
-    document[TRUST] = {"value": publishers, "source": loaded.sources[TRUST].value}
+    document[TRUST] = {"value": publishers, "source": loaded.provenance[TRUST].value}
     return document
 
 
@@ -46,8 +46,8 @@ def _assignment(key: Setting, loaded: Loaded) -> str:
 
 
 def _source(loaded: Loaded, dotted: str) -> str:
-    source = loaded.sources[dotted]
-    return f"file {loaded.file}" if source is Source.FILE else source.value
+    source = loaded.provenance[dotted]
+    return f"file {loaded.file}" if source is Provenance.FILE else source.value
 
 
 def _trust_rows(loaded: Loaded) -> list[tuple[str, str]]:

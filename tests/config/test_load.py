@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from p2pboot.config.load import Overrides, Source, load
+from p2pboot.config.load import Overrides, Provenance, load
 from p2pboot.config.settings import SETTINGS, host_name
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import ConfigError, UsageError
@@ -27,8 +27,8 @@ def test_defaults_are_complete_and_marked_as_such() -> None:
     assert loaded.settings.provider.name == host_name()
     assert loaded.settings.provider.expires_in_s == 30 * 86400
     assert loaded.settings.trust == ()
-    assert set(loaded.sources) == set(SETTINGS) | {"trust"}
-    assert set(loaded.sources.values()) == {Source.DEFAULT}
+    assert set(loaded.provenance) == set(SETTINGS) | {"trust"}
+    assert set(loaded.provenance.values()) == {Provenance.DEFAULT}
 
 
 def test_command_line_wins_over_file_and_file_over_default(tmp_path: Path) -> None:
@@ -37,10 +37,10 @@ def test_command_line_wins_over_file_and_file_over_default(tmp_path: Path) -> No
     assert loaded.settings.provider.name == "shell"
     assert loaded.settings.provider.channel == "stable"
     assert not loaded.settings.network.mdns
-    assert loaded.sources["provider.name"] is Source.COMMAND_LINE
-    assert loaded.sources["provider.channel"] is Source.FILE
-    assert loaded.sources["network.mdns"] is Source.FILE
-    assert loaded.sources["network.gossip"] is Source.DEFAULT
+    assert loaded.provenance["provider.name"] is Provenance.COMMAND_LINE
+    assert loaded.provenance["provider.channel"] is Provenance.FILE
+    assert loaded.provenance["network.mdns"] is Provenance.FILE
+    assert loaded.provenance["network.gossip"] is Provenance.DEFAULT
 
 
 def test_relative_paths_of_the_file_start_at_the_file_and_those_of_the_shell_do_not(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_trust_of_the_command_line_replaces_that_of_the_file(tmp_path: Path) -> 
     path = write(tmp_path, f'[[trust]]\nkeys = ["{ALICE.keyid}"]\n')
     loaded = load(Overrides({}, trust=(BOB.keyid,)), path)
     assert [publisher.keys for publisher in loaded.settings.trust] == [(BOB.keyid,)]
-    assert loaded.sources["trust"] is Source.COMMAND_LINE
+    assert loaded.provenance["trust"] is Provenance.COMMAND_LINE
 
 
 def test_two_publishers_for_one_channel_are_refused_with_the_files_name(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_the_source_systems_names_are_taken_at_the_top_level(tmp_path: Path) -> 
     loaded = load(config_path=write(tmp_path, text))
     assert loaded.settings.snapshots.directory == tmp_path / "data/snapshots"
     assert loaded.settings.snapshots.key_path == Path("/keys/t.toml")
-    assert loaded.sources["snapshots.directory"] is Source.FILE
+    assert loaded.provenance["snapshots.directory"] is Provenance.FILE
 
 
 def test_the_command_line_wins_over_the_source_systems_names(tmp_path: Path) -> None:
