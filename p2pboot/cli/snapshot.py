@@ -155,7 +155,7 @@ def verify(file: Path, sig_path: Path | None, public_key: str, as_json: bool) ->
     from p2pboot.core.timetoke.chunks import payload_root
     from p2pboot.core.timetoke.errors import SignatureMissing
     from p2pboot.core.timetoke.signatures import MAX_SIGNATURE_TEXT, PayloadSignature
-    from p2pboot.store.snapshots.disk import read_signature
+    from p2pboot.store.snapshots.signature_files import read_signature
 
     key = parse_public_key(public_key)
     with map_file(file) as payload:

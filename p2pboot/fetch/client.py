@@ -289,7 +289,7 @@ class _Job:
             known = self._store.hashes.get(FileIdentity.of(blobs.path(artifact.sha256).stat()))
         except OSError:
             known = None
-        if known is None or known.sha256 != artifact.sha256:
+        if known is None or known.digest != artifact.sha256:
             self._read_through(artifact.sha256)
 
     def _read_through(self, sha256: str) -> None:

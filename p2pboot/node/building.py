@@ -91,7 +91,7 @@ class Builder:
                 return True
             if known is None:
                 return True
-            found[key] = known.sha256
+            found[key] = known.digest
         return found != {key: artifact.sha256 for key, artifact in in_force.artifacts.items()}
 
     def publish(self, tree: Tree) -> Manifest:
@@ -104,7 +104,7 @@ class Builder:
         """
         manifest, detached, files = self._presigned(tree) or self._build(tree)
         for hashed in files:
-            self._store.blobs.register_in_place(hashed.path, hashed.sha256, hashed.table, hashed.identity)
+            self._store.blobs.register_in_place(hashed.path, hashed.digest, hashed.table, hashed.identity)
         return self._enter(manifest, detached, f"{tree.directory}: ")
 
     def keep(self, pair: Pair, directory: Path, in_force: Manifest | None) -> Manifest | None:
@@ -222,9 +222,9 @@ class Builder:
             )
         except (P2PBootError, OSError):  # it is none, or about to be another
             return
-        artifact = missing.get(hashed.sha256)
+        artifact = missing.get(hashed.digest)
         if artifact is not None and artifact.table_digest == hashed.table.digest:
-            self._store.blobs.register_in_place(path, hashed.sha256, hashed.table, hashed.identity)
+            self._store.blobs.register_in_place(path, hashed.digest, hashed.table, hashed.identity)
 
 
 def _says_the_same(raw: bytes, manifest: Manifest) -> bool:

@@ -16,7 +16,7 @@ from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timetoke.manifests import KIND_CHUNKS
 from p2pboot.errors import P2PBootError
 from p2pboot.node.problems import Problems
-from p2pboot.store.snapshots.disk import Survey, Unsigned
+from p2pboot.store.snapshots.survey import Survey, Unsigned
 
 log = logging.getLogger(__name__)
 

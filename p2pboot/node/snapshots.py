@@ -31,9 +31,7 @@ from p2pboot.node.snapshot_problems import SnapshotProblems
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, SnapshotHead
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.snapshots import SnapshotServer
-from p2pboot.store.snapshots.arriving import ArrivingSnapshots
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
-from p2pboot.store.snapshots.evidence import keep_evidence
 from p2pboot.transport.interface import Forwarding, Transport
 
 log = logging.getLogger(__name__)
@@ -134,7 +132,6 @@ class SnapshotNode:
         self._sync_interval_s = sync_interval_s
         self._gossip = gossip
         self._server = SnapshotServer(store, serving)
-        self._arriving = ArrivingSnapshots(store)
         self._announcer: Announcer[str] = Announcer(
             transport,
             topic=lambda topic: topic,
@@ -299,7 +296,7 @@ class SnapshotNode:
             nursery.start_soon(self._cancel_when_superseded, agreed, agreement, nursery.cancel_scope)
             network = Network(self._transport, Ledger(NoProgress()), NoProgress())
             try:
-                await bring_announced(agreed, trusted.threshold, self._arriving, network)
+                await bring_announced(agreed, trusted.threshold, self._store, network)
                 log.info("snapshot %s: holding sequence %d", agreed.root, agreed.sequence)
             except P2PBootError as error:
                 failure = error  # raised outside: the nursery would wrap it in a group
@@ -328,7 +325,7 @@ class SnapshotNode:
             if conflict in self._evidence:
                 continue
             self._evidence.add(conflict)
-            paths = keep_evidence(self._store.directory, conflict)
+            paths = self._store.keep_evidence(conflict)
             log.warning(
                 "different snapshots are announced under sequence %d, by %s and %s; both documents are kept: %s",
                 conflict.sequence,

@@ -74,14 +74,26 @@ def ask_info(root: str) -> Query[SnapshotInfo]:
 
 def ask_chunk_table(facts: SnapshotFacts) -> Query[PieceTable]:
     """The chunk table of an announced snapshot, checked against its announcement."""
+    return ask_chunks(facts.root, size=facts.size, chunk_length=facts.chunk_length, digest=facts.chunk_table)
+
+
+def ask_chunks(root: str, *, size: int, chunk_length: int, digest: str | None) -> Query[PieceTable]:
+    """The chunk table of a snapshot of so many bytes.
+
+    Args:
+        root: of the snapshot.
+        size: bytes.
+        chunk_length: of every chunk but the last, bytes.
+        digest: BLAKE3 of the table, hex; None where nobody that is trusted said it: then it is the peer's word only.
+    """
 
     def decode(_header: _Header, body: bytearray) -> PieceTable:
-        return PieceTable.parse(
-            bytes(body), size=facts.size, piece_length=facts.chunk_length, digest_hex=facts.chunk_table
-        )
+        if digest is None:
+            return PieceTable(size, chunk_length, bytes(body))
+        return PieceTable.parse(bytes(body), size=size, piece_length=chunk_length, digest_hex=digest)
 
-    length = facts.total_chunks * DIGEST_BYTES
-    return Query(ChunksRequest(facts.root), length, length, decode)
+    length = piece_count(size, chunk_length) * DIGEST_BYTES
+    return Query(ChunksRequest(root), length, length, decode)
 
 
 def ask_chunk(root: str, index: int, *, total: int, length: int) -> Query[bytearray]:

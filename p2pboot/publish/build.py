@@ -266,9 +266,9 @@ class _Content:
             key,
             channel=self.tree.channel,
             arch=self.tree.arch,
-            sha256=hashed.sha256,
+            sha256=hashed.digest,
             size=hashed.table.size,
             piece_length=hashed.table.piece_length,
             table_digest=hashed.table.digest,
-            urls=[f"{base.rstrip('/')}/blobs/{hashed.sha256}" for base in bases],
+            urls=[f"{base.rstrip('/')}/blobs/{hashed.digest}" for base in bases],
         )

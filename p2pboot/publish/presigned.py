@@ -136,7 +136,7 @@ def _check_files(
         hashed = hash_file(
             there[key], cache=store.hashes, piece_length=artifact.piece_length, progress=progress
         )
-        if (hashed.sha256, hashed.table.digest) != (artifact.sha256, artifact.table_digest):
+        if (hashed.digest, hashed.table.digest) != (artifact.sha256, artifact.table_digest):
             raise ArtifactError(f"{hashed.path} is not the {key} that {path} names", remedy=_remedy(path))
         files.append(hashed)
     return tuple(files)

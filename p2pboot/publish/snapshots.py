@@ -17,7 +17,7 @@ from p2pboot.core.timetoke.records import TimetokeRecord, TimetokeSnapshotHandle
 from p2pboot.core.timetoke.signatures import KeySigner, PayloadSignature, PayloadSigner
 from p2pboot.core.timetoke.writer import encode_snapshot
 from p2pboot.errors import SignatureError, UsageError
-from p2pboot.store.snapshots.announcements import AnnouncementShelf
+from p2pboot.store.announcements import Announcements
 from p2pboot.store.snapshots.base import Draft, SnapshotStore
 
 
@@ -127,7 +127,7 @@ def announce(
     handle: TimetokeSnapshotHandle,
     *,
     store: SnapshotStore,
-    shelf: AnnouncementShelf,
+    shelf: Announcements,
     key: SecretKey,
     created_at: int,
     sequence: int | None = None,

@@ -1,6 +1,6 @@
 """The directories of the store: where each artifact's file lies, what is there, and how it leaves.
 
-`blobs/ab/<sha256>` for whole artifacts (`ab`: the digest's first two digits), `partial/<sha256>` for those on
+`blobs/ab/<digest>` for whole artifacts (`ab`: the digest's first two digits), `partial/<digest>` for those on
 their way. No path is made of anything but a digest that was checked before.
 """
 
@@ -22,22 +22,25 @@ class BlobFiles:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Make the directories that are missing, and clear away what a killed process left half-made."""
+        """Look at the directories below `directory`; those that are missing are made with the first file in them."""
         self.directory = directory
         self._whole = directory / "blobs"
         self._partial = directory / "partial"
+
+    def prepare(self) -> None:
+        """Make the directories that are missing, and clear away what a killed process left half-made."""
         make_directory(self._whole)
         make_directory(self._partial)
         for each in self._all():
             clean_temporaries(each)
 
-    def whole(self, sha256: str) -> Path:
+    def whole(self, digest: str) -> Path:
         """Where a whole artifact lies or would lie."""
-        return self._whole / sha256[:2] / sha256
+        return self._whole / digest[:2] / digest
 
-    def partial(self, sha256: str) -> Path:
+    def partial(self, digest: str) -> Path:
         """Where an artifact on its way lies or would lie."""
-        return self._partial / sha256
+        return self._partial / digest
 
     def digests(self) -> set[str]:
         """Every artifact of which there is a file."""
@@ -45,19 +48,24 @@ class BlobFiles:
             path.name for directory in self._all() for path in _entries(directory) if is_digest(path.name)
         }
 
+    def partials(self) -> set[str]:
+        """Every artifact of which there is a file that is on its way."""
+        return {path.name for path in _entries(self._partial) if is_digest(path.name)}
+
     def used_bytes(self) -> int:
         """Sum of the files' sizes, holes included; a partial has its full size from the start."""
         return sum(file_size(path) for directory in self._all() for path in _entries(directory))
 
-    def demote(self, sha256: str) -> None:
+    def demote(self, digest: str) -> None:
         """Make a damaged artifact a partial, of which only the bad pieces are fetched again.
 
         Not where somebody has a hard link to it: mending would write into a file that is theirs by now.
         """
-        path = self.whole(sha256)
+        path = self.whole(digest)
         try:
             if path.stat().st_nlink == 1:
-                path.replace(self.partial(sha256))
+                make_directory(self._partial)
+                path.replace(self.partial(digest))
             else:
                 path.unlink()
             fsync_directory(path.parent)
@@ -66,16 +74,16 @@ class BlobFiles:
         except OSError as error:
             raise machine_error(error, f"take the damaged {path} out of service") from error
 
-    def unlink(self, sha256: str) -> bool:
+    def unlink(self, digest: str) -> bool:
         """Remove the files of an artifact; False when another process is fetching it."""
         try:
-            self.whole(sha256).unlink(missing_ok=True)
+            self.whole(digest).unlink(missing_ok=True)
         except OSError as error:
-            raise machine_error(error, f"remove {self.whole(sha256)}") from error
+            raise machine_error(error, f"remove {self.whole(digest)}") from error
         try:
-            return _unlink_if_idle(self.partial(sha256))
+            return _unlink_if_idle(self.partial(digest))
         except OSError as error:
-            raise machine_error(error, f"remove {self.partial(sha256)}") from error
+            raise machine_error(error, f"remove {self.partial(digest)}") from error
 
     def _all(self) -> list[Path]:
         return [self._partial, *(path for path in _entries(self._whole) if path.is_dir())]
@@ -94,6 +102,8 @@ def file_size(path: Path) -> int:
 def _entries(directory: Path) -> list[Path]:
     try:
         return [directory / name for name in os.listdir(directory)]
+    except FileNotFoundError:
+        return []
     except OSError as error:
         raise machine_error(error, f"list {directory}") from error
 

@@ -14,17 +14,19 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
 from typing import Final
 
 from p2pboot.core.digests import is_digest
-from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, machine_error
+from p2pboot.store.algorithms import SHA256, Algorithm
 from p2pboot.store.blobfiles import BlobFiles, file_size
+from p2pboot.store.durable import make_directory
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
+from p2pboot.store.hashing import HashedPath
 from p2pboot.store.holdings import Holding, PartialFile, StoredFile
 from p2pboot.store.inplace import Content, InPlaceFile, InPlaceFiles
 from p2pboot.store.partials import PartialBlob
@@ -38,21 +40,29 @@ _LOOKS: Final = 2  # once more when `finish` moved the file between looking for 
 class BlobStore:
     """All methods may be called from any thread and raise MachineError when the disk fails.
 
-    A SHA-256 that is not 64 lowercase hex digits is simply not held; no path is made of it.
+    A digest that is not 64 lowercase hex digits is simply not held; no path is made of it.
     """
 
     def __init__(
-        self, directory: Path, tables: TableIndex, hashes: HashCache, *, quota_bytes: int | None = None
+        self,
+        directory: Path,
+        tables: TableIndex,
+        hashes: HashCache,
+        *,
+        algorithm: Algorithm = SHA256,
+        quota_bytes: int | None = None,
     ) -> None:
-        """Take over the directories below `directory`, and clear away what a killed process left half-made.
+        """Take over the directories below `directory`.
 
         Args:
-            directory: exists.
+            directory: where they are, or will be.
             tables: the piece tables of what is in it.
             hashes: to be told of files that are not what was hashed.
+            algorithm: of the digests.
             quota_bytes: how much the store may hold; files served in place do not count. None: no limit.
         """
         self._files = BlobFiles(directory)
+        self._algorithm = algorithm
         self._tables = tables
         self._hashes = hashes
         self.quota_bytes = quota_bytes
@@ -63,36 +73,40 @@ class BlobStore:
         self._active: dict[str, PartialBlob] = {}
         self._damaged: dict[str, None] = {}  # in the order in which it was noticed
 
+    def prepare(self) -> None:
+        """Make the directories that are missing, and clear away what a killed process left half-made."""
+        self._files.prepare()
+
     # what is held
 
-    def holds(self, sha256: str) -> bool:
+    def holds(self, digest: str) -> bool:
         """Whether the whole artifact is here, as far as can be told without reading it."""
-        return any(holding.whole for holding in self._holdings(sha256))
+        return any(holding.whole for holding in self._holdings(digest))
 
-    def table(self, sha256: str) -> PieceTable | None:
+    def table(self, digest: str) -> PieceTable | None:
         """The piece table of an artifact of which something is held."""
-        return next((holding.table for holding in self._holdings(sha256)), None)
+        return next((holding.table for holding in self._holdings(digest)), None)
 
-    def held(self, sha256: str) -> PieceSet | None:
+    def held(self, digest: str) -> PieceSet | None:
         """The pieces held: all of a whole artifact, some of one that this process is fetching, or None."""
-        return next((holding.held() for holding in self._holdings(sha256)), None)
+        return next((holding.held() for holding in self._holdings(digest)), None)
 
-    def path(self, sha256: str) -> Path:
+    def path(self, digest: str) -> Path:
         """Where the whole artifact lies. Others may change what lies there: `read` notices, a path does not.
 
         Raises:
             BlobMissing: not wholly held.
         """
-        for holding in self._holdings(sha256):
+        for holding in self._holdings(digest):
             if holding.whole:
                 return holding.path
-        raise BlobMissing(sha256)
+        raise BlobMissing(digest)
 
-    def read(self, sha256: str, offset: int, length: int) -> bytes:
+    def read(self, digest: str, offset: int, length: int) -> bytes:
         """Read a range; every piece that covers it is checked against the piece table first.
 
         Args:
-            sha256: of the artifact.
+            digest: of the artifact.
             offset: bytes from its start.
             length: 1 byte to 16 MiB; what comes back is never shorter.
 
@@ -104,14 +118,14 @@ class BlobStore:
         """
         for _ in range(_LOOKS):
             moved = False
-            for holding in self._holdings(sha256):
+            for holding in self._holdings(digest):
                 _check_range(holding.table, offset, length)
                 if not holding.has(*_covering(holding.table, offset, length)):
                     continue
                 try:
-                    return self._read_from(holding, sha256, offset, length)
+                    return self._read_from(holding, digest, offset, length)
                 except PieceMismatch as mismatch:
-                    self._lost(sha256, holding, mismatch)
+                    self._lost(digest, holding, mismatch)
                 except FileNotFoundError:
                     moved = True
                 except OSError as error:
@@ -119,8 +133,8 @@ class BlobStore:
             if not moved:
                 break
         with self._lock:
-            damaged = sha256 in self._damaged
-        raise BlobGone(sha256) if damaged else BlobMissing(sha256)
+            damaged = digest in self._damaged
+        raise BlobGone(digest) if damaged else BlobMissing(digest)
 
     def take_damaged(self) -> tuple[str, ...]:
         """The artifacts found changed on disk since the last call, to be fetched or hashed again."""
@@ -130,14 +144,14 @@ class BlobStore:
 
     # the publisher's own files
 
-    def register_in_place(self, path: Path, sha256: str, table: PieceTable, identity: FileIdentity) -> None:
+    def register_in_place(self, path: Path, digest: str, table: PieceTable, identity: FileIdentity) -> None:
         """Serve a file where it lies, for as long as this store is open.
 
         The same content may lie in several places.
 
         Args:
             path: takes the place of what was registered there before.
-            sha256: what hashing the file gave.
+            digest: what hashing the file gave.
             table: what hashing the file gave.
             identity: of the file when it was hashed. Once it changes, the file is served on as long as the size is
                 right, and is to be examined.
@@ -146,12 +160,25 @@ class BlobStore:
             ValueError: not a digest.
         """
         with self._lock:
-            self._in_place.add(_checked(sha256), InPlaceFile(path, table, identity))
+            self._in_place.add(_checked(digest), InPlaceFile(path, table, identity))
+
+    def serve_in_place(self, files: Iterable[HashedPath]) -> None:
+        """Serve these files where they lie, and no others; of several with one content the first is read first."""
+        in_place = InPlaceFiles()
+        for file in files:
+            in_place.add(_checked(file.digest), InPlaceFile(file.path, file.table, file.identity))
+        with self._lock:
+            self._in_place = in_place
+
+    def in_place(self, digest: str) -> list[InPlaceFile]:
+        """The files with this content that are served where they lie."""
+        with self._lock:
+            return self._in_place.of(digest)
 
     def has_suspects(self, digests: Set[str]) -> bool:
         """Whether a file with one of these contents was touched since it was known to have it."""
         with self._lock:
-            files = [file for sha256, file in self._in_place.all() if sha256 in digests]
+            files = [file for digest, file in self._in_place.all() if digest in digests]
         return any(file.look() not in (None, file.identity) for file in files)
 
     def examine_in_place(self, go_on: Callable[[], None] = lambda: None) -> None:
@@ -164,7 +191,7 @@ class BlobStore:
         """
         with self._lock:
             registered = self._in_place.all()
-        for sha256, file in registered:
+        for digest, file in registered:
             identity = file.look()
             if identity is None or identity == file.identity:
                 continue
@@ -173,52 +200,49 @@ class BlobStore:
             except OSError as error:
                 raise machine_error(error, f"read {file.path}") from error
             if found is Content.SAME:
-                self._hashes.put(identity, HashedFile(sha256, file.table))
+                self._hashes.put(identity, HashedFile(digest, file.table))
                 with self._lock:
-                    self._in_place.confirm(sha256, file, identity)
+                    self._in_place.confirm(digest, file, identity)
             elif found is Content.OTHER:
-                self._lost(sha256, file, None)
+                self._lost(digest, file, None)
 
     # bringing artifacts in
 
-    def begin(self, artifact: Artifact, table: PieceTable) -> PartialBlob | None:
+    def begin(self, digest: str, table: PieceTable) -> PartialBlob | None:
         """Start or go on fetching an artifact.
 
         There is one PartialBlob for each artifact: whoever began it closes or finishes it before it is begun again.
         One that was left by a crash is resumed with its good pieces.
 
         Args:
-            artifact: of a manifest in the catalogue (else `retain` may remove it at any time).
-            table: the artifact's piece table.
+            digest: of an artifact of a manifest in the catalogue (else `retain` may remove it at any time).
+            table: the artifact's piece table, as far as anybody knows.
 
         Returns:
             None when the artifact is wholly held: there is nothing to fetch.
 
         Raises:
-            ValueError: the table is not the artifact's.
+            ValueError: not a digest.
             StoreFull: the quota does not allow it.
             TableConflict: the artifact is held, or being fetched, with another table.
             MachineError: disk full (nothing is left behind), or it is being fetched already.
         """
-        sha256 = _checked(artifact.sha256)
-        if table.size != artifact.size or table.digest != artifact.table_digest:
-            raise ValueError(f"this is not the piece table of {artifact.key}")
         with self._changes:
-            partial = self._active_partial(sha256)
+            partial = self._active_partial(_checked(digest))
             if partial is not None and partial.table != table:
-                raise TableConflict(sha256)
-            if self._settled(sha256, table):
+                raise TableConflict(digest)
+            if self._settled(digest, table):
                 return None
-            return self._open_partial(sha256, table)
+            return self._open_partial(digest, table)
 
-    def remove(self, sha256: str) -> None:
+    def remove(self, digest: str) -> None:
         """Remove an artifact from the store, whole or partial; files served in place are served on."""
         with self._changes:
-            partial = self._active_partial(sha256)
+            partial = self._active_partial(digest)
             if partial is not None:
                 partial.discard()
-            if is_digest(sha256) and self._files.unlink(sha256):
-                self._tables.remove(sha256)
+            if is_digest(digest) and self._files.unlink(digest):
+                self._tables.remove(digest)
 
     # room
 
@@ -249,18 +273,27 @@ class BlobStore:
         Of files in place only those are forgotten that are not there any more.
 
         Returns:
-            SHA-256 of what was removed.
+            The digests of what was removed.
         """
         with self._lock:
             self._in_place.forget_away(referenced)
         held = self._files.digests()
         removed = []
-        for sha256 in sorted((held | self._tables.known()) - referenced):
-            if self._active_partial(sha256) is None and self._files.unlink(sha256):
-                self._tables.remove(sha256)
-                if sha256 in held:
-                    removed.append(sha256)
+        for digest in sorted((held | self._tables.known()) - referenced):
+            if self._active_partial(digest) is None and self._files.unlink(digest):
+                self._tables.remove(digest)
+                if digest in held:
+                    removed.append(digest)
         return tuple(removed)
+
+    def drop_partials(self, wanted: Set[str]) -> None:
+        """Remove what fetches left of anything but this, unless somebody goes on with it."""
+        with self._changes:
+            for digest in self._files.partials() - wanted:
+                if os.path.exists(self._files.whole(digest)) or self._active_partial(digest) is not None:
+                    continue
+                if self._files.unlink(digest):
+                    self._tables.remove(digest)
 
     def close(self) -> None:
         """Stop fetching; what is on its way can be resumed. Idempotent."""
@@ -271,44 +304,44 @@ class BlobStore:
 
     # inside
 
-    def _holdings(self, sha256: str) -> Iterator[Holding]:
+    def _holdings(self, digest: str) -> Iterator[Holding]:
         """The places that have something of the artifact, whole ones first."""
-        if not is_digest(sha256):
+        if not is_digest(digest):
             return
         with self._lock:
-            in_place = self._in_place.of(sha256)
-            partial = self._active.get(sha256)
+            in_place = self._in_place.of(digest)
+            partial = self._active.get(digest)
         for file in in_place:
-            if self._is_there(sha256, file):
+            if self._is_there(digest, file):
                 yield file
-        path = self._files.whole(sha256)
-        table = self._tables.get(sha256) if os.path.exists(path) else None  # Path.exists raises on EACCES
+        path = self._files.whole(digest)
+        table = self._tables.get(digest) if os.path.exists(path) else None  # Path.exists raises on EACCES
         if table is not None:
             stored = StoredFile(path, table)
             if stored.fits():
                 yield stored
             else:
-                self._lost(sha256, stored, None)
+                self._lost(digest, stored, None)
         if partial is not None:
             yield PartialFile(partial)
 
-    def _is_there(self, sha256: str, file: InPlaceFile) -> bool:
+    def _is_there(self, digest: str, file: InPlaceFile) -> bool:
         there = file.look() is not None
         with self._lock:
             if there:
                 self._in_place.note_back(file)
             elif self._in_place.note_away(file):
-                self._damaged[sha256] = None
+                self._damaged[digest] = None
         return there
 
-    def _read_from(self, holding: Holding, sha256: str, offset: int, length: int) -> bytes:
+    def _read_from(self, holding: Holding, digest: str, offset: int, length: int) -> bytes:
         fd = holding.open()
         try:
-            return read_checked(fd, holding.table, offset, length, sha256=sha256, cache=self._cache)
+            return read_checked(fd, holding.table, offset, length, digest=digest, cache=self._cache)
         finally:
             os.close(fd)
 
-    def _lost(self, sha256: str, holding: Holding, mismatch: PieceMismatch | None) -> None:
+    def _lost(self, digest: str, holding: Holding, mismatch: PieceMismatch | None) -> None:
         """What is there is not what was verified: stop offering it, and remember to mend it."""
         match holding:
             case PartialFile(partial=partial):
@@ -319,52 +352,60 @@ class BlobStore:
                 # It may have changed within one tick of the clock, so that it looks as it was: hash it again.
                 self._hashes.forget(identity)
                 with self._lock:
-                    self._in_place.remove(sha256, holding)
+                    self._in_place.remove(digest, holding)
             case StoredFile():
-                self._files.demote(sha256)
+                self._files.demote(digest)
         with self._lock:
-            self._damaged[sha256] = None
+            self._damaged[digest] = None
 
-    def _settled(self, sha256: str, table: PieceTable) -> bool:
+    def _settled(self, digest: str, table: PieceTable) -> bool:
         """Whether the artifact is wholly here; afterwards its table is known."""
-        for holding in self._holdings(sha256):
+        for holding in self._holdings(digest):
             if holding.whole:
                 if holding.table != table:
-                    raise TableConflict(sha256)
+                    raise TableConflict(digest)
                 return True
-        path = self._files.whole(sha256)
+        path = self._files.whole(digest)
         if not os.path.exists(path):
             return False
         # A file without a table: the database was lost.
-        if _content_of(path, table) != sha256:
-            self._files.demote(sha256)
+        if _content_of(path, table, self._algorithm) != digest:
+            self._files.demote(digest)
             return False
-        self._tables.put(sha256, table)
+        self._tables.put(digest, table)
         return True
 
-    def _open_partial(self, sha256: str, table: PieceTable) -> PartialBlob:
-        path = self._files.partial(sha256)
+    def _open_partial(self, digest: str, table: PieceTable) -> PartialBlob:
+        path = self._files.partial(digest)
         self.reserve(max(table.size - file_size(path), 0))
-        self._tables.put(sha256, table)
+        self._tables.put(digest, table)
         self._cache.clear()
-        partial = PartialBlob(path, self._files.whole(sha256), digest=sha256, table=table, ended=self._ended)
+        make_directory(path.parent)
+        partial = PartialBlob(
+            path,
+            self._files.whole(digest),
+            digest=digest,
+            table=table,
+            algorithm=self._algorithm,
+            ended=self._ended,
+        )
         with self._lock:
-            self._active[sha256] = partial
+            self._active[digest] = partial
         return partial
 
     def _ended(self, partial: PartialBlob) -> None:
         with self._lock:
             self._active.pop(partial.digest, None)
 
-    def _active_partial(self, sha256: str) -> PartialBlob | None:
+    def _active_partial(self, digest: str) -> PartialBlob | None:
         with self._lock:
-            return self._active.get(sha256)
+            return self._active.get(digest)
 
 
-def _checked(sha256: str) -> str:
-    if not is_digest(sha256):
-        raise ValueError(f"{sha256[:80]!r} is not a digest of 64 lowercase hex digits")
-    return sha256
+def _checked(digest: str) -> str:
+    if not is_digest(digest):
+        raise ValueError(f"{digest[:80]!r} is not a digest of 64 lowercase hex digits")
+    return digest
 
 
 def _check_range(table: PieceTable, offset: int, length: int) -> None:
@@ -376,12 +417,12 @@ def _covering(table: PieceTable, offset: int, length: int) -> tuple[int, int]:
     return offset // table.piece_length, (offset + length - 1) // table.piece_length
 
 
-def _content_of(path: Path, table: PieceTable) -> str:
+def _content_of(path: Path, table: PieceTable, algorithm: Algorithm) -> str:
     try:
         fd = open_regular(path)
     except OSError as error:
         raise machine_error(error, f"read {path}") from error
     try:
-        return content(fd, table)
+        return content(fd, table, algorithm)
     finally:
         os.close(fd)

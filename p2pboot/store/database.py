@@ -39,6 +39,8 @@ class Database:
         self._connection = connection
         self._lock = threading.RLock()
         self._depth = 0
+        self.refusal: MachineError | None = None
+        """Why changes are held in memory only; None as long as they are kept on the disk."""
 
     @classmethod
     def open(cls, path: Path) -> Database:
@@ -107,7 +109,7 @@ class Database:
                 self._connection.execute("PRAGMA journal_mode = WAL").fetchone()
                 return
             except sqlite3.OperationalError as error:
-                if _primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if primary_code(error) != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                     raise
             time.sleep(_RETRY_S)
 
@@ -194,13 +196,14 @@ _REMEDIES: Final = {
 }
 
 
-def _primary_code(error: sqlite3.Error) -> int | None:
+def primary_code(error: sqlite3.Error) -> int | None:
+    """What kind of error it is, a constant of `sqlite3`; None where SQLite does not say."""
     code = getattr(error, "sqlite_errorcode", None)
     return None if code is None else code & 0xFF  # the low byte of an extended one, sqlite.org/rescode
 
 
 def _translate(error: sqlite3.Error, path: Path) -> P2PBootError:
-    primary = _primary_code(error)
+    primary = primary_code(error)
     if primary in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
         return _corrupt(path, str(error))
     return MachineError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -44,41 +45,53 @@ class FileIdentity:
 
 @dataclass(frozen=True, slots=True)
 class HashedFile:
-    """The digests of a whole file: SHA-256 in bare hex, and the piece table."""
+    """The digests of a file: of the whole in bare hex, and the piece table."""
 
-    sha256: str
+    digest: str
     table: PieceTable
 
 
 class HashCache:
-    """Durable, bounded to `MAX_ENTRIES` files; any number of threads and processes.
+    """Durable and bounded; any number of threads and processes.
 
     All methods raise StoreError (damaged database) or MachineError (disk).
+
+    Args:
+        database: keeps it.
+        max_entries: files that are remembered at most.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_entries: int | None = None) -> None:
         self._database = database
+        self._max_entries = max_entries
 
     def get(self, identity: FileIdentity) -> HashedFile | None:
         """What the file contains, or None when it was never hashed or changed since."""
         row = self._database.row(
-            "SELECT sha256, size, piece_length, digests FROM hashes WHERE identity = ?", identity.key
+            "SELECT digest, size, piece_length, digests FROM hashes WHERE identity = ?", identity.key
         )
         return None if row is None else HashedFile(row[0], PieceTable(*row[1:]))
 
     def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
         """Remember what the file contains, in place of what it contained before."""
-        table = hashed.table
+        self.put_all({identity: hashed})
+
+    def put_all(self, hashed: Mapping[FileIdentity, HashedFile]) -> None:
+        """Remember what these files contain, as `put`; all of them or none."""
+        if not hashed:
+            return
         with self._database.transaction() as sql:
-            sql.execute("DELETE FROM hashes WHERE file = ?", (identity.file_key,))
-            sql.execute(
-                "INSERT INTO hashes VALUES (?, ?, ?, ?, ?, ?)",
-                (identity.key, identity.file_key, hashed.sha256, table.size, table.piece_length, table.raw),
-            )
+            for identity, content in hashed.items():
+                digest, table = content.digest, content.table
+                sql.execute("DELETE FROM hashes WHERE file = ?", (identity.file_key,))
+                sql.execute(
+                    "INSERT INTO hashes VALUES (?, ?, ?, ?, ?, ?)",
+                    (identity.key, identity.file_key, digest, table.size, table.piece_length, table.raw),
+                )
             sql.execute(
                 "DELETE FROM hashes WHERE rowid <="
                 " (SELECT rowid FROM hashes ORDER BY rowid DESC LIMIT 1 OFFSET ?)",
-                (MAX_ENTRIES,),
+                (self._max_entries or MAX_ENTRIES,),
             )
 
     def forget(self, identity: FileIdentity) -> None:

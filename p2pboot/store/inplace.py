@@ -114,26 +114,26 @@ class InPlaceFiles:
         self._digest_at: dict[Path, str] = {}
         self._away: set[Path] = set()  # what was told to be away, so that it is told once
 
-    def of(self, sha256: str) -> list[InPlaceFile]:
+    def of(self, digest: str) -> list[InPlaceFile]:
         """The files with this content."""
-        return list(self._by_digest.get(sha256, {}).values())
+        return list(self._by_digest.get(digest, {}).values())
 
     def all(self) -> list[tuple[str, InPlaceFile]]:
-        """Every file, with the SHA-256 of its content."""
-        return [(sha256, file) for sha256, files in self._by_digest.items() for file in files.values()]
+        """Every file, with the digest of its content."""
+        return [(digest, file) for digest, files in self._by_digest.items() for file in files.values()]
 
-    def add(self, sha256: str, file: InPlaceFile) -> None:
+    def add(self, digest: str, file: InPlaceFile) -> None:
         """Register a file, in place of what was registered at its path."""
         before = self._digest_at.pop(file.path, None)
         if before is not None:
             self._drop(before, file.path)
-        self._digest_at[file.path] = sha256
-        self._by_digest.setdefault(sha256, {})[file.path] = file
+        self._digest_at[file.path] = digest
+        self._by_digest.setdefault(digest, {})[file.path] = file
 
-    def confirm(self, sha256: str, file: InPlaceFile, identity: FileIdentity) -> None:
+    def confirm(self, digest: str, file: InPlaceFile, identity: FileIdentity) -> None:
         """It has the same content under another identity, unless its path was registered again meanwhile."""
-        if self._by_digest.get(sha256, {}).get(file.path) == file:
-            self._by_digest[sha256][file.path] = replace(file, identity=identity)
+        if self._by_digest.get(digest, {}).get(file.path) == file:
+            self._by_digest[digest][file.path] = replace(file, identity=identity)
 
     def note_away(self, file: InPlaceFile) -> bool:
         """It is not there at the moment; returns whether that is news."""
@@ -148,19 +148,19 @@ class InPlaceFiles:
 
     def forget_away(self, referenced: Set[str]) -> None:
         """Forget what is away and nobody needs: the names of former releases would pile up."""
-        for sha256, file in self.all():
-            if file.path in self._away and sha256 not in referenced:
-                self.remove(sha256, file)
+        for digest, file in self.all():
+            if file.path in self._away and digest not in referenced:
+                self.remove(digest, file)
 
-    def remove(self, sha256: str, file: InPlaceFile) -> None:
+    def remove(self, digest: str, file: InPlaceFile) -> None:
         """Remove just this registration, not a newer one of the same path."""
-        if self._by_digest.get(sha256, {}).get(file.path) == file:
+        if self._by_digest.get(digest, {}).get(file.path) == file:
             del self._digest_at[file.path]
-            self._drop(sha256, file.path)
+            self._drop(digest, file.path)
 
-    def _drop(self, sha256: str, path: Path) -> None:
-        files = self._by_digest[sha256]
+    def _drop(self, digest: str, path: Path) -> None:
+        files = self._by_digest[digest]
         del files[path]
         self._away.discard(path)
         if not files:
-            del self._by_digest[sha256]
+            del self._by_digest[digest]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import enum
 import fcntl
-import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -23,9 +22,10 @@ from blake3 import blake3
 
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError, machine_error
+from p2pboot.store.algorithms import Algorithm
 from p2pboot.store.durable import disk_error, fsync_directory, make_directory, preallocate, write_at
 from p2pboot.store.holes import make_zeros
-from p2pboot.store.reading import PieceMismatch, RunningHash, examine, good_pieces, pread_exactly
+from p2pboot.store.reading import PieceMismatch, examine, good_pieces, pread_exactly
 
 HASH_CHUNK_BYTES: Final = 1024 * 1024
 
@@ -45,7 +45,14 @@ class PartialBlob:
     """
 
     def __init__(
-        self, path: Path, final: Path, *, digest: str, table: PieceTable, ended: Callable[[PartialBlob], None]
+        self,
+        path: Path,
+        final: Path,
+        *,
+        digest: str,
+        table: PieceTable,
+        algorithm: Algorithm,
+        ended: Callable[[PartialBlob], None],
     ) -> None:
         """Open the file at `path`, of full size from the start, and find out which of its pieces are good.
 
@@ -54,6 +61,7 @@ class PartialBlob:
             final: where the finished artifact belongs.
             digest: of the artifact, hex.
             table: of the artifact, durable already.
+            algorithm: of the digest.
             ended: called once when the partial is finished, discarded or closed.
 
         Raises:
@@ -63,6 +71,8 @@ class PartialBlob:
         self.digest = digest
         self.table = table
         self.path = path
+        self._name = algorithm.what + digest  # in messages
+        self._new_hash = algorithm.begin
         self._final = final
         self._ended = ended
         self._changed = threading.Condition()  # guards everything below but the hash
@@ -90,15 +100,6 @@ class PartialBlob:
             return good_pieces(self._fd, self.table, self._zeros)
         except OSError as error:
             raise machine_error(error, f"read {self.path}") from error
-
-    @property
-    def _name(self) -> str:
-        """What to call it in messages."""
-        return f"artifact sha256:{self.digest}"
-
-    def _new_hash(self) -> RunningHash:
-        """Begin the digest of the whole; a store that names content otherwise overrides this and `_name`."""
-        return hashlib.sha256()
 
     @property
     def zeros(self) -> PieceSet:
@@ -159,7 +160,7 @@ class PartialBlob:
         return True
 
     def hash_on(self, max_bytes: int) -> bool:
-        """Advance the whole artifact's SHA-256 over the pieces held without a gap from the start.
+        """Advance the whole artifact's digest over the pieces held without a gap from the start.
 
         Args:
             max_bytes: how far at most, so that a call takes bounded time; at least 1.
@@ -186,7 +187,7 @@ class PartialBlob:
             The artifact's path in the store.
 
         Raises:
-            BlobCorrupt: every piece is what the table says, yet the SHA-256 differs: the publisher's table is
+            BlobCorrupt: every piece is what the table says, yet the whole's digest differs: the table is
                 wrong. Fetching again does not help; `discard` it.
             StoreError: pieces are missing.
             BlobMissing: the partial was discarded or closed.
@@ -258,7 +259,7 @@ class PartialBlob:
             raise machine_error(error, f"read {self.path}") from error
 
     def _read_again(self) -> None:
-        """Find out whose fault a wrong SHA-256 is; returns when all is well at second sight."""
+        """Find out whose fault a wrong digest is; returns when all is well at second sight."""
         before = self.held  # what is written meanwhile may have come after its piece was read here
         good, actual = examine(self._fd, self.table, self._new_hash())
         lost = before - good

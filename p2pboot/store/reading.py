@@ -8,21 +8,21 @@ smaller ones keep the verified piece for the next read in a small cache.
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from cachetools import LRUCache
 
 from p2pboot.core.pieces import PieceSet, PieceTable
+from p2pboot.store.algorithms import Algorithm, RunningHash
 
 CACHE_BYTES: Final = 16 * 1024 * 1024  # one piece of the largest length, or sixteen of the usual one
 
-PieceKey = tuple[str, int, int]  # (sha256, piece length, index)
+PieceKey = tuple[str, int, int]  # (digest, piece length, index)
 
 
 class PieceMismatch(Exception):
@@ -75,7 +75,7 @@ def open_regular(path: Path) -> int:
 
 
 def read_checked(
-    fd: int, table: PieceTable, offset: int, length: int, *, sha256: str, cache: PieceCache
+    fd: int, table: PieceTable, offset: int, length: int, *, digest: str, cache: PieceCache
 ) -> bytes:
     """Read a range of an artifact.
 
@@ -84,7 +84,7 @@ def read_checked(
         table: of the same artifact.
         offset: where to start, bytes.
         length: how much, bytes, at least 1; the range is inside the artifact.
-        sha256: of the artifact, for the cache.
+        digest: of the artifact, for the cache.
         cache: where verified pieces stay for the next small read.
 
     Raises:
@@ -98,19 +98,9 @@ def read_checked(
     parts: list[memoryview] = []
     for index in range(first, last + 1):
         start, size = table.span(index)
-        piece = memoryview(_cached_piece(fd, table, index, sha256, cache))
+        piece = memoryview(_cached_piece(fd, table, index, digest, cache))
         parts.append(piece[max(offset - start, 0) : min(offset + length - start, size)])
     return b"".join(parts)
-
-
-class RunningHash(Protocol):
-    """A digest of a whole file while it is computed: of hashlib, or blake3's."""
-
-    def update(self, data: bytes, /) -> Any:
-        """Take the next bytes."""
-
-    def hexdigest(self) -> str:
-        """The digest of all that came."""
 
 
 def examine(fd: int, table: PieceTable, whole: RunningHash) -> tuple[PieceSet, str]:
@@ -129,8 +119,8 @@ def good_pieces(fd: int, table: PieceTable, known: PieceSet) -> PieceSet:
     return known | PieceSet.of(table.count, found)
 
 
-def content(fd: int, table: PieceTable) -> str:
-    """Name the content of a file of which size and every piece are good by its SHA-256.
+def content(fd: int, table: PieceTable, algorithm: Algorithm) -> str:
+    """Name the content of a file of which size and every piece are good by its digest.
 
     Returns:
         64 hex digits; for any other file a text that says what is wrong with it.
@@ -138,8 +128,8 @@ def content(fd: int, table: PieceTable) -> str:
     size = os.fstat(fd).st_size
     if size != table.size:
         return f"a size of {size} instead of {table.size} bytes"
-    good, sha256 = examine(fd, table, hashlib.sha256())
-    return sha256 if good.complete else f"{len(good.missing())} bad pieces"
+    good, digest = examine(fd, table, algorithm.begin())
+    return digest if good.complete else f"{len(good.missing())} bad pieces"
 
 
 def _pieces(fd: int, table: PieceTable) -> Iterator[tuple[int, bytes]]:
@@ -168,8 +158,8 @@ def _read_whole_pieces(fd: int, table: PieceTable, first: int, last: int) -> byt
     return data
 
 
-def _cached_piece(fd: int, table: PieceTable, index: int, sha256: str, cache: PieceCache) -> bytes:
-    key = (sha256, table.piece_length, index)
+def _cached_piece(fd: int, table: PieceTable, index: int, digest: str, cache: PieceCache) -> bytes:
+    key = (digest, table.piece_length, index)
     piece = cache.get(key)
     if piece is None:
         piece = _read_whole_pieces(fd, table, index, index)

@@ -66,5 +66,19 @@ CREATE TABLE publication_dates(
 CREATE TABLE publications_elsewhere(digest TEXT PRIMARY KEY);
 """
 
-STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR, _PUBLISHED_BEFORE)
+# A snapshot directory has a state of its own, of the same tables; there a digest is a BLAKE3 root.
+_SNAPSHOTS: Final = """
+ALTER TABLE tables RENAME COLUMN sha256 TO digest;
+ALTER TABLE hashes RENAME COLUMN sha256 TO digest;
+CREATE TABLE announcements(
+    signer TEXT NOT NULL, root TEXT NOT NULL, sequence INTEGER NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (signer, root)
+);
+CREATE TABLE announcement_conflicts(
+    id INTEGER PRIMARY KEY, sequence INTEGER NOT NULL, first BLOB NOT NULL, second BLOB NOT NULL,
+    UNIQUE (first, second)
+);
+"""
+
+STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR, _PUBLISHED_BEFORE, _SNAPSHOTS)
 SCHEMA_VERSION: Final = len(STEPS)

@@ -3,10 +3,13 @@
 ::
 
     <state>/            0700
-    ├── state.sqlite3   piece tables, manifests, trust, hashes of files, publications
+    ├── state.sqlite3   piece tables, manifests, trust, hashes of files, publications, announcements
     ├── lock            held by the running node
     ├── blobs/ab/<hex>  whole artifacts by SHA-256
     └── partial/<hex>   artifacts on their way
+
+A snapshot directory has one of its own, of the same form: what is whole in it waits there to be verified, and moves
+out into the directory then, where it is served in place.
 
 A process may be killed at any moment: opening the store again finds it consistent.
 """
@@ -17,31 +20,48 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from p2pboot.store.algorithms import BLAKE3, SHA256, Algorithm
+from p2pboot.store.announcements import Announcements
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.database import Database
 from p2pboot.store.durable import clean_temporaries, make_directory
 from p2pboot.store.hashes import HashCache
 from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.manifests import ManifestCatalogue
+from p2pboot.store.ondemand import DatabaseOnDemand
 from p2pboot.store.publications import Publications
 from p2pboot.store.tables import TableIndex
 from p2pboot.store.truststate import TrustState
 
 DATABASE_NAME: Final = "state.sqlite3"
 
+MAX_SNAPSHOTS: Final = 65_536
+"""Payloads of which the digests are remembered; of a larger directory the rest is hashed again when it is opened."""
+
 
 class Store:
     """An open state directory; its parts may be used from any thread. Also a context manager."""
 
-    def __init__(self, path: Path, database: Database, quota_bytes: int | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        database: Database,
+        *,
+        algorithm: Algorithm = SHA256,
+        quota_bytes: int | None = None,
+        max_hashes: int | None = None,
+    ) -> None:
         self.path = path
         self._database = database
         self._lock: DirectoryLock | None = None
-        self.hashes = HashCache(database)
-        self.blobs = BlobStore(path, TableIndex(database), self.hashes, quota_bytes=quota_bytes)
+        self.hashes = HashCache(database, max_entries=max_hashes)
+        self.blobs = BlobStore(
+            path, TableIndex(database), self.hashes, algorithm=algorithm, quota_bytes=quota_bytes
+        )
         self.manifests = ManifestCatalogue(database, self.blobs)
         self.trust = TrustState(database)
         self.publications = Publications(database)
+        self.announcements = Announcements(database)
 
     @classmethod
     def open(cls, path: Path, *, quota_bytes: int | None = None) -> Store:
@@ -59,10 +79,27 @@ class Store:
         clean_temporaries(path)
         database = Database.open(path / DATABASE_NAME)
         try:
-            return cls(path, database, quota_bytes)
+            store = cls(path, database, quota_bytes=quota_bytes)
+            store.blobs.prepare()
         except BaseException:
             database.close()
             raise
+        return store
+
+    @classmethod
+    def of_snapshots(cls, path: Path) -> Store:
+        """Open the state of a snapshot directory; nothing is made before there is something to keep.
+
+        Where it can only be read, it is held in memory (see `store.ondemand`).
+
+        Args:
+            path: of the state.
+
+        Raises:
+            MachineError, StoreError: as `open`.
+        """
+        database = DatabaseOnDemand.open(path / DATABASE_NAME)
+        return cls(path, database, algorithm=BLAKE3, max_hashes=MAX_SNAPSHOTS)
 
     def lock(self) -> None:
         """Claim the directory for this process until `close`; a running node does.

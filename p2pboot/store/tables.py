@@ -14,28 +14,28 @@ CACHED_TABLE_BYTES: Final = 8 * 1024 * 1024  # four tables of the largest size, 
 
 
 class TableIndex:
-    """SHA-256 of an artifact → its piece table; any number of threads."""
+    """The digest of an artifact → its piece table; any number of threads."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._cached: LRUCache[str, PieceTable] = LRUCache(CACHED_TABLE_BYTES, lambda table: len(table.raw))
         self._lock = threading.Lock()
 
-    def get(self, sha256: str) -> PieceTable | None:
+    def get(self, digest: str) -> PieceTable | None:
         """The table of an artifact that is wholly held, or None."""
         with self._lock:
-            table = self._cached.get(sha256)
+            table = self._cached.get(digest)
         if table is not None:
             return table
-        row = self._database.row("SELECT size, piece_length, digests FROM tables WHERE sha256 = ?", sha256)
+        row = self._database.row("SELECT size, piece_length, digests FROM tables WHERE digest = ?", digest)
         if row is None:
             return None
         table = PieceTable(*row)
         with self._lock:
-            self._cached[sha256] = table
+            self._cached[digest] = table
         return table
 
-    def put(self, sha256: str, table: PieceTable) -> None:
+    def put(self, digest: str, table: PieceTable) -> None:
         """Record the table, in place of another one; on the disk when this returns.
 
         It is not kept in memory yet: of an artifact that is not whole nobody knows whether it is right.
@@ -43,20 +43,20 @@ class TableIndex:
         with self._database.transaction() as sql:
             sql.execute(
                 "INSERT OR REPLACE INTO tables VALUES (?, ?, ?, ?)",
-                (sha256, table.size, table.piece_length, table.raw),
+                (digest, table.size, table.piece_length, table.raw),
             )
-        self._forget(sha256)
+        self._forget(digest)
 
-    def remove(self, sha256: str) -> None:
+    def remove(self, digest: str) -> None:
         """Forget the table."""
         with self._database.transaction() as sql:
-            sql.execute("DELETE FROM tables WHERE sha256 = ?", (sha256,))
-        self._forget(sha256)
+            sql.execute("DELETE FROM tables WHERE digest = ?", (digest,))
+        self._forget(digest)
 
     def known(self) -> set[str]:
-        """SHA-256 of every artifact with a table."""
-        return {sha256 for (sha256,) in self._database.rows("SELECT sha256 FROM tables")}
+        """The digest of every artifact with a table."""
+        return {digest for (digest,) in self._database.rows("SELECT digest FROM tables")}
 
-    def _forget(self, sha256: str) -> None:
+    def _forget(self, digest: str) -> None:
         with self._lock:
-            self._cached.pop(sha256, None)
+            self._cached.pop(digest, None)

@@ -19,7 +19,7 @@ def hold(store: Store, artifact: Artifact, data: bytes) -> Path:
 
     Where the content has another SHA-256 than stated it stays a partial artifact with every piece.
     """
-    partial = store.blobs.begin(artifact, table_of(data, artifact.piece_length))
+    partial = store.blobs.begin(artifact.sha256, table_of(data, artifact.piece_length))
     if partial is None:
         return store.blobs.path(artifact.sha256)
     for index in partial.held.missing():

@@ -77,7 +77,7 @@ def put_incomplete(store: Store, version: int = 1) -> Manifest:
     """A manifest that is on its way, with the first piece of its kernel."""
     manifest = manifest_of(version=version)
     store.manifests.put(manifest, None)
-    partial = store.blobs.begin(manifest.artifacts["kernel"], table_of(FILES["kernel"]))
+    partial = store.blobs.begin(manifest.artifacts["kernel"].sha256, table_of(FILES["kernel"]))
     assert partial is not None
     partial.write(0, FILES["kernel"][:PIECE])
     partial.close()

@@ -27,8 +27,8 @@ def spoil(blobs: BlobStore) -> None:
     """Make every answer of a blob store wrong by one bit."""
     honest = blobs.read
 
-    def read(sha256: str, offset: int, length: int) -> bytes:
-        data = bytearray(honest(sha256, offset, length))
+    def read(digest: str, offset: int, length: int) -> bytes:
+        data = bytearray(honest(digest, offset, length))
         data[len(data) // 2] ^= 1
         return bytes(data)
 

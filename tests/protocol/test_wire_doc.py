@@ -79,7 +79,7 @@ ALL_BLOCKS = re.findall(r"<!-- wire: ([\w-]+) -->", PAGE)
 def artifacts(tmp_path: Path) -> Iterator[ArtifactServer]:
     """Holds the pieces 0 and 2 of the kernel of `minimal.json`, while it fetches it."""
     with Store.open(tmp_path / "state") as store:
-        partial = store.blobs.begin(MANIFEST.artifacts["kernel"], TABLE)
+        partial = store.blobs.begin(MANIFEST.artifacts["kernel"].sha256, TABLE)
         assert partial is not None
         for index in (0, 2):
             offset, length = TABLE.span(index)

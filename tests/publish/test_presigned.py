@@ -66,7 +66,7 @@ def test_a_complete_manifest_is_taken_as_it_is(image: Path, store: Store, before
     taken = take(image, store)
     assert taken is not None
     assert (taken.manifest, taken.detached) == (manifest, detached)
-    assert {file.sha256 for file in taken.files} == {one.sha256 for one in manifest.artifacts.values()}
+    assert {file.digest for file in taken.files} == {one.sha256 for one in manifest.artifacts.values()}
 
 
 def test_it_is_still_taken_where_the_own_key_is_one_of_several(image: Path, store: Store) -> None:

@@ -122,7 +122,7 @@ async def test_what_is_not_held_is_not_found(store: Store) -> None:
 
 async def test_half_fetched_artifact_is_served_piece_by_piece(store: Store) -> None:
     coming = sample(3 * PIECE + 17)
-    partial = store.blobs.begin(coming.artifact, coming.table)
+    partial = store.blobs.begin(coming.sha256, coming.table)
     assert partial is not None
     partial.write(2, coming.piece(2))
     async with asked(artifacts_of(store)) as requests:
@@ -162,7 +162,7 @@ async def reason_of(request: Awaitable[object]) -> str:
 
 async def test_refusal_says_what_its_status_does_not(store: Store, tmp_path: Path) -> None:
     coming = sample(3 * PIECE)
-    partial = store.blobs.begin(coming.artifact, coming.table)
+    partial = store.blobs.begin(coming.sha256, coming.table)
     assert partial is not None
     partial.write(0, coming.piece(0))
     held = sample(2 * PIECE, seed=2)

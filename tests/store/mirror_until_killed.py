@@ -45,7 +45,7 @@ def main(state: Path, output: Path, first: int) -> None:
 
 
 def fetch(store: Store, chosen: Sample) -> None:
-    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    partial = store.blobs.begin(chosen.sha256, chosen.table)
     if partial is not None:
         for index in partial.held.missing():
             partial.write(index, chosen.piece(index))

@@ -40,7 +40,7 @@ def put_in_place(store: Store, chosen: Sample, name: str = "vmlinuz") -> Path:
 
 def put_partial(store: Store, chosen: Sample) -> PartialBlob:
     """Every piece is there, only `finish` was not called."""
-    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    partial = store.blobs.begin(chosen.sha256, chosen.table)
     assert partial is not None
     for index in range(chosen.table.count):
         partial.write(index, chosen.piece(index))
@@ -90,7 +90,7 @@ class TestEveryHolding:
         assert store.blobs.held(chosen.sha256) == PieceSet.full(3)
         assert store.blobs.path(chosen.sha256).read_bytes() == chosen.data
         assert is_intact(store.blobs, chosen.sha256)
-        assert store.blobs.begin(chosen.artifact, chosen.table) is None
+        assert store.blobs.begin(chosen.sha256, chosen.table) is None
 
     @pytest.mark.parametrize("put", WAYS)
     @pytest.mark.parametrize("where", [0, PIECE, 3 * PIECE + 16])
@@ -177,7 +177,7 @@ def test_no_path_is_made_of_what_is_no_digest(store: Store, tmp_path: Path, text
 
 def test_the_pieces_of_a_partial_are_read_as_soon_as_they_are_there(store: Store) -> None:
     chosen = sample(3 * PIECE)
-    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    partial = store.blobs.begin(chosen.sha256, chosen.table)
     assert partial is not None
     partial.write(1, chosen.piece(1))
     assert store.blobs.read(chosen.sha256, PIECE + 5, 100) == chosen.data[PIECE + 5 : PIECE + 105]
@@ -237,7 +237,7 @@ def test_an_aligned_read_is_not_copied(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "pread", noting)
     fd = os.open(path, os.O_RDONLY)
     for offset, length in [(0, PIECE), (PIECE, 2 * PIECE), (2 * PIECE, PIECE + 1)]:
-        data = read_checked(fd, chosen.table, offset, length, sha256=chosen.sha256, cache=PieceCache())
+        data = read_checked(fd, chosen.table, offset, length, digest=chosen.sha256, cache=PieceCache())
         assert data is delivered[-1]
     os.close(fd)
     assert len(delivered) == 3
@@ -276,7 +276,7 @@ def test_rot_costs_only_the_bad_piece(store: Store) -> None:
     chosen = sample(3 * PIECE)
     flip(put_fetched(store, chosen), PIECE)
     assert not is_intact(store.blobs, chosen.sha256)
-    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    partial = store.blobs.begin(chosen.sha256, chosen.table)
     assert partial is not None
     assert list(partial.held.missing()) == [1]
     partial.write(1, chosen.piece(1))
@@ -487,19 +487,12 @@ def test_files_in_place_are_never_deleted(store: Store) -> None:
 # bringing in
 
 
-def test_begin_refuses_a_table_that_is_not_the_artifacts(store: Store) -> None:
-    chosen = sample(PIECE)
-    with pytest.raises(ValueError, match="not the piece table of kernel"):
-        store.blobs.begin(chosen.artifact, sample(PIECE, 1).table)
-    assert store.blobs.used_bytes() == 0
-
-
 @pytest.mark.parametrize("put", [*WAYS, put_partial])
 def test_another_table_for_what_is_held_is_a_conflict(store: Store, put: Put) -> None:
     chosen, coarse = sample(3 * PIECE), sample(3 * PIECE, piece_length=2 * PIECE)
     put(store, chosen)
     with pytest.raises(TableConflict):
-        store.blobs.begin(coarse.artifact, coarse.table)
+        store.blobs.begin(coarse.sha256, coarse.table)
     assert store.blobs.table(chosen.sha256) == chosen.table
 
 
@@ -535,11 +528,11 @@ def test_a_full_disk_is_noticed_before_anything_is_fetched(
     with pytest.raises(
         MachineError, match=rf"{5 * PIECE} bytes are needed in {store.path}/partial, \d+ are available"
     ) as caught:
-        store.blobs.begin(chosen.artifact, chosen.table)
+        store.blobs.begin(chosen.sha256, chosen.table)
     assert caught.value.remedy is not None
     assert os.listdir(store.path / "partial") == []
     monkeypatch.undo()
-    assert store.blobs.begin(chosen.artifact, chosen.table) is not None
+    assert store.blobs.begin(chosen.sha256, chosen.table) is not None
 
 
 def test_a_file_that_the_system_refuses_is_noticed_before_anything_is_fetched(state: Path) -> None:
@@ -550,7 +543,7 @@ def test_a_file_that_the_system_refuses_is_noticed_before_anything_is_fetched(st
         "chosen = sample(5 << 20)\n"
         "store = Store.open(Path(sys.argv[1]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4 << 20, 4 << 20))\n"
-        "try: store.blobs.begin(chosen.artifact, chosen.table)\n"
+        "try: store.blobs.begin(chosen.sha256, chosen.table)\n"
         "except MachineError as error: print(error.message)\n"
     )
     root = Path(__file__).parents[2]
@@ -565,17 +558,17 @@ def test_the_quota_counts_whole_artifacts_and_the_full_size_of_partials(state: P
     first, second, third = sample(2 * PIECE, 1), sample(PIECE, 2), sample(1, 3)
     with Store.open(state, quota_bytes=3 * PIECE) as store:
         put_fetched(store, first)
-        assert store.blobs.begin(second.artifact, second.table) is not None
+        assert store.blobs.begin(second.sha256, second.table) is not None
         assert store.blobs.used_bytes() == 3 * PIECE
         with pytest.raises(StoreFull) as caught:
-            store.blobs.begin(third.artifact, third.table)
+            store.blobs.begin(third.sha256, third.table)
         assert (caught.value.needed, caught.value.used, caught.value.quota) == (1, 3 * PIECE, 3 * PIECE)
         assert caught.value.exit_status == 4
         assert "quota" in str(caught.value.remedy)
         store.blobs.remove(first.sha256)
-        assert store.blobs.begin(third.artifact, third.table) is not None
+        assert store.blobs.begin(third.sha256, third.table) is not None
     with Store.open(state, quota_bytes=1) as store:  # what was begun may be finished
-        assert store.blobs.begin(second.artifact, second.table) is not None
+        assert store.blobs.begin(second.sha256, second.table) is not None
 
 
 @pytest.mark.parametrize("rotten", [False, True])
@@ -590,7 +583,7 @@ def test_artifacts_survive_the_loss_of_the_database_but_are_checked(state: Path,
     with Store.open(state) as store:
         assert not store.blobs.holds(chosen.sha256)
         assert store.blobs.used_bytes() == 3 * PIECE
-        partial = store.blobs.begin(chosen.artifact, chosen.table)
+        partial = store.blobs.begin(chosen.sha256, chosen.table)
         if rotten:
             assert partial is not None
             assert list(partial.held.missing()) == [0]

@@ -130,7 +130,7 @@ def test_each_publisher_channel_and_arch_keeps_its_own(store: Store) -> None:
 def test_what_an_unfinished_job_needs_stays(store: Store) -> None:
     mirror(store, 1, kernel(1), INITRAMFS)
     store.manifests.put(manifest(2, kernel(2), INITRAMFS), None)
-    partial = store.blobs.begin(kernel(2).artifact, kernel(2).table)
+    partial = store.blobs.begin(kernel(2).sha256, kernel(2).table)
     assert partial is not None
     assert store.manifests.retain().artifacts == ()
     partial.write(0, kernel(2).data)
@@ -140,7 +140,7 @@ def test_what_an_unfinished_job_needs_stays(store: Store) -> None:
 
 
 def test_what_this_process_fetches_stays_even_without_a_manifest(store: Store) -> None:
-    partial = store.blobs.begin(kernel(1).artifact, kernel(1).table)
+    partial = store.blobs.begin(kernel(1).sha256, kernel(1).table)
     assert partial is not None
     assert store.manifests.retain().artifacts == ()
     partial.write(0, kernel(1).data)
@@ -149,7 +149,7 @@ def test_what_this_process_fetches_stays_even_without_a_manifest(store: Store) -
 
 def test_what_another_process_fetches_stays_too(state: Path, store: Store) -> None:
     with Store.open(state) as other:
-        partial = other.blobs.begin(kernel(1).artifact, kernel(1).table)
+        partial = other.blobs.begin(kernel(1).sha256, kernel(1).table)
         assert partial is not None
         assert store.manifests.retain().artifacts == ()
         assert partial.path.exists()
@@ -159,7 +159,7 @@ def test_what_another_process_fetches_stays_too(state: Path, store: Store) -> No
 def test_leftovers_that_nothing_names_go(state: Path) -> None:
     with Store.open(state) as store:
         hold(store, kernel(1).artifact, kernel(1).data)
-        assert store.blobs.begin(kernel(2).artifact, kernel(2).table) is not None
+        assert store.blobs.begin(kernel(2).sha256, kernel(2).table) is not None
     with Store.open(state) as store:
         assert set(store.manifests.retain().artifacts) == {kernel(1).sha256, kernel(2).sha256}
         assert store.blobs.used_bytes() == 0
@@ -239,7 +239,7 @@ def test_retention_does_not_come_between_a_table_and_its_first_piece(
         return PartialBlob(*values, **options)
 
     monkeypatch.setattr(blobs, "PartialBlob", open_late)
-    partial = store.blobs.begin(kernel(1).artifact, kernel(1).table)
+    partial = store.blobs.begin(kernel(1).sha256, kernel(1).table)
     cleaner.join()
     assert partial is not None
     partial.write(0, kernel(1).data)

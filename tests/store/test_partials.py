@@ -15,7 +15,7 @@ from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, sample_of
 
 
 def begin(store: Store, chosen: Sample) -> PartialBlob:
-    partial = store.blobs.begin(chosen.artifact, chosen.table)
+    partial = store.blobs.begin(chosen.sha256, chosen.table)
     assert partial is not None
     return partial
 
@@ -299,7 +299,7 @@ def test_two_processes_do_not_fetch_one_artifact_at_once(state: Path, store: Sto
     chosen = sample(10)
     begin(store, chosen)
     with Store.open(state) as other, pytest.raises(MachineError, match="being fetched by another process"):
-        other.blobs.begin(chosen.artifact, chosen.table)
+        other.blobs.begin(chosen.sha256, chosen.table)
 
 
 def test_what_is_being_fetched_is_not_begun_again_until_it_is_closed(store: Store) -> None:

@@ -143,7 +143,7 @@ class Output:
             return False
         except OSError as error:
             raise machine_error(error, f"read {path}") from error
-        return hashed.sha256 == artifact.sha256
+        return hashed.digest == artifact.sha256
 
     def is_complete(self, manifest: Manifest, detached: str | None, artifacts: Iterable[Artifact]) -> bool:
         """Whether `place` would change nothing; without a detached signature, one that is there may stay."""

@@ -11,9 +11,10 @@ from p2pboot.core.pieces import MIB, PieceTable
 from p2pboot.errors import BlobCorrupt
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.receiving.items import Destination, Dialect, Wanted
+from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
+from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
 
 HASH_BYTES = 8 * MIB
@@ -61,20 +62,18 @@ class Downloads:
     """What is being fetched now, and how far it is.
 
     Args:
-        destination: where it goes.
+        blobs: where it goes.
         dialect: how peers are asked.
         ledger: the job's record of peers.
         progress: told what is done.
     """
 
-    def __init__(
-        self, destination: Destination, dialect: Dialect, ledger: Ledger, progress: Progress
-    ) -> None:
+    def __init__(self, blobs: BlobStore, dialect: Dialect, ledger: Ledger, progress: Progress) -> None:
         self.dialect = dialect
         self.schedule = Schedule(pieces_at_once=dialect.pieces_at_once)
         self.open: dict[str, Download] = {}
         """By digest; what is wanted of peers now."""
-        self._destination = destination
+        self._blobs = blobs
         self._ledger = ledger
         self._progress = progress
         self._writers = trio.CapacityLimiter(WRITERS)
@@ -87,7 +86,7 @@ class Downloads:
         return 0.0 if nothing_asked else trio.current_time() - self._last_gain
 
     async def bring(self, wanted: Wanted, rank: int) -> bool:
-        """Have something at its destination, whole and verified; the sessions do what needs peers.
+        """Have something in the store, whole and verified; the sessions do what needs peers.
 
         Args:
             wanted: what to bring.
@@ -97,17 +96,17 @@ class Downloads:
             False when it was there before.
 
         Raises:
-            ManifestError: the pieces are what the publisher says, the whole is not.
+            P2PBootError: the pieces are what was signed, the whole is not (see `Dialect.contradiction`).
             StoreError: another manifest's piece table for the same artifact is in use.
             MachineError: the disk is full or fails, or the store's quota is used up.
         """
-        if await self._locally(self._destination.holds, wanted.blob):
+        if await self._locally(self._blobs.holds, wanted.blob):
             self._progress.artifact(wanted.key, wanted.size, wanted.size)
             return False
         download = self.open[wanted.blob] = Download(wanted, rank)
         try:
             table = await self._find_table(download)
-            partial = await self._locally(self._destination.begin, wanted, table)
+            partial = await self._locally(self._blobs.begin, wanted.blob, table)
             if partial is None:  # another task of this process was faster
                 return False
             download.partial = partial
@@ -130,7 +129,7 @@ class Downloads:
             self._last_gain = trio.current_time()
 
     async def _find_table(self, download: Download) -> PieceTable:
-        table = await self._locally(self._destination.table, download.blob)
+        table = await self._locally(self._blobs.table, download.blob)
         if table is not None and table.digest == download.wanted.table_digest:
             download.take_table(table)
         await download.table_found.wait()
@@ -165,7 +164,7 @@ class Downloads:
         try:
             await self._locally(partial.finish)
         except BlobCorrupt as error:
-            raise self._destination.contradiction(download.wanted, error) from None
+            raise self.dialect.contradiction(download.wanted, error) from None
 
     async def store(self, assignment: Assignment, data: bytearray) -> int | None:
         """Check and write what a request brought.

@@ -1,6 +1,6 @@
-"""What a fetch brings, where it goes, and how peers are asked for it: the same work for artifacts and snapshots.
+"""What a fetch brings, and how peers are asked for it: the same work for artifacts and snapshots.
 
-`schedule`, `downloads`, `session` and `swarm` know these three and nothing else of what they fetch.
+`schedule`, `downloads`, `session` and `swarm` know these two and nothing else of what they fetch.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from p2pboot.core.pieces import PieceSet, PieceTable, piece_count
 from p2pboot.errors import BlobCorrupt, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.missing import Assignment
-from p2pboot.store.partials import PartialBlob
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +20,7 @@ class Wanted:
 
     Args:
         key: what people call it.
-        blob: the digest of the whole, in hex: the name under which peers and the destination know it.
+        blob: the digest of the whole, in hex: the name under which peers and the store know it.
         size: bytes.
         piece_length: of every piece but the last, bytes.
         table_digest: BLAKE3 of the piece table, hex.
@@ -37,26 +36,6 @@ class Wanted:
     def count(self) -> int:
         """How many pieces it has."""
         return piece_count(self.size, self.piece_length)
-
-
-class Destination(Protocol):
-    """Where what is fetched goes; blocking, safe to be called from threads."""
-
-    @property
-    def owner(self) -> object:
-        """What the fetched belongs to: two jobs with one owner do not fetch the same thing at the same time."""
-
-    def holds(self, blob: str) -> bool:
-        """Whether it is there, whole."""
-
-    def table(self, blob: str) -> PieceTable | None:
-        """Its piece table, where an earlier fetch left it."""
-
-    def begin(self, wanted: Wanted, table: PieceTable) -> PartialBlob | None:
-        """Start or resume it; None when it is there."""
-
-    def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
-        """Say that every piece is right and the whole is not: the signer's fault."""
 
 
 class Dialect(Protocol):
@@ -82,3 +61,6 @@ class Dialect(Protocol):
 
     async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
         """Ask for the pieces of a request, unchecked."""
+
+    def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
+        """Say that every piece is what was signed and the whole is not: no peer's fault that gave pieces."""

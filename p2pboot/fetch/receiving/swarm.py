@@ -22,10 +22,11 @@ from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_jso
 from p2pboot.fetch.asking.requests import RequestStream, Truncated
 from p2pboot.fetch.ledger import LOST, Ledger
 from p2pboot.fetch.progress import Progress, Stall
-from p2pboot.fetch.receiving.artifacts import ArtifactDestination, ArtifactDialect, wanted_artifact
+from p2pboot.fetch.receiving.artifacts import ArtifactDialect, wanted_artifact
 from p2pboot.fetch.receiving.downloads import Downloads
-from p2pboot.fetch.receiving.items import Destination, Dialect, Wanted
+from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.session import GIVE_UP_S, Session, Silent, pump_all
+from p2pboot.store.blobs import BlobStore
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import StreamReset, Transport
 
@@ -79,7 +80,7 @@ async def fetch_artifacts(
     """
     return await fetch_wanted(
         [wanted_artifact(artifact) for artifact in artifacts],
-        destination=ArtifactDestination(store.blobs, artifacts),
+        blobs=store.blobs,
         dialect=ArtifactDialect(),
         transport=transport,
         ledger=ledger,
@@ -92,7 +93,7 @@ async def fetch_artifacts(
 async def fetch_wanted(
     wanted: Sequence[Wanted],
     *,
-    destination: Destination,
+    blobs: BlobStore,
     dialect: Dialect,
     transport: Transport,
     ledger: Ledger,
@@ -100,11 +101,11 @@ async def fetch_wanted(
     patience_s: float = math.inf,
     hopeless: Callable[[], bool] = lambda: False,
 ) -> frozenset[str]:
-    """Have all this at its destination when it returns; what `fetch_artifacts` does, for whatever comes in pieces.
+    """Have all this in the store when it returns; what `fetch_artifacts` does, for whatever comes in pieces.
 
     Args:
         wanted: fetched in this order.
-        destination: where it goes.
+        blobs: where it goes.
         dialect: how peers are asked for it.
         transport: every peer that is or becomes connected is asked.
         ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now.
@@ -118,10 +119,8 @@ async def fetch_wanted(
     Raises:
         P2PBootError: as `fetch_artifacts`.
     """
-    turns = _TURNS.setdefault(destination.owner, _Turns())
-    swarm = _Swarm(
-        transport, Downloads(destination, dialect, ledger, progress), ledger, turns, Stall(progress)
-    )
+    turns = _TURNS.setdefault(blobs, _Turns())
+    swarm = _Swarm(transport, Downloads(blobs, dialect, ledger, progress), ledger, turns, Stall(progress))
     try:
         return await swarm.run(wanted, patience_s, hopeless)
     except BaseExceptionGroup as group:
@@ -145,7 +144,7 @@ class _Turns:
                 self._locks.pop(blob, None)
 
 
-_TURNS: WeakKeyDictionary[object, _Turns] = WeakKeyDictionary()
+_TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
 """For each open store: whichever jobs use it, of whichever part of the program."""
 
 
@@ -234,7 +233,7 @@ class _Swarm:
             now = trio.current_time()
             delivering = any(session.delivering for session in self._sessions)
             self._stall.look(now, 0.0 if delivering else self._downloads.idle_s(), self._why_nothing)
-            hopeless_since = min(hopeless_since, now) if hopeless() and not self._sessions else math.inf
+            hopeless_since = min(hopeless_since, now) if hopeless() else math.inf
             if self._downloads.idle_s() > patience_s or now - hopeless_since > HOPELESS_S:
                 self._give_up()
 

@@ -1,14 +1,13 @@
 """Brings one snapshot into a store, whole, verified, its signature beside it.
 
-An announced one comes from all peers at once, every chunk checked when it arrives. One that nobody announced is
-known by its root alone: it comes from one peer after the other, in order, and is judged as a whole, so that a
-liar costs a whole transfer there.
+It comes from all peers at once, every chunk checked when it arrives. What is announced says how it is cut; for what is
+known by its root alone, see :mod:`.rumours`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,37 +17,26 @@ import trio
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.timetoke.agreement import Agreed
 from p2pboot.core.timetoke.announcement import Announcement
-from p2pboot.core.timetoke.chunks import SnapshotChunk
 from p2pboot.core.timetoke.errors import (
     RootMismatch,
     SignatureMismatch,
-    SignatureMissing,
     SnapshotError,
     SnapshotMalformed,
     SnapshotSignatureError,
 )
 from p2pboot.core.timetoke.reader import Payload, SnapshotReader
 from p2pboot.core.timetoke.signatures import PayloadSignature
-from p2pboot.errors import FetchError, NotFoundError, P2PBootError, RemoteProtocolError
-from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.errors import FetchError, P2PBootError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.receiving.swarm import fetch_wanted
-from p2pboot.fetch.snapshots.chunks import SnapshotDestination, SnapshotDialect, wanted_snapshot
+from p2pboot.fetch.snapshots.chunks import SnapshotDialect, wanted_snapshot
 from p2pboot.fetch.snapshots.signature_texts import Chosen, ask_texts, choose_text, text_with_version
-from p2pboot.protocol.client import PeerBusy, PeerRefused
-from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_info
-from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
-from p2pboot.store.snapshots.arriving import ArrivingSnapshots
-from p2pboot.store.snapshots.consumer import TimetokeSnapshotConsumer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
-from p2pboot.transport.interface import StreamReset, Transport
+from p2pboot.transport.interface import Transport
 
 MAX_SAID = 4
 """Peers of which an error says why they gave nothing; the others say the same."""
-
-ASK_TIMEOUT_S = 10.0
-"""For one chunk of at most 16 MiB of an unannounced snapshot, and for what comes before the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,16 +57,35 @@ class Network:
     patience_s: float = math.inf
     hopeless: Callable[[], bool] = lambda: False
 
+    async def fetch(
+        self, dialect: SnapshotDialect, store: DiskSnapshotStore, *, ledger: Ledger | None = None
+    ) -> None:
+        """Have a snapshot wait in the store, complete and of the right root; raises what `fetch_wanted` raises."""
+        await trio.to_thread.run_sync(store.blobs.drop_partials, {dialect.wanted.blob})
+        await fetch_wanted(
+            [dialect.wanted],
+            blobs=store.blobs,
+            dialect=dialect,
+            transport=self.transport,
+            ledger=ledger or self.ledger,
+            progress=self.progress,
+            patience_s=self.patience_s,
+            hopeless=self.hopeless,
+        )
 
-async def bring_announced(
-    agreed: Agreed, threshold: int, arriving: ArrivingSnapshots, network: Network
-) -> Path:
+    def name(self, chosen: Chosen) -> None:
+        """Say which peers sent another signature: no offence, it may be of a signer that we do not trust."""
+        for peer_id, why in chosen.faults.items():
+            self.progress.peer(peer_id, why)
+
+
+async def bring_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> Path:
     """Bring a snapshot that enough trusted signers announced; return its path.
 
     Args:
         agreed: their announcements.
         threshold: how many of them must have signed the payload itself as well.
-        arriving: of the store that gets it.
+        store: gets it.
         network: see there.
 
     Raises:
@@ -89,25 +96,15 @@ async def bring_announced(
     """
     failure: P2PBootError | None = None
     for facts in agreed.variants:  # nearly always one
-        dialect = SnapshotDialect(facts)
+        dialect = SnapshotDialect(wanted_snapshot(facts))
         try:
-            await fetch_wanted(
-                [wanted_snapshot(facts)],
-                destination=SnapshotDestination(arriving),
-                dialect=dialect,
-                transport=network.transport,
-                ledger=network.ledger if failure is None else Ledger(network.progress),
-                progress=network.progress,
-                patience_s=network.patience_s,
-                hopeless=network.hopeless,
-            )
+            await network.fetch(dialect, store, ledger=Ledger(network.progress) if failure else None)
         except (FetchError, RootMismatch) as error:  # one signer's table may be a lie, another's is not
             failure = failure or _with_refusals(error, dialect.refusals)
         else:
             texts = dialect.signature_texts or await ask_texts(facts.root, network.transport, network.ledger)
-            settle = partial(_settle, agreed, threshold, arriving, texts)
-            path, chosen = await trio.to_thread.run_sync(settle)
-            _name(chosen, network)
+            path, chosen = await trio.to_thread.run_sync(partial(_settle, agreed, threshold, store, texts))
+            network.name(chosen)
             return path
     assert failure is not None  # noqa: S101 - there is at least one variant
     raise failure
@@ -121,26 +118,19 @@ def _with_refusals(error: FetchError | RootMismatch, refusals: Mapping[str, str]
     return FetchError("; ".join([error.message, *said[:MAX_SAID]]), remedy=error.remedy)
 
 
-def _name(chosen: Chosen, network: Network) -> None:
-    """Say which peers sent another signature: no offence, since theirs may be of a signer that we do not trust."""
-    for peer_id, why in chosen.faults.items():
-        network.progress.peer(peer_id, why)
-
-
 def _settle(
-    agreed: Agreed, threshold: int, arriving: ArrivingSnapshots, texts: Mapping[str, str]
+    agreed: Agreed, threshold: int, store: DiskSnapshotStore, texts: Mapping[str, str]
 ) -> tuple[Path, Chosen]:
     """Verify what is complete and of the right root, then make it visible."""
     try:
-        with arriving.complete(agreed.root) as payload:
-            good = _judge(agreed, threshold, payload)
-            chosen = choose_text(texts, good, payload)
+        with store.arrived(agreed.root) as payload:
+            good, chosen = _judge(agreed, threshold, payload, texts)
     except (SnapshotError, SnapshotSignatureError):
-        arriving.discard(agreed.root)
+        store.blobs.remove(agreed.root)
         raise
     for one in good:  # first: they say into which chunks it is cut
-        arriving.store.announcements.put(one)
-    return arriving.expose(agreed.root, chosen.text), chosen
+        store.announcements.put(one)
+    return store.expose_arrived(agreed.root, chosen.text), chosen
 
 
 async def sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> None:
@@ -154,14 +144,14 @@ async def sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, ne
 
     def sign() -> Chosen:
         with store.payload(agreed.root) as payload:
-            good = _judge(agreed, threshold, payload)
-            chosen = choose_text(texts, good, payload)
+            good, chosen = _judge(agreed, threshold, payload, texts)
         for one in good:
             store.announcements.put(one)
-        store.keep_signature(agreed.root, chosen.text)
+        if chosen.text is not None:
+            store.keep_signature(agreed.root, chosen.text)
         return chosen
 
-    _name(await trio.to_thread.run_sync(sign), network)
+    network.name(await trio.to_thread.run_sync(sign))
 
 
 async def complete_held(root: str, store: DiskSnapshotStore, network: Network) -> bool:
@@ -186,8 +176,10 @@ async def complete_held(root: str, store: DiskSnapshotStore, network: Network) -
     return better is not None
 
 
-def _judge(agreed: Agreed, threshold: int, payload: Payload) -> list[Announcement]:
-    """Return the announcements whose payload signature is good; there are enough of them."""
+def _judge(
+    agreed: Agreed, threshold: int, payload: Payload, texts: Mapping[str, str]
+) -> tuple[list[Announcement], Chosen]:
+    """Return the announcements whose payload signature is good, of which there are enough, and the text to keep."""
     announced = agreed.announcements[0].facts
     stated = SnapshotReader(payload).timetoke_root
     if stated != announced.timetoke_root:
@@ -203,7 +195,8 @@ def _judge(agreed: Agreed, threshold: int, payload: Payload) -> list[Announcemen
             f"the payload signature in the announcement of {bad} is not theirs over snapshot {agreed.root}",
             remedy="tell that signer: the announcement contradicts itself",
         )
-    return good
+    keys = [PublicKey.from_keyid(one.signer) for one in good]
+    return good, choose_text(texts, keys, payload, known_good=[one.payload_signature for one in good])
 
 
 def _signed(announcement: Announcement, payload: Payload) -> bool:
@@ -213,97 +206,3 @@ def _signed(announcement: Announcement, payload: Payload) -> bool:
     except SignatureMismatch:
         return False
     return True
-
-
-async def bring_unannounced(
-    root: str,
-    keys: Sequence[PublicKey],
-    store: DiskSnapshotStore,
-    network: Network,
-    *,
-    require_signature: bool,
-) -> str:
-    """Bring a snapshot that is known by its root only, from the first peer that gives all of it.
-
-    Args:
-        root: 64 hex digits.
-        keys: whose signature it must be, where it has one.
-        store: gets it.
-        network: see there.
-        require_signature: refuse it without one.
-
-    Returns:
-        The peer that gave it.
-
-    Raises:
-        NotFoundError: no peer has it.
-        FetchError: peers have it, and none gave all of it intact.
-    """
-    asked: dict[str, str] = {}
-    unsigned = False
-    for peer_id in sorted(network.transport.peers()):
-        if not network.ledger.usable(peer_id):
-            continue
-        try:
-            await _from_peer(peer_id, root, keys, store, network, require_signature=require_signature)
-        except PeerRefused as error:
-            if error.reason or isinstance(error, PeerBusy):
-                asked[peer_id] = error.reason or "it serves others first"
-            # otherwise it does not have it
-        except SignatureMissing:
-            unsigned = True
-            asked[peer_id] = "it has no signature"
-        except (StreamReset, trio.TooSlowError) as error:
-            asked[peer_id] = str(error) or "no answer in time"
-        except (RemoteProtocolError, SnapshotError, SnapshotSignatureError) as error:
-            asked[peer_id] = error.message
-            network.ledger.drop(peer_id, error.message)
-        else:
-            return peer_id
-    if asked:
-        reasons = "; ".join(f"peer {peer}: {why}" for peer, why in list(asked.items())[:MAX_SAID])
-        remedy = "get it from who signs it, or take it as it is: --allow-unsigned" if unsigned else None
-        raise FetchError(f"no peer delivers snapshot {root} intact: {reasons}", remedy=remedy)
-    raise NotFoundError(
-        f"no peer has snapshot {root}", remedy="check the root, or ask other peers: --bootstrap MULTIADDR"
-    )
-
-
-async def _from_peer(
-    peer_id: str,
-    root: str,
-    keys: Sequence[PublicKey],
-    store: DiskSnapshotStore,
-    network: Network,
-    *,
-    require_signature: bool,
-) -> None:
-    with trio.fail_after(ASK_TIMEOUT_S):
-        stream = await network.transport.open_stream(peer_id, SNAPSHOT_PROTOCOL)
-    async with RequestStream(stream) as requests:
-        with trio.fail_after(ASK_TIMEOUT_S):
-            info = await requests.ask(ask_info(root))
-        if require_signature and info.signature is None:
-            raise SignatureMissing(f"snapshot {root}")
-        with TimetokeSnapshotConsumer(
-            store,
-            root,
-            total_chunks=info.total,
-            signature=info.signature,
-            keys=keys,
-            require_signature=require_signature,
-        ) as consumer:
-            for index in range(info.total):
-                chunk = await _ask_chunk(requests, root, index, info)
-                network.ledger.received[peer_id] += len(chunk.data)
-                await trio.to_thread.run_sync(consumer.ingest_chunk, chunk)
-                network.ledger.stored_bytes += len(chunk.data)
-                done = min(info.size, (index + 1) * info.chunk_length)
-                network.progress.artifact(f"snapshot {root}", done, info.size)
-
-
-async def _ask_chunk(requests: RequestStream, root: str, index: int, info: SnapshotInfo) -> SnapshotChunk:
-    length = min(info.chunk_length, info.size - index * info.chunk_length)
-    with trio.fail_after(ASK_TIMEOUT_S):
-        data = await requests.ask(ask_chunk(root, index, total=info.total, length=length))
-    return SnapshotChunk(root, index, info.total, bytes(data))

@@ -1,6 +1,11 @@
-"""An announced snapshot as something that is fetched in pieces: where it goes, and how peers are asked."""
+"""A snapshot as something that is fetched in pieces: how peers are asked, and what their word is worth.
+
+An announced one is cut as its signer says. Of one that is known by its root alone only peers say how it is cut.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.core.timetoke.announcement import SnapshotFacts
@@ -10,10 +15,8 @@ from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Wanted
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.client import PeerRefused
-from p2pboot.protocol.snapshot_client import ask_chunk, ask_chunk_table, ask_info
+from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_chunks, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
-from p2pboot.store.partials import PartialBlob
-from p2pboot.store.snapshots.arriving import ArrivingSnapshots
 
 
 def wanted_snapshot(facts: SnapshotFacts) -> Wanted:
@@ -21,51 +24,19 @@ def wanted_snapshot(facts: SnapshotFacts) -> Wanted:
     return Wanted(f"snapshot {facts.root}", facts.root, facts.size, facts.chunk_length, facts.chunk_table)
 
 
-class SnapshotDestination:
-    """A `Destination` for one snapshot.
-
-    Args:
-        arriving: where it goes.
-    """
-
-    def __init__(self, arriving: ArrivingSnapshots) -> None:
-        self._arriving = arriving
-
-    @property
-    def owner(self) -> object:
-        """See `Destination`."""
-        return self._arriving
-
-    def holds(self, blob: str) -> bool:
-        """Whether it is complete; a snapshot that is visible is not fetched in the first place."""
-        return self._arriving.is_complete(blob)
-
-    def table(self, blob: str) -> PieceTable | None:
-        """Ask peers for it each time: it is small, and checked."""
-        return None
-
-    def begin(self, wanted: Wanted, table: PieceTable) -> PartialBlob:
-        """See `Destination`."""
-        return self._arriving.begin(wanted.blob, table)
-
-    def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
-        """See `Destination`."""
-        return RootMismatch(error.expected, error.actual)
-
-
 class SnapshotDialect:
-    """A `Dialect`: `/p2pboot/snapshot/1`, for one announced snapshot.
+    """A `Dialect`: `/p2pboot/snapshot/1`, for one snapshot that was announced.
 
     Args:
-        facts: what was announced.
+        wanted: the snapshot.
     """
 
     protocol = SNAPSHOT_PROTOCOL
     piece = "chunk"
     pieces_at_once = 1
 
-    def __init__(self, facts: SnapshotFacts) -> None:
-        self._facts = facts
+    def __init__(self, wanted: Wanted) -> None:
+        self.wanted = wanted
         self.signature_texts: dict[str, str] = {}
         """What peers say that stands in the `.sig` file, by peer id; unchecked."""
         self.refusals: dict[str, str] = {}
@@ -73,19 +44,15 @@ class SnapshotDialect:
 
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
         """See `Dialect`."""
-        return await requests.ask(ask_chunk_table(self._facts))
+        return await requests.ask(
+            ask_chunks(
+                wanted.blob, size=wanted.size, chunk_length=wanted.piece_length, digest=wanted.table_digest
+            )
+        )
 
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """Whoever has a snapshot has all of it, possibly cut into other chunks than we ask for."""
-        try:
-            info = await requests.ask(ask_info(wanted.blob))
-        except PeerRefused as error:
-            if error.reason:
-                self.refusals[requests.peer_id] = error.reason
-            raise
-        self.refusals.pop(requests.peer_id, None)
-        if info.signature is not None:
-            self.signature_texts[requests.peer_id] = info.signature
+        info = await self._info(requests, wanted)
         if info.size != wanted.size:
             raise RemoteProtocolError(
                 f"{wanted.key}: the peer says {info.size} bytes in {info.total} chunks,"
@@ -96,11 +63,64 @@ class SnapshotDialect:
 
     async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
         """See `Dialect`."""
-        return await requests.ask(
-            ask_chunk(
-                assignment.blob,
-                assignment.pieces.start,
-                total=self._facts.total_chunks,
-                length=assignment.length,
-            )
-        )
+        index, total = assignment.pieces.start, self.wanted.count
+        return await requests.ask(ask_chunk(assignment.blob, index, total=total, length=assignment.length))
+
+    def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
+        """See `Dialect`."""
+        return RootMismatch(error.expected, error.actual)
+
+    async def _info(self, requests: RequestStream, wanted: Wanted) -> SnapshotInfo:
+        try:
+            info = await requests.ask(ask_info(wanted.blob))
+        except PeerRefused as error:
+            if error.reason:
+                self.refusals[requests.peer_id] = error.reason
+            raise
+        self.refusals.pop(requests.peer_id, None)
+        if info.signature is not None:
+            self.signature_texts[requests.peer_id] = info.signature
+        return info
+
+
+class RumourDialect(SnapshotDialect):
+    """The same for a snapshot that nobody announced: only who stands by the chunk table is asked for chunks.
+
+    So whoever sends another chunk than the table names breaks its own word; and where the whole is not what its root
+    names, the table was a lie of all who stand by it: an honest server computes both from the same bytes.
+
+    Args:
+        root: of the snapshot.
+        table: what it is fetched by.
+        vouchers: peers that sent this table.
+        others: peers that sent another one.
+    """
+
+    def __init__(self, root: str, table: PieceTable, vouchers: Iterable[str], others: Iterable[str]) -> None:
+        super().__init__(Wanted(f"snapshot {root}", root, table.size, table.piece_length, table.digest))
+        self._table = table
+        self._others = set(others)
+        self.vouchers = set(vouchers)
+        """Peers that stand by the table."""
+
+    async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
+        """It is known."""
+        return self._table
+
+    async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
+        """All for who stands by the table, nothing for who does not; a peer that came later is asked for its own."""
+        peer_id = requests.peer_id
+        if peer_id in self._others:
+            return PieceSet(wanted.count)
+        info = await self._info(requests, wanted)
+        if (info.size, info.chunk_length) == (wanted.size, wanted.piece_length):
+            if peer_id not in self.vouchers:
+                unchecked = ask_chunks(
+                    wanted.blob, size=info.size, chunk_length=info.chunk_length, digest=None
+                )
+                if await requests.ask(unchecked) == self._table:
+                    self.vouchers.add(peer_id)
+            if peer_id in self.vouchers:
+                return PieceSet.full(wanted.count)
+        self._others.add(peer_id)
+        return PieceSet(wanted.count)

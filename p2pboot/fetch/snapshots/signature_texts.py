@@ -16,7 +16,6 @@ from typing import Final
 import trio
 
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.core.timetoke.errors import SnapshotSignatureError
 from p2pboot.core.timetoke.reader import Payload
 from p2pboot.core.timetoke.signatures import PayloadSignature
@@ -37,38 +36,39 @@ class Chosen:
     """The text that is kept.
 
     Args:
-        text: for the `.sig` file.
+        text: for the `.sig` file; None where no peer has a good one.
         faults: peers whose text is no signature by a trusted signer, and why not.
     """
 
-    text: str
+    text: str | None
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
-def choose_text(texts: Mapping[str, str], good: Sequence[Announcement], payload: Payload) -> Chosen:
+def choose_text(
+    texts: Mapping[str, str], keys: Sequence[PublicKey], payload: Payload, *, known_good: Sequence[str] = ()
+) -> Chosen:
     """Choose among what peers say that stands in the `.sig` file.
 
     Args:
         texts: by peer id, unchecked.
-        good: announcements whose payload signature was verified over the payload; the first one's signature, alone,
-            is the choice where no peer has a better one.
+        keys: whose signature it must be.
         payload: the whole of it.
+        known_good: signatures that were verified over the payload already, in base64; the first one, alone, is the
+            choice where no peer has a better one.
     """
-    signed = {one.payload_signature for one in good}
-    keys = [PublicKey.from_keyid(one.signer) for one in good]
     votes: Counter[str] = Counter()
     faults: dict[str, str] = {}
     for peer_id, text in sorted(texts.items()):
         try:
             signature = PayloadSignature.parse(text, source="the signature that it sends")
-            if text not in votes and signature.base64 not in signed:
+            if text not in votes and signature.base64 not in known_good:
                 signature.check(payload, keys, source="the signature that it sends")
         except SnapshotSignatureError as error:
             faults[peer_id] = error.message
         else:
             votes[text] += 1
     if not votes:
-        return Chosen(good[0].payload_signature, faults)
+        return Chosen(known_good[0] if known_good else None, faults)
     # Of equally many the one that says more: a copy may have lost what stood around the signature.
     return Chosen(max(votes, key=lambda text: (votes[text], len(text), text)), faults)
 

@@ -23,18 +23,11 @@ from p2pboot.errors import NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import Dialler, for_each_peer
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.snapshots.bring import (
-    Network,
-    bring_announced,
-    bring_unannounced,
-    complete_held,
-    sign_held,
-)
+from p2pboot.fetch.snapshots.bring import Network, bring_announced, complete_held, sign_held
 from p2pboot.fetch.snapshots.hearing import hear_peer
+from p2pboot.fetch.snapshots.rumours import bring_by_root
 from p2pboot.protocol.snapshots import SnapshotHead
-from p2pboot.store.snapshots.arriving import ArrivingSnapshots
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
-from p2pboot.store.snapshots.evidence import keep_evidence
 from p2pboot.transport.interface import Transport
 
 GRACE_S = 2.0
@@ -258,14 +251,14 @@ class _Job:
     async def _bring(self, root: str, agreed: Agreed | None, network: Network, dialler: Dialler) -> None:
         threshold, required = self._order.trusted.threshold, self._order.require_signatures
         if agreed is not None:
-            await bring_announced(agreed, threshold, ArrivingSnapshots(self._store), network)
+            await bring_announced(agreed, threshold, self._store, network)
             return
         if not self._transport.peers():
             raise self._nothing(dialler)
         if required and threshold > 1:  # a file holds one signature
             raise SignaturesTooFew(root, threshold)
         keys = tuple(PublicKey.from_keyid(key) for key in self._order.trusted.keys)
-        await bring_unannounced(root, keys, self._store, network, require_signature=required)
+        await bring_by_root(root, keys, self._store, network, require_signature=required)
 
     def _agreed_on_root(self) -> Agreed | None:
         """The announcements of the root that was asked for, if enough trusted signers made one."""
@@ -292,7 +285,7 @@ class _Job:
 
     async def _keep_evidence(self) -> None:
         for conflict in self._agreement.conflicts:
-            paths = await trio.to_thread.run_sync(keep_evidence, self._order.directory, conflict)
+            paths = await trio.to_thread.run_sync(self._store.keep_evidence, conflict)
             where = " and ".join(str(path) for path in paths)
             self._progress.note(
                 f"different snapshots are announced under sequence {conflict.sequence}, by"

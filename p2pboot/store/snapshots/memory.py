@@ -77,10 +77,6 @@ class MemorySnapshotStore(SnapshotStore):
         text = self._signatures.get(root)
         return None if text is None else (text.encode(), f"the signature of snapshot {root}")
 
-    def _lost(self, root: str) -> None:
-        with self._lock:
-            self._payloads.pop(root, None)
-
 
 class _MemoryDraft(Draft):
     def __init__(self, store: MemorySnapshotStore) -> None:

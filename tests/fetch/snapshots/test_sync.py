@@ -7,14 +7,16 @@ from collections.abc import Awaitable
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
+from blake3 import blake3
 from trio.testing import MockClock
 
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.announcement import Announcement
-from p2pboot.core.timetoke.chunks import payload_root
+from p2pboot.core.timetoke.chunks import ChunkTableBuilder, payload_root
 from p2pboot.core.timetoke.errors import (
     AnnouncementConflict,
     SignatureMismatch,
@@ -25,9 +27,11 @@ from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, NotFoundError
 from p2pboot.fetch.snapshots.signature_texts import choose_text, text_with_version
 from p2pboot.protocol.messages import Reply, Status
-from p2pboot.protocol.snapshots import ChunkRequest
-from p2pboot.store.snapshots.arriving import ArrivingSnapshots
+from p2pboot.protocol.snapshots import ChunkRequest, ChunksRequest
+from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.store.snapshots.files import REMEMBERED_BYTES
 from tests.core.timetoke.samples import ALICE, BOB, CAROL, CHUNK, announce, payload_of, sign
 from tests.fetch.snapshots.world import (
     ANNOUNCEMENT,
@@ -185,7 +189,8 @@ async def test_a_killed_sync_resumes_with_the_chunks_that_are_there(
 ) -> None:
     store = DiskSnapshotStore(world.directory / "out")
     source = world.store()
-    partial_snapshot = ArrivingSnapshots(store).begin(ROOT, source.table(ROOT))
+    partial_snapshot = store.blobs.begin(ROOT, source.table(ROOT))
+    assert partial_snapshot is not None
     for index in range(0, TOTAL, 2):
         partial_snapshot.write(index, source.chunk(ROOT, index).data)
     partial_snapshot.close()
@@ -200,7 +205,8 @@ async def test_a_sync_killed_before_verifying_downloads_nothing_again(
     autojump_clock: MockClock, world: SnapshotWorld
 ) -> None:
     store, source = DiskSnapshotStore(world.directory / "out"), world.store()
-    arriving = ArrivingSnapshots(store).begin(ROOT, source.table(ROOT))
+    arriving = store.blobs.begin(ROOT, source.table(ROOT))
+    assert arriving is not None
     for index in range(TOTAL):
         arriving.write(index, source.chunk(ROOT, index).data)
     arriving.finish()
@@ -474,7 +480,8 @@ async def test_a_transfer_that_needs_nobody_any_more_asks_for_the_text(
     autojump_clock: MockClock, world: SnapshotWorld
 ) -> None:
     store, source = DiskSnapshotStore(world.directory / "out"), world.store()
-    arriving = ArrivingSnapshots(store).begin(ROOT, source.table(ROOT))
+    arriving = store.blobs.begin(ROOT, source.table(ROOT))
+    assert arriving is not None
     for index in range(TOTAL):
         arriving.write(index, source.chunk(ROOT, index).data)
     arriving.finish()
@@ -494,7 +501,6 @@ async def test_a_peer_that_lies_about_the_text_is_named_and_not_believed(
 
 
 async def test_of_several_texts_most_peers_decide(autojump_clock: MockClock, world: SnapshotWorld) -> None:
-    good = [announce(PAYLOAD)]
     key_1, key_7, plain = f"1:{sign(PAYLOAD)}\n", f"7:{sign(PAYLOAD)}\n", sign(PAYLOAD)
     for texts, expected in [
         ([key_1, key_1, key_7], key_1),
@@ -504,7 +510,7 @@ async def test_of_several_texts_most_peers_decide(autojump_clock: MockClock, wor
         ([], plain),
     ]:
         said = {f"peer{number}": text for number, text in enumerate(texts)}
-        assert choose_text(said, good, PAYLOAD).text == expected
+        assert choose_text(said, [ALICE.public], PAYLOAD, known_good=[plain]).text == expected
 
 
 # what the other side knows
@@ -561,3 +567,104 @@ async def test_a_root_that_nobody_has_is_not_found(
         with pytest.raises(NotFoundError, match="00000"):
             await world.sync(provider, root="00" * 32)
         await trio.lowlevel.checkpoint()
+
+
+# several peers, and what their word is worth
+
+
+async def test_by_root_the_chunks_come_from_several_peers_at_once(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider() as one, world.provider() as other:
+        result = await world.sync(one, other, root=ROOT)
+    world.assert_synced()
+    assert set(result.ledger.received) == {one.peer_id, other.peer_id}
+    assert result.ledger.downloaded_bytes == len(PAYLOAD)
+
+
+async def test_by_root_a_killed_sync_resumes(autojump_clock: MockClock, world: SnapshotWorld) -> None:
+    source = world.store()
+    partial_snapshot = DiskSnapshotStore(world.directory / "out").blobs.begin(ROOT, source.table(ROOT))
+    assert partial_snapshot is not None
+    for index in range(0, TOTAL, 2):
+        partial_snapshot.write(index, source.chunk(ROOT, index).data)
+    partial_snapshot.close()
+    async with world.provider() as provider:
+        result = await world.sync(provider, root=ROOT)
+    assert result.ledger.resumed_bytes >= (TOTAL // 2) * CHUNK
+    assert result.ledger.downloaded_bytes + result.ledger.resumed_bytes == len(PAYLOAD)
+    world.assert_synced()
+
+
+FORGED = 7
+"""The chunk that liars replace by another one, in their tables as well."""
+
+
+class Forger(SnapshotServer):
+    """Says that one chunk is another one, and sends it so: every chunk is what its table names."""
+
+    async def _answer(self, request: Any, reserve: Reserve) -> Reply:
+        reply = await super()._answer(request, reserve)
+        if isinstance(request, ChunkRequest) and request.index == FORGED:
+            return Reply(reply.status, bytes(len(reply.body)), reply.extra)
+        if isinstance(request, ChunksRequest):
+            table = bytearray(reply.body)
+            table[FORGED * 32 : FORGED * 32 + 32] = blake3(bytes(CHUNK)).digest()
+            return Reply(reply.status, bytes(table), reply.extra)
+        return reply
+
+
+@pytest.mark.parametrize("liars", [1, 2])
+async def test_by_root_who_stands_by_a_false_table_is_named_and_what_is_good_is_kept(
+    autojump_clock: MockClock, world: SnapshotWorld, liars: int
+) -> None:
+    async with AsyncExitStack() as stack:
+        lying = [await stack.enter_async_context(world.provider(server=Forger)) for _ in range(liars)]
+        honest = await stack.enter_async_context(world.provider())
+        result = await world.sync(*lying, honest, root=ROOT)
+    world.assert_synced()
+    if liars == 2:  # their table was tried first
+        assert set(result.ledger.dropped) == {liar.peer_id for liar in lying}
+        assert all(ROOT in why and "chunk table" in why for why in result.ledger.dropped.values())
+        assert result.ledger.received[honest.peer_id] == CHUNK
+    assert honest.peer_id not in result.ledger.dropped
+
+
+async def test_by_root_only_forgers_bring_nothing_and_are_all_named(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(server=Forger) as one, world.provider(server=Forger) as other:
+        with pytest.raises(FetchError, match="chunk table") as caught:
+            await world.sync(one, other, root=ROOT)
+    assert one.peer_id in caught.value.message
+    assert other.peer_id in caught.value.message
+    assert world.visible() == []
+
+
+async def test_by_root_a_signature_that_is_not_trusted_costs_nobody_the_payload(
+    autojump_clock: MockClock, world: SnapshotWorld, watcher: Watcher
+) -> None:
+    async with (
+        world.provider(signature=sign(PAYLOAD, BOB)) as other,
+        world.provider(signature=TEXTS[0]) as honest,
+    ):
+        result = await world.sync(other, honest, root=ROOT, watcher=watcher)
+    world.assert_synced(signature=TEXTS[0])
+    assert result.ledger.downloaded_bytes == len(PAYLOAD)
+    assert any(peer == other.peer_id and "is not the signature of" in said for peer, said in watcher.peers)
+
+
+async def test_what_was_fetched_is_not_hashed_once_more(
+    autojump_clock: MockClock, world: SnapshotWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert len(PAYLOAD) > REMEMBERED_BYTES
+    async with world.provider(PAYLOAD, ANNOUNCEMENT) as provider:
+        world.last_store().roots()  # the provider's own files
+        hashed: list[int] = []
+        monkeypatch.setattr(ChunkTableBuilder, "update", lambda _self, data: hashed.append(len(data)))
+        result = await world.sync(provider)
+        assert result.path.read_bytes() == PAYLOAD
+        again = DiskSnapshotStore(world.directory / "out")
+        assert again.roots() == (ROOT,)
+        assert again.table(ROOT).digest == ANNOUNCEMENT.facts.chunk_table
+    assert hashed == []

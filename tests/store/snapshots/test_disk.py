@@ -138,7 +138,7 @@ def test_a_file_that_changes_right_after_a_look_is_looked_at_again(
     store = opened(directory)
     root = store.insert(PAYLOAD, sign(PAYLOAD))
     assert store.roots() == (root,)
-    monkeypatch.setattr(store, "_is_fresh", lambda: True)
+    monkeypatch.setattr(store._files, "_is_fresh", lambda: True)
     (directory / f"{root}.json").write_bytes(PAYLOAD[:-1])
     assert not store.has_snapshot(root)
     assert store.why_missing(root) == "its file has other content: it is damaged"
@@ -153,7 +153,7 @@ def test_rot_that_leaves_the_file_looking_the_same_is_noticed_when_a_chunk_is_re
         file.seek(CHUNK + 5)
         file.write(b"\x00")
     monkeypatch.setattr(
-        FileIdentity, "of", lambda _status, known=store._files[f"{root}.json"]: known.identity
+        FileIdentity, "of", lambda _status, known=store._files.by_name[f"{root}.json"]: known.identity
     )
     store.chunk(root, 0)
     with pytest.raises(SnapshotChanged, match=root):

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p2pboot.core.timetoke.chunks import payload_root
 from p2pboot.core.timetoke.errors import SignatureUndecodable
 from p2pboot.errors import MachineError
-from p2pboot.store.snapshots import disk, walking
+from p2pboot.store import hashing
+from p2pboot.store.hashes import HashedFile
+from p2pboot.store.snapshots import walking
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from tests.core.timetoke.samples import ALICE, CHUNK, announce, payload_of, sign
+from tests.permissions import permissions_applied
 
 ONE, OTHER = payload_of(3), payload_of(4)
 ROOT, OTHER_ROOT = payload_root(ONE), payload_root(OTHER)
@@ -169,7 +173,7 @@ def test_a_file_that_can_not_be_opened_is_left_out_with_the_systems_word(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("p2pboot.store.snapshots.disk._hash", refuse)
+    monkeypatch.setattr(hashing, "_hash", refuse)
     assert reasons(directory) == {"x.json": "can not be read: Permission denied"}
 
 
@@ -247,23 +251,24 @@ def test_a_file_that_grows_is_read_again_when_it_stands_still(
 ) -> None:
     path = put(directory / "x.json", ONE[:-5], None)
     reads: list[Path] = []
-    hashed = disk._hash
+    hashed = hashing._hash
 
-    def growing(found: Path, chunk_length: int) -> object:
+    def growing(found: Path, *rest: Any) -> HashedFile:
         reads.append(found)
-        result = hashed(found, chunk_length)
         if len(reads) == 1:
             path.write_bytes(ONE)
-        return result
+        return hashed(found, *rest)
 
-    monkeypatch.setattr(disk, "_hash", growing)
+    monkeypatch.setattr(hashing, "_hash", growing)
     store = opened(directory)
     assert store.survey().left_out[0].reason == "is being written"
     assert store.roots() == (ROOT,)
     assert len(reads) == 2
 
 
-def test_a_read_only_directory_is_listed(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_directory_that_can_not_be_cleaned_is_an_error_unless_it_can_only_be_read(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     put(directory / "x.json", ONE)
     monkeypatch.setattr(
         "p2pboot.store.snapshots.disk.clean_temporaries",
@@ -271,8 +276,9 @@ def test_a_read_only_directory_is_listed(directory: Path, monkeypatch: pytest.Mo
     )
     with pytest.raises(MachineError):
         opened(directory)
-    monkeypatch.setattr("p2pboot.store.snapshots.disk.os.access", lambda *_: False)
-    assert opened(directory).roots() == (ROOT,)
+    directory.chmod(0o555)
+    with permissions_applied():
+        assert opened(directory).roots() == (ROOT,)
 
 
 def test_an_announced_snapshot_in_a_directory_is_cut_as_announced(directory: Path) -> None:

@@ -1,0 +1,127 @@
+"""What signers announced of snapshots, and where they contradict each other: rows of the state's database.
+
+One announcement for each signer and snapshot, the newest few of each signer. Whoever has both documents of a
+contradiction can show them to anybody, so they are kept whatever becomes of the announcements.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from p2pboot.core.timetoke.agreement import Conflict
+from p2pboot.core.timetoke.announcement import Announcement
+from p2pboot.errors import Malformed, SignatureError
+from p2pboot.store.database import Database
+
+logger = logging.getLogger(__name__)
+
+KEPT_PER_SIGNER: Final = 16
+"""Newest sequences of one signer; a follower needs one, an auditor a few."""
+
+KEPT_CONFLICTS: Final = 32
+"""Two documents each; a hostile trusted key could sign any number."""
+
+
+class Announcements:
+    """Any number of threads and processes; all methods raise StoreError (damaged database) or MachineError (disk).
+
+    Args:
+        database: keeps them.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> tuple[Announcement, ...]:
+        """Every announcement, highest sequence first."""
+        rows = self._database.rows("SELECT raw FROM announcements ORDER BY sequence DESC, signer")
+        return tuple(one for (raw,) in rows if (one := _parse(raw)) is not None)
+
+    def get(self, signer: str, root: str) -> Announcement | None:
+        """The announcement of one snapshot by one signer (a key id)."""
+        return next((one for one in self.of_root(root) if one.signer == signer), None)
+
+    def of_root(self, root: str) -> tuple[Announcement, ...]:
+        """All announcements of one snapshot, highest sequence first."""
+        query = "SELECT raw FROM announcements WHERE root = ? ORDER BY sequence DESC, signer"
+        rows = self._database.rows(query, root)
+        return tuple(one for (raw,) in rows if (one := _parse(raw)) is not None)
+
+    def chunk_length(self, root: str) -> int | None:
+        """Into what an announced snapshot is cut, bytes; None when nobody announced it."""
+        return next((one.facts.chunk_length for one in self.of_root(root)), None)
+
+    def last_sequence(self) -> int:
+        """The highest sequence of anybody; 0 when there is none."""
+        return max((one.sequence for one in self.all()), default=0)
+
+    def put(self, announcement: Announcement) -> None:
+        """Keep an announcement, unless a newer one of the same signer and snapshot is there."""
+        signer = announcement.signer
+        with self._database.transaction() as sql:
+            sql.execute(
+                "INSERT INTO announcements VALUES (?, ?, ?, ?) ON CONFLICT (signer, root) DO UPDATE"
+                " SET sequence = excluded.sequence, raw = excluded.raw WHERE excluded.sequence > sequence",
+                (signer, announcement.root, announcement.sequence, announcement.raw),
+            )
+            sql.execute(
+                "DELETE FROM announcements WHERE signer = ?1 AND rowid NOT IN (SELECT rowid FROM announcements"
+                " WHERE signer = ?1 ORDER BY sequence DESC, rowid DESC LIMIT ?2)",
+                (signer, KEPT_PER_SIGNER),
+            )
+
+    @property
+    def are_durable(self) -> bool:
+        """Whether what is put here outlasts the process: not where the directory can only be read."""
+        return self._database.refusal is None
+
+    @contextlib.contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Choose a sequence and put its announcement while nobody else, in any process, does.
+
+        Raises:
+            MachineError: what is put would not be kept. A sequence that is forgotten is used twice.
+        """
+        with self._database.transaction():
+            if self._database.refusal is not None:
+                raise self._database.refusal
+            yield
+
+    def put_all(self, announcements: Iterable[Announcement], conflicts: Iterable[Conflict]) -> None:
+        """Keep all of these, or none."""
+        with self._database.transaction():
+            for announcement in announcements:
+                self.put(announcement)
+            for conflict in conflicts:
+                self.put_conflict(conflict)
+
+    def conflicts(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Both documents of every contradiction that is kept, lowest sequence first."""
+        query = "SELECT first, second FROM announcement_conflicts ORDER BY sequence, id"
+        return tuple((first, second) for first, second in self._database.rows(query))
+
+    def put_conflict(self, conflict: Conflict) -> bool:
+        """Keep both documents of a contradiction; False when there is no room for more."""
+        documents = sorted((conflict.first.raw, conflict.second.raw))
+        with self._database.transaction() as sql:
+            sql.execute(
+                "INSERT OR IGNORE INTO announcement_conflicts(sequence, first, second) SELECT ?, ?, ?"
+                " WHERE (SELECT count(*) FROM announcement_conflicts) < ?",
+                (conflict.sequence, *documents, KEPT_CONFLICTS),
+            )
+            query = "SELECT 1 FROM announcement_conflicts WHERE first = ? AND second = ?"
+            return sql.execute(query, documents).fetchone() is not None
+
+
+@functools.lru_cache(maxsize=1024)
+def _parse(raw: bytes) -> Announcement | None:
+    """The announcement in a row; each is checked once in the life of the process."""
+    try:
+        return Announcement.parse(raw)
+    except (Malformed, SignatureError) as error:
+        logger.warning("an announcement that is kept is none and is not offered: %s", error)
+        return None

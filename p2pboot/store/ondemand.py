@@ -1,0 +1,157 @@
+"""The database of a directory that may be somebody else's: made when there is something to keep, never before.
+
+A snapshot directory is the user's; looking at it leaves nothing there. Three situations, found out again at each use:
+
+- no file: reading finds nothing, and the first change makes the file;
+- a file that may be changed: it is used as any other, other processes change it as well;
+- one that can only be read (another owner, a read-only file system), or no file and no right to make one: what it
+  says is held in memory, read again when it changes, and our own changes live as long as the process.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, Self
+
+from p2pboot.errors import MachineError, machine_error
+from p2pboot.store.database import Database, Row, primary_code
+from p2pboot.store.durable import make_directory
+
+_REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+_SQLITE_REFUSALS: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
+
+# A cleanly closed database in a directory where nothing can be made opens as immutable only; one in use by another
+# process must not be opened so.
+_WAYS_TO_READ: Final = ("mode=ro", "immutable=1")
+
+
+class DatabaseOnDemand(Database):
+    """As `Database`; see above for when it is a file."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        super().__init__(path, connection)
+        self._is_file = False
+        self._copied: object = None  # what the file looked like that was copied into memory
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Take over the database at `path`, which may not exist; nothing is made.
+
+        Raises:
+            StoreError: the file is damaged, not ours, or of a newer p2pboot.
+            MachineError: it can not be read, or another process holds it too long.
+        """
+        database = cls(path, _in_memory(path, None)._connection)
+        try:
+            database._look()
+        except BaseException:
+            database.close()
+            raise
+        return database
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """As `Database.transaction`; makes the file, unless that is refused."""
+        with self._lock:
+            if self._depth == 0:
+                self._look()
+                if not self._is_file and self.refusal is None:
+                    self._use_file()
+            with super().transaction() as sql:
+                yield sql
+
+    def rows(self, query: str, *values: object) -> list[Row]:
+        """As `Database.rows`."""
+        with self._lock:
+            if self._depth == 0:
+                self._look()
+            return super().rows(query, *values)
+
+    def _look(self) -> None:
+        """Use a file that another process made, and read one again that it changed."""
+        if not self._is_file and self._appearance() != self._copied:
+            self._use_file()
+
+    def _use_file(self) -> None:
+        try:
+            make_directory(self.path.parent, 0o755)  # as the snapshots beside it: others may serve them
+            _require_writable(self.path)
+            opened = Database.open(self.path)
+        except MachineError as error:
+            if not _is_refusal(error):
+                raise
+            self.refusal = error
+            self._copy()
+        else:
+            self._replace(opened)
+            self._is_file, self.refusal = True, None
+
+    def _copy(self) -> None:
+        """Hold in memory what the file says."""
+        appearance = self._appearance()
+        self._replace(_in_memory(self.path, appearance))
+        self._copied = appearance
+
+    def __del__(self) -> None:
+        self._connection.close()  # the source system's stores are never closed
+
+    def _replace(self, other: Database) -> None:
+        self._connection.close()
+        self._connection = other._connection
+
+    def _appearance(self) -> object:
+        """What the file and its journal look like; None when there is no file."""
+        if self._is_file:
+            return None
+        seen = []
+        for path in (self.path, self.path.with_name(self.path.name + "-wal")):
+            with contextlib.suppress(OSError):
+                status = os.stat(path)
+                seen.append((path, status.st_ino, status.st_size, status.st_mtime_ns))
+        return tuple(seen) or None
+
+
+def _in_memory(path: Path, appearance: object) -> Database:
+    """A database in memory with what the file at `path` says, which is only read; empty where there is none."""
+    database = Database(path, sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))
+    try:
+        if appearance is not None:
+            _fill(database, path)
+        database._prepare()
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _fill(database: Database, path: Path) -> None:
+    failure: sqlite3.Error | None = None
+    for way in _WAYS_TO_READ:
+        try:
+            with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?{way}", uri=True)) as disk:
+                disk.backup(database._connection)
+        except sqlite3.OperationalError as error:
+            failure = failure or error
+        else:
+            return
+    if failure is not None:
+        raise MachineError(f"cannot read {path}: {failure}", remedy="check its permissions")
+
+
+def _require_writable(path: Path) -> None:
+    """SQLite begins a transaction on a file that it can not write, and fails only later, at the first change."""
+    if os.path.exists(path) and not os.access(path, os.W_OK, effective_ids=True):
+        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        raise machine_error(error, f"write {path}") from error
+
+
+def _is_refusal(error: MachineError) -> bool:
+    cause = error.__cause__
+    if isinstance(cause, OSError):
+        return cause.errno in _REFUSALS
+    return isinstance(cause, sqlite3.Error) and primary_code(cause) in _SQLITE_REFUSALS
