@@ -1,12 +1,11 @@
 """Finds the newest manifest that may be trusted, among all peers that can be reached in a short while.
 
-A client without memory is only as safe as the best-informed peer that it hears, so it asks everybody: one
-peer that is behind, or that lies, or says nothing, changes nothing as long as another one answers. Who is
-mute costs a short grace.
+A client without memory is only as safe as the best-informed peer that it hears, so it asks everybody.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
@@ -15,8 +14,8 @@ import trio
 from p2pboot.core.manifest import check_detached
 from p2pboot.core.verify import Verdict
 from p2pboot.errors import SignatureError
-from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
+from p2pboot.fetch.asking.rounds import GRACE_S, Rounds
 from p2pboot.fetch.asking.same_key import SharedKeyServers
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest, Question
 from p2pboot.fetch.ledger import Ledger
@@ -25,17 +24,8 @@ from p2pboot.protocol.client import ManifestReply
 from p2pboot.protocol.messages import Head
 from p2pboot.transport.interface import Transport
 
-GRACE_S = 2.0
-"""How long others may still answer after the first usable manifest: several round trips on any network, and
-still little for somebody who waits for a machine to boot."""
-
-ASK_AGAIN_S = 2.0
-"""A mirror lists only what it holds wholly; one that is just fetching has it a moment later."""
-
 MANIFESTS_PER_PEER = 4
 """An honest peer has one head for each set of signers; more than a few for one pair is a flood."""
-
-TICK_S = 0.1
 
 
 class HeadSearch:
@@ -63,74 +53,60 @@ class HeadSearch:
         self._progress = progress
         self._shared = shared
         self._offers: dict[str, FoundManifest] = {}
-        self._answered: set[str] = set()
-        self._asked: set[str] = set()
+        self._rounds = Rounds(transport, ledger, self._ask_connected, will_do=self._will_do)
         self._invalid: list[Verdict] = []  # at most one of each peer: its sender is dropped
-        self._first_offer: float | None = None
-        self._first_usable: float | None = None
+        self._began = self._first_offer = math.inf
+        self._is_usable = False
         self._stall = Stall(progress)
 
     async def run(self, timeout_s: float, settled: Callable[[], bool]) -> Found:
-        """Ask until everybody answered, a short grace after the first usable answer, or the timeout.
+        """Ask until everybody answered, a short grace after the first usable answer, or the timeout (see `Rounds`).
 
         Args:
             timeout_s: seconds at most.
             settled: whether no further peer is expected to connect.
         """
-        with trio.move_on_after(timeout_s):
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(for_each_peer, self._transport, self._follow)
-                if self._shared is not None:
-                    nursery.start_soon(self._shared.run, self._ask_apart)
-                await self._wait_for_enough(settled)
-                nursery.cancel_scope.cancel()
+        self._began = trio.current_time()
+        shared = self._shared
+        if shared is None:
+            await self._rounds.run(timeout_s, settled, look=self._look)
+        else:
+            await self._rounds.run(
+                timeout_s,
+                lambda: settled() and shared.settled,
+                beside=partial(shared.run, self._ask_apart),
+                look=self._look,
+            )
         return self._found()
 
     def _found(self) -> Found:
         newest_first = sorted(self._offers.values(), key=lambda offer: -offer.manifest.manifest_version)
-        asked = frozenset(self._asked)
+        asked = frozenset(self._rounds.asked)
         failures = {peer: why for peer, why in self._ledger.failures.items() if peer in asked}
         return Found(tuple(newest_first), asked, tuple(self._invalid), self._ledger.words, failures)
 
-    async def _wait_for_enough(self, settled: Callable[[], bool]) -> None:
-        """Look every now and then: it depends on answers, on connections and on the time."""
-        began = trio.current_time()
-        while True:
-            await trio.sleep(TICK_S)
-            now = trio.current_time()
-            self._stall.look(now, now - began if self._first_offer is None else 0.0, self._why_nothing)
-            if self._enough(settled() and (self._shared is None or self._shared.settled)):
-                return
+    def _look(self) -> None:
+        now = trio.current_time()
+        self._stall.look(now, 0.0 if self._offers else now - self._began, self._why_nothing)
 
     def _why_nothing(self) -> str:
         pair = f"{self._question.channel}/{self._question.arch}"
-        why = self._found().why() if self._asked else "no peer was reached"
+        why = self._found().why() if self._rounds.asked else "no peer was reached"
         return f"no manifest for {pair} yet" + (f": {why}" if why else "")
 
-    def _enough(self, settled: bool) -> bool:
-        now = trio.current_time()
-        if self._first_usable is not None and now >= self._first_usable + GRACE_S:
-            return True
-        everybody = settled and self._transport.peers() <= self._answered
-        if self._first_usable is not None:
-            return everybody
-        if self._first_offer is not None:  # all refused: somebody slow may have a better one
-            return everybody and now >= self._first_offer + GRACE_S
-        dropped_all = settled and bool(self._asked) and self._asked <= self._ledger.dropped.keys()
-        return dropped_all and self._transport.peers() <= self._asked
+    def _will_do(self) -> bool:
+        """Where all that came is refused, somebody slow may have a better one."""
+        return self._is_usable or trio.current_time() >= self._first_offer + GRACE_S
 
-    async def _follow(self, peer_id: str) -> None:
-        while self._ledger.usable(peer_id):
-            await self._ask(self._transport, peer_id, lambda offer: offer.peers.add(peer_id))
-            self._answered.add(peer_id)
-            await trio.sleep(ASK_AGAIN_S)
+    async def _ask_connected(self, peer_id: str) -> None:
+        await self._ask(self._transport, peer_id, lambda offer: offer.peers.add(peer_id))
 
     async def _ask_apart(self, transport: Transport, peer_id: str, address: str) -> None:
         await self._ask(transport, peer_id, lambda offer: offer.asked_apart.update({address: peer_id}))
 
     async def _ask(self, transport: Transport, peer_id: str, note: Callable[[FoundManifest], object]) -> None:
         """Ask one server once; `note` records it at whatever it offers."""
-        self._asked.add(peer_id)
+        self._rounds.asked.add(peer_id)
         await ask_peer(
             transport,
             peer_id,
@@ -177,11 +153,10 @@ class HeadSearch:
             await self._take_detached(peer_id, offer, reply.detached)
 
     def _note_time(self, verdict: Verdict) -> None:
-        now = trio.current_time()
-        if self._first_offer is None:
-            self._first_offer = now
-        if verdict.ok and self._first_usable is None:
-            self._first_usable = now
+        self._first_offer = min(self._first_offer, trio.current_time())
+        if verdict.ok:
+            self._is_usable = True
+            self._rounds.note_usable()
 
     async def _take_detached(self, peer_id: str, offer: FoundManifest, text: str) -> None:
         """A wrong one is its sender's fault alone, and says nothing against the manifest."""

@@ -20,7 +20,8 @@ from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict
 from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.core.timetoke.errors import SignaturesTooFew
 from p2pboot.errors import NotFoundError, first_error
-from p2pboot.fetch.asking.dialling import Dialler, for_each_peer
+from p2pboot.fetch.asking.dialling import Dialler
+from p2pboot.fetch.asking.rounds import Rounds
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.snapshots.bring import Network, bring_announced, complete_held, sign_held
@@ -29,14 +30,6 @@ from p2pboot.fetch.snapshots.rumours import bring_by_root
 from p2pboot.protocol.snapshots import SnapshotHead
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Transport
-
-GRACE_S = 2.0
-"""How long others may still answer after the first usable announcement: several round trips on any network."""
-
-ASK_AGAIN_S = 2.0
-"""A provider that is just fetching a snapshot announces it a moment later."""
-
-TICK_S = 0.1
 
 MAX_STRANGERS = 4
 """Signers that are named where no trusted one announced anything: a person compares them with --trust."""
@@ -166,9 +159,8 @@ class _Job:
         self._progress = progress
         self._ledger = Ledger(progress)
         self._agreement = Agreement(order.trusted)
-        self._asked: set[str] = set()  # whether they answered or not
+        self._rounds = Rounds(transport, self._ledger, self._ask, will_do=self._will_do)
         self._answered: set[str] = set()
-        self._agreed_at: float | None = None
         self._strangers: set[str] = set()  # untrusted signers that peers list
 
     async def run(self, hints: AsyncIterable[str] | None) -> SyncResult:
@@ -177,33 +169,19 @@ class _Job:
             self._agreement.add(known)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dialler.run)
-            with trio.move_on_after(self._order.timeout_s):
-                await self._hear(dialler)
+            await self._rounds.run(self._order.timeout_s, lambda: dialler.settled)
             result = await self._choose_and_bring(dialler)
             nursery.cancel_scope.cancel()
         return result
 
-    async def _hear(self, dialler: Dialler) -> None:
-        """Ask everybody, until all have answered or a grace after the first usable answer is over."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(for_each_peer, self._transport, self._ask)
-            while not self._heard_enough(dialler):  # noqa: ASYNC110 - it is time that decides, too
-                await trio.sleep(TICK_S)
-            nursery.cancel_scope.cancel()
-
-    def _heard_enough(self, dialler: Dialler) -> bool:
-        peers = self._transport.peers()
-        everybody = dialler.settled and bool(peers) and peers <= self._asked | self._ledger.dropped.keys()
-        if everybody and (self._order.root is not None or self._agreement.newest_sequence() is not None):
-            return True
-        return self._agreed_at is not None and trio.current_time() - self._agreed_at > GRACE_S
+    def _will_do(self) -> bool:
+        """What is named by its root can be had without an announcement, from somebody."""
+        is_known = self._order.root is not None or self._agreement.newest_sequence() is not None
+        return is_known and bool(self._transport.peers())
 
     async def _ask(self, peer_id: str) -> None:
-        while self._ledger.usable(peer_id):
-            if await hear_peer(self._transport, peer_id, self._ledger, wants=self._wants, take=self._take):
-                self._answered.add(peer_id)
-            self._asked.add(peer_id)
-            await trio.sleep(ASK_AGAIN_S)
+        if await hear_peer(self._transport, peer_id, self._ledger, wants=self._wants, take=self._take):
+            self._answered.add(peer_id)
 
     def _wants(self, head: SnapshotHead) -> bool:
         if self._order.root not in (None, head.root):
@@ -217,8 +195,8 @@ class _Job:
         self._agreement.add(announcement)
         named = self._order.root is not None
         usable = self._agreed_on_root() if named else self._agreement.newest_sequence()
-        if self._agreed_at is None and usable is not None:
-            self._agreed_at = trio.current_time()
+        if usable is not None:
+            self._rounds.note_usable()
 
     async def _choose_and_bring(self, dialler: Dialler) -> SyncResult:
         await self._keep_evidence()
