@@ -18,12 +18,12 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, AnnouncementStanding, Conflict
 from p2pboot.core.timetoke.announcement import Announcement, claim
-from p2pboot.core.timetoke.errors import SignatureMissing, SnapshotError, SnapshotSignatureError
+from p2pboot.core.timetoke.errors import SnapshotError, SnapshotSignatureError
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
-from p2pboot.fetch.snapshots.bring import Network, bring_announced, complete_held, sign_held
+from p2pboot.fetch.snapshots.bring import Network, complete_held, hold_announced
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.problems import Problems
@@ -283,33 +283,22 @@ class SnapshotNode:
     async def _bring_unless_superseded(
         self, agreed: Agreed, agreement: Agreement, trusted: Publisher
     ) -> None:
-        if await trio.to_thread.run_sync(self._store.has_snapshot, agreed.root):
-            if not await trio.to_thread.run_sync(self._is_signed, agreed.root):
-                network = Network(self._transport, Ledger(NoProgress()), NoProgress())
-                await sign_held(agreed, trusted.threshold, self._store, network)
-                log.info("snapshot %s: signed, it was here without a signature", agreed.root)
-            for one in agreed.announcements:
-                await trio.to_thread.run_sync(self._store.announcements.put, one)
-            return
         failure: P2PBootError | None = None
+        fetched, before = False, (tuple(agreement.announcements), agreement.conflicts)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_when_superseded, agreed, agreement, nursery.cancel_scope)
             network = Network(self._transport, Ledger(NoProgress()), NoProgress())
             try:
-                await bring_announced(agreed, trusted.threshold, self._store, network)
-                log.info("snapshot %s: holding sequence %d", agreed.root, agreed.sequence)
+                fetched = await hold_announced(agreed, trusted.threshold, self._store, network)
             except P2PBootError as error:
                 failure = error  # raised outside: the nursery would wrap it in a group
             nursery.cancel_scope.cancel()
         if failure is not None:
             raise failure
-        self._news.set()  # what came meanwhile may add signers, or be evidence
-
-    def _is_signed(self, root: str) -> bool:
-        try:
-            return self._store.signature(root) is not None
-        except SignatureMissing:  # where one is required
-            return False
+        if fetched:
+            log.info("snapshot %s: holding sequence %d", agreed.root, agreed.sequence)
+        if (tuple(agreement.announcements), agreement.conflicts) != before:
+            self._news.set()  # what came meanwhile may add signers, or be evidence
 
     async def _cancel_when_superseded(
         self, agreed: Agreed, agreement: Agreement, scope: trio.CancelScope

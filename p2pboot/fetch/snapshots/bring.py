@@ -20,6 +20,7 @@ from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.core.timetoke.errors import (
     RootMismatch,
     SignatureMismatch,
+    SignatureMissing,
     SnapshotError,
     SnapshotMalformed,
     SnapshotSignatureError,
@@ -79,6 +80,43 @@ class Network:
             self.progress.peer(peer_id, why)
 
 
+async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> bool:
+    """Have a snapshot that enough trusted signers announced in the store, with its signature as it was published.
+
+    What is there is not fetched again; a signature that it lacks is written beside it, and a key version that a former
+    version lost.
+
+    Args:
+        agreed: their announcements.
+        threshold: how many of them must have signed the payload itself as well.
+        store: gets it.
+        network: see there.
+
+    Returns:
+        Whether it was fetched.
+
+    Raises:
+        P2PBootError: as `bring_announced`.
+    """
+    if not await trio.to_thread.run_sync(store.has_snapshot, agreed.root):
+        await bring_announced(agreed, threshold, store, network)
+        return True
+    if await trio.to_thread.run_sync(_is_signed, store, agreed.root):
+        await complete_held(agreed.root, store, network)
+        for one in agreed.announcements:
+            await trio.to_thread.run_sync(store.announcements.put, one)
+    else:
+        await _sign_held(agreed, threshold, store, network)
+    return False
+
+
+def _is_signed(store: DiskSnapshotStore, root: str) -> bool:
+    try:
+        return store.signature(root) is not None
+    except SignatureMissing:  # where one is required
+        return False
+
+
 async def bring_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> Path:
     """Bring a snapshot that enough trusted signers announced; return its path.
 
@@ -133,13 +171,8 @@ def _settle(
     return store.expose_arrived(agreed.root, chosen.text), chosen
 
 
-async def sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> None:
-    """Put the announced signature beside a payload that the store has without one.
-
-    Raises:
-        SnapshotError, SnapshotSignatureError: the signers contradict themselves.
-        MachineError: the disk is full or fails.
-    """
+async def _sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> None:
+    """Put the announced signature beside a payload that the store has without one."""
     texts = await ask_texts(agreed.root, network.transport, network.ledger)
 
     def sign() -> Chosen:

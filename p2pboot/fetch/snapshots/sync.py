@@ -24,7 +24,7 @@ from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.rounds import Rounds
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.snapshots.bring import Network, bring_announced, complete_held, sign_held
+from p2pboot.fetch.snapshots.bring import Network, complete_held, hold_announced
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.fetch.snapshots.rumours import bring_by_root
 from p2pboot.protocol.snapshots import SnapshotHead
@@ -212,9 +212,12 @@ class _Job:
             lambda: dialler.hopeless,
         )
         began = trio.current_time()
-        unchanged = await self._is_held(root, agreed, network)
-        if not unchanged:
-            await self._bring(root, agreed, network, dialler)
+        if agreed is not None:
+            unchanged = not await hold_announced(agreed, self._order.trusted.threshold, self._store, network)
+        else:
+            unchanged = await self._is_held(root, network)
+            if not unchanged:
+                await self._bring(root, network, dialler)
         return SyncResult(
             root=root,
             path=await trio.to_thread.run_sync(self._store.path, root),
@@ -226,11 +229,8 @@ class _Job:
             transfer_s=trio.current_time() - began,
         )
 
-    async def _bring(self, root: str, agreed: Agreed | None, network: Network, dialler: Dialler) -> None:
+    async def _bring(self, root: str, network: Network, dialler: Dialler) -> None:
         threshold, required = self._order.trusted.threshold, self._order.require_signatures
-        if agreed is not None:
-            await bring_announced(agreed, threshold, self._store, network)
-            return
         if not self._transport.peers():
             raise self._nothing(dialler)
         if required and threshold > 1:  # a file holds one signature
@@ -245,21 +245,13 @@ class _Job:
         enough = len(by_signer) >= self._order.trusted.threshold and len(subjects) == 1
         return Agreed(tuple(by_signer[signer] for signer in sorted(by_signer))) if enough else None
 
-    async def _is_held(self, root: str, agreed: Agreed | None, network: Network) -> bool:
-        """Whether the payload is there, signed as it must be; adds a signature or key version that was missing."""
+    async def _is_held(self, root: str, network: Network) -> bool:
+        """Whether the payload is there, signed as it must be where nobody announced it; adds a lost key version."""
         if not await trio.to_thread.run_sync(self._store.has_snapshot, root):
             return False
         is_signed = await trio.to_thread.run_sync(self._store.signature, root) is not None
-        if agreed is not None:
-            if is_signed:
-                await complete_held(root, self._store, network)
-            else:
-                await sign_held(agreed, self._order.trusted.threshold, self._store, network)
-            return True
         await complete_held(root, self._store, network)
-        if not self._order.require_signatures:
-            return True
-        return is_signed and self._order.trusted.threshold == 1
+        return not self._order.require_signatures or (is_signed and self._order.trusted.threshold == 1)
 
     async def _keep_evidence(self) -> None:
         for conflict in self._agreement.conflicts:
