@@ -47,8 +47,8 @@ def sync(
     """Fetch the latest snapshot that the trusted keys announced, or the one with this ROOT.
 
     All peers that can be reached are asked, and every chunk is checked when it arrives. DIR gets the payload as
-    ROOT.json and its signature as ROOT.json.sig, byte for byte as they were published. Without an announcement a
-    ROOT is fetched from one peer at a time and checked as a whole; one that nobody signed only with --allow-unsigned.
+    ROOT.json and its signature as ROOT.json.sig, byte for byte as they were published. Without an announcement
+    how a ROOT is cut is its peers' word, and it is checked as a whole; one that nobody signed needs --allow-unsigned.
     """
     root = _root(what)
     trusted = _trusted(params.pop("trust"), params.pop("threshold"))
