@@ -17,8 +17,9 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from p2pboot.core.pieces import MIB, PieceTable, piece_length_for
+from p2pboot.core.timetoke.chunks import ChunkTableBuilder
 from p2pboot.errors import ArtifactError, machine_error
-from p2pboot.store.algorithms import SHA256, Algorithm, FileHasher
+from p2pboot.store.algorithms import SHA256, Algorithm
 from p2pboot.store.hashes import FileIdentity, HashedFile
 
 Progress = Callable[[int, int], None]
@@ -106,7 +107,8 @@ def hash_file(
         length = piece_length or piece_length_for(identity.size)
         known = cache.get(identity)
         if known is None or known.table.piece_length != length:
-            known = _hash(path, identity, algorithm.hasher(length), max(READ_BYTES, length), progress)
+            builder = ChunkTableBuilder(length, algorithm.begin())
+            known = _hash(path, identity, builder, max(READ_BYTES, length), progress)
             cache.put(identity, known)
     except FileNotFoundError:
         raise ChangedWhileHashing(path) from None
@@ -129,7 +131,7 @@ def check_regular(path: Path, status: os.stat_result, *, may_be_empty: bool = Fa
 
 
 def _hash(
-    path: Path, identity: FileIdentity, hasher: FileHasher, at_once: int, progress: Progress
+    path: Path, identity: FileIdentity, builder: ChunkTableBuilder, at_once: int, progress: Progress
 ) -> HashedFile:
     # O_NONBLOCK: should the file have become a FIFO, opening it must not wait for a writer.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -141,12 +143,12 @@ def _hash(
             done += len(data)
             if done > identity.size:
                 raise ChangedWhileHashing(path)
-            hasher.update(data)
+            builder.update(data)
             progress(done, identity.size)
         # The second look is at the name: a file that was replaced meanwhile can not be served either.
         if done != identity.size or FileIdentity.of(path.stat()) != identity:
             raise ChangedWhileHashing(path)
-    return HashedFile(*hasher.finish())
+    return HashedFile(*builder.finish())
 
 
 def _read(file: FileIO, length: int) -> Iterator[memoryview]:

@@ -3,7 +3,7 @@
 A snapshot directory is the user's; looking at it leaves nothing there. Three situations, found out again at each use:
 
 - no file: reading finds nothing, and the first change makes the file;
-- a file that may be changed: it is used as any other, other processes change it as well;
+- a file that may be changed: it is used as any other, other processes change it as well, or replace the directory;
 - one that can only be read (another owner, a read-only file system), or no file and no right to make one: what it
   says is held in memory, read again when it changes, and our own changes live as long as the process.
 """
@@ -36,7 +36,9 @@ class DatabaseOnDemand(Database):
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__(path, connection)
         self._is_file = False
-        self._copied: object = None  # what the file looked like that was copied into memory
+        self._seen: object = (
+            None  # what that looks like which is used: the file, or what was copied into memory
+        )
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -73,8 +75,14 @@ class DatabaseOnDemand(Database):
             return super().rows(query, *values)
 
     def _look(self) -> None:
-        """Use a file that another process made, and read one again that it changed."""
-        if not self._is_file and self._appearance() != self._copied:
+        """Use what is there now, whoever made, changed or removed it."""
+        appearance = self._appearance()
+        if appearance == self._seen:
+            return
+        if appearance is None:
+            self._hold_in_memory(None)
+            self.refusal = None
+        else:
             self._use_file()
 
     def _use_file(self) -> None:
@@ -85,17 +93,18 @@ class DatabaseOnDemand(Database):
         except MachineError as error:
             if not _is_refusal(error):
                 raise
-            self.refusal = error
-            self._copy()
+            self.refusal, self._is_file = error, False
+            self._hold_in_memory(self._appearance())
         else:
             self._replace(opened)
-            self._is_file, self.refusal = True, None
+            self.refusal, self._is_file = None, True
+            self._seen = self._appearance()
 
-    def _copy(self) -> None:
-        """Hold in memory what the file says."""
-        appearance = self._appearance()
+    def _hold_in_memory(self, appearance: object) -> None:
+        """Take what the file says, which looks like this; nothing where there is none."""
+        self._is_file = False
         self._replace(_in_memory(self.path, appearance))
-        self._copied = appearance
+        self._seen = appearance
 
     def __del__(self) -> None:
         self._connection.close()  # the source system's stores are never closed
@@ -105,15 +114,22 @@ class DatabaseOnDemand(Database):
         self._connection = other._connection
 
     def _appearance(self) -> object:
-        """What the file and its journal look like; None when there is no file."""
-        if self._is_file:
+        """Which file it is and, where it is copied, what it and its journal look like; None when there is no file."""
+        try:
+            status = os.stat(self.path)
+        except OSError:
             return None
-        seen = []
-        for path in (self.path, self.path.with_name(self.path.name + "-wal")):
-            with contextlib.suppress(OSError):
-                status = os.stat(path)
-                seen.append((path, status.st_ino, status.st_size, status.st_mtime_ns))
-        return tuple(seen) or None
+        if self._is_file:
+            return status.st_dev, status.st_ino
+        try:
+            journal = os.stat(f"{self.path}-wal")
+        except OSError:
+            journal = None
+        return [
+            (one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns)
+            for one in (status, journal)
+            if one is not None
+        ]
 
 
 def _in_memory(path: Path, appearance: object) -> Database:

@@ -18,7 +18,8 @@ from typing import Final
 from cachetools import LRUCache
 
 from p2pboot.core.pieces import PieceSet, PieceTable
-from p2pboot.store.algorithms import Algorithm, RunningHash
+from p2pboot.core.timetoke.chunks import RunningHash
+from p2pboot.store.algorithms import Algorithm
 
 CACHE_BYTES: Final = 16 * 1024 * 1024  # one piece of the largest length, or sixteen of the usual one
 

@@ -7,7 +7,7 @@ chunks may be of any other length, too, as in the source system; what is announc
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from blake3 import blake3
 
@@ -74,20 +74,31 @@ def _table(size: int, chunk_length: int, digests: bytes) -> PieceTable:
     return PieceTable(size, chunk_length, digests)
 
 
+class RunningHash(Protocol):
+    """A digest while it is computed: of hashlib, or blake3's."""
+
+    def update(self, data: Payload | memoryview, /) -> Any:
+        """Take the next bytes."""
+
+    def hexdigest(self) -> str:
+        """The digest of all that came."""
+
+
 class ChunkTableBuilder:
     """Computes root and chunk table of a payload that comes in parts of any size.
 
     Args:
         chunk_length: bytes of every chunk but the last, 1 to 16 MiB; a power of two from 64 KiB up where it is to
             be announced.
+        whole: a running digest of the whole; by default BLAKE3, which gives the root.
 
     Raises:
         ValueError: another chunk length.
     """
 
-    def __init__(self, chunk_length: int = DEFAULT_PIECE) -> None:
+    def __init__(self, chunk_length: int = DEFAULT_PIECE, whole: RunningHash | None = None) -> None:
         self._chunk_length = check_chunk_length(chunk_length)
-        self._whole = blake3()
+        self._whole = blake3() if whole is None else whole
         self._chunk = blake3()
         self._filled = 0
         self._digests = bytearray()

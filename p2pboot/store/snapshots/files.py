@@ -95,6 +95,7 @@ class SnapshotFiles:
                     files[name] = file
             self._hashes.save()
             self._unstable = {name: seen for name, seen in self._unstable.items() if name in walked.payloads}
+            self._state.blobs.take_damaged()  # what is gone or changed was just found out here
             self.walked = walked
             self._looked_at = time.monotonic()
             self._keep(files)

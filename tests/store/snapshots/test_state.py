@@ -200,3 +200,15 @@ def test_a_state_that_another_process_makes_is_found(directory: Path) -> None:
     assert len(running.announcements.all()) == 1
     running.announcements.put(announcement_of(LARGE))
     assert len(opened(directory).announcements.all()) == 2
+
+
+def test_a_directory_that_is_replaced_while_it_is_open_has_the_new_ones_state(directory: Path) -> None:
+    running = opened(directory)
+    running.announcements.put(announcement_of(SMALL, ALICE, 1))
+    directory.rename(directory.with_name("old"))
+    assert running.announcements.all() == ()
+    opened(directory).announcements.put(announcement_of(SMALL, ALICE, 2))
+    assert [one.sequence for one in running.announcements.all()] == [2]
+    running.announcements.put(announcement_of(SMALL, ALICE, 3))
+    assert [one.sequence for one in opened(directory).announcements.all()] == [3]
+    assert [one.sequence for one in opened(directory.with_name("old")).announcements.all()] == [1]
