@@ -162,7 +162,8 @@ def _fill(database: Database, path: Path) -> None:
 def _require_writable(path: Path) -> None:
     """SQLite begins a transaction on a file that it can not write, and fails only later, at the first change."""
     if os.path.exists(path) and not os.access(path, os.W_OK, effective_ids=True):
-        error = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        code = errno.EROFS if os.statvfs(path).f_flag & os.ST_RDONLY else errno.EACCES
+        error = OSError(code, os.strerror(code))
         raise machine_error(error, f"write {path}") from error
 
 

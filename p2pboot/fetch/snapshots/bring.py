@@ -1,7 +1,7 @@
 """Brings one snapshot into a store, whole, verified, its signature beside it.
 
 It comes from all peers at once, every chunk checked when it arrives. What is announced says how it is cut; for what is
-known by its root alone, see :mod:`.rumours`.
+known by its root alone, see :mod:`.by_root`.
 """
 
 from __future__ import annotations

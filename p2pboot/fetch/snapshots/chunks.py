@@ -83,7 +83,7 @@ class SnapshotDialect:
         return info
 
 
-class RumourDialect(SnapshotDialect):
+class ByRootDialect(SnapshotDialect):
     """The same for a snapshot that nobody announced: only who stands by the chunk table is asked for chunks.
 
     So whoever sends another chunk than the table names breaks its own word; and where the whole is not what its root
@@ -92,15 +92,15 @@ class RumourDialect(SnapshotDialect):
     Args:
         root: of the snapshot.
         table: what it is fetched by.
-        vouchers: peers that sent this table.
+        backers: peers that sent this table.
         others: peers that sent another one.
     """
 
-    def __init__(self, root: str, table: PieceTable, vouchers: Iterable[str], others: Iterable[str]) -> None:
+    def __init__(self, root: str, table: PieceTable, backers: Iterable[str], others: Iterable[str]) -> None:
         super().__init__(Wanted(f"snapshot {root}", root, table.size, table.piece_length, table.digest))
         self._table = table
         self._others = set(others)
-        self.vouchers = set(vouchers)
+        self.backers = set(backers)
         """Peers that stand by the table."""
 
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
@@ -114,13 +114,13 @@ class RumourDialect(SnapshotDialect):
             return PieceSet(wanted.count)
         info = await self._info(requests, wanted)
         if (info.size, info.chunk_length) == (wanted.size, wanted.piece_length):
-            if peer_id not in self.vouchers:
+            if peer_id not in self.backers:
                 unchecked = ask_chunks(
                     wanted.blob, size=info.size, chunk_length=info.chunk_length, digest=None
                 )
                 if await requests.ask(unchecked) == self._table:
-                    self.vouchers.add(peer_id)
-            if peer_id in self.vouchers:
+                    self.backers.add(peer_id)
+            if peer_id in self.backers:
                 return PieceSet.full(wanted.count)
         self._others.add(peer_id)
         return PieceSet(wanted.count)

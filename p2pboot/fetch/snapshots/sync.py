@@ -25,8 +25,8 @@ from p2pboot.fetch.asking.rounds import Rounds
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.snapshots.bring import Network, complete_held, hold_announced
+from p2pboot.fetch.snapshots.by_root import bring_by_root
 from p2pboot.fetch.snapshots.hearing import hear_peer
-from p2pboot.fetch.snapshots.rumours import bring_by_root
 from p2pboot.protocol.snapshots import SnapshotHead
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Transport
@@ -138,7 +138,7 @@ async def sync_snapshot(
     keys = tuple(PublicKey.from_keyid(key) for key in order.trusted.keys)
     opened = partial(DiskSnapshotStore, order.directory, keys=keys, warn=_said_in_the_result)
     store = await trio.to_thread.run_sync(opened)
-    job = _Job(order, store, transport, progress)
+    job = _Sync(order, store, transport, progress)
     try:
         return await job.run(hints)
     except BaseExceptionGroup as group:
@@ -149,7 +149,7 @@ def _said_in_the_result(_text: str) -> None:
     """Whether the snapshot in question is signed is part of the result; others in the directory are not asked for."""
 
 
-class _Job:
+class _Sync:
     def __init__(
         self, order: SyncOrder, store: DiskSnapshotStore, transport: Transport, progress: Progress
     ) -> None:

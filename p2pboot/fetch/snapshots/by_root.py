@@ -24,7 +24,7 @@ from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, NotFoundError, P2PBootError, RemoteProtocolError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.snapshots.bring import MAX_SAID, Network
-from p2pboot.fetch.snapshots.chunks import RumourDialect
+from p2pboot.fetch.snapshots.chunks import ByRootDialect
 from p2pboot.fetch.snapshots.signature_texts import Chosen, choose_text
 from p2pboot.protocol.client import PeerBusy, PeerRefused
 from p2pboot.protocol.snapshot_client import ask_chunks, ask_info
@@ -64,48 +64,48 @@ async def bring_by_root(
         FetchError: peers have it, and together they do not give all of it intact.
         MachineError: disk full, or another process is fetching into this directory.
     """
-    rumours = _Rumours(root, network, require_signature=require_signature)
-    await rumours.ask()
-    texts = rumours.texts
+    claims = _Claims(root, network, require_signature=require_signature)
+    await claims.ask()
+    texts = claims.texts
     if not await trio.to_thread.run_sync(store.blobs.holds, root):
-        texts |= await _fetch(rumours, store, network)
-    chosen = await trio.to_thread.run_sync(_settle, rumours, keys, store, texts)
+        texts |= await _fetch(claims, store, network)
+    chosen = await trio.to_thread.run_sync(_settle, claims, keys, store, texts)
     network.name(chosen)
 
 
-async def _fetch(rumours: _Rumours, store: DiskSnapshotStore, network: Network) -> Mapping[str, str]:
+async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) -> Mapping[str, str]:
     """Have the snapshot wait in the store; return what peers say that stands in the `.sig` file, by peer id."""
-    root, ledger = rumours.root, network.ledger
+    root, ledger = claims.root, network.ledger
     for _ in range(MAX_TABLES):
-        table = rumours.best()
+        table = claims.best()
         if table is None:
             break
-        vouchers = rumours.tables.pop(table)
-        others = {peer for peers in rumours.tables.values() for peer in peers}
-        dialect = RumourDialect(root, table, vouchers, others)
+        backers = claims.tables.pop(table)
+        others = {peer for peers in claims.tables.values() for peer in peers}
+        dialect = ByRootDialect(root, table, backers, others)
 
-        def hopeless(dialect: RumourDialect = dialect) -> bool:
-            connected = dialect.vouchers & network.transport.peers()
+        def hopeless(dialect: ByRootDialect = dialect) -> bool:
+            connected = dialect.backers & network.transport.peers()
             return not any(ledger.usable(peer_id) for peer_id in connected)
 
         try:
             await dataclasses.replace(network, hopeless=hopeless).fetch(dialect, store)
         except RootMismatch:
-            for peer_id in dialect.vouchers:
-                rumours.lied(peer_id, f"its chunk table is not that of snapshot {root}")
+            for peer_id in dialect.backers:
+                claims.lied(peer_id, f"its chunk table is not that of snapshot {root}")
         except (FetchError, NotFoundError) as error:
-            for peer_id in dialect.vouchers:
-                rumours.said.setdefault(peer_id, ledger.failures.get(peer_id, error.message))
+            for peer_id in dialect.backers:
+                claims.said.setdefault(peer_id, ledger.failures.get(peer_id, error.message))
         else:
             return dialect.signature_texts
-    raise rumours.error()
+    raise claims.error()
 
 
 def _settle(
-    rumours: _Rumours, keys: Sequence[PublicKey], store: DiskSnapshotStore, texts: Mapping[str, str]
+    claims: _Claims, keys: Sequence[PublicKey], store: DiskSnapshotStore, texts: Mapping[str, str]
 ) -> Chosen:
     """Verify what is complete and of the right root, then make it visible."""
-    root = rumours.root
+    root = claims.root
     try:
         with store.arrived(root) as payload:
             if chunk_manifest_length(payload) is None:
@@ -114,14 +114,14 @@ def _settle(
     except SnapshotMalformed as error:
         store.blobs.remove(root)
         raise FetchError(f"no peer delivers snapshot {root} intact: {error.message}") from None
-    if chosen.text is None and (rumours.required or not rumours.unsigned):
-        rumours.said |= chosen.faults
-        raise rumours.error()
+    if chosen.text is None and (claims.required or not claims.unsigned):
+        claims.said |= chosen.faults
+        raise claims.error()
     store.expose_arrived(root, chosen.text)
     return chosen
 
 
-class _Rumours:
+class _Claims:
     """What connected peers say of a snapshot.
 
     Args:
