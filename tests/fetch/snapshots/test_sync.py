@@ -25,9 +25,12 @@ from p2pboot.core.timetoke.errors import (
 )
 from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, NotFoundError
+from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.snapshots.chunks import ByRootDialect
 from p2pboot.fetch.snapshots.signature_texts import choose_text, text_with_version
 from p2pboot.protocol.messages import Reply, Status
-from p2pboot.protocol.snapshots import ChunkRequest, ChunksRequest
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest, ChunksRequest
+from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
@@ -668,3 +671,64 @@ async def test_what_was_fetched_is_not_hashed_once_more(
         assert again.roots() == (ROOT,)
         assert again.table(ROOT).digest == ANNOUNCEMENT.facts.chunk_table
     assert hashed == []
+
+
+async def test_by_root_what_is_good_is_kept_where_the_true_table_has_longer_chunks(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    store = DiskSnapshotStore(world.directory / "longer", chunk_length=2 * CHUNK)
+    store.insert(PAYLOAD, sign(PAYLOAD))
+    async with (
+        world.provider(server=Forger) as one,
+        world.provider(server=Forger) as other,
+        world.network.open(world.new_peer_id()) as honest,
+    ):
+        honest.handle(SNAPSHOT_PROTOCOL, SnapshotServer(store, Serving()).handle)
+        result = await world.sync(one, other, honest, root=ROOT)
+    world.assert_synced()
+    assert result.ledger.received[honest.peer_id] == 2 * CHUNK
+
+
+@pytest.mark.parametrize("server", [SnapshotServer, Forger])
+async def test_by_root_a_peer_that_comes_later_is_asked_for_its_own_table(
+    autojump_clock: MockClock, world: SnapshotWorld, server: type[SnapshotServer]
+) -> None:
+    table = world.store().table(ROOT)
+    dialect = ByRootDialect(ROOT, table, backers=["another"], others=[])
+    async with (
+        world.provider(server=server) as provider,
+        world.network.open(world.new_peer_id()) as client,
+    ):
+        await client.dial(provider.addresses()[0])
+        async with RequestStream(await client.open_stream(provider.peer_id, SNAPSHOT_PROTOCOL)) as requests:
+            held = await dialect.holdings(requests, dialect.wanted)
+            assert await dialect.holdings(requests, dialect.wanted) == held
+    assert held.complete is (server is SnapshotServer)
+    assert (provider.peer_id in dialect.backers) is held.complete
+
+
+class WordBreaker(Forger):
+    """Stands by a false table, and does not even send what that names."""
+
+    async def _answer(self, request: Any, reserve: Reserve) -> Reply:
+        reply = await super()._answer(request, reserve)
+        return Reply(reply.status, bytes(len(reply.body)), reply.extra) if is_chunk(request) else reply
+
+
+def is_chunk(request: object) -> bool:
+    return isinstance(request, ChunkRequest) and request.index != FORGED
+
+
+async def test_by_root_a_table_that_nobody_stands_by_any_more_is_given_up_for_another(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with (
+        world.provider(server=WordBreaker) as one,
+        world.provider(server=WordBreaker) as other,
+        world.provider() as honest,
+    ):
+        result = await world.sync(one, other, honest, root=ROOT)
+    world.assert_synced()
+    assert set(result.ledger.dropped) == {one.peer_id, other.peer_id}
+    assert all("chunk " in why for why in result.ledger.dropped.values())
+    assert result.transfer_s < 10  # of the patience of 20: nobody is waited for who is gone
