@@ -21,7 +21,7 @@ from p2pboot.core.timetoke.errors import RootMismatch, SnapshotMalformed, Snapsh
 from p2pboot.core.timetoke.manifests import chunk_manifest_length
 from p2pboot.core.timetoke.reader import SnapshotReader
 from p2pboot.core.timetoke.signatures import PayloadSignature
-from p2pboot.errors import FetchError, NotFoundError, P2PBootError, RemoteProtocolError
+from p2pboot.errors import FetchError, MachineError, NotFoundError, P2PBootError, RemoteProtocolError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.snapshots.bring import MAX_SAID, Network
 from p2pboot.fetch.snapshots.chunks import ByRootDialect
@@ -76,6 +76,7 @@ async def bring_by_root(
 async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) -> Mapping[str, str]:
     """Have the snapshot wait in the store; return what peers say that stands in the `.sig` file, by peer id."""
     root, ledger = claims.root, network.ledger
+    no_room: MachineError | None = None
     for _ in range(MAX_TABLES):
         table = claims.best()
         if table is None:
@@ -96,9 +97,11 @@ async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) ->
         except (FetchError, NotFoundError) as error:
             for peer_id in dialect.backers:
                 claims.said.setdefault(peer_id, ledger.failures.get(peer_id, error.message))
+        except MachineError as error:  # anybody can claim a size for which there is no room
+            no_room = no_room or error
         else:
             return dialect.signature_texts
-    raise claims.error()
+    raise no_room or claims.error()
 
 
 def _settle(
@@ -151,8 +154,10 @@ class _Claims:
                     nursery.start_soon(self._ask, peer_id)
 
     def best(self) -> PieceTable | None:
-        """The table that most peers stand by."""
-        return max(self.tables, key=lambda table: (len(self.tables[table]), table.digest), default=None)
+        """The table that most peers stand by, of equally many the one of the smallest payload."""
+        return min(
+            self.tables, key=lambda table: (-len(self.tables[table]), table.size, table.digest), default=None
+        )
 
     def lied(self, peer_id: str, how: str) -> None:
         """A peer is not asked any more."""
@@ -197,6 +202,10 @@ class _Claims:
         else:
             PayloadSignature.parse(info.signature)
         asked = ask_chunks(self.root, size=info.size, chunk_length=info.chunk_length, digest=None)
-        self.tables[await requests.ask(asked)].add(peer_id)
+        table = await requests.ask(asked)
+        if table.zeros():  # a terabyte of nothing would be complete at once, and hashed for an hour
+            self.said[peer_id] = "its chunk table names chunks of zeros, which no snapshot has"
+            return
+        self.tables[table].add(peer_id)
         if info.signature is not None:
             self.texts[peer_id] = info.signature

@@ -14,6 +14,7 @@ import trio
 from blake3 import blake3
 from trio.testing import MockClock
 
+from p2pboot.core.pieces import MAX_PIECE, MAX_PIECES
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.core.timetoke.chunks import ChunkTableBuilder, payload_root
@@ -24,15 +25,16 @@ from p2pboot.core.timetoke.errors import (
     SnapshotMalformed,
 )
 from p2pboot.core.timetoke.signatures import PayloadSignature
-from p2pboot.errors import FetchError, NotFoundError
+from p2pboot.errors import FetchError, MachineError, NotFoundError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.snapshots.chunks import ByRootDialect
 from p2pboot.fetch.snapshots.signature_texts import choose_text, text_with_version
 from p2pboot.protocol.messages import Reply, Status
-from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest, ChunksRequest
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest, ChunksRequest, InfoRequest
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve
 from p2pboot.serving.snapshots import SnapshotServer
+from p2pboot.store.durable import preallocate
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.files import REMEMBERED_BYTES
 from tests.core.timetoke.samples import ALICE, BOB, CAROL, CHUNK, announce, payload_of, sign
@@ -609,10 +611,10 @@ class Forger(SnapshotServer):
     async def _answer(self, request: Any, reserve: Reserve) -> Reply:
         reply = await super()._answer(request, reserve)
         if isinstance(request, ChunkRequest) and request.index == FORGED:
-            return Reply(reply.status, bytes(len(reply.body)), reply.extra)
+            return Reply(reply.status, b"x" * len(reply.body), reply.extra)
         if isinstance(request, ChunksRequest):
             table = bytearray(reply.body)
-            table[FORGED * 32 : FORGED * 32 + 32] = blake3(bytes(CHUNK)).digest()
+            table[FORGED * 32 : FORGED * 32 + 32] = blake3(b"x" * CHUNK).digest()
             return Reply(reply.status, bytes(table), reply.extra)
         return reply
 
@@ -732,3 +734,48 @@ async def test_by_root_a_table_that_nobody_stands_by_any_more_is_given_up_for_an
     assert set(result.ledger.dropped) == {one.peer_id, other.peer_id}
     assert all("chunk " in why for why in result.ledger.dropped.values())
     assert result.transfer_s < 10  # of the patience of 20: nobody is waited for who is gone
+
+
+class Boaster(SnapshotServer):
+    """Says that the snapshot is as large as any may be."""
+
+    digest = b"x" * 32
+
+    async def _answer(self, request: Any, reserve: Reserve) -> Reply:
+        if isinstance(request, InfoRequest):
+            facts = {"size": MAX_PIECES * MAX_PIECE, "chunk_length": MAX_PIECE, "total": MAX_PIECES}
+            return Reply(Status.OK, b"", {**facts, "signature": sign(PAYLOAD)})
+        if isinstance(request, ChunksRequest):
+            return Reply(Status.OK, self.digest * MAX_PIECES)
+        return await super()._answer(request, reserve)
+
+
+class ZeroBoaster(Boaster):
+    """And that it is nothing but zeros, which nobody would have to send."""
+
+    digest = blake3(bytes(MAX_PIECE)).digest()
+
+
+@pytest.mark.parametrize("server", [Boaster, ZeroBoaster])
+async def test_by_root_a_size_that_somebody_claims_holds_nothing_up(
+    autojump_clock: MockClock,
+    world: SnapshotWorld,
+    server: type[SnapshotServer],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def on_a_small_disk(fd: int, size: int, *rest: Any) -> None:
+        if size > 10**9:
+            raise MachineError("disk full")
+        preallocate(fd, size, *rest)
+
+    monkeypatch.setattr("p2pboot.store.partials.preallocate", on_a_small_disk)
+    async with (
+        world.provider(server=server) as one,
+        world.provider(server=server) as other,
+    ):
+        with pytest.raises(MachineError if server is Boaster else FetchError, match=r"disk full|of zeros"):
+            await world.sync(one, other, root=ROOT)
+        async with world.provider() as honest:
+            result = await world.sync(one, other, honest, root=ROOT)
+    world.assert_synced()
+    assert set(result.ledger.received) == {honest.peer_id}
