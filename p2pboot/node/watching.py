@@ -82,7 +82,7 @@ async def _watch_until_replaced(directory: Path, changed: Callable[[], None], re
         step=_STEP_MS,
         rust_timeout=round(LOOK_S * 1000),
         yield_on_timeout=True,
-        stop_event=_Cancellation(),  # type: ignore[arg-type]  # of an event, only this is asked
+        stop_event=_Cancellation(),  # type: ignore[arg-type]  # of an event, only this much is used
     )
     async with contextlib.aclosing(changes):
         async for batch in changes:
@@ -195,3 +195,6 @@ class _Cancellation:
         except trio.Cancelled:
             return True
         return False
+
+    def set(self) -> None:
+        """Called when the task was cancelled before there was a thread: nobody asks any more."""

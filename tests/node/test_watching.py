@@ -106,6 +106,14 @@ async def test_a_directory_that_vanishes_is_told_and_watched_when_it_is_back(tmp
         await touch_until(directory / "kernel", changes)
 
 
+async def test_the_end_may_come_before_the_watch_has_begun(tmp_path: Path) -> None:
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await anext(watchfiles.awatch(tmp_path, stop_event=watching._Cancellation()))  # type: ignore[arg-type]
+
+    assert scope.cancelled_caught
+
+
 async def test_the_end_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watching, "LOOK_S", 10_000.0)  # the library's thread would take as long
     async with watched(tmp_path) as changes:
