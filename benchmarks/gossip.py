@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,17 @@ import trio
 from benchmarks import processes
 from benchmarks.results import Table, median, quantile, run_alone
 from benchmarks.sample import ARCH, CHANNEL
-from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher, TrustPolicy
-from p2pboot.node.announcing import Announcer
-from p2pboot.node.judging import Judge, Judgement, Opinion
-from p2pboot.node.trust import Pair, Trust
+from p2pboot.core.trust import Pair, Trust
+from p2pboot.core.verify import Verdict
 from p2pboot.protocol.messages import manifest_topic
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import artifact_of
 from p2pboot.testing.manifests import signed_manifest
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Forwarding, Transport
 from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
 
 NODES = (2, 10, 30)
@@ -122,21 +123,19 @@ def manifest(key: SecretKey, version: int, now: int) -> bytes:
 
 
 async def _listen(transport: Transport, store: Store, policy: TrustPolicy, arrivals: _Arrivals) -> None:
-    judge = Judge(store, Trust(policy), lambda: Clock(int(time.time())))
+    gate = Gate(store, Catalogue(store, Trust(policy), time.time))
 
-    async def hear(pair: Pair, peer_id: str, raw: bytes) -> Judgement:
-        judgement = await judge.judge(raw, source=peer_id, topic=pair)
-        if judgement.opinion is Opinion.NEWER:
-            arrivals.accepted()
-        return judgement
+    async def hear(peer_id: str, raw: bytes) -> Forwarding:
+        manifest = gate.read(raw, *_PAIR)
+        if isinstance(manifest, Verdict):
+            return Forwarding.REJECT
+        verdict = await trio.to_thread.run_sync(partial(gate.enter, manifest, source=peer_id))
+        if not verdict.ok:
+            return Forwarding.IGNORE
+        arrivals.accepted()
+        return Forwarding.ACCEPT
 
-    async def no_heads() -> list[tuple[Pair, bytes]]:
-        return []
-
-    announcer = Announcer(
-        transport, topic=lambda pair: manifest_topic(*pair), hear=hear, heads=no_heads, interval_s=300
-    )
-    await announcer.join([_PAIR])
+    await transport.subscribe(manifest_topic(*_PAIR), hear)
 
 
 async def _mesh(

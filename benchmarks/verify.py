@@ -24,7 +24,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.jsonform import canonical
 from p2pboot.core.manifest import Candidate, Manifest
 from p2pboot.core.policy import Publisher, TrustPolicy
-from p2pboot.core.verify import verify
+from p2pboot.core.verify import Question, verify
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.testing.artifacts import artifact_of
 from p2pboot.testing.manifests import CREATED, signed_manifest
@@ -88,9 +88,7 @@ def measure() -> Iterator[Cost]:
         "52 artifacts, 1 signer": manifest(many, KEYS[:1]),
     }
     for name, raw in honest.items():
-        yield Cost(
-            f"verify: {name}, {len(raw)} bytes", best(partial(verify, raw, policy=policy, clock=clock))
-        )
+        yield Cost(f"verify: {name}, {len(raw)} bytes", best(partial(verify, raw, Question(policy, clock))))
     yield Cost("stage 1, decode", best(lambda: Candidate.decode(small)))
     yield Cost("stages 1 and 2, and signatures", best(lambda: Candidate.decode(small).check_signatures()))
     yield Cost("all stages (Manifest.parse)", best(lambda: Manifest.parse(small)))

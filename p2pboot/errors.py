@@ -12,6 +12,7 @@ text. The errors of Timetoke snapshots are in `core.timetoke.errors`.
     │   └── ArtifactError                the artifacts directory: none, two, empty, not a regular file
     ├── ManifestError                 1
     │   ├── Malformed                    not a manifest at all, or not canonical
+    │   ├── Contradiction                what its signers state of an artifact can not be true
     │   └── Refused (core.verdict)       a manifest that may not be used here (carries the verdict)
     ├── SignatureError                1
     ├── StoreError                    1
@@ -87,6 +88,20 @@ class ManifestError(P2PBootError):
 
 class Malformed(ManifestError):
     """Bytes that are no manifest: syntax, types, limits, or not the canonical form."""
+
+
+class Contradiction(ManifestError):
+    """What a manifest states of an artifact can not be true: its signers' fault, and nothing will mend it.
+
+    Args:
+        message: what contradicts what.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(
+            message,
+            remedy="tell the publisher: its manifest contradicts itself, fetching again does not help",
+        )
 
 
 class SignatureError(P2PBootError):

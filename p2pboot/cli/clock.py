@@ -15,7 +15,12 @@ def system_wall() -> int:
     return int(time.time())
 
 
-def wall_now() -> int:
-    """Read the clock of the command line that runs (`app.run`), unix seconds."""
+def wall_clock() -> Wall:
+    """The clock of the command line that runs (`app.run`), for who asks it from other threads."""
     wall: Wall = click.get_current_context().obj
-    return wall()
+    return wall
+
+
+def wall_now() -> int:
+    """Read the clock of the command line that runs, unix seconds."""
+    return wall_clock()()

@@ -62,14 +62,12 @@ def _survey(
 def _judge(survey: Survey, policy: TrustPolicy) -> dict[str, Verdict]:
     """The verdict on each manifest by its digest; none when nobody is trusted."""
     from p2pboot.core.clock import effective_now
-    from p2pboot.core.verify import judge
+    from p2pboot.core.verify import Question, judge
 
     if not policy.publishers:
         return {}
-    clock = effective_now(wall_now(), None)
-    return {
-        digest: judge(manifest, policy=policy, clock=clock) for digest, manifest in survey.manifests.items()
-    }
+    question = Question(policy, effective_now(wall_now(), None))
+    return {digest: judge(manifest, question) for digest, manifest in survey.manifests.items()}
 
 
 def nothing_found(

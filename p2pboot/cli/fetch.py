@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli.clock import wall_now
+from p2pboot.cli.clock import wall_clock
 from p2pboot.cli.network import Client, begin, network_options, open_another
 from p2pboot.cli.options import FILE, Command, min_version_option
 from p2pboot.cli.output import counted, emit_json, human_size, say
@@ -119,7 +119,7 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
                 progress=progress,
                 hints=hints,
                 open_another=open_another,
-                wall=wall_now,
+                wall=wall_clock(),
             )
 
         return client.run(job, open_progress("fetching", "fetched"))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli import logs, output
+from p2pboot.cli.clock import wall_clock
 from p2pboot.cli.options import Command, config_option, trust_options, verbosity_options
 from p2pboot.cli.settings import node_options, overrides_of, setting_options
 from p2pboot.errors import UsageError
@@ -85,7 +86,7 @@ def _run(load: Callable[[], NodeSettings]) -> None:
             services.append(stack.enter_context(closing(GatewayService(settings))))
         from p2pboot.node.run import run_node
 
-        run_node(settings, reload=load, announce_line=_Announcer(), services=services)
+        run_node(settings, reload=load, announce_line=_Announcer(), wall=wall_clock(), services=services)
 
 
 class _Announcer:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +14,8 @@ from p2pboot.cli.output import emit_json, say
 from p2pboot.cli.settings import overrides_of, setting_options, take_pair
 
 if TYPE_CHECKING:
-    from p2pboot.core.manifest import Manifest
     from p2pboot.core.policy import TrustPolicy
     from p2pboot.core.verify import Verdict
-    from p2pboot.store.store import Store
 
 _MAX_DETACHED = 4096  # bytes read of a .sig file; the check itself takes less
 
@@ -63,10 +59,8 @@ def verify(
         raise no_trust()
     raw = read_start(file, MAX_MANIFEST + 1, what="manifest")
     detached = None if file == STANDARD_INPUT else _read_detached(detached_path(file))
-    with _memory(state_path) as store:
-        verdict = _judge(
-            raw, store, policy=policy, channel=channel, arch=arch, min_version=min_version, detached=detached
-        )
+    asked = {"channel": channel, "arch": arch, "min_version": min_version}
+    verdict = _judge(raw, detached, file, policy=policy, state=state_path, **asked)
     if as_json and verdict.ok:
         emit_json(verdict.to_json())
     elif not as_json:
@@ -90,53 +84,26 @@ def _read_detached(path: Path) -> str | None:
         return raw.decode("ascii", "replace")  # the check says what it should be
 
 
-@contextmanager
-def _memory(state: Path | None) -> Iterator[Store | None]:
+def _judge(
+    raw: bytes, detached: str | None, file: Path, *, policy: TrustPolicy, state: Path | None, **asked: Any
+) -> Verdict:
+    """Verify; with a state against what it remembers, and let it remember the outcome."""
+    from p2pboot.core.clock import effective_now
+    from p2pboot.core.trust import Trust
+    from p2pboot.core.verify import Question, verify
+
     if state is None:
-        yield None
-        return
+        clock = effective_now(wall_now(), None)
+        question = Question(policy, clock, **asked)
+        return verify(raw, question, detached)
+    from p2pboot.store.catalogue import Catalogue
+    from p2pboot.store.gate import Gate
     from p2pboot.store.store import Store
 
-    store = Store.open(state)
-    try:
-        yield store
-    finally:
-        store.close()
-
-
-def _judge(raw: bytes, store: Store | None, *, policy: TrustPolicy, **question: Any) -> Verdict:
-    """Verify against what the state remembers, and let it remember the outcome."""
-    from p2pboot.core.clock import effective_now
-    from p2pboot.core.verify import judge, verify
-
-    wall = wall_now()
-    if store is None:
-        return verify(raw, policy=policy, clock=effective_now(wall, None), **question)
-    clock = effective_now(wall, store.trust.newest_created_at(policy.accepts))
-    verdict = verify(raw, policy=policy, clock=clock, **question)
-    if verdict.manifest is None:
-        return verdict
-    manifest = verdict.manifest
-    while True:
-        head = store.trust.head(manifest.channel, manifest.arch)
-        verdict = judge(manifest, policy=policy, clock=clock, head=head, **question)
-        if verdict.ok and not _remember(store, manifest, policy, question["detached"]):
-            continue  # another process accepted a newer one since we asked
-        if verdict.reason == "equivocation" and head is not None:
-            _keep_evidence(store, head.digest, manifest)
-        return verdict
-
-
-def _remember(store: Store, manifest: Manifest, policy: TrustPolicy, detached: str | None) -> bool:
-    publisher = policy.publisher_for(manifest.channel, manifest.arch)
-    store.manifests.put(manifest, detached)  # first: a head whose bytes are lost proves no equivocation
-    return store.trust.accept(manifest, publisher.keys if publisher is not None else None)
-
-
-def _keep_evidence(store: Store, accepted_digest: str, manifest: Manifest) -> None:
-    accepted = store.manifests.get(accepted_digest)
-    if accepted is not None:
-        store.trust.record_equivocation(accepted.raw, manifest.raw)
+    with Store.open(state) as store:
+        gate = Gate(store, Catalogue(store, Trust(policy), wall_now))
+        question = gate.question(**asked)
+        return gate.consider(raw, detached, source=str(file), question=question)
 
 
 def _say(verdict: Verdict) -> None:

@@ -7,9 +7,10 @@ trust on first use: without a publisher nothing is taken.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Protocol
 
 from p2pboot.core.identity import parse_keyid
 from p2pboot.core.names import check_name, normalise_arch
@@ -74,6 +75,17 @@ class Publisher:
     def is_met_by(self, signers: Iterable[str]) -> bool:
         """Whether enough of these key ids are this publisher's."""
         return len(self.trusted_among(signers)) >= self.threshold
+
+
+class Policy(Protocol):
+    """Whom to believe, for which channel and architecture."""
+
+    @property
+    def publishers(self) -> Sequence[Publisher]:
+        """Everybody who may publish something."""
+
+    def publisher_for(self, channel: str, arch: str) -> Publisher | None:
+        """Return the one publisher that may publish for a channel and (canonical) architecture, if any."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ stranger's numbers are no rollback.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from p2pboot.core.clock import AcceptedTime, Clock
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.manifest import Candidate, Manifest, check_detached
-from p2pboot.core.policy import Publisher, TrustPolicy, no_trust
+from p2pboot.core.manifest import Candidate, Manifest, Statement, check_detached
+from p2pboot.core.policy import Policy, Publisher, no_trust
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.rollback import AcceptedHead, VersionStanding, judge_version
 from p2pboot.core.timestamps import format_time
@@ -28,10 +29,12 @@ __all__ = [
     "MAX_AHEAD_S",
     "Check",
     "Outcome",
+    "Question",
     "Refused",
     "Verdict",
     "clock_problem",
     "judge",
+    "read_trusted",
     "verify",
 ]
 
@@ -39,79 +42,113 @@ MAX_AHEAD_S: Final = 600
 """How far ``created_at`` may lie ahead of a clock that can be believed: clocks differ, by minutes at most."""
 
 
-def verify(
-    raw: bytes,
-    *,
-    policy: TrustPolicy,
-    clock: Clock,
-    head: AcceptedHead | None = None,
-    channel: str | None = None,
-    arch: str | None = None,
-    min_version: int = 0,
-    detached: str | None = None,
-) -> Verdict:
-    """Judge the bytes of a manifest, from anyone.
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked for, and what decides.
 
     Args:
-        raw: the document's exact bytes, any length.
         policy: whom to believe.
         clock: the moment to judge by.
         head: what was accepted before for this channel and arch, if anything.
         channel: the channel that was asked for; None takes any that the policy covers.
         arch: the (canonical) architecture that was asked for; None as above.
         min_version: the lowest ``manifest_version`` that the operator takes.
+        known_bad: digests that are known to contradict another manifest of their number.
+    """
+
+    policy: Policy
+    clock: Clock
+    head: AcceptedHead | None = None
+    channel: str | None = None
+    arch: str | None = None
+    min_version: int = 0
+    known_bad: frozenset[str] = frozenset()
+
+
+def verify(raw: bytes, question: Question, detached: str | None = None) -> Verdict:
+    """Judge the bytes of a manifest, from anyone: every check that makes sense is made.
+
+    Args:
+        raw: the document's exact bytes, any length.
+        question: what is asked for.
         detached: the text of ``manifest.json.sig``, if there is one.
 
     Raises:
         UsageError: the policy names no publisher at all.
     """
-    if not policy.publishers:
+    if not question.policy.publishers:
         raise no_trust()
+    manifest = _read(raw, lambda _candidate: None)
+    return manifest if isinstance(manifest, Verdict) else judge(manifest, question, detached)
+
+
+def read_trusted(
+    raw: bytes, policy: Policy, channel: str | None = None, arch: str | None = None
+) -> Manifest | Verdict:
+    """Read what strangers send by the thousand: in the order of what it costs, up to the first failure.
+
+    Size and types come first, then whether it is for what is asked for and names enough trusted keys; only then
+    signatures are checked, those of trusted keys first, and last the canonical form.
+
+    Args:
+        raw: the document's exact bytes, any length.
+        policy: whom to believe.
+        channel: the only channel that is meant; None for any.
+        arch: the only (canonical) architecture that is meant; None for any.
+
+    Returns:
+        The manifest, still to be judged, or the verdict that refuses it. That has no manifest: what it says
+        was not looked at any further.
+    """
+
+    def screen(candidate: Candidate) -> Check | None:
+        publisher = policy.publisher_for(candidate.channel, candidate.arch)
+        checks = (
+            _asked("channel", candidate.channel, channel),
+            _asked("arch", candidate.arch, arch),
+            _trust(candidate.claims, publisher),
+        )
+        return next((check for check in checks if check.outcome is Outcome.FAILED), None)
+
+    return _read(raw, screen, policy)
+
+
+def _read(
+    raw: bytes, screen: Callable[[Candidate], Check | None], policy: Policy | None = None
+) -> Manifest | Verdict:
     done: list[Check] = []
     try:
         candidate = Candidate.decode(raw)
         done.append(_passed("structure", f"{len(raw)} bytes, every field within its rules"))
-        candidate.check_signatures()
+        refusal = screen(candidate)
+        if refusal is not None:
+            return _unreadable([*done, refusal])
+        publisher = None if policy is None else policy.publisher_for(candidate.channel, candidate.arch)
+        candidate.check_signatures(first=() if publisher is None else publisher.keys)
         done.append(_signatures_passed(candidate.signers))
-        manifest = candidate.check_form()
+        return candidate.check_form()
     except Malformed as error:
         name = "canonical" if done else "structure"
         return _unreadable([*done, _failed(name, f"malformed: {error.message}", error.remedy or _GET_AGAIN)])
     except SignatureError as error:
         return _unreadable([*done, _failed("signatures", error.message, error.remedy or _GET_AGAIN)])
-    return judge(
-        manifest,
-        policy=policy,
-        clock=clock,
-        head=head,
-        channel=channel,
-        arch=arch,
-        min_version=min_version,
-        detached=detached,
-    )
 
 
-def judge(
-    manifest: Manifest,
-    *,
-    policy: TrustPolicy,
-    clock: Clock,
-    head: AcceptedHead | None = None,
-    channel: str | None = None,
-    arch: str | None = None,
-    min_version: int = 0,
-    detached: str | None = None,
-) -> Verdict:
+def judge(manifest: Manifest, question: Question, detached: str | None = None) -> Verdict:
     """Judge a manifest whose form and signatures are known to be good; arguments as for :func:`verify`.
 
     Raises:
         UsageError: the policy names no publisher at all.
     """
+    policy, clock = question.policy, question.clock
     if not policy.publishers:
         raise no_trust()
     publisher = policy.publisher_for(manifest.channel, manifest.arch)
     trust = _trust(manifest, publisher)
-    place = [_asked("channel", manifest.channel, channel), _asked("arch", manifest.arch, arch)]
+    place = [
+        _asked("channel", manifest.channel, question.channel),
+        _asked("arch", manifest.arch, question.arch),
+    ]
     is_ours = all(check.outcome is not Outcome.FAILED for check in (trust, *place))
     keys = publisher.keys if publisher is not None and is_ours else ()
     checks = (
@@ -120,8 +157,8 @@ def judge(
         _passed("canonical", "the document is exactly what was signed"),
         trust,
         *place,
-        *_against_head(manifest, head, keys),
-        _min_version(manifest, min_version),
+        *_against_head(manifest, question, keys),
+        _min_version(manifest, question.min_version),
         _clock(clock),
         _created_at(manifest, clock),
         _expiry(manifest, clock),
@@ -147,17 +184,16 @@ def _skipped(name: str, detail: str) -> Check:
 
 
 def _unreadable(done: list[Check]) -> Verdict:
-    """Close a verdict over bytes that are no manifest: all that follows has nothing to stand on."""
-    rest = list(CHECKS)[len(done) :]
-    skipped = [_skipped(name, f"not looked at, since {done[-1].name} failed") for name in rest]
-    return Verdict((*done, *skipped), None)
+    """Close a verdict over bytes that are not read any further: what was not checked has nothing to stand on."""
+    made, why = {check.name: check for check in done}, f"not looked at, since {done[-1].name} failed"
+    return Verdict(tuple(made.get(name) or _skipped(name, why) for name in CHECKS), None)
 
 
 def _signatures_passed(signers: Iterable[str]) -> Check:
     return _passed("signatures", f"valid signatures of {', '.join(signers)}")
 
 
-def _trust(manifest: Manifest, publisher: Publisher | None) -> Check:
+def _trust(manifest: Statement, publisher: Publisher | None) -> Check:
     """Count signatures of trusted keys. A manifest lists each signer once, so no key counts twice."""
     if publisher is None:
         return _failed(
@@ -274,26 +310,35 @@ def _min_version(manifest: Manifest, minimum: int) -> Check:
     return _passed("min_version", f"manifest version {number}, at least {minimum} is asked for")
 
 
-def _against_head(manifest: Manifest, head: AcceptedHead | None, keys: tuple[str, ...]) -> Iterator[Check]:
+def _against_head(manifest: Manifest, question: Question, keys: tuple[str, ...]) -> Iterator[Check]:
     """Compare with what was accepted before; ``keys`` is empty when the manifest is not this publisher's."""
-    if not keys or head is None or not head.binds(keys):
-        why = (
-            "no earlier manifest of these keys is known" if keys else "it is not what is asked for or trusted"
-        )
-        yield _skipped("equivocation", why)
-        yield _skipped("rollback", why)
-        return
-    number, standing = manifest.manifest_version, judge_version(head, manifest, keys)
-    if standing is VersionStanding.EQUIVOCATION:
+    number, head = manifest.manifest_version, question.head
+    why = "no earlier manifest of these keys is known" if keys else "it is not what is asked for or trusted"
+    if head is not None and not head.binds(keys):
+        head = None
+    standing = judge_version(head, manifest, keys)
+    if head is not None and standing is VersionStanding.EQUIVOCATION:
         yield _failed(
             "equivocation",
             f"two manifests with version {number} are signed: sha256:{manifest.digest},"
             f" and sha256:{head.digest} was accepted before",
             "tell the publisher: its key is misused or its counter was lost; a higher version resumes",
         )
+    elif keys and standing is VersionStanding.NEWER and manifest.digest in question.known_bad:
+        # One half of a known contradiction is no better because the other half does not show up now.
+        yield _failed(
+            "equivocation",
+            f"version {number} is known to be signed twice with different content, and sha256:{manifest.digest} is"
+            " one of the two",
+            "tell the publisher; a higher version resumes",
+        )
+    elif head is None:
+        yield _skipped("equivocation", why)
     else:
         yield _passed("equivocation", "no second manifest with this version is known")
-    if standing is VersionStanding.OLDER:
+    if head is None:
+        yield _skipped("rollback", why)
+    elif standing is VersionStanding.OLDER:
         yield _failed(
             "rollback",
             f"manifest version {number} is older than {head.manifest_version}, which was accepted before",

@@ -13,23 +13,25 @@ from pathlib import Path
 
 import trio
 
-from p2pboot.core.clock import Clock, effective_now
-from p2pboot.core.manifest import Artifact, Manifest
+from p2pboot.core.manifest import Artifact
 from p2pboot.core.policy import TrustPolicy
-from p2pboot.core.verify import Outcome
-from p2pboot.errors import BlobMissing, ManifestError, NotFoundError, first_error
+from p2pboot.core.trust import Trust
+from p2pboot.core.verify import Outcome, Question
+from p2pboot.errors import BlobMissing, NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
 from p2pboot.fetch.asking.same_key import OpenTransport, SharedKeyServers
 from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.choosing.artifacts import select_artifacts
-from p2pboot.fetch.choosing.manifest import Found, FoundManifest, Question
+from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.placing.output import Output, stored_artifact
 from p2pboot.fetch.progress import Progress, Recorder
 from p2pboot.fetch.receiving.swarm import fetch_artifacts
 from p2pboot.fetch.result import FetchedFile, FetchResult
+from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import BlobGone
+from p2pboot.store.gate import Gate
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport
@@ -66,7 +68,7 @@ async def fetch(
     transport: Transport,
     store: Store,
     progress: Progress,
-    wall: Callable[[], int],
+    wall: Callable[[], float],
     hints: AsyncIterable[str] | None = None,
     open_another: OpenTransport | None = None,
 ) -> FetchResult:
@@ -93,9 +95,9 @@ async def fetch(
         FetchError: peers there are, but together they do not deliver everything intact.
         MachineError: disk full, no permission, another fetch into the same directory is running.
     """
-    job = _Job(order, transport, store, progress, open_another)
+    job = _Job(order, transport, store, progress, open_another=open_another, wall=wall)
     try:
-        return await job.run(hints, wall)
+        return await job.run(hints)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
 
@@ -107,17 +109,21 @@ class _Job:
         transport: Transport,
         store: Store,
         progress: Progress,
+        *,
         open_another: OpenTransport | None,
+        wall: Callable[[], float],
     ) -> None:
         self._order = order
         self._transport = transport
         self._store = store
+        self._catalogue = Catalogue(store, Trust(order.policy), wall)
+        self._gate = Gate(store, self._catalogue)
         self._progress = Recorder(progress)
         self._ledger = Ledger(self._progress)
         self._open_another = open_another
         self._transfer_s = 0.0
 
-    async def run(self, hints: AsyncIterable[str] | None, wall: Callable[[], int]) -> FetchResult:
+    async def run(self, hints: AsyncIterable[str] | None) -> FetchResult:
         output = await trio.to_thread.run_sync(
             Output.open, self._order.directory, self._store.hashes, trio.from_thread.check_cancelled
         )
@@ -125,18 +131,18 @@ class _Job:
             dialler = Dialler(self._transport, self._order.bootstrap, self._ledger, hints)
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dialler.run)
-                result = await self._with_peers(output, dialler, wall)
+                result = await self._with_peers(output, dialler)
                 nursery.cancel_scope.cancel()
         finally:
             output.close()
         return result
 
-    async def _with_peers(self, output: Output, dialler: Dialler, wall: Callable[[], int]) -> FetchResult:
-        question = await trio.to_thread.run_sync(self._question, wall())
+    async def _with_peers(self, output: Output, dialler: Dialler) -> FetchResult:
+        question = await trio.to_thread.run_sync(self._question)
         offer = await self._find(question, dialler)
         manifest = offer.manifest
         selected = select_artifacts(manifest, self._order.artifacts)
-        await trio.to_thread.run_sync(self._remember, manifest, offer.detached)
+        await trio.to_thread.run_sync(self._enter, offer, question)  # from here on nothing older is taken
         unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, offer.detached, selected)
         placed: tuple[Path, ...] = ()
         if not unchanged:
@@ -149,7 +155,7 @@ class _Job:
                 selected,
                 lambda sha256: stored_artifact(self._store, sha256),
             )
-        await trio.to_thread.run_sync(self._settle, manifest)
+        await trio.to_thread.run_sync(self._catalogue.completed, manifest.digest)
         files = tuple(
             FetchedFile(a.key, output.path(a), a.sha256, a.size, output.path(a) in placed) for a in selected
         )
@@ -166,24 +172,13 @@ class _Job:
 
     # Finding the manifest
 
-    def _question(self, wall: int) -> Question:
-        order, trust = self._order, self._store.trust
-        return Question(
-            channel=order.channel,
-            arch=order.arch,
-            policy=order.policy,
-            clock=self._clock(wall),
-            head=trust.head(order.channel, order.arch),
-            min_version=order.min_version,
-            known_bad=frozenset(
-                Manifest.parse(raw).digest
-                for pair in trust.equivocations()
-                for raw in (pair.first, pair.second)
-            ),
-        )
+    def _question(self) -> Question:
+        order = self._order
+        return self._gate.question(order.channel, order.arch, min_version=order.min_version)
 
-    def _clock(self, wall: int) -> Clock:
-        return effective_now(wall, self._store.trust.newest_created_at(self._order.policy.accepts))
+    def _enter(self, offer: FoundManifest, question: Question) -> None:
+        source = ", ".join(sorted(offer.offered_by))
+        self._gate.enter(offer.manifest, offer.detached, source=source, question=question).raise_if_refused()
 
     async def _find(self, question: Question, dialler: Dialler) -> FoundManifest:
         twins = SharedKeyServers(self._open_another, self._order.bootstrap, self._ledger)
@@ -212,34 +207,22 @@ class _Job:
 
     def _keep_evidence(self, question: Question, found: Found) -> None:
         """Two manifests under one number are portable proof against their publisher, whichever was taken."""
-        pairs = []
+        numbers = []
         conflict = found.conflict()
         if conflict is not None:
-            pairs.append((conflict[0].raw, conflict[1].raw))
-        accepted = None if question.head is None else self._store.manifests.get(question.head.digest)
-        if accepted is not None:
-            pairs += [
-                (accepted.raw, offer.manifest.raw)
-                for offer in found.offers
-                if offer.verdict.reason == "equivocation"
-            ]
-        for first, second in pairs:
-            number = Manifest.parse(first).manifest_version
-            self._store.trust.record_equivocation(first, second)
+            self._gate.contradiction(*conflict)
+            numbers.append(conflict[0].manifest_version)
+        for offer in found.offers:
+            if offer.verdict.reason == "equivocation":
+                self._enter_as_evidence(offer, question)
+                numbers.append(offer.manifest.manifest_version)
+        for number in numbers:
             self._progress.note(
                 f"version {number} is signed twice with different content; both are kept as evidence"
             )
 
-    def _remember(self, manifest: Manifest, detached: str | None) -> None:
-        """From here on nothing older is taken, whatever becomes of this run."""
-        publisher = self._order.policy.publisher_for(manifest.channel, manifest.arch)
-        self._store.manifests.put(manifest, detached)
-        if not self._store.trust.accept(manifest, None if publisher is None else publisher.keys):
-            raise ManifestError(
-                f"manifest version {manifest.manifest_version} is not the newest any more: another process"
-                " accepted a newer one meanwhile",
-                remedy="run it again",
-            )
+    def _enter_as_evidence(self, offer: FoundManifest, question: Question) -> None:
+        self._gate.enter(offer.manifest, source=", ".join(sorted(offer.offered_by)), question=question)
 
     # Bringing and keeping the artifacts
 
@@ -304,8 +287,3 @@ class _Job:
                 blobs.read(sha256, *table.span(index))
         except (BlobMissing, BlobGone):
             return
-
-    def _settle(self, manifest: Manifest) -> None:
-        """The directory is complete: keep this version and the previous one, drop what is older."""
-        self._store.manifests.set_head(manifest.digest)
-        self._store.manifests.retain()

@@ -87,7 +87,7 @@ class Artifacts:
 
     async def _not_here(self, sha256: str) -> Reply:
         """An artifact that is not wholly here: on its way, damaged, gone with a former version, or never heard of."""
-        missing = await self._lookups.run(self._node.offering.missing, sha256)
+        missing = await self._lookups.run(self._node.catalogue.missing, sha256)
         if missing is None:
             return refusal(404, "no such artifact is known here")
         text = f"{missing.channel}/{missing.arch}: {missing.text}"

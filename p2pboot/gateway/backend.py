@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from p2pboot.core.clock import Clock
-from p2pboot.node.offering import Awaited, Offering
+from p2pboot.node.awaiting import Awaited
 from p2pboot.node.status import Measured
+from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 
 
@@ -26,7 +27,7 @@ class Backend(Protocol):
         """The time to judge manifests by; blocking."""
 
     @property
-    def offering(self) -> Offering:
+    def catalogue(self) -> Catalogue:
         """What it offers now, and what it knows of and does not offer."""
 
     def default_pair(self) -> tuple[str | None, str | None]:

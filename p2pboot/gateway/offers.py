@@ -12,10 +12,10 @@ from typing import Final
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import normalise_arch
+from p2pboot.core.withheld import Withheld
 from p2pboot.errors import ManifestError, SignatureError, StoreError
 from p2pboot.gateway.backend import Backend
-from p2pboot.node.offering import Awaited
-from p2pboot.serving.withheld import Withheld
+from p2pboot.node.awaiting import Awaited
 from p2pboot.store.manifests import HeadRow
 
 _REMEMBERED: Final = 64  # parsed manifests, at most 64 KiB each
@@ -56,7 +56,7 @@ class Offers:
 
     def all(self) -> list[Offer]:
         """Every manifest on offer, sorted by channel and arch."""
-        return [offer for row in self._node.offering.offered() if (offer := self._offer(row)) is not None]
+        return [offer for row in self._node.catalogue.offered() if (offer := self._offer(row)) is not None]
 
     def of(self, channel: str, arch: str, awaited: Sequence[Awaited] = ()) -> Offer:
         """The current manifest of a channel and arch.
@@ -70,10 +70,10 @@ class Offers:
             NotOffered: there is none, or it is withheld.
         """
         arch = normalise_arch(arch.lower())
-        rows = self._node.offering.offered(channel, arch)
+        rows = self._node.catalogue.offered(channel, arch)
         if rows:
             return self._present(rows[0])
-        withheld = self._node.offering.withheld(channel, arch)
+        withheld = self._node.catalogue.withheld(channel, arch)
         if withheld:
             raise _withheld(withheld, awaited)
         archs = (arch,) if self._knows(channel) else (arch, None)  # "whatever there is" is there already
@@ -92,13 +92,13 @@ class Offers:
             NotOffered: there are several and nothing says which one, or none, or they are withheld.
         """
         channel, arch = self._node.default_pair()
-        rows = self._node.offering.offered(channel, arch)
+        rows = self._node.catalogue.offered(channel, arch)
         if len(rows) > 1:
             names = _some([f"/{row.channel}/{row.arch}" for row in rows])
             raise NotOffered(f"name the channel and arch, for example {names}", known=False)
         if rows:
             return self._present(rows[0])
-        withheld = self._node.offering.withheld(channel, arch)
+        withheld = self._node.catalogue.withheld(channel, arch)
         if withheld:
             raise _withheld(withheld, awaited)
         expected = [
@@ -111,8 +111,8 @@ class Offers:
         raise NotOffered("no manifest is held here", known=False)
 
     def _knows(self, channel: str) -> bool:
-        offering = self._node.offering
-        return bool(offering.offered(channel) or offering.withheld(channel))
+        catalogue = self._node.catalogue
+        return bool(catalogue.offered(channel) or catalogue.withheld(channel))
 
     def _present(self, row: HeadRow) -> Offer:
         offer = self._offer(row)

@@ -9,7 +9,7 @@ from typing import Final
 from p2pboot import __version__
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.timestamps import format_time
-from p2pboot.serving.withheld import Withheld
+from p2pboot.core.withheld import Withheld
 
 _STYLE: Final = (
     "body{font:1rem sans-serif;margin:2rem}td,th{text-align:left;padding:0 1rem 0 0}code{font-size:.8rem}"

@@ -61,7 +61,7 @@ class Reports:
             "manifests": [self._describe(offer.manifest) for offer in self._offers.all()],
             "withheld": [
                 {"channel": one.channel, "arch": one.arch, "reason": one.why.value, "text": one.text}
-                for one in self._node.offering.withheld()
+                for one in self._node.catalogue.withheld()
             ],
             "peers": sorted(measured.peers),
             "bytes": {
@@ -92,7 +92,7 @@ class Reports:
     def page(self) -> bytes:
         """The page for people."""
         manifests = [offer.manifest for offer in self._offers.all()]
-        withheld = self._node.offering.withheld()
+        withheld = self._node.catalogue.withheld()
         return render(manifests, withheld, peer_id=self._node.peer_id, now=self._node.clock().now)
 
     def _describe(self, manifest: Manifest) -> dict[str, object]:

@@ -17,8 +17,8 @@ import trio
 
 from p2pboot.core.manifest import Candidate, Manifest, Statement
 from p2pboot.core.problems import Code, Problem
+from p2pboot.core.trust import Pair
 from p2pboot.errors import Malformed, P2PBootError
-from p2pboot.node.trust import Pair
 from p2pboot.publish.build import BuildOptions
 from p2pboot.publish.numbering import same_content
 from p2pboot.store.publications import Publications

@@ -1,15 +1,15 @@
-"""Gossip: joins the topics of the pairs that the node cares for, and says which heads it holds.
+"""Gossip: joins the topics of what the node cares for, and says which heads it holds.
 
-A head is announced when it is new, when a peer connects (it may have missed everything), and every few minutes. The
-interval must be longer than the network remembers a message (two minutes), or every sight would renew that memory and
-nothing would ever get through.
+A head is announced when it is new here, when a peer connects (it may have missed everything), and every few minutes.
+The interval must be longer than the network remembers a message (two minutes), or every sight would renew that memory
+and nothing would ever get through.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Generic, Protocol, TypeVar
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from typing import Final, Generic, TypeVar
 
 import trio
 
@@ -21,16 +21,7 @@ log = logging.getLogger(__name__)
 AFTER_CONNECT_S: Final = 2.0  # a new peer's subscriptions and grafts take up to two heartbeats of one second
 BETWEEN_S: Final = 10.0  # however many peers come and go
 
-
-class Opinion(Protocol):
-    """What whoever judges messages thinks of one."""
-
-    @property
-    def gossip_verdict(self) -> Forwarding:
-        """What becomes of it."""
-
-
-K = TypeVar("K")
+K = TypeVar("K", bound=Hashable)
 
 
 class Announcer(Generic[K]):
@@ -40,7 +31,8 @@ class Announcer(Generic[K]):
         transport: the node's network.
         topic: the name of a topic by what the node calls it, such as (channel, arch).
         hear: judges a message: (which topic, peer it came from, payload).
-        heads: gives the documents of what the node holds whole, each with its topic.
+        heads: gives the documents of what the node holds whole, each with its topic; blocks, called in threads.
+        topics: which topics to be subscribed to, given those of the heads.
         interval_s: seconds between two announcements of one head.
     """
 
@@ -49,33 +41,49 @@ class Announcer(Generic[K]):
         transport: Transport,
         *,
         topic: Callable[[K], str],
-        hear: Callable[[K, str, bytes], Awaitable[Opinion]],
-        heads: Callable[[], Awaitable[Iterable[tuple[K, bytes]]]],
+        hear: Callable[[K, str, bytes], Awaitable[Forwarding]],
+        heads: Callable[[], Iterable[tuple[K, bytes]]],
+        topics: Callable[[set[K]], Iterable[K]],
         interval_s: float,
     ) -> None:
         self._transport = transport
         self._topic = topic
         self._hear = hear
         self._heads = heads
+        self._topics = topics
         self._interval_s = interval_s
         self._joined: set[K] = set()
-        self._joining = trio.Lock()
+        self._known: set[tuple[K, bytes]] | None = None  # the heads as they were seen last
+        self._reconciling = trio.Lock()
         self._someone_came = trio.Event()
 
-    async def join(self, keys: Iterable[K]) -> None:
-        """Be subscribed to exactly these topics."""
-        wanted = set(keys)
-        async with self._joining:
-            for key in sorted(self._joined - wanted, key=self._topic):
-                await self._transport.unsubscribe(self._topic(key))
-                self._joined.discard(key)
-            for key in sorted(wanted - self._joined, key=self._topic):
-                await self._transport.subscribe(self._topic(key), self._listener(key))
-                self._joined.add(key)
+    async def reconcile(self) -> None:
+        """Be subscribed to exactly what is cared for now, and announce what was not held a moment ago.
+
+        What was held before the first look is announced to whoever connects.
+
+        Raises:
+            P2PBootError: what is held can not be read.
+        """
+        async with self._reconciling:
+            heads = list(await trio.to_thread.run_sync(self._heads))
+            await self._join(set(self._topics({key for key, _ in heads})))
+            known, self._known = heads if self._known is None else self._known, set(heads)
+            for head in heads:
+                if head not in known:
+                    await self._announce(*head)
+
+    async def _join(self, wanted: set[K]) -> None:
+        for key in sorted(self._joined - wanted, key=self._topic):
+            await self._transport.unsubscribe(self._topic(key))
+            self._joined.discard(key)
+        for key in sorted(wanted - self._joined, key=self._topic):
+            await self._transport.subscribe(self._topic(key), self._listener(key))
+            self._joined.add(key)
 
     def _listener(self, key: K) -> Callable[[str, bytes], Awaitable[Forwarding]]:
         async def listen(peer_id: str, payload: bytes) -> Forwarding:
-            return (await self._hear(key, peer_id, payload)).gossip_verdict
+            return await self._hear(key, peer_id, payload)
 
         return listen
 
@@ -93,12 +101,12 @@ class Announcer(Generic[K]):
 
     async def _announce_all(self) -> None:
         try:
-            heads = await self._heads()
+            heads = list(await trio.to_thread.run_sync(self._heads))
         except P2PBootError as error:
             log.error("nothing is announced: %s", error)
             return
         for key, raw in heads:
-            await self.announce(key, raw)
+            await self._announce(key, raw)
 
     async def _watch_peers(self) -> None:
         with self._transport.peer_events() as events:
@@ -106,8 +114,7 @@ class Announcer(Generic[K]):
                 if event.connected:
                     self._someone_came.set()
 
-    async def announce(self, key: K, raw: bytes) -> None:
-        """Send one head to its topic."""
+    async def _announce(self, key: K, raw: bytes) -> None:
         try:
             await self._transport.publish(self._topic(key), raw)
         except P2PBootError as error:

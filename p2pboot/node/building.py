@@ -16,8 +16,8 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Artifact, Candidate, Manifest, sign_detached
+from p2pboot.core.trust import Pair
 from p2pboot.errors import ArtifactError, Malformed, P2PBootError
-from p2pboot.node.trust import Pair
 from p2pboot.publish.archive import kept_archives
 from p2pboot.publish.build import BuildOptions, build
 from p2pboot.publish.numbering import same_content
@@ -25,6 +25,7 @@ from p2pboot.publish.presigned import signers_beside, take_presigned
 from p2pboot.publish.renewal import renew
 from p2pboot.publish.scan import Tree
 from p2pboot.store.blobfiles import file_size
+from p2pboot.store.gate import Gate
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import HashedPath, hash_file
 from p2pboot.store.store import Store
@@ -49,10 +50,10 @@ class Builder:
     """Makes manifests of one key and brings them into force.
 
     Args:
-        store: for counters, caches and the catalogue; the files themselves are served where they lie.
+        store: for counters and caches; the files themselves are served where they lie.
+        gate: through which manifests come into force.
         key: signs manifests and detached signatures.
         describe: asked at every build, so that reloaded settings count.
-        trusted: the key ids of the one publisher for a (channel, arch), the own one among them.
         now: the time that goes into a manifest, unix seconds.
         floor: the highest number that the key gave elsewhere, as far as it is not on record.
     """
@@ -60,17 +61,17 @@ class Builder:
     def __init__(
         self,
         store: Store,
+        gate: Gate,
         key: SecretKey,
         *,
         describe: Callable[[], Description],
-        trusted: Callable[[Pair], tuple[str, ...]],
         now: Callable[[], int],
         floor: Callable[[Pair], int],
     ) -> None:
         self._store = store
+        self._gate = gate
         self._key = key
         self._describe = describe
-        self._trusted = trusted
         self._now = now
         self._floor_elsewhere = floor
         self.signers = (key.public.keyid,)
@@ -145,16 +146,12 @@ class Builder:
         return self._enter(Manifest.parse(raw), sign_detached(raw, self._key), "")
 
     def _enter(self, manifest: Manifest, detached: str | None, where: str) -> Manifest:
-        self._store.manifests.put(manifest, detached)
-        keys = {*self._trusted((manifest.channel, manifest.arch)), *manifest.signers}
-        if not self._store.trust.accept(manifest, keys):
+        if not self._gate.publish(manifest, detached):
             raise ArtifactError(
                 f"{where}version {manifest.manifest_version} of {manifest.channel}/{manifest.arch} is not newer than"
                 " what is known of its signers, who would contradict themselves",
                 remedy="publish a manifest with a higher manifest_version",
             )
-        self._store.manifests.set_head(manifest.digest)
-        self._store.manifests.retain()
         return manifest
 
     def _presigned(self, tree: Tree) -> Signed | None:
@@ -184,9 +181,9 @@ class Builder:
         pair = (tree.channel, tree.arch)
         head = self._store.trust.head(*pair)
         is_first = self._store.publications.counter(self.signers, *pair) == 0
-        known = (
-            head.manifest_version if is_first and head is not None and head.binds(self._trusted(pair)) else 0
-        )
+        publisher = self._gate.catalogue.trust.publisher_for(*pair)
+        keys = () if publisher is None else publisher.keys
+        known = head.manifest_version if is_first and head is not None and head.binds(keys) else 0
         return max(known, self._floor_elsewhere(pair))
 
     def _last_in_force(self, pair: Pair) -> Manifest | None:

@@ -1,107 +1,134 @@
-"""Brings the artifacts of accepted manifests into the store and moves the node's heads.
+"""Brings in what the node follows: the newest of each subject, from whoever has pieces of it.
 
-One task for each (channel, arch): the newest accepted manifest is fetched from whoever has pieces of it; only when all
-of it is there does the node's head move, and until then the previous version is served. A publisher that moves its head
-faster than `_MOVES` allows makes us skip versions, not fetch more.
+One task for each subject, such as a (channel, arch). What is wanted of it is read again whenever something changed, and
+something newer takes the place of what is being fetched. Whoever moves its head faster than `_MOVES` allows makes us
+skip versions, not fetch more. Of what is wanted, this module knows the name only: what it is, where it goes and what a
+signer's fault is, its kind knows (`Followed`).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from functools import partial
+from typing import Final, Generic, Protocol, TypeVar
 
 import trio
 
-from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.errors import FetchError, P2PBootError
-from p2pboot.node.trust import Pair
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_S: Final = 1.0
 LONGEST_RETRY_S: Final = 60.0
-MAX_PAIRS: Final = 256  # followed at the same time: a trusted key can make up any number of channels
+MAX_SUBJECTS: Final = 256  # followed at the same time: a trusted key can make up any number of channels
 _MOVES_BURST: Final = 8  # versions that may follow each other at once
 _MOVES_PER_S: Final = 1 / 60  # and in the long run
 
-FetchAll = Callable[[Manifest], Awaitable[None]]
-Whole = Callable[[Manifest], Awaitable[None]]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Item(Generic[T]):
+    """One thing that is to be brought in.
+
+    Args:
+        subject: what it is a version of, for people and problems; of each, one is wanted at a time.
+        version: which one; a digest.
+        content: what its kind knows of it.
+    """
+
+    subject: str
+    version: str
+    content: T
+
+
+class Followed(Protocol[T]):
+    """A kind of thing that the node follows, such as manifests. All but `bring` block, and are called in threads."""
+
+    blamable: tuple[type[P2PBootError], ...]
+    """What `bring` raises when it is the signers' fault: trying again would only fetch it again."""
+
+    def wanted(self) -> Sequence[Item[T]]:
+        """Everything that is to be had and is not here; one of each subject."""
+
+    def faults(self) -> Sequence[Problem]:
+        """What can not be had any more, by its signers' fault."""
+
+    async def bring(self, item: Item[T], stalled: Callable[[str | None], None]) -> None:
+        """Have everything of it here.
+
+        Args:
+            item: what to bring.
+            stalled: is told why nothing comes in, and with None that it goes on.
+
+        Raises:
+            P2PBootError: it can not be had now.
+        """
+
+    def completed(self, item: Item[T]) -> None:
+        """Everything of it is here: put it into force. It is not wanted any more then."""
+
+    def blame(self, item: Item[T], error: P2PBootError) -> None:
+        """It can never be had: remember that, durably. It is not wanted any more then."""
+
+    def tidy(self) -> None:
+        """What was begun and is not wanted any more is to go."""
+
+
+def check_sizes(sizes: Mapping[str, int], max_bytes: int) -> None:
+    """Refuse to fetch what is larger than the operator allows.
+
+    Args:
+        sizes: of the parts, bytes, by name.
+        max_bytes: that one may have.
+
+    Raises:
+        FetchError: naming the first that is larger.
+    """
+    for name, size in sizes.items():
+        if size > max_bytes:
+            raise FetchError(
+                f"{name} has {size} bytes, more than the {max_bytes} that a publisher may make this node fetch",
+                remedy="raise store.max_artifact in the configuration",
+            )
 
 
 @dataclass(eq=False, slots=True)
-class _Pursuit:
-    """What is wanted of one (channel, arch), and how far it is."""
+class _Pursuit(Generic[T]):
+    """What is wanted of one subject."""
 
-    pair: Pair
-    wanted: Manifest | None = None
-    held: str | None = None  # digest of `wanted`, once it is whole
-    changed: trio.Event = field(default_factory=trio.Event)  # `wanted` is another one, or to be fetched again
+    subject: str
+    item: Item[T] | None = None
+    changed: trio.Event = field(default_factory=trio.Event)  # `item` is another one
     at_rest: trio.Event = field(default_factory=trio.Event)  # nothing is being fetched
 
+    def set(self, item: Item[T] | None) -> None:
+        self.item = item
+        self.changed.set()
 
-class Mirror:
-    """Fetches what the node follows.
+
+class Mirror(Generic[T]):
+    """Brings in one kind of thing.
 
     Args:
-        fetch: brings all artifacts of a manifest into the store, or raises P2PBootError.
-        whole: called when a manifest is wholly held; moves the head and tells others.
-        max_artifact_bytes: a manifest with a larger artifact is not mirrored.
-        report: is told of all that can not be had now.
+        followed: the kind.
+        report: is told of all that can not be had.
     """
 
-    def __init__(
-        self,
-        *,
-        fetch: FetchAll,
-        whole: Whole,
-        max_artifact_bytes: int,
-        report: Callable[[list[Problem]], None],
-    ) -> None:
-        self._fetch = fetch
-        self._whole = whole
+    def __init__(self, followed: Followed[T], report: Callable[[list[Problem]], None]) -> None:
+        self._followed = followed
         self._report = report
-        self.max_artifact_bytes = max_artifact_bytes
-        self._pursuits: dict[Pair, _Pursuit] = {}
+        self._pursuits: dict[str, _Pursuit[T]] = {}
+        self._reconciling = trio.Lock()
         self._retry = trio.Event()
-        self._send_new, self._receive_new = trio.open_memory_channel[_Pursuit](MAX_PAIRS)
-        self._problems: dict[Pair, Problem] = {}
-
-    def want(self, manifest: Manifest) -> None:
-        """Follow this manifest now, in place of what was wanted of its channel and arch.
-
-        The judge, who compares versions and publishers, was asked before. One that is wanted or held already is
-        no news.
-        """
-        pursuit = self._pursuit((manifest.channel, manifest.arch))
-        if pursuit is not None and (pursuit.wanted is None or pursuit.wanted.digest != manifest.digest):
-            self._set(pursuit, manifest)
-
-    def want_again(self, manifest: Manifest) -> None:
-        """Part of what was held is gone: fetch it like something new, unless something newer is on its way."""
-        pursuit = self._pursuit((manifest.channel, manifest.arch))
-        if pursuit is not None and (pursuit.wanted is None or pursuit.held == manifest.digest):
-            self._set(pursuit, manifest)
-
-    async def forget(self, unwanted: Callable[[Manifest], bool]) -> None:
-        """Give up what is not wanted any more; when this returns, nothing of it is being fetched."""
-        for pursuit in tuple(self._pursuits.values()):
-            if pursuit.wanted is not None and unwanted(pursuit.wanted):
-                self._set(pursuit, None)
-                self._note(pursuit.pair, None)
-                await pursuit.at_rest.wait()
-
-    def stalled(self, pair: Pair, why: str | None) -> None:
-        """Nothing of a channel and arch has come in for a while, and why; None: it goes on."""
-        self._note(pair, None if why is None else Problem(Code.NOT_MIRRORED, "/".join(pair), why))
-
-    def retry(self) -> None:
-        """Try again soon what is waiting (a peer connected, a limit changed)."""
-        self._retry.set()
-        self._retry = trio.Event()
+        self._send_new, self._receive_new = trio.open_memory_channel[_Pursuit[T]](MAX_SUBJECTS)
+        self._problems: dict[str, Problem] = {}
+        self._faults: list[Problem] = []
+        self._left_out: set[str] = set()
 
     async def run(self) -> None:
         """Fetch until cancelled."""
@@ -109,74 +136,111 @@ class Mirror:
             async for pursuit in self._receive_new:
                 nursery.start_soon(self._follow, pursuit)
 
-    def _pursuit(self, pair: Pair) -> _Pursuit | None:
-        if pair not in self._pursuits:
-            if len(self._pursuits) >= MAX_PAIRS:
-                log.warning("%s/%s is not followed: %d others are", *pair, MAX_PAIRS)
-                return None
-            pursuit = self._pursuits[pair] = _Pursuit(pair)
-            pursuit.at_rest.set()
-            self._send_new.send_nowait(pursuit)
-        return self._pursuits[pair]
+    def retry(self) -> None:
+        """Try again soon what is waiting (a peer connected, a limit changed)."""
+        self._retry.set()
+        self._retry = trio.Event()
 
-    def _set(self, pursuit: _Pursuit, manifest: Manifest | None) -> None:
-        pursuit.wanted, pursuit.held = manifest, None
-        pursuit.changed.set()
+    async def reconcile(self) -> None:
+        """Go for what is wanted now; when this returns, nothing else is being fetched any more.
 
-    async def _follow(self, pursuit: _Pursuit) -> None:
+        Raises:
+            P2PBootError: what is wanted can not be read.
+        """
+        async with self._reconciling:
+            items, self._faults = await trio.to_thread.run_sync(self._look)
+            wanted = {item.subject: item for item in items}
+            given_up = []
+            for subject, pursuit in self._pursuits.items():
+                item, before = wanted.pop(subject, None), pursuit.item
+                if item is None:
+                    self._problems.pop(subject, None)
+                if before is not None and (item is None or item.version != before.version):
+                    given_up.append(pursuit.at_rest)
+                if (item and item.version) != (before and before.version):
+                    pursuit.set(item)
+            for item in wanted.values():
+                self._begin(item)
+            self._tell()
+            for at_rest in given_up:
+                await at_rest.wait()
+            if given_up:
+                await trio.to_thread.run_sync(self._followed.tidy)
+
+    def _look(self) -> tuple[Sequence[Item[T]], list[Problem]]:
+        return self._followed.wanted(), list(self._followed.faults())
+
+    def _begin(self, item: Item[T]) -> None:
+        if len(self._pursuits) >= MAX_SUBJECTS:
+            if (
+                item.subject not in self._left_out and len(self._left_out) < MAX_SUBJECTS
+            ):  # else it fills the log
+                self._left_out.add(item.subject)
+                log.warning("%s is not followed: %d others are", item.subject, MAX_SUBJECTS)
+            return
+        pursuit = self._pursuits[item.subject] = _Pursuit(item.subject, item)
+        pursuit.at_rest.set()
+        self._send_new.send_nowait(pursuit)
+
+    async def _follow(self, pursuit: _Pursuit[T]) -> None:
         moves = TokenBucket(rate=_MOVES_PER_S, burst=_MOVES_BURST, now=trio.current_time())
         while True:
-            if pursuit.wanted is not None:
-                await self._wait_for_turn(pursuit, moves)
+            if pursuit.item is not None:
+                await self._wait_for_turn(pursuit.subject, moves)
             pursuit.changed = trio.Event()  # from here on what is newer supersedes what is being fetched
-            if pursuit.wanted is None:
+            if pursuit.item is None:
                 await pursuit.changed.wait()
                 continue
             pursuit.at_rest = trio.Event()
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._until_whole, pursuit, pursuit.wanted)
+                nursery.start_soon(self._until_settled, pursuit, pursuit.item)
                 await pursuit.changed.wait()
                 nursery.cancel_scope.cancel()
             pursuit.at_rest.set()
 
-    async def _wait_for_turn(self, pursuit: _Pursuit, moves: TokenBucket) -> None:
+    async def _wait_for_turn(self, subject: str, moves: TokenBucket) -> None:
         wait_s = moves.take(1, trio.current_time())
         if wait_s > 0:
-            log.warning(
-                "%s/%s moves its head too often: the next version is taken in %.0f s", *pursuit.pair, wait_s
-            )
+            log.warning("%s moves its head too often: the next version is taken in %.0f s", subject, wait_s)
             await trio.sleep(wait_s)
 
-    async def _until_whole(self, pursuit: _Pursuit, manifest: Manifest) -> None:
-        pair, delay_s = pursuit.pair, FIRST_RETRY_S
+    async def _until_settled(self, pursuit: _Pursuit[T], item: Item[T]) -> None:
+        delay_s = FIRST_RETRY_S
         while True:
             try:
-                self._check_size(manifest)
-                await self._fetch(manifest)
-                await self._whole(manifest)
+                await self._attempt(pursuit, item)
             except P2PBootError as error:
-                self._note(pair, Problem.of(Code.NOT_MIRRORED, "/".join(pair), error))
+                self._note(item.subject, Problem.of(Code.NOT_MIRRORED, item.subject, error))
                 await trio.sleep(FIRST_RETRY_S)  # however many peers come and go
                 with trio.move_on_after(delay_s - FIRST_RETRY_S):
                     await self._retry.wait()
                 delay_s = min(delay_s * 2, LONGEST_RETRY_S)
             else:
-                pursuit.held = manifest.digest
-                self._note(pair, None)
+                self._note(item.subject, None)
                 return
 
-    def _note(self, pair: Pair, problem: Problem | None) -> None:
-        if problem is None:
-            self._problems.pop(pair, None)
+    async def _attempt(self, pursuit: _Pursuit[T], item: Item[T]) -> None:
+        """Bring it, or learn that it can never be had: either way it is not wanted any more."""
+        try:
+            await self._followed.bring(item, partial(self._note_stall, item.subject))
+        except self._followed.blamable as error:
+            log.error("%s: %s", item.subject, error)
+            settle = partial(self._followed.blame, item, error)
         else:
-            self._problems[pair] = problem
-        self._report(list(self._problems.values()))
+            settle = partial(self._followed.completed, item)
+        async with self._reconciling:  # or what was read before would be begun again
+            await trio.to_thread.run_sync(settle)
+            pursuit.item = None
 
-    def _check_size(self, manifest: Manifest) -> None:
-        for artifact in manifest.artifacts.values():
-            if artifact.size > self.max_artifact_bytes:
-                raise FetchError(
-                    f"{artifact.key} has {artifact.size} bytes, more than the {self.max_artifact_bytes} that a"
-                    " publisher may make this node fetch",
-                    remedy="raise store.max_artifact in the configuration",
-                )
+    def _note_stall(self, subject: str, why: str | None) -> None:
+        self._note(subject, None if why is None else Problem(Code.NOT_MIRRORED, subject, why))
+
+    def _note(self, subject: str, problem: Problem | None) -> None:
+        if problem is None:
+            self._problems.pop(subject, None)
+        else:
+            self._problems[subject] = problem
+        self._tell()
+
+    def _tell(self) -> None:
+        self._report([*self._problems.values(), *self._faults])

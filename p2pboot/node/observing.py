@@ -1,30 +1,121 @@
-"""What can be wrong with a node without anything having happened: the date of what it publishes, and what it holds.
+"""Looks at intervals at what happens by itself: time passes, clocks are set, files are touched, disks rot.
 
-Each function looks at the present state and returns all the problems of its kind.
+Each function here looks at the present state and returns all the problems of its kind.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Container, Iterable
 from typing import Final
 
-from p2pboot import RELEASE_DATE
+import trio
+
 from p2pboot.core.manifest import Candidate
 from p2pboot.core.names import ARCHS
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.timestamps import MAX_TIME
-from p2pboot.errors import Malformed
-from p2pboot.node.trust import Offered, Pair
-from p2pboot.serving.withheld import Why, Withheld
+from p2pboot.core.trust import Offered, Pair
+from p2pboot.core.verify import clock_problem
+from p2pboot.core.withheld import Why, Withheld
+from p2pboot.errors import Malformed, P2PBootError
+from p2pboot.node.building import check_cancelled
+from p2pboot.node.problems import Problems
+from p2pboot.node.publishing import DirectoryPublisher
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.store import Store
 from p2pboot.store.truststate import Equivocation, TrustState
 
+log = logging.getLogger(__name__)
 
-def publishing_time(wall: int) -> int:
-    """The date for what is published now: the clock's, and never before this program was made.
+DAMAGE_S: Final = 5.0  # how often what was found damaged while serving is hashed or fetched again
+OBSERVE_S: Final = 10.0  # how often it is looked for what can go wrong by itself
+CLOCK_JUMP_S: Final = (
+    60.0  # how far the clock moves, beside the time that passes, before dates are looked at again
+)
 
-    What this node published before is no evidence of the time: it bears this very clock's readings.
+
+class Observer:
+    """Looks after a node.
+
+    Args:
+        store: whose files may be touched or damaged.
+        catalogue: of the same store; is told when something is.
+        problems: told what is wrong.
+        publisher: looks at its directory again when that may matter; None on a mirror.
+        tick: called at every look.
+        wall: the machine's clock, unix seconds.
     """
-    return min(max(wall, RELEASE_DATE), MAX_TIME)
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        problems: Problems,
+        *,
+        publisher: DirectoryPublisher | None,
+        tick: Callable[[], None],
+        wall: Callable[[], float],
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._problems = problems
+        self._publisher = publisher
+        self._tick = tick
+        self._wall = wall
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._watch_for_damage)
+            nursery.start_soon(self._examine)
+            nursery.start_soon(self._observe)
+
+    async def _watch_for_damage(self) -> None:
+        """What turned out to be damaged while it was served is not held any more: hash or fetch it again."""
+        while True:
+            await trio.sleep(DAMAGE_S)
+            damaged = self._store.blobs.take_damaged()
+            if damaged:
+                names = ", ".join(f"sha256:{digest}" for digest in damaged)
+                log.warning("gone or damaged on disk: %s", names)
+                self._publish_soon()
+                self._catalogue.tell()
+
+    async def _examine(self) -> None:
+        """Own files that were touched are read again, and served meanwhile."""
+        while True:
+            await trio.sleep(DAMAGE_S)
+            try:
+                await trio.to_thread.run_sync(self._store.blobs.examine_in_place, check_cancelled)
+            except P2PBootError as error:
+                log.error("files that were touched can not be examined: %s", error)
+
+    async def _observe(self) -> None:
+        """Report what is wrong without anything having happened, and see whether the clock was set."""
+        offset_s = self._wall() - trio.current_time()
+        while True:
+            self._tick()
+            try:
+                await self._report_what_stands()
+            except P2PBootError as error:
+                log.error("what is wrong can not be found out: %s", error)
+            before_s, offset_s = offset_s, self._wall() - trio.current_time()
+            if abs(offset_s - before_s) > CLOCK_JUMP_S:
+                self._publish_soon()
+            await trio.sleep(OBSERVE_S)
+
+    async def _report_what_stands(self) -> None:
+        wrong = clock_problem(await trio.to_thread.run_sync(self._catalogue.clock))
+        self._problems.report("clock", [] if wrong is None else [wrong])
+        withheld = await trio.to_thread.run_sync(self._catalogue.withheld)
+        self._problems.report("expiry", expired_problems(withheld))
+        takes = self._catalogue.trust.takes
+        found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, takes)
+        self._problems.report("equivocations", found)
+
+    def _publish_soon(self) -> None:
+        if self._publisher is not None:
+            self._publisher.due_within(0.0)
 
 
 def expired_problems(withheld: Iterable[Withheld]) -> list[Problem]:

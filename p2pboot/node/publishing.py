@@ -9,25 +9,27 @@ its files last.
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from p2pboot import RELEASE_DATE
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
+from p2pboot.core.timestamps import MAX_TIME
+from p2pboot.core.trust import Pair
 from p2pboot.errors import ArtifactError, P2PBootError
 from p2pboot.node.adoption import OUTBID_S, SharedKey
 from p2pboot.node.building import Builder, Description
-from p2pboot.node.trust import Pair
 from p2pboot.node.watching import touched_within, watch_directory
-from p2pboot.node.withdrawal import GonePairs, Withdrawn, forget, last_published
+from p2pboot.node.withdrawal import GonePairs, Withdrawn, last_published
 from p2pboot.publish.numbering import Series, renewal_at, went_back
 from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
+from p2pboot.store.gate import Gate
 from p2pboot.store.hashing import ChangedWhileHashing
 from p2pboot.store.store import Store
 
@@ -39,6 +41,14 @@ CHECK_S: Final = 300.0  # a safety net where nothing tells of a change; stats on
 _NAMED_FAULTS: Final = 8  # what one line can say of strange directories
 
 SOURCE: Final = "publisher"  # of the problems of directory and pairs
+
+
+def publishing_time(wall: int) -> int:
+    """The date for what is published now: the clock's, and never before this program was made.
+
+    What this node published before is no evidence of the time: it bears this very clock's readings.
+    """
+    return min(max(wall, RELEASE_DATE), MAX_TIME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,12 +95,11 @@ class DirectoryPublisher:
 
     Args:
         directory: the artifacts directory.
-        store: for counters, caches and the catalogue; the files themselves are served where they lie.
+        store: for counters and caches; the files themselves are served where they lie.
+        gate: through which manifests come into force.
         signing_key: signs manifests and detached signatures.
         describe: asked at every build, so that reloaded settings count.
-        trusted: the key ids of the one publisher for a (channel, arch), the own one among them.
-        now: the time that goes into a manifest, unix seconds; called in threads.
-        published: called with every manifest that came into force.
+        wall: the machine's clock, unix seconds; called in threads.
         report: is told, by source, of all that is wrong.
     """
 
@@ -99,18 +108,17 @@ class DirectoryPublisher:
         directory: Path,
         *,
         store: Store,
+        gate: Gate,
         signing_key: SecretKey,
         describe: Callable[[], Description],
-        trusted: Callable[[Pair], tuple[str, ...]],
-        now: Callable[[], int],
-        published: Callable[[Published], Awaitable[None]],
+        wall: Callable[[], float],
         report: Callable[[str, Iterable[Problem]], None],
     ) -> None:
         self.directory = directory
         self._store = store
+        self._catalogue = gate.catalogue
         self._describe = describe
-        self._now = now
-        self._published = published
+        self._wall = wall
         self._report = report
         self._shared = SharedKey(
             store.publications,
@@ -121,7 +129,7 @@ class DirectoryPublisher:
             report=lambda problems: report("shared key", problems),
         )
         self._builder = Builder(
-            store, signing_key, describe=describe, trusted=trusted, now=now, floor=self._shared.floor
+            store, gate, signing_key, describe=describe, now=self._now, floor=self._shared.floor
         )
         self._gone_pairs = GonePairs(directory)
         self._gone_since: dict[Pair, float] = {}  # trio's clock
@@ -131,6 +139,9 @@ class DirectoryPublisher:
         self._due_moved = trio.Event()
         self._in_force: dict[Pair, Manifest] = {}
         self.trees: tuple[Tree, ...] = ()  # as they were seen last
+
+    def _now(self) -> int:
+        return publishing_time(int(self._wall()))
 
     # -- what others ask ---------------------------------------------------------------------------------------------
 
@@ -281,7 +292,7 @@ class DirectoryPublisher:
                 return
         try:
             manifest = await trio.to_thread.run_sync(self._builder.publish, tree)
-            look.published.append(await self._enter(manifest))
+            look.published.append(self._note_in_force(manifest))
         except ChangedWhileHashing as error:
             look.hold_back(Code.STILL_CHANGING, tree, error)
             self.due_within(QUIET_S)
@@ -311,11 +322,17 @@ class DirectoryPublisher:
         quiet_s = SETTLED_S if pair in settling else QUIET_S
         if pair not in settling and await trio.to_thread.run_sync(self._is_from_elsewhere, pair):
             quiet_s += OUTBID_S  # who shares the directory and the key is to publish the change
-        if await trio.to_thread.run_sync(_changed_within, of, quiet_s):
+        if await trio.to_thread.run_sync(self._changed_within, of, quiet_s):
             self.due_within(quiet_s / 4)
             return True
         settling.discard(pair)
         return False
+
+    def _changed_within(self, of: Tree | Unfit, quiet_s: float) -> bool:
+        now_ns = int(self._wall() * 1e9)
+        if isinstance(of, Tree):
+            return recently_changed(of, now_ns, quiet_s)
+        return touched_within(of.directory, now_ns, quiet_s)
 
     def _is_from_elsewhere(self, pair: Pair) -> bool:
         manifest = self._in_force.get(pair)
@@ -330,9 +347,9 @@ class DirectoryPublisher:
             log.error("%s/%s: what is in force can not be kept: %s", *pair, error)
             return
         if manifest is not None:
-            await self._enter(manifest)
+            self._note_in_force(manifest)
 
-    async def _enter(self, manifest: Manifest) -> Published:
+    def _note_in_force(self, manifest: Manifest) -> Published:
         pair = (manifest.channel, manifest.arch)
         done = Published(manifest, unchanged=self._in_force.get(pair) == manifest)
         if not done.unchanged:
@@ -344,7 +361,6 @@ class DirectoryPublisher:
                 manifest.manifest_version,
                 manifest.digest,
             )
-            await self._published(done)
         return done
 
     # -- what is gone ------------------------------------------------------------------------------------------------
@@ -361,7 +377,7 @@ class DirectoryPublisher:
                 continue
             in_force = self._in_force.pop(pair, None)
             signers = {self._builder.signers, self._builder.signers if in_force is None else in_force.signers}
-            await trio.to_thread.run_sync(forget, self._store, pair, signers)
+            await trio.to_thread.run_sync(self._catalogue.withdraw, pair, signers)
         return gone
 
     def _find_gone(self, scanned: Scanned) -> set[Pair]:
@@ -419,13 +435,6 @@ def _pairs(scanned: Scanned) -> set[Pair]:
     """What lies in a directory, fit or not."""
     fit = {(tree.channel, tree.arch) for tree in scanned.trees}
     return fit | {(unfit.channel, unfit.arch) for unfit in scanned.unfit}
-
-
-def _changed_within(of: Tree | Unfit, quiet_s: float) -> bool:
-    now_ns = time.time_ns()
-    if isinstance(of, Tree):
-        return recently_changed(of, now_ns, quiet_s)
-    return touched_within(of.directory, now_ns, quiet_s)
 
 
 def _being_written(tree: Tree) -> ArtifactError:

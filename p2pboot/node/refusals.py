@@ -14,8 +14,7 @@ import trio
 
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
-from p2pboot.node.judging import Judgement, Opinion
-from p2pboot.node.trust import Pair
+from p2pboot.core.trust import Pair
 from p2pboot.protocol.messages import Head
 
 MAX_REFUSALS: Final = 128  # (pair, peer); more peers than these say nothing that others do not
@@ -23,10 +22,8 @@ STALE_S: Final = 1000.0  # what gossip brought and did not bring again: announce
 PATIENCE_S: Final = 60.0  # before an older version is a problem: who is just behind catches up
 _NAMED_KEYS: Final = 4
 
-_SILENT: Final = frozenset(  # what the node's own disk is to blame for, and what has a problem of its own
-    {Opinion.EQUIVOCATION, Opinion.NOT_RECORDED, Opinion.UNDECIDED, Opinion.WRONG_TOPIC}
-)
-_OF_A_TRUSTED_KEY: Final = frozenset({Opinion.EXPIRED, Opinion.NOT_YET_VALID, Opinion.OLDER})
+_SILENT: Final = frozenset({"equivocation", "wrong_topic"})  # what has a problem of its own, and what is none
+_OF_A_TRUSTED_KEY: Final = frozenset({"expired", "not_yet_valid", "rollback"})
 
 
 @dataclass(slots=True)
@@ -71,36 +68,29 @@ class Refusals:
                 del self._refusals[pair, other]
         self._tell()
 
-    def refuse_head(self, peer_id: str, head: Head, opinion: Opinion, why: str, remedy: str) -> None:
-        """A peer offers what is not even fetched."""
-        self._note(
-            (head.channel, head.arch), peer_id, opinion, f"version {head.manifest_version}, {why}", remedy
-        )
-
-    def judged(self, pair: Pair, peer_id: str, judgement: Judgement) -> None:
-        """What a peer offered was judged."""
-        if judgement.opinion in (Opinion.NEWER, Opinion.CURRENT):
-            self._refusals.pop((pair, peer_id), None)
-            self._tell()
-        elif judgement.opinion not in _SILENT:
-            manifest = judgement.manifest
-            what = "a manifest" if manifest is None else f"version {manifest.manifest_version}"
-            why = f"{what} ({judgement.opinion.value}): {judgement.detail}"
-            self._note(pair, peer_id, judgement.opinion, why, judgement.remedy)
-
-    def tick(self, connected: Iterable[str]) -> None:
-        """Forget what nobody offers any more."""
-        peers, now = set(connected), trio.current_time()
-        self._refusals = {
-            key: refusal
-            for key, refusal in self._refusals.items()
-            if key[1] in peers and self._follows(key[0]) and now - refusal.at < STALE_S
-        }
-        self._heard_at = {peer_id: at for peer_id, at in self._heard_at.items() if peer_id in peers}
+    def taken(self, pair: Pair, peer_id: str) -> None:
+        """What a peer offers for a pair was taken."""
+        self._refusals.pop((pair, peer_id), None)
         self._tell()
 
-    def _note(self, pair: Pair, peer_id: str, opinion: Opinion, what: str, remedy: str | None) -> None:
-        if not self._follows(pair) or not (opinion in _OF_A_TRUSTED_KEY or self._counts(pair, peer_id)):
+    def refuse_head(self, peer_id: str, head: Head, reason: str, why: str, remedy: str) -> None:
+        """A peer offers what is not even fetched; arguments as for `refuse`."""
+        self.refuse(
+            (head.channel, head.arch), peer_id, reason, f"version {head.manifest_version}, {why}", remedy
+        )
+
+    def refuse(self, pair: Pair, peer_id: str, reason: str, what: str, remedy: str | None) -> None:
+        """What a peer offers was judged, and is not taken.
+
+        Args:
+            pair: that it is offered for.
+            peer_id: of the peer.
+            reason: a stable word of `core.verdict`.
+            what: is offered, and why it is not taken; for people.
+            remedy: what to do about it.
+        """
+        is_meant = reason in _OF_A_TRUSTED_KEY or self._counts(pair, peer_id)
+        if reason in _SILENT or not self._follows(pair) or not is_meant:
             return
         now, key = trio.current_time(), (pair, peer_id)
         before = self._refusals.get(key)
@@ -111,8 +101,19 @@ class Refusals:
             remedy=remedy,
             since=now if before is None else before.since,
             at=now,
-            patience_s=PATIENCE_S if opinion is Opinion.OLDER else 0.0,
+            patience_s=PATIENCE_S if reason == "rollback" else 0.0,
         )
+        self._tell()
+
+    def tick(self, connected: Iterable[str]) -> None:
+        """Forget what nobody offers any more."""
+        peers, now = set(connected), trio.current_time()
+        self._refusals = {
+            key: refusal
+            for key, refusal in self._refusals.items()
+            if key[1] in peers and self._follows(key[0]) and now - refusal.at < STALE_S
+        }
+        self._heard_at = {peer_id: at for peer_id, at in self._heard_at.items() if peer_id in peers}
         self._tell()
 
     def _tell(self) -> None:
@@ -126,10 +127,12 @@ class Refusals:
 
 def untrusted(signers: Sequence[str], publisher: Publisher) -> str:
     """Say by whom something is signed, and whom this node trusts instead."""
-    return (
-        f"signed by {_some(signers)}; trusted: {_some(publisher.keys)}, of which {publisher.threshold}"
-        f" must have signed"
-    )
+    return f"signed by {_some(signers)}; {trusted(publisher)}"
+
+
+def trusted(publisher: Publisher) -> str:
+    """Say whom this node trusts."""
+    return f"trusted: {_some(publisher.keys)}, of which {publisher.threshold} must have signed"
 
 
 UNTRUSTED_REMEDY: Final = (

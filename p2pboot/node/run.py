@@ -48,6 +48,7 @@ def run_node(
     *,
     reload: Callable[[], NodeSettings],
     announce_line: Callable[[str], None],
+    wall: Callable[[], float],
     services: Sequence[Service] = (),
 ) -> None:
     """Run a node until a signal ends it.
@@ -57,13 +58,14 @@ def run_node(
         reload: reads the settings again, for SIGHUP; raises P2PBootError when they are wrong.
         announce_line: is given the best dialable multiaddr, once the node listens and the services serve, and again
             whenever another one is the best.
+        wall: the machine's clock, unix seconds; called from any thread.
         services: run in the node's own nursery, and end with it.
 
     Raises:
         P2PBootError: the node can not start, or can not go on; its exit status says why.
     """
     try:
-        trio.run(_main, settings, reload, announce_line, services)
+        trio.run(partial(_main, settings, reload, announce_line, services, wall=wall))
     except OSError as error:
         raise machine_error(error, "run the node") from None
     except BaseExceptionGroup as group:
@@ -78,11 +80,13 @@ async def _main(
     reload: Callable[[], NodeSettings],
     announce_line: Callable[[str], None],
     services: Sequence[Service],
+    *,
+    wall: Callable[[], float],
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_obey, signals, nursery.cancel_scope, current := _Current(settings, reload))
-            await _run(current, announce_line, services)
+            await _run(current, announce_line, services, wall)
 
 
 class _Current:
@@ -130,7 +134,12 @@ async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, current: _
             scope.cancel()
 
 
-async def _run(current: _Current, announce_line: Callable[[str], None], services: Sequence[Service]) -> None:
+async def _run(
+    current: _Current,
+    announce_line: Callable[[str], None],
+    services: Sequence[Service],
+    wall: Callable[[], float],
+) -> None:
     settings = current.settings
     # Before anything listens or is made: an unusable directory is the operator's to mend.
     await trio.to_thread.run_sync(_check_directory, settings)
@@ -154,6 +163,7 @@ async def _run(current: _Current, announce_line: Callable[[str], None], services
             signing_key=signing_key,
             hints=hints,
             urls=reach.urls,
+            wall=wall,
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)

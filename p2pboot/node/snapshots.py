@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -51,13 +50,6 @@ _VERDICTS: Final = {
     AnnouncementStanding.OLDER: Forwarding.IGNORE,
     AnnouncementStanding.UNTRUSTED: Forwarding.IGNORE,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """What gossip is told of an announcement."""
-
-    gossip_verdict: Forwarding
 
 
 async def run_snapshots(
@@ -137,6 +129,7 @@ class SnapshotNode:
             topic=lambda topic: topic,
             hear=self._hear,
             heads=self._held,
+            topics=lambda _held: [SNAPSHOT_TOPIC],
             interval_s=announce_interval_s,
         )
         self._news = trio.Event()
@@ -151,7 +144,7 @@ class SnapshotNode:
                 self._agreement.add(announcement)
         async with trio.open_nursery() as nursery:
             if self._gossip:
-                await self._announcer.join([SNAPSHOT_TOPIC])
+                await self._announcer.reconcile()
             task_status.started()
             if self._gossip:
                 nursery.start_soon(self._announcer.run)
@@ -162,27 +155,22 @@ class SnapshotNode:
 
     # -- what is here ------------------------------------------------------------------------------------------
 
-    async def _held(self) -> Iterable[tuple[str, bytes]]:
-        announcements = await trio.to_thread.run_sync(self._held_announcements)
-        return [(SNAPSHOT_TOPIC, one.raw) for one in announcements]
-
-    def _held_announcements(self) -> list[Announcement]:
-        """The newest of each signer that is wholly here."""
+    def _held(self) -> Iterable[tuple[str, bytes]]:
+        """The newest announcement of each signer that is wholly here."""
         newest: dict[str, Announcement] = {}
         for one in self._store.announcements.all():
             if one.signer not in newest and self._store.has_snapshot(one.root):
                 newest[one.signer] = one
-        return list(newest.values())
+        return [(SNAPSHOT_TOPIC, one.raw) for one in newest.values()]
 
     async def _watch_store(self) -> None:
         """Announce soon what `snapshot publish`, or our own following, has put there, and say what is wrong there."""
-        announced: set[bytes] = set()
         while True:
             try:
                 survey = await trio.to_thread.run_sync(self._store.survey)
-                held = await trio.to_thread.run_sync(self._held_announcements)
+                if self._gossip:
+                    await self._announcer.reconcile()
             except P2PBootError as error:
-                held = []
                 if self._problems is None:
                     log.warning("looking for snapshots: %s", error)
                 else:
@@ -190,23 +178,19 @@ class SnapshotNode:
             else:
                 if self._problems is not None:
                     self._problems.report(survey)
-            for one in held:
-                if one.raw not in announced and self._gossip:
-                    await self._announcer.announce(SNAPSHOT_TOPIC, one.raw)
-            announced = {one.raw for one in held}
             await trio.sleep(LOOK_S)
 
     # -- what others announce ----------------------------------------------------------------------------------
 
-    async def _hear(self, _topic: str, peer_id: str, payload: bytes) -> Heard:
+    async def _hear(self, _topic: str, peer_id: str, payload: bytes) -> Forwarding:
         try:
             claimed = claim(payload)
             if self._trusted is None or claimed.signer not in self._trusted.keys:  # before the dear check
-                return Heard(Forwarding.IGNORE)
-            return Heard(_VERDICTS[await self._take(peer_id, claimed.confirm())])
+                return Forwarding.IGNORE
+            return _VERDICTS[await self._take(peer_id, claimed.confirm())]
         except (Malformed, SignatureError) as error:
             log.debug("announcement from %s: %s", peer_id, error)
-            return Heard(Forwarding.REJECT)
+            return Forwarding.REJECT
 
     async def _take(self, peer_id: str, announcement: Announcement) -> AnnouncementStanding:
         if self._agreement is None:

@@ -12,9 +12,9 @@ from p2pboot.core.manifest import Candidate, Manifest
 from p2pboot.core.manifest.facts import facts
 from p2pboot.core.problems import Problem
 from p2pboot.core.timestamps import format_time
+from p2pboot.core.withheld import Withheld
 from p2pboot.errors import Malformed
 from p2pboot.publish.scan import Tree
-from p2pboot.serving.withheld import Withheld
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 

@@ -11,7 +11,7 @@ and something in it is not, somebody has taken it away.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,13 +19,11 @@ from p2pboot.core.manifest import Candidate
 from p2pboot.core.names import normalise_arch
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
+from p2pboot.core.trust import Pair
 from p2pboot.errors import Malformed
-from p2pboot.node.trust import Pair
 from p2pboot.publish.layout import is_empty
 from p2pboot.publish.scan import Scanned
-from p2pboot.store.manifests import HeadRow
 from p2pboot.store.publications import Publications
-from p2pboot.store.store import Store
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,21 +136,3 @@ def last_published(
     if claims.expires_at <= now:
         return None
     return Withdrawn(*pair, claims.version, claims.manifest_version, claims.expires_at)
-
-
-def forget(store: Store, pair: Pair, signers: Collection[tuple[str, ...]]) -> None:
-    """Know nothing of a pair any more, so that whoever asks hears that there is no such thing.
-
-    Args:
-        store: whose catalogue forgets it.
-        pair: its channel and arch.
-        signers: only what is signed by one of these sets of key ids.
-    """
-
-    def is_ours(row: HeadRow) -> bool:
-        return (row.channel, row.arch) == pair and row.signers in signers
-
-    catalogue = store.manifests
-    if any(is_ours(row) for row in (*catalogue.current(), *catalogue.pending())):
-        catalogue.drop(is_ours)
-        catalogue.retain()

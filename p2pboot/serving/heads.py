@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from p2pboot.core.withheld import Withheld
 from p2pboot.errors import P2PBootError
 from p2pboot.protocol.messages import (
     MAX_DETACHED,
@@ -23,8 +24,7 @@ from p2pboot.protocol.withheld import WithheldHead, encode_withheld
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.serving.threads import UNREADABLE, InThreads
-from p2pboot.serving.withheld import Withheld
-from p2pboot.store.manifests import HeadRow, ManifestCatalogue
+from p2pboot.store.manifests import HeadRow, Manifests
 from p2pboot.transport.interface import Stream
 
 log = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ class SyncServer:
 
     def __init__(
         self,
-        catalogue: ManifestCatalogue,
+        catalogue: Manifests,
         peer_records: Callable[[], Sequence[bytes]],
         now: Callable[[], int],
         serving: Serving,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pboot.errors import MachineError, StoreError
+from p2pboot.errors import MachineError, P2PBootError, StoreError
 
 
 class BlobGone(StoreError):
@@ -68,3 +68,14 @@ class StoreFull(MachineError):
         self.needed = needed
         self.used = used
         self.quota = quota
+
+
+class NotRecorded(MachineError):
+    """A manifest that may be used was not taken, because the disk does not take it down.
+
+    Args:
+        error: what the disk says.
+    """
+
+    def __init__(self, error: P2PBootError) -> None:
+        super().__init__(error.message, remedy=error.remedy)

@@ -1,8 +1,10 @@
-"""The catalogue of manifests: what is offered, what is being brought in, and so which artifacts must stay.
+"""The manifests of a state directory and their roles: what is held, what is being brought in, what must stay.
 
-A *stream* is what one publisher (its sorted signers) publishes for one channel and arch. Of each stream the
-current and the previous manifest are kept, and a bounded number of pending ones, whose artifacts are still
-being fetched. Everything that a kept manifest names is kept; `retain` removes the rest.
+What that means under the present trust, and when it changes, is the catalogue's to know (`store.catalogue`), which is
+the only one to move a head and to clear up. A *series* is what one publisher (its sorted signers) publishes for one
+channel and arch. Of each series the current and the previous manifest are kept, and the newest pending one, whose
+artifacts are still being fetched. Everything that a kept manifest names is kept, unless the manifest can never
+be whole by its signer's fault; `retain` removes the rest.
 """
 
 from __future__ import annotations
@@ -17,10 +19,11 @@ from p2pboot.errors import StoreError
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.database import Database, Row
 
-MAX_PENDING: Final = (
-    4  # per stream: a publisher that signs faster than we fetch pushes its own older ones out
+Series = tuple[str, str, str]  # channel, arch, signers joined by commas
+_ROWS: Final = (
+    "SELECT channel, arch, signers, manifest_version, manifests.digest, length(raw), created_at, expires_at, role,"
+    " fault FROM manifests"
 )
-Stream = tuple[str, str, str]  # channel, arch, signers joined by commas
 
 
 class StoredManifest(NamedTuple):
@@ -32,7 +35,10 @@ class StoredManifest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class HeadRow:
-    """What the catalogue says of a manifest; times in unix seconds, `size` of its bytes."""
+    """What is known of a manifest; times in unix seconds, `size` of its bytes.
+
+    The role is "pending", "current" or "previous"; `fault` is why it can never be whole, None for all but a few.
+    """
 
     channel: str
     arch: str
@@ -42,6 +48,13 @@ class HeadRow:
     size: int
     created_at: int
     expires_at: int
+    role: str = "current"
+    fault: str | None = None
+
+    @property
+    def pair(self) -> tuple[str, str]:
+        """The channel and arch."""
+        return self.channel, self.arch
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +64,7 @@ class Removed:
     artifacts: tuple[str, ...]
 
 
-class ManifestCatalogue:
+class Manifests:
     """Durable; any number of threads and processes.
 
     All methods raise StoreError (damaged database) or MachineError.
@@ -64,14 +77,12 @@ class ManifestCatalogue:
     def put(self, manifest: Manifest, detached: str | None) -> None:
         """Keep a verified manifest and, from now on, what it names. It is pending until `set_head`.
 
-        A pending manifest beyond `MAX_PENDING` of its stream pushes out the one with the lowest version. Of
-        one that is there already only a detached signature that was missing is taken.
+        Of one that is there already only a detached signature that was missing is taken.
         """
         with self._database.transaction() as sql:
             known = sql.execute("SELECT 1 FROM manifests WHERE digest = ?", (manifest.digest,)).fetchone()
             if known is None:
                 _insert(sql, manifest, detached)
-                _bound_pending(sql, _stream(manifest))
             elif detached is not None:
                 sql.execute(
                     "UPDATE manifests SET detached = coalesce(detached, ?) WHERE digest = ?",
@@ -83,8 +94,25 @@ class ManifestCatalogue:
         row = self._database.row("SELECT raw, detached FROM manifests WHERE digest = ?", digest)
         return None if row is None else StoredManifest(*row)
 
+    def row(self, digest: str) -> HeadRow | None:
+        """What is known of the manifest with this digest."""
+        row = self._database.row(f"{_ROWS} WHERE digest = ?", digest)
+        return None if row is None else _head_row(row)
+
+    def add_detached(self, digest: str, detached: str) -> None:
+        """Keep a good detached signature of a manifest that is here and has none."""
+        with self._database.transaction() as sql:
+            sql.execute(
+                "UPDATE manifests SET detached = coalesce(detached, ?) WHERE digest = ?", (detached, digest)
+            )
+
+    def set_fault(self, digest: str, fault: str) -> None:
+        """Remember why a manifest can never be whole: what only it names is not kept from now on."""
+        with self._database.transaction() as sql:
+            sql.execute("UPDATE manifests SET fault = ? WHERE digest = ?", (fault, digest))
+
     def set_head(self, digest: str) -> None:
-        """Make a manifest the current one of its stream, and what was current the previous one.
+        """Make a manifest the current one of its series, and what was current the previous one.
 
         Pending manifests of lower versions are dropped: nobody needs them any more.
 
@@ -104,41 +132,42 @@ class ManifestCatalogue:
                 _move_head(sql, (channel, arch, signers), digest, version)
 
     def heads(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
-        """What can be offered: of each stream the newest manifest, current or previous, that is wholly held.
+        """What can be offered: of each series the newest manifest, current or previous, that is wholly held.
 
         Expired ones are among them: the store knows no clock.
         """
         rows = self._database.rows(
-            "SELECT channel, arch, signers, manifest_version, digest, length(raw), created_at, expires_at"
-            " FROM manifests"
-            " WHERE role != 'pending' AND channel = coalesce(?, channel) AND arch = coalesce(?, arch)"
-            " ORDER BY channel, arch, signers, role",  # 'current' comes before 'previous'
+            f"{_ROWS} WHERE role != 'pending' AND fault IS NULL AND channel = coalesce(?, channel)"
+            " AND arch = coalesce(?, arch) ORDER BY channel, arch, signers, role",  # 'current' comes before 'previous'
             channel,
             arch,
         )
         heads: dict[tuple[str, str, tuple[str, ...]], HeadRow] = {}
         for head in map(_head_row, rows):
-            stream = (head.channel, head.arch, head.signers)
-            if stream not in heads and self.is_whole(head.digest):
-                heads[stream] = head
+            series = (head.channel, head.arch, head.signers)
+            if series not in heads and self.is_whole(head.digest):
+                heads[series] = head
         return list(heads.values())
 
     def current(self) -> list[HeadRow]:
-        """What became the head of each stream, whether its artifacts are still intact or not."""
-        rows = self._database.rows(
-            "SELECT channel, arch, signers, manifest_version, digest, length(raw), created_at, expires_at"
-            " FROM manifests WHERE role = 'current' ORDER BY channel, arch, signers"
-        )
+        """What became the head of each series, whether its artifacts are still intact or not."""
+        rows = self._database.rows(f"{_ROWS} WHERE role = 'current' ORDER BY channel, arch, signers")
         return [_head_row(row) for row in rows]
 
     def pending(self) -> list[HeadRow]:
-        """Manifests newer than their stream's head, whose artifacts are to be fetched; the newest first."""
+        """Manifests newer than their series' head, whose artifacts are to be fetched; the newest first."""
+        return [row for row in self._newer() if row.fault is None]
+
+    def faulty(self) -> list[HeadRow]:
+        """Manifests not older than their series' head that can never be whole, by their signers' fault."""
+        return [row for row in (*self._newer(), *self.current()) if row.fault is not None]
+
+    def _newer(self) -> list[HeadRow]:
         rows = self._database.rows(
-            "SELECT channel, arch, signers, manifest_version, digest, length(raw), created_at, expires_at"
-            " FROM manifests AS pending WHERE role = 'pending' AND NOT EXISTS ("
-            "SELECT 1 FROM manifests AS head WHERE head.role = 'current' AND head.channel = pending.channel"
-            " AND head.arch = pending.arch AND head.signers = pending.signers"
-            " AND head.manifest_version >= pending.manifest_version)"
+            _ROWS + " WHERE role = 'pending' AND NOT EXISTS ("  # noqa: S608 - constants only
+            "SELECT 1 FROM manifests AS head WHERE head.role = 'current' AND head.channel = manifests.channel"
+            " AND head.arch = manifests.arch AND head.signers = manifests.signers"
+            " AND head.manifest_version >= manifests.manifest_version)"
             " ORDER BY channel, arch, signers, manifest_version DESC"
         )
         return [_head_row(row) for row in rows]
@@ -151,8 +180,7 @@ class ManifestCatalogue:
     def naming(self, sha256: str) -> list[HeadRow]:
         """Every manifest, in whatever role, that names an artifact."""
         rows = self._database.rows(
-            "SELECT channel, arch, signers, manifest_version, manifests.digest, length(raw), created_at, expires_at"
-            " FROM manifests JOIN manifest_artifacts ON manifest_artifacts.digest = manifests.digest"
+            f"{_ROWS} JOIN manifest_artifacts ON manifest_artifacts.digest = manifests.digest"
             " WHERE sha256 = ? ORDER BY channel, arch, signers, manifest_version DESC",
             sha256,
         )
@@ -167,15 +195,20 @@ class ManifestCatalogue:
             unwanted: asked of every manifest.
         """
         with self._database.transaction() as sql:
-            rows = sql.execute(
-                "SELECT channel, arch, signers, manifest_version, digest, length(raw), created_at, expires_at"
-                " FROM manifests"
-            ).fetchall()
+            rows = sql.execute(_ROWS).fetchall()
             digests = [(row.digest,) for row in map(_head_row, rows) if unwanted(row)]
             sql.executemany("DELETE FROM manifests WHERE digest = ?", digests)
 
+    def drop_superseded(self, manifest: Manifest) -> None:
+        """Forget what is pending of the manifest's channel and arch and has a lower number: nobody will want it."""
+        with self._database.transaction() as sql:
+            sql.execute(
+                "DELETE FROM manifests WHERE channel = ? AND arch = ? AND role = 'pending' AND manifest_version < ?",
+                (manifest.channel, manifest.arch, manifest.manifest_version),
+            )
+
     def retain(self) -> Removed:
-        """Remove every artifact that no manifest of the catalogue names and nobody is fetching.
+        """Remove every artifact that no manifest without a fault names and nobody is fetching.
 
         Files served in place are not touched. Whoever fetches an artifact has `put` its manifest before: as
         this runs while no other thread or process can `put` or `begin`, nothing that is about to be used is
@@ -183,12 +216,15 @@ class ManifestCatalogue:
         """
         with self._blobs.standstill(), self._database.transaction() as sql:
             referenced = {
-                sha256 for (sha256,) in sql.execute("SELECT DISTINCT sha256 FROM manifest_artifacts")
+                sha256
+                for (sha256,) in sql.execute(
+                    "SELECT DISTINCT sha256 FROM manifest_artifacts NATURAL JOIN manifests WHERE fault IS NULL"
+                )
             }
             return Removed(self._blobs.keep_only(referenced))
 
 
-def _stream(manifest: Manifest) -> Stream:
+def _series(manifest: Manifest) -> Series:
     return manifest.channel, manifest.arch, ",".join(manifest.signers)
 
 
@@ -198,9 +234,9 @@ def _head_row(row: Row) -> HeadRow:
 
 
 def _insert(sql: sqlite3.Connection, manifest: Manifest, detached: str | None) -> None:
-    channel, arch, signers = _stream(manifest)
+    channel, arch, signers = _series(manifest)
     sql.execute(
-        "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending')",
+        "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', NULL)",
         (
             manifest.digest,
             manifest.raw,
@@ -219,24 +255,15 @@ def _insert(sql: sqlite3.Connection, manifest: Manifest, detached: str | None) -
     )
 
 
-def _bound_pending(sql: sqlite3.Connection, stream: Stream) -> None:
-    sql.execute(
-        "DELETE FROM manifests WHERE digest IN ("
-        "SELECT digest FROM manifests WHERE channel = ? AND arch = ? AND signers = ? AND role = 'pending'"
-        " ORDER BY manifest_version DESC, rowid LIMIT -1 OFFSET ?)",
-        (*stream, MAX_PENDING),
-    )
-
-
-def _move_head(sql: sqlite3.Connection, stream: Stream, digest: str, version: int) -> None:
+def _move_head(sql: sqlite3.Connection, series: Series, digest: str, version: int) -> None:
     """Shift previous ← current ← this one, and drop what nobody needs any more."""
     roles = sql.execute(
         "SELECT digest, manifest_version, role FROM manifests WHERE channel = ? AND arch = ? AND signers = ?",
-        stream,
+        series,
     ).fetchall()
     current = next(((other, number) for other, number, role in roles if role == "current"), None)
     if current is not None and version <= current[1]:
-        raise StoreError(f"{stream[0]}/{stream[1]}: version {version} can not follow version {current[1]}")
+        raise StoreError(f"{series[0]}/{series[1]}: version {version} can not follow version {current[1]}")
     obsolete = [
         (other,)
         for other, number, role in roles

@@ -80,5 +80,10 @@ CREATE TABLE announcement_conflicts(
 );
 """
 
-STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR, _PUBLISHED_BEFORE, _SNAPSHOTS)
+# Why a manifest can never be whole, where that is its signer's fault: what was learnt by fetching all of it once.
+_FAULTS: Final = """
+ALTER TABLE manifests ADD COLUMN fault TEXT;
+"""
+
+STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR, _PUBLISHED_BEFORE, _SNAPSHOTS, _FAULTS)
 SCHEMA_VERSION: Final = len(STEPS)

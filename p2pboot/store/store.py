@@ -16,6 +16,8 @@ A process may be killed at any moment: opening the store again finds it consiste
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -27,7 +29,7 @@ from p2pboot.store.database import Database
 from p2pboot.store.durable import clean_temporaries, make_directory
 from p2pboot.store.hashes import HashCache
 from p2pboot.store.locking import DirectoryLock
-from p2pboot.store.manifests import ManifestCatalogue
+from p2pboot.store.manifests import Manifests
 from p2pboot.store.ondemand import DatabaseOnDemand
 from p2pboot.store.publications import Publications
 from p2pboot.store.tables import TableIndex
@@ -58,7 +60,7 @@ class Store:
         self.blobs = BlobStore(
             path, TableIndex(database), self.hashes, algorithm=algorithm, quota_bytes=quota_bytes
         )
-        self.manifests = ManifestCatalogue(database, self.blobs)
+        self.manifests = Manifests(database, self.blobs)
         self.trust = TrustState(database)
         self.publications = Publications(database)
         self.announcements = Announcements(database)
@@ -100,6 +102,12 @@ class Store:
         """
         database = DatabaseOnDemand.open(path / DATABASE_NAME)
         return cls(path, database, algorithm=BLAKE3, max_hashes=MAX_SNAPSHOTS)
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything that is read and written here is one step that nobody comes between; see `Database`."""
+        with self._database.transaction():
+            yield
 
     def lock(self) -> None:
         """Claim the directory for this process until `close`; a running node does.

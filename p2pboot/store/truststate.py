@@ -171,6 +171,15 @@ class TrustState:
             )
             return True
 
+    def contradicted(self, channel: str, arch: str) -> frozenset[str]:
+        """The digests of all manifests of a channel and arch that are evidence."""
+        rows = self._database.rows(
+            "SELECT first_digest, second_digest FROM equivocations WHERE channel = ? AND arch = ?",
+            channel,
+            arch,
+        )
+        return frozenset(digest for row in rows for digest in row)
+
     def equivocations(self) -> list[Equivocation]:
         """All evidence kept, the oldest first."""
         rows = self._database.rows(

@@ -11,7 +11,7 @@ import pytest
 from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Candidate
 from p2pboot.core.policy import Publisher, TrustPolicy
-from p2pboot.core.verify import verify
+from p2pboot.core.verify import Question, verify
 from p2pboot.errors import Malformed
 from p2pboot.gateway.phase import phase_view
 from p2pboot.testing.manifests import ALICE
@@ -59,7 +59,7 @@ def without(raw: bytes, *members: str) -> bytes:
     ],
 )
 def test_a_manifest_of_phases_own_tools_is_named_with_what_to_do(raw: bytes) -> None:
-    check = verify(raw, policy=TrustPolicy((Publisher((ALICE.public.keyid,)),)), clock=Clock(CREATED)).failed
+    check = verify(raw, Question(TrustPolicy((Publisher((ALICE.public.keyid,)),)), Clock(CREATED))).failed
     assert check is not None
     assert "Phase's own tools" in check.detail
     assert "p2pboot serve" in str(check.remedy)
@@ -84,6 +84,6 @@ def test_a_manifest_of_another_version_asks_for_an_upgrade() -> None:
     "raw", [b"", b"[]", b"{}", b'{"artifacts":5}', b'{"artifacts":{"kernel":7}}', b"[" * 9999]
 )
 def test_anything_else_is_to_be_got_again(raw: bytes) -> None:
-    check = verify(raw, policy=TrustPolicy((Publisher((ALICE.public.keyid,)),)), clock=Clock(CREATED)).failed
+    check = verify(raw, Question(TrustPolicy((Publisher((ALICE.public.keyid,)),)), Clock(CREATED))).failed
     assert check is not None
     assert "get the manifest again" in str(check.remedy)

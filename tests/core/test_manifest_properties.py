@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Candidate, Manifest, add_signature, missing_signers
 from p2pboot.core.policy import Publisher, TrustPolicy
-from p2pboot.core.verify import verify
+from p2pboot.core.verify import Question, verify
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.testing.manifests import ALICE, BOB
 from tests.core.manifests import CREATED, manifest
@@ -31,7 +31,7 @@ def judge(raw: bytes) -> None:
         assert Manifest.parse(raw).raw == raw
         taken = True
     assert taken == (raw == GOOD)
-    assert verify(raw, policy=POLICY, clock=CLOCK).ok == taken
+    assert verify(raw, Question(POLICY, CLOCK)).ok == taken
     with contextlib.suppress(Malformed, SignatureError):
         missing_signers(raw)
     with contextlib.suppress(Malformed, SignatureError):

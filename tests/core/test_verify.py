@@ -12,6 +12,7 @@ from p2pboot.core.verify import (
     MAX_AHEAD_S,
     Check,
     Outcome,
+    Question,
     Refused,
     Verdict,
     clock_problem,
@@ -29,8 +30,13 @@ NOW = Clock(CREATED + 3600)
 
 def verdict_on(found: Manifest | bytes, **changes: Any) -> Verdict:
     raw = found.raw if isinstance(found, Manifest) else found
-    arguments: dict[str, Any] = {"policy": TRUST_ALICE, "clock": NOW} | changes
-    return verify(raw, **arguments)
+    question, detached = asked(**changes)
+    return verify(raw, question, detached)
+
+
+def asked(*, detached: str | None = None, **changes: Any) -> tuple[Question, str | None]:
+    values: dict[str, Any] = {"policy": TRUST_ALICE, "clock": NOW} | changes
+    return Question(**values), detached
 
 
 def outcomes(verdict: Verdict) -> dict[str, str]:
@@ -206,9 +212,9 @@ def test_a_publisher_is_believed_only_for_its_channels_and_archs() -> None:
 
 def test_without_any_trust_nothing_is_judged() -> None:
     with pytest.raises(UsageError, match="no trusted key"):
-        verify(b"", policy=TrustPolicy(), clock=NOW)
+        verify(b"", Question(TrustPolicy(), NOW))
     with pytest.raises(UsageError, match="no trusted key"):
-        judge(manifest(), policy=TrustPolicy(), clock=NOW)
+        judge(manifest(), Question(TrustPolicy(), NOW))
 
 
 # --- time ---
@@ -331,8 +337,8 @@ def test_any_signer_may_have_made_the_detached_signature() -> None:
 def test_judging_a_parsed_manifest_gives_the_same_verdict() -> None:
     for found, changes in REFUSALS.values():
         if isinstance(found, Manifest):
-            arguments: dict[str, Any] = {"policy": TRUST_ALICE, "clock": NOW} | changes
-            assert judge(found, **arguments) == verify(found.raw, **arguments)
+            question, detached = asked(**changes)
+            assert judge(found, question, detached) == verify(found.raw, question, detached)
 
 
 def test_the_verdict_is_a_json_document() -> None:

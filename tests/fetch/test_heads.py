@@ -16,7 +16,7 @@ from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.verify import Refused
-from p2pboot.errors import ManifestError, NotFoundError
+from p2pboot.errors import NotFoundError
 from p2pboot.fetch.asking.search import MANIFESTS_PER_PEER
 from p2pboot.store.manifests import HeadRow, StoredManifest
 from p2pboot.testing.manifests import NOW
@@ -275,16 +275,6 @@ async def test_with_memory_what_was_accepted_first_stays(autojump_clock: MockClo
         world.client() as (transport, _),
     ):
         assert (await Search(world, transport).choose(one, other, question=question)).manifest == V2_AGAIN
-
-
-async def test_one_half_of_known_evidence_is_refused_alone(autojump_clock: MockClock, world: World) -> None:
-    question = dataclasses.replace(QUESTION, known_bad=frozenset({V2.digest, V2_AGAIN.digest}))
-    async with (
-        listing(world, V2) as one,
-        world.client() as (transport, _),
-    ):
-        with pytest.raises(ManifestError, match="known to be signed twice"):
-            await Search(world, transport).choose(one, question=question)
 
 
 async def test_a_bad_detached_signature_is_dropped_and_another_peers_taken(

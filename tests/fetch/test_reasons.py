@@ -11,6 +11,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.core.verify import Refused
+from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import FetchError, NotFoundError, P2PBootError
 from p2pboot.fetch.asking.reasons import PeerWord, describe_peers
 from p2pboot.fetch.client import fetch
@@ -20,7 +21,6 @@ from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, Reply, R
 from p2pboot.protocol.withheld import WithheldHead
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve, serve_stream
-from p2pboot.serving.withheld import Why, Withheld
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone
 from p2pboot.testing.artifacts import PIECE

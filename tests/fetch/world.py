@@ -15,21 +15,23 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.pieces import PieceSet
 from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.trust import Trust
+from p2pboot.core.verify import Question
+from p2pboot.core.withheld import Withheld
 from p2pboot.errors import BlobMissing
 from p2pboot.fetch.asking.same_key import SharedKeyServers
 from p2pboot.fetch.asking.search import HeadSearch
-from p2pboot.fetch.choosing.manifest import Found, FoundManifest, Question
+from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.client import FetchOrder
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.swarm import fetch_artifacts
-from p2pboot.node.offering import Offering
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer
 from p2pboot.serving.limits import Limits
-from p2pboot.serving.withheld import Withheld
 from p2pboot.store.blobs import BlobStore
+from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, artifact_of, content
 from p2pboot.testing.manifests import ALICE, BOB, DAY_S, NOW, key_of, signed_manifest
@@ -149,7 +151,7 @@ class World:
             async with self.network.open(peer_id) as transport:
                 serving, proxy = Serving(limits), blobs(store.blobs)
                 transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(proxy, serving).handle)  # type: ignore[arg-type]
-                offering = Offering(store, lambda: NOW, lambda _row: True)
+                offering = Catalogue(store, Trust(POLICY), lambda: NOW)
                 sync = SyncServer(
                     catalogue(store.manifests),
                     lambda: (),

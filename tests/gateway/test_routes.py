@@ -341,7 +341,7 @@ async def test_store_that_fails_is_503_everywhere(gateway: Running, monkeypatch:
     def fail(*_arguments: object) -> None:
         raise MachineError("cannot read /srv/secret: Input/output error")
 
-    monkeypatch.setattr(gateway.node.offering, "offered", fail)
+    monkeypatch.setattr(gateway.node.catalogue, "offered", fail)
     for path in ("/kernel", "/health", "/manifest.json", "/"):
         reply = await gateway.get(path)
         assert reply.status == 503
@@ -349,7 +349,7 @@ async def test_store_that_fails_is_503_everywhere(gateway: Running, monkeypatch:
 
 
 async def test_fault_of_ours_is_500_and_counted(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gateway.node.offering, "offered", lambda *_arguments: 1 / 0)
+    monkeypatch.setattr(gateway.node.catalogue, "offered", lambda *_arguments: 1 / 0)
     assert (await gateway.get("/kernel")).status == 500
     monkeypatch.undo()
     assert (await gateway.get("/kernel")).status == 200

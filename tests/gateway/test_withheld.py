@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.manifest import Manifest
-from p2pboot.node.offering import Awaited
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.trust import Trust
+from p2pboot.node.awaiting import Awaited
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, content, table_of
 from p2pboot.testing.manifests import NOW
@@ -157,7 +159,7 @@ async def test_unknown_is_not_found(gateway: Running) -> None:
 
 async def test_manifest_of_a_stranger_is_nothing_known(store: Store, tmp_path: Path) -> None:
     put_incomplete(store)
-    node = OfferingNode(store, takes=lambda _row: False)
+    node = OfferingNode(store, trust=Trust(TrustPolicy()))
     async with serving(node, gateway_settings(tmp_path)) as gateway:
         for path in ("/kernel", f"{PAIR}/kernel", f"/blobs/{SHA256}"):
             assert (await gateway.get(path)).status == 404
@@ -262,7 +264,7 @@ async def test_status_and_page_name_what_is_withheld(gateway: Running) -> None:
 async def test_damaged_catalogue_is_503_and_no_fault(
     gateway: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stored = gateway.node.store.manifests.get(gateway.node.offering.offered()[0].digest)
+    stored = gateway.node.store.manifests.get(gateway.node.catalogue.offered()[0].digest)
     assert stored is not None
     rotten = stored._replace(raw=stored.raw.replace(b'"kernel"', b'"kernal"'))
     monkeypatch.setattr(type(gateway.node.store.manifests), "get", lambda *_arguments: rotten)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,19 +16,22 @@ from p2pboot.config.load import Overrides, load
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Manifest, sign_detached
+from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.trust import Trust
 from p2pboot.gateway.service import GatewayService
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.offering import Awaited, Offering
+from p2pboot.node.awaiting import Awaited
 from p2pboot.node.status import Measured
-from p2pboot.store.manifests import HeadRow
+from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, Sample, sample
-from p2pboot.testing.manifests import NOW, signed_manifest
+from p2pboot.testing.manifests import ALICE, NOW, signed_manifest
 from p2pboot.testing.stores import hold_all, offer
 from p2pboot.testing.waiting import HANG_S
 from tests.fetch.world import FILES, KEY, manifest_of
 
 PEER = KEY.public.peer_id
+TRUST = Trust(TrustPolicy((Publisher((KEY.public.keyid, ALICE.public.keyid)),)))
 PAIR = "/stable/x86_64"
 
 
@@ -41,13 +44,13 @@ class OfferingNode:
     default: tuple[str | None, str | None] = (None, None)
     now: int = NOW
     expected: list[Awaited] = field(default_factory=list)
-    takes: Callable[[HeadRow], bool] = lambda _row: True
+    trust: Trust = TRUST
     counted: Measured = field(
         default_factory=lambda: Measured(1.0, frozenset({PEER}), {}, Counter(), Counter())
     )
 
     def __post_init__(self) -> None:
-        self.offering = Offering(self.store, lambda: self.now, self.takes)
+        self.catalogue = Catalogue(self.store, self.trust, lambda: self.now)
 
     def clock(self) -> Clock:
         return Clock(self.now, True)

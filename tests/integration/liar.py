@@ -11,12 +11,14 @@ from pathlib import Path
 import trio
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.node.offering import Offering
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.trust import Trust
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer
 from p2pboot.store.blobs import BlobStore
+from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.transport.libp2p.host import open_libp2p
 
@@ -41,7 +43,7 @@ async def _lie(state: Path) -> None:
             serving = Serving()
             spoil(store.blobs)
             transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, serving).handle)
-            offering = Offering(store, lambda: 0, lambda _row: True)
+            offering = Catalogue(store, Trust(TrustPolicy()), lambda: 0)
             sync = SyncServer(store.manifests, transport.peer_records, lambda: 0, serving, offering.withheld)
             transport.handle(SYNC_PROTOCOL, sync.handle)
             print(transport.addresses()[0], flush=True)

@@ -3,14 +3,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import trio
 
 from p2pboot.node import building, publishing
-from p2pboot.node import node as node_module
 from p2pboot.publish.build import build as build_tree
 from p2pboot.store.store import Store
 from tests.node.desk import Desk
@@ -18,11 +16,9 @@ from tests.node.world import Mesh, Wall, write_tree
 
 
 @pytest.fixture
-def wall(monkeypatch: pytest.MonkeyPatch) -> Wall:
+def wall() -> Wall:
     """The wall clock of every node, which stands still unless a test moves it."""
-    wall = Wall()
-    monkeypatch.setattr(node_module, "time", SimpleNamespace(time=lambda: wall.now))
-    return wall
+    return Wall()
 
 
 @pytest.fixture

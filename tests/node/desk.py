@@ -8,11 +8,16 @@ from pathlib import Path
 
 import trio
 
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.problems import Problem
+from p2pboot.core.trust import Trust
 from p2pboot.node.building import Description
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import DirectoryPublisher, Published
 from p2pboot.publish.build import BuildOptions
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
 from p2pboot.testing.manifests import NOW, key_of
 from tests.node.world import PAIR
@@ -35,20 +40,29 @@ class Desk:
         self.arch: str | None = None
         self.options = BuildOptions(name="test")
         self.problems = Problems(lambda: self.now)
-        self.trusted: tuple[str, ...] = (KEY.public.keyid,)
+        self.catalogue = Catalogue(store, Trust(TrustPolicy()), lambda: self.now)
         self.publisher = DirectoryPublisher(
             directory,
             store=store,
+            gate=Gate(store, self.catalogue),
             signing_key=KEY,
             describe=lambda: Description(self.channel, self.arch, self.options),
-            trusted=lambda _pair: self.trusted,
-            now=lambda: self.now,
-            published=self._take,
+            wall=lambda: self.now,
             report=self.problems.report,
         )
+        note = self.publisher._note_in_force
 
-    async def _take(self, published: Published) -> None:
-        self.published.append(published)
+        def note_too(manifest: Manifest) -> Published:
+            done = note(manifest)
+            if not done.unchanged:
+                self.published.append(done)
+            return done
+
+        self.publisher._note_in_force = note_too  # type: ignore[method-assign]
+
+    def trust(self, *keyids: str) -> None:
+        """Have the operator trust a publisher with these keys."""
+        self.catalogue.change_trust(Trust(TrustPolicy((Publisher(keyids),))))
 
     def said(self, pair: str = "stable/x86_64") -> list[str]:
         """What is wrong with a pair: code and text."""

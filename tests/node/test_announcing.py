@@ -13,12 +13,9 @@ from p2pboot.testing.manifests import key_of
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Forwarding, Transport
 
+pytestmark = pytest.mark.usefixtures("inline_threads")
+
 OWN, PEER = (key_of(name).public.peer_id for name in ("own", "peer"))
-
-
-@dataclass
-class Said:
-    gossip_verdict: Forwarding
 
 
 @dataclass
@@ -40,15 +37,21 @@ class Desk:
         self.heads: list[tuple[str, bytes]] = [("a", b"head of a")]
         self.fails = False
         self.verdicts: list[tuple[str, str, bytes]] = []
+        self.topics = ["a"]
         self.announcer: Announcer[str] = Announcer(
-            transport, topic=lambda key: f"/{key}", hear=self.hear, heads=self.read, interval_s=300
+            transport,
+            topic=lambda key: f"/{key}",
+            hear=self.hear,
+            heads=self.read,
+            topics=lambda held: {*held, *self.topics},
+            interval_s=300,
         )
 
-    async def hear(self, key: str, peer_id: str, payload: bytes) -> Said:
+    async def hear(self, key: str, peer_id: str, payload: bytes) -> Forwarding:
         self.verdicts.append((key, peer_id, payload))
-        return Said(Forwarding.REJECT)
+        return Forwarding.REJECT
 
-    async def read(self) -> Iterable[tuple[str, bytes]]:
+    def read(self) -> Iterable[tuple[str, bytes]]:
         if self.fails:
             raise MachineError("the disk fails")
         return self.heads
@@ -103,20 +106,47 @@ async def test_a_disk_that_fails_ends_no_announcing(
 async def test_a_topic_is_listened_to_while_it_is_joined(autojump_clock: None) -> None:
     async with announcing() as (desk, _listener, own, peer, _network):
         await peer.dial(own.addresses()[0])
-        await desk.announcer.join(["a", "b"])
+        desk.topics = ["b"]
+        await desk.announcer.reconcile()
         await peer.publish("/b", b"1")
         await trio.sleep(1)
-        await desk.announcer.join(["a"])
+        desk.topics = []
+        await desk.announcer.reconcile()
         await peer.publish("/b", b"2")
         await peer.publish("/a", b"3")
         await trio.sleep(1)
     assert desk.verdicts == [("b", PEER, b"1"), ("a", PEER, b"3")]
 
 
-async def test_two_who_join_at_once_end_with_what_the_last_one_wanted(autojump_clock: None) -> None:
+async def test_two_who_look_at_once_end_with_what_is_cared_for_now(autojump_clock: None) -> None:
     async with announcing() as (desk, _listener, own, _peer, _network):
+        desk.topics = ["b", "c"]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(desk.announcer.join, ["a", "b", "c"])
+            nursery.start_soon(desk.announcer.reconcile)
             await trio.lowlevel.checkpoint()
-            nursery.start_soon(desk.announcer.join, ["c", "d"])
-        assert set(own.validators) == {"/c", "/d"}  # type: ignore[attr-defined]
+            desk.topics = ["c", "d"]
+            nursery.start_soon(desk.announcer.reconcile)
+        assert set(own.validators) == {"/a", "/c", "/d"}  # type: ignore[attr-defined]
+
+
+async def test_what_is_new_is_announced_at_once_and_what_was_there_to_who_connects(
+    autojump_clock: None,
+) -> None:
+    async with announcing() as (desk, listener, own, peer, _network):
+        await listener.listen(peer, "/b")
+        await peer.dial(own.addresses()[0])
+        await trio.sleep(AFTER_CONNECT_S + 1)
+        assert [payload for _, _, payload in listener.heard] == [b"head of a"]
+        await desk.announcer.reconcile()
+        desk.heads.append(("b", b"head of b"))
+        for _ in range(3):
+            await desk.announcer.reconcile()
+        await trio.sleep(1)
+        assert [payload for _, _, payload in listener.heard] == [b"head of a", b"head of b"]
+        desk.heads.remove(("a", b"head of a"))  # damaged,
+        await desk.announcer.reconcile()
+        await trio.sleep(150)  # the network remembers a message for two minutes
+        desk.heads.append(("a", b"head of a"))  # and mended
+        await desk.announcer.reconcile()
+        await trio.sleep(1)
+        assert [payload for _, _, payload in listener.heard][2:] == [b"head of a"]

@@ -11,8 +11,7 @@ import trio
 from p2pboot import RELEASE_DATE
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.timestamps import format_time
-from p2pboot.node.observing import publishing_time
-from p2pboot.node.publishing import CHECK_S
+from p2pboot.node.publishing import CHECK_S, publishing_time
 from p2pboot.store.recovery import examine
 from p2pboot.testing.manifests import DAY_S, NOW
 from tests.node.desk import Desk
@@ -158,7 +157,7 @@ async def test_a_mirror_is_held_by_what_it_accepted_and_says_so(mesh: Mesh, auto
     async with mesh.node("mirror", trust=TRUST) as mirror:
         mesh.wall.now = NOW + 40 * DAY_S
         ahead = signed(1, created_at=mesh.wall.now, expires_at=NOW + 70 * DAY_S)
-        await mirror.node._follower.hear(PAIR, "somebody", ahead.raw)
+        await mirror.node._intake.hear(PAIR, "somebody", ahead.raw)
         mesh.wall.now = NOW
         await until(mirror.node.problems.all, within_s=30)
         assert "clock" in [problem["code"] for problem in (await mirror.status())["problems"]]

@@ -18,7 +18,7 @@ from p2pboot.errors import StoreError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node import publishing
 from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S
-from p2pboot.node.node import DAMAGE_S
+from p2pboot.node.observing import DAMAGE_S
 from p2pboot.protocol.client import ask_heads
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
@@ -249,7 +249,7 @@ async def test_a_liar_that_is_the_only_peer_is_asked_again_when_it_has_mended(
         mesh.publisher() as publisher,
         mesh.node("mirror", trust=TRUST, network=to(publisher)) as mirror,
     ):
-        await until(lambda: mirror.node._follower.dropped)
+        await until(lambda: mirror.node._images.dropped)
         await trio.sleep(30)
         status = await mirror.status()
         assert publisher.transport.peer_id in status["dropped_peers"]
@@ -512,7 +512,7 @@ async def test_a_presigned_manifest_is_served_and_its_return_is_no_news(
         async with mesh.publisher(network=to(mirror)) as publisher:
             await until(lambda: mirror.version() == 41)
             assert in_force(mirror).raw == fleet.raw
-            await publisher.node._follower.hear(PAIR, mirror.transport.peer_id, fleet.raw)
+            await publisher.node._intake.hear(PAIR, mirror.transport.peer_id, fleet.raw)
             await trio.sleep(700)
             assert "the mesh knows" not in caplog.text
             assert publisher.store.blobs.used_bytes() == 0  # served where it lies, not mirrored from itself
@@ -625,7 +625,7 @@ async def test_limits_and_provider_are_taken_over_and_the_rest_waits_for_a_resta
         node = publisher.node
         assert node._serving.limits.upload_bytes_per_s == 12_345
         assert publisher.store.blobs.quota_bytes == 77
-        assert node._follower.mirror.max_artifact_bytes == 88
+        assert node._images.max_artifact_bytes == 88
         await until(lambda: publisher.version() == 2)
         assert in_force(publisher).provider_name == "renamed"
         assert not publisher.transport.validators  # gossip needs a restart

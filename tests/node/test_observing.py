@@ -7,7 +7,7 @@ import logging
 import pytest
 import trio
 
-from p2pboot.node.node import OBSERVE_S
+from p2pboot.node.observing import OBSERVE_S
 from tests.node.test_node import TRUST, in_force, to
 from tests.node.world import PAIR, Mesh, Running, signed, until
 
@@ -43,14 +43,14 @@ async def test_two_manifests_of_one_number_are_a_problem_until_a_higher_one_come
     mesh: Mesh, autojump_clock: None
 ) -> None:
     async with mesh.node("mirror", trust=TRUST) as mirror:
-        follower = mirror.node._follower
-        await follower.hear(PAIR, "somebody", signed(3).raw)
+        intake = mirror.node._intake
+        await intake.hear(PAIR, "somebody", signed(3).raw)
         await trio.sleep(2 * OBSERVE_S)
         assert "equivocation" not in problems(mirror)
-        await follower.hear(PAIR, "somebody", signed(3, seed="twin").raw)
+        await intake.hear(PAIR, "somebody", signed(3, seed="twin").raw)
         await trio.sleep(2 * OBSERVE_S)
         assert problems(mirror)["equivocation"] == "stable/x86_64"
-        await follower.hear(PAIR, "somebody", signed(4).raw)
+        await intake.hear(PAIR, "somebody", signed(4).raw)
         await trio.sleep(2 * OBSERVE_S)
         assert "equivocation" not in problems(mirror)
         assert (await mirror.status())["equivocations"] == 1  # the evidence stays

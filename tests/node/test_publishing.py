@@ -147,7 +147,7 @@ async def test_a_number_seen_before_the_first_build_is_counted_on_from(
 async def test_a_new_key_of_the_same_publisher_counts_on(desk: Desk, autojump_clock: None) -> None:
     old = signed(17, "old key")
     desk.store.trust.accept(old)
-    desk.trusted = (KEY.public.keyid, *old.signers)
+    desk.trust(KEY.public.keyid, *old.signers)
     async with desk.running():
         assert desk.versions == [18]
         await trio.sleep(3 * CHECK_S)

@@ -9,11 +9,10 @@ import pytest
 import trio
 
 from p2pboot.core.problems import Code, Problem
-from p2pboot.node.judging import Judgement, Opinion
+from p2pboot.core.withheld import Why
 from p2pboot.node.observing import unheld
 from p2pboot.node.refusals import MAX_REFUSALS, PATIENCE_S, STALE_S, Refusals
 from p2pboot.protocol.messages import Head
-from p2pboot.serving.withheld import Why
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from tests.node.test_node import GOSSIP_ONLY, TRUST, to
 from tests.node.world import PAIR, Mesh, Running, never, signed, trusting, until, write_tree
@@ -64,7 +63,7 @@ async def test_a_publisher_with_a_wrong_clock_is_refused_aloud(
         async with mesh.node("mirror", trust=TRUST, network=to(publisher)) as mirror:
             await until(lambda: mirror.version() == 1)
             assert not refused(mirror)
-            await mirror.node._follower.hear(PAIR, publisher.transport.peer_id, wrong.raw)
+            await mirror.node._intake.hear(PAIR, publisher.transport.peer_id, wrong.raw)
             (problem,) = refused(mirror)
             assert "version 5" in problem.text
             assert words in problem.text
@@ -93,7 +92,7 @@ async def test_an_older_version_that_stands_is_said_and_one_that_is_just_behind_
     async with mesh.publisher(network={"gossip": False, "sync": False}) as publisher:
         await until(lambda: publisher.version() == 1)
         async with mesh.node("mirror", trust=TRUST) as mirror:
-            await mirror.node._follower.hear(PAIR, "somebody", signed(9).raw)
+            await mirror.node._intake.hear(PAIR, "somebody", signed(9).raw)
             await mirror.transport.dial(publisher.address)
             mirror.node._peering.configured.add(publisher.transport.peer_id)
             await never(lambda: refused(mirror), within_s=PATIENCE_S - 5)
@@ -149,8 +148,11 @@ class List:
     def _take(self, problems: list[Problem]) -> None:
         self.problems = problems
 
-    def judge(self, opinion: Opinion, peer_id: str = "known", pair: tuple[str, str] = PAIR) -> None:
-        self.refusals.judged(pair, peer_id, Judgement(opinion, "why", None, "what to do"))
+    def judge(self, reason: str, peer_id: str = "known", pair: tuple[str, str] = PAIR) -> None:
+        self.refusals.refuse(pair, peer_id, reason, "why", "what to do")
+
+    def take(self, peer_id: str = "known") -> None:
+        self.refusals.taken(PAIR, peer_id)
 
 
 def head(version: int = 1) -> Head:
@@ -159,34 +161,34 @@ def head(version: int = 1) -> Head:
 
 async def test_only_followed_pairs_and_known_peers_or_trusted_keys_count(autojump_clock: None) -> None:
     listing = List()
-    listing.judge(Opinion.UNTRUSTED, "stranger")
-    listing.judge(Opinion.MALFORMED, "stranger")
-    listing.judge(Opinion.EXPIRED, pair=("testing", "x86_64"))
-    listing.judge(Opinion.EQUIVOCATION)
-    listing.judge(Opinion.UNDECIDED)
+    listing.judge("untrusted", "stranger")
+    listing.judge("malformed", "stranger")
+    listing.judge("expired", pair=("testing", "x86_64"))
+    listing.judge("equivocation")
+    listing.judge("wrong_topic")
     assert listing.problems == []
-    listing.judge(Opinion.EXPIRED, "stranger")
+    listing.judge("expired", "stranger")
     (problem,) = listing.problems
     assert (problem.subject, problem.remedy) == ("stable/x86_64", "what to do")
-    listing.judge(Opinion.NEWER, "stranger")
+    listing.take("stranger")
     assert listing.problems == []
 
 
 async def test_a_pair_has_one_problem_that_does_not_flicker(autojump_clock: None) -> None:
     listing = List()
     for number in range(5):
-        listing.judge(Opinion.EXPIRED, f"known {number}")
+        listing.judge("expired", f"known {number}")
     (first,) = listing.problems
-    listing.judge(Opinion.NOT_YET_VALID, "known 3")
+    listing.judge("not_yet_valid", "known 3")
     assert listing.problems == [first]
-    listing.judge(Opinion.CURRENT, "known 0")
+    listing.take("known 0")
     assert len(listing.problems) == 1
 
 
 async def test_the_list_is_bounded_and_forgets(autojump_clock: None) -> None:
     listing = List()
     for number in range(3 * MAX_REFUSALS):
-        listing.judge(Opinion.EXPIRED, f"known {number}", ("stable", f"arch{number}"))
+        listing.judge("expired", f"known {number}", ("stable", f"arch{number}"))
     assert len(listing.problems) == MAX_REFUSALS
     listing.refusals.tick({"known 0", "known 1"})
     assert len(listing.problems) == 2
@@ -199,7 +201,7 @@ async def test_what_a_round_does_not_say_again_is_over_with_the_next(autojump_cl
     listing = List()
     for _ in range(3):
         listing.refusals.hear_of("known", [head()])
-        listing.refusals.refuse_head("known", head(), Opinion.UNTRUSTED, "signed by another", "trust it")
+        listing.refusals.refuse_head("known", head(), "untrusted", "signed by another", "trust it")
         assert len(listing.problems) == 1
         await trio.sleep(15)
     listing.refusals.hear_of("known", [head()])

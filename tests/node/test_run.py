@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -38,7 +39,7 @@ from tests.node.world import settings_of, trusting, write_tree
 
 def run(settings: NodeSettings, lines: list[str] | None = None) -> None:
     lines = [] if lines is None else lines
-    run_node(settings, reload=lambda: settings, announce_line=lines.append)
+    run_node(settings, reload=lambda: settings, announce_line=lines.append, wall=time.time)
 
 
 def test_a_second_node_on_one_state_directory_names_the_first(tmp_path: Path) -> None:
@@ -261,7 +262,7 @@ def test_the_key_is_made_once(tmp_path: Path) -> None:
         lines.append(line)
         os.kill(os.getpid(), signal.SIGTERM)
 
-    run_node(settings, reload=lambda: settings, announce_line=end)
+    run_node(settings, reload=lambda: settings, announce_line=end, wall=time.time)
     assert lines[0].endswith(f"/p2p/{key.public.peer_id}")
     assert lines[0].startswith("/ip4/127.0.0.1/tcp/")
     assert "/tcp/0/" not in lines[0]

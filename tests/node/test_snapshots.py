@@ -164,7 +164,7 @@ async def test_gossip_verdicts(autojump_clock: MockClock, inline_threads: None, 
     async with node(MemoryNetwork(), tmp_path, 1, trusted) as (running, _, _):
 
         async def verdict(payload: bytes) -> Forwarding:
-            return (await running._hear(SNAPSHOT_TOPIC, peer(9), payload)).gossip_verdict
+            return await running._hear(SNAPSHOT_TOPIC, peer(9), payload)
 
         good = announce(OLD, ALICE, 5).raw
         assert await verdict(good) is Forwarding.ACCEPT

@@ -16,7 +16,7 @@ from p2pboot.node.syncing import MANIFESTS_PER_ROUND, ROUND_TIMEOUT_S, Syncer, f
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.heads import SyncServer
-from p2pboot.store.manifests import ManifestCatalogue
+from p2pboot.store.manifests import Manifests
 from p2pboot.store.store import Store
 from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.network import MemoryNetwork
@@ -76,7 +76,7 @@ class Lab:
         await self.own.dial(peer.addresses()[0])
         return peer
 
-    def serve(self, peer: Transport, catalogue: ManifestCatalogue, records: Sequence[bytes] = ()) -> None:
+    def serve(self, peer: Transport, catalogue: Manifests, records: Sequence[bytes] = ()) -> None:
         server = SyncServer(catalogue, lambda: records, lambda: NOW, Serving(), lambda _channel, _arch: [])
         peer.handle(SYNC_PROTOCOL, server.handle)
 
@@ -155,7 +155,7 @@ async def test_a_round_fetches_a_bounded_number_the_highest_first(lab: Lab, auto
 
 async def test_a_head_that_moved_meanwhile_does_not_end_the_round(lab: Lab, autojump_clock: None) -> None:
     class Moving:
-        def __init__(self, catalogue: ManifestCatalogue) -> None:
+        def __init__(self, catalogue: Manifests) -> None:
             self.heads = catalogue.heads
             self.get = lambda digest: None if digest == newest else catalogue.get(digest)
 

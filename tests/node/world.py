@@ -23,8 +23,8 @@ from p2pboot.config.settings import (
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import MIB
 from p2pboot.core.policy import Publisher
+from p2pboot.core.trust import Pair
 from p2pboot.node.node import Node
-from p2pboot.node.trust import Pair
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
@@ -143,7 +143,14 @@ class Mesh:
         settings.store.state.parent.mkdir(parents=True, exist_ok=True)
         with Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes) as store:
             async with self.network.open(key_of(name).public.peer_id) as transport:
-                node = Node(settings, store=store, transport=transport, signing_key=key, urls=urls)
+                node = Node(
+                    settings,
+                    store=store,
+                    transport=transport,
+                    signing_key=key,
+                    urls=urls,
+                    wall=lambda: self.wall.now,
+                )
                 async with trio.open_nursery() as nursery:
                     await nursery.start(node.run)
                     yield Running(name, node, store, transport, settings)

@@ -15,6 +15,7 @@ from blake3 import blake3
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import PieceTable
+from p2pboot.core.withheld import Why, Withheld
 from p2pboot.protocol import messages
 from p2pboot.protocol.frames import MAX_PAYLOAD, encode_prefix
 from p2pboot.protocol.texts import MAX_REASON
@@ -23,8 +24,7 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer
 from p2pboot.serving.limits import Limits
-from p2pboot.serving.withheld import Why, Withheld
-from p2pboot.store.manifests import HeadRow, ManifestCatalogue, StoredManifest
+from p2pboot.store.manifests import HeadRow, Manifests, StoredManifest
 from p2pboot.store.store import Store
 from tests.protocol.streams import stream_pair
 
@@ -143,7 +143,7 @@ def withheld(channel: str | None, arch: str | None) -> list[Withheld]:
 
 
 def sync() -> SyncServer:
-    catalogue = cast(ManifestCatalogue, OneManifest())
+    catalogue = cast(Manifests, OneManifest())
     return SyncServer(catalogue, lambda: [record()], lambda: MANIFEST.created_at, Serving(), withheld)
 
 

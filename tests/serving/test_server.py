@@ -12,9 +12,10 @@ import trio
 
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import MIB, PieceSet, PieceTable
+from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.trust import Trust
 from p2pboot.errors import BlobMissing, MachineError
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.node.offering import Offering
 from p2pboot.protocol.client import (
     PeerLacks,
     PeerRefused,
@@ -31,10 +32,12 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer
 from p2pboot.store.blobs import BlobStore
+from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.hashes import FileIdentity
-from p2pboot.store.manifests import ManifestCatalogue
+from p2pboot.store.manifests import Manifests
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample
+from p2pboot.testing.manifests import ALICE
 from p2pboot.testing.stores import hold
 from tests.protocol.streams import stream_pair
 from tests.store.samples import manifest
@@ -256,13 +259,13 @@ async def test_largest_read_is_served(store: Store) -> None:
 
 # --- sync
 
-CREATED = 1_764_158_400
+CREATED = 1_800_000_000  # after any release, which is the floor of the clock
 EXPIRES = CREATED + 30 * 86_400
 
 
 def sync_of(store: Store, records: Sequence[bytes] = (), now: int = CREATED) -> SyncServer:
-    offering = Offering(store, lambda: now, lambda _row: True)
-    return SyncServer(store.manifests, lambda: records, lambda: now, Serving(), offering.withheld)
+    catalogue = Catalogue(store, Trust(TrustPolicy((Publisher((ALICE.public.keyid,)),))), lambda: now)
+    return SyncServer(store.manifests, lambda: records, lambda: now, Serving(), catalogue.withheld)
 
 
 def publish(store: Store, version: int, *, channel: str = "stable", detached: str | None = None) -> Head:
@@ -353,7 +356,7 @@ async def test_failing_catalogue_costs_one_request(caplog: pytest.LogCaptureFixt
         def get(self, digest: str) -> None:
             raise BlobMissing(digest)
 
-    server = SyncServer(cast(ManifestCatalogue, Failing()), list, lambda: 0, Serving(), lambda *_: [])
+    server = SyncServer(cast(Manifests, Failing()), list, lambda: 0, Serving(), lambda *_: [])
     async with asked(server) as requests:
         with pytest.raises(PeerLacks):
             await requests.ask(ask_heads())

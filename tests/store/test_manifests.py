@@ -10,7 +10,6 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.errors import BlobMissing, StoreError
 from p2pboot.store import blobs
 from p2pboot.store.hashes import FileIdentity
-from p2pboot.store.manifests import MAX_PENDING
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import Sample, sample
@@ -178,18 +177,16 @@ def test_files_in_place_are_not_touched_when_their_manifest_goes(store: Store, t
     assert versions(store) == [3]
 
 
-def test_pending_manifests_are_bounded_and_the_newest_stay(store: Store) -> None:
-    for version in (3, 9, 1, 7, 5, 8):
+def test_what_is_pending_below_a_number_is_superseded_in_its_channel_and_arch_only(store: Store) -> None:
+    for version in (3, 9, 1):
         store.manifests.put(manifest(version), None)
-    assert [row.manifest_version for row in store.manifests.pending()] == [9, 8, 7, 5]
-    assert MAX_PENDING == 4
-
-
-def test_pending_manifests_of_others_do_not_push_mine_out(store: Store) -> None:
-    store.manifests.put(manifest(1), None)
-    for version in range(2, 12):
-        store.manifests.put(manifest(version, keys=(BOB,)), None)
-    assert store.manifests.get(manifest(1).digest) is not None
+    store.manifests.put(manifest(2, keys=(BOB,)), None)
+    store.manifests.put(manifest(4, channel="testing"), None)
+    store.manifests.drop_superseded(manifest(9))
+    assert [(row.channel, row.manifest_version) for row in store.manifests.pending()] == [
+        ("stable", 9),
+        ("testing", 4),
+    ]
 
 
 def test_moving_the_head_drops_pending_ones_that_it_overtakes(store: Store) -> None:

@@ -18,8 +18,10 @@ from p2pboot.store.database import Database
 from p2pboot.store.schema import SCHEMA_VERSION, STEPS
 from p2pboot.store.store import DATABASE_NAME, Store
 from tests.store.states.make_schema1 import CREATED, DAY_S, KEY, OTHER_KEY, manifest
+from tests.store.states.make_schema3 import HELD
 
-SCHEMA_1 = Path(__file__).parent / "states" / "schema1.sqlite3"
+STATES = Path(__file__).parent / "states"
+SCHEMA_1, SCHEMA_3 = STATES / "schema1.sqlite3", STATES / "schema3.sqlite3"
 BOTH = tuple(sorted((KEY.public.keyid, OTHER_KEY.public.keyid)))
 
 
@@ -28,6 +30,18 @@ def old(state: Path) -> Path:
     """A state directory as schema 1 left it."""
     state.mkdir()
     shutil.copyfile(SCHEMA_1, state / DATABASE_NAME)
+    return state
+
+
+@pytest.fixture
+def of_schema_3(state: Path) -> Path:
+    """A state directory as schema 3 left it, and its artifacts."""
+    state.mkdir()
+    shutil.copyfile(SCHEMA_3, state / DATABASE_NAME)
+    for sha256, data in HELD.items():
+        path = state / "blobs" / sha256[:2] / sha256
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
     return state
 
 
@@ -41,15 +55,50 @@ def tables(path: Path) -> list[tuple[str, str]]:
         return sql.execute("SELECT name, sql FROM sqlite_master ORDER BY name").fetchall()
 
 
-def test_the_fixture_is_of_schema_1() -> None:
-    assert version(SCHEMA_1) == 1
+def test_the_fixtures_are_of_their_schemas() -> None:
+    assert (version(SCHEMA_1), version(SCHEMA_3)) == (1, 3)
 
 
-def test_an_upgraded_database_has_the_tables_of_a_new_one(old: Path, tmp_path: Path) -> None:
-    Database.open(old / DATABASE_NAME).close()
+@pytest.mark.parametrize("fixture", ["old", "of_schema_3"])
+def test_an_upgraded_database_has_the_tables_of_a_new_one(
+    fixture: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    path: Path = request.getfixturevalue(fixture) / DATABASE_NAME
+    Database.open(path).close()
     Database.open(tmp_path / "new.sqlite3").close()
-    assert version(old / DATABASE_NAME) == version(tmp_path / "new.sqlite3") == SCHEMA_VERSION
-    assert tables(old / DATABASE_NAME) == tables(tmp_path / "new.sqlite3")
+    assert version(path) == version(tmp_path / "new.sqlite3") == SCHEMA_VERSION
+    assert tables(path) == tables(tmp_path / "new.sqlite3")
+
+
+def test_a_state_of_schema_3_keeps_everything(of_schema_3: Path) -> None:
+    before, held, coming = (manifest(number, created_at=CREATED + number) for number in (6, 7, 8))
+    with Store.open(of_schema_3) as store:
+        assert [(row.digest, row.role, row.fault) for row in store.manifests.heads("stable")] == [
+            (held.digest, "current", None)
+        ]
+        assert store.manifests.get(held.digest) == (held.raw, "signature")
+        assert store.manifests.row(before.digest) is not None
+        assert [row.digest for row in store.manifests.pending()] == [coming.digest]
+        assert store.manifests.faulty() == []
+        assert store.trust.head("stable", "arm64") == AcceptedHead.of(coming)
+        assert [(one.channel, one.created_at) for one in store.trust.times()] == [
+            ("beta", CREATED + 2 * DAY_S),
+            ("stable", CREATED + 8),
+        ]
+        assert [one.first for one in store.trust.equivocations()] == [coming.raw]
+        publications = store.publications
+        assert publications.last(held.signers, "stable", "arm64") == held.raw
+        assert publications.counter(held.signers, "stable", "x86_64") == 41
+        assert publications.is_from_elsewhere(manifest(4, channel="nightly").digest)
+        dated = publications.latest_dated(held.signers, "stable", "arm64")
+        assert dated is not None
+        assert dated.created_at == CREATED + 7
+        assert all(store.blobs.read(sha256, 0, len(data)) == data for sha256, data in HELD.items())
+        assert store.manifests.retain().artifacts == ()
+    with contextlib.closing(sqlite3.connect(of_schema_3 / DATABASE_NAME)) as sql:
+        hashes = [sha256 for (sha256,) in sql.execute("SELECT digest FROM hashes")]
+    assert set(hashes) <= HELD.keys()
+    assert hashes
 
 
 def test_each_head_brings_the_date_of_its_own_manifest_or_the_former_time_of_all(old: Path) -> None:

@@ -12,12 +12,12 @@ from functools import partial
 import trio
 
 from p2pboot.core.manifest import check_detached
-from p2pboot.core.verify import Verdict
+from p2pboot.core.verify import Question, Verdict, judge, verify
 from p2pboot.errors import SignatureError
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.rounds import GRACE_S, Rounds
 from p2pboot.fetch.asking.same_key import SharedKeyServers
-from p2pboot.fetch.choosing.manifest import Found, FoundManifest, Question
+from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress, Stall
 from p2pboot.protocol.client import ManifestReply
@@ -119,11 +119,11 @@ class HeadSearch:
 
     def _select(self, heads: Sequence[Head], note: Callable[[FoundManifest], object]) -> Iterator[Head]:
         """Trusted ones, highest first; without any the highest of strangers, to be able to say why not."""
-        publisher = self._question.policy.publisher_for(self._question.channel, self._question.arch)
+        publisher_for = self._question.policy.publisher_for
         trusted = [
             head
             for head in heads
-            if publisher is not None and len(publisher.trusted_among(head.signers)) >= publisher.threshold
+            if (publisher := publisher_for(head.channel, head.arch)) and publisher.is_met_by(head.signers)
         ]
         most = MANIFESTS_PER_PEER if trusted else 1
         for head in sorted(trusted or heads, key=lambda head: -head.manifest_version)[:most]:
@@ -137,7 +137,7 @@ class HeadSearch:
         self, note: Callable[[FoundManifest], object], peer_id: str, head: Head, reply: ManifestReply
     ) -> None:
         # A document can be made to take tens of milliseconds: not in the event loop.
-        verdict = await trio.to_thread.run_sync(self._question.judge, reply.raw)
+        verdict = await trio.to_thread.run_sync(verify, reply.raw, self._question)
         manifest = verdict.manifest
         if manifest is None:
             assert verdict.failed is not None  # noqa: S101 - for the type checker; core.verify's promise
@@ -165,5 +165,5 @@ class HeadSearch:
         except SignatureError as error:
             self._progress.peer(peer_id, f"its detached signature is not used: {error.message}")
             return
-        offer.verdict = await trio.to_thread.run_sync(self._question.judge, offer.manifest.raw, text)
+        offer.verdict = judge(offer.manifest, self._question, text)
         offer.detached = text

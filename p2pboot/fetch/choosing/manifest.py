@@ -6,49 +6,11 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
-from p2pboot.core.verify import Refused, Verdict, verify
-from p2pboot.errors import ManifestError, NotFoundError
+from p2pboot.core.verify import Question, Refused, Verdict, judge
+from p2pboot.errors import NotFoundError
 from p2pboot.fetch.asking.reasons import PeerWord, describe_peers, peers_to_json, remedy_for
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """What is looked for, and what decides.
-
-    Args:
-        channel: a name.
-        arch: canonical.
-        policy: whom to believe.
-        clock: the moment to judge by.
-        head: what was accepted before, None without memory.
-        min_version: the lowest version taken.
-        known_bad: digests that are evidence of equivocation from earlier runs.
-    """
-
-    channel: str
-    arch: str
-    policy: TrustPolicy
-    clock: Clock
-    head: AcceptedHead | None = None
-    min_version: int = 0
-    known_bad: frozenset[str] = frozenset()
-
-    def judge(self, raw: bytes, detached: str | None = None) -> Verdict:
-        """The verdict on a manifest's bytes, and on the text of its detached signature."""
-        return verify(
-            raw,
-            policy=self.policy,
-            clock=self.clock,
-            head=self.head,
-            channel=self.channel,
-            arch=self.arch,
-            min_version=self.min_version,
-            detached=detached,
-        )
 
 
 @dataclass(slots=True)
@@ -115,7 +77,6 @@ class Found:
             raise Refused(_equivocation(question, *conflict))
         newest = self._newest()
         if newest:
-            _refuse_known_evidence(question, newest[0].manifest)
             return newest[0]
         if self.offers:
             raise self._refused(max(self.offers, key=_closeness).verdict)
@@ -154,24 +115,13 @@ class Found:
         return remedy_for(self.words.values()) or other
 
 
-def _refuse_known_evidence(question: Question, manifest: Manifest) -> None:
-    """One half of a known contradiction is no better because the other half does not show up now."""
-    accepted_first = question.head is not None and question.head.digest == manifest.digest
-    if manifest.digest in question.known_bad and not accepted_first:
-        raise ManifestError(
-            f"manifest refused: version {manifest.manifest_version} is known to be signed twice with"
-            f" different content, and sha256:{manifest.digest} is one of the two",
-            remedy="tell the publisher; a higher version resumes",
-        )
-
-
 def _closeness(offer: FoundManifest) -> tuple[bool, int]:
     """A trusted signer's refused manifest says more than a stranger's, and a newer one more than an older."""
     return offer.verdict.reason != "untrusted", offer.manifest.manifest_version
 
 
 def _equivocation(question: Question, one: Manifest, other: Manifest) -> Verdict:
-    against_one = dataclasses.replace(question, head=AcceptedHead.of(one)).judge(other.raw)
+    against_one = judge(other, dataclasses.replace(question, head=AcceptedHead.of(one)))
     detail = (
         f"two manifests with version {one.manifest_version} are signed and offered:"
         f" sha256:{one.digest} and sha256:{other.digest}; neither is taken"

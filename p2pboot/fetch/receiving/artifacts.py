@@ -6,7 +6,7 @@ from typing_extensions import override
 
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import MAX_PIECES, PieceSet, PieceTable
-from p2pboot.errors import BlobCorrupt, ManifestError, P2PBootError
+from p2pboot.errors import BlobCorrupt, Contradiction, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
@@ -42,10 +42,9 @@ class ArtifactDialect(Dialect):
 
     @override
     def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
-        return ManifestError(
+        return Contradiction(
             f"artifact {wanted.key}: every piece is what the manifest says, but the whole file"
-            f" has sha256:{error.actual} instead of sha256:{error.expected}",
-            remedy="tell the publisher: its manifest contradicts itself, fetching again does not help",
+            f" has sha256:{error.actual} instead of sha256:{error.expected}"
         )
 
 

@@ -74,7 +74,7 @@ async def fetch_artifacts(
     Raises:
         NotFoundError: no peer was connected at the end of patience.
         FetchError: peers were, and did not deliver everything intact.
-        ManifestError: an artifact's pieces are right and its SHA-256 is not: the publisher's fault.
+        Contradiction: an artifact's pieces are right and its SHA-256 is not: the publisher's fault.
         StoreError: the store holds the artifact with another piece table.
         MachineError: no space, quota used up, the disk fails.
     """

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from p2pboot.core.policy import TrustPolicy
-from p2pboot.node.trust import Trust
+from p2pboot.core.trust import Trust
 from p2pboot.testing.manifests import key_of
 from tests.node.world import signed, trusting
 
@@ -43,7 +43,7 @@ def test_the_own_directory_wins_over_a_trust_without_channels() -> None:
 def test_a_trust_that_includes_the_own_key_stays_as_the_operator_wrote_it() -> None:
     configured = TrustPolicy(trusting("publisher", "other"))
     trust = Trust(configured, {("stable", "x86_64"): (PUBLISHER,)})
-    assert trust.policy_for("stable", "x86_64") is configured
+    assert trust.publisher_for("stable", "x86_64") == configured.publishers[0]
     assert trust.takes(signed(1, "other"))
     assert not trust.is_own(signed(1, "other"))
 

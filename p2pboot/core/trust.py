@@ -1,0 +1,107 @@
+"""Whom this machine believes: the operator's policy and, for what it publishes itself, whoever signs that.
+
+For one channel and architecture there is one publisher. Where the operator's policy names another one than signs
+the node's own directory (a policy without channels covers everything), the directory wins: its manifests are the
+node's own, and a counter of its own that it could not see in the mesh would start again at 1. Who publishes nothing,
+such as a boot client, has the operator's policy and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from p2pboot.core.policy import Publisher, TrustPolicy
+
+Pair = tuple[str, str]  # (channel, arch)
+
+
+class Offered(Protocol):
+    """A manifest, or what a list says of one."""
+
+    @property
+    def channel(self) -> str:
+        """The channel."""
+
+    @property
+    def arch(self) -> str:
+        """The (canonical) architecture."""
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """Key ids, sorted."""
+
+
+class Listed(Offered, Protocol):
+    """What a list of manifests says of one."""
+
+    @property
+    def manifest_version(self) -> int:
+        """Its number."""
+
+    @property
+    def digest(self) -> str:
+        """Its identity, 64 lowercase hex digits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """The trust in force; a `core.policy.Policy`.
+
+    Args:
+        configured: by the operator.
+        own: who signs what this node publishes, by channel and arch.
+        key: key id of this node's own key; None where it has none.
+    """
+
+    configured: TrustPolicy
+    own: Mapping[Pair, tuple[str, ...]] = field(default_factory=dict)
+    key: str | None = None
+
+    def publishing(self, pair: Pair, signers: tuple[str, ...]) -> Trust:
+        """The same, with what this node publishes for one pair signed by these keys."""
+        return replace(self, own={**self.own, pair: signers})
+
+    @property
+    def publishers(self) -> tuple[Publisher, ...]:
+        """Everybody who may publish something."""
+        return (*self.configured.publishers, *(_itself(pair, signers) for pair, signers in self.own.items()))
+
+    def publisher_for(self, channel: str, arch: str) -> Publisher | None:
+        """The one publisher for a channel and arch, if any."""
+        signers = self.own.get((channel, arch))
+        if signers is None or self.configured.accepts(channel, arch, signers):
+            return self.configured.publisher_for(channel, arch)
+        return _itself((channel, arch), signers)
+
+    def keys_for(self, offered: Offered) -> tuple[str, ...]:
+        """The key ids of the publisher for a manifest's channel and arch; none if there is none."""
+        publisher = self.publisher_for(offered.channel, offered.arch)
+        return () if publisher is None else publisher.keys
+
+    def takes(self, offered: Offered) -> bool:
+        """Whether these signers, if they really signed, may publish for this channel and arch."""
+        return self._accepts(offered.channel, offered.arch, offered.signers)
+
+    def tells_time(self, channel: str, arch: str, signers: tuple[str, ...]) -> bool:
+        """Whether the dates of these signers' manifests are evidence of what time it is.
+
+        The node's own are not, also of what it publishes no more: they carry the reading of this very clock, which
+        may have been wrong for a while.
+        """
+        is_own = self.key in signers or signers in self.own.values()
+        return not is_own and self._accepts(channel, arch, signers)
+
+    def is_own(self, offered: Offered) -> bool:
+        """Whether it is of the very keys that sign this node's directory for this channel and arch."""
+        return self.own.get((offered.channel, offered.arch)) == offered.signers
+
+    def _accepts(self, channel: str, arch: str, signers: Iterable[str]) -> bool:
+        publisher = self.publisher_for(channel, arch)
+        return publisher is not None and publisher.is_met_by(signers)
+
+
+def _itself(pair: Pair, signers: tuple[str, ...]) -> Publisher:
+    channel, arch = pair
+    return Publisher(signers, len(signers), channels=(channel,), archs=(arch,), name="this node")

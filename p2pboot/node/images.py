@@ -1,0 +1,170 @@
+"""Images as something that the node follows: what the catalogue wants is fetched whole, and then put into force."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.problems import Code, Problem
+from p2pboot.errors import Contradiction, P2PBootError, SignatureError
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.progress import NoProgress
+from p2pboot.fetch.receiving.swarm import fetch_artifacts
+from p2pboot.node.mirroring import Item, check_sizes
+from p2pboot.node.syncing import find_detached
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.manifests import HeadRow
+from p2pboot.store.store import Store
+from p2pboot.transport.interface import Transport
+
+log = logging.getLogger(__name__)
+
+_DETACHED_TIMEOUT_S: Final = 3.0  # the head waits for it: a mute peer must not hold it back for long
+_REMEMBERED: Final = 256  # liars
+
+
+class _Stalls(NoProgress):
+    """Says why nothing comes in: nobody waits for a mirror's fetches, which go on for ever."""
+
+    def __init__(self, stalled: Callable[[str | None], None]) -> None:
+        self._stalled = stalled
+
+    def stalled(self, why: str | None) -> None:
+        """Pass it on."""
+        self._stalled(why)
+
+
+class Images:
+    """`mirroring.Followed`: the manifests that the catalogue wants, each with its artifacts.
+
+    Args:
+        store: where the artifacts go.
+        catalogue: of the same store.
+        transport: whom they are fetched from.
+        syncs: whether peers are asked for the detached signature of what gossip brought.
+        max_artifact_bytes: a manifest with a larger artifact is not mirrored.
+    """
+
+    blamable: tuple[type[P2PBootError], ...] = (Contradiction,)
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Catalogue,
+        transport: Transport,
+        *,
+        syncs: bool,
+        max_artifact_bytes: int,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._transport = transport
+        self._syncs = syncs
+        self.max_artifact_bytes = max_artifact_bytes
+        self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
+        self.refused_pieces: Counter[str] = Counter()  # how often each of them did
+
+    def wanted(self) -> list[Item[HeadRow]]:
+        """See `Followed`."""
+        return [Item("/".join(row.pair), row.digest, row) for row in self._catalogue.wanted()]
+
+    def faults(self) -> list[Problem]:
+        """See `Followed`."""
+        return [
+            Problem(
+                Code.NOT_MIRRORED,
+                "/".join(row.pair),
+                f"version {row.manifest_version} can not be had: {row.fault}",
+                "tell the publisher; a higher version resumes",
+            )
+            for row in self._catalogue.faults()
+        ]
+
+    async def bring(self, item: Item[HeadRow], stalled: Callable[[str | None], None]) -> None:
+        """See `Followed`."""
+        manifest = await trio.to_thread.run_sync(self._prepare, item.version)
+        await self._fetch(manifest, stalled)
+        if self._syncs:
+            await self._find_detached(manifest)
+
+    def completed(self, item: Item[HeadRow]) -> None:
+        """See `Followed`."""
+        self._catalogue.completed(item.version)
+        log.info("%s: holding manifest_version %d", item.subject, item.content.manifest_version)
+
+    def blame(self, item: Item[HeadRow], error: P2PBootError) -> None:
+        """See `Followed`."""
+        self._catalogue.blame(item.version, error)
+
+    def tidy(self) -> None:
+        """See `Followed`."""
+        self._catalogue.tidy()
+
+    def _prepare(self, digest: str) -> Manifest:
+        self._catalogue.tidy()  # what this one supersedes may fill the quota
+        manifest = self._catalogue.manifest(digest)
+        check_sizes({one.key: one.size for one in manifest.artifacts.values()}, self.max_artifact_bytes)
+        self._catalogue.check_tables(manifest)
+        return manifest
+
+    async def _fetch(self, manifest: Manifest, stalled: Callable[[str | None], None]) -> None:
+        ledger = Ledger(
+            NoProgress()
+        )  # of this try alone: who lied is asked again in the next, a second later
+
+        def only_liars_are_left() -> bool:
+            peers = self._transport.peers()
+            return bool(peers) and not any(ledger.usable(peer_id) for peer_id in peers)
+
+        try:
+            await fetch_artifacts(
+                tuple(manifest.artifacts.values()),
+                transport=self._transport,
+                store=self._store,
+                ledger=ledger,
+                progress=_Stalls(stalled),
+                hopeless=only_liars_are_left,
+            )
+        finally:
+            self._note_liars(ledger)
+
+    def _note_liars(self, ledger: Ledger) -> None:
+        for peer_id, reason in ledger.dropped.items():
+            log.warning("peer %s was dropped: %s", peer_id, reason)
+            self.dropped[peer_id] = reason
+            self.refused_pieces[peer_id] += 1
+        while len(self.dropped) > _REMEMBERED:
+            oldest = next(iter(self.dropped))
+            del self.dropped[oldest], self.refused_pieces[oldest]
+
+    async def _find_detached(self, manifest: Manifest) -> None:
+        """Gossip brings manifests without it."""
+        if await trio.to_thread.run_sync(self._catalogue.has_detached, manifest.digest):
+            return
+
+        async def keep(peer_id: str, text: str) -> bool:
+            return await trio.to_thread.run_sync(keep_detached, self._catalogue, manifest, text, peer_id)
+
+        await find_detached(self._transport, manifest.digest, keep, timeout_s=_DETACHED_TIMEOUT_S)
+
+
+def keep_detached(catalogue: Catalogue, manifest: Manifest, text: str, peer_id: str) -> bool:
+    """Keep a detached signature that a peer sent; blocking. A bad one is its sender's fault alone.
+
+    Returns:
+        Whether it is good and kept.
+    """
+    try:
+        catalogue.add_detached(manifest, text)
+    except SignatureError as error:
+        log.warning("detached signature from %s for %s is dropped: %s", peer_id, manifest.digest, error)
+        return False
+    except P2PBootError as error:
+        log.error("a detached signature can not be kept: %s", error)
+        return False
+    return True

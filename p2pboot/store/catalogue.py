@@ -1,0 +1,346 @@
+"""The catalogue: what a state directory knows, wants, holds, offers and keeps, seen through the present trust.
+
+One row for each (signers, channel, arch) and role. What the gate accepted is *wanted* until it is whole; of what is
+*held*, the newest that is trusted and in date is *offered*; and what no row needs is not *kept*. Whoever acts on that
+(mirror, announcer) is told that something changed, not what, and looks again: so what is new, unfinished when the last
+run ended, damaged, or trusted again is all the same to him.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
+
+from p2pboot.core.clock import AcceptedTime, Clock, effective_now
+from p2pboot.core.manifest import Manifest, check_detached
+from p2pboot.core.timestamps import format_time
+from p2pboot.core.trust import Listed, Pair, Trust
+from p2pboot.core.withheld import Why, Withheld
+from p2pboot.errors import Contradiction, P2PBootError, StoreError
+from p2pboot.store.manifests import HeadRow
+from p2pboot.store.store import Store
+
+SOON_S: Final = 10  # when to ask again for what is on its way
+
+L = TypeVar("L", bound=Listed)
+
+
+class Catalogue:
+    """Blocks on the database; any thread. All methods raise StoreError (damaged database) or MachineError.
+
+    Args:
+        store: what there is.
+        trust: whose manifests count.
+        wall: the machine's clock, unix seconds.
+    """
+
+    def __init__(self, store: Store, trust: Trust, wall: Callable[[], float]) -> None:
+        self._store = store
+        self._manifests = store.manifests
+        self._trust = trust
+        self._wall = wall
+        self._newest: AcceptedTime | None = None  # as `clock` saw it last
+        self._listeners: list[Callable[[], None]] = []
+
+    # -- trust and time ----------------------------------------------------------------------------------------------
+
+    @property
+    def trust(self) -> Trust:
+        """Whose manifests count now."""
+        return self._trust
+
+    def change_trust(self, trust: Trust) -> None:
+        """See everything through another trust: what it does not take is forgotten, and its room is free."""
+        with self._store.blobs.standstill():
+            with self._store.transaction():  # nothing passes the gate meanwhile
+                self._manifests.drop(lambda row: not trust.takes(row))
+                self._trust = trust
+            self._manifests.retain()
+        self.tell()
+
+    def publishes(self, pair: Pair, signers: tuple[str, ...]) -> None:
+        """This machine publishes for a channel and arch itself, signed by these keys."""
+        if self._trust.own.get(pair) != signers:
+            self.change_trust(self._trust.publishing(pair, signers))
+
+    def clock(self) -> Clock:
+        """The time to judge manifests by."""
+        self._newest = self._store.trust.newest_created_at(self._trust.tells_time)
+        return self.quick_clock()
+
+    def quick_clock(self) -> Clock:
+        """The same without reading: behind by one manifest at most, and it never waits for the disk."""
+        return effective_now(int(self._wall()), self._newest)
+
+    # -- what is offered ---------------------------------------------------------------------------------------------
+
+    def held(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
+        """Of every set of signers the newest manifest that is wholly here, in date or not.
+
+        Args:
+            channel: only this one.
+            arch: only this (canonical) one.
+        """
+        return self._manifests.heads(channel, arch)
+
+    def in_date(self) -> list[tuple[Pair, bytes]]:
+        """The documents of all that are held and have not expired."""
+        now = self.clock().now
+        found = [(row.pair, self._manifests.get(row.digest)) for row in self.held() if row.expires_at > now]
+        return [(pair, stored.raw) for pair, stored in found if stored is not None]
+
+    def offered(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
+        """The manifests that are wholly here, trusted and in date; arguments as for `held`.
+
+        One at most for each channel and arch: where several series of a publisher's keys exist, the newest.
+        """
+        now = self.clock().now
+        rows = self.held(channel, arch)
+        return list(_newest(row for row in rows if row.expires_at > now and self._trust.takes(row)).values())
+
+    def withheld(self, channel: str | None = None, arch: str | None = None) -> list[Withheld]:
+        """What is known and trusted, but not offered, and why; arguments as for `held`."""
+        offered = {row.pair for row in self.offered(channel, arch)}
+        whole = {row.digest for row in self.held(channel, arch)}
+        known = _newest(
+            row
+            for row in (*self._manifests.current(), *self._manifests.pending(), *self._manifests.faulty())
+            if channel in (None, row.channel) and arch in (None, row.arch) and self._trust.takes(row)
+        )
+        return [
+            self._withhold(row, whole=row.digest in whole)
+            for pair, row in known.items()
+            if pair not in offered
+        ]
+
+    def missing(self, sha256: str) -> Withheld | None:
+        """Why an artifact is not here that a trusted manifest names; None if none does."""
+        rows = [row for row in self._manifests.naming(sha256) if self._trust.takes(row)]
+        if not rows:
+            return None
+        now = self.clock().now
+        # What only a former or an expired manifest names is not fetched any more.
+        expected = {
+            row.digest
+            for row in (*self._manifests.current(), *self._manifests.pending())
+            if row.expires_at > now and row.fault is None
+        }
+        row = max(rows, key=lambda one: one.digest in expected)
+        return Withheld(
+            row.channel,
+            row.arch,
+            Why.INCOMPLETE,
+            f"an artifact of manifest version {row.manifest_version} is not complete here",
+            retry_after_s=SOON_S if row.digest in expected else None,
+        )
+
+    def _withhold(self, row: HeadRow, *, whole: bool) -> Withheld:
+        number, retry_after_s = row.manifest_version, None
+        if row.expires_at <= self.quick_clock().now:
+            why, text = Why.EXPIRED, f"manifest version {number} expired at {format_time(row.expires_at)}"
+        elif row.fault is not None:
+            why, text = (
+                Why.INCOMPLETE,
+                f"manifest version {number} contradicts itself, by its publisher's fault",
+            )
+        else:
+            state = "is not in force yet" if whole else "is not complete here"
+            why, text, retry_after_s = Why.INCOMPLETE, f"manifest version {number} {state}", SOON_S
+        return Withheld(row.channel, row.arch, why, text, retry_after_s)
+
+    # -- what is wanted ----------------------------------------------------------------------------------------------
+
+    def wanted(self) -> list[HeadRow]:
+        """What others publish and is to be brought in: one manifest at most for each channel and arch.
+
+        That is what the gate accepted last, as long as it is not wholly here; and where that can not be had, the
+        version in force if it was damaged.
+        """
+        now = self.clock().now
+        unfinished: dict[Pair, list[HeadRow]] = {}
+        for row in (*self._manifests.pending(), *self._damaged()):
+            if row.expires_at > now and self._trust.takes(row) and not self._trust.is_own(row):
+                unfinished.setdefault(row.pair, []).append(row)
+        chosen = (self._choose(pair, rows) for pair, rows in unfinished.items())
+        return [row for row in chosen if row is not None]
+
+    def _choose(self, pair: Pair, unfinished: Sequence[HeadRow]) -> HeadRow | None:
+        head = self._store.trust.head(*pair)
+        for row in unfinished:
+            if head is not None and row.digest == head.digest:
+                return row
+        if head is not None and self._manifests.is_whole(head.digest):
+            return None
+        damaged = [row for row in unfinished if row.role == "current"]
+        return max(damaged, key=lambda row: row.manifest_version, default=None)
+
+    def _damaged(self) -> list[HeadRow]:
+        return [
+            row
+            for row in self._manifests.current()
+            if row.fault is None and not self._manifests.is_whole(row.digest)
+        ]
+
+    def manifest(self, digest: str) -> Manifest:
+        """A manifest that is here.
+
+        Raises:
+            StoreError: it is not, or not any more.
+            Malformed, SignatureError: the disk damaged it.
+        """
+        stored = self._manifests.get(digest)
+        if stored is None:
+            raise StoreError(f"manifest {digest} is not in the catalogue")
+        return Manifest.parse(stored.raw)
+
+    def check_tables(self, manifest: Manifest) -> None:
+        """Compare what a manifest states of artifacts that are here already with what was found to be true of them.
+
+        A piece table of another piece length may be as good; it is not looked at.
+
+        Raises:
+            Contradiction: an artifact of this SHA-256 has another size, or other pieces.
+        """
+        for artifact in manifest.artifacts.values():
+            if not self._store.blobs.holds(artifact.sha256):
+                continue
+            table = self._store.blobs.table(artifact.sha256)
+            if table is None:
+                continue
+            same_pieces = table.piece_length != artifact.piece_length or table.digest == artifact.table_digest
+            if table.size != artifact.size or not same_pieces:
+                raise Contradiction(
+                    f"artifact {artifact.key}: the file with sha256:{artifact.sha256} has not the size and the pieces"
+                    " that the manifest states"
+                )
+
+    def faults(self) -> list[HeadRow]:
+        """What can never be whole by its signers' fault, of what would be wanted."""
+        return [row for row in self._manifests.faulty() if self._trust.takes(row)]
+
+    def choose(self, heads: Sequence[L]) -> tuple[list[L], list[L]]:
+        """Look at what another node says that it holds; its word is a hint, and no more.
+
+        Returns:
+            What is worth asking for: it claims to be trusted, and is news, or evidence. And what is older than what
+            was accepted, and was never held here.
+        """
+        return [head for head in heads if self._is_news(head)], [
+            head for head in heads if self._is_older(head)
+        ]
+
+    def _is_news(self, head: Listed) -> bool:
+        if not self._trust.takes(head):
+            return False
+        accepted = self._store.trust.head(head.channel, head.arch)
+        if accepted is None or not accepted.binds(self._trust.keys_for(head)):
+            return True
+        if head.digest == accepted.digest:
+            row = self._manifests.row(head.digest)
+            return row is None or (row.fault is None and not self._manifests.is_whole(head.digest))
+        # The same version with another digest is evidence worth having.
+        return head.manifest_version >= accepted.manifest_version
+
+    def _is_older(self, head: Listed) -> bool:
+        accepted = self._store.trust.head(head.channel, head.arch)
+        return (
+            self._trust.takes(head)
+            and accepted is not None
+            and accepted.binds(self._trust.keys_for(head))
+            and head.manifest_version < accepted.manifest_version
+            and self._manifests.row(head.digest) is None
+        )
+
+    # -- what changes ------------------------------------------------------------------------------------------------
+
+    def completed(self, digest: str) -> None:
+        """All that a manifest names is here: it is in force from now on, and what nobody needs any more goes.
+
+        Its predecessor is kept. A publisher may change the set of its keys: what other sets signed for the same
+        channel and arch is kept only until there is a previous version of this one, or every change would leave two
+        versions behind for ever.
+
+        Raises:
+            StoreError: the manifest is not here, or its version is below the one in force.
+        """
+        with self._store.blobs.standstill():
+            with self._store.transaction():
+                row = self._manifests.row(digest)
+                if row is not None:
+                    self._forget_former_signers(row)
+                self._manifests.set_head(digest)
+            self._manifests.retain()
+        self.tell()
+
+    def _forget_former_signers(self, row: HeadRow) -> None:
+        others = [other for other in self._manifests.current() if other.pair == row.pair]
+        kept = {row.signers}
+        if others and row.signers not in {other.signers for other in others}:
+            kept.add(max(others, key=lambda other: other.manifest_version).signers)
+        self._manifests.drop(
+            lambda other: (
+                other.pair == row.pair
+                and other.signers not in kept
+                and other.manifest_version < row.manifest_version
+                and not self._trust.is_own(other)
+            )
+        )
+
+    def blame(self, digest: str, error: P2PBootError) -> None:
+        """A manifest can never be whole, and that is its signers' fault: it is not wanted any more.
+
+        What only it names is removed. Whatever they sign next is taken as usual.
+        """
+        with self._store.blobs.standstill():
+            self._manifests.set_fault(digest, error.message)
+            self._manifests.retain()
+        self.tell()
+
+    def has_detached(self, digest: str) -> bool:
+        """Whether a manifest is here with its detached signature."""
+        stored = self._manifests.get(digest)
+        return stored is not None and stored.detached is not None
+
+    def add_detached(self, manifest: Manifest, detached: str) -> None:
+        """Keep a detached signature that came later, if the manifest is still here.
+
+        Raises:
+            SignatureError: it is none of its signers'.
+        """
+        check_detached(manifest.raw, detached, manifest.signers)
+        self._manifests.add_detached(manifest.digest, detached)
+
+    def withdraw(self, pair: Pair, signers: Iterable[tuple[str, ...]]) -> None:
+        """Know nothing any more of what these sets of keys signed for a channel and arch."""
+        sets = set(signers)
+
+        def is_meant(row: HeadRow) -> bool:
+            return row.pair == pair and row.signers in sets
+
+        if any(is_meant(row) for row in (*self._manifests.current(), *self._manifests.pending())):
+            with self._store.blobs.standstill():
+                self._manifests.drop(is_meant)
+                self._manifests.retain()
+            self.tell()
+
+    def tidy(self) -> None:
+        """Remove what nobody needs any more: a fetch that was given up leaves what it began."""
+        self._manifests.retain()
+
+    # -- who is told -------------------------------------------------------------------------------------------------
+
+    def listen(self, changed: Callable[[], None]) -> None:
+        """Have something called after every change, in the thread that made it; it must be quick."""
+        self._listeners.append(changed)
+
+    def tell(self) -> None:
+        """Something is not as it was: look again."""
+        for changed in self._listeners:
+            changed()
+
+
+def _newest(rows: Iterable[HeadRow]) -> dict[Pair, HeadRow]:
+    newest: dict[Pair, HeadRow] = {}
+    for row in rows:
+        newest[row.pair] = max(newest.get(row.pair, row), row, key=lambda one: one.manifest_version)
+    return newest

@@ -1,0 +1,178 @@
+"""The gate: the one way by which a manifest gets into a state directory, whoever brought it.
+
+Judged, put down, accepted, or kept as evidence: all in one transaction, so that of two processes that take a manifest
+at once the higher one wins, whatever their order. Nodes, boot clients, `manifest verify --state` and the publisher
+itself come through here. What is done with a manifest afterwards is the catalogue's to know.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.verify import Question, Verdict, judge, read_trusted, verify
+from p2pboot.errors import P2PBootError
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.errors import NotRecorded
+from p2pboot.store.store import Store
+
+log = logging.getLogger(__name__)
+
+
+class Gate:
+    """Takes manifests or refuses them; any thread. Everything but `read` blocks.
+
+    Args:
+        store: where everything is kept.
+        catalogue: of the same store; its trust and its clock decide.
+    """
+
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+        self._store = store
+        self.catalogue = catalogue
+
+    def question(
+        self, channel: str | None = None, arch: str | None = None, *, min_version: int = 0
+    ) -> Question:
+        """What decides now about a manifest, as far as that is known before there is one.
+
+        Raises:
+            StoreError, MachineError: the store can not be read.
+        """
+        head = None if channel is None or arch is None else self._store.trust.head(channel, arch)
+        return Question(self.catalogue.trust, self.catalogue.clock(), head, channel, arch, min_version)
+
+    def read(self, raw: bytes, channel: str | None = None, arch: str | None = None) -> Manifest | Verdict:
+        """Read what a stranger sent, in the order of what that costs; quick, and nothing is looked up.
+
+        Args:
+            raw: of any size and content.
+            channel: the only one that is meant here; None for any.
+            arch: likewise, canonical.
+
+        Returns:
+            The manifest, for `enter`; or the verdict that refuses it.
+        """
+        return read_trusted(raw, self.catalogue.trust, channel, arch)
+
+    def consider(
+        self, raw: bytes, detached: str | None = None, *, source: str, question: Question | None = None
+    ) -> Verdict:
+        """Make every check of a document that lies here, and take the manifest if it passes them all.
+
+        Args:
+            raw: of any size and content.
+            detached: the text of its detached signature, if there is one.
+            source: where it came from, for people.
+            question: what is asked for; None takes whatever the trust covers.
+
+        Returns:
+            The verdict. Unless a check failed, the manifest is accepted and kept.
+
+        Raises:
+            UsageError: nobody is trusted at all.
+            NotRecorded: it passes, and the disk does not take it down.
+            StoreError, MachineError: the store can not be read.
+        """
+        question = question or self.question()
+        verdict = verify(raw, question, detached)
+        if verdict.manifest is None:
+            return verdict
+        return self.enter(verdict.manifest, detached, source=source, question=question)
+
+    def enter(
+        self,
+        manifest: Manifest,
+        detached: str | None = None,
+        *,
+        source: str,
+        question: Question | None = None,
+    ) -> Verdict:
+        """The same for a manifest that was read already: the trust, the time and the head are those of now."""
+        verdict: Verdict | None = None
+        try:
+            with self._store.transaction():
+                verdict = judge(manifest, self._as_of_now(manifest, question), detached)
+                if verdict.ok:
+                    self._take(manifest, detached)
+                elif verdict.reason == "equivocation":
+                    self._keep_evidence(manifest, source)
+        except P2PBootError as error:
+            if verdict is None:
+                raise
+            if verdict.ok:
+                raise NotRecorded(error) from error
+            log.error("evidence of equivocation can not be kept: %s", error)  # that changes no verdict
+        if verdict.ok:
+            self.catalogue.tell()
+        return verdict
+
+    def publish(self, manifest: Manifest, detached: str | None) -> bool:
+        """Bring into force what this machine publishes itself: nobody else's trust or clock judges it.
+
+        Returns:
+            False when it is not newer than what is known of its signers, who would contradict themselves.
+
+        Raises:
+            StoreError, MachineError: the disk.
+        """
+        with self._store.transaction():
+            keys = {*self.catalogue.trust.keys_for(manifest), *manifest.signers}
+            if not self._store.trust.accept(manifest, keys):
+                return False
+            self._store.manifests.put(manifest, detached)
+        self.catalogue.publishes((manifest.channel, manifest.arch), manifest.signers)
+        self.catalogue.completed(manifest.digest)
+        return True
+
+    def contradiction(self, first: Manifest, second: Manifest) -> None:
+        """Keep two manifests of one number that came together: neither is taken, now or later.
+
+        Raises:
+            ValueError: they do not contradict each other.
+            StoreError, MachineError: the disk.
+        """
+        self._store.trust.record_equivocation(first.raw, second.raw)
+
+    def _as_of_now(self, manifest: Manifest, question: Question | None) -> Question:
+        asked = question or Question(self.catalogue.trust, self.catalogue.clock())
+        pair = (manifest.channel, manifest.arch)
+        return replace(
+            asked,
+            policy=self.catalogue.trust,
+            clock=self.catalogue.clock(),
+            head=self._store.trust.head(*pair),
+            known_bad=self._store.trust.contradicted(*pair),
+        )
+
+    def _take(self, manifest: Manifest, detached: str | None) -> None:
+        trust, manifests = self.catalogue.trust, self._store.manifests
+        head = self._store.trust.head(manifest.channel, manifest.arch)
+        if head is not None and head.digest == manifest.digest:
+            if trust.is_own(manifest):
+                return  # taken out of the directory, it is not brought back by mirrors
+            if detached is None and manifests.row(manifest.digest) is not None:
+                return  # nothing to write: it is announced again and again
+        manifests.put(manifest, detached)  # a head whose bytes are lost can not be resumed
+        manifests.drop_superseded(manifest)
+        self._store.trust.accept(manifest, trust.keys_for(manifest))
+
+    def _keep_evidence(self, manifest: Manifest, source: str) -> None:
+        """Keep it beside the one that was accepted; the alarm is given once, however often either comes again."""
+        head = self._store.trust.head(manifest.channel, manifest.arch)
+        accepted = None if head is None else self._store.manifests.get(head.digest)
+        if head is None or accepted is None or head.manifest_version != manifest.manifest_version:
+            return
+        if not self._store.trust.record_equivocation(accepted.raw, manifest.raw):
+            return
+        log.error(
+            "%s/%s: two manifests with version %d are signed, sha256:%s (accepted first, and kept) and sha256:%s"
+            " (from %s): a key is misused or its counter was lost; a higher version resumes",
+            manifest.channel,
+            manifest.arch,
+            manifest.manifest_version,
+            head.digest,
+            manifest.digest,
+            source,
+        )

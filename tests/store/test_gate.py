@@ -1,0 +1,182 @@
+"""What passes the gate, and what is remembered of it, whoever brings it."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from pathlib import Path
+
+import pytest
+
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.trust import Trust
+from p2pboot.core.verify import Outcome, Refused, Verdict
+from p2pboot.errors import MachineError, UsageError
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.errors import NotRecorded
+from p2pboot.store.gate import Gate
+from p2pboot.store.store import Store
+from p2pboot.testing.manifests import ALICE, BOB, CREATED
+from tests.store.samples import manifest
+
+NOW = CREATED + 3600
+PAIR = ("stable", "arm64")
+TRUST = Trust(TrustPolicy((Publisher((ALICE.public.keyid,)),)))
+
+
+def gate_of(store: Store, trust: Trust = TRUST) -> Gate:
+    return Gate(store, Catalogue(store, trust, lambda: NOW))
+
+
+def enter(gate: Gate, one: Manifest) -> str | None:
+    return gate.enter(one, source="test").reason
+
+
+def accepted(store: Store) -> int:
+    head = store.trust.head(*PAIR)
+    return 0 if head is None else head.manifest_version
+
+
+def test_what_is_taken_is_kept_and_nothing_older_is_taken_after_it(state: Path) -> None:
+    with Store.open(state) as store:
+        assert enter(gate_of(store), manifest(7)) is None
+    with Store.open(state) as store:
+        gate = gate_of(store)
+        assert enter(gate, manifest(7)) is None  # the very same again
+        assert enter(gate, manifest(6)) == "rollback"
+        assert enter(gate, manifest(9, keys=(BOB,))) == "untrusted"
+        assert accepted(store) == 7
+        assert [row.manifest_version for row in store.manifests.pending()] == [7]
+        assert enter(gate, manifest(8)) is None
+        assert [row.manifest_version for row in store.manifests.pending()] == [8]  # it supersedes the other
+
+
+def test_what_is_refused_leaves_nothing(store: Store) -> None:
+    gate = gate_of(store)
+    assert gate.consider(b"hello", source="test").reason == "malformed"
+    assert gate.consider(manifest(1).raw, "nonsense", source="test").reason == "detached"
+    question = gate.question("testing", "arm64")
+    assert gate.consider(manifest(1).raw, source="test", question=question).reason == "channel"
+    question = gate.question(min_version=5)
+    assert gate.consider(manifest(1).raw, source="test", question=question).reason == "min_version"
+    assert accepted(store) == 0
+    assert store.manifests.pending() == []
+    assert gate.consider(manifest(1).raw, source="test").ok
+
+
+def test_two_of_one_number_are_kept_and_neither_half_passes_later(state: Path) -> None:
+    first, second = manifest(3), manifest(3, text="another")
+    with Store.open(state) as store:
+        gate_of(store).contradiction(first, second)
+    with Store.open(state) as store:
+        for half in (first, second):
+            verdict = gate_of(store).enter(half, source="test")
+            assert verdict.reason == "equivocation"
+            with pytest.raises(Refused, match="known to be signed twice"):
+                verdict.raise_if_refused()
+        assert accepted(store) == 0
+        assert enter(gate_of(store), manifest(4)) is None
+
+
+def test_the_second_of_one_number_is_evidence_and_the_first_stays(store: Store) -> None:
+    gate, first, second = gate_of(store), manifest(3), manifest(3, text="another")
+    assert enter(gate, first) is None
+    assert enter(gate, second) == "equivocation"
+    (evidence,) = store.trust.equivocations()
+    assert (evidence.first, evidence.second) == (first.raw, second.raw)
+    assert enter(gate, first) is None
+    assert enter(gate, manifest(2)) == "rollback"
+
+
+def test_a_disk_that_fails_takes_nothing_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object) -> None:
+        raise MachineError("the disk is full", remedy="free some space")
+
+    gate = gate_of(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store.trust, "accept", fail)
+        with pytest.raises(NotRecorded, match="the disk is full"):
+            gate.enter(manifest(1), source="test")
+    assert store.manifests.pending() == []  # all of it or nothing
+    with monkeypatch.context() as patch:
+        patch.setattr(store.trust, "head", fail)
+        with pytest.raises(MachineError) as unread:
+            gate.enter(manifest(1), source="test")
+    assert not isinstance(unread.value, NotRecorded)
+    assert enter(gate, manifest(1)) is None
+
+
+def test_of_many_that_come_at_once_the_highest_stays(state: Path, store: Store) -> None:
+    versions = [5, 2, 8, 1, 9, 4, 7, 3, 6]
+    with Store.open(state) as other:
+        gates = (gate_of(store), gate_of(other))
+        threads = [
+            threading.Thread(target=enter, args=(gates[version % 2], manifest(version)))
+            for version in versions
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert accepted(store) == 9
+    assert [row.manifest_version for row in store.manifests.pending()] == [9]
+
+
+def test_a_stranger_costs_no_signature_check_and_a_verdict_lists_every_check(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, ours, stranger = gate_of(store), manifest(1), manifest(1, keys=(BOB,))
+
+    def check(*_arguments: object, **_options: object) -> None:
+        raise AssertionError("a signature of a stranger is checked")
+
+    monkeypatch.setattr("p2pboot.core.manifest.Candidate.check_signatures", check)
+    for read, failed in (
+        (gate.read(stranger.raw), "trust"),
+        (gate.read(ours.raw, "testing", "arm64"), "channel"),
+        (gate.read(ours.raw, "stable", "x86_64"), "arch"),
+    ):
+        assert isinstance(read, Verdict)
+        assert read.failed is not None
+        assert read.failed.name == failed
+        assert {check.name for check in read.checks if check.outcome is Outcome.SKIPPED} >= {
+            "signatures",
+            "expiry",
+        }
+
+
+def test_what_is_published_here_needs_nobodys_trust(store: Store) -> None:
+    gate = gate_of(store, Trust(TrustPolicy(), key=ALICE.public.keyid))
+    with pytest.raises(UsageError):
+        gate.consider(manifest(1).raw, source="test")
+    assert gate.publish(manifest(2), None)
+    assert [row.manifest_version for row in store.manifests.current()] == [2]
+    assert gate.catalogue.trust.is_own(manifest(2))
+    assert not gate.publish(manifest(1), None)
+    assert not gate.publish(manifest(2, text="another"), None)
+    assert gate.publish(manifest(2), None)
+    assert enter(gate, manifest(2)) is None  # it came back from the mesh
+
+
+def test_what_was_withdrawn_is_not_brought_back_by_the_mesh(store: Store) -> None:
+    gate = gate_of(store)
+    gate.publish(manifest(2), None)
+    gate.catalogue.withdraw(PAIR, [manifest(2).signers])
+    assert enter(gate, manifest(2)) is None
+    assert store.manifests.row(manifest(2).digest) is None
+    assert (
+        enter(gate, manifest(3)) is None
+    )  # another node's, with the same key: evidence, if there is one more
+    assert store.manifests.row(manifest(3).digest) is not None
+    assert gate.catalogue.wanted() == []
+
+
+def test_the_clock_stands_where_a_trusted_publisher_was_last(store: Store) -> None:
+    gate = gate_of(store)
+    gate.catalogue.change_trust(dataclasses.replace(TRUST, key=BOB.public.keyid))
+    assert enter(gate, manifest(1, created_at=NOW + 300)) is None
+    clock = gate.question().clock
+    assert (clock.now, clock.trusted) == (NOW + 300, False)
+    gate.catalogue.change_trust(dataclasses.replace(TRUST, key=ALICE.public.keyid))
+    assert gate.question().clock.trusted  # the own dates are readings of this very clock
