@@ -15,6 +15,7 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Set
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,6 @@ from p2pboot.store.durable import make_directory
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.hashing import HashedPath
-from p2pboot.store.holdings import Holding, PartialFile, StoredFile
 from p2pboot.store.inplace import Content, InPlaceFile, InPlaceFiles
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import PieceCache, PieceMismatch, content, open_regular, read_checked
@@ -35,6 +35,21 @@ from p2pboot.store.tables import TableIndex
 
 MAX_READ_BYTES: Final = 16 * 1024 * 1024  # as in the artifact protocol: it bounds the memory of a read
 _LOOKS: Final = 2  # once more when `finish` moved the file between looking for it and opening it
+
+
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A whole artifact in the store. Nobody but the store should write there, yet disks rot."""
+
+    path: Path
+    table: PieceTable
+
+    def fits(self) -> bool:
+        """Whether it has the right size, as far as can be told without reading it."""
+        try:
+            return self.path.stat().st_size == self.table.size
+        except OSError:
+            return True  # removed meanwhile or not accessible, which opening it says better and is not damage
 
 
 class BlobStore:
@@ -81,7 +96,7 @@ class BlobStore:
 
     def holds(self, digest: str) -> bool:
         """Whether the whole artifact is here, as far as can be told without reading it."""
-        return any(holding.whole for holding in self._holdings(digest))
+        return next(self._whole(digest), None) is not None
 
     def table(self, digest: str) -> PieceTable | None:
         """The piece table of an artifact of which something is held."""
@@ -89,7 +104,9 @@ class BlobStore:
 
     def held(self, digest: str) -> PieceSet | None:
         """The pieces held: all of a whole artifact, some of one that this process is fetching, or None."""
-        return next((holding.held() for holding in self._holdings(digest)), None)
+        for holding in self._holdings(digest):
+            return holding.held if isinstance(holding, PartialBlob) else PieceSet.full(holding.table.count)
+        return None
 
     def path(self, digest: str) -> Path:
         """Where the whole artifact lies. Others may change what lies there: `read` notices, a path does not.
@@ -97,9 +114,8 @@ class BlobStore:
         Raises:
             BlobMissing: not wholly held.
         """
-        for holding in self._holdings(digest):
-            if holding.whole:
-                return holding.path
+        for file in self._whole(digest):
+            return file.path
         raise BlobMissing(digest)
 
     def read(self, digest: str, offset: int, length: int) -> bytes:
@@ -119,13 +135,16 @@ class BlobStore:
         for _ in range(_LOOKS):
             moved = False
             for holding in self._holdings(digest):
-                _check_range(holding.table, offset, length)
-                if not holding.has(*_covering(holding.table, offset, length)):
+                pieces = _covering(holding.table, offset, length)
+                if isinstance(holding, PartialBlob) and not all(map(holding.has, pieces)):
                     continue
                 try:
                     return self._read_from(holding, digest, offset, length)
                 except PieceMismatch as mismatch:
-                    self._lost(digest, holding, mismatch)
+                    if isinstance(holding, PartialBlob):
+                        holding.lose(mismatch.index)
+                    else:
+                        self._lost(digest, holding)
                 except FileNotFoundError:
                     moved = True
                 except OSError as error:
@@ -204,7 +223,7 @@ class BlobStore:
                 with self._lock:
                     self._in_place.confirm(digest, file, identity)
             elif found is Content.OTHER:
-                self._lost(digest, file, None)
+                self._lost(digest, file)
 
     # bringing artifacts in
 
@@ -304,14 +323,20 @@ class BlobStore:
 
     # inside
 
-    def _holdings(self, digest: str) -> Iterator[Holding]:
+    def _holdings(self, digest: str) -> Iterator[InPlaceFile | StoredFile | PartialBlob]:
         """The places that have something of the artifact, whole ones first."""
+        partial = self._active_partial(
+            digest
+        )  # before the others: when it is finished meanwhile it is one of them
+        yield from self._whole(digest)
+        if partial is not None:
+            yield partial
+
+    def _whole(self, digest: str) -> Iterator[InPlaceFile | StoredFile]:
+        """The places that have the whole artifact, as far as can be told without reading it."""
         if not is_digest(digest):
             return
-        with self._lock:
-            in_place = self._in_place.of(digest)
-            partial = self._active.get(digest)
-        for file in in_place:
+        for file in self.in_place(digest):
             if self._is_there(digest, file):
                 yield file
         path = self._files.whole(digest)
@@ -321,9 +346,7 @@ class BlobStore:
             if stored.fits():
                 yield stored
             else:
-                self._lost(digest, stored, None)
-        if partial is not None:
-            yield PartialFile(partial)
+                self._lost(digest, stored)
 
     def _is_there(self, digest: str, file: InPlaceFile) -> bool:
         there = file.look() is not None
@@ -334,37 +357,33 @@ class BlobStore:
                 self._damaged[digest] = None
         return there
 
-    def _read_from(self, holding: Holding, digest: str, offset: int, length: int) -> bytes:
-        fd = holding.open()
+    def _read_from(
+        self, holding: InPlaceFile | StoredFile | PartialBlob, digest: str, offset: int, length: int
+    ) -> bytes:
+        fd = holding.open() if isinstance(holding, InPlaceFile) else open_regular(holding.path)
         try:
             return read_checked(fd, holding.table, offset, length, digest=digest, cache=self._cache)
         finally:
             os.close(fd)
 
-    def _lost(self, digest: str, holding: Holding, mismatch: PieceMismatch | None) -> None:
+    def _lost(self, digest: str, file: InPlaceFile | StoredFile) -> None:
         """What is there is not what was verified: stop offering it, and remember to mend it."""
-        match holding:
-            case PartialFile(partial=partial):
-                if mismatch is not None:
-                    partial.lose(mismatch.index)
-                return
-            case InPlaceFile(identity=identity):
-                # It may have changed within one tick of the clock, so that it looks as it was: hash it again.
-                self._hashes.forget(identity)
-                with self._lock:
-                    self._in_place.remove(digest, holding)
-            case StoredFile():
-                self._files.demote(digest)
+        if isinstance(file, InPlaceFile):
+            # It may have changed within one tick of the clock, so that it looks as it was: hash it again.
+            self._hashes.forget(file.identity)
+            with self._lock:
+                self._in_place.remove(digest, file)
+        else:
+            self._files.demote(digest)
         with self._lock:
             self._damaged[digest] = None
 
     def _settled(self, digest: str, table: PieceTable) -> bool:
         """Whether the artifact is wholly here; afterwards its table is known."""
-        for holding in self._holdings(digest):
-            if holding.whole:
-                if holding.table != table:
-                    raise TableConflict(digest)
-                return True
+        for file in self._whole(digest):
+            if file.table != table:
+                raise TableConflict(digest)
+            return True
         path = self._files.whole(digest)
         if not os.path.exists(path):
             return False
@@ -408,13 +427,11 @@ def _checked(digest: str) -> str:
     return digest
 
 
-def _check_range(table: PieceTable, offset: int, length: int) -> None:
+def _covering(table: PieceTable, offset: int, length: int) -> range:
+    """The pieces that cover a range of bytes; RangeError where that is not inside the artifact."""
     if offset < 0 or not 1 <= length <= MAX_READ_BYTES or offset + length > table.size:
         raise RangeError(table.size, offset, length)
-
-
-def _covering(table: PieceTable, offset: int, length: int) -> tuple[int, int]:
-    return offset // table.piece_length, (offset + length - 1) // table.piece_length
+    return range(offset // table.piece_length, (offset + length - 1) // table.piece_length + 1)
 
 
 def _content_of(path: Path, table: PieceTable, algorithm: Algorithm) -> str:

@@ -15,9 +15,8 @@ import stat
 from collections.abc import Callable, Set
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
 
-from p2pboot.core.pieces import PieceSet, PieceTable
+from p2pboot.core.pieces import PieceTable
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.reading import PieceMismatch, open_regular, pread_exactly
 
@@ -43,7 +42,6 @@ class InPlaceFile:
     path: Path
     table: PieceTable
     identity: FileIdentity
-    whole: ClassVar[bool] = True
 
     def look(self) -> FileIdentity | None:
         """What the file system says of it now; None when it can not be the artifact, whatever it contains."""
@@ -53,14 +51,6 @@ class InPlaceFile:
             return None
         fits = stat.S_ISREG(status.st_mode) and status.st_size == self.table.size
         return FileIdentity.of(status) if fits and os.access(self.path, os.R_OK) else None
-
-    def held(self) -> PieceSet:
-        """The pieces held."""
-        return PieceSet.full(self.table.count)
-
-    def has(self, _first: int, _last: int) -> bool:
-        """Whether all these pieces are held: a whole artifact has all."""
-        return True
 
     def open(self) -> int:
         """Open it for reading.

@@ -81,30 +81,26 @@ class PartialBlob:
         self._hashing = threading.Lock()  # guards the hash, and comes before `_changed`
         self._hash = self._new_hash()
         self._hashed = 0
-        self._zeros = table.zeros()
-        self._fd, fresh = _open_locked(path, table, self._zeros, self._name)
+        self.zeros = table.zeros()
+        """The pieces that are nothing but zeros and so are held from the start."""
+        self._fd, fresh = _open_locked(path, table, self.zeros, self._name)
         try:
-            self._held = self._zeros if fresh else self._resume()
+            self._held = self.zeros if fresh else self._resume()
         except BaseException:
             os.close(self._fd)
             raise
 
     def _resume(self) -> PieceSet:
         """Find out which pieces are good in what an earlier process left; where zeros belong, make them."""
-        for offset, length in self.table.extents(self._zeros):
+        for offset, length in self.table.extents(self.zeros):
             try:
                 make_zeros(self._fd, offset, length)
             except OSError as error:
                 raise disk_error(error, length, self.path.parent) from error
         try:
-            return good_pieces(self._fd, self.table, self._zeros)
+            return good_pieces(self._fd, self.table, self.zeros)
         except OSError as error:
             raise machine_error(error, f"read {self.path}") from error
-
-    @property
-    def zeros(self) -> PieceSet:
-        """The pieces that are nothing but zeros and so were held from the start."""
-        return self._zeros
 
     @property
     def held(self) -> PieceSet:
@@ -144,7 +140,7 @@ class PartialBlob:
         offset, length = self.table.span(index)
         written = False
         try:
-            if index in self._zeros:
+            if index in self.zeros:
                 make_zeros(self._fd, offset, length)
             else:
                 write_at(self._fd, data, offset)
