@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from io import FileIO
+from io import BufferedReader
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -135,7 +135,7 @@ def _hash(
 ) -> HashedFile:
     # O_NONBLOCK: should the file have become a FIFO, opening it must not wait for a writer.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with FileIO(fd, "r") as file:
+    with open(fd, "rb") as file:
         if FileIdentity.of(os.fstat(fd)) != identity:
             raise ChangedWhileHashing(path)
         done = 0
@@ -151,21 +151,11 @@ def _hash(
     return HashedFile(*builder.finish())
 
 
-def _read(file: FileIO, length: int) -> Iterator[memoryview]:
+def _read(file: BufferedReader, length: int) -> Iterator[memoryview]:
     """Yield a file in parts of exactly ``length`` bytes, the last shorter; each is valid until the next."""
     buffer = memoryview(bytearray(length))
-    while filled := _fill(file, buffer):
+    while filled := file.readinto(buffer):
         yield buffer[:filled]
-
-
-def _fill(file: FileIO, buffer: memoryview) -> int:
-    filled = 0
-    while filled < len(buffer):
-        count = file.readinto(buffer[filled:])
-        if not count:
-            break
-        filled += count
-    return filled
 
 
 def shown(path: Path) -> str:
