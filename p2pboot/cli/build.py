@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +23,7 @@ from p2pboot.errors import ManifestError, UsageError
 if TYPE_CHECKING:
     from p2pboot.config.load import Loaded
     from p2pboot.core.identity import PublicKey, SecretKey
-    from p2pboot.core.manifest import Statement
-    from p2pboot.publish.build import BuildOptions, Built, BuiltUnsigned
+    from p2pboot.publish.build import BuildOptions, Built
     from p2pboot.publish.layout import Ignored
     from p2pboot.publish.scan import Tree
 
@@ -221,36 +221,26 @@ def _options(
 
 def _build(
     loaded: Loaded, tree: Tree, options: BuildOptions, keys: list[SecretKey], publics: list[PublicKey]
-) -> Built | BuiltUnsigned:
-    from p2pboot.publish.build import build as build_signed
-    from p2pboot.publish.build import build_unsigned
+) -> Built:
+    from p2pboot.publish.build import build as build_manifest
     from p2pboot.publish.numbering import Series, went_back
     from p2pboot.store.store import Store
 
     now = wall_now()
     with Store.open(loaded.settings.store.state) as store, open_progress("hashing", "hashed") as shown:
-        progress = _reporter(shown.artifact)
-        built = (
-            build_signed(tree, options, keys=keys, store=store, now=now, progress=progress)
-            if keys
-            else build_unsigned(tree, options, signers=publics, store=store, now=now, progress=progress)
+        progress = partial(shown.artifact, "artifacts")
+        built = build_manifest(
+            tree, options, keys=keys, signers=publics, store=store, now=now, progress=progress
         )
-        said = _statement(built)
+        said = built.statement
         problem = went_back(store.publications, Series(said.signers, said.channel, said.arch), now)
     if problem is not None:
         warn(f"{problem.subject}: {problem.text}; {problem.remedy}")
     return built
 
 
-def _reporter(artifact: Callable[[str, int, int], None]) -> Callable[[int, int], None]:
-    def progress(done_bytes: int, total_bytes: int) -> None:
-        artifact("artifacts", done_bytes, total_bytes)
-
-    return progress
-
-
-def _tell(tree: Tree, built: Built | BuiltUnsigned, manifest_version: int | None) -> None:
-    said = _statement(built)
+def _tell(tree: Tree, built: Built, manifest_version: int | None) -> None:
+    said = built.statement
     what = "unchanged" if built.unchanged else "built"
     note(
         f"{what}: {said.channel}/{said.arch} version {said.version}, manifest version {said.manifest_version}"
@@ -266,9 +256,8 @@ def _tell(tree: Tree, built: Built | BuiltUnsigned, manifest_version: int | None
             f"the manifest has no room for every address of {len(built.files)} artifacts; left out:"
             f" {', '.join(built.urls_left_out)}"
         )
-    missing = _missing(built)
-    if missing:
-        note(f"still to sign: {', '.join(missing)}")
+    if built.missing:
+        note(f"still to sign: {', '.join(built.missing)}")
 
 
 def _tell_ignored(tree: Tree) -> None:
@@ -289,26 +278,14 @@ def _below(tree: Tree, ignored: Ignored) -> str:
     return str(ignored.path.relative_to(tree.directory))
 
 
-def _statement(built: Built | BuiltUnsigned) -> Statement:
-    from p2pboot.publish.build import BuiltUnsigned
-
-    return built.statement if isinstance(built, BuiltUnsigned) else built.manifest
-
-
-def _missing(built: Built | BuiltUnsigned) -> tuple[str, ...]:
-    from p2pboot.publish.build import BuiltUnsigned
-
-    return built.missing if isinstance(built, BuiltUnsigned) else ()
-
-
-def _document(tree: Tree, built: Built | BuiltUnsigned, destination: _Destination) -> dict[str, object]:
+def _document(tree: Tree, built: Built, destination: _Destination) -> dict[str, object]:
     from p2pboot.core.manifest import Candidate
 
     return {
         "digest": Candidate.decode(built.raw).digest,
         "unchanged": built.unchanged,
         "first": built.first,
-        "missing_signers": list(_missing(built)),
+        "missing_signers": list(built.missing),
         "ignored": _ignored_counts(tree),
         "urls_left_out": list(built.urls_left_out),
         "path": None if destination.file is None else str(destination.file),

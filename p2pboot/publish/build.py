@@ -58,28 +58,17 @@ class BuildOptions:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """A complete manifest.
+    """A manifest that all its signers signed, or a document that waits for some of them.
 
     Args:
         raw: its bytes.
-        manifest: the same, read.
+        statement: what it says.
+        missing: key ids of those who have not signed yet.
         files: the files that it names.
         unchanged: it is the one that was published before.
         first: nothing was published with these keys, channel and architecture from this state directory.
         urls_left_out: addresses of gateways that the manifest has no room for: the last of those that were given.
     """
-
-    raw: bytes
-    manifest: Manifest
-    files: tuple[HashedPath, ...]
-    unchanged: bool
-    first: bool
-    urls_left_out: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltUnsigned:
-    """A document that waits for signatures (``missing``); else as :class:`Built`."""
 
     raw: bytes
     statement: Statement
@@ -89,12 +78,22 @@ class BuiltUnsigned:
     first: bool
     urls_left_out: tuple[str, ...] = ()
 
+    @property
+    def manifest(self) -> Manifest:
+        """The complete manifest, read and checked.
+
+        Raises:
+            SignatureError: somebody has not signed yet.
+        """
+        return Manifest.parse(self.raw)
+
 
 def build(
     tree: Tree,
     options: BuildOptions,
     *,
-    keys: Iterable[SecretKey],
+    keys: Iterable[SecretKey] = (),
+    signers: Iterable[PublicKey] = (),
     store: Store,
     now: int,
     progress: Progress = lambda _done, _total: None,
@@ -104,11 +103,14 @@ def build(
 
     Unchanged means: the same but for dates, counter, and a version that ``options`` leaves open. It still is
     built again when a third of its validity or less is left, or when ``floor`` says that its number is in use.
+    The number of one that waits for signatures is claimed as well: what is built next gets another, whether this one
+    is ever signed or not.
 
     Args:
         tree: from :func:`p2pboot.publish.scan.scan`.
         options: what the operator says.
-        keys: of all signers.
+        keys: of those who sign here.
+        signers: those who are to sign elsewhere.
         store: hash cache, counter and last manifest.
         now: unix seconds.
         progress: called in this thread with the bytes hashed and to hash.
@@ -122,50 +124,26 @@ def build(
         MachineError, StoreError: disk or state directory.
     """
     keys = tuple(keys)
+    files = _hash_files(tree, store, progress)
+    content = _Content(tree, options, [*(key.public for key in keys), *signers], files)
 
     def signed(raw: bytes) -> bytes:
         for key in keys:
             raw = add_signature(raw, key)
         return raw
 
-    content = _Content(tree, options, [key.public for key in keys], _hash_files(tree, store, progress))
-    claimed = claim(content, store.publications, content.wishes(now, floor), signed)
-    manifest = Manifest.parse(claimed.raw)
-    return Built(
-        claimed.raw,
-        manifest,
-        content.hashed,
-        claimed.unchanged,
-        claimed.first,
-        content.urls_left_out(manifest.artifacts),
-    )
-
-
-def build_unsigned(
-    tree: Tree,
-    options: BuildOptions,
-    *,
-    signers: Iterable[PublicKey],
-    store: Store,
-    now: int,
-    progress: Progress = lambda _done, _total: None,
-    floor: int = 0,
-) -> BuiltUnsigned:
-    """Build the document that all of ``signers`` are to sign elsewhere; else like :func:`build`.
-
-    Its number is claimed as well: what is built next gets another, whether this one is ever signed or not.
-    """
-    content = _Content(tree, options, list(signers), _hash_files(tree, store, progress))
-    claimed = claim(content, store.publications, content.wishes(now, floor), lambda raw: raw)
+    wishes = Wishes(options.version, options.manifest_version, options.expires_in_s, now, floor)
+    claimed = claim(content, store.publications, wishes, signed)
     document = Candidate.decode(claimed.raw)
-    return BuiltUnsigned(
+    named_in = min(len(artifact.urls) for artifact in document.claims.artifacts.values())
+    return Built(
         claimed.raw,
         document.claims,
         document.missing_signers,
-        content.hashed,
+        tuple(files.values()),
         claimed.unchanged,
         claimed.first,
-        content.urls_left_out(document.claims.artifacts),
+        options.urls[named_in:],
     )
 
 
@@ -211,20 +189,8 @@ class _Content:
             raise UsageError("nobody is named to sign the manifest", remedy="name at least one key")
 
     @property
-    def hashed(self) -> tuple[HashedPath, ...]:
-        return tuple(self.files.values())
-
-    @property
     def series(self) -> Series:
         return Series(tuple(sorted({key.keyid for key in self.signers})), self.tree.channel, self.tree.arch)
-
-    @property
-    def _first_signer(self) -> PublicKey:
-        return min(self.signers, key=lambda key: key.keyid)  # whatever order they were named in
-
-    def wishes(self, now: int, floor: int) -> Wishes:
-        options = self.options
-        return Wishes(options.version, options.manifest_version, options.expires_in_s, now, floor)
 
     def compose(
         self, *, version: str, manifest_version: int, created_at: int, expires_at: int
@@ -239,14 +205,11 @@ class _Content:
                     raise
                 bases = bases[:-1]
 
-    def urls_left_out(self, artifacts: Mapping[str, Artifact]) -> tuple[str, ...]:
-        """Which addresses found no room in the manifest of these artifacts."""
-        return self.options.urls[min(len(artifact.urls) for artifact in artifacts.values()) :]
-
     def _compose(
         self, version: str, manifest_version: int, created_at: int, expires_at: int, bases: tuple[str, ...]
     ) -> ManifestBody:
         cmdline = self.tree.cmdline if self.options.cmdline is None else self.options.cmdline
+        first_signer = min(self.signers, key=lambda key: key.keyid)  # whatever order they were named in
         return compose(
             version=version,
             manifest_version=manifest_version,
@@ -255,7 +218,7 @@ class _Content:
             created_at=created_at,
             expires_at=expires_at,
             artifacts=[self._artifact(key, hashed, bases) for key, hashed in self.files.items()],
-            provider_peer_id=self.options.peer_id or self._first_signer.peer_id,
+            provider_peer_id=self.options.peer_id or first_signer.peer_id,
             provider_name=self.options.name,
             signers=self.series.signers,
             cmdline=cmdline,

@@ -118,7 +118,8 @@ class _Found:
             if said is not None:
                 self._take_as(path, said, listed=name in self.chosen.keys)
             elif name == CMDLINE_FILE:
-                self.cmdline = _read_cmdline(self.root, path)
+                self._check_file(path)
+                self.cmdline = _read_cmdline(path)
             elif path.is_dir():
                 self._take_directory(path)
             elif not self._ignores(path):
@@ -333,7 +334,15 @@ class _Found:
             )
 
     def _check_file(self, path: Path) -> None:
-        _check_file(self.root, path)
+        """Refuse everything but a regular file with content, inside of the directory."""
+        self.root.check_inside(path)
+        try:
+            status = path.stat()
+        except FileNotFoundError:
+            raise ArtifactError(
+                f"{shown(path)} is a link to nothing", remedy="remove it, or put the file there"
+            ) from None
+        check_regular(path, status, may_be_empty=path.name == CMDLINE_FILE)
 
     def _is_uki(self, path: Path) -> bool:
         self._check_file(path)
@@ -364,21 +373,8 @@ def _target(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def _check_file(root: Root, path: Path) -> None:
-    """Refuse everything but a regular file with content, inside of the directory."""
-    root.check_inside(path)
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        raise ArtifactError(
-            f"{shown(path)} is a link to nothing", remedy="remove it, or put the file there"
-        ) from None
-    check_regular(path, status, may_be_empty=path.name == CMDLINE_FILE)
-
-
-def _read_cmdline(root: Root, path: Path) -> str:
+def _read_cmdline(path: Path) -> str:
     """The kernel command line; what editors add is left out: a byte-order mark and one end of line of either kind."""
-    _check_file(root, path)
     with path.open("rb") as file:
         data = file.read(MAX_CMDLINE_BYTES + 6)  # byte-order mark, end of line, one too many
     try:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from p2pboot import RELEASE_DATE
 from p2pboot.core.manifest import Candidate, ManifestBody, Statement, unsigned
@@ -35,8 +35,7 @@ _OWN_SHARE: Final = 3  # what was made here is renewed when a third of its valid
 _ELSEWHERE_SHARE: Final = 6  # by then its maker would have: it is gone, or can not be heard
 
 
-@dataclass(frozen=True, slots=True)
-class Series:
+class Series(NamedTuple):
     """What has a counter of its own: the set of signers (sorted key ids), channel and architecture."""
 
     signers: tuple[str, ...]
@@ -150,12 +149,11 @@ def went_back(publications: Publications, series: Series, now: int) -> Problem |
     Returns:
         None where there is none, and when its date or its validity is over.
     """
-    key = (series.signers, series.channel, series.arch)
-    dated = publications.latest_dated(*key)
+    dated = publications.latest_dated(*series)
     if dated is None or dated.created_at <= now + MAX_AHEAD_S or dated.expires_at <= now:
         return None
     number = dated.manifest_version
-    if number >= publications.counter(*key):
+    if number >= publications.counter(*series):
         return None
     return Problem(
         Code.CLOCK_WENT_BACK,
@@ -174,8 +172,7 @@ class _Claim:
     wishes: Wishes
 
     def attempt(self, sign: Callable[[bytes], bytes]) -> Claimed:
-        series = self.content.series
-        counter = self.publications.counter(series.signers, series.channel, series.arch)
+        counter = self.publications.counter(*self.content.series)
         stored = self._stored()
         if stored is not None and self._still_holds(stored, counter):
             raw = sign(stored.raw)
@@ -190,8 +187,7 @@ class _Claim:
         return Claimed(raw, unchanged=False, first=counter == 0)
 
     def _stored(self) -> Candidate | None:
-        series = self.content.series
-        raw = self.publications.last(series.signers, series.channel, series.arch)
+        raw = self.publications.last(*self.content.series)
         if raw is None:
             return None
         try:
@@ -200,21 +196,13 @@ class _Claim:
             return None
 
     def _record(self, raw: bytes, claims: Statement, digest: str) -> None:
-        series = self.content.series
-        self.publications.record(
-            raw,
-            signers=series.signers,
-            channel=series.channel,
-            arch=series.arch,
-            manifest_version=claims.manifest_version,
-            digest=digest,
-        )
+        named = self.content.series._asdict()
+        self.publications.record(raw, **named, manifest_version=claims.manifest_version, digest=digest)
         self._note_date(claims)
 
     def _note_date(self, claims: Statement) -> None:
-        series = self.content.series
         dated = Dated(claims.manifest_version, claims.created_at, claims.expires_at)
-        self.publications.note_date(series.signers, series.channel, series.arch, dated)
+        self.publications.note_date(*self.content.series, dated)
 
     def _still_holds(self, stored: Candidate, counter: int) -> bool:
         """Whether the stored document still says what is wanted, and may be handed out again."""

@@ -11,7 +11,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Candidate, Manifest, add_signature
 from p2pboot.core.timestamps import parse_time
 from p2pboot.errors import ArtifactError, StoreError, UsageError
-from p2pboot.publish.build import DEFAULT_EXPIRES_IN_S, BuildOptions, Built, build, build_unsigned
+from p2pboot.publish.build import DEFAULT_EXPIRES_IN_S, BuildOptions, Built, build
 from p2pboot.publish.scan import scan
 from p2pboot.store.errors import CounterTaken
 from p2pboot.store.hashing import ChangedWhileHashing
@@ -208,7 +208,7 @@ def test_a_build_that_fails_uses_no_number(image: Path, store: Store) -> None:
 def test_somebody_has_to_sign(image: Path, store: Store) -> None:
     (tree,) = scan(image, "stable", "arm64")
     with pytest.raises(UsageError, match="nobody is named to sign"):
-        build_unsigned(tree, OPTIONS, signers=[], store=store, now=NOW)
+        build(tree, OPTIONS, signers=[], store=store, now=NOW)
 
 
 def test_more_artifacts_than_a_manifest_holds_are_refused_with_counts(image: Path, store: Store) -> None:
@@ -252,7 +252,7 @@ def test_what_finds_room_without_any_address_is_published_without(image: Path, s
     assert built.urls_left_out == GATEWAYS
     (tree,) = scan(image, "stable", "arm64")
     options = dataclasses.replace(OPTIONS, urls=GATEWAYS)
-    waiting = build_unsigned(tree, options, signers=[OTHER.public], store=store, now=NOW)
+    waiting = build(tree, options, signers=[OTHER.public], store=store, now=NOW)
     assert waiting.urls_left_out == GATEWAYS
 
 
@@ -325,7 +325,7 @@ def test_losing_every_race_ends_with_a_clear_error(
 def test_an_unsigned_document_waits_for_all_its_signers(image: Path, store: Store) -> None:
     (tree,) = scan(image, "stable", "arm64")
     signers = [OTHER.public, KEY.public]
-    built = build_unsigned(tree, OPTIONS, signers=signers, store=store, now=NOW)
+    built = build(tree, OPTIONS, signers=signers, store=store, now=NOW)
     assert (built.first, built.unchanged, built.statement.manifest_version) == (True, False, 1)
     assert built.missing == tuple(sorted(key.keyid for key in signers))
     assert built.statement.provider_peer_id == min(signers, key=str).peer_id
@@ -338,7 +338,7 @@ def test_an_unsigned_document_keeps_its_number(image: Path, store: Store) -> Non
 
     def prepare(version: str) -> Any:
         options = dataclasses.replace(OPTIONS, version=version)
-        return build_unsigned(tree, options, signers=[KEY.public], store=store, now=NOW)
+        return build(tree, options, signers=[KEY.public], store=store, now=NOW)
 
     first = prepare("1")
     again = prepare("1")
@@ -348,7 +348,7 @@ def test_an_unsigned_document_keeps_its_number(image: Path, store: Store) -> Non
 
 def test_a_key_that_is_here_signs_the_document_that_waits(image: Path, store: Store) -> None:
     (tree,) = scan(image, "stable", "arm64")
-    waiting = build_unsigned(tree, OPTIONS, signers=[KEY.public], store=store, now=NOW)
+    waiting = build(tree, OPTIONS, signers=[KEY.public], store=store, now=NOW)
     built = build_image(image, store, NOW + 60)
     assert built.raw == add_signature(waiting.raw, KEY)
     assert built.unchanged

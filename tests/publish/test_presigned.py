@@ -11,7 +11,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, add_signature, sign_detached
 from p2pboot.core.timestamps import parse_time
 from p2pboot.errors import ArtifactError, MachineError
-from p2pboot.publish.build import BuildOptions, build, build_unsigned
+from p2pboot.publish.build import BuildOptions, build
 from p2pboot.publish.presigned import Presigned, signers_beside, take_presigned
 from p2pboot.publish.scan import Tree, scan
 from p2pboot.store.store import Store
@@ -82,7 +82,7 @@ def test_without_one_or_with_one_of_the_own_key_the_node_builds_its_own(image: P
 
 def test_one_that_waits_for_a_signature_names_who_is_missing(image: Path, store: Store) -> None:
     with Store.open(image.parent / "elsewhere") as elsewhere:
-        built = build_unsigned(
+        built = build(
             tree_of(image),
             BuildOptions(name="fleet"),
             signers=[FLEET.public, SECOND.public],
