@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from importlib import import_module
 from io import TextIOWrapper
 
 import click
@@ -12,13 +11,13 @@ import click
 from p2pboot import __version__
 from p2pboot.cli.clock import Wall, system_wall
 from p2pboot.cli.failures import Failure, explain
-from p2pboot.cli.options import Command, Group, verbosity_options
+from p2pboot.cli.options import LazyGroup, verbosity_options
 from p2pboot.cli.output import discard_stdout, emit_json, one_line
 
 PROGRAM = "p2pboot"
 BROKEN_PIPE = 1  # what click and Python themselves return
 
-_COMMANDS = {
+_COMMANDS = {  # in the order people need them
     "key": "p2pboot.cli.key:key",
     "manifest": "p2pboot.cli.manifest:manifest",
     "serve": "p2pboot.cli.node:serve",
@@ -34,22 +33,7 @@ _COMMANDS = {
 }
 
 
-class _LazyGroup(Group):
-    """Imports a command's module when it is named; lists commands in the order people need them."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, attribute = _COMMANDS[cmd_name].partition(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, Command | Group)  # noqa: S101 - the table above names nothing else
-        return command
-
-
-@click.command(cls=_LazyGroup, name=PROGRAM, context_settings={"max_content_width": 100})
+@click.command(cls=LazyGroup, lazy=_COMMANDS, name=PROGRAM, context_settings={"max_content_width": 100})
 @click.version_option(__version__, prog_name=PROGRAM, message="%(prog)s %(version)s")
 @verbosity_options
 def root() -> None:

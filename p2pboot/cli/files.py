@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from p2pboot.errors import Malformed, SignatureError, UsageError, machine_error
 
@@ -37,17 +38,30 @@ def read_start(path: Path, max_bytes: int, *, what: str) -> bytes:
 
     For documents whose own reader refuses too long ones. Raises as `read_input`.
     """
-    if path == STANDARD_INPUT:
-        return sys.stdin.buffer.read(max_bytes)
-    try:
-        with path.open("rb") as file:
+    with open_input(path, what=what) as file:
+        try:
             return file.read(max_bytes)
+        except OSError as error:
+            shown = "standard input" if path == STANDARD_INPUT else path
+            raise machine_error(error, f"read {shown}") from error
+
+
+@contextmanager
+def open_input(path: Path, *, what: str) -> Iterator[IO[bytes]]:
+    """Open a file or, for "-", standard input, which stays open afterwards. Raises as `read_input`."""
+    if path == STANDARD_INPUT:
+        yield sys.stdin.buffer
+        return
+    try:
+        file = path.open("rb")
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"there is no {what} {path}", remedy="check the path") from None
     except IsADirectoryError:
         raise UsageError(f"{path} is a directory, not a {what}", remedy="name the file in it") from None
     except OSError as error:
         raise machine_error(error, f"read {path}") from error
+    with file:
+        yield file
 
 
 def write_output(path: Path | None, data: bytes) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -58,6 +59,29 @@ class Group(click.Group):
 
 
 Group.group_class = Group
+
+
+class LazyGroup(Group):
+    """A group that imports some of its commands only when they are named.
+
+    Args:
+        lazy: "module:attribute" by the command's name; listed in this order, after the others.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, str], **attributes: Any) -> None:
+        super().__init__(*args, **attributes)
+        self._lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: D102 - click's
+        return [*super().list_commands(ctx), *self._lazy]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: D102 - click's
+        if cmd_name not in self._lazy:
+            return super().get_command(ctx, cmd_name)
+        module, _, attribute = self._lazy[cmd_name].partition(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, Command | Group)  # noqa: S101 - nothing else is ever named
+        return command
 
 
 def _spread_key_ids(args: Sequence[str], taking: Sequence[str]) -> list[str]:

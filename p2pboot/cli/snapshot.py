@@ -10,7 +10,7 @@ import click
 
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
-from p2pboot.cli.options import FILE, Command, Group, config_option, json_option, verbosity_options
+from p2pboot.cli.options import FILE, Command, LazyGroup, config_option, json_option, verbosity_options
 from p2pboot.cli.output import counted, emit_json, human_size, note, say, warn
 from p2pboot.cli.settings import overrides_of, setting_options
 from p2pboot.errors import ExitStatus, StoreError, UsageError
@@ -35,21 +35,7 @@ store_option = click.option(
 )
 
 
-class _LazyGroup(Group):
-    """Imports the command that needs the network when it is named."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*super().list_commands(ctx), "sync"]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name == "sync":
-            from p2pboot.cli.snapshot_sync import sync
-
-            return sync
-        return super().get_command(ctx, cmd_name)
-
-
-@click.group(cls=_LazyGroup)
+@click.group(cls=LazyGroup, lazy={"sync": "p2pboot.cli.snapshot_sync:sync"})  # it needs the network
 def snapshot() -> None:
     """Timetoke snapshots: publish, verify, list, show, sync."""
 

@@ -6,12 +6,11 @@ import codecs
 import contextlib
 import mmap
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
-from p2pboot.cli.files import STANDARD_INPUT
+from p2pboot.cli.files import open_input
 from p2pboot.core.identity import PublicKey, parse_keyid
 from p2pboot.core.timetoke.errors import SnapshotMalformed
 from p2pboot.core.timetoke.reader import MAX_VALUE_BYTES, decode_record
@@ -41,7 +40,7 @@ def publish_file(
         UsageError: there is no such file, a line is no record, or the timetoke root is missing or wrong.
         SnapshotMalformed: a payload that is none.
     """
-    with _open(file) as stream:
+    with open_input(file, what="snapshot") as stream:
         start = stream.read(_PEEK_BYTES)
         _refuse_other_texts(start, file)
         if start.startswith(codecs.BOM_UTF8):
@@ -85,7 +84,7 @@ def map_file(path: Path) -> Iterator[mmap.mmap]:
     """
     if path.is_fifo():  # opening it waits for a writer, and it can not be mapped
         raise UsageError(f"{path} is a pipe, not a file", remedy="give the file itself")
-    with _open(path) as file:
+    with open_input(path, what="snapshot") as file:
         try:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except ValueError:
@@ -102,23 +101,6 @@ def parse_public_key(text: str) -> PublicKey:
         return parse_keyid(text)
     except ValueError as error:
         raise UsageError(f"--public-key: {error}") from None
-
-
-@contextlib.contextmanager
-def _open(path: Path) -> Iterator[IO[bytes]]:
-    if path == STANDARD_INPUT:
-        yield sys.stdin.buffer
-        return
-    try:
-        file = path.open("rb")
-    except (FileNotFoundError, NotADirectoryError):
-        raise UsageError(f"there is no snapshot {path}", remedy="check the path") from None
-    except IsADirectoryError:
-        raise UsageError(f"{path} is a directory, not a snapshot", remedy="name the file in it") from None
-    except OSError as error:
-        raise machine_error(error, f"read {path}") from error
-    with file:
-        yield file
 
 
 def _parts(start: bytes, stream: IO[bytes]) -> Iterator[bytes]:

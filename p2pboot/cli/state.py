@@ -13,8 +13,10 @@ from p2pboot.cli.output import emit_json, say
 from p2pboot.cli.settings import overrides_of, setting_options
 
 if TYPE_CHECKING:
-    from p2pboot.store.recovery import Examined
+    from p2pboot.core.clock import AcceptedTime
+    from p2pboot.store.recovery import Examined, Published
     from p2pboot.store.store import Store
+    from p2pboot.store.truststate import RememberedHead
 
 
 @click.group(cls=Group)
@@ -63,38 +65,11 @@ def _document(store: Store, examined: Examined, *, dry_run: bool) -> dict[str, o
         "now": _date(examined.now),
         "dry_run": dry_run,
         "heads": [
-            {
-                "channel": head.channel,
-                "arch": head.arch,
-                "manifest_version": head.manifest_version,
-                "digest": head.digest,
-                "signers": list(head.signers),
-                "created_at": _date(head.created_at),
-                "in_future": examined.is_ahead(head.created_at),
-            }
+            _row(examined, head, manifest_version=head.manifest_version, digest=head.digest)
             for head in examined.heads
         ],
-        "times": [
-            {
-                "channel": one.channel,
-                "arch": one.arch,
-                "signers": list(one.signers),
-                "created_at": _date(one.created_at),
-                "in_future": examined.is_ahead(one.created_at),
-            }
-            for one in examined.times
-        ],
-        "publications": [
-            {
-                "channel": one.channel,
-                "arch": one.arch,
-                "signers": list(one.signers),
-                "manifest_version": one.counter,
-                "created_at": _date(one.created_at),
-                "in_future": examined.is_ahead(one.created_at),
-            }
-            for one in examined.published
-        ],
+        "times": [_row(examined, one) for one in examined.times],
+        "publications": [_row(examined, one, manifest_version=one.counter) for one in examined.published],
         "findings": [
             {
                 "code": finding.code,
@@ -105,6 +80,19 @@ def _document(store: Store, examined: Examined, *, dry_run: bool) -> dict[str, o
             }
             for finding in examined.findings
         ],
+    }
+
+
+def _row(
+    examined: Examined, one: RememberedHead | AcceptedTime | Published, **said: object
+) -> dict[str, object]:
+    return {
+        "channel": one.channel,
+        "arch": one.arch,
+        **said,
+        "signers": list(one.signers),
+        "created_at": _date(one.created_at),
+        "in_future": examined.is_ahead(one.created_at),
     }
 
 
