@@ -17,7 +17,7 @@ from typing import Final
 import trio
 
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.cleanup import is_all
+from p2pboot.transport.cleanup import run_handler
 from p2pboot.transport.events import PeerRegister
 from p2pboot.transport.interface import (
     DialError,
@@ -375,21 +375,8 @@ class _Node:
         """Serve an inbound stream; False when nobody handles the protocol."""
         handler = self._handlers.get(protocol)
         if handler is not None:
-            self._nursery.start_soon(self._serve, protocol, handler, stream)
+            self._nursery.start_soon(run_handler, protocol, handler, stream, log)
         return handler is not None
-
-    async def _serve(self, protocol: str, handler: StreamHandler, stream: Stream) -> None:
-        try:
-            await handler(stream)
-        except Exception as error:
-            level = logging.DEBUG if is_all(error, StreamReset) else logging.WARNING
-            log.log(level, "serving %s to %s failed: %r", protocol, stream.peer_id, error)
-            await stream.reset()
-        except BaseException:
-            await stream.reset()
-            raise
-        else:
-            await stream.close()
 
     def take_message(self, sender: str, topic: str, payload: bytes) -> None:
         """Queue a gossip message for validating, or drop it."""

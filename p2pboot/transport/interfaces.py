@@ -250,7 +250,7 @@ def list_own() -> Listing:
         known = {ip for _, ip in pairs}
         certain: list[_IP] = [*sources, ipaddress.IPv4Address("127.0.0.1")]
         pairs += [("", ip) for ip in certain if ip not in known]
-    flags = _ipv6_flags()
+    flags: dict[_IP, int] = {ip: flags for _, ip, flags in _ipv6_addresses()}
     cards = {name: _describe(name) for name in {name for name, ip in pairs if not ip.is_link_local}}
     found = [
         Found(ip, cards[name], is_fading=bool(flags.get(ip, 0) & _DEPRECATED))
@@ -328,10 +328,6 @@ def _ipv6_addresses() -> list[tuple[str, _IP, int]]:
         for row in rows
         if len(row) == 6
     ]
-
-
-def _ipv6_flags() -> dict[_IP, int]:
-    return {ip: flags for _, ip, flags in _ipv6_addresses()}
 
 
 def _any_socket() -> socket.socket:

@@ -11,7 +11,6 @@ packets is used, not its threads. What is found is a hint from whoever is on the
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import re
 import secrets
@@ -174,7 +173,7 @@ class _Discovery:
         peer_id: the node's own id.
         addresses: tells where the node is now, the best first.
         interfaces: tells where to take part.
-        report: is told why nothing can be found, or None once something can.
+        report: is told why nothing can be found, or None once something can, whenever that changes.
     """
 
     def __init__(
@@ -191,6 +190,7 @@ class _Discovery:
         self._name = secrets.token_hex(16)
         self._wires: dict[socket.AddressFamily, _Wire] = {}
         self._links: list[_Link] = []
+        self._reported: str | None = None
         self._announced: Sequence[str] = ()
         self._asked = trio.Event()
         self._changed = trio.Event()
@@ -224,12 +224,17 @@ class _Discovery:
                 else:
                     self._links.append(link)
         is_alone = bool(self._links) and listing.is_alone  # loopback takes part, for peers on this machine
-        self._report(_ALONE if is_alone else None if self._links else reason)
+        self._tell(_ALONE if is_alone else None if self._links else reason)
         addresses = self._addresses()
         if self._links != before or addresses != self._announced:
             self._announced = addresses
             self._asked.set()
             self._changed.set()
+
+    def _tell(self, reason: str | None) -> None:
+        if reason != self._reported:
+            self._reported = reason
+            self._report(reason)
 
     def _wire(self, family: socket.AddressFamily) -> _Wire:
         if family not in self._wires:
@@ -326,24 +331,25 @@ def _question() -> bytes:
 
 
 def _answer(name: str, addresses: Sequence[str], ttl_s: int) -> bytes:
-    from zeroconf import const
-    from zeroconf._dns import DNSAddress, DNSPointer, DNSService, DNSText
+    from zeroconf import ServiceInfo, const
     from zeroconf._protocol.outgoing import DNSOutgoing
 
-    instance, host = f"{name}.{_SERVICE}", f"{name}.local."
     strings = [f"dnsaddr={address}".encode() for address in addresses]
-    text = b"".join(bytes([len(one)]) + one for one in strings if len(one) <= 255)
     parsed = [parse_address(address) for address in addresses]
-    unique = const._CLASS_IN_UNIQUE
-    outgoing = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
-    outgoing.add_answer_at_time(DNSPointer(_SERVICE, const._TYPE_PTR, const._CLASS_IN, ttl_s, instance), 0)
-    outgoing.add_additional_answer(DNSText(instance, const._TYPE_TXT, unique, ttl_s, text))
-    outgoing.add_additional_answer(
-        DNSService(instance, const._TYPE_SRV, unique, ttl_s, 0, 0, parsed[0].port, host)
+    service = ServiceInfo(
+        _SERVICE,
+        f"{name}.{_SERVICE}",
+        port=parsed[0].port,
+        properties=b"".join(bytes([len(one)]) + one for one in strings if len(one) <= 255),
+        server=f"{name}.local.",
+        parsed_addresses=list(dict.fromkeys(one.host for one in parsed if one.is_ip)),
+        host_ttl=ttl_s,
+        other_ttl=ttl_s,
     )
-    for ip in dict.fromkeys(ipaddress.ip_address(one.host) for one in parsed if one.is_ip):
-        kind = const._TYPE_A if ip.version == 4 else const._TYPE_AAAA
-        outgoing.add_additional_answer(DNSAddress(host, kind, unique, ttl_s, ip.packed))
+    outgoing = DNSOutgoing(const._FLAGS_QR_RESPONSE | const._FLAGS_AA)
+    outgoing.add_answer_at_time(service.dns_pointer(), 0)
+    for record in (service.dns_text(), service.dns_service(), *service.dns_addresses()):
+        outgoing.add_additional_answer(record)
     return outgoing.packets()[0]
 
 
@@ -423,8 +429,9 @@ async def open_mdns(
     try:
         with ExitStack() as at_end:
             async with trio.open_nursery() as nursery:
-                told = _Changes(report or _warn)
-                discovery = _Discovery(nursery, peer_id, addresses, interfaces or Interfaces(), told)
+                discovery = _Discovery(
+                    nursery, peer_id, addresses, interfaces or Interfaces(), report or _warn
+                )
                 at_end.callback(discovery.close)
                 discovery.look()
                 for task in (discovery.follow, discovery.answer, discovery.ask):
@@ -436,16 +443,3 @@ async def open_mdns(
                     nursery.cancel_scope.cancel()
     except BaseExceptionGroup as group:
         raise first_error(group) from None
-
-
-class _Changes:
-    """Tells somebody what is said, unless it is what was said before; at first all is well."""
-
-    def __init__(self, tell: Callable[[str | None], None]) -> None:
-        self._tell = tell
-        self._last: str | None = None
-
-    def __call__(self, reason: str | None) -> None:
-        if reason != self._last:
-            self._last = reason
-            self._tell(reason)

@@ -31,7 +31,7 @@ from p2pboot.transport.addresses import (
     parse_address,
     parse_listen_address,
 )
-from p2pboot.transport.cleanup import is_all, shielded_for
+from p2pboot.transport.cleanup import run_handler, shielded_for
 from p2pboot.transport.events import PeerRegister
 from p2pboot.transport.interface import (
     PeerEvent,
@@ -201,7 +201,10 @@ class Libp2pTransport(Transport):
 
     @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
-        self._host.set_stream_handler(TProtocol(protocol), partial(_serve, protocol, handler, self._traffic))
+        async def serve(net_stream: INetStream) -> None:
+            await run_handler(protocol, handler, Libp2pStream.of(net_stream, protocol, self._traffic), log)
+
+        self._host.set_stream_handler(TProtocol(protocol), serve)
 
     @override
     def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
@@ -223,23 +226,6 @@ class Libp2pTransport(Transport):
     @override
     def forget_seen(self) -> None:
         self._gossip.forget_seen()
-
-
-async def _serve(protocol: str, handler: StreamHandler, traffic: Traffic, net_stream: INetStream) -> None:
-    """Run one of our own handlers on an inbound stream: the boundary at which its errors end."""
-    stream = Libp2pStream.of(net_stream, protocol, traffic)
-    try:
-        await handler(stream)
-    except Exception as error:
-        level = logging.DEBUG if is_all(error, StreamReset) else logging.WARNING
-        log.log(level, "serving %s to %s failed: %r", protocol, stream.peer_id, error)
-        log.debug("the traceback", exc_info=True)
-        await stream.reset()
-    except BaseException:
-        await stream.reset()  # cancelled: the peer must not wait for the rest
-        raise
-    else:
-        await stream.close()
 
 
 @asynccontextmanager
