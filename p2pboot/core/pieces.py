@@ -194,7 +194,7 @@ class PieceTable:
     Args:
         size: of the artifact, bytes.
         piece_length: of every piece but the last, bytes.
-        digests: the table itself, 32 bytes a piece.
+        raw: the table itself as it is sent: the concatenated digests, 32 bytes a piece.
 
     Raises:
         ValueError: size, piece length and length of the table do not fit together.
@@ -202,13 +202,13 @@ class PieceTable:
 
     size: int
     piece_length: int
-    digests: bytes = field(repr=False)
+    raw: bytes = field(repr=False)
 
     def __post_init__(self) -> None:
         count = piece_count(self.size, self.piece_length)
-        if len(self.digests) != count * DIGEST_BYTES:
+        if len(self.raw) != count * DIGEST_BYTES:
             raise ValueError(
-                f"a table of {count} pieces is {count * DIGEST_BYTES} bytes, not {len(self.digests)}"
+                f"a table of {count} pieces is {count * DIGEST_BYTES} bytes, not {len(self.raw)}"
             )
 
     @classmethod
@@ -229,19 +229,14 @@ class PieceTable:
         return table
 
     @property
-    def raw(self) -> bytes:
-        """The table as it is sent: the concatenated digests."""
-        return self.digests
-
-    @property
     def digest(self) -> str:
         """BLAKE3 of the table, 64 lowercase hex digits: what the manifest states."""
-        return blake3(self.digests).hexdigest()
+        return blake3(self.raw).hexdigest()
 
     @property
     def count(self) -> int:
         """Number of pieces."""
-        return len(self.digests) // DIGEST_BYTES
+        return len(self.raw) // DIGEST_BYTES
 
     def span(self, index: int) -> tuple[int, int]:
         """Return (offset, length) of a piece in the artifact, bytes.
@@ -256,13 +251,13 @@ class PieceTable:
 
     def zeros(self) -> PieceSet:
         """Return the pieces of which the digest says that they are nothing but zeros."""
-        starts = range(0, len(self.digests), DIGEST_BYTES)
+        starts = range(0, len(self.raw), DIGEST_BYTES)
         return PieceSet.of(
             self.count,
             (
                 index
                 for index, start in enumerate(starts)
-                if self.digests[start : start + DIGEST_BYTES] == _zeros_digest(self.span(index)[1])
+                if self.raw[start : start + DIGEST_BYTES] == _zeros_digest(self.span(index)[1])
             ),
         )
 
@@ -284,4 +279,4 @@ class PieceTable:
         if len(data) != length:
             return False
         start = index * DIGEST_BYTES
-        return blake3(data).digest() == self.digests[start : start + DIGEST_BYTES]
+        return blake3(data).digest() == self.raw[start : start + DIGEST_BYTES]

@@ -27,8 +27,8 @@ from p2pboot.store.blobfiles import BlobFiles, file_size
 from p2pboot.store.durable import make_directory
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
-from p2pboot.store.hashing import HashedPath
-from p2pboot.store.inplace import Content, InPlaceFile, InPlaceFiles
+from p2pboot.store.hashing import Content, HashedPath
+from p2pboot.store.inplace import InPlaceFiles
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import PieceCache, PieceMismatch, content, open_regular, read_checked
 from p2pboot.store.tables import TableIndex
@@ -179,17 +179,18 @@ class BlobStore:
             ValueError: not a digest.
         """
         with self._lock:
-            self._in_place.add(_checked(digest), InPlaceFile(path, table, identity))
+            self._in_place.add(HashedPath(path, identity, _checked(digest), table))
 
     def serve_in_place(self, files: Iterable[HashedPath]) -> None:
         """Serve these files where they lie, and no others; of several with one content the first is read first."""
         in_place = InPlaceFiles()
         for file in files:
-            in_place.add(_checked(file.digest), InPlaceFile(file.path, file.table, file.identity))
+            _checked(file.digest)
+            in_place.add(file)
         with self._lock:
             self._in_place = in_place
 
-    def in_place(self, digest: str) -> list[InPlaceFile]:
+    def in_place(self, digest: str) -> list[HashedPath]:
         """The files with this content that are served where they lie."""
         with self._lock:
             return self._in_place.of(digest)
@@ -197,7 +198,7 @@ class BlobStore:
     def has_suspects(self, digests: Set[str]) -> bool:
         """Whether a file with one of these contents was touched since it was known to have it."""
         with self._lock:
-            files = [file for digest, file in self._in_place.all() if digest in digests]
+            files = [file for file in self._in_place.all() if file.digest in digests]
         return any(file.look() not in (None, file.identity) for file in files)
 
     def examine_in_place(self, go_on: Callable[[], None] = lambda: None) -> None:
@@ -210,7 +211,7 @@ class BlobStore:
         """
         with self._lock:
             registered = self._in_place.all()
-        for digest, file in registered:
+        for file in registered:
             identity = file.look()
             if identity is None or identity == file.identity:
                 continue
@@ -219,11 +220,11 @@ class BlobStore:
             except OSError as error:
                 raise machine_error(error, f"read {file.path}") from error
             if found is Content.SAME:
-                self._hashes.put(identity, HashedFile(digest, file.table))
+                self._hashes.put(identity, HashedFile(file.digest, file.table))
                 with self._lock:
-                    self._in_place.confirm(digest, file, identity)
+                    self._in_place.confirm(file, identity)
             elif found is Content.OTHER:
-                self._lost(digest, file)
+                self._lost(file.digest, file)
 
     # bringing artifacts in
 
@@ -323,7 +324,7 @@ class BlobStore:
 
     # inside
 
-    def _holdings(self, digest: str) -> Iterator[InPlaceFile | StoredFile | PartialBlob]:
+    def _holdings(self, digest: str) -> Iterator[HashedPath | StoredFile | PartialBlob]:
         """The places that have something of the artifact, whole ones first."""
         partial = self._active_partial(
             digest
@@ -332,7 +333,7 @@ class BlobStore:
         if partial is not None:
             yield partial
 
-    def _whole(self, digest: str) -> Iterator[InPlaceFile | StoredFile]:
+    def _whole(self, digest: str) -> Iterator[HashedPath | StoredFile]:
         """The places that have the whole artifact, as far as can be told without reading it."""
         if not is_digest(digest):
             return
@@ -348,7 +349,7 @@ class BlobStore:
             else:
                 self._lost(digest, stored)
 
-    def _is_there(self, digest: str, file: InPlaceFile) -> bool:
+    def _is_there(self, digest: str, file: HashedPath) -> bool:
         there = file.look() is not None
         with self._lock:
             if there:
@@ -358,21 +359,21 @@ class BlobStore:
         return there
 
     def _read_from(
-        self, holding: InPlaceFile | StoredFile | PartialBlob, digest: str, offset: int, length: int
+        self, holding: HashedPath | StoredFile | PartialBlob, digest: str, offset: int, length: int
     ) -> bytes:
-        fd = holding.open() if isinstance(holding, InPlaceFile) else open_regular(holding.path)
+        fd = holding.open() if isinstance(holding, HashedPath) else open_regular(holding.path)
         try:
             return read_checked(fd, holding.table, offset, length, digest=digest, cache=self._cache)
         finally:
             os.close(fd)
 
-    def _lost(self, digest: str, file: InPlaceFile | StoredFile) -> None:
+    def _lost(self, digest: str, file: HashedPath | StoredFile) -> None:
         """What is there is not what was verified: stop offering it, and remember to mend it."""
-        if isinstance(file, InPlaceFile):
+        if isinstance(file, HashedPath):
             # It may have changed within one tick of the clock, so that it looks as it was: hash it again.
             self._hashes.forget(file.identity)
             with self._lock:
-                self._in_place.remove(digest, file)
+                self._in_place.remove(file)
         else:
             self._files.demote(digest)
         with self._lock:

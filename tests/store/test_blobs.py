@@ -17,7 +17,7 @@ from p2pboot.errors import BlobMissing, MachineError
 from p2pboot.store import reading
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashedFile
-from p2pboot.store.inplace import InPlaceFile
+from p2pboot.store.hashing import HashedPath
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import PieceCache, read_checked
 from p2pboot.store.store import Store
@@ -339,15 +339,15 @@ def test_a_file_exchanged_between_the_look_and_the_opening_is_noticed(
 ) -> None:
     chosen = sample(PIECE)
     path = put_in_place(store, chosen)
-    look, looks = InPlaceFile.look, iter([0])
+    look, looks = HashedPath.look, iter([0])
 
-    def exchange_after_the_look(file: InPlaceFile) -> FileIdentity | None:
+    def exchange_after_the_look(file: HashedPath) -> FileIdentity | None:
         seen = look(file)
         for _ in looks:  # once
             path.write_bytes(sample(PIECE - 1).data)
         return seen
 
-    monkeypatch.setattr(InPlaceFile, "look", exchange_after_the_look)
+    monkeypatch.setattr(HashedPath, "look", exchange_after_the_look)
     with pytest.raises(BlobGone):
         store.blobs.read(chosen.sha256, 0, PIECE)
 

@@ -62,8 +62,8 @@ class OddChunkTable(PieceTable):
             raise ValueError(f"size {self.size} is below 1 byte")
         if count > MAX_TOTAL:
             raise ValueError(f"{self.size} bytes in chunks of {self.piece_length} are more than {MAX_TOTAL}")
-        if len(self.digests) != count * DIGEST_BYTES:
-            raise ValueError(f"a table of {count} chunks is not {len(self.digests)} bytes")
+        if len(self.raw) != count * DIGEST_BYTES:
+            raise ValueError(f"a table of {count} chunks is not {len(self.raw)} bytes")
 
 
 def _table(size: int, chunk_length: int, digests: bytes) -> PieceTable:

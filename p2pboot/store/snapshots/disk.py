@@ -46,7 +46,6 @@ from p2pboot.store.durable import (
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import HashedPath
-from p2pboot.store.inplace import InPlaceFile
 from p2pboot.store.snapshots.base import Draft, SnapshotStore, checked_text, logger, says_the_same
 from p2pboot.store.snapshots.files import SnapshotFiles
 from p2pboot.store.snapshots.former import take_over
@@ -265,7 +264,7 @@ class DiskSnapshotStore(SnapshotStore):
                     write_file(path, raw)
         return tuple(path for path in paths if path.exists())
 
-    def _held(self, root: str) -> InPlaceFile:
+    def _held(self, root: str) -> HashedPath:
         held = self._files.known(root)
         if held is None:
             self._look(anew=bool(self.blobs.in_place(root)))  # it was here just now: what is it by now?

@@ -21,7 +21,6 @@ from p2pboot.errors import ArtifactError, MachineError
 from p2pboot.store.algorithms import BLAKE3
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.hashing import ChangedWhileHashing, HashedPath, hash_file
-from p2pboot.store.inplace import InPlaceFile
 from p2pboot.store.snapshots.walking import PAYLOAD_SUFFIX, Walk, walk
 from p2pboot.store.store import Store
 
@@ -65,7 +64,7 @@ class SnapshotFiles:
         """The roots of all payloads."""
         return {file.digest for file in self._by_name.values()}
 
-    def known(self, root: str) -> InPlaceFile | None:
+    def known(self, root: str) -> HashedPath | None:
         """A file that is known to be this payload, and untouched since; a signed copy where there is one."""
         for file in self._state.blobs.in_place(root):
             if file.look() == file.identity:
