@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from p2pboot.core.manifest import Manifest
@@ -127,15 +127,7 @@ class Verdict:
             "reason": self.reason,
             "digest": self.digest,
             "manifest": None if manifest is None else facts(manifest, *_STATED),
-            "checks": [
-                {
-                    "name": check.name,
-                    "outcome": check.outcome.value,
-                    "detail": check.detail,
-                    "remedy": check.remedy,
-                }
-                for check in self.checks
-            ],
+            "checks": [asdict(check) for check in self.checks],
         }
 
 

@@ -107,7 +107,7 @@ def build(
     is ever signed or not.
 
     Args:
-        tree: from :func:`p2pboot.publish.scan.scan`.
+        tree: from :func:`p2pboot.publish.scan.scan_each`.
         options: what the operator says.
         keys: of those who sign here.
         signers: those who are to sign elsewhere.

@@ -48,7 +48,7 @@ def take_presigned(
     """Read the manifest beside a tree's artifacts, if others signed it, and check the artifacts against it.
 
     Args:
-        tree: from :func:`p2pboot.publish.scan.scan`.
+        tree: from :func:`p2pboot.publish.scan.scan_each`.
         own_keyid: of the node's own signing key.
         store: knows the digests of files, and keeps the archive of device trees if the manifest names one.
         now: unix seconds.

@@ -8,7 +8,7 @@ Above ``<arch>/`` only files that are plainly artifacts in the wrong place are r
 below it are is :mod:`.leaf`'s.
 
 Each channel and architecture stands alone: :func:`scan_each` says of every one whether it can be published, and why
-not; :func:`scan` is for who wants all or nothing.
+not.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ __all__ = [
     "Tree",
     "Unfit",
     "recently_changed",
-    "scan",
     "scan_each",
 ]
 
@@ -70,32 +69,13 @@ class Scanned:
     ignored: tuple[Ignored, ...] = ()
 
 
-def scan(directory: Path, channel: str | None = None, arch: str | None = None) -> list[Tree]:
-    """Find what a directory has to publish; refuse it if anything in it can not be.
+def scan_each(directory: Path, channel: str | None = None, arch: str | None = None) -> Scanned:
+    """Find what a directory has to publish, and what is wrong with the rest.
 
     Args:
         directory: the artifacts directory.
         channel: only this one; together with ``arch`` the directory may also be flat.
         arch: only this one, by its name or an alias.
-
-    Returns:
-        At least one tree, sorted by channel and architecture. With channel and arch given, exactly one.
-
-    Raises:
-        ArtifactError: there is no such directory, nothing in it, or something in it can not be published.
-        UsageError: channel or arch are not allowed names.
-        MachineError: it can not be read.
-    """
-    found = scan_each(directory, channel, arch)
-    for unfit in found.unfit:
-        raise unfit.error
-    for fault in found.faults:
-        raise fault
-    return list(found.trees)
-
-
-def scan_each(directory: Path, channel: str | None = None, arch: str | None = None) -> Scanned:
-    """Find what a directory has to publish, and what is wrong with the rest; arguments as for :func:`scan`.
 
     Returns:
         At least one tree or one unfit.

@@ -74,7 +74,7 @@ def recently_changed(tree: Tree, now_ns: int, quiet_s: float) -> bool:
     """Whether something in a tree changed less than ``quiet_s`` seconds ago: a copy may still be running.
 
     Args:
-        tree: from :func:`p2pboot.publish.scan.scan`.
+        tree: from :func:`p2pboot.publish.scan.scan_each`.
         now_ns: the wall clock, nanoseconds since 1970.
         quiet_s: how long it must have been quiet.
 

@@ -17,13 +17,13 @@ from p2pboot.fetch.placing import devicetrees as trees_module
 from p2pboot.fetch.placing import output as place_module
 from p2pboot.fetch.placing.output import Output, stored_artifact
 from p2pboot.publish.presigned import take_presigned
-from p2pboot.publish.scan import scan
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, content
 from p2pboot.testing.manifests import NOW
 from p2pboot.testing.stores import hold_all
 from tests.fetch.world import FILES, KEY, manifest_of
 from tests.permissions import permissions_applied
+from tests.publish.trees import scan
 
 WITH_TREES = {**FILES, "dtbs/board": content("board", 1000)}
 NEW_FILES = {

@@ -14,10 +14,10 @@ from p2pboot.core.problems import Problem
 from p2pboot.errors import ArtifactError
 from p2pboot.node.publishing import CHECK_S, QUIET_S
 from p2pboot.publish.build import BuildOptions, build
-from p2pboot.publish.scan import scan
 from p2pboot.testing.manifests import DAY_S, NOW
 from tests.node.desk import KEY, Desk
 from tests.node.world import PAIR, Mesh, signed, trusting, until, write_tree
+from tests.publish.trees import scan
 
 TESTING = ("testing", "x86_64")
 SUBJECT = "testing/x86_64"

@@ -20,9 +20,10 @@ from p2pboot.publish import archive as archive_module
 from p2pboot.publish.archive import files_to_publish
 from p2pboot.publish.build import BuildOptions, Built, build
 from p2pboot.publish.presigned import take_presigned
-from p2pboot.publish.scan import Tree, scan
+from p2pboot.publish.scan import Tree
 from p2pboot.store.hashing import ChangedWhileHashing
 from p2pboot.store.store import Store
+from tests.publish.trees import scan
 
 KEY, FLEET = SecretKey(b"\x01" * 32), SecretKey(b"\x02" * 32)
 NOW = parse_time("2025-11-26T12:00:00Z")

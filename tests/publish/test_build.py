@@ -12,11 +12,11 @@ from p2pboot.core.manifest import Candidate, Manifest, add_signature
 from p2pboot.core.timestamps import parse_time
 from p2pboot.errors import ArtifactError, StoreError, UsageError
 from p2pboot.publish.build import DEFAULT_EXPIRES_IN_S, BuildOptions, Built, build
-from p2pboot.publish.scan import scan
 from p2pboot.store.errors import CounterTaken
 from p2pboot.store.hashing import ChangedWhileHashing
 from p2pboot.store.publications import Publications
 from p2pboot.store.store import Store
+from tests.publish.trees import scan
 
 KEY = SecretKey(b"\x01" * 32)
 OTHER = SecretKey(b"\x02" * 32)

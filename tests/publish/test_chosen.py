@@ -11,9 +11,10 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.ignored import Reason
 from p2pboot.errors import ArtifactError
 from p2pboot.publish.build import BuildOptions, build
-from p2pboot.publish.scan import Tree, scan
+from p2pboot.publish.scan import Tree
 from p2pboot.store.store import Store
 from tests.publish.pe_files import UKI
+from tests.publish.trees import scan
 
 
 @pytest.fixture

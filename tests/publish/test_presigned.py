@@ -13,8 +13,9 @@ from p2pboot.core.timestamps import parse_time
 from p2pboot.errors import ArtifactError, MachineError
 from p2pboot.publish.build import BuildOptions, build
 from p2pboot.publish.presigned import Presigned, signers_beside, take_presigned
-from p2pboot.publish.scan import Tree, scan
+from p2pboot.publish.scan import Tree
 from p2pboot.store.store import Store
+from tests.publish.trees import scan
 
 OWN, FLEET, SECOND = (SecretKey(bytes([number]) * 32) for number in (1, 2, 3))
 NOW = parse_time("2025-11-26T12:00:00Z")

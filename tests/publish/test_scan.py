@@ -6,9 +6,10 @@ import pytest
 
 from p2pboot.core.ignored import Reason
 from p2pboot.errors import ArtifactError, MachineError, UsageError
-from p2pboot.publish.scan import Scanned, Tree, recently_changed, scan, scan_each
+from p2pboot.publish.scan import Scanned, Tree, recently_changed, scan_each
 from p2pboot.publish.tree import MAX_IGNORED
 from tests.publish.pe_files import EFI_ZBOOT, UKI
+from tests.publish.trees import scan
 
 
 def fill(directory: Path, *names: str) -> Path:

@@ -21,6 +21,7 @@ order. :meth:`Announcement.parse` is strict: one announcement has one form.
 from __future__ import annotations
 
 import base64
+import dataclasses
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,6 +65,8 @@ _WIRE: Final = msgspec.json.Decoder(_Wire)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotFacts:
     """What is announced of a snapshot, whoever announces it: signers of one payload agree on all of it.
+
+    Its fields are members of the document.
 
     Args:
         root: BLAKE3 of the payload, hex.
@@ -144,17 +147,12 @@ class Announcement:
             ValueError: a value that has no place in an announcement (a sequence below 0, for example).
         """
         body: dict[str, Any] = {
-            "chunk_length": facts.chunk_length,
-            "chunk_table": facts.chunk_table,
+            **dataclasses.asdict(facts),
             "created_at": format_time(created_at),
             "payload_signature": payload_signature,
-            "record_count": facts.record_count,
-            "root": facts.root,
             "sequence": sequence,
             "signer": key.public.keyid,
-            "size": facts.size,
             "spec": SPEC,
-            "timetoke_root": facts.timetoke_root,
         }
         sig = base64.b64encode(key.sign(_DOMAIN + canonical(body))).decode("ascii")
         try:
