@@ -152,7 +152,12 @@ def import_secret(data: bytes, *, source: str, password: bytes | None = None) ->
     if len(data) > MAX_KEY_FILE:
         raise KeyFileError(f"{source} is too large for a key file", remedy=f"give {_FORMATS}")
     if len(data) == KEY_BYTES:  # first: random bytes may begin like anything
-        return SecretKey(_random_bytes(data, source))
+        if _is_text(data):  # a PEM file that was cut off would be everybody's key
+            raise KeyFileError(
+                f"{source} holds 32 bytes of text, which is no key",
+                remedy="copy the file again, whole; if these bytes really are the key, give them as 64 hex digits",
+            )
+        return SecretKey(data)
     if data.startswith((_LIBP2P_64, _LIBP2P_96, _LIBP2P_PUBLIC)):
         return _from_libp2p(data, source)
     _refuse_other_binary(data, source)
@@ -169,7 +174,7 @@ def import_secret(data: bytes, *, source: str, password: bytes | None = None) ->
     if _PEM_BEGIN.search(text):
         return _from_pem(text, source, password)
     if text.startswith(_PUBLIC_MARKS):
-        raise KeyFileError(f"{source} holds a public key", remedy="give the file with the secret key")
+        raise _public_only(source)
     if _HEX.fullmatch(text):
         return SecretKey(bytes.fromhex(text))
     if "secret_key" in text:
@@ -178,20 +183,14 @@ def import_secret(data: bytes, *, source: str, password: bytes | None = None) ->
     raise _unknown(data, source)
 
 
+def _public_only(source: str) -> KeyFileError:
+    return KeyFileError(f"{source} holds a public key", remedy="give the file with the secret key")
+
+
 def _unknown(data: bytes, source: str) -> KeyFileError:
     return KeyFileError(
         f"{source} ({len(data)} bytes) is no key in a known format", remedy=f"give {_FORMATS}"
     )
-
-
-def _random_bytes(data: bytes, source: str) -> bytes:
-    """Take 32 bytes for a seed unless they are text: a PEM file that was cut off would be everybody's key."""
-    if _is_text(data):
-        raise KeyFileError(
-            f"{source} holds 32 bytes of text, which is no key",
-            remedy="copy the file again, whole; if these bytes really are the key, give them as 64 hex digits",
-        )
-    return data
 
 
 def _is_text(data: bytes) -> bool:
@@ -280,13 +279,13 @@ def _no_secret(text: str, whole: list[str], source: str) -> KeyFileError:
             f"{source} is cut off: its PEM block has no END line", remedy="copy the file again, whole"
         )
     if all(label in _PUBLIC_LABELS for label in whole):
-        return KeyFileError(f"{source} holds a public key", remedy="give the file with the secret key")
+        return _public_only(source)
     return KeyFileError(f"{source} is no Ed25519 key in a known format", remedy=f"give {_FORMATS}")
 
 
 def _from_libp2p(data: bytes, source: str) -> SecretKey:
     if data.startswith(_LIBP2P_PUBLIC):
-        raise KeyFileError(f"{source} holds a public key", remedy="give the file with the secret key")
+        raise _public_only(source)
     body = data[len(_LIBP2P_64) :]
     if len(body) != data[3]:
         raise KeyFileError(

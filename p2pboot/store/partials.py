@@ -317,11 +317,10 @@ def _open_locked(path: Path, table: PieceTable, zeros: PieceSet, name: str) -> t
                 path.unlink(missing_ok=True)
             raise
         fsync_directory(path.parent)
-    except OSError as error:
+    except BaseException as error:
         os.close(fd)
-        raise machine_error(error, f"prepare {path}") from error
-    except MachineError:
-        os.close(fd)
+        if isinstance(error, OSError):
+            raise machine_error(error, f"prepare {path}") from error
         raise
     return fd, fresh
 

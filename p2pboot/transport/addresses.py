@@ -10,7 +10,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Final
@@ -153,11 +154,7 @@ def known_dialable(texts: Iterable[str], *, limit: int) -> tuple[str, ...]:
     not reach somebody else.
     """
     named: dict[Address, set[str | None]] = {}
-    for text in texts:
-        try:
-            address = parse_address(text)
-        except UsageError:
-            continue
+    for address in _well_formed(texts):
         if address.is_dialable:
             named.setdefault(_endpoint(address), set()).add(address.peer_id)
     kept = (
@@ -176,10 +173,12 @@ def _endpoint(address: Address) -> Address:
 
 def of_peer(texts: Iterable[str], peer_id: str) -> Iterable[str]:
     """Have every address name a peer; those that name another one are left out, and so is what is no address."""
-    for text in texts:
-        try:
-            address = parse_address(text)
-        except UsageError:
-            continue
+    for address in _well_formed(texts):
         if address.peer_id in {None, peer_id}:
             yield str(address.with_peer(peer_id))
+
+
+def _well_formed(texts: Iterable[str]) -> Iterator[Address]:
+    for text in texts:
+        with suppress(UsageError):
+            yield parse_address(text)

@@ -47,7 +47,7 @@ from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import HashedPath
 from p2pboot.store.snapshots.base import Draft, SnapshotStore, checked_text, logger, says_the_same
-from p2pboot.store.snapshots.files import SnapshotFiles
+from p2pboot.store.snapshots.files import SnapshotFiles, mapped
 from p2pboot.store.snapshots.former import take_over
 from p2pboot.store.snapshots.signature_files import read_signature, signature_path
 from p2pboot.store.snapshots.survey import Survey, Surveyor
@@ -68,9 +68,6 @@ class DiskSnapshotStore(SnapshotStore):
     Args:
         directory: where they lie.
         chunk_length: for payloads that nobody announced; an announced one is cut as its announcement says.
-        require_signatures: see there.
-        keys: see there.
-        warn: see there.
 
     Raises:
         MachineError: the directory can not be made or read.
@@ -163,8 +160,8 @@ class DiskSnapshotStore(SnapshotStore):
         try:
             if FileIdentity.of(os.fstat(fd)) != held.identity:
                 raise SnapshotChanged(root)
-            with mmap.mmap(fd, held.table.size, access=mmap.ACCESS_READ) as mapped:
-                yield mapped
+            with mmap.mmap(fd, held.table.size, access=mmap.ACCESS_READ) as payload:
+                yield payload
         finally:
             os.close(fd)
 
@@ -180,7 +177,7 @@ class DiskSnapshotStore(SnapshotStore):
         """
         path = self.blobs.path(root)
         try:
-            with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as payload:
+            with mapped(path) as payload:
                 yield payload
         except OSError as error:
             raise machine_error(error, f"read {path}") from error

@@ -7,11 +7,13 @@ payload is registered with the state's `BlobStore` as a file that is served wher
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import mmap
 import stat
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -197,6 +199,13 @@ class _LargeFiles:
         except MachineError as error:
             logger.debug("hashes of snapshots are not remembered: %s", error)
         self._unsaved = {}
+
+
+@contextlib.contextmanager
+def mapped(path: Path) -> Iterator[mmap.mmap]:
+    """The content of a file without copying it; OSError where it can not be read, ValueError where it is empty."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as payload:
+        yield payload
 
 
 def identity_of(path: Path) -> FileIdentity | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
 from p2pboot.core.timetoke.manifests import KIND_UNKNOWN, payload_kind
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import HashedPath
-from p2pboot.store.snapshots.files import SnapshotFiles, identity_of
+from p2pboot.store.snapshots.files import SnapshotFiles, identity_of, mapped
 from p2pboot.store.snapshots.signature_files import signature_fault, signature_path
 from p2pboot.store.snapshots.walking import LeftOut
 
@@ -88,10 +87,7 @@ class Surveyor:
         kind = self._kinds.get(file.digest)
         if kind is None:
             try:
-                with (
-                    file.path.open("rb") as opened,
-                    mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as payload,
-                ):
+                with mapped(file.path) as payload:
                     kind = payload_kind(payload)
             except (OSError, ValueError):
                 kind = KIND_UNKNOWN
