@@ -6,25 +6,16 @@ Owns what a manifest says. Which number it gets, and whether the one in force st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from p2pboot.core.identity import PublicKey, SecretKey
-from p2pboot.core.manifest import (
-    Artifact,
-    Candidate,
-    Manifest,
-    ManifestBody,
-    ManifestTooLarge,
-    Statement,
-    add_signature,
-    compose,
-)
+from p2pboot.core.manifest import Artifact, Candidate, Manifest, Statement, add_signature
 from p2pboot.errors import UsageError, machine_error
 from p2pboot.publish.archive import files_to_publish
-from p2pboot.publish.numbering import Series, Wishes, claim
+from p2pboot.publish.numbering import Content, Series, Wishes, claim
 from p2pboot.publish.scan import Tree
 from p2pboot.store.hashing import ChangedWhileHashing, HashedPath, Progress, hash_file
 from p2pboot.store.store import Store
@@ -124,8 +115,29 @@ def build(
         MachineError, StoreError: disk or state directory.
     """
     keys = tuple(keys)
+    named = sorted({*(key.public for key in keys), *signers}, key=lambda key: key.keyid)
+    if not named:
+        raise UsageError("nobody is named to sign the manifest", remedy="name at least one key")
     files = _hash_files(tree, store, progress)
-    content = _Content(tree, options, [*(key.public for key in keys), *signers], files)
+    content = Content(
+        Series(tuple(key.keyid for key in named), tree.channel, tree.arch),
+        tuple(
+            Artifact.describe(
+                key,
+                channel=tree.channel,
+                arch=tree.arch,
+                sha256=hashed.digest,
+                size=hashed.table.size,
+                piece_length=hashed.table.piece_length,
+                table_digest=hashed.table.digest,
+                urls=blob_urls(options.urls, hashed.digest),
+            )
+            for key, hashed in files.items()
+        ),
+        tree.cmdline if options.cmdline is None else options.cmdline,
+        options.peer_id or named[0].peer_id,
+        options.name,
+    )
 
     def signed(raw: bytes) -> bytes:
         for key in keys:
@@ -175,63 +187,6 @@ def _size(path: Path) -> int:
         raise machine_error(error, f"read {path}") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Content:
-    """What a manifest of this tree says, whatever its number and dates."""
-
-    tree: Tree
-    options: BuildOptions
-    signers: list[PublicKey]
-    files: Mapping[str, HashedPath]
-
-    def __post_init__(self) -> None:
-        if not self.signers:
-            raise UsageError("nobody is named to sign the manifest", remedy="name at least one key")
-
-    @property
-    def series(self) -> Series:
-        return Series(tuple(sorted({key.keyid for key in self.signers})), self.tree.channel, self.tree.arch)
-
-    def compose(
-        self, *, version: str, manifest_version: int, created_at: int, expires_at: int
-    ) -> ManifestBody:
-        """Compose with as many addresses as there is room for: they are hints, and without them it can be had too."""
-        bases = self.options.urls
-        while True:
-            try:
-                return self._compose(version, manifest_version, created_at, expires_at, bases)
-            except ManifestTooLarge:
-                if not bases:
-                    raise
-                bases = bases[:-1]
-
-    def _compose(
-        self, version: str, manifest_version: int, created_at: int, expires_at: int, bases: tuple[str, ...]
-    ) -> ManifestBody:
-        cmdline = self.tree.cmdline if self.options.cmdline is None else self.options.cmdline
-        first_signer = min(self.signers, key=lambda key: key.keyid)  # whatever order they were named in
-        return compose(
-            version=version,
-            manifest_version=manifest_version,
-            channel=self.tree.channel,
-            arch=self.tree.arch,
-            created_at=created_at,
-            expires_at=expires_at,
-            artifacts=[self._artifact(key, hashed, bases) for key, hashed in self.files.items()],
-            provider_peer_id=self.options.peer_id or first_signer.peer_id,
-            provider_name=self.options.name,
-            signers=self.series.signers,
-            cmdline=cmdline,
-        )
-
-    def _artifact(self, key: str, hashed: HashedPath, bases: tuple[str, ...]) -> Artifact:
-        return Artifact.describe(
-            key,
-            channel=self.tree.channel,
-            arch=self.tree.arch,
-            sha256=hashed.digest,
-            size=hashed.table.size,
-            piece_length=hashed.table.piece_length,
-            table_digest=hashed.table.digest,
-            urls=[f"{base.rstrip('/')}/blobs/{hashed.digest}" for base in bases],
-        )
+def blob_urls(bases: Iterable[str], sha256: str) -> tuple[str, ...]:
+    """Return where gateways at these addresses have an artifact."""
+    return tuple(f"{base.rstrip('/')}/blobs/{sha256}" for base in bases)

@@ -18,10 +18,18 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from p2pboot import RELEASE_DATE
-from p2pboot.core.manifest import Candidate, ManifestBody, Statement, unsigned
+from p2pboot.core.manifest import (
+    Artifact,
+    Candidate,
+    ManifestBody,
+    ManifestTooLarge,
+    Statement,
+    compose,
+    unsigned,
+)
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
@@ -77,17 +85,48 @@ class Claimed:
     first: bool
 
 
-class Content(Protocol):
-    """What the manifest says apart from number and dates."""
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What a manifest says, whatever its number and dates.
 
-    @property
-    def series(self) -> Series:
-        """Whose counter counts."""
+    Args:
+        series: whose counter counts.
+        artifacts: each with every address that it is to be named at, the most useful first.
+        cmdline: the kernel command line; None for none.
+        peer_id: of the provider.
+        name: of the provider.
+    """
+
+    series: Series
+    artifacts: tuple[Artifact, ...]
+    cmdline: str | None
+    peer_id: str
+    name: str
 
     def compose(
         self, *, version: str, manifest_version: int, created_at: int, expires_at: int
     ) -> ManifestBody:
-        """Return the body with these numbers and dates (unix seconds)."""
+        """Compose with as many addresses as there is room for: they are hints, and without them it can be had too."""
+        room = max((len(artifact.urls) for artifact in self.artifacts), default=0)
+        while True:
+            try:
+                return compose(
+                    version=version,
+                    manifest_version=manifest_version,
+                    channel=self.series.channel,
+                    arch=self.series.arch,
+                    created_at=created_at,
+                    expires_at=expires_at,
+                    artifacts=[replace(one, urls=one.urls[:room]) for one in self.artifacts],
+                    provider_peer_id=self.peer_id,
+                    provider_name=self.name,
+                    signers=self.series.signers,
+                    cmdline=self.cmdline,
+                )
+            except ManifestTooLarge:
+                if not room:
+                    raise
+                room -= 1
 
 
 def claim(

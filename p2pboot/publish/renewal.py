@@ -6,12 +6,12 @@ release in force are still what they were.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Artifact, Manifest, ManifestBody, add_signature, compose
-from p2pboot.publish.build import BuildOptions
-from p2pboot.publish.numbering import Series, Wishes, claim
+from p2pboot.core.manifest import Manifest, add_signature
+from p2pboot.publish.build import BuildOptions, blob_urls
+from p2pboot.publish.numbering import Content, Series, Wishes, claim
 from p2pboot.store.publications import Publications
 
 
@@ -38,40 +38,17 @@ def renew(
         UsageError: an option can not be said in a manifest.
         StoreError, MachineError: the state directory.
     """
+    # Named where it can be had now; not in more places than there was room for.
+    artifacts = (
+        replace(one, urls=blob_urls(options.urls[: len(one.urls)], one.sha256))
+        for one in manifest.artifacts.values()
+    )
+    content = Content(
+        Series(manifest.signers, manifest.channel, manifest.arch),
+        tuple(artifacts),
+        manifest.cmdline,
+        options.peer_id or manifest.provider_peer_id,
+        options.name,
+    )
     wishes = Wishes(manifest.version, None, options.expires_in_s, now, floor)
-    return claim(_Again(manifest, options), publications, wishes, lambda raw: add_signature(raw, key)).raw
-
-
-@dataclass(frozen=True, slots=True)
-class _Again:
-    """What a manifest says, whatever its number and dates."""
-
-    manifest: Manifest
-    options: BuildOptions
-
-    @property
-    def series(self) -> Series:
-        return Series(self.manifest.signers, self.manifest.channel, self.manifest.arch)
-
-    def compose(
-        self, *, version: str, manifest_version: int, created_at: int, expires_at: int
-    ) -> ManifestBody:
-        manifest = self.manifest
-        return compose(
-            version=version,
-            manifest_version=manifest_version,
-            channel=manifest.channel,
-            arch=manifest.arch,
-            created_at=created_at,
-            expires_at=expires_at,
-            artifacts=[self._artifact(one) for one in manifest.artifacts.values()],
-            provider_peer_id=self.options.peer_id or manifest.provider_peer_id,
-            provider_name=self.options.name,
-            signers=manifest.signers,
-            cmdline=manifest.cmdline,
-        )
-
-    def _artifact(self, artifact: Artifact) -> Artifact:
-        """Name it where it can be had now; not in more places than there was room for."""
-        bases = self.options.urls[: len(artifact.urls)]
-        return replace(artifact, urls=tuple(f"{base.rstrip('/')}/blobs/{artifact.sha256}" for base in bases))
+    return claim(content, publications, wishes, lambda raw: add_signature(raw, key)).raw
