@@ -8,7 +8,7 @@ keeps its meaning.
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from p2pboot.errors import P2PBootError
 
@@ -62,10 +62,4 @@ class Problem:
 
     def to_json(self) -> dict[str, object]:
         """Plain values for a JSON document."""
-        return {
-            "code": self.code.value,
-            "subject": self.subject,
-            "text": self.text,
-            "remedy": self.remedy,
-            "since": self.since,
-        }
+        return asdict(self)

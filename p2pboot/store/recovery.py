@@ -7,7 +7,7 @@ nothing, and no repair takes a version back: whatever is forgotten, an older man
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -133,7 +133,7 @@ def examine(store: Store, now: int) -> Examined:
         (),
     )
     findings = tuple(finding for check in CHECKS for finding in check(store, seen))
-    return Examined(now, seen.heads, seen.times, seen.published, findings)
+    return replace(seen, findings=findings)
 
 
 def _published(one: Publication) -> Published:

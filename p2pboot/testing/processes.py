@@ -27,6 +27,7 @@ from p2pboot.testing.waiting import HANG_S, wait_until
 
 PYTHON: Final = (sys.executable, "-m", "p2pboot")
 LOOPBACK: Final = "/ip4/127.0.0.1/tcp/0"
+_PAIR: Final = ("--channel", "stable", "--arch", "x86_64")
 _ROOT: Final = str(Path(__file__).parents[2])  # so that a checkout that is not installed works as well
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
@@ -238,8 +239,7 @@ class Mesh(Processes):
 
     def mirror(self, trust: str, *arguments: str, name: str = "mirror") -> Node:
         """Start a mirror of stable/x86_64."""
-        pair = ("--channel", "stable", "--arch", "x86_64")
-        return self._named(name, "mirror", "--trust", trust, *pair, *arguments)
+        return self._named(name, "mirror", "--trust", trust, *_PAIR, *arguments)
 
     def _named(self, name: str, *arguments: str) -> Node:
         home = self.directory / name
@@ -264,8 +264,7 @@ class Mesh(Processes):
 
     def fetch_arguments(self, trust: str, output: Path, *peers: str) -> list[str]:
         """Return the arguments of a fetch of stable/x86_64; the last is its time limit in seconds."""
-        pair = ("--channel", "stable", "--arch", "x86_64")
-        arguments = ["fetch", *pair, "--trust", trust, "-o", str(output), "--json"]
+        arguments = ["fetch", *_PAIR, "--trust", trust, "-o", str(output), "--json"]
         for peer in peers:
             arguments += ["--bootstrap", peer]
         return [*arguments, "--no-mdns", "--timeout", str(HANG_S)]

@@ -14,16 +14,6 @@ from msgspec.structs import force_setattr
 from p2pboot.core.digests import is_digest
 from p2pboot.core.timetoke.numbers import U64_MAX, U128_MAX, round_f32
 
-RECORD_FIELDS: Final = (
-    "identity",
-    "balance",
-    "epoch_accrual",
-    "decay_rate",
-    "last_update",
-    "last_sync",
-    "last_decay",
-)
-
 
 class TimetokeRecord(msgspec.Struct, frozen=True):
     """One identity's account; an invalid one can not exist.
@@ -67,6 +57,9 @@ class TimetokeRecord(msgspec.Struct, frozen=True):
             force_setattr(self, "decay_rate", round_f32(float(rate)))
         except (ValueError, OverflowError):
             raise ValueError(f"decay_rate: {str(rate)[:40]} is not a finite 32-bit float") from None
+
+
+RECORD_FIELDS: Final = TimetokeRecord.__struct_fields__
 
 
 def _check_unicode(text: str) -> None:
