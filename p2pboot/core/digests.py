@@ -18,6 +18,17 @@ def is_digest(text: object) -> bool:
     return isinstance(text, str) and _HEX_DIGEST.fullmatch(text) is not None
 
 
+def check_digest(text: str) -> str:
+    """Return ``text`` if it is 64 lowercase hex digits.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if not is_digest(text):
+        raise ValueError(f"{text[:80]!r} is not a digest of 64 lowercase hex digits")
+    return text
+
+
 def sha256_cid(digest_hex: str) -> str:
     """Return the CIDv1 (raw, sha2-256, base32: ``bafkrei…``) of content with this SHA-256.
 
@@ -27,7 +38,5 @@ def sha256_cid(digest_hex: str) -> str:
     Raises:
         ValueError: not 64 lowercase hex digits.
     """
-    if not is_digest(digest_hex):
-        raise ValueError(f"{digest_hex[:80]!r} is not a digest of 64 lowercase hex digits")
-    encoded = base64.b32encode(_RAW_SHA256_CID + bytes.fromhex(digest_hex))
+    encoded = base64.b32encode(_RAW_SHA256_CID + bytes.fromhex(check_digest(digest_hex)))
     return "b" + encoded.decode("ascii").rstrip("=").lower()

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from p2pboot.core.digests import is_digest
+from p2pboot.core.digests import check_digest, is_digest
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, machine_error
 from p2pboot.store.algorithms import SHA256, Algorithm
@@ -179,13 +179,13 @@ class BlobStore:
             ValueError: not a digest.
         """
         with self._lock:
-            self._in_place.add(HashedPath(path, identity, _checked(digest), table))
+            self._in_place.add(HashedPath(path, identity, check_digest(digest), table))
 
     def serve_in_place(self, files: Iterable[HashedPath]) -> None:
         """Serve these files where they lie, and no others; of several with one content the first is read first."""
         in_place = InPlaceFiles()
         for file in files:
-            _checked(file.digest)
+            check_digest(file.digest)
             in_place.add(file)
         with self._lock:
             self._in_place = in_place
@@ -248,7 +248,7 @@ class BlobStore:
             MachineError: disk full (nothing is left behind), or it is being fetched already.
         """
         with self._changes:
-            partial = self._active_partial(_checked(digest))
+            partial = self._active_partial(check_digest(digest))
             if partial is not None and partial.table != table:
                 raise TableConflict(digest)
             if self._settled(digest, table):
@@ -420,12 +420,6 @@ class BlobStore:
     def _active_partial(self, digest: str) -> PartialBlob | None:
         with self._lock:
             return self._active.get(digest)
-
-
-def _checked(digest: str) -> str:
-    if not is_digest(digest):
-        raise ValueError(f"{digest[:80]!r} is not a digest of 64 lowercase hex digits")
-    return digest
 
 
 def _covering(table: PieceTable, offset: int, length: int) -> range:

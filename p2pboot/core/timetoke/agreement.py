@@ -149,7 +149,7 @@ class Agreement:
             signers = self._heard[sequence]
             liars = {signer for signer, said in signers.items() if len({one.subject for one in said}) > 1}
             honest = [[one for one in subjects[subject] if one.signer not in liars] for subject in subjects]
-            enough = [those for those in honest if self._is_enough({one.signer for one in those})]
+            enough = [those for those in honest if self._trusted.is_met_by({one.signer for one in those})]
             if len(subjects) == 1 and enough:
                 return Agreed(tuple(sorted(enough[0], key=lambda one: one.signer)))
             raise self._contradiction(sequence).error()
@@ -165,7 +165,7 @@ class Agreement:
             reached = {
                 subject: those
                 for subject, those in subjects.items()
-                if self._is_enough({one.signer for one in those})
+                if self._trusted.is_met_by({one.signer for one in those})
             }
             if reached:
                 yield sequence, reached
@@ -174,9 +174,6 @@ class Agreement:
         """Two announcements of different subjects under a sequence that has them."""
         first, *others = (one for said in self._heard[sequence].values() for one in said)
         return Conflict(sequence, first, next(one for one in others if one.subject != first.subject))
-
-    def _is_enough(self, signers: set[str]) -> bool:
-        return len(self._trusted.trusted_among(signers)) >= self._trusted.threshold
 
     def _forget_oldest(self, signer: str) -> None:
         sequences = sorted(sequence for sequence, signers in self._heard.items() if signer in signers)

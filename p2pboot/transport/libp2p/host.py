@@ -97,7 +97,7 @@ class HardenedHost(BasicHost):
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """Serve one inbound stream; an exception out of any handler would end the whole host."""
-        stream = Libp2pStream.of(net_stream, "", Traffic())  # its protocol is not known yet
+        stream = Libp2pStream(net_stream, "", Traffic())  # its protocol is not known yet
         try:
             if stream.siblings > self._max_streams:
                 log.debug("peer %s has more than %d streams open", stream.peer_id, self._max_streams)
@@ -197,12 +197,12 @@ class Libp2pTransport(Transport):
             net_stream = await self._host.new_stream(peer, [TProtocol(protocol)])
         except Exception as error:
             raise StreamReset(f"{peer_id} opens no stream for {protocol}") from error
-        return Libp2pStream.of(net_stream, protocol, self._traffic)
+        return Libp2pStream(net_stream, protocol, self._traffic)
 
     @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         async def serve(net_stream: INetStream) -> None:
-            await run_handler(protocol, handler, Libp2pStream.of(net_stream, protocol, self._traffic), log)
+            await run_handler(protocol, handler, Libp2pStream(net_stream, protocol, self._traffic), log)
 
         self._host.set_stream_handler(TProtocol(protocol), serve)
 

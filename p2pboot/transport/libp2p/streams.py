@@ -35,30 +35,23 @@ class Libp2pStream(Stream):
     """A stream, already negotiated.
 
     Args:
-        net_stream: libp2p's own, which keeps account of its connection.
-        muxed: the Yamux stream under it, which bytes are read from and written to directly.
+        net_stream: libp2p's own, which keeps account of its connection. Bytes are read from and written to the Yamux
+            stream under it directly.
         protocol: what is spoken on it.
         traffic: its bytes are counted there.
     """
 
-    def __init__(
-        self, net_stream: NetStream, muxed: HardenedYamuxStream, protocol: str, traffic: Traffic
-    ) -> None:
-        self._net = net_stream
-        self._muxed = muxed
-        self._peer_id = str(muxed.conn.peer_id)
-        self._protocol = protocol
-        self._traffic = traffic
-        self._done = False
-
-    @classmethod
-    def of(cls, net_stream: INetStream, protocol: str, traffic: Traffic) -> Libp2pStream:
-        """Wrap libp2p's stream."""
+    def __init__(self, net_stream: INetStream, protocol: str, traffic: Traffic) -> None:
         if not isinstance(net_stream, NetStream) or not isinstance(
             net_stream.muxed_stream, HardenedYamuxStream
         ):
             raise TypeError("not a stream of our muxer")
-        return cls(net_stream, net_stream.muxed_stream, protocol, traffic)
+        self._net = net_stream
+        self._muxed = net_stream.muxed_stream
+        self._peer_id = str(self._muxed.conn.peer_id)
+        self._protocol = protocol
+        self._traffic = traffic
+        self._done = False
 
     @property
     def siblings(self) -> int:
