@@ -110,31 +110,19 @@ def options(*decorators: Decorator[F]) -> Decorator[F]:
     return apply
 
 
-def _remember(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-    def callback(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
-        if value:
-            ctx.meta[name] = True  # shared by all contexts of one command line
+def _remembered(*names: str, key: str, words: str) -> Decorator[Any]:
+    """A switch that no command takes: it is looked up in the context where it matters."""
 
-    return callback
+    def remember(ctx: click.Context, _parameter: click.Parameter, value: bool) -> None:
+        if value:
+            ctx.meta[key] = True  # shared by all contexts of one command line
+
+    return click.option(*names, is_flag=True, expose_value=False, callback=remember, help=words)
 
 
 verbosity_options: Decorator[Any] = options(
-    click.option(
-        "-v",
-        "--verbose",
-        is_flag=True,
-        expose_value=False,
-        callback=_remember(logs.VERBOSE),
-        help="Log more.",
-    ),
-    click.option(
-        "-q",
-        "--quiet",
-        is_flag=True,
-        expose_value=False,
-        callback=_remember(output.QUIET),
-        help="Log errors only.",
-    ),
+    _remembered("-v", "--verbose", key=logs.VERBOSE, words="Log more."),
+    _remembered("-q", "--quiet", key=output.QUIET, words="Log errors only."),
 )
 json_option: Decorator[Any] = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON document and nothing else on standard output."

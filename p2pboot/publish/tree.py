@@ -18,10 +18,6 @@ MAX_IGNORED: Final = 100
 """How many ignored names are listed for a directory; of the rest there is the number."""
 
 
-def _nothing() -> Mapping[str, Path]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Tree:
     """The artifacts of one channel and architecture.
@@ -44,7 +40,7 @@ class Tree:
     directory: Path
     files: Mapping[str, Path]
     cmdline: str | None
-    archived: Mapping[str, Path] = field(default_factory=_nothing)
+    archived: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
     ignored: tuple[Ignored, ...] = ()
     more_ignored: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 

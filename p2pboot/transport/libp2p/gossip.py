@@ -86,16 +86,13 @@ class ValidatingPubsub(Pubsub):
         """Validate and forward one message. Raises nothing: what a stranger sent must not end the service."""
         try:
             if msg_forwarder == self.my_id:
-                await self._send_own(msg)
+                # Also when it is seen already: an announcement repeated is meant to go out.
+                self.seen.add(message_id(msg))
+                await self.router.publish(self.my_id, msg)
             else:
                 await self._receive(msg_forwarder, msg)
         except Exception:
             log.debug("gossip message from %s failed", msg_forwarder, exc_info=True)
-
-    async def _send_own(self, msg: rpc_pb2.Message) -> None:
-        key = message_id(msg)
-        self.seen.add(key)  # also when it is seen already: an announcement repeated is meant to go out
-        await self.router.publish(self.my_id, msg)
 
     async def _receive(self, forwarder: ID, msg: rpc_pb2.Message) -> None:
         validator = self.validators.get(msg.topicIDs[0]) if len(msg.topicIDs) == 1 else None
