@@ -112,24 +112,21 @@ def build(
     destination = _Destination.of(output, detached=detached, unsigned=unsigned)
     loaded = load(overrides_of(params), config_path)
     tree = _the_tree(loaded)
+    key: SecretKey | None = None
     if unsigned:
-        publics = _signers(signers)
-        keys: list[SecretKey] = []
-        peer_id = _peer_id_if_known(loaded)
+        publics, peer_id = _signers(signers), _peer_id_if_known(loaded)
     else:
         if signers:
             raise UsageError("--signer names who signs later", remedy="add --unsigned, or leave --signer out")
-        keys, peer_id = _keys(loaded)
+        key, peer_id = _key(loaded)
         publics = []
     options = _options(loaded, manifest_version, _checked(urls), peer_id)
-    built = _build(loaded, tree, options, keys, publics)
+    built = _build(loaded, tree, options, key, publics)
     _tell(tree, built, manifest_version)
+    if destination.file is not None or not as_json:
+        destination.write(built.raw, key)
     if as_json:
-        if destination.file is not None:
-            destination.write(built.raw, keys[0] if keys else None)
         emit_json(_document(tree, built, destination))
-    else:
-        destination.write(built.raw, keys[0] if keys else None)
 
 
 def _the_tree(loaded: Loaded) -> Tree:
@@ -168,15 +165,15 @@ def _signers(texts: Sequence[str]) -> list[PublicKey]:
         raise UsageError(f"--signer: {error}") from None
 
 
-def _keys(loaded: Loaded) -> tuple[list[SecretKey], str | None]:
+def _key(loaded: Loaded) -> tuple[SecretKey, str | None]:
     """The key that signs, and the peer id of the node that will serve."""
     from p2pboot.store.keyfiles import load_key
 
     identity = loaded.settings.identity
     if identity.signing_key_path is None:
         key = load_key(identity.key_path, warn=warn)
-        return [key], key.public.peer_id
-    return [load_key(identity.signing_key_path, warn=warn)], _peer_id_if_known(loaded)
+        return key, key.public.peer_id
+    return load_key(identity.signing_key_path, warn=warn), _peer_id_if_known(loaded)
 
 
 def _peer_id_if_known(loaded: Loaded) -> str | None:
@@ -220,7 +217,7 @@ def _options(
 
 
 def _build(
-    loaded: Loaded, tree: Tree, options: BuildOptions, keys: list[SecretKey], publics: list[PublicKey]
+    loaded: Loaded, tree: Tree, options: BuildOptions, key: SecretKey | None, publics: list[PublicKey]
 ) -> Built:
     from p2pboot.publish.build import build as build_manifest
     from p2pboot.publish.numbering import Series, went_back
@@ -229,6 +226,7 @@ def _build(
     now = wall_now()
     with Store.open(loaded.settings.store.state) as store, open_progress("hashing", "hashed") as shown:
         progress = partial(shown.artifact, "artifacts")
+        keys = [] if key is None else [key]
         built = build_manifest(
             tree, options, keys=keys, signers=publics, store=store, now=now, progress=progress
         )
