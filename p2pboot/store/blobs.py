@@ -326,9 +326,8 @@ class BlobStore:
 
     def _holdings(self, digest: str) -> Iterator[HashedPath | StoredFile | PartialBlob]:
         """The places that have something of the artifact, whole ones first."""
-        partial = self._active_partial(
-            digest
-        )  # before the others: when it is finished meanwhile it is one of them
+        # Looked for before the others: when it is finished meanwhile it is one of them.
+        partial = self._active_partial(digest)
         yield from self._whole(digest)
         if partial is not None:
             yield partial
