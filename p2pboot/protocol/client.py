@@ -55,7 +55,6 @@ class PeerRefused(ProtocolError):
         self.status = status
         self.op = op
         self.reason = reason
-        """What the peer says why; empty where it says nothing."""
 
 
 class PeerLacks(PeerRefused):

@@ -12,10 +12,10 @@ client can not send one.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
 from enum import StrEnum
-from typing import ClassVar, Final, Self
+from typing import Any, ClassVar, Final, Self, get_args
 
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
 from p2pboot.core.names import ARCHS, check_name
@@ -23,7 +23,7 @@ from p2pboot.core.pieces import MIB
 from p2pboot.protocol.arrays import encode_array
 from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer
 from p2pboot.protocol.frames import NotJson, decode_object, encode_frame
-from p2pboot.protocol.snapshots import SNAPSHOT_PARSERS, SNAPSHOT_PROTOCOL, SnapshotRequest
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotRequest
 from p2pboot.protocol.texts import readable
 
 SYNC_PROTOCOL: Final = "/p2pboot/sync/1"
@@ -71,35 +71,29 @@ def _check_channel(value: object) -> None:
         raise InvalidRequest("channel is not 1 to 64 of a-z 0-9 . _ -, the first a letter or digit") from None
 
 
-def _check_arch(value: object) -> None:
-    if value is not None and value not in ARCHS:  # the wire knows canonical names only: no aarch64
-        raise InvalidRequest(f"arch is not one of {', '.join(ARCHS)}")
-
-
 @dataclass(frozen=True, slots=True)
-class HeadsRequest:
-    """Which current manifests the peer holds wholly, with their artifacts; None means any."""
+class _OfPairs:
+    """A request about channels and architectures; None means any."""
 
-    op: ClassVar[str] = "heads"
     channel: str | None = None
     arch: str | None = None
 
     def __post_init__(self) -> None:
         _check_channel(self.channel)
-        _check_arch(self.arch)
+        if self.arch is not None and self.arch not in ARCHS:  # canonical names only: no aarch64
+            raise InvalidRequest(f"arch is not one of {', '.join(ARCHS)}")
 
 
-@dataclass(frozen=True, slots=True)
-class PeersRequest:
+class HeadsRequest(_OfPairs):
+    """Which current manifests the peer holds wholly, with their artifacts."""
+
+    op: ClassVar[str] = "heads"
+
+
+class PeersRequest(_OfPairs):
     """Whom the peer knows; channel and arch are hints at what the asker looks for."""
 
     op: ClassVar[str] = "peers"
-    channel: str | None = None
-    arch: str | None = None
-
-    def __post_init__(self) -> None:
-        _check_channel(self.channel)
-        _check_arch(self.arch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +108,18 @@ class ManifestRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class ReadRequest:
+class _OfArtifact:
+    sha256: str
+
+    def __post_init__(self) -> None:
+        check_digest(self.sha256, "sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class ReadRequest(_OfArtifact):
     """`length` bytes of an artifact from `offset` on (both in bytes); never answered with fewer."""
 
     op: ClassVar[str] = "read"
-    sha256: str
     offset: int
     length: int
 
@@ -128,31 +129,31 @@ class ReadRequest:
         check_integer(self.length, "length", 1, MAX_READ)
 
 
-@dataclass(frozen=True, slots=True)
-class PiecesRequest:
+class PiecesRequest(_OfArtifact):
     """The piece table of an artifact."""
 
     op: ClassVar[str] = "pieces"
-    sha256: str
-
-    def __post_init__(self) -> None:
-        check_digest(self.sha256, "sha256")
 
 
-@dataclass(frozen=True, slots=True)
-class HaveRequest:
+class HaveRequest(_OfArtifact):
     """The bitmap of the pieces that the peer holds and has verified."""
 
     op: ClassVar[str] = "have"
-    sha256: str
-
-    def __post_init__(self) -> None:
-        check_digest(self.sha256, "sha256")
 
 
 SyncRequest = HeadsRequest | ManifestRequest | PeersRequest
 ArtifactRequest = ReadRequest | PiecesRequest | HaveRequest
 Request = SyncRequest | ArtifactRequest | SnapshotRequest
+_REQUESTS: Final[Mapping[tuple[str, str], type[Request]]] = {
+    (protocol, kind.op): kind
+    for protocol, union in (
+        (SYNC_PROTOCOL, SyncRequest),
+        (ARTIFACT_PROTOCOL, ArtifactRequest),
+        (SNAPSHOT_PROTOCOL, SnapshotRequest),
+    )
+    for kind in get_args(union)
+}
+_MEMBERS: Final = {kind: tuple(field.name for field in fields(kind)) for kind in _REQUESTS.values()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,23 +162,6 @@ class BadRequest:
 
     op: ClassVar[str] = "bad_request"
     reason: str
-
-
-_Members = Mapping[str, object]
-# The constructors check every value, whatever its type, hence the ignored types: members come from strangers.
-_PARSERS: Final[Mapping[str, Mapping[str, Callable[[_Members], Request]]]] = {
-    SYNC_PROTOCOL: {
-        "heads": lambda m: HeadsRequest(m.get("channel"), m.get("arch")),  # type: ignore[arg-type]
-        "manifest": lambda m: ManifestRequest(m.get("digest")),  # type: ignore[arg-type]
-        "peers": lambda m: PeersRequest(m.get("channel"), m.get("arch")),  # type: ignore[arg-type]
-    },
-    ARTIFACT_PROTOCOL: {
-        "read": lambda m: ReadRequest(m.get("sha256"), m.get("offset"), m.get("length")),  # type: ignore[arg-type]
-        "pieces": lambda m: PiecesRequest(m.get("sha256")),  # type: ignore[arg-type]
-        "have": lambda m: HaveRequest(m.get("sha256")),  # type: ignore[arg-type]
-    },
-    SNAPSHOT_PROTOCOL: SNAPSHOT_PARSERS,
-}
 
 
 def parse_request(protocol: str, payload: bytes) -> Request | BadRequest:
@@ -192,18 +176,19 @@ def parse_request(protocol: str, payload: bytes) -> Request | BadRequest:
     except NotJson as error:
         return BadRequest(str(error))
     op = members.get("op")
-    parser = _PARSERS[protocol].get(op) if isinstance(op, str) else None
-    if parser is None:
+    kind = _REQUESTS.get((protocol, op)) if isinstance(op, str) else None
+    if kind is None:
         return BadRequest("op is not an operation of this protocol")
+    values: dict[str, Any] = {name: members.get(name) for name in _MEMBERS[kind]}
     try:
-        return parser(members)
+        return kind(**values)  # which checks every value, whatever its type: members come from strangers
     except InvalidRequest as error:
         return BadRequest(error.message)
 
 
 def encode_request(request: Request) -> bytes:
     """The frame of a request; absent filters are left out."""
-    members = ((field.name, getattr(request, field.name)) for field in fields(request))
+    members = ((name, getattr(request, name)) for name in _MEMBERS[type(request)])
     return encode_frame({"op": request.op, **{name: value for name, value in members if value is not None}})
 
 
@@ -258,18 +243,7 @@ class Head:
 
 def encode_heads(heads: Iterable[Head]) -> bytes:
     """The body of the reply to `heads`: the first that fit into MAX_HEADS and MAX_HEADS_BYTES."""
-    entries = (
-        {
-            "channel": head.channel,
-            "arch": head.arch,
-            "signers": list(head.signers),
-            "manifest_version": head.manifest_version,
-            "digest": head.digest,
-            "size": head.size,
-        }
-        for head in heads
-    )
-    return encode_array(entries, MAX_HEADS, MAX_HEADS_BYTES)
+    return encode_array(map(asdict, heads), MAX_HEADS, MAX_HEADS_BYTES)
 
 
 def encode_peers(records: Iterable[bytes]) -> bytes:

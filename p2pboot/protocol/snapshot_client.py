@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from p2pboot.core.digests import DIGEST_BYTES, is_digest
 from p2pboot.core.pieces import PieceTable, piece_count
-from p2pboot.core.timetoke.announcement import MAX_ANNOUNCEMENT, SnapshotFacts
+from p2pboot.core.timetoke.announcement import MAX_ANNOUNCEMENT
 from p2pboot.core.timetoke.signatures import MAX_SIGNATURE_TEXT
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.arrays import decode_array
@@ -70,11 +70,6 @@ def ask_announcement(signer: str, root: str) -> Query[bytes]:
 def ask_info(root: str) -> Query[SnapshotInfo]:
     """Size, chunks and signature of a snapshot."""
     return Query(InfoRequest(root), 0, 0, _decode_info, f"info of snapshot {root}")
-
-
-def ask_chunk_table(facts: SnapshotFacts) -> Query[PieceTable]:
-    """The chunk table of an announced snapshot, checked against its announcement."""
-    return ask_chunks(facts.root, size=facts.size, chunk_length=facts.chunk_length, digest=facts.chunk_table)
 
 
 def ask_chunks(root: str, *, size: int, chunk_length: int, digest: str | None) -> Query[PieceTable]:

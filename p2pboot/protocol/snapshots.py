@@ -6,8 +6,8 @@ makes of a reply. `docs/protocol-wire.md` is the specification.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from typing import ClassVar, Final
 
 from p2pboot.core.pieces import MAX_PIECES
@@ -45,33 +45,30 @@ class AnnouncementRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class InfoRequest:
+class _OfSnapshot:
+    root: str
+
+    def __post_init__(self) -> None:
+        check_digest(self.root, "root")
+
+
+class InfoRequest(_OfSnapshot):
     """Size, chunks and signature of a snapshot."""
 
     op: ClassVar[str] = "info"
-    root: str
-
-    def __post_init__(self) -> None:
-        check_digest(self.root, "root")
 
 
-@dataclass(frozen=True, slots=True)
-class ChunksRequest:
+class ChunksRequest(_OfSnapshot):
     """The chunk table of a snapshot."""
 
     op: ClassVar[str] = "chunks"
-    root: str
-
-    def __post_init__(self) -> None:
-        check_digest(self.root, "root")
 
 
 @dataclass(frozen=True, slots=True)
-class ChunkRequest:
+class ChunkRequest(_OfSnapshot):
     """One chunk."""
 
     op: ClassVar[str] = "chunk"
-    root: str
     index: int
 
     def __post_init__(self) -> None:
@@ -80,16 +77,6 @@ class ChunkRequest:
 
 
 SnapshotRequest = SnapshotHeadsRequest | AnnouncementRequest | InfoRequest | ChunksRequest | ChunkRequest
-
-_Members = Mapping[str, object]
-# The constructors check every value, whatever its type, hence the ignored types: members come from strangers.
-SNAPSHOT_PARSERS: Final[Mapping[str, Callable[[_Members], SnapshotRequest]]] = {
-    "heads": lambda _: SnapshotHeadsRequest(),
-    "announcement": lambda m: AnnouncementRequest(m.get("signer"), m.get("root")),  # type: ignore[arg-type]
-    "info": lambda m: InfoRequest(m.get("root")),  # type: ignore[arg-type]
-    "chunks": lambda m: ChunksRequest(m.get("root")),  # type: ignore[arg-type]
-    "chunk": lambda m: ChunkRequest(m.get("root"), m.get("index")),  # type: ignore[arg-type]
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,5 +90,4 @@ class SnapshotHead:
 
 def encode_snapshot_heads(heads: Iterable[SnapshotHead]) -> bytes:
     """The body of the reply to `heads`: the first 256."""
-    entries = ({"signer": head.signer, "sequence": head.sequence, "root": head.root} for head in heads)
-    return encode_array(entries, MAX_SNAPSHOT_HEADS, MAX_SNAPSHOT_HEADS_BYTES)
+    return encode_array(map(asdict, heads), MAX_SNAPSHOT_HEADS, MAX_SNAPSHOT_HEADS_BYTES)

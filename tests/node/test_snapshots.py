@@ -24,7 +24,7 @@ from p2pboot.protocol.messages import Status
 from p2pboot.protocol.snapshot_client import (
     ask_announcement,
     ask_chunk,
-    ask_chunk_table,
+    ask_chunks,
     ask_info,
     ask_snapshot_heads,
 )
@@ -222,7 +222,14 @@ async def test_every_request_is_answered(store: DiskSnapshotStore, tmp_path: Pat
         info = await requests.ask(ask_info(ROOT))
         assert (info.size, info.chunk_length, info.total) == (len(PAYLOAD), CHUNK, TOTAL)
         assert info.signature == f" {sign(PAYLOAD)}\n"
-        table = await requests.ask(ask_chunk_table(ANNOUNCEMENT.facts))
+        table = await requests.ask(
+            ask_chunks(
+                ROOT,
+                size=len(PAYLOAD),
+                chunk_length=CHUNK,
+                digest=ANNOUNCEMENT.facts.chunk_table,
+            )
+        )
         assert table == store.table(ROOT)
         for index in (0, TOTAL - 1):
             offset, length = table.span(index)

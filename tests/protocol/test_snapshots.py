@@ -20,7 +20,7 @@ from p2pboot.protocol.snapshot_client import (
     SnapshotInfo,
     ask_announcement,
     ask_chunk,
-    ask_chunk_table,
+    ask_chunks,
     ask_info,
     ask_snapshot_heads,
 )
@@ -175,10 +175,11 @@ def test_a_chunks_header_that_is_another_ones_is_refused_and_the_chunk_named(
 
 def test_a_table_must_be_the_announced_one() -> None:
     facts = facts_of(payload_of(2000))
+    query = ask_chunks(facts.root, size=facts.size, chunk_length=facts.chunk_length, digest=facts.chunk_table)
     with pytest.raises(RemoteProtocolError, match="digest"):
-        answer(ask_chunk_table(facts), {}, bytes(32 * facts.total_chunks))
+        answer(query, {}, bytes(32 * facts.total_chunks))
     with pytest.raises(RemoteProtocolError, match="length"):
-        answer(ask_chunk_table(facts), {}, bytes(32 * facts.total_chunks + 32))
+        answer(query, {}, bytes(32 * facts.total_chunks + 32))
 
 
 def test_an_announcement_is_bounded() -> None:
