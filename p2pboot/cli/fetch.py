@@ -141,7 +141,8 @@ def _say(result: FetchResult, took_s: float) -> None:
     if result.unchanged:
         say("nothing to do: everything was there already")
         return
-    peers = sum(1 for count in result.received.values() if count)
-    say(f"downloaded {human_size(result.downloaded_bytes)} from {counted(peers, 'peer')} in {took_s:.1f} s")
-    if result.resumed_bytes:
-        say(f"resumed: {human_size(result.resumed_bytes)} were on the disk from an earlier run")
+    ledger = result.ledger
+    peers = sum(1 for count in ledger.received.values() if count)
+    say(f"downloaded {human_size(ledger.downloaded_bytes)} from {counted(peers, 'peer')} in {took_s:.1f} s")
+    if ledger.resumed_bytes:
+        say(f"resumed: {human_size(ledger.resumed_bytes)} were on the disk from an earlier run")

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
+from p2pboot.errors import ProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord
+from p2pboot.fetch.asking.requests import NoAnswer
 from p2pboot.fetch.progress import Progress
+from p2pboot.protocol.client import PeerRefused
+from p2pboot.transport.interface import StreamReset
 
 LOST: Final = "connection lost"
 
@@ -47,6 +51,16 @@ class Ledger:
         """Received for nothing: second copies, and what did not match its digest."""
         return self.downloaded_bytes - self.stored_bytes
 
+    def to_json(self) -> dict[str, Any]:
+        """What was received and from whom, and who was dropped, as plain values for a JSON document."""
+        return {
+            "peers": {peer: {"received_bytes": count} for peer, count in sorted(self.received.items())},
+            "dropped_peers": dict(sorted(self.dropped.items())),
+            "downloaded_bytes": self.downloaded_bytes,
+            "resumed_bytes": self.resumed_bytes,
+            "wasted_bytes": self.wasted_bytes,
+        }
+
     def usable(self, peer_id: str) -> bool:
         """Whether the peer may still be asked."""
         return peer_id not in self.dropped
@@ -57,6 +71,19 @@ class Ledger:
             self.dropped[peer_id] = reason
             self.note_failure(peer_id, f"dropped: {reason}")
             self._progress.peer(peer_id, f"dropped: {reason}")
+
+    def note_error(self, peer_id: str, error: ProtocolError) -> None:
+        """A peer could not be asked to the end: note why, and drop it where it broke the protocol."""
+        match error:
+            case PeerRefused():
+                reason = f": {error.reason}" if error.reason else ""
+                self.note_failure(peer_id, f"answers {error.status.value}{reason}")
+            case NoAnswer():
+                self.note_failure(peer_id, error.message)
+            case StreamReset():
+                self.note_failure(peer_id, "the stream broke off")
+            case _:
+                self.drop(peer_id, error.message)
 
     def note_stop(self, peer_id: str, reason: str) -> None:
         """A peer stopped in the middle; it may be asked again."""

@@ -39,12 +39,8 @@ class FetchResult:
         files: the artifacts, by key.
         unchanged: the directory was complete already, nothing was written.
         offered_by: peer ids that offered this manifest.
-        received: artifact bytes received, by peer id.
-        dropped: peer ids that are not asked any more, and why.
+        ledger: who delivered, and who is not asked any more.
         warnings: what a person should know, one line each.
-        downloaded_bytes: artifact bytes received in all.
-        resumed_bytes: verified bytes that were on the disk from an earlier run, without pieces of zeros.
-        wasted_bytes: received for nothing: second copies and corrupt pieces.
         transfer_s: seconds from the first request for an artifact to the last byte in the store.
     """
 
@@ -53,12 +49,8 @@ class FetchResult:
     files: tuple[FetchedFile, ...]
     unchanged: bool
     offered_by: tuple[str, ...]
-    received: dict[str, int]
-    dropped: dict[str, str]
+    ledger: Ledger
     warnings: tuple[str, ...]
-    downloaded_bytes: int
-    resumed_bytes: int
-    wasted_bytes: int
     transfer_s: float
 
     @classmethod
@@ -75,20 +67,8 @@ class FetchResult:
         transfer_s: float,
     ) -> FetchResult:
         """Put together what the parts of a job noted."""
-        return cls(
-            verdict=verdict,
-            directory=directory,
-            files=files,
-            unchanged=unchanged,
-            offered_by=tuple(sorted(offered_by)),
-            received=dict(ledger.received),
-            dropped=dict(ledger.dropped),
-            warnings=tuple(warnings),
-            downloaded_bytes=ledger.downloaded_bytes,
-            resumed_bytes=ledger.resumed_bytes,
-            wasted_bytes=ledger.wasted_bytes,
-            transfer_s=transfer_s,
-        )
+        offerers = tuple(sorted(offered_by))
+        return cls(verdict, directory, files, unchanged, offerers, ledger, tuple(warnings), transfer_s)
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values for a JSON document."""
@@ -106,11 +86,7 @@ class FetchResult:
             },
             "verdict": self.verdict.to_json(),
             "offered_by": list(self.offered_by),
-            "peers": {peer: {"received_bytes": count} for peer, count in sorted(self.received.items())},
-            "dropped_peers": dict(sorted(self.dropped.items())),
+            **self.ledger.to_json(),
             "warnings": list(self.warnings),
-            "downloaded_bytes": self.downloaded_bytes,
-            "resumed_bytes": self.resumed_bytes,
-            "wasted_bytes": self.wasted_bytes,
             "transfer_s": round(self.transfer_s, 3),
         }

@@ -50,7 +50,7 @@ async def test_a_fetch_leaves_the_whole_set_under_final_names(
     assert {key: (out / key).read_bytes() for key in FILES} == FILES
     assert (out / "manifest.json").read_bytes() == V1.raw
     assert (out / "cmdline").read_bytes() == b"quiet\n"
-    assert result.received == {provider.peer_id: SIZE}
+    assert result.ledger.received == {provider.peer_id: SIZE}
     document = result.to_json()
     assert document["downloaded_bytes"] == SIZE
     assert document["verdict"]["ok"] is True
@@ -75,8 +75,8 @@ async def test_nobody_is_asked_for_pieces_of_zeros(
         result = await run(world.order(provider), transport, store, world.watcher)
     assert (world.directory / "out" / "rootfs").read_bytes() == files["rootfs"]
     zeros = layout.count("0") * PIECE
-    assert result.received == {provider.peer_id: sum(map(len, files.values())) - zeros}
-    assert result.resumed_bytes == 0  # nothing was there before: this was the first run
+    assert result.ledger.received == {provider.peer_id: sum(map(len, files.values())) - zeros}
+    assert result.ledger.resumed_bytes == 0  # nothing was there before: this was the first run
     assert (world.directory / "out" / "rootfs").stat().st_blocks * 512 <= layout.count("x") * PIECE
 
 
@@ -86,7 +86,7 @@ async def test_a_second_fetch_downloads_and_writes_nothing(autojump_clock: MockC
             async with world.client() as (transport, store):
                 result = await run(world.order(provider), transport, store, world.watcher)
                 assert result.unchanged is again
-                assert result.downloaded_bytes == (0 if again else SIZE)
+                assert result.ledger.downloaded_bytes == (0 if again else SIZE)
 
 
 async def test_right_final_files_are_enough_without_the_store(
@@ -98,7 +98,7 @@ async def test_right_final_files_are_enough_without_the_store(
         async with world.client("another state") as (transport, store):
             result = await run(world.order(provider), transport, store, world.watcher)
         assert result.unchanged
-        assert result.downloaded_bytes == 0
+        assert result.ledger.downloaded_bytes == 0
 
 
 @pytest.mark.parametrize("damage", ["deleted", "replaced", "overwritten in place"])
@@ -116,7 +116,7 @@ async def test_a_damaged_final_file_is_repaired(autojump_clock: MockClock, world
     assert kernel.read_bytes() == FILES["kernel"]
     assert [file.key for file in result.files if file.written] == ["kernel"]
     # In place the store's own copy was hit as well, for the two are one file where the file system allows.
-    assert result.downloaded_bytes == (len(FILES["kernel"]) if damage == "overwritten in place" else 0)
+    assert result.ledger.downloaded_bytes == (len(FILES["kernel"]) if damage == "overwritten in place" else 0)
 
 
 async def test_nobody_there_leaves_the_files_alone(autojump_clock: MockClock, world: World) -> None:
@@ -135,7 +135,7 @@ async def test_a_new_version_replaces_the_old_one(autojump_clock: MockClock, wor
         offer(provider.store, V2, NEW_FILES)
         result = await run(world.order(provider), transport, store, world.watcher)
         assert (world.directory / "out" / "kernel").read_bytes() == NEW_FILES["kernel"]
-        assert result.downloaded_bytes == len(NEW_FILES["kernel"])
+        assert result.ledger.downloaded_bytes == len(NEW_FILES["kernel"])
 
 
 async def test_an_older_version_is_refused_by_a_client_with_memory(
@@ -205,8 +205,8 @@ async def test_a_corrupt_peer_is_named_in_the_result(autojump_clock: MockClock, 
         world.client() as (transport, store),
     ):
         result = await run(world.order(liar, honest), transport, store, world.watcher)
-        assert list(result.dropped) == [liar.peer_id]
-        assert result.wasted_bytes == result.received[liar.peer_id]
+        assert list(result.ledger.dropped) == [liar.peer_id]
+        assert result.ledger.wasted_bytes == result.ledger.received[liar.peer_id]
 
 
 async def test_only_selected_artifacts_are_fetched(autojump_clock: MockClock, world: World) -> None:
@@ -222,7 +222,7 @@ async def test_only_selected_artifacts_are_fetched(autojump_clock: MockClock, wo
         "cmdline",
     }
     assert (world.directory / "out" / "dtbs" / "board.dtb").read_bytes() == files["dtbs/board"]
-    assert result.downloaded_bytes == len(FILES["kernel"]) + 500
+    assert result.ledger.downloaded_bytes == len(FILES["kernel"]) + 500
 
 
 def test_artifacts_are_found_by_key_and_by_file_name() -> None:
@@ -265,7 +265,7 @@ async def test_an_interrupted_fetch_leaves_no_final_name_and_resumes(
         async with world.client() as (transport, store):
             result = await run(world.order(provider), transport, store, world.watcher)
     assert placed(world.directory / "out") == ALL
-    assert result.downloaded_bytes == SIZE - had
+    assert result.ledger.downloaded_bytes == SIZE - had
 
 
 async def test_peers_found_by_discovery_are_used(autojump_clock: MockClock, world: World) -> None:
@@ -274,7 +274,7 @@ async def test_peers_found_by_discovery_are_used(autojump_clock: MockClock, worl
         await send.send("/ip4/10.9.9.9/tcp/1")
         await send.send(provider.address)
         result = await run(world.order(), transport, store, world.watcher, hints=hints)
-    assert result.downloaded_bytes == SIZE
+    assert result.ledger.downloaded_bytes == SIZE
 
 
 async def test_old_versions_do_not_pile_up_in_the_state(autojump_clock: MockClock, world: World) -> None:

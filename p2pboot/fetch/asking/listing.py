@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
-import trio
-
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord, pairs_of
-from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.requests import RequestStream, requests_to
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.protocol.client import ManifestReply, PeerRefused, ask_heads, ask_manifest
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.protocol.withheld import WithheldHead
-from p2pboot.transport.interface import StreamReset, Transport
-
-PEER_TIMEOUT_S = 5.0
-"""For everything that is asked of one peer at one time; a mute one holds its own task only."""
+from p2pboot.transport.interface import Transport
 
 Select = Callable[[Sequence[Head]], Iterable[Head]]
 Take = Callable[[str, Head, ManifestReply], Awaitable[None]]
@@ -59,34 +54,21 @@ async def ask_peer(
         Whether the peer answered to the end.
     """
     try:
-        with trio.fail_after(PEER_TIMEOUT_S):
-            stream = await transport.open_stream(peer_id, SYNC_PROTOCOL)
-            async with RequestStream(stream) as requests:
-                reply = await requests.ask(ask_heads(channel, arch))
-                heads = [head for head in reply.heads if _asked_for(head, channel, arch)]
-                withheld = tuple(one for one in reply.withheld if _asked_for(one, channel, arch))
-                narrowed = (channel, arch) != (None, None)
-                elsewhere = await _ask_elsewhere(requests, ledger) if narrowed and not heads else ()
-                ledger.words[peer_id] = PeerWord(withheld, elsewhere)
-                for head in select(heads):
-                    try:
-                        manifest = await requests.ask(ask_manifest(head.digest))
-                    except PeerRefused:
-                        continue  # its head moved on meanwhile
-                    await take(peer_id, head, manifest)
-    except trio.TooSlowError:
-        ledger.note_failure(peer_id, f"no answer in {PEER_TIMEOUT_S:g} s")
-        return False
-    except StreamReset:
-        ledger.note_failure(peer_id, "the stream broke off")
-        return False
-    except PeerRefused as error:
-        ledger.note_failure(
-            peer_id, f"answers {error.status.value}" + (f": {error.reason}" if error.reason else "")
-        )
-        return False
-    except RemoteProtocolError as error:
-        ledger.drop(peer_id, error.message)
+        async with requests_to(transport, peer_id, SYNC_PROTOCOL) as requests:
+            reply = await requests.ask(ask_heads(channel, arch))
+            heads = [head for head in reply.heads if _asked_for(head, channel, arch)]
+            withheld = tuple(one for one in reply.withheld if _asked_for(one, channel, arch))
+            narrowed = (channel, arch) != (None, None)
+            elsewhere = await _ask_elsewhere(requests, ledger) if narrowed and not heads else ()
+            ledger.words[peer_id] = PeerWord(withheld, elsewhere)
+            for head in select(heads):
+                try:
+                    manifest = await requests.ask(ask_manifest(head.digest))
+                except PeerRefused:
+                    continue  # its head moved on meanwhile
+                await take(peer_id, head, manifest)
+    except (PeerRefused, RemoteProtocolError) as error:
+        ledger.note_error(peer_id, error)
         return False
     ledger.note_recovery(peer_id)
     return True

@@ -8,8 +8,8 @@ caller's business.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self, TypeVar
 
 import trio
@@ -18,16 +18,48 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.client import Query
 from p2pboot.protocol.messages import MAX_IN_FLIGHT
 from p2pboot.protocol.replies import Answer, Expected, ReplyReader
-from p2pboot.transport.interface import Stream, StreamReset
+from p2pboot.transport.interface import Stream, StreamReset, Transport
 
 READ_BYTES = 1024 * 1024
 """Asked of the transport at once: fewer and larger reads are what makes a bulk transfer cheap in Python."""
+
+PEER_TIMEOUT_S = 5.0
+"""For everything that is asked of one peer at one time; a mute one holds its own task only."""
 
 T = TypeVar("T")
 
 
 class Truncated(StreamReset):
     """The peer closed the stream and still owed a reply; the message says which."""
+
+
+class NoAnswer(StreamReset):
+    """The peer said nothing for too long; the message says for how long."""
+
+
+@asynccontextmanager
+async def requests_to(
+    transport: Transport, peer_id: str, protocol: str, timeout_s: float = PEER_TIMEOUT_S
+) -> AsyncIterator[RequestStream]:
+    """Ask one peer on a stream of its own; `Ledger.note_error` says what the errors mean.
+
+    Args:
+        transport: the network.
+        peer_id: of a connected peer.
+        protocol: of the stream.
+        timeout_s: for all that is asked, seconds.
+
+    Raises:
+        NoAnswer: it took longer.
+        StreamReset: the peer is gone, or does not speak the protocol.
+        PeerRefused, RemoteProtocolError: see `RequestStream.ask`.
+    """
+    try:
+        with trio.fail_after(timeout_s):
+            async with RequestStream(await transport.open_stream(peer_id, protocol)) as requests:
+                yield requests
+    except trio.TooSlowError:
+        raise NoAnswer(f"no answer in {timeout_s:g} s") from None
 
 
 class _Request:

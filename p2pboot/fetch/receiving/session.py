@@ -12,13 +12,12 @@ import trio
 
 from p2pboot.core.pieces import MIB
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.requests import NoAnswer, RequestStream, Truncated
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.downloads import Download, Downloads
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused
 from p2pboot.protocol.messages import Status
-from p2pboot.transport.interface import StreamReset
 
 SILENT_S = 2.0
 """A peer that owes us something and delivers no byte for so long: its pieces go to others."""
@@ -46,10 +45,6 @@ TABLE_ASKS = 2
 """Peers that are asked for one table at the same time: a table is up to 2 MiB, and one peer may be mute."""
 
 
-class Silent(StreamReset):
-    """The peer owes replies, and has not sent a byte for too long."""
-
-
 class Session:
     """Asks one peer.
 
@@ -70,18 +65,16 @@ class Session:
         self._next_ask: dict[str, float] = {}  # when to ask again about an artifact's table or holdings
         self._busy_s = BUSY_S
         self._changed = False  # it said that a file of it changed
-        self._failure: RemoteProtocolError | None = None
         self._over = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     async def run(self, others: list[Session]) -> None:
-        """Ask until cancelled or until the stream or the peer is no good any more.
+        """Ask until cancelled or until the stream or the peer is no good any more; the ledger has the reason.
 
         Args:
             others: all sessions of the job; this one is in it while it runs.
 
         Raises:
-            RemoteProtocolError: the stream failed; StreamReset when nobody is to blame.
             MachineError: the disk is full or fails.
         """
         schedule = self._downloads.schedule
@@ -98,8 +91,6 @@ class Session:
             others.remove(self)
             schedule.remove_peer(self.peer_id)
             pump_all(others)  # what this peer owed is the others' now
-        if self._failure is not None:
-            raise self._failure
 
     @property
     def silent(self) -> bool:
@@ -123,7 +114,7 @@ class Session:
             return
         schedule.silence(self.peer_id)
         if self._silence_s() > GIVE_UP_S or schedule.silent_bytes > MAX_SILENT_BYTES:
-            self._end(Silent(f"peer {self.peer_id} is silent"))
+            self._end(NoAnswer(f"sent nothing for {GIVE_UP_S:g} s"))
 
     def pump(self, others: list[Session]) -> None:
         """Ask for all that can be asked for now."""
@@ -235,12 +226,14 @@ class Session:
         return pause_s
 
     def _end(self, failure: RemoteProtocolError) -> None:
-        """Stop using the stream; `run` raises the failure. The first one counts."""
-        if self._failure is None:
-            self._failure = failure
-            if not isinstance(failure, StreamReset):
-                self._ledger.drop(self.peer_id, failure.message)
+        """Stop using the stream and note why; the first failure counts."""
+        if self._over.is_set():
+            return
         self._over.set()
+        if isinstance(failure, Truncated):  # also what a peer that is being ended does
+            self._ledger.note_stop(self.peer_id, failure.message)
+        else:
+            self._ledger.note_error(self.peer_id, failure)
 
 
 def pump_all(sessions: list[Session]) -> None:

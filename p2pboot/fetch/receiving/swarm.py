@@ -16,16 +16,16 @@ from weakref import WeakKeyDictionary
 import trio
 
 from p2pboot.core.manifest import Artifact
-from p2pboot.errors import FetchError, NotFoundError, RemoteProtocolError, first_error
+from p2pboot.errors import FetchError, NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_json
-from p2pboot.fetch.asking.requests import RequestStream, Truncated
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import LOST, Ledger
 from p2pboot.fetch.progress import Progress, Stall
 from p2pboot.fetch.receiving.artifacts import ArtifactDialect, wanted_artifact
 from p2pboot.fetch.receiving.downloads import Downloads
 from p2pboot.fetch.receiving.items import Dialect, Wanted
-from p2pboot.fetch.receiving.session import GIVE_UP_S, Session, Silent, pump_all
+from p2pboot.fetch.receiving.session import Session, pump_all
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import StreamReset, Transport
@@ -211,16 +211,7 @@ class _Swarm:
             return False
         async with RequestStream(stream) as requests:
             session = Session(requests, self._downloads, ledger)
-            try:
-                await session.run(self._sessions)
-            except Truncated as error:  # also what a peer that is being ended does
-                ledger.note_stop(peer_id, error.message)
-            except Silent:
-                ledger.note_failure(peer_id, f"sent nothing for {GIVE_UP_S:g} s")
-            except StreamReset:
-                ledger.note_failure(peer_id, "the stream broke off")
-            except RemoteProtocolError as error:
-                ledger.drop(peer_id, error.message)
+            await session.run(self._sessions)
         return session.delivered
 
     async def _watch(self, patience_s: float, hopeless: Callable[[], bool]) -> None:

@@ -22,7 +22,7 @@ from p2pboot.core.timetoke.manifests import chunk_manifest_length
 from p2pboot.core.timetoke.reader import SnapshotReader
 from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, MachineError, NotFoundError, P2PBootError, RemoteProtocolError
-from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.requests import RequestStream, requests_to
 from p2pboot.fetch.snapshots.bring import MAX_SAID, Network
 from p2pboot.fetch.snapshots.chunks import ByRootDialect
 from p2pboot.fetch.snapshots.signature_texts import Chosen, choose_text
@@ -180,15 +180,15 @@ class _Claims:
 
     async def _ask(self, peer_id: str) -> None:
         try:
-            with trio.fail_after(ASK_TIMEOUT_S):
-                stream = await self._network.transport.open_stream(peer_id, SNAPSHOT_PROTOCOL)
-                async with RequestStream(stream) as requests:
-                    await self._take(peer_id, requests)
+            async with requests_to(
+                self._network.transport, peer_id, SNAPSHOT_PROTOCOL, ASK_TIMEOUT_S
+            ) as requests:
+                await self._take(peer_id, requests)
         except PeerRefused as error:
             if error.reason or isinstance(error, PeerBusy):  # otherwise it does not have it
                 self.said[peer_id] = error.reason or "it serves others first"
-        except (StreamReset, trio.TooSlowError) as error:
-            self.said[peer_id] = str(error) or "no answer in time"
+        except StreamReset as error:
+            self.said[peer_id] = error.message
         except (RemoteProtocolError, SnapshotSignatureError) as error:
             self.lied(peer_id, error.message)
 

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-import trio
-
 from p2pboot.core.timetoke.announcement import Announcement, claim
 from p2pboot.errors import Malformed, RemoteProtocolError, SignatureError
-from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import ask_announcement, ask_snapshot_heads
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotHead
-from p2pboot.transport.interface import StreamReset, Transport
-
-PEER_TIMEOUT_S = 5.0
-"""For everything that is asked of one peer at one time; a mute one holds its own task only."""
+from p2pboot.transport.interface import Transport
 
 ANNOUNCEMENTS_PER_ROUND = 32
 """Several signers, and a few sequences of each; a peer that lists more is asked again in the next round."""
@@ -35,7 +30,7 @@ async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants
     Args:
         transport: the network.
         peer_id: of a connected peer.
-        ledger: where a liar is dropped.
+        ledger: where it is noted what went wrong with the peer, and a liar is dropped.
         wants: whether the announcement of a listed head is worth asking for; must be quick.
         take: is given every announcement of the right form and signature, and the peer that had it.
 
@@ -43,21 +38,18 @@ async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants
         Whether the peer answered to the end.
     """
     try:
-        with trio.fail_after(PEER_TIMEOUT_S):
-            stream = await transport.open_stream(peer_id, SNAPSHOT_PROTOCOL)
-            async with RequestStream(stream) as requests:
-                heads = await requests.ask(ask_snapshot_heads())
-                for head in _choose(heads, wants):
-                    try:
-                        raw = await requests.ask(ask_announcement(head.signer, head.root))
-                    except PeerRefused:
-                        continue  # it is gone meanwhile
-                    take(peer_id, _check(raw, head))
-    except (StreamReset, PeerRefused, trio.TooSlowError):
+        async with requests_to(transport, peer_id, SNAPSHOT_PROTOCOL) as requests:
+            heads = await requests.ask(ask_snapshot_heads())
+            for head in _choose(heads, wants):
+                try:
+                    raw = await requests.ask(ask_announcement(head.signer, head.root))
+                except PeerRefused:
+                    continue  # it is gone meanwhile
+                take(peer_id, _check(raw, head))
+    except (PeerRefused, RemoteProtocolError) as error:
+        ledger.note_error(peer_id, error)
         return False
-    except RemoteProtocolError as error:
-        ledger.drop(peer_id, error.message)
-        return False
+    ledger.note_recovery(peer_id)
     return True
 
 

@@ -20,15 +20,14 @@ from p2pboot.core.timetoke.errors import SnapshotSignatureError
 from p2pboot.core.timetoke.reader import Payload
 from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
-from p2pboot.transport.interface import StreamReset, Transport
+from p2pboot.transport.interface import Transport
 
 ASKED_PEERS: Final = 16
-ASK_TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,17 +94,13 @@ async def ask_texts(root: str, transport: Transport, ledger: Ledger) -> dict[str
 
     async def ask(peer_id: str) -> None:
         try:
-            with trio.fail_after(ASK_TIMEOUT_S):
-                stream = await transport.open_stream(peer_id, SNAPSHOT_PROTOCOL)
-                async with RequestStream(stream) as requests:
-                    info = await requests.ask(ask_info(root))
-        except (StreamReset, PeerRefused, trio.TooSlowError):
-            return
-        except RemoteProtocolError as error:
-            ledger.drop(peer_id, error.message)
-            return
-        if info.signature is not None:
-            texts[peer_id] = info.signature
+            async with requests_to(transport, peer_id, SNAPSHOT_PROTOCOL) as requests:
+                info = await requests.ask(ask_info(root))
+        except (PeerRefused, RemoteProtocolError) as error:
+            ledger.note_error(peer_id, error)
+        else:
+            if info.signature is not None:
+                texts[peer_id] = info.signature
 
     async with trio.open_nursery() as nursery:
         for peer_id in sorted(transport.peers())[:ASKED_PEERS]:

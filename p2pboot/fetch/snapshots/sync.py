@@ -88,7 +88,6 @@ class SyncResult:
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values for a JSON document."""
-        ledger = self.ledger
         return {
             "root": self.root,
             "path": str(self.path),
@@ -103,12 +102,8 @@ class SyncResult:
                 }
                 for conflict in self.conflicts
             ],
-            "peers": {peer: {"received_bytes": count} for peer, count in sorted(ledger.received.items())},
-            "dropped_peers": dict(sorted(ledger.dropped.items())),
-            "stopped_peers": dict(sorted(ledger.stopped.items())),
-            "downloaded_bytes": ledger.downloaded_bytes,
-            "resumed_bytes": ledger.resumed_bytes,
-            "wasted_bytes": ledger.wasted_bytes,
+            **self.ledger.to_json(),
+            "stopped_peers": dict(sorted(self.ledger.stopped.items())),
             "transfer_s": round(self.transfer_s, 3),
         }
 
