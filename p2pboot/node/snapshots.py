@@ -22,7 +22,8 @@ from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
-from p2pboot.fetch.snapshots.bring import Network, complete_held, hold_announced
+from p2pboot.fetch.receiving.swarm import Network
+from p2pboot.fetch.snapshots.bring import complete_held, hold_announced
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.problems import Problems

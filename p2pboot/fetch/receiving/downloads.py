@@ -85,15 +85,12 @@ class Downloads:
         nothing_asked = self._local_work > 0 or not self.open
         return 0.0 if nothing_asked else trio.current_time() - self._last_gain
 
-    async def bring(self, wanted: Wanted, rank: int) -> bool:
+    async def bring(self, wanted: Wanted, rank: int) -> None:
         """Have something in the store, whole and verified; the sessions do what needs peers.
 
         Args:
             wanted: what to bring.
             rank: among those that are brought at the same time, the lowest goes first.
-
-        Returns:
-            False when it was there before.
 
         Raises:
             P2PBootError: the pieces are what was signed, the whole is not (see `Dialect.contradiction`).
@@ -102,13 +99,13 @@ class Downloads:
         """
         if await self._locally(self._blobs.holds, wanted.blob):
             self._progress.artifact(wanted.key, wanted.size, wanted.size)
-            return False
+            return
         download = self.open[wanted.blob] = Download(wanted, rank)
         try:
             table = await self._find_table(download)
             partial = await self._locally(self._blobs.begin, wanted.blob, table)
             if partial is None:  # another task of this process was faster
-                return False
+                return
             download.partial = partial
             try:
                 await self._fill(download, partial)
@@ -117,7 +114,6 @@ class Downloads:
                     await trio.to_thread.run_sync(partial.close)
         finally:
             del self.open[wanted.blob]
-        return True
 
     async def _locally(self, work: Callable[..., T], *args: Any) -> T:
         """Do something long in a thread that no peer can be blamed for."""
@@ -132,9 +128,8 @@ class Downloads:
         table = await self._locally(self._blobs.table, download.blob)
         if table is not None and table.digest == download.wanted.table_digest:
             download.take_table(table)
-        await download.table_found.wait()
-        if download.table is None:
-            raise RuntimeError("a table was announced that is not there")
+        while download.table is None:
+            await download.table_found.wait()
         return download.table
 
     async def _fill(self, download: Download, partial: PartialBlob) -> None:

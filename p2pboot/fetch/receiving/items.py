@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from p2pboot.core.pieces import PieceSet, PieceTable, piece_count
 from p2pboot.errors import BlobCorrupt, P2PBootError
@@ -41,17 +41,11 @@ class Wanted:
 class Dialect(Protocol):
     """How peers are asked, over their streams of one protocol."""
 
-    @property
-    def protocol(self) -> str:
-        """The protocol of the streams."""
-
-    @property
-    def piece(self) -> str:
-        """What the protocol calls a piece."""
-
-    @property
-    def pieces_at_once(self) -> int:
-        """How many pieces one request may ask for."""
+    protocol: ClassVar[str]
+    piece: ClassVar[str]
+    """What the protocol calls a piece."""
+    pieces_at_once: ClassVar[int]
+    """How many pieces one request may ask for."""
 
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
         """Ask for the piece table, checked against what was signed."""

@@ -52,9 +52,12 @@ class Session:
         requests: an open stream to the peer.
         downloads: what is wanted.
         ledger: where what the peer gave, and why it is dropped, is noted.
+        sessions: all of the job; this one is in it while it runs.
     """
 
-    def __init__(self, requests: RequestStream, downloads: Downloads, ledger: Ledger) -> None:
+    def __init__(
+        self, requests: RequestStream, downloads: Downloads, ledger: Ledger, sessions: list[Session]
+    ) -> None:
         self.peer_id = requests.peer_id
         self.asking_tables: set[str] = set()
         """Artifacts whose table this peer is being asked for."""
@@ -62,35 +65,33 @@ class Session:
         self._requests = requests
         self._downloads = downloads
         self._ledger = ledger
+        self._sessions = sessions
         self._next_ask: dict[str, float] = {}  # when to ask again about an artifact's table or holdings
         self._busy_s = BUSY_S
         self._changed = False  # it said that a file of it changed
         self._over = trio.Event()
         self._nursery: trio.Nursery | None = None
 
-    async def run(self, others: list[Session]) -> None:
+    async def run(self) -> None:
         """Ask until cancelled or until the stream or the peer is no good any more; the ledger has the reason.
-
-        Args:
-            others: all sessions of the job; this one is in it while it runs.
 
         Raises:
             MachineError: the disk is full or fails.
         """
         schedule = self._downloads.schedule
         schedule.add_peer(self.peer_id, trio.current_time())
-        others.append(self)
+        self._sessions.append(self)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self.pump(others)
+                self.pump()
                 await self._over.wait()
                 nursery.cancel_scope.cancel()
         finally:
             self._nursery = None
-            others.remove(self)
+            self._sessions.remove(self)
             schedule.remove_peer(self.peer_id)
-            pump_all(others)  # what this peer owed is the others' now
+            pump_all(self._sessions)  # what this peer owed is the others' now
 
     @property
     def silent(self) -> bool:
@@ -116,7 +117,7 @@ class Session:
         if self._silence_s() > GIVE_UP_S or schedule.silent_bytes > MAX_SILENT_BYTES:
             self._end(NoAnswer(f"sent nothing for {GIVE_UP_S:g} s"))
 
-    def pump(self, others: list[Session]) -> None:
+    def pump(self) -> None:
         """Ask for all that can be asked for now."""
         nursery = self._nursery
         if nursery is None or self._over.is_set() or self.silent:
@@ -124,22 +125,22 @@ class Session:
         now = trio.current_time()
         for download in self._downloads.open.values():
             if now >= self._next_ask.get(download.blob, -math.inf):
-                self._ask_about(download, others, nursery)
+                self._ask_about(download, nursery)
         for assignment in self._downloads.schedule.assign(self.peer_id, now):
-            nursery.start_soon(self._read, assignment, others)
+            nursery.start_soon(self._read, assignment)
 
-    def _ask_about(self, download: Download, others: list[Session], nursery: trio.Nursery) -> None:
+    def _ask_about(self, download: Download, nursery: trio.Nursery) -> None:
         if download.table is None:
-            asked = sum(download.blob in other.asking_tables and not other.silent for other in others)
+            asked = sum(download.blob in other.asking_tables and not other.silent for other in self._sessions)
             if asked < TABLE_ASKS:
                 self._next_ask[download.blob] = math.inf
                 self.asking_tables.add(download.blob)
-                nursery.start_soon(self._ask_table, download, others)
+                nursery.start_soon(self._ask_table, download)
         elif download.partial is not None and not download.complete.is_set():
             self._next_ask[download.blob] = math.inf
-            nursery.start_soon(self._ask_holdings, download, others)
+            nursery.start_soon(self._ask_holdings, download)
 
-    async def _ask_table(self, download: Download, others: list[Session]) -> None:
+    async def _ask_table(self, download: Download) -> None:
         try:
             download.take_table(await self._downloads.dialect.table(self._requests, download.wanted))
             self._ask_again(download, 0)
@@ -150,9 +151,9 @@ class Session:
             self._end(error)
         finally:
             self.asking_tables.discard(download.blob)
-        pump_all(others)
+        pump_all(self._sessions)
 
-    async def _ask_holdings(self, download: Download, others: list[Session]) -> None:
+    async def _ask_holdings(self, download: Download) -> None:
         schedule = self._downloads.schedule
         try:
             held = await self._downloads.dialect.holdings(self._requests, download.wanted)
@@ -168,9 +169,9 @@ class Session:
                 if not useful and not self._changed:
                     self._ledger.note_failure(self.peer_id, "has none of the missing pieces")
                 self._ask_again(download, HAVE_AGAIN_USEFUL_S if useful else HAVE_AGAIN_S)
-        self.pump(others)
+        self.pump()
 
-    async def _read(self, assignment: Assignment, others: list[Session]) -> None:
+    async def _read(self, assignment: Assignment) -> None:
         schedule = self._downloads.schedule
         try:
             data = await self._downloads.dialect.read(self._requests, assignment)
@@ -188,7 +189,7 @@ class Session:
             self._end(error)
         else:
             await self._take(assignment, data)
-        pump_all(others)
+        pump_all(self._sessions)
 
     async def _take(self, assignment: Assignment, data: bytearray) -> None:
         self.delivered = True
@@ -239,4 +240,4 @@ class Session:
 def pump_all(sessions: list[Session]) -> None:
     """Something became free: everybody may ask for more."""
     for session in tuple(sessions):
-        session.pump(sessions)
+        session.pump()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
@@ -45,6 +46,25 @@ HOPELESS_S = 2.0
 """A peer that was dropped may have been the only one known, but another may be just connecting."""
 
 
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Whom a fetch asks, and when it ends without success.
+
+    Args:
+        transport: every peer that is or becomes connected is asked.
+        ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now.
+        progress: told how far everything is.
+        patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
+        hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
+    """
+
+    transport: Transport
+    ledger: Ledger
+    progress: Progress
+    patience_s: float = math.inf
+    hopeless: Callable[[], bool] = lambda: False
+
+
 async def fetch_artifacts(
     artifacts: Sequence[Artifact],
     *,
@@ -54,75 +74,50 @@ async def fetch_artifacts(
     progress: Progress,
     patience_s: float = math.inf,
     hopeless: Callable[[], bool] = lambda: False,
-) -> frozenset[str]:
+) -> None:
     """Have all these artifacts in the store, whole and verified, when it returns.
-
-    Several jobs may run at the same time; an artifact that two of them want is fetched by one.
 
     Args:
         artifacts: of a manifest that was verified and put into the catalogue; fetched in this order.
-        transport: every peer that is or becomes connected is asked.
+        transport: for this and what is not said here, see `Network`.
         store: takes the artifacts; what it holds already is not fetched.
-        ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now.
-        progress: told how far each artifact is.
-        patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
-        hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
-
-    Returns:
-        SHA-256 of the artifacts that were brought now, and not held before.
+        ledger: see there.
+        progress: see there.
+        patience_s: see there.
+        hopeless: see there.
 
     Raises:
-        NotFoundError: no peer was connected at the end of patience.
-        FetchError: peers were, and did not deliver everything intact.
-        Contradiction: an artifact's pieces are right and its SHA-256 is not: the publisher's fault.
-        StoreError: the store holds the artifact with another piece table.
-        MachineError: no space, quota used up, the disk fails.
+        P2PBootError: as `fetch_wanted`.
     """
-    return await fetch_wanted(
-        [wanted_artifact(artifact) for artifact in artifacts],
-        blobs=store.blobs,
-        dialect=ArtifactDialect(),
-        transport=transport,
-        ledger=ledger,
-        progress=progress,
-        patience_s=patience_s,
-        hopeless=hopeless,
-    )
+    network = Network(transport, ledger, progress, patience_s, hopeless)
+    wanted = [wanted_artifact(artifact) for artifact in artifacts]
+    await fetch_wanted(wanted, store.blobs, ArtifactDialect(), network)
 
 
 async def fetch_wanted(
-    wanted: Sequence[Wanted],
-    *,
-    blobs: BlobStore,
-    dialect: Dialect,
-    transport: Transport,
-    ledger: Ledger,
-    progress: Progress,
-    patience_s: float = math.inf,
-    hopeless: Callable[[], bool] = lambda: False,
-) -> frozenset[str]:
-    """Have all this in the store when it returns; what `fetch_artifacts` does, for whatever comes in pieces.
+    wanted: Sequence[Wanted], blobs: BlobStore, dialect: Dialect, network: Network
+) -> None:
+    """Have all this in the store, whole and verified, when it returns.
+
+    Several jobs may run at the same time; what two of them want is fetched by one.
 
     Args:
         wanted: fetched in this order.
         blobs: where it goes.
         dialect: how peers are asked for it.
-        transport: every peer that is or becomes connected is asked.
-        ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now.
-        progress: told how far each is.
-        patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
-        hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
-
-    Returns:
-        The digests of what was brought now.
+        network: who is asked.
 
     Raises:
-        P2PBootError: as `fetch_artifacts`.
+        NotFoundError: no peer was connected at the end of patience.
+        FetchError: peers were, and did not deliver everything intact.
+        Contradiction, RootMismatch: all pieces are right and the whole is not: the signer's fault.
+        StoreError: the store holds the same with another piece table.
+        MachineError: no space, quota used up, the disk fails.
     """
     turns = _TURNS.setdefault(blobs, _Turns())
-    swarm = _Swarm(transport, Downloads(blobs, dialect, ledger, progress), ledger, turns, Stall(progress))
+    downloads = Downloads(blobs, dialect, network.ledger, network.progress)
     try:
-        return await swarm.run(wanted, patience_s, hopeless)
+        await _Swarm(network, downloads, turns).run(wanted)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
 
@@ -149,38 +144,32 @@ _TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
 
 
 class _Swarm:
-    def __init__(
-        self, transport: Transport, downloads: Downloads, ledger: Ledger, turns: _Turns, stall: Stall
-    ) -> None:
-        self._transport = transport
-        self._ledger = ledger
+    def __init__(self, network: Network, downloads: Downloads, turns: _Turns) -> None:
+        self._network = network
+        self._transport = network.transport
+        self._ledger = network.ledger
         self._downloads = downloads
         self._turns = turns
-        self._stall = stall
+        self._stall = Stall(network.progress)
         self._sessions: list[Session] = []
         self._missing: dict[str, Wanted] = {}
-        self._brought: set[str] = set()
 
-    async def run(
-        self, wanted: Sequence[Wanted], patience_s: float, hopeless: Callable[[], bool]
-    ) -> frozenset[str]:
+    async def run(self, wanted: Sequence[Wanted]) -> None:
         self._missing = {each.blob: each for each in wanted}  # two names, one content: once
         slots = trio.Semaphore(ARTIFACTS_AT_ONCE)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(for_each_peer, self._transport, self._serve)
-            nursery.start_soon(self._watch, patience_s, hopeless)
+            nursery.start_soon(self._watch)
             async with trio.open_nursery() as artifacts_nursery:
                 for rank, each in enumerate(tuple(self._missing.values())):
                     await slots.acquire()
                     artifacts_nursery.start_soon(self._bring, each, rank, slots)
             nursery.cancel_scope.cancel()
-        return frozenset(self._brought)
 
     async def _bring(self, wanted: Wanted, rank: int, slots: trio.Semaphore) -> None:
         try:
             async with self._turns.take(wanted.blob):
-                if await self._downloads.bring(wanted, rank):
-                    self._brought.add(wanted.blob)
+                await self._downloads.bring(wanted, rank)
             del self._missing[wanted.blob]
         finally:
             slots.release()
@@ -210,11 +199,11 @@ class _Swarm:
             ledger.note_failure(peer_id, f"opens no stream for {protocol}")
             return False
         async with RequestStream(stream) as requests:
-            session = Session(requests, self._downloads, ledger)
-            await session.run(self._sessions)
+            session = Session(requests, self._downloads, ledger, self._sessions)
+            await session.run()
         return session.delivered
 
-    async def _watch(self, patience_s: float, hopeless: Callable[[], bool]) -> None:
+    async def _watch(self) -> None:
         hopeless_since = math.inf
         while True:
             await trio.sleep(WATCH_S)
@@ -224,8 +213,8 @@ class _Swarm:
             now = trio.current_time()
             delivering = any(session.delivering for session in self._sessions)
             self._stall.look(now, 0.0 if delivering else self._downloads.idle_s(), self._why_nothing)
-            hopeless_since = min(hopeless_since, now) if hopeless() else math.inf
-            if self._downloads.idle_s() > patience_s or now - hopeless_since > HOPELESS_S:
+            hopeless_since = min(hopeless_since, now) if self._network.hopeless() else math.inf
+            if self._downloads.idle_s() > self._network.patience_s or now - hopeless_since > HOPELESS_S:
                 self._give_up()
 
     def _give_up(self) -> NoReturn:

@@ -6,9 +6,8 @@ known by its root alone, see :mod:`.by_root`.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import dataclasses
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -29,55 +28,25 @@ from p2pboot.core.timetoke.reader import Payload, SnapshotReader
 from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, P2PBootError
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.receiving.swarm import fetch_wanted
+from p2pboot.fetch.receiving.swarm import Network, fetch_wanted
 from p2pboot.fetch.snapshots.chunks import SnapshotDialect, wanted_snapshot
 from p2pboot.fetch.snapshots.signature_texts import Chosen, ask_texts, choose_text, text_with_version
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
-from p2pboot.transport.interface import Transport
 
 MAX_SAID = 4
 """Peers of which an error says why they gave nothing; the others say the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Network:
-    """What a transfer needs of its job.
+async def fetch_snapshot(dialect: SnapshotDialect, store: DiskSnapshotStore, network: Network) -> None:
+    """Have a snapshot wait in the store, complete and of the right root; raises what `fetch_wanted` raises."""
+    await trio.to_thread.run_sync(store.blobs.drop_partials, {dialect.wanted.blob})
+    await fetch_wanted([dialect.wanted], store.blobs, dialect, network)
 
-    Args:
-        transport: connected peers are asked.
-        ledger: who lied is noted there, and not asked again.
-        progress: told how far it is.
-        patience_s: give up when nothing arrived for so long.
-        hopeless: whether whoever could be reached was dropped.
-    """
 
-    transport: Transport
-    ledger: Ledger
-    progress: Progress
-    patience_s: float = math.inf
-    hopeless: Callable[[], bool] = lambda: False
-
-    async def fetch(
-        self, dialect: SnapshotDialect, store: DiskSnapshotStore, *, ledger: Ledger | None = None
-    ) -> None:
-        """Have a snapshot wait in the store, complete and of the right root; raises what `fetch_wanted` raises."""
-        await trio.to_thread.run_sync(store.blobs.drop_partials, {dialect.wanted.blob})
-        await fetch_wanted(
-            [dialect.wanted],
-            blobs=store.blobs,
-            dialect=dialect,
-            transport=self.transport,
-            ledger=ledger or self.ledger,
-            progress=self.progress,
-            patience_s=self.patience_s,
-            hopeless=self.hopeless,
-        )
-
-    def name(self, chosen: Chosen) -> None:
-        """Say which peers sent another signature: no offence, it may be of a signer that we do not trust."""
-        for peer_id, why in chosen.faults.items():
-            self.progress.peer(peer_id, why)
+def name_faults(chosen: Chosen, network: Network) -> None:
+    """Say which peers sent another signature: no offence, it may be of a signer that we do not trust."""
+    for peer_id, why in chosen.faults.items():
+        network.progress.peer(peer_id, why)
 
 
 async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> bool:
@@ -136,13 +105,14 @@ async def bring_announced(agreed: Agreed, threshold: int, store: DiskSnapshotSto
     for facts in agreed.variants:  # nearly always one
         dialect = SnapshotDialect(wanted_snapshot(facts))
         try:
-            await network.fetch(dialect, store, ledger=Ledger(network.progress) if failure else None)
+            ledger = Ledger(network.progress) if failure else network.ledger
+            await fetch_snapshot(dialect, store, dataclasses.replace(network, ledger=ledger))
         except (FetchError, RootMismatch) as error:  # one signer's table may be a lie, another's is not
             failure = failure or _with_refusals(error, dialect.refusals)
         else:
             texts = dialect.signature_texts or await ask_texts(facts.root, network.transport, network.ledger)
             path, chosen = await trio.to_thread.run_sync(partial(_settle, agreed, threshold, store, texts))
-            network.name(chosen)
+            name_faults(chosen, network)
             return path
     assert failure is not None  # noqa: S101 - there is at least one variant
     raise failure
@@ -184,7 +154,7 @@ async def _sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, n
             store.keep_signature(agreed.root, chosen.text)
         return chosen
 
-    network.name(await trio.to_thread.run_sync(sign))
+    name_faults(await trio.to_thread.run_sync(sign), network)
 
 
 async def complete_held(root: str, store: DiskSnapshotStore, network: Network) -> bool:

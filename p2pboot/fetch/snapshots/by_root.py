@@ -23,7 +23,8 @@ from p2pboot.core.timetoke.reader import SnapshotReader
 from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, MachineError, NotFoundError, P2PBootError, RemoteProtocolError
 from p2pboot.fetch.asking.requests import RequestStream, requests_to
-from p2pboot.fetch.snapshots.bring import MAX_SAID, Network
+from p2pboot.fetch.receiving.swarm import Network
+from p2pboot.fetch.snapshots.bring import MAX_SAID, fetch_snapshot, name_faults
 from p2pboot.fetch.snapshots.chunks import ByRootDialect
 from p2pboot.fetch.snapshots.signature_texts import Chosen, choose_text
 from p2pboot.protocol.client import PeerBusy, PeerRefused
@@ -70,7 +71,7 @@ async def bring_by_root(
     if not await trio.to_thread.run_sync(store.blobs.holds, root):
         texts |= await _fetch(claims, store, network)
     chosen = await trio.to_thread.run_sync(_settle, claims, keys, store, texts)
-    network.name(chosen)
+    name_faults(chosen, network)
 
 
 async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) -> Mapping[str, str]:
@@ -90,7 +91,7 @@ async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) ->
             return not any(ledger.usable(peer_id) for peer_id in connected)
 
         try:
-            await dataclasses.replace(network, hopeless=hopeless).fetch(dialect, store)
+            await fetch_snapshot(dialect, store, dataclasses.replace(network, hopeless=hopeless))
         except RootMismatch:
             for peer_id in dialect.backers:
                 claims.lied(peer_id, f"its chunk table is not that of snapshot {root}")

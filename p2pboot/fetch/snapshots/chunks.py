@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from typing_extensions import override
+
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.core.timetoke.announcement import SnapshotFacts
 from p2pboot.core.timetoke.errors import RootMismatch
 from p2pboot.errors import BlobCorrupt, P2PBootError, RemoteProtocolError
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.fetch.receiving.items import Wanted
+from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_chunks, ask_info
@@ -24,7 +26,7 @@ def wanted_snapshot(facts: SnapshotFacts) -> Wanted:
     return Wanted(f"snapshot {facts.root}", facts.root, facts.size, facts.chunk_length, facts.chunk_table)
 
 
-class SnapshotDialect:
+class SnapshotDialect(Dialect):
     """A `Dialect`: `/p2pboot/snapshot/1`, for one snapshot that was announced.
 
     Args:
@@ -42,14 +44,15 @@ class SnapshotDialect:
         self.refusals: dict[str, str] = {}
         """Why peers do not give the snapshot, by peer id, where they say so."""
 
+    @override
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
-        """See `Dialect`."""
         return await requests.ask(
             ask_chunks(
                 wanted.blob, size=wanted.size, chunk_length=wanted.piece_length, digest=wanted.table_digest
             )
         )
 
+    @override
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """Whoever has a snapshot has all of it, possibly cut into other chunks than we ask for."""
         info = await self._info(requests, wanted)
@@ -61,13 +64,13 @@ class SnapshotDialect:
         fits = info.chunk_length == wanted.piece_length
         return PieceSet.full(wanted.count) if fits else PieceSet(wanted.count)
 
+    @override
     async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
-        """See `Dialect`."""
         index, total = assignment.pieces.start, self.wanted.count
         return await requests.ask(ask_chunk(assignment.blob, index, total=total, length=assignment.length))
 
+    @override
     def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
-        """See `Dialect`."""
         return RootMismatch(error.expected, error.actual)
 
     async def _info(self, requests: RequestStream, wanted: Wanted) -> SnapshotInfo:
@@ -103,10 +106,11 @@ class ByRootDialect(SnapshotDialect):
         self.backers = set(backers)
         """Peers that stand by the table."""
 
+    @override
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
-        """It is known."""
         return self._table
 
+    @override
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """All for who stands by the table, nothing for who does not; a peer that came later is asked for its own."""
         peer_id = requests.peer_id

@@ -24,7 +24,8 @@ from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.rounds import Rounds
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
-from p2pboot.fetch.snapshots.bring import Network, complete_held, hold_announced
+from p2pboot.fetch.receiving.swarm import Network
+from p2pboot.fetch.snapshots.bring import complete_held, hold_announced
 from p2pboot.fetch.snapshots.by_root import bring_by_root
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.protocol.snapshots import SnapshotHead
