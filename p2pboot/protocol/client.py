@@ -17,8 +17,8 @@ from p2pboot.core.manifest import MAX_MANIFEST
 from p2pboot.core.names import NAME_PATTERN
 from p2pboot.core.pieces import PieceSet, PieceTable, piece_count
 from p2pboot.errors import ProtocolError, RemoteProtocolError
-from p2pboot.protocol.arrays import decode_array
 from p2pboot.protocol.checks import is_keyid
+from p2pboot.protocol.frames import decode_array
 from p2pboot.protocol.messages import (
     MAX_COUNTER,
     MAX_DETACHED,

@@ -11,14 +11,17 @@ dealing with, and every length has exactly one encoding.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterable, Mapping
+from itertools import islice
+from typing import Final, TypeVar
 
 from p2pboot.errors import LocalProtocolError, RemoteProtocolError
 
 MAX_PAYLOAD: Final = 4096
 MAX_PREFIX: Final = 2
 _CONTINUES: Final = 0x80
+
+T = TypeVar("T")
 
 
 class NotJson(ValueError):
@@ -51,6 +54,23 @@ def encode_frame(document: Mapping[str, object]) -> bytes:
 def encode_json(value: object) -> bytes:
     """Compact JSON, members in the order given. Not canonical: nothing here is signed."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def encode_array(entries: Iterable[object], most: int, max_bytes: int) -> bytes:
+    """A body that is an array: the first entries that fit into `most` entries and `max_bytes` bytes."""
+    return encode_json(first_fitting(entries, most, max_bytes))
+
+
+def first_fitting(entries: Iterable[T], most: int, max_bytes: int) -> list[T]:
+    """The first entries, at most `most`, whose array takes at most `max_bytes` bytes."""
+    fitting: list[T] = []
+    left = max_bytes - len("[]")
+    for entry in islice(entries, most):
+        left -= len(encode_json(entry)) + len(",")
+        if left < 0:
+            break
+        fitting.append(entry)
+    return fitting
 
 
 class FrameReader:
@@ -158,6 +178,21 @@ def decode_object(raw: bytes | bytearray) -> dict[str, object]:
     value = decode_json(raw)
     if not isinstance(value, dict):
         raise NotJson("not a JSON object")
+    return value
+
+
+def decode_array(body: bytearray, most: int) -> list[object]:
+    """The entries of an array that a peer sent as a body.
+
+    Raises:
+        RemoteProtocolError: no array, or more than `most` entries.
+    """
+    try:
+        value = decode_json(body)
+    except NotJson as error:
+        raise RemoteProtocolError(f"the body is {error}") from None
+    if not isinstance(value, list) or len(value) > most:
+        raise RemoteProtocolError(f"the body is not an array of at most {most} entries")
     return value
 
 

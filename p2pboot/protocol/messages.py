@@ -20,11 +20,10 @@ from typing import Any, ClassVar, Final, Self, get_args
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
 from p2pboot.core.names import ARCHS, check_name
 from p2pboot.core.pieces import MIB
-from p2pboot.protocol.arrays import encode_array
 from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer
-from p2pboot.protocol.frames import NotJson, decode_object, encode_frame
+from p2pboot.protocol.frames import NotJson, decode_object, encode_array, encode_frame
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotRequest
-from p2pboot.protocol.texts import readable
+from p2pboot.protocol.withheld import readable
 
 SYNC_PROTOCOL: Final = "/p2pboot/sync/1"
 ARTIFACT_PROTOCOL: Final = "/p2pboot/artifact/1"

@@ -16,7 +16,7 @@ from p2pboot.errors import Malformed, RemoteProtocolError
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused, Query
 from p2pboot.protocol.frames import FrameReader, NotJson, decode_object
 from p2pboot.protocol.messages import Status
-from p2pboot.protocol.texts import readable
+from p2pboot.protocol.withheld import readable
 
 
 @dataclass(slots=True, eq=False)

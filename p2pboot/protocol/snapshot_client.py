@@ -14,9 +14,9 @@ from p2pboot.core.pieces import PieceTable, piece_count
 from p2pboot.core.timetoke.announcement import MAX_ANNOUNCEMENT
 from p2pboot.core.timetoke.signatures import MAX_SIGNATURE_TEXT
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.protocol.arrays import decode_array
 from p2pboot.protocol.checks import is_keyid
 from p2pboot.protocol.client import Query
+from p2pboot.protocol.frames import decode_array
 from p2pboot.protocol.messages import MAX_COUNTER
 from p2pboot.protocol.snapshots import (
     MAX_SNAPSHOT_HEADS,

@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from typing import ClassVar, Final
 
 from p2pboot.core.pieces import MAX_PIECES
-from p2pboot.protocol.arrays import encode_array
 from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer, is_keyid
+from p2pboot.protocol.frames import encode_array
 
 SNAPSHOT_PROTOCOL: Final = "/p2pboot/snapshot/1"
 SNAPSHOT_TOPIC: Final = "/p2pboot/1/snapshots"

@@ -1,4 +1,4 @@
-"""What a peer knows of and does not offer: a member of the header of the reply to `heads`.
+"""Why a peer does not give what it is asked for, and what it knows of and does not offer (in the reply to `heads`).
 
 It is for people, and decides nothing: so what is not of this form is passed over, where a wrong entry of the list
 itself would be the peer's fault. `docs/protocol-wire.md` is the specification.
@@ -12,15 +12,27 @@ from dataclasses import asdict, dataclass
 from typing import Final
 
 from p2pboot.core.names import NAME_PATTERN
-from p2pboot.protocol.arrays import first_fitting
-from p2pboot.protocol.frames import MAX_PAYLOAD
-from p2pboot.protocol.texts import readable
+from p2pboot.protocol.frames import MAX_PAYLOAD, first_fitting
 
 MAX_WITHHELD: Final = 16
 MAX_WITHHELD_BYTES: Final = MAX_PAYLOAD - 256
 """Of the list as JSON; status and length of the same header take about 50."""
 
+MAX_REASON: Final = 200
+"""Characters of an explanation; what is longer is cut."""
+
 _REASON = re.compile(r"[a-z][a-z_-]{0,31}")
+
+
+def readable(value: object) -> str:
+    """The printable characters among the first MAX_REASON of a text; "" for what is no text.
+
+    Both sides use this, for what one node says to the people at another: the one to send nothing that is cut off
+    elsewhere, the other because a stranger wrote it, and a terminal would obey.
+    """
+    if not isinstance(value, str):
+        return ""
+    return "".join(character for character in value[:MAX_REASON] if character.isprintable()).strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +43,7 @@ class WithheldHead:
         channel: a name.
         arch: a name; canonical ones are what can be asked for.
         reason: a word for programs, like "expired"; there may be new ones.
-        text: the same for people, at most `texts.MAX_REASON` characters.
+        text: the same for people, at most MAX_REASON characters.
     """
 
     channel: str

@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from typing_extensions import override
+
 from p2pboot.errors import BlobMissing, P2PBootError
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
@@ -20,11 +22,10 @@ from p2pboot.protocol.messages import (
     Status,
 )
 from p2pboot.serving.accounts import Serving
-from p2pboot.serving.conversation import Reserve, serve_stream
-from p2pboot.serving.threads import UNREADABLE, InThreads
+from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.server import UNREADABLE, Server
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone, RangeError
-from p2pboot.transport.interface import Stream
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ _CHANGED: Final = "its file changed on this node's disk and is being examined"
 _ON_ITS_WAY: Final = "it is being fetched here, and this part has not come yet"
 
 
-class ArtifactServer:
+class ArtifactServer(Server):
     """Serves pieces of artifacts.
 
     Args:
@@ -41,15 +42,13 @@ class ArtifactServer:
         serving: limits and accounts, shared with the other servers of this node.
     """
 
+    protocol = ARTIFACT_PROTOCOL
+
     def __init__(self, blobs: BlobStore, serving: Serving) -> None:
+        super().__init__(serving)
         self._blobs = blobs
-        self._serving = serving
-        self._in_thread = InThreads()
 
-    async def handle(self, stream: Stream) -> None:
-        """Serve one inbound stream of ARTIFACT_PROTOCOL to its end; raises nothing but Cancelled."""
-        await serve_stream(stream, ARTIFACT_PROTOCOL, self._answer, self._serving)
-
+    @override
     async def _answer(self, request: ArtifactRequest, reserve: Reserve) -> Reply:
         try:
             match request:

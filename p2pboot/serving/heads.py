@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
+from typing_extensions import override
+
 from p2pboot.core.withheld import Withheld
 from p2pboot.errors import P2PBootError
 from p2pboot.protocol.messages import (
@@ -22,15 +24,14 @@ from p2pboot.protocol.messages import (
 )
 from p2pboot.protocol.withheld import WithheldHead, encode_withheld
 from p2pboot.serving.accounts import Serving
-from p2pboot.serving.conversation import Reserve, serve_stream
-from p2pboot.serving.threads import UNREADABLE, InThreads
+from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.server import UNREADABLE, Server
 from p2pboot.store.manifests import HeadRow, Manifests
-from p2pboot.transport.interface import Stream
 
 log = logging.getLogger(__name__)
 
 
-class SyncServer:
+class SyncServer(Server):
     """Serves heads, manifests and peers.
 
     Args:
@@ -41,6 +42,8 @@ class SyncServer:
         withheld: what is known of a channel and arch (None: of all) and not offered; called in threads.
     """
 
+    protocol = SYNC_PROTOCOL
+
     def __init__(
         self,
         catalogue: Manifests,
@@ -49,17 +52,13 @@ class SyncServer:
         serving: Serving,
         withheld: Callable[[str | None, str | None], Sequence[Withheld]],
     ) -> None:
+        super().__init__(serving)
         self._catalogue = catalogue
         self._peer_records = peer_records
         self._now = now
-        self._serving = serving
         self._withheld = withheld
-        self._in_thread = InThreads()
 
-    async def handle(self, stream: Stream) -> None:
-        """Serve one inbound stream of SYNC_PROTOCOL to its end; raises nothing but Cancelled."""
-        await serve_stream(stream, SYNC_PROTOCOL, self._answer, self._serving)
-
+    @override
     async def _answer(self, request: SyncRequest, _reserve: Reserve) -> Reply:
         try:
             match request:

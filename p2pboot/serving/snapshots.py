@@ -9,6 +9,8 @@ from __future__ import annotations
 import logging
 from typing import Final
 
+from typing_extensions import override
+
 from p2pboot.core.pieces import check_piece_length
 from p2pboot.core.timetoke.errors import (
     ChunkMissing,
@@ -37,10 +39,9 @@ from p2pboot.protocol.snapshots import (
     encode_snapshot_heads,
 )
 from p2pboot.serving.accounts import Serving
-from p2pboot.serving.conversation import Reserve, serve_stream
-from p2pboot.serving.threads import InThreads
+from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.server import Server
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
-from p2pboot.transport.interface import Stream
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,7 @@ _REASONS: Final = {
 """What whoever asks is told. The log has the error itself, with paths, which are nobody else's business."""
 
 
-class SnapshotServer:
+class SnapshotServer(Server):
     """Serves announcements, and snapshots chunk by chunk.
 
     Args:
@@ -69,16 +70,14 @@ class SnapshotServer:
         ValueError: the store cuts payloads into chunks of a length that is not sent.
     """
 
+    protocol = SNAPSHOT_PROTOCOL
+
     def __init__(self, store: DiskSnapshotStore, serving: Serving) -> None:
+        super().__init__(serving)
         check_piece_length(store.chunk_length)
         self._store = store
-        self._serving = serving
-        self._in_thread = InThreads()
 
-    async def handle(self, stream: Stream) -> None:
-        """Serve one inbound stream of SNAPSHOT_PROTOCOL to its end; raises nothing but Cancelled."""
-        await serve_stream(stream, SNAPSHOT_PROTOCOL, self._answer, self._serving)
-
+    @override
     async def _answer(self, request: SnapshotRequest, reserve: Reserve) -> Reply:
         try:
             return await self._look_up(request, reserve)

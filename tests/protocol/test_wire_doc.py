@@ -18,8 +18,7 @@ from p2pboot.core.pieces import PieceTable
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.protocol import messages
 from p2pboot.protocol.frames import MAX_PAYLOAD, encode_prefix
-from p2pboot.protocol.texts import MAX_REASON
-from p2pboot.protocol.withheld import MAX_WITHHELD
+from p2pboot.protocol.withheld import MAX_REASON, MAX_WITHHELD
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer

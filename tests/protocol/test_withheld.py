@@ -13,8 +13,7 @@ from p2pboot.protocol.client import HeadsReply, ask_heads
 from p2pboot.protocol.frames import MAX_PAYLOAD, FrameReader, decode_object, encode_frame
 from p2pboot.protocol.messages import MAX_HEADS_BYTES, Reply, Status
 from p2pboot.protocol.replies import ReplyReader
-from p2pboot.protocol.texts import MAX_REASON
-from p2pboot.protocol.withheld import MAX_WITHHELD, WithheldHead, decode_withheld, encode_withheld
+from p2pboot.protocol.withheld import MAX_REASON, MAX_WITHHELD, WithheldHead, decode_withheld, encode_withheld
 
 ONE = WithheldHead("stable", "x86_64", "expired", "manifest version 7 expired at 2026-01-01T00:00:00Z")
 

@@ -1,6 +1,6 @@
 """Why peers do not give what is asked for: what they say themselves and what went wrong with them, as lines for people.
 
-What a peer says is that peer's word, bounded and printable since it was read (`protocol.texts`). It is shown, and
+What a peer says is that peer's word, bounded and printable since it was read (`protocol.withheld`). It is shown, and
 decides nothing.
 """
 

@@ -157,9 +157,7 @@ class DeviceTrees:
             names = tuple(found["names"])
             check_member_names(names)  # they will be removed one day: nothing outside of the directory
             return str(found["sha256"]), names
-        except FileNotFoundError:
-            return None, ()
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (FileNotFoundError, ValueError, TypeError, KeyError, AttributeError):
             return None, ()
         except OSError as error:
             raise machine_error(error, f"read {self.note}") from error

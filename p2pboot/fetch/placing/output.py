@@ -19,7 +19,6 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path
-from types import TracebackType
 from typing import Final, Self
 
 from p2pboot.core.devicetrees import Archive, check_member_name
@@ -108,9 +107,7 @@ class Output:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_exc_info: object) -> None:
         self.close()
 
     def path(self, artifact: Artifact) -> Path:
