@@ -7,6 +7,7 @@ is told to, hands on what arrives, and reports what that says of the peer.
 from __future__ import annotations
 
 import math
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -135,41 +136,37 @@ class Session:
             if asked < TABLE_ASKS:
                 self._next_ask[download.blob] = math.inf
                 self.asking_tables.add(download.blob)
-                nursery.start_soon(self._ask_table, download)
+                nursery.start_soon(self._ask, self._ask_table, download)
         elif download.partial is not None and not download.complete.is_set():
             self._next_ask[download.blob] = math.inf
-            nursery.start_soon(self._ask_holdings, download)
+            nursery.start_soon(self._ask, self._ask_holdings, download)
+
+    async def _ask(self, ask: Callable[[Download], Awaitable[None]], download: Download) -> None:
+        try:
+            await ask(download)
+        except PeerRefused as error:
+            self._note(error)
+            self._ask_again(download, self._pause_s(error))
+        except RemoteProtocolError as error:
+            self._end(error)
+        pump_all(self._sessions)
 
     async def _ask_table(self, download: Download) -> None:
         try:
             download.take_table(await self._downloads.dialect.table(self._requests, download.wanted))
             self._ask_again(download, 0)
-        except PeerRefused as error:
-            self._note(error)
-            self._ask_again(download, self._pause_s(error))
-        except RemoteProtocolError as error:
-            self._end(error)
         finally:
             self.asking_tables.discard(download.blob)
-        pump_all(self._sessions)
 
     async def _ask_holdings(self, download: Download) -> None:
         schedule = self._downloads.schedule
-        try:
-            held = await self._downloads.dialect.holdings(self._requests, download.wanted)
-        except PeerRefused as error:
-            self._note(error)
-            self._ask_again(download, self._pause_s(error))
-        except RemoteProtocolError as error:
-            self._end(error)
-        else:
-            schedule.set_holdings(self.peer_id, download.blob, held)
-            if not held.complete:
-                useful = schedule.useful(self.peer_id, download.blob)
-                if not useful and not self._changed:
-                    self._ledger.note_failure(self.peer_id, "has none of the missing pieces")
-                self._ask_again(download, HAVE_AGAIN_USEFUL_S if useful else HAVE_AGAIN_S)
-        self.pump()
+        held = await self._downloads.dialect.holdings(self._requests, download.wanted)
+        schedule.set_holdings(self.peer_id, download.blob, held)
+        if not held.complete:
+            useful = schedule.useful(self.peer_id, download.blob)
+            if not useful and not self._changed:
+                self._ledger.note_failure(self.peer_id, "has none of the missing pieces")
+            self._ask_again(download, HAVE_AGAIN_USEFUL_S if useful else HAVE_AGAIN_S)
 
     async def _read(self, assignment: Assignment) -> None:
         schedule = self._downloads.schedule

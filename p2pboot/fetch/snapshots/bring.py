@@ -33,9 +33,6 @@ from p2pboot.fetch.snapshots.chunks import SnapshotDialect, wanted_snapshot
 from p2pboot.fetch.snapshots.signature_texts import Chosen, ask_texts, choose_text, text_with_version
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 
-MAX_SAID = 4
-"""Peers of which an error says why they gave nothing; the others say the same."""
-
 
 async def fetch_snapshot(dialect: SnapshotDialect, store: DiskSnapshotStore, network: Network) -> None:
     """Have a snapshot wait in the store, complete and of the right root; raises what `fetch_wanted` raises."""
@@ -108,7 +105,7 @@ async def bring_announced(agreed: Agreed, threshold: int, store: DiskSnapshotSto
             ledger = Ledger(network.progress) if failure else network.ledger
             await fetch_snapshot(dialect, store, dataclasses.replace(network, ledger=ledger))
         except (FetchError, RootMismatch) as error:  # one signer's table may be a lie, another's is not
-            failure = failure or _with_refusals(error, dialect.refusals)
+            failure = failure or error
         else:
             texts = dialect.signature_texts or await ask_texts(facts.root, network.transport, network.ledger)
             path, chosen = await trio.to_thread.run_sync(partial(_settle, agreed, threshold, store, texts))
@@ -116,14 +113,6 @@ async def bring_announced(agreed: Agreed, threshold: int, store: DiskSnapshotSto
             return path
     assert failure is not None  # noqa: S101 - there is at least one variant
     raise failure
-
-
-def _with_refusals(error: FetchError | RootMismatch, refusals: Mapping[str, str]) -> P2PBootError:
-    """Add what peers said why they do not give it."""
-    said = [f"peer {peer}: {why}" for peer, why in sorted(refusals.items()) if why not in error.message]
-    if not said or not isinstance(error, FetchError):
-        return error
-    return FetchError("; ".join([error.message, *said[:MAX_SAID]]), remedy=error.remedy)
 
 
 def _settle(

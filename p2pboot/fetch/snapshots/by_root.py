@@ -22,9 +22,10 @@ from p2pboot.core.timetoke.manifests import chunk_manifest_length
 from p2pboot.core.timetoke.reader import SnapshotReader
 from p2pboot.core.timetoke.signatures import PayloadSignature
 from p2pboot.errors import FetchError, MachineError, NotFoundError, P2PBootError, RemoteProtocolError
+from p2pboot.fetch.asking.reasons import MAX_NAMED
 from p2pboot.fetch.asking.requests import RequestStream, requests_to
 from p2pboot.fetch.receiving.swarm import Network
-from p2pboot.fetch.snapshots.bring import MAX_SAID, fetch_snapshot, name_faults
+from p2pboot.fetch.snapshots.bring import fetch_snapshot, name_faults
 from p2pboot.fetch.snapshots.chunks import ByRootDialect
 from p2pboot.fetch.snapshots.signature_texts import Chosen, choose_text
 from p2pboot.protocol.client import PeerBusy, PeerRefused
@@ -173,7 +174,7 @@ class _Claims:
                 f"no peer has snapshot {root}",
                 remedy="check the root, or ask other peers: --bootstrap MULTIADDR",
             )
-        reasons = "; ".join(f"peer {peer}: {why}" for peer, why in sorted(self.said.items())[:MAX_SAID])
+        reasons = "; ".join(f"peer {peer}: {why}" for peer, why in sorted(self.said.items())[:MAX_NAMED])
         remedy = None
         if self.required and self.unsigned:
             remedy = "get it from who signs it, or take it as it is: --allow-unsigned"

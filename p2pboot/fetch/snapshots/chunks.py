@@ -16,7 +16,6 @@ from p2pboot.errors import BlobCorrupt, P2PBootError, RemoteProtocolError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
-from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_chunks, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
 
@@ -41,8 +40,6 @@ class SnapshotDialect(Dialect):
         self.wanted = wanted
         self.signature_texts: dict[str, str] = {}
         """What peers say that stands in the `.sig` file, by peer id; unchecked."""
-        self.refusals: dict[str, str] = {}
-        """Why peers do not give the snapshot, by peer id, where they say so."""
 
     @override
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
@@ -74,13 +71,7 @@ class SnapshotDialect(Dialect):
         return RootMismatch(error.expected, error.actual)
 
     async def _info(self, requests: RequestStream, wanted: Wanted) -> SnapshotInfo:
-        try:
-            info = await requests.ask(ask_info(wanted.blob))
-        except PeerRefused as error:
-            if error.reason:
-                self.refusals[requests.peer_id] = error.reason
-            raise
-        self.refusals.pop(requests.peer_id, None)
+        info = await requests.ask(ask_info(wanted.blob))
         if info.signature is not None:
             self.signature_texts[requests.peer_id] = info.signature
         return info
