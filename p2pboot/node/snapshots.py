@@ -212,11 +212,7 @@ class SnapshotNode:
         while True:
             heard: list[Announcement] = []
             await hear_peer(
-                self._transport,
-                peer_id,
-                Ledger(NoProgress()),
-                wants=self._wants,
-                take=lambda _peer_id, announcement: heard.append(announcement),  # noqa: B023 - called at once
+                self._transport, peer_id, Ledger(NoProgress()), wants=self._wants, take=heard.append
             )
             for announcement in heard:
                 await self._take(peer_id, announcement)

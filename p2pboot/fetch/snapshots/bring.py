@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 
 import trio
 
@@ -62,10 +60,13 @@ async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStor
         Whether it was fetched.
 
     Raises:
-        P2PBootError: as `bring_announced`.
+        NotFoundError: no peer was connected at the end of patience.
+        FetchError: peers were, and did not deliver everything intact.
+        SnapshotError, SnapshotSignatureError: the signers contradict themselves; no peer is to blame.
+        MachineError: disk full, or another process is fetching into this directory.
     """
     if not await trio.to_thread.run_sync(store.has_snapshot, agreed.root):
-        await bring_announced(agreed, threshold, store, network)
+        await _bring(agreed, threshold, store, network)
         return True
     if await trio.to_thread.run_sync(_is_signed, store, agreed.root):
         await complete_held(agreed.root, store, network)
@@ -83,21 +84,7 @@ def _is_signed(store: DiskSnapshotStore, root: str) -> bool:
         return False
 
 
-async def bring_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> Path:
-    """Bring a snapshot that enough trusted signers announced; return its path.
-
-    Args:
-        agreed: their announcements.
-        threshold: how many of them must have signed the payload itself as well.
-        store: gets it.
-        network: see there.
-
-    Raises:
-        NotFoundError: no peer was connected at the end of patience.
-        FetchError: peers were, and did not deliver everything intact.
-        SnapshotError, SnapshotSignatureError: the signers contradict themselves; no peer is to blame.
-        MachineError: disk full, or another process is fetching into this directory.
-    """
+async def _bring(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> None:
     failure: P2PBootError | None = None
     for facts in agreed.variants:  # nearly always one
         dialect = SnapshotDialect(wanted_snapshot(facts))
@@ -108,26 +95,23 @@ async def bring_announced(agreed: Agreed, threshold: int, store: DiskSnapshotSto
             failure = failure or error
         else:
             texts = dialect.signature_texts or await ask_texts(facts.root, network.transport, network.ledger)
-            path, chosen = await trio.to_thread.run_sync(partial(_settle, agreed, threshold, store, texts))
+            chosen = await trio.to_thread.run_sync(_settle, agreed, threshold, store, texts)
             name_faults(chosen, network)
-            return path
+            return
     assert failure is not None  # noqa: S101 - there is at least one variant
     raise failure
 
 
-def _settle(
-    agreed: Agreed, threshold: int, store: DiskSnapshotStore, texts: Mapping[str, str]
-) -> tuple[Path, Chosen]:
+def _settle(agreed: Agreed, threshold: int, store: DiskSnapshotStore, texts: Mapping[str, str]) -> Chosen:
     """Verify what is complete and of the right root, then make it visible."""
     try:
         with store.arrived(agreed.root) as payload:
-            good, chosen = _judge(agreed, threshold, payload, texts)
+            chosen = _judge(agreed, threshold, store, payload, texts)
     except (SnapshotError, SnapshotSignatureError):
         store.blobs.remove(agreed.root)
         raise
-    for one in good:  # first: they say into which chunks it is cut
-        store.announcements.put(one)
-    return store.expose_arrived(agreed.root, chosen.text), chosen
+    store.expose_arrived(agreed.root, chosen.text)
+    return chosen
 
 
 async def _sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> None:
@@ -136,9 +120,7 @@ async def _sign_held(agreed: Agreed, threshold: int, store: DiskSnapshotStore, n
 
     def sign() -> Chosen:
         with store.payload(agreed.root) as payload:
-            good, chosen = _judge(agreed, threshold, payload, texts)
-        for one in good:
-            store.announcements.put(one)
+            chosen = _judge(agreed, threshold, store, payload, texts)
         if chosen.text is not None:
             store.keep_signature(agreed.root, chosen.text)
         return chosen
@@ -169,9 +151,9 @@ async def complete_held(root: str, store: DiskSnapshotStore, network: Network) -
 
 
 def _judge(
-    agreed: Agreed, threshold: int, payload: Payload, texts: Mapping[str, str]
-) -> tuple[list[Announcement], Chosen]:
-    """Return the announcements whose payload signature is good, of which there are enough, and the text to keep."""
+    agreed: Agreed, threshold: int, store: DiskSnapshotStore, payload: Payload, texts: Mapping[str, str]
+) -> Chosen:
+    """Keep the announcements whose payload signature is good, if there are enough; return the text to keep."""
     announced = agreed.announcements[0].facts
     stated = SnapshotReader(payload).timetoke_root
     if stated != announced.timetoke_root:
@@ -188,7 +170,10 @@ def _judge(
             remedy="tell that signer: the announcement contradicts itself",
         )
     keys = [PublicKey.from_keyid(one.signer) for one in good]
-    return good, choose_text(texts, keys, payload, known_good=[one.payload_signature for one in good])
+    chosen = choose_text(texts, keys, payload, known_good=[one.payload_signature for one in good])
+    for one in good:  # before the payload can be seen: they say into which chunks it is cut
+        store.announcements.put(one)
+    return chosen
 
 
 def _signed(announcement: Announcement, payload: Payload) -> bool:

@@ -21,7 +21,7 @@ ANNOUNCEMENTS_PER_ROUND = 32
 """Several signers, and a few sequences of each; a peer that lists more is asked again in the next round."""
 
 Wants = Callable[[SnapshotHead], bool]
-Take = Callable[[str, Announcement], None]
+Take = Callable[[Announcement], None]
 
 
 async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants: Wants, take: Take) -> bool:
@@ -32,7 +32,7 @@ async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants
         peer_id: of a connected peer.
         ledger: where it is noted what went wrong with the peer, and a liar is dropped.
         wants: whether the announcement of a listed head is worth asking for; must be quick.
-        take: is given every announcement of the right form and signature, and the peer that had it.
+        take: is given every announcement of the right form and signature.
 
     Returns:
         Whether the peer answered to the end.
@@ -45,7 +45,7 @@ async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants
                     raw = await requests.ask(ask_announcement(head.signer, head.root))
                 except PeerRefused:
                     continue  # it is gone meanwhile
-                take(peer_id, _check(raw, head))
+                take(_check(raw, head))
     except (PeerRefused, RemoteProtocolError) as error:
         ledger.note_error(peer_id, error)
         return False

@@ -187,7 +187,7 @@ class _Sync:
             self._strangers.add(head.signer)
         return is_trusted
 
-    def _take(self, _peer_id: str, announcement: Announcement) -> None:
+    def _take(self, announcement: Announcement) -> None:
         self._agreement.add(announcement)
         named = self._order.root is not None
         usable = self._agreed_on_root() if named else self._agreement.newest_sequence()
