@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import PeerRefused, ask_heads, ask_manifest, ask_peers
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.transport.interface import PeerEvent, Transport
@@ -100,10 +100,9 @@ class Syncer:
         with scope:
             while True:
                 try:
-                    with trio.fail_after(ROUND_TIMEOUT_S):
-                        await self._round(peer_id)
-                except (P2PBootError, trio.TooSlowError) as error:
-                    log.debug("sync with %s: %s", peer_id, str(error) or "no answer in time")
+                    await self._round(peer_id)
+                except P2PBootError as error:
+                    log.debug("sync with %s: %s", peer_id, error)
                 self.synced.add(peer_id)
                 self._round_ended.set()
                 self._round_ended = trio.Event()
@@ -111,8 +110,7 @@ class Syncer:
                     await self._poke.wait()
 
     async def _round(self, peer_id: str) -> None:
-        stream = await self._transport.open_stream(peer_id, SYNC_PROTOCOL)
-        async with RequestStream(stream) as requests:
+        async with requests_to(self._transport, peer_id, SYNC_PROTOCOL, ROUND_TIMEOUT_S) as requests:
             wanted = await self._choose((await requests.ask(ask_heads())).heads, peer_id)
             wanted.sort(key=lambda head: head.manifest_version, reverse=True)
             for head in wanted[:MANIFESTS_PER_ROUND]:
@@ -138,8 +136,7 @@ async def find_detached(transport: Transport, digest: str, keep: Keep, *, timeou
 
     async def ask(peer_id: str) -> None:
         try:
-            stream = await transport.open_stream(peer_id, SYNC_PROTOCOL)
-            async with RequestStream(stream) as requests:
+            async with requests_to(transport, peer_id, SYNC_PROTOCOL, timeout_s) as requests:
                 _, detached = await requests.ask(ask_manifest(digest))
         except P2PBootError as error:
             log.debug("detached signature from %s: %s", peer_id, error)
