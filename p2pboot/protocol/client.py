@@ -53,7 +53,6 @@ class PeerRefused(ProtocolError):
     def __init__(self, status: Status, op: str, reason: str = "") -> None:
         super().__init__(f"the peer answered {status.value} to {op}" + (f": {reason}" if reason else ""))
         self.status = status
-        self.op = op
         self.reason = reason
 
 

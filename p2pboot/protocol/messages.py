@@ -204,14 +204,15 @@ class Reply:
     extra: Mapping[str, object] | None = None
 
     @classmethod
-    def refusal(cls, status: Status, reason: str) -> Self:
-        """Another answer than ok, with the reason for the people at the other end.
+    def refusal(cls, status: Status, reason: str | None) -> Self:
+        """Another answer than ok.
 
         Args:
             status: not OK.
-            reason: one line without anything that only this node's operator may know, such as paths.
+            reason: for the people at the other end, one line without anything that only this node's operator may
+                know, such as paths.
         """
-        return cls(status, extra={"reason": readable(reason)})
+        return cls(status, extra={"reason": readable(reason)} if reason else None)
 
     def encode_header(self) -> bytes:
         """The frame that goes before the body.

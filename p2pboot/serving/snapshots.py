@@ -82,14 +82,14 @@ class SnapshotServer(Server):
         try:
             return await self._look_up(request, reserve)
         except SnapshotMissing as error:
-            return _refusal(Status.NOT_FOUND, self._store.why_missing(error.root))
+            return Reply.refusal(Status.NOT_FOUND, self._store.why_missing(error.root))
         except ChunkMissing:
             return Reply(Status.RANGE)
         except SnapshotChanged as error:
-            return _refusal(Status.GONE, _REASONS[type(error)])
+            return Reply.refusal(Status.GONE, _REASONS[type(error)])
         except P2PBootError as error:  # an unusable signature, or a disk that fails: costs this request only
             log.warning("%s is not answered: %s", request.op, error)
-            return _refusal(Status.NOT_FOUND, _REASONS.get(type(error)))
+            return Reply.refusal(Status.NOT_FOUND, _REASONS.get(type(error)))
 
     async def _look_up(self, request: SnapshotRequest, reserve: Reserve) -> Reply:
         match request:
@@ -133,7 +133,3 @@ class SnapshotServer(Server):
         chunk = await self._in_thread(self._store.chunk, request.root, request.index)
         header = {"root": chunk.root, "index": chunk.index, "total": chunk.total}
         return Reply(Status.OK, chunk.data, header)
-
-
-def _refusal(status: Status, reason: str | None) -> Reply:
-    return Reply(status, extra={"reason": reason} if reason else None)

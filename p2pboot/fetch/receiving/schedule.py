@@ -44,8 +44,10 @@ class Schedule:
         self._peers: dict[str, PeerLoad] = {}
         self._checking: dict[int, tuple[int, ...]] = {}  # what each request's arrival claimed
         self._numbers = itertools.count()
-        self._live_bytes = 0
-        self._silent_bytes = 0
+        self.live_bytes = 0
+        """Asked of live peers or being checked; never above the budget, but for a silent peer that woke."""
+        self.silent_bytes = 0
+        """Asked of silent peers: takes memory only if they wake, so the shell bounds it by giving them up."""
 
     # What is to be fetched
 
@@ -97,8 +99,8 @@ class Schedule:
         peer = self._peers[peer_id]
         if not peer.silent:
             peer.silent = True
-            self._live_bytes -= peer.asked_bytes
-            self._silent_bytes += peer.asked_bytes
+            self.live_bytes -= peer.asked_bytes
+            self.silent_bytes += peer.asked_bytes
             self._for_all(peer, Demand.given_up)
 
     def wake(self, peer_id: str) -> None:
@@ -106,23 +108,13 @@ class Schedule:
         peer = self._peers[peer_id]
         if peer.silent:
             peer.silent = False
-            self._silent_bytes -= peer.asked_bytes
-            self._live_bytes += peer.asked_bytes
+            self.silent_bytes -= peer.asked_bytes
+            self.live_bytes += peer.asked_bytes
             self._for_all(peer, Demand.asked)
 
     def asked_bytes(self, peer_id: str) -> int:
         """How much the peer still owes."""
         return self._peers[peer_id].asked_bytes
-
-    @property
-    def live_bytes(self) -> int:
-        """Asked of live peers or being checked; never above the budget, but for a silent peer that woke."""
-        return self._live_bytes
-
-    @property
-    def silent_bytes(self) -> int:
-        """Asked of silent peers: takes memory only if they wake, so the shell bounds it by giving them up."""
-        return self._silent_bytes
 
     # What happens to requests
 
@@ -144,7 +136,7 @@ class Schedule:
                 break
             assignment = Assignment(next(self._numbers), peer_id, blob, pieces, offset, length)
             peer.add(assignment)
-            self._live_bytes += length
+            self.live_bytes += length
             self._demands[blob].asked(pieces)
             assigned.append(assignment)
         return assigned
@@ -161,7 +153,7 @@ class Schedule:
         self.wake(assignment.peer_id)
         peer.meter.delivered(assignment.length, now)
         self._forget(peer, assignment)
-        self._live_bytes += assignment.length
+        self.live_bytes += assignment.length
         demand = self._demands.get(assignment.blob)
         self._checking[assignment.number] = () if demand is None else demand.claim(assignment.pieces)
         return self._checking[assignment.number]
@@ -170,7 +162,7 @@ class Schedule:
         """What was claimed has been checked; what is not in `stored` is wanted again."""
         claimed = self._checking.pop(assignment.number, None)
         if claimed is not None:
-            self._live_bytes -= assignment.length
+            self.live_bytes -= assignment.length
             if assignment.blob in self._demands:
                 self._demands[assignment.blob].settle(claimed, stored)
 
@@ -190,9 +182,9 @@ class Schedule:
     def _forget(self, peer: PeerLoad, assignment: Assignment) -> None:
         peer.remove(assignment)
         if peer.silent:
-            self._silent_bytes -= assignment.length
+            self.silent_bytes -= assignment.length
         else:
-            self._live_bytes -= assignment.length
+            self.live_bytes -= assignment.length
             if assignment.blob in self._demands:
                 self._demands[assignment.blob].given_up(assignment.pieces)
 
@@ -204,7 +196,7 @@ class Schedule:
     # Choices
 
     def _fits(self, peer: PeerLoad, length: int) -> bool:
-        return self._live_bytes + length <= self._budget and peer.has_room(length)
+        return self.live_bytes + length <= self._budget and peer.has_room(length)
 
     def _next_free(self, peer: PeerLoad) -> tuple[str, range] | None:
         for blob, demand in self._demands.items():
