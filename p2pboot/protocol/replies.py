@@ -2,7 +2,7 @@
 
 Owns the state of what is being received. What an acceptable answer is, the `Query` says (`protocol.client`).
 
-Use: `reader.expect(query)` and send `query.frame`; feed what arrives to `reader.receive_data`, then call
+Use: `reader.expect(Expected(query))` and send `query.frame`; feed what arrives to `reader.receive_data`, then call
 `reader.next_reply` until it returns None. `fetch.asking.requests` does this over a stream.
 """
 
@@ -64,11 +64,9 @@ class ReplyReader:
         """Queries without a complete answer yet, abandoned ones included."""
         return len(self._expected)
 
-    def expect(self, query: Query[Any]) -> Expected:
+    def expect(self, expected: Expected) -> None:
         """A query is on its way; its answer comes after those to all queries before."""
-        expected = Expected(query)
         self._expected.append(expected)
-        return expected
 
     def receive_data(self, data: bytes) -> None:
         """Bytes from the peer; take all answers with `next_reply` before the next call."""

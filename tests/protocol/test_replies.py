@@ -42,7 +42,7 @@ from p2pboot.protocol.messages import (
     encode_heads,
     encode_peers,
 )
-from p2pboot.protocol.replies import Answer, ReplyReader
+from p2pboot.protocol.replies import Answer, Expected, ReplyReader
 from p2pboot.protocol.withheld import WithheldHead, encode_withheld
 
 DIGEST = "0123456789abcdef" * 4
@@ -75,7 +75,7 @@ def slices(data: bytes, size: int) -> Iterator[bytes]:
 def answers_in(data: bytes, *queries: Query[Any], step: int = 1 << 30) -> list[Answer]:
     reader = ReplyReader()
     for query in queries:
-        reader.expect(query)
+        reader.expect(Expected(query))
     answers = []
     for chunk in slices(data, step):
         reader.receive_data(chunk)
@@ -292,8 +292,8 @@ def test_padding_in_a_bitmap_is_a_violation() -> None:
 
 def test_abandoned_answer_is_read_past_and_not_kept() -> None:
     reader = ReplyReader()
-    reader.expect(ask_read(DIGEST, 0, 5)).abandoned = True
-    reader.expect(ask_read(DIGEST, 5, 2))
+    reader.expect(Expected(ask_read(DIGEST, 0, 5), abandoned=True))
+    reader.expect(Expected(ask_read(DIGEST, 5, 2)))
     reader.receive_data(ok(b"hello") + ok(b"wo"))
     assert reader.next_reply() == Answer(None)
     assert reader.next_reply() == Answer(bytearray(b"wo"))
@@ -302,7 +302,7 @@ def test_abandoned_answer_is_read_past_and_not_kept() -> None:
 
 def test_nothing_is_allocated_for_an_abandoned_body() -> None:
     reader = ReplyReader()
-    reader.expect(ask_read(DIGEST, 0, MAX_READ)).abandoned = True
+    reader.expect(Expected(ask_read(DIGEST, 0, MAX_READ), abandoned=True))
     reader.receive_data(header(status="ok", length=MAX_READ))
     tracemalloc.start()
     try:
@@ -314,7 +314,8 @@ def test_nothing_is_allocated_for_an_abandoned_body() -> None:
 
 def test_answer_abandoned_halfway_is_not_kept_either() -> None:
     reader = ReplyReader()
-    expected = reader.expect(ask_read(DIGEST, 0, 5))
+    expected = Expected(ask_read(DIGEST, 0, 5))
+    reader.expect(expected)
     data = ok(b"hello")
     reader.receive_data(data[:-2])
     assert reader.next_reply() is None
@@ -325,7 +326,7 @@ def test_answer_abandoned_halfway_is_not_kept_either() -> None:
 
 def test_data_that_was_not_taken_is_kept() -> None:
     reader = ReplyReader()
-    reader.expect(ask_read(DIGEST, 0, 5))
+    reader.expect(Expected(ask_read(DIGEST, 0, 5)))
     for chunk in slices(ok(b"hello"), 3):
         reader.receive_data(chunk)
     assert reader.next_reply() == Answer(bytearray(b"hello"))
@@ -340,8 +341,8 @@ def test_data_that_was_not_taken_is_kept() -> None:
 def test_random_bytes_raise_nothing_but_a_violation(chunks: list[bytes]) -> None:
     reader = ReplyReader()
     for _ in range(3):
-        reader.expect(ask_read(DIGEST, 0, 3))
-        reader.expect(ask_manifest(DIGEST))
+        reader.expect(Expected(ask_read(DIGEST, 0, 3)))
+        reader.expect(Expected(ask_manifest(DIGEST)))
     try:
         for chunk in chunks:
             reader.receive_data(chunk)

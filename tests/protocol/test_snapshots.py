@@ -15,7 +15,7 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.client import Query
 from p2pboot.protocol.frames import FrameReader, encode_frame
 from p2pboot.protocol.messages import BadRequest, Reply, Request, Status, encode_request, parse_request
-from p2pboot.protocol.replies import Answer, ReplyReader
+from p2pboot.protocol.replies import Answer, Expected, ReplyReader
 from p2pboot.protocol.snapshot_client import (
     SnapshotInfo,
     ask_announcement,
@@ -86,7 +86,7 @@ def test_unknown_members_are_ignored() -> None:
 
 def answer(query: Query[Any], header: Mapping[str, object], body: bytes = b"") -> Answer | None:
     reader = ReplyReader()
-    reader.expect(query)
+    reader.expect(Expected(query))
     reader.receive_data(encode_frame({"status": "ok", "length": len(body), **header}) + body)
     return reader.next_reply()
 

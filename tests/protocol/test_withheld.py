@@ -12,7 +12,7 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.client import HeadsReply, ask_heads
 from p2pboot.protocol.frames import MAX_PAYLOAD, FrameReader, decode_object, encode_frame
 from p2pboot.protocol.messages import MAX_HEADS_BYTES, Reply, Status
-from p2pboot.protocol.replies import ReplyReader
+from p2pboot.protocol.replies import Expected, ReplyReader
 from p2pboot.protocol.withheld import MAX_REASON, MAX_WITHHELD, WithheldHead, decode_withheld, encode_withheld
 
 ONE = WithheldHead("stable", "x86_64", "expired", "manifest version 7 expired at 2026-01-01T00:00:00Z")
@@ -32,7 +32,7 @@ def header_of(*entries: WithheldHead) -> dict[str, object]:
 def read_heads(withheld: object) -> HeadsReply:
     """What a client makes of a reply to `heads` with this member."""
     reader = ReplyReader()
-    reader.expect(ask_heads())
+    reader.expect(Expected(ask_heads()))
     reader.receive_data(encode_frame({"status": "ok", "length": 2, "withheld": withheld}) + b"[]")
     answer = reader.next_reply()
     assert answer is not None
@@ -78,7 +78,7 @@ def test_garbage_is_passed_over_and_the_heads_are_taken(withheld: object) -> Non
 
 def test_reply_of_a_server_that_knows_nothing_of_it_is_taken() -> None:
     reader = ReplyReader()
-    reader.expect(ask_heads())
+    reader.expect(Expected(ask_heads()))
     reader.receive_data(encode_frame({"status": "ok", "length": 2}) + b"[]")
     answer = reader.next_reply()
     assert answer is not None
@@ -112,7 +112,7 @@ def test_nesting_that_can_not_be_read_is_the_peers_fault_and_nothing_else() -> N
     payload = b'{"status":"ok","length":2,"withheld":' + b"[" * depth + b"]" * depth + b"}"
     assert len(payload) <= MAX_PAYLOAD
     reader = ReplyReader()
-    reader.expect(ask_heads())
+    reader.expect(Expected(ask_heads()))
     reader.receive_data(bytes((len(payload) & 0x7F | 0x80, len(payload) >> 7)) + payload + b"[]")
     with pytest.raises(RemoteProtocolError, match="header of the reply to heads"):
         reader.next_reply()

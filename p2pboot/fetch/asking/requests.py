@@ -62,20 +62,13 @@ async def requests_to(
         raise NoAnswer(f"no answer in {timeout_s:g} s") from None
 
 
-class _Request:
-    """A query on its way from a caller to the peer and back."""
+class _Request(Expected):
+    """A query on its way from a caller to the peer and back; abandoned when the caller is gone."""
 
     def __init__(self, query: Query[Any]) -> None:
-        self.query = query
-        self.expected: Expected | None = None  # once it is sent
-        self.abandoned = False  # the caller is gone
+        super().__init__(query)
         self.done = trio.Event()
         self.outcome: Answer | RemoteProtocolError  # once it is done
-
-    def abandon(self) -> None:
-        self.abandoned = True
-        if self.expected is not None:
-            self.expected.abandoned = True
 
 
 class RequestStream:
@@ -155,7 +148,7 @@ class RequestStream:
         try:
             await request.done.wait()
         except trio.Cancelled:
-            request.abandon()
+            request.abandoned = True
             raise
         outcome = request.outcome
         if isinstance(outcome, RemoteProtocolError):
@@ -170,7 +163,7 @@ class RequestStream:
             request = await self._unsent.receive()
             frames = bytearray()
             for ready in self._take_unsent(request):
-                ready.expected = self._replies.expect(ready.query)
+                self._replies.expect(ready)
                 self._sent.append(ready)
                 frames += ready.query.frame
             try:
