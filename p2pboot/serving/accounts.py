@@ -58,7 +58,8 @@ class Serving:
             if peer.streams == 0:
                 del self._peers[peer_id]
             else:
-                peer.requests, peer.upload = self._request_buckets(), self._peer_upload()
+                peer.requests = self._request_buckets()
+                peer.upload = self._upload_bucket(limits.peer_upload_bytes_per_s)
 
     @contextmanager
     def stream_of(self, peer_id: str) -> Iterator[PeerAccount]:
@@ -96,7 +97,7 @@ class Serving:
     def _new_peer(self) -> PeerAccount:
         return PeerAccount(
             requests=self._request_buckets(),
-            upload=self._peer_upload(),
+            upload=self._upload_bucket(self.limits.peer_upload_bytes_per_s),
             memory=ByteBudget(self.limits.peer_body_memory),
             turn=trio.Lock(),
         )
@@ -109,9 +110,6 @@ class Serving:
             SNAPSHOT_PROTOCOL: self.limits.artifact_requests_per_s,
         }
         return {protocol: TokenBucket(rate, rate * BURST_S, now) for protocol, rate in rates.items()}
-
-    def _peer_upload(self) -> TokenBucket | None:
-        return self._upload_bucket(self.limits.peer_upload_bytes_per_s)
 
     def _total_upload(self) -> TokenBucket | None:
         if self._upload_is_of is not self.limits:

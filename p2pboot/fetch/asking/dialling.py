@@ -61,6 +61,20 @@ async def for_each_peer(transport: Transport, serve: Callable[[str], Awaitable[N
                     )
 
 
+async def dial(transport: Transport, address: str) -> str:
+    """Be connected to whoever is at an address; return its peer id.
+
+    Raises:
+        NotFoundError: nobody answers, or not in time.
+        ProtocolError: it is not whom the address names, or speaks something else.
+    """
+    try:
+        with trio.fail_after(DIAL_TIMEOUT_S):
+            return await transport.dial(address)
+    except trio.TooSlowError:
+        raise NotFoundError(f"no answer from {address} in {DIAL_TIMEOUT_S:g} s") from None
+
+
 class Dialler:
     """Keeps trying to be connected to the peers at some addresses.
 
@@ -166,18 +180,14 @@ class Dialler:
 
     async def _dial(self, address: str) -> str | None:
         try:
-            with trio.fail_after(DIAL_TIMEOUT_S):
-                peer_id = await self._transport.dial(address)
+            peer_id = await dial(self._transport, address)
         except (NotFoundError, ProtocolError) as error:
             self.failures[address] = error.message
-        except trio.TooSlowError:
-            self.failures[address] = f"no answer from {address} in {DIAL_TIMEOUT_S:g} s"
-        else:
-            self._peer_of[address] = peer_id
-            self.failures.pop(address, None)
-            return peer_id
-        log.debug("dial: %s", self.failures[address])
-        return None
+            log.debug("dial: %s", error.message)
+            return None
+        self._peer_of[address] = peer_id
+        self.failures.pop(address, None)
+        return peer_id
 
     async def _wait_until_gone(self, peer_id: str) -> None:
         if peer_id not in self._transport.peers():

@@ -14,7 +14,7 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from p2pboot.errors import NotFoundError, ProtocolError
-from p2pboot.fetch.asking.dialling import DIAL_TIMEOUT_S
+from p2pboot.fetch.asking.dialling import dial
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Transport
@@ -76,16 +76,12 @@ class SharedKeyServers:
     async def _keep_asking(self, open_transport: OpenTransport, address: str, ask: Ask) -> None:
         async with open_transport() as transport:
             while True:
-                peer_id = await _dial(transport, address)
-                if peer_id is not None and self._ledger.usable(peer_id):
-                    await ask(transport, peer_id, address)
+                try:
+                    peer_id = await dial(transport, address)
+                except (NotFoundError, ProtocolError):
+                    pass  # a `Dialler` has the same address, and says why
+                else:
+                    if self._ledger.usable(peer_id):
+                        await ask(transport, peer_id, address)
                 self._untried.discard(address)
                 await trio.sleep(ASK_AGAIN_S)
-
-
-async def _dial(transport: Transport, address: str) -> str | None:
-    try:
-        with trio.fail_after(DIAL_TIMEOUT_S):
-            return await transport.dial(address)
-    except (NotFoundError, ProtocolError, trio.TooSlowError):
-        return None  # a `Dialler` has the same address, and says why

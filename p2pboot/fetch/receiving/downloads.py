@@ -153,9 +153,6 @@ class Downloads:
                 nursery.cancel_scope.cancel()
         finally:
             self.schedule.remove_blob(download.blob)
-        await self._finish(download, partial)
-
-    async def _finish(self, download: Download, partial: PartialBlob) -> None:
         try:
             await self._locally(partial.finish)
         except BlobCorrupt as error:

@@ -6,7 +6,7 @@ believed after its signature, and counts after its signer is known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from p2pboot.core.timetoke.announcement import Announcement, claim
 from p2pboot.errors import Malformed, RemoteProtocolError, SignatureError
@@ -39,8 +39,9 @@ async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants
     """
     try:
         async with requests_to(transport, peer_id, SNAPSHOT_PROTOCOL) as requests:
-            heads = await requests.ask(ask_snapshot_heads())
-            for head in _choose(heads, wants):
+            wanted = [head for head in await requests.ask(ask_snapshot_heads()) if wants(head)]
+            wanted.sort(key=lambda head: -head.sequence)
+            for head in wanted[:ANNOUNCEMENTS_PER_ROUND]:
                 try:
                     raw = await requests.ask(ask_announcement(head.signer, head.root))
                 except PeerRefused:
@@ -51,11 +52,6 @@ async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants
         return False
     ledger.note_recovery(peer_id)
     return True
-
-
-def _choose(heads: Iterable[SnapshotHead], wants: Wants) -> list[SnapshotHead]:
-    wanted = sorted((head for head in heads if wants(head)), key=lambda head: -head.sequence)
-    return wanted[:ANNOUNCEMENTS_PER_ROUND]
 
 
 def _check(raw: bytes, head: SnapshotHead) -> Announcement:

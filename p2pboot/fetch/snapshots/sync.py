@@ -21,6 +21,7 @@ from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.core.timetoke.errors import SignaturesTooFew
 from p2pboot.errors import NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import Dialler
+from p2pboot.fetch.asking.reasons import MAX_NAMED
 from p2pboot.fetch.asking.rounds import Rounds
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
@@ -263,7 +264,7 @@ class _Sync:
             *dialler.failures.values(),
             *(f"peer {peer}: {why}" for peer, why in self._ledger.dropped.items()),
         ]
-        detail = f" ({'; '.join(reasons[:4])})" if reasons else ""
+        detail = f" ({'; '.join(reasons[:MAX_NAMED])})" if reasons else ""
         if not self._answered:
             return NotFoundError(
                 f"no peer answered in time, so there is no snapshot{detail}",
