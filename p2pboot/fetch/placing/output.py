@@ -144,11 +144,7 @@ class Output:
 
     def is_complete(self, manifest: Manifest, detached: str | None, artifacts: Iterable[Artifact]) -> bool:
         """Whether `place` would change nothing; without a detached signature, one that is there may stay."""
-        small = {MANIFEST: manifest.raw}
-        if (cmdline := _cmdline(manifest)) is not None:
-            small[CMDLINE] = cmdline
-        if detached is not None:
-            small[DETACHED] = _sig_file(detached)
+        small = _small_files(manifest, detached)
         return (
             all(_read_small(self.directory / name) == content for name, content in small.items())
             and not self._journal.exists()
@@ -192,12 +188,8 @@ class Output:
             self._trees.place(unpacked, source(archive.sha256)[0])
             placed.append(self.path(archive))
         self._remove_leftovers(leftovers, manifest)
-        cmdline = _cmdline(manifest)
-        if cmdline is not None:
-            write_file(self.directory / CMDLINE, cmdline)
-        if detached is not None:
-            write_file(self.directory / DETACHED, _sig_file(detached))
-        write_file(self.directory / MANIFEST, manifest.raw)
+        for name, content in _small_files(manifest, detached).items():
+            write_file(self.directory / name, content)
         _remove(self._journal)
         return tuple(placed)
 
@@ -313,12 +305,12 @@ def _named_by(raw: bytes | None) -> set[str]:
     return _files_of(manifest) | ({CMDLINE} if manifest.cmdline is not None else set())
 
 
-def _cmdline(manifest: Manifest) -> bytes | None:
-    return None if manifest.cmdline is None else f"{manifest.cmdline}\n".encode()
-
-
-def _sig_file(detached: str) -> bytes:
-    return f"{detached.strip()}\n".encode()
+def _small_files(manifest: Manifest, detached: str | None) -> dict[str, bytes]:
+    """What lies beside the artifacts, in the order of writing: last the mark of a whole set."""
+    small = {} if manifest.cmdline is None else {CMDLINE: f"{manifest.cmdline}\n".encode()}
+    if detached is not None:
+        small[DETACHED] = f"{detached.strip()}\n".encode()
+    return {**small, MANIFEST: manifest.raw}
 
 
 def _read_small(path: Path) -> bytes | None:
