@@ -27,7 +27,8 @@ from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.placing.output import Output, stored_artifact
 from p2pboot.fetch.progress import Progress, Recorder
-from p2pboot.fetch.receiving.swarm import fetch_artifacts
+from p2pboot.fetch.receiving.artifacts import fetch_artifacts
+from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.fetch.result import FetchedFile, FetchResult
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import BlobGone
@@ -159,14 +160,14 @@ class _Job:
         files = tuple(
             FetchedFile(a.key, output.path(a), a.sha256, a.size, output.path(a) in placed) for a in selected
         )
-        return FetchResult.of(
-            offer.verdict,
-            self._order.directory,
-            files,
-            offered_by=offer.offered_by,
-            ledger=self._ledger,
-            warnings=self._progress.warnings,
+        return FetchResult(
+            verdict=offer.verdict,
+            directory=self._order.directory,
+            files=files,
             unchanged=unchanged,
+            offered_by=tuple(sorted(offer.offered_by)),
+            ledger=self._ledger,
+            warnings=tuple(self._progress.warnings),
             transfer_s=self._transfer_s,
         )
 
@@ -249,12 +250,8 @@ class _Job:
         try:
             await fetch_artifacts(
                 needed,
-                transport=self._transport,
-                store=self._store,
-                ledger=self._ledger,
-                progress=self._progress,
-                patience_s=self._order.timeout_s,
-                hopeless=lambda: dialler.hopeless,
+                self._store.blobs,
+                Network(self._transport, self._ledger, self._order.timeout_s, lambda: dialler.hopeless),
             )
         except NotFoundError as error:
             raise self._explained(error, dialler) from None

@@ -25,7 +25,7 @@ class Ledger:
     """
 
     def __init__(self, progress: Progress) -> None:
-        self._progress = progress
+        self.progress = progress
         self.received: Counter[str] = Counter()
         """Artifact bytes by peer id, useful or not."""
         self.dropped: dict[str, str] = {}
@@ -70,7 +70,7 @@ class Ledger:
         if peer_id not in self.dropped:
             self.dropped[peer_id] = reason
             self.note_failure(peer_id, f"dropped: {reason}")
-            self._progress.peer(peer_id, f"dropped: {reason}")
+            self.progress.peer(peer_id, f"dropped: {reason}")
 
     def note_error(self, peer_id: str, error: ProtocolError) -> None:
         """A peer could not be asked to the end: note why, and drop it where it broke the protocol."""

@@ -53,23 +53,6 @@ class FetchResult:
     warnings: tuple[str, ...]
     transfer_s: float
 
-    @classmethod
-    def of(
-        cls,
-        verdict: Verdict,
-        directory: Path,
-        files: tuple[FetchedFile, ...],
-        *,
-        offered_by: set[str],
-        ledger: Ledger,
-        warnings: list[str],
-        unchanged: bool,
-        transfer_s: float,
-    ) -> FetchResult:
-        """Put together what the parts of a job noted."""
-        offerers = tuple(sorted(offered_by))
-        return cls(verdict, directory, files, unchanged, offerers, ledger, tuple(warnings), transfer_s)
-
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values for a JSON document."""
         return {

@@ -14,7 +14,8 @@ from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import Contradiction, P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
-from p2pboot.fetch.receiving.swarm import fetch_artifacts
+from p2pboot.fetch.receiving.artifacts import fetch_artifacts
+from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.node.mirroring import Item, check_sizes
 from p2pboot.node.syncing import find_detached
 from p2pboot.store.catalogue import Catalogue
@@ -113,9 +114,8 @@ class Images:
         return manifest
 
     async def _fetch(self, manifest: Manifest, stalled: Callable[[str | None], None]) -> None:
-        ledger = Ledger(
-            NoProgress()
-        )  # of this try alone: who lied is asked again in the next, a second later
+        # Of this try alone: who lied is asked again in the next, a second later.
+        ledger = Ledger(_Stalls(stalled))
 
         def only_liars_are_left() -> bool:
             peers = self._transport.peers()
@@ -123,12 +123,9 @@ class Images:
 
         try:
             await fetch_artifacts(
-                tuple(manifest.artifacts.values()),
-                transport=self._transport,
-                store=self._store,
-                ledger=ledger,
-                progress=_Stalls(stalled),
-                hopeless=only_liars_are_left,
+                manifest.artifacts.values(),
+                self._store.blobs,
+                Network(self._transport, ledger, hopeless=only_liars_are_left),
             )
         finally:
             self._note_liars(ledger)

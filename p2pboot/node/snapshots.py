@@ -223,7 +223,7 @@ class SnapshotNode:
         agreed = None if self._agreement is None else self._agreement.latest()
         if agreed is None:
             return
-        network = Network(self._transport, Ledger(NoProgress()), NoProgress())
+        network = Network(self._transport, Ledger(NoProgress()))
         try:
             if await complete_held(agreed.root, self._store, network):
                 log.info("snapshot %s: its signature has its key version now", agreed.root)
@@ -268,7 +268,7 @@ class SnapshotNode:
         fetched, before = False, (tuple(agreement.announcements), agreement.conflicts)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._cancel_when_superseded, agreed, agreement, nursery.cancel_scope)
-            network = Network(self._transport, Ledger(NoProgress()), NoProgress())
+            network = Network(self._transport, Ledger(NoProgress()))
             try:
                 fetched = await hold_announced(agreed, trusted.threshold, self._store, network)
             except P2PBootError as error:

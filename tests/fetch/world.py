@@ -24,7 +24,8 @@ from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.client import FetchOrder
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.receiving.swarm import fetch_artifacts
+from p2pboot.fetch.receiving.artifacts import fetch_artifacts
+from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
@@ -200,14 +201,8 @@ class Client:
         """Fetch everything; returns the seconds it took."""
         self.store.manifests.put(manifest, None)
         began = trio.current_time()
-        await fetch_artifacts(
-            tuple(manifest.artifacts.values()),
-            transport=self.transport,
-            store=self.store,
-            ledger=self.ledger,
-            progress=self.world.watcher,
-            patience_s=patience_s,
-        )
+        network = Network(self.transport, self.ledger, patience_s)
+        await fetch_artifacts(manifest.artifacts.values(), self.store.blobs, network)
         return trio.current_time() - began
 
     def assert_holds(self, files: dict[str, bytes] | None = None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from typing_extensions import override
 
 from p2pboot.core.manifest import Artifact
@@ -10,8 +12,10 @@ from p2pboot.errors import BlobCorrupt, Contradiction, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
+from p2pboot.fetch.receiving.swarm import Network, fetch_wanted
 from p2pboot.protocol.client import ask_have, ask_pieces, ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
+from p2pboot.store.blobs import BlobStore
 
 
 class ArtifactDialect(Dialect):
@@ -48,6 +52,16 @@ class ArtifactDialect(Dialect):
         )
 
 
-def wanted_artifact(artifact: Artifact) -> Wanted:
-    """An artifact of a manifest as something to be fetched."""
-    return Wanted(artifact.key, artifact.sha256, artifact.size, artifact.piece_length, artifact.table_digest)
+async def fetch_artifacts(artifacts: Iterable[Artifact], blobs: BlobStore, network: Network) -> None:
+    """Have all these artifacts in the store, whole and verified, when it returns.
+
+    Args:
+        artifacts: of a manifest that was verified and put into the catalogue; fetched in this order.
+        blobs: takes the artifacts; what it holds already is not fetched.
+        network: who is asked.
+
+    Raises:
+        P2PBootError: as `fetch_wanted`.
+    """
+    wanted = [Wanted(one.key, one.sha256, one.size, one.piece_length, one.table_digest) for one in artifacts]
+    await fetch_wanted(wanted, blobs, ArtifactDialect(), network)

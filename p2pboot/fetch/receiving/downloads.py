@@ -10,7 +10,6 @@ import trio
 from p2pboot.core.pieces import MIB, PieceTable
 from p2pboot.errors import BlobCorrupt
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
@@ -64,18 +63,16 @@ class Downloads:
     Args:
         blobs: where it goes.
         dialect: how peers are asked.
-        ledger: the job's record of peers.
-        progress: told what is done.
+        ledger: the job's record of peers; its progress is told what is done.
     """
 
-    def __init__(self, blobs: BlobStore, dialect: Dialect, ledger: Ledger, progress: Progress) -> None:
+    def __init__(self, blobs: BlobStore, dialect: Dialect, ledger: Ledger) -> None:
         self.dialect = dialect
         self.schedule = Schedule(pieces_at_once=dialect.pieces_at_once)
         self.open: dict[str, Download] = {}
         """By digest; what is wanted of peers now."""
         self._blobs = blobs
         self._ledger = ledger
-        self._progress = progress
         self._writers = trio.CapacityLimiter(WRITERS)
         self._last_gain = trio.current_time()
         self._local_work = 0
@@ -98,7 +95,7 @@ class Downloads:
             MachineError: the disk is full or fails, or the store's quota is used up.
         """
         if await self._locally(self._blobs.holds, wanted.blob):
-            self._progress.artifact(wanted.key, wanted.size, wanted.size)
+            self._ledger.progress.artifact(wanted.key, wanted.size, wanted.size)
             return
         download = self.open[wanted.blob] = Download(wanted, rank)
         try:
@@ -201,7 +198,7 @@ class Downloads:
             download.complete.set()
 
     def _tell(self, download: Download) -> None:
-        self._progress.artifact(download.wanted.key, download.done_bytes, download.wanted.size)
+        self._ledger.progress.artifact(download.wanted.key, download.done_bytes, download.wanted.size)
 
 
 def _check_and_write(

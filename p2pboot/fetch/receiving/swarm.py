@@ -16,19 +16,16 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from p2pboot.core.manifest import Artifact
 from p2pboot.errors import FetchError, NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_json
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.ledger import LOST, Ledger
-from p2pboot.fetch.progress import Progress, Stall
-from p2pboot.fetch.receiving.artifacts import ArtifactDialect, wanted_artifact
+from p2pboot.fetch.progress import Stall
 from p2pboot.fetch.receiving.downloads import Downloads
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.session import Session, pump_all
 from p2pboot.store.blobs import BlobStore
-from p2pboot.store.store import Store
 from p2pboot.transport.interface import StreamReset, Transport
 
 OPEN_TIMEOUT_S = 5.0
@@ -52,46 +49,16 @@ class Network:
 
     Args:
         transport: every peer that is or becomes connected is asked.
-        ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now.
-        progress: told how far everything is.
+        ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now. Its progress is
+            told how far everything is.
         patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
         hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
     """
 
     transport: Transport
     ledger: Ledger
-    progress: Progress
     patience_s: float = math.inf
     hopeless: Callable[[], bool] = lambda: False
-
-
-async def fetch_artifacts(
-    artifacts: Sequence[Artifact],
-    *,
-    transport: Transport,
-    store: Store,
-    ledger: Ledger,
-    progress: Progress,
-    patience_s: float = math.inf,
-    hopeless: Callable[[], bool] = lambda: False,
-) -> None:
-    """Have all these artifacts in the store, whole and verified, when it returns.
-
-    Args:
-        artifacts: of a manifest that was verified and put into the catalogue; fetched in this order.
-        transport: for this and what is not said here, see `Network`.
-        store: takes the artifacts; what it holds already is not fetched.
-        ledger: see there.
-        progress: see there.
-        patience_s: see there.
-        hopeless: see there.
-
-    Raises:
-        P2PBootError: as `fetch_wanted`.
-    """
-    network = Network(transport, ledger, progress, patience_s, hopeless)
-    wanted = [wanted_artifact(artifact) for artifact in artifacts]
-    await fetch_wanted(wanted, store.blobs, ArtifactDialect(), network)
 
 
 async def fetch_wanted(
@@ -115,7 +82,7 @@ async def fetch_wanted(
         MachineError: no space, quota used up, the disk fails.
     """
     turns = _TURNS.setdefault(blobs, _Turns())
-    downloads = Downloads(blobs, dialect, network.ledger, network.progress)
+    downloads = Downloads(blobs, dialect, network.ledger)
     try:
         await _Swarm(network, downloads, turns).run(wanted)
     except BaseExceptionGroup as group:
@@ -150,7 +117,7 @@ class _Swarm:
         self._ledger = network.ledger
         self._downloads = downloads
         self._turns = turns
-        self._stall = Stall(network.progress)
+        self._stall = Stall(network.ledger.progress)
         self._sessions: list[Session] = []
         self._missing: dict[str, Wanted] = {}
 

@@ -41,7 +41,7 @@ async def fetch_snapshot(dialect: SnapshotDialect, store: DiskSnapshotStore, net
 def name_faults(chosen: Chosen, network: Network) -> None:
     """Say which peers sent another signature: no offence, it may be of a signer that we do not trust."""
     for peer_id, why in chosen.faults.items():
-        network.progress.peer(peer_id, why)
+        network.ledger.progress.peer(peer_id, why)
 
 
 async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> bool:
@@ -89,7 +89,7 @@ async def _bring(agreed: Agreed, threshold: int, store: DiskSnapshotStore, netwo
     for facts in agreed.variants:  # nearly always one
         dialect = SnapshotDialect(wanted_snapshot(facts))
         try:
-            ledger = Ledger(network.progress) if failure else network.ledger
+            ledger = Ledger(network.ledger.progress) if failure else network.ledger
             await fetch_snapshot(dialect, store, dataclasses.replace(network, ledger=ledger))
         except (FetchError, RootMismatch) as error:  # one signer's table may be a lie, another's is not
             failure = failure or error

@@ -204,7 +204,6 @@ class _Sync:
         network = Network(
             self._transport,
             self._ledger,
-            self._progress,
             self._order.timeout_s,
             lambda: dialler.hopeless,
         )
