@@ -183,7 +183,7 @@ class _Job:
 
     async def _find(self, question: Question, dialler: Dialler) -> FoundManifest:
         twins = SharedKeyServers(self._open_another, self._order.bootstrap, self._ledger)
-        search = HeadSearch(self._transport, question, self._ledger, self._progress, twins)
+        search = HeadSearch(self._transport, question, self._ledger, twins)
         found = await search.run(self._order.timeout_s, lambda: dialler.settled)
         await trio.to_thread.run_sync(self._keep_evidence, question, found)
         try:

@@ -7,16 +7,17 @@ it pulls goes to the same judgement as gossip's messages. What a peer offers is 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Protocol
 
 import trio
 
 from p2pboot.errors import P2PBootError
+from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import PeerRefused, ask_heads, ask_manifest, ask_peers
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
-from p2pboot.transport.interface import PeerEvent, Transport
+from p2pboot.transport.interface import Transport
 
 log = logging.getLogger(__name__)
 
@@ -66,25 +67,13 @@ class Syncer:
         self._take = take
         self._interval_s = interval_s
         self._acquaintances = acquaintances
-        self._scopes: dict[str, trio.CancelScope] = {}
         self._poke = trio.Event()
         self.synced: set[str] = set()  # connected peers with at least one round behind them
         self._round_ended = trio.Event()
 
     async def run(self) -> None:
         """Follow the connected peers until cancelled."""
-        async with trio.open_nursery() as nursery:
-            with self._transport.peer_events() as events:
-                await self._follow_all(events, nursery)
-
-    async def _follow_all(self, events: AsyncIterable[PeerEvent], nursery: trio.Nursery) -> None:
-        async for event in events:
-            if event.connected and event.peer_id not in self._scopes:
-                scope = self._scopes[event.peer_id] = trio.CancelScope()
-                nursery.start_soon(self._follow, event.peer_id, scope)
-            elif not event.connected and event.peer_id in self._scopes:
-                self._scopes.pop(event.peer_id).cancel()
-                self.synced.discard(event.peer_id)
+        await for_each_peer(self._transport, self._follow)
 
     async def all_synced(self) -> None:
         """Wait until every connected peer was asked once; for ever while there is none."""
@@ -96,8 +85,8 @@ class Syncer:
         self._poke.set()
         self._poke = trio.Event()
 
-    async def _follow(self, peer_id: str, scope: trio.CancelScope) -> None:
-        with scope:
+    async def _follow(self, peer_id: str) -> None:
+        try:
             while True:
                 try:
                     await self._round(peer_id)
@@ -108,6 +97,8 @@ class Syncer:
                 self._round_ended = trio.Event()
                 with trio.move_on_after(self._interval_s):
                     await self._poke.wait()
+        finally:
+            self.synced.discard(peer_id)
 
     async def _round(self, peer_id: str) -> None:
         async with requests_to(self._transport, peer_id, SYNC_PROTOCOL, ROUND_TIMEOUT_S) as requests:

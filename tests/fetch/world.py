@@ -230,7 +230,7 @@ class Search:
     ) -> Found:
         for provider in providers:
             await self.transport.dial(provider.address)
-        search = HeadSearch(self.transport, question, self.ledger, self.watcher, self.shared)
+        search = HeadSearch(self.transport, question, self.ledger, self.shared)
         return await search.run(timeout_s, lambda: settled)
 
     async def choose(

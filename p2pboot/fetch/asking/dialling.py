@@ -37,7 +37,7 @@ async def for_each_peer(transport: Transport, serve: Callable[[str], Awaitable[N
     Peers that connect later join; one that disconnects has its task cancelled, and a new one when it comes
     back, which begins when the old one has ended.
     """
-    running: dict[str, tuple[trio.CancelScope, trio.Event]] = {}  # of each peer that ever came, the last task
+    running: dict[str, tuple[trio.CancelScope, trio.Event]] = {}  # of each peer, the last task
 
     async def run(
         peer_id: str, scope: trio.CancelScope, ended: trio.Event, before: trio.Event | None
@@ -47,6 +47,8 @@ async def for_each_peer(transport: Transport, serve: Callable[[str], Awaitable[N
         with scope:
             await serve(peer_id)
         ended.set()
+        if running[peer_id][1] is ended:  # no later one waits for it; strangers come under ever new names
+            del running[peer_id]
 
     with transport.peer_events() as events:
         async with trio.open_nursery() as nursery:

@@ -19,7 +19,7 @@ from p2pboot.fetch.asking.rounds import GRACE_S, Rounds
 from p2pboot.fetch.asking.same_key import SharedKeyServers
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.progress import Progress, Stall
+from p2pboot.fetch.progress import Stall
 from p2pboot.protocol.client import ManifestReply
 from p2pboot.protocol.messages import Head
 from p2pboot.transport.interface import Transport
@@ -34,8 +34,7 @@ class HeadSearch:
     Args:
         transport: whoever is or gets connected is asked.
         question: what is looked for.
-        ledger: liars are dropped in it.
-        progress: told of peers whose detached signature is wrong.
+        ledger: liars are dropped in it; its progress is told of peers whose detached signature is wrong.
         shared: servers that have to be asked apart, if there may be any.
     """
 
@@ -44,20 +43,18 @@ class HeadSearch:
         transport: Transport,
         question: Question,
         ledger: Ledger,
-        progress: Progress,
         shared: SharedKeyServers | None = None,
     ) -> None:
         self._transport = transport
         self._question = question
         self._ledger = ledger
-        self._progress = progress
         self._shared = shared
         self._offers: dict[str, FoundManifest] = {}
         self._rounds = Rounds(transport, ledger, self._ask_connected, will_do=self._will_do)
         self._invalid: list[Verdict] = []  # at most one of each peer: its sender is dropped
         self._began = self._first_offer = math.inf
         self._is_usable = False
-        self._stall = Stall(progress)
+        self._stall = Stall(ledger.progress)
 
     async def run(self, timeout_s: float, settled: Callable[[], bool]) -> Found:
         """Ask until everybody answered, a short grace after the first usable answer, or the timeout (see `Rounds`).
@@ -163,7 +160,7 @@ class HeadSearch:
         try:
             check_detached(offer.manifest.raw, text, offer.manifest.signers)
         except SignatureError as error:
-            self._progress.peer(peer_id, f"its detached signature is not used: {error.message}")
+            self._ledger.progress.peer(peer_id, f"its detached signature is not used: {error.message}")
             return
         offer.verdict = judge(offer.manifest, self._question, text)
         offer.detached = text

@@ -153,7 +153,6 @@ class _Sync:
         self._order = order
         self._store = store
         self._transport = transport
-        self._progress = progress
         self._ledger = Ledger(progress)
         self._agreement = Agreement(order.trusted)
         self._rounds = Rounds(transport, self._ledger, self._ask, will_do=self._will_do)
@@ -253,7 +252,7 @@ class _Sync:
         for conflict in self._agreement.conflicts:
             paths = await trio.to_thread.run_sync(self._store.keep_evidence, conflict)
             where = " and ".join(str(path) for path in paths)
-            self._progress.note(
+            self._ledger.progress.note(
                 f"different snapshots are announced under sequence {conflict.sequence}, by"
                 f" {conflict.first.signer} and {conflict.second.signer}; both documents are kept: {where}"
             )
