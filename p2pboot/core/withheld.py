@@ -32,3 +32,7 @@ class Withheld:
     why: Why
     text: str
     retry_after_s: int | None = None
+
+    def to_json(self) -> dict[str, str]:
+        """Plain values for a JSON document."""
+        return {"channel": self.channel, "arch": self.arch, "reason": self.why.value, "text": self.text}

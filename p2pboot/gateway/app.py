@@ -144,11 +144,11 @@ class Gateway:
         return Reply(200, {"Content-Type": replies.TEXT, "Cache-Control": replies.NO_STORE}, b"ok\n")
 
     async def _status(self, request: Request, _parts: Parts) -> Reply:
-        body = await self._lookups.run(self._reports.status, self._node.measured())
+        body = await self._lookups.run(self._reports.status, self._node.running())
         return replies.document(request, body, replies.JSON, {}, cache=replies.NO_STORE)
 
     async def _metrics(self, request: Request, _parts: Parts) -> Reply:
-        body, media_type = await self._lookups.run(self._reports.metrics, self._node.measured())
+        body, media_type = await self._lookups.run(self._reports.metrics, self._node.running())
         return replies.document(request, body, media_type, {}, cache=replies.NO_STORE)
 
     # artifacts and manifests

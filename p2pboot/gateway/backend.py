@@ -7,7 +7,7 @@ from typing import Protocol
 
 from p2pboot.core.clock import Clock
 from p2pboot.node.awaiting import Awaited
-from p2pboot.node.status import Measured
+from p2pboot.node.status import RunningNode
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 
@@ -36,5 +36,5 @@ class Backend(Protocol):
     def awaited(self) -> Sequence[Awaited]:
         """What the operator wants to have here, there already or not; for the event loop's thread."""
 
-    def measured(self) -> Measured:
-        """What was counted since the start."""
+    def running(self) -> RunningNode:
+        """What was counted since the start, and what is so now; for the event loop's thread."""

@@ -2,111 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.registry import Collector, CollectorRegistry
 
+from p2pboot import __version__
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.status import Measured
-from p2pboot.store.manifests import HeadRow
+from p2pboot.node.status import RunningNode
+from p2pboot.store.store import Store
+
+L = TypeVar("L", bound=tuple[str, ...])  # what the labels of one sample say
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Readings:
-    """Everything that is exposed, as it is at one moment; `now` in unix seconds."""
+class _Once(tuple[Metric, ...]):
+    """What one scrape gets; nothing is remembered between two."""
 
-    version: str
-    now: int
-    manifests: Sequence[HeadRow]
-    used_bytes: int
-    equivocations: int
-    measured: Measured
-    gateway: GatewayCounters
-    slots: Slots
-
-
-def exposition(readings: Readings) -> tuple[bytes, str]:
-    """The text, and its media type. A registry for one use: nothing is remembered between two scrapes."""
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(_Once(readings))
-    return generate_latest(registry), CONTENT_TYPE_LATEST
-
-
-class _Once(Collector):
-    def __init__(self, readings: Readings) -> None:
-        self._readings = readings
-
-    def describe(self) -> Iterable[Metric]:
-        return ()
+    __slots__ = ()
 
     def collect(self) -> Iterable[Metric]:
-        readings = self._readings
-        yield from _of_manifests(readings)
-        yield from _of_node(readings)
-        yield from _of_gateway(readings.gateway, readings.slots)
+        """As the library asks for it."""
+        return self
 
 
-def _of_manifests(readings: Readings) -> Iterable[Metric]:
+def exposition(metrics: Iterable[Metric]) -> tuple[bytes, str]:
+    """The text, and its media type."""
+    return generate_latest(_Once(metrics)), CONTENT_TYPE_LATEST
+
+
+def of_store(store: Store, now: int) -> Iterable[Metric]:
+    """What a node holds; blocking. `now` in unix seconds."""
+    # Expired ones too: an alarm that ends with the expiry would be no alarm.
+    heads = {(row.channel, row.arch, ",".join(row.signers)): row for row in store.manifests.heads()}
     labels = ("channel", "arch", "publisher")
-    expires = GaugeMetricFamily(
-        "p2pboot_manifest_expires_in_seconds", "Until a manifest expires; negative afterwards.", labels=labels
+    yield _gauge(
+        "p2pboot_manifest_expires_in_seconds",
+        "Until a manifest expires; negative afterwards.",
+        labels,
+        {where: row.expires_at - now for where, row in heads.items()},
     )
-    counter = GaugeMetricFamily("p2pboot_manifest_version", "Its counter, manifest_version.", labels=labels)
-    for row in readings.manifests:
-        where = (row.channel, row.arch, ",".join(row.signers))
-        expires.add_metric(where, row.expires_at - readings.now)
-        counter.add_metric(where, row.manifest_version)
-    refused = CounterMetricFamily(
-        "p2pboot_manifests_refused", "Manifests from peers that were not taken.", labels=("reason",)
-    )
-    for reason, count in sorted(readings.measured.refused.items()):
-        refused.add_metric((reason,), count)
-    yield from (expires, counter, refused)
-    yield GaugeMetricFamily(
-        "p2pboot_equivocations",
-        "Pairs of contradicting manifests that are kept as evidence.",
-        value=readings.equivocations,
-    )
+    numbers = {where: row.manifest_version for where, row in heads.items()}
+    yield _gauge("p2pboot_manifest_version", "Its counter, manifest_version.", labels, numbers)
+    kept = "Pairs of contradicting manifests that are kept as evidence."
+    yield GaugeMetricFamily("p2pboot_equivocations", kept, value=len(store.trust.equivocations()))
+    used = store.blobs.used_bytes()
+    yield GaugeMetricFamily("p2pboot_store_bytes", "What fetched artifacts take up.", value=used)
 
 
-def _of_node(readings: Readings) -> Iterable[Metric]:
-    measured = readings.measured
-    info = GaugeMetricFamily("p2pboot_info", "Always 1.", labels=("version",))
-    info.add_metric((readings.version,), 1)
-    yield info
-    yield GaugeMetricFamily("p2pboot_uptime_seconds", "Since the node started.", value=measured.uptime_s)
-    yield GaugeMetricFamily("p2pboot_peers", "Connected peers.", value=len(measured.peers))
-    yield GaugeMetricFamily(
-        "p2pboot_store_bytes", "What fetched artifacts take up.", value=readings.used_bytes
+def of_node(node: RunningNode) -> Iterable[Metric]:
+    """What a node counted, and what is wrong now."""
+    yield _gauge("p2pboot_info", "Always 1.", ("version",), {(__version__,): 1})
+    yield GaugeMetricFamily("p2pboot_uptime_seconds", "Since the node started.", value=node.uptime_s)
+    yield GaugeMetricFamily("p2pboot_peers", "Connected peers.", value=len(node.peers))
+    yield _counter(
+        "p2pboot_manifests_refused",
+        "Manifests from peers that were not taken.",
+        ("reason",),
+        {(reason,): count for reason, count in node.refused.items()},
     )
-    transferred = CounterMetricFamily(
-        "p2pboot_peer_bytes", "Bytes exchanged with peers on streams.", labels=("protocol", "direction")
+    exchanged = "Bytes exchanged with peers on streams."
+    yield _counter("p2pboot_peer_bytes", exchanged, ("protocol", "direction"), node.transferred)
+    yield _counter(
+        "p2pboot_pieces_refused",
+        "Pieces from a peer that were not what was signed.",
+        ("peer",),
+        {(peer_id,): count for peer_id, count in node.refused_pieces.items()},
     )
-    for labels, size in sorted(measured.transferred.items()):
-        transferred.add_metric(labels, size)
-    refused = CounterMetricFamily(
-        "p2pboot_pieces_refused", "Pieces from a peer that were not what was signed.", labels=("peer",)
-    )
-    for peer_id, count in sorted(measured.refused_pieces.items()):
-        refused.add_metric((peer_id,), count)
-    problems = GaugeMetricFamily(
-        "p2pboot_problem", "1 for everything that is wrong now.", labels=("code", "subject")
-    )
-    for problem in measured.problems:
-        problems.add_metric((problem.code.value, problem.subject), 1)
-    yield from (transferred, refused, problems)
+    wrong = {(problem.code.value, problem.subject): 1 for problem in node.problems}
+    yield _gauge("p2pboot_problem", "1 for everything that is wrong now.", ("code", "subject"), wrong)
 
 
-def _of_gateway(counters: GatewayCounters, slots: Slots) -> Iterable[Metric]:
+def of_gateway(counters: GatewayCounters, slots: Slots) -> Iterable[Metric]:
+    """What a gateway counted."""
     yield CounterMetricFamily("p2pboot_http_bytes", "Bytes sent over HTTP.", value=counters.bytes_sent)
-    requests = CounterMetricFamily("p2pboot_http_requests", "Requests answered.", labels=("route", "status"))
-    for (kind, status), count in sorted(counters.requests.items()):
-        requests.add_metric((kind, str(status)), count)
-    yield requests
+    requests = {(kind, str(status)): count for (kind, status), count in counters.requests.items()}
+    yield _counter("p2pboot_http_requests", "Requests answered.", ("route", "status"), requests)
     yield CounterMetricFamily(
         "p2pboot_http_failures", "Requests that failed by a fault of ours.", value=counters.failures
     )
@@ -117,3 +89,17 @@ def _of_gateway(counters: GatewayCounters, slots: Slots) -> Iterable[Metric]:
     yield CounterMetricFamily(
         "p2pboot_http_connections_refused", "Connections without a slot.", value=slots.refused
     )
+
+
+def _gauge(name: str, about: str, labels: Sequence[str], values: Mapping[L, float]) -> Metric:
+    family = GaugeMetricFamily(name, about, labels=labels)
+    for where, value in values.items():
+        family.add_metric(where, value)
+    return family
+
+
+def _counter(name: str, about: str, labels: Sequence[str], values: Mapping[L, float]) -> Metric:
+    family = CounterMetricFamily(name, about, labels=labels)
+    for where, value in sorted(values.items()):
+        family.add_metric(where, value)
+    return family

@@ -15,17 +15,17 @@ from p2pboot.core.manifest.facts import facts
 from p2pboot.errors import P2PBootError
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.counters import GatewayCounters
-from p2pboot.gateway.metrics import Readings, exposition
+from p2pboot.gateway.metrics import exposition, of_gateway, of_node, of_store
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.page import render
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.status import Measured
+from p2pboot.node.status import RunningNode
 
 FULL_BYTES: Final = 4 << 20  # below it neither the database nor a manifest can be relied on to be written
 
 
 class Reports:
-    """Every method reads the store: called in a thread. What was measured comes from the node's own thread.
+    """Every method reads the store: called in a thread. What is running is told by the node's own thread.
 
     Args:
         node: whose gateway it is.
@@ -51,43 +51,29 @@ class Reports:
             return "the store can not be read"
         return "the disk is full" if disk.f_bavail * disk.f_frsize < FULL_BYTES else None
 
-    def status(self, measured: Measured) -> bytes:
+    def status(self, running: RunningNode) -> bytes:
         """The status as JSON."""
-        sent = sum(size for (_, direction), size in measured.transferred.items() if direction == "sent")
+        sent = sum(size for (_, direction), size in running.transferred.items() if direction == "sent")
         document = {
             "version": __version__,
             "peer_id": self._node.peer_id,
-            "uptime_s": round(measured.uptime_s),
+            "uptime_s": round(running.uptime_s),
             "manifests": [self._describe(offer.manifest) for offer in self._offers.all()],
-            "withheld": [
-                {"channel": one.channel, "arch": one.arch, "reason": one.why.value, "text": one.text}
-                for one in self._node.catalogue.withheld()
-            ],
-            "peers": sorted(measured.peers),
+            "withheld": [one.to_json() for one in self._node.catalogue.withheld()],
+            "peers": sorted(running.peers),
             "bytes": {
                 "peers_sent": sent,
-                "peers_received": sum(measured.transferred.values()) - sent,
+                "peers_received": sum(running.transferred.values()) - sent,
                 "http_sent": self._counters.bytes_sent,
             },
             "connections": len(self._slots),
         }
         return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
-    def metrics(self, measured: Measured) -> tuple[bytes, str]:
+    def metrics(self, running: RunningNode) -> tuple[bytes, str]:
         """The metrics in Prometheus' text form, and its media type."""
-        store = self._node.store
-        readings = Readings(
-            version=__version__,
-            now=self._node.clock().now,
-            # Expired ones too: an alarm that ends with the expiry would be no alarm.
-            manifests=store.manifests.heads(),
-            used_bytes=store.blobs.used_bytes(),
-            equivocations=len(store.trust.equivocations()),
-            measured=measured,
-            gateway=self._counters,
-            slots=self._slots,
-        )
-        return exposition(readings)
+        held = of_store(self._node.store, self._node.clock().now)
+        return exposition([*held, *of_node(running), *of_gateway(self._counters, self._slots)])
 
     def page(self) -> bytes:
         """The page for people."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ from p2pboot.errors import UsageError
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import SOURCE as PUBLISHER
 from p2pboot.node.publishing import DirectoryPublisher
-from p2pboot.node.status import Running, describe_manifest, describe_node
+from p2pboot.node.status import RunningNode, describe_manifest, describe_node
+from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 
 
@@ -21,6 +22,7 @@ class Answers:
 
     Args:
         store: the node's.
+        catalogue: of the same store.
         publisher: of its directory; None on a mirror.
         problems: all that is wrong.
         running: what only the running node knows.
@@ -29,11 +31,13 @@ class Answers:
     def __init__(
         self,
         store: Store,
+        catalogue: Catalogue,
         publisher: DirectoryPublisher | None,
         problems: Problems,
-        running: Callable[[], Awaitable[Running]],
+        running: Callable[[], RunningNode],
     ) -> None:
         self._store = store
+        self._catalogue = catalogue
         self._publisher = publisher
         self._problems = problems
         self._running = running
@@ -48,7 +52,8 @@ class Answers:
             case "publish":
                 return await self._publish(message.get("directory"))
             case "status":
-                return await trio.to_thread.run_sync(describe_node, self._store, await self._running())
+                running = self._running()
+                return await trio.to_thread.run_sync(describe_node, running, self._store, self._catalogue)
         raise UsageError(f"unknown operation {message.get('op')!r}")
 
     async def _publish(self, directory: object) -> dict[str, Any]:

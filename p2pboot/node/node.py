@@ -36,7 +36,7 @@ from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
 from p2pboot.node.snapshots import run_snapshots
-from p2pboot.node.status import Measured, Running, describe_ignored
+from p2pboot.node.status import RunningNode
 from p2pboot.node.syncing import Syncer
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.publish.build import BuildOptions
@@ -145,7 +145,7 @@ class Node:
             tick=lambda: self._refusals.tick(transport.peers()),
             wall=wall,
         )
-        self._answers = Answers(store, self._publisher, self.problems, self._running)
+        self._answers = Answers(store, self.catalogue, self._publisher, self.problems, self.running)
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Run all tasks until cancelled; started once the protocols and the control socket are served.
@@ -290,15 +290,22 @@ class Node:
         """What the operator wants to have here, there already or not: what is followed, and what is to be published."""
         return awaited((*self._settings.wanted(), *self.catalogue.trust.own), self.problems.all())
 
-    def measured(self) -> Measured:
-        """What was counted since the start, and what is wrong now."""
-        return Measured(
+    def running(self) -> RunningNode:
+        """What was counted since the start, and what is so now."""
+        transport, images = self._transport, self._images
+        return RunningNode(
+            peer_id=transport.peer_id,
+            addresses=transport.addresses(),
+            peers={peer_id: transport.peer_addresses(peer_id) for peer_id in transport.peers()},
             uptime_s=trio.current_time() - self._started_at,
-            peers=self._transport.peers(),
-            transferred=Counter(self._transport.traffic),
-            refused=Counter(self._intake.refused),
-            refused_pieces=Counter(self._images.refused_pieces),
+            transferred=Counter(transport.traffic),
+            bytes_sent=self._serving.counters.bytes_sent.copy(),
+            refused=self._intake.refused.copy(),
+            refused_pieces=images.refused_pieces.copy(),
+            dropped_peers=dict(images.dropped),
             problems=self.problems.all(),
+            http=tuple(self._urls()),
+            trees=() if self._publisher is None else self._publisher.trees,
         )
 
     def _withheld(self, channel: str | None, arch: str | None) -> list[Withheld]:
@@ -307,22 +314,6 @@ class Node:
         offered = {row.pair for row in self.catalogue.offered(channel, arch)}
         pairs = offered | {(one.channel, one.arch) for one in withheld}
         return [*withheld, *unheld(self.problems.all(), pairs, channel, arch)]
-
-    async def _running(self) -> Running:
-        return Running(
-            peer_id=self._transport.peer_id,
-            addresses=self._transport.addresses(),
-            peers={peer_id: self._transport.peer_addresses(peer_id) for peer_id in self._transport.peers()},
-            now=self.catalogue.quick_clock().now,
-            uptime_s=trio.current_time() - self._started_at,
-            refused=self._intake.refused.copy(),
-            dropped_peers=dict(self._images.dropped),
-            problems=self.problems.all(),
-            withheld=await trio.to_thread.run_sync(self.catalogue.withheld),
-            bytes_sent=self._serving.counters.bytes_sent.copy(),
-            http=tuple(self._urls()),
-            ignored=describe_ignored(() if self._publisher is None else self._publisher.trees),
-        )
 
 
 def _limits(settings: NodeSettings) -> Limits:

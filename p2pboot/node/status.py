@@ -1,10 +1,9 @@
-"""What a node says of itself on its control socket: plain values for JSON, for people and for monitoring."""
+"""What a running node says of itself: on its control socket, in its metrics, and on the gateway's page."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from p2pboot import __version__
@@ -12,91 +11,72 @@ from p2pboot.core.manifest import Candidate, Manifest
 from p2pboot.core.manifest.facts import facts
 from p2pboot.core.problems import Problem
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.withheld import Withheld
 from p2pboot.errors import Malformed
 from p2pboot.publish.scan import Tree
+from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """What only the running node knows; the rest is in the store.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningNode:
+    """What only the running node knows, as it is at one moment; the rest is in the store.
 
     Args:
         peer_id: its own.
         addresses: its own, dialable.
         peers: addresses of the connected peers.
-        now: unix seconds, by which manifests expire.
         uptime_s: seconds since it began.
+        transferred: bytes on streams by (protocol, "sent" or "received").
+        bytes_sent: what was served, by protocol.
         refused: manifests by reason.
+        refused_pieces: by the peer that sent them; bounded.
         dropped_peers: who lied lately, and about what.
         problems: what is wrong now.
-        withheld: what is known and not offered, and why.
-        bytes_sent: by protocol.
         http: beginnings of the URLs under which it serves artifacts.
-        ignored: what lies in the published directories and is not published.
+        trees: what lies in the directory that it publishes.
     """
 
     peer_id: str
-    addresses: tuple[str, ...]
-    peers: Mapping[str, tuple[str, ...]]
-    now: int
+    addresses: Sequence[str] = ()
+    peers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     uptime_s: float
-    refused: Counter[str]
-    dropped_peers: Mapping[str, str]
-    problems: Sequence[Problem]
-    withheld: Sequence[Withheld]
-    bytes_sent: Counter[str]
-    http: tuple[str, ...]
-    ignored: Sequence[Mapping[str, str]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What a node counted since its start.
-
-    Args:
-        uptime_s: seconds.
-        peers: connected now.
-        transferred: bytes on streams by (protocol, "sent" or "received").
-        refused: manifests by reason.
-        refused_pieces: by the peer that sent them; bounded.
-        problems: what is wrong now.
-    """
-
-    uptime_s: float
-    peers: frozenset[str]
-    transferred: Mapping[tuple[str, str], int]
-    refused: Mapping[str, int]
-    refused_pieces: Mapping[str, int]
+    transferred: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    bytes_sent: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    refused_pieces: Mapping[str, int] = field(default_factory=dict)
+    dropped_peers: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
+    http: Sequence[str] = ()
+    trees: Sequence[Tree] = ()
 
 
-def describe_node(store: Store, running: Running) -> dict[str, Any]:
+def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict[str, Any]:
     """The whole status; reads the store, so it is called in a thread."""
+    now = catalogue.quick_clock().now
     return {
         "version": __version__,
-        "peer_id": running.peer_id,
-        "addresses": list(running.addresses),
-        "uptime_s": round(running.uptime_s),
+        "peer_id": node.peer_id,
+        "addresses": list(node.addresses),
+        "uptime_s": round(node.uptime_s),
         "peers": [
             {"peer_id": peer_id, "addresses": list(addresses)}
-            for peer_id, addresses in sorted(running.peers.items())
+            for peer_id, addresses in sorted(node.peers.items())
         ],
-        "heads": [_describe_row(store, row, running.now) for row in store.manifests.heads()],
-        "fetching": [_describe_row(store, row, running.now) for row in store.manifests.pending()],
+        "heads": [_describe_row(store, row, now) for row in store.manifests.heads()],
+        "fetching": [_describe_row(store, row, now) for row in store.manifests.pending()],
         "equivocations": len(store.trust.equivocations()),
-        "refused": dict(running.refused),
-        "dropped_peers": dict(running.dropped_peers),
-        "withheld": [
-            {"channel": one.channel, "arch": one.arch, "reason": one.why.value, "text": one.text}
-            for one in running.withheld
+        "refused": dict(node.refused),
+        "dropped_peers": dict(node.dropped_peers),
+        "withheld": [one.to_json() for one in catalogue.withheld()],
+        "problems": [problem.to_json() for problem in node.problems],
+        "bytes_sent": dict(node.bytes_sent),
+        "http": list(node.http),
+        "ignored": [
+            {"channel": tree.channel, "arch": tree.arch, "path": str(one.path), "why": one.why}
+            for tree in node.trees
+            for one in tree.ignored
         ],
-        "problems": [problem.to_json() for problem in running.problems],
-        "bytes_sent": dict(running.bytes_sent),
-        "http": list(running.http),
-        "ignored": [dict(one) for one in running.ignored],
     }
 
 
@@ -119,15 +99,6 @@ def _version(store: Store, row: HeadRow) -> str:
         return "" if stored is None else Candidate.decode(stored.raw).claims.version
     except Malformed:  # the disk damaged it: the rest of the status is all the more of interest
         return ""
-
-
-def describe_ignored(trees: Iterable[Tree]) -> list[dict[str, str]]:
-    """What lies in published directories and is not published, and why."""
-    return [
-        {"channel": tree.channel, "arch": tree.arch, "path": str(one.path), "why": one.why}
-        for tree in trees
-        for one in tree.ignored
-    ]
 
 
 def describe_manifest(manifest: Manifest) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from p2pboot.core.trust import Trust
 from p2pboot.gateway.service import GatewayService
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.awaiting import Awaited
-from p2pboot.node.status import Measured
+from p2pboot.node.status import RunningNode
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, Sample, sample
@@ -45,8 +44,8 @@ class OfferingNode:
     now: int = NOW
     expected: list[Awaited] = field(default_factory=list)
     trust: Trust = TRUST
-    counted: Measured = field(
-        default_factory=lambda: Measured(1.0, frozenset({PEER}), {}, Counter(), Counter())
+    counted: RunningNode = field(
+        default_factory=lambda: RunningNode(peer_id=PEER, uptime_s=1.0, peers={PEER: ()})
     )
 
     def __post_init__(self) -> None:
@@ -61,7 +60,7 @@ class OfferingNode:
     def awaited(self) -> list[Awaited]:
         return self.expected
 
-    def measured(self) -> Measured:
+    def running(self) -> RunningNode:
         return self.counted
 
 
