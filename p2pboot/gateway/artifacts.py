@@ -12,7 +12,6 @@ from p2pboot.gateway import replies
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.body import ArtifactBody
 from p2pboot.gateway.offers import retry_after
-from p2pboot.gateway.ranges import Part
 from p2pboot.gateway.replies import Reply, refusal, unavailable
 from p2pboot.gateway.request import Request
 from p2pboot.gateway.threads import Threads
@@ -62,24 +61,21 @@ class Artifacts:
 
     async def send(self, request: Request, content: Content, headers: dict[str, str], cache: str) -> Reply:
         """Answer with an artifact or a member of one, or the part of it that is asked for."""
-        headers = replies.validators(content.tag, replies.BINARY, cache) | headers
+        headers = {"Content-Type": replies.BINARY, "Cache-Control": cache} | headers
         if content.is_whole:
             headers["X-Artifact-Hash"] = f"sha256:{content.sha256}"
-        selection = replies.selection_of(request, content.size, content.tag)
-        refused = replies.without_body(selection, headers, content.size)
-        if refused is not None:
-            return refused
-        status, start, end = 200, content.start, content.start + content.size
-        if isinstance(selection, Part):
-            status, start, end = 206, content.start + selection.start, content.start + selection.end
-            headers["Content-Range"] = replies.content_range(selection, content.size)
-        body = ArtifactBody(partial(self._readers.run, self._blobs.read, content.sha256), start, end)
-        if request.method != "HEAD":
+        read = partial(self._readers.run, self._blobs.read, content.sha256)
+
+        def body(start: int, end: int) -> ArtifactBody:
+            return ArtifactBody(read, content.start + start, content.start + end)
+
+        reply = replies.representation(request, content.tag, content.size, headers, body)
+        if isinstance(reply.body, ArtifactBody) and request.method != "HEAD":
             try:
-                await body.open()
+                await reply.body.open()
             except (BlobMissing, BlobGone):  # removed, or found damaged just now
                 return await self._not_here(content.sha256)
-        return Reply(status, headers, body)
+        return reply
 
     def _size(self, sha256: str) -> int | None:
         table = self._blobs.table(sha256) if self._blobs.holds(sha256) else None

@@ -117,7 +117,30 @@ class _Speaker:
                 self._failed = True
                 return
             self._failed = False
-        _follow(self._zeroconf, self._announcement, where[0], self._announced)
+        self._announce(self._zeroconf, where[0])
+
+    def _announce(self, zeroconf: Zeroconf, addresses: Sequence[str]) -> None:
+        try:
+            manifests = [offer.manifest for offer in self._announcement.offers.all()]
+        except P2PBootError as error:
+            log.debug("not announced: %s", error)
+            return
+        wanted = {(one.channel, one.arch): one for one in manifests}
+        for pair in self._announced.keys() - wanted.keys():
+            zeroconf.unregister_service(self._announced.pop(pair))
+        for pair, manifest in wanted.items():
+            known = self._announced.get(pair)
+            # Under the name that was free when it was registered.
+            name = None if known is None else known.name
+            info = describe(manifest, self._announcement, addresses, name=name)
+            with suppress(NonUniqueNameException):  # another node of that name: not even a suffix was free
+                if known is None:
+                    zeroconf.register_service(info, allow_name_change=True)
+                elif known.text != info.text:
+                    zeroconf.update_service(info)
+                else:
+                    continue
+                self._announced[pair] = info
 
     def close(self) -> None:
         """Withdraw everything."""
@@ -132,51 +155,18 @@ def _open(speak_from: Sequence[str], *, refused: bool) -> Zeroconf:
     return Zeroconf(interfaces=InterfaceChoice.Default if refused else list(speak_from))
 
 
-def _follow(
-    zeroconf: Zeroconf,
+def describe(
+    manifest: Manifest,
     announcement: ServiceAnnouncement,
     addresses: Sequence[str],
-    announced: dict[tuple[str, str], ServiceInfo],
-) -> None:
-    """Make what is announced equal to what is on offer; blocking."""
-    try:
-        manifests = [offer.manifest for offer in announcement.offers.all()]
-    except P2PBootError as error:
-        log.debug("not announced: %s", error)
-        return
-    wanted = {(one.channel, one.arch): one for one in manifests}
-    for pair in announced.keys() - wanted.keys():
-        zeroconf.unregister_service(announced.pop(pair))
-    for pair, manifest in wanted.items():
-        info = describe(manifest, announcement, addresses)
-        known = announced.get(pair)
-        with suppress(NonUniqueNameException):  # another node of that name: not even a suffix was free
-            if known is None:
-                zeroconf.register_service(info, allow_name_change=True)
-                announced[pair] = info
-            elif known.text != info.text:
-                zeroconf.update_service(info := _renamed(info, known.name))
-                announced[pair] = info
-
-
-def _renamed(info: ServiceInfo, name: str) -> ServiceInfo:
-    """The same under the name that was free when it was registered."""
-    return ServiceInfo(
-        SERVICE,
-        name,
-        port=info.port,
-        properties=info.properties,
-        server=info.server,
-        addresses=info.addresses,
-    )
-
-
-def describe(manifest: Manifest, announcement: ServiceAnnouncement, addresses: Sequence[str]) -> ServiceInfo:
-    """What is said of one manifest."""
+    *,
+    name: str | None = None,
+) -> ServiceInfo:
+    """What is said of one manifest; under this name, if it has one already."""
     port = port_of(announcement.listener)
     return ServiceInfo(
         SERVICE,
-        f"{_instance(announcement, manifest)}.{SERVICE}",
+        name or f"{_instance(announcement, manifest)}.{SERVICE}",
         port=port,
         properties={
             "channel": manifest.channel,

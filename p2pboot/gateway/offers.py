@@ -5,7 +5,7 @@ An artifact's name leads nowhere but through here, so a name can only mean what 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -70,17 +70,17 @@ class Offers:
             NotOffered: there is none, or it is withheld.
         """
         arch = normalise_arch(arch.lower())
-        rows = self._node.catalogue.offered(channel, arch)
-        if rows:
-            return self._present(rows[0])
-        withheld = self._node.catalogue.withheld(channel, arch)
-        if withheld:
-            raise _withheld(withheld, awaited)
-        archs = (arch,) if self._knows(channel) else (arch, None)  # "whatever there is" is there already
-        expected = [one for one in awaited if one.channel == channel and one.arch in archs]
-        if expected:
-            raise _expected(expected)
-        raise NotOffered(f"nothing is known here of {channel}/{arch}", known=False)
+        catalogue = self._node.catalogue
+        rows = catalogue.offered(channel, arch)
+        if not rows:
+            # "Whatever there is" is there already where something of the channel is known.
+            is_known = bool(catalogue.offered(channel) or catalogue.withheld(channel))
+            archs = (arch,) if is_known else (arch, None)
+            expected = [one for one in awaited if one.channel == channel and one.arch in archs]
+            raise self._why_not(
+                channel, arch, awaited, expected, f"nothing is known here of {channel}/{arch}"
+            )
+        return self._present(rows[0])
 
     def default(self, awaited: Sequence[Awaited] = ()) -> Offer:
         """What the short names (`/kernel`, `/boot.ipxe`) mean: the operator's channel and arch, or the only ones.
@@ -96,23 +96,32 @@ class Offers:
         if len(rows) > 1:
             names = _some([f"/{row.channel}/{row.arch}" for row in rows])
             raise NotOffered(f"name the channel and arch, for example {names}", known=False)
-        if rows:
-            return self._present(rows[0])
-        withheld = self._node.catalogue.withheld(channel, arch)
-        if withheld:
-            raise _withheld(withheld, awaited)
-        expected = [
-            one
-            for one in awaited
-            if channel in (None, one.channel) and (arch is None or one.arch in (arch, None))
-        ]
-        if expected:
-            raise _expected(expected)
-        raise NotOffered("no manifest is held here", known=False)
+        if not rows:
+            expected = [
+                one
+                for one in awaited
+                if channel in (None, one.channel) and (arch is None or one.arch in (arch, None))
+            ]
+            raise self._why_not(channel, arch, awaited, expected, "no manifest is held here")
+        return self._present(rows[0])
 
-    def _knows(self, channel: str) -> bool:
-        catalogue = self._node.catalogue
-        return bool(catalogue.offered(channel) or catalogue.withheld(channel))
+    def _why_not(
+        self,
+        channel: str | None,
+        arch: str | None,
+        awaited: Sequence[Awaited],
+        expected: Sequence[Awaited],
+        unknown: str,
+    ) -> NotOffered:
+        """Why nothing of a channel and arch is offered: it is withheld, or expected, or unknown here."""
+        withheld = self._node.catalogue.withheld(channel, arch)
+        reasons = [
+            (f"{one.channel}/{one.arch}: {one.text}", retry_after(one, awaited)) for one in withheld
+        ] or [(one.text, one.retry_after_s) for one in expected]
+        if not reasons:
+            return NotOffered(unknown, known=False)
+        soonest = min((time_s for _, time_s in reasons if time_s is not None), default=None)
+        return NotOffered(_some([text for text, _ in reasons], "; "), known=True, retry_after_s=soonest)
 
     def _present(self, row: HeadRow) -> Offer:
         offer = self._offer(row)
@@ -134,20 +143,6 @@ def retry_after(one: Withheld, awaited: Sequence[Awaited]) -> int | None:
     """When to ask again for what is withheld: not while the operator has to do something first."""
     lasting = {(each.channel, each.arch) for each in awaited if each.retry_after_s is None}
     return None if (one.channel, one.arch) in lasting else one.retry_after_s
-
-
-def _withheld(found: Sequence[Withheld], awaited: Sequence[Awaited]) -> NotOffered:
-    texts = _some([f"{one.channel}/{one.arch}: {one.text}" for one in found], "; ")
-    return NotOffered(texts, known=True, retry_after_s=_soonest(retry_after(one, awaited) for one in found))
-
-
-def _expected(found: Sequence[Awaited]) -> NotOffered:
-    texts = _some([one.text for one in found], "; ")
-    return NotOffered(texts, known=True, retry_after_s=_soonest(one.retry_after_s for one in found))
-
-
-def _soonest(times_s: Iterable[int | None]) -> int | None:
-    return min((time_s for time_s in times_s if time_s is not None), default=None)
 
 
 def _some(texts: Sequence[str], between: str = ", ") -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.gateway.body import ArtifactBody
-from p2pboot.gateway.ranges import NotModified, OutOfRange, Part, PreconditionFailed, Selection, select
+from p2pboot.gateway.ranges import NotModified, OutOfRange, Part, PreconditionFailed, Whole, select
 from p2pboot.gateway.request import Request
 
 # no-transform: a proxy that compresses or re-encodes would break what clients compare with a digest.
@@ -60,27 +60,43 @@ def document(
     request: Request, body: bytes, media_type: str, headers: dict[str, str], *, cache: str = REVALIDATE
 ) -> Reply:
     """A small document, with an entity tag; honours conditions and ranges."""
+    headers = {"Content-Type": media_type, "Cache-Control": cache} | headers
     tag = hashlib.sha256(body).hexdigest()
-    headers = validators(tag, media_type, cache) | headers
-    selection = selection_of(request, len(body), tag)
-    refused = without_body(selection, headers, len(body))
-    if refused is not None:
-        return refused
-    if isinstance(selection, Part):
-        headers["Content-Range"] = content_range(selection, len(body))
-        return Reply(206, headers, body[selection.start : selection.end])
-    return Reply(200, headers, body)
+    return representation(request, tag, len(body), headers, lambda start, end: body[start:end])
 
 
-def validators(tag: str, media_type: str, cache: str) -> dict[str, str]:
-    """The header fields that say what a representation is, and for how long."""
-    return {
-        "Content-Type": media_type,
-        "ETag": f'"{tag}"',
-        "Cache-Control": cache,
-        "Accept-Ranges": "bytes",
-        "X-Content-Type-Options": "nosniff",
-    }
+def representation(
+    request: Request,
+    tag: str,
+    size: int,
+    headers: Mapping[str, str],
+    body: Callable[[int, int], bytes | ArtifactBody],
+) -> Reply:
+    """What a request wants of a representation: all of it, a part, or no byte.
+
+    Args:
+        request: with its conditions and ranges.
+        tag: the strong entity tag, without the quotes.
+        size: of all of it, bytes.
+        headers: of all of it, with its media type and for how long it is good.
+        body: gives the bytes from one offset up to, but not including, another.
+    """
+    headers = {"ETag": f'"{tag}"', "Accept-Ranges": "bytes", "X-Content-Type-Options": "nosniff", **headers}
+    match select(request.method, request.values, size=size, tag=tag):
+        case NotModified():
+            return Reply(304, {name: headers[name] for name in headers if name != "Content-Type"})
+        case OutOfRange():
+            return refusal(
+                416, f"there are {size} bytes", {"Content-Range": f"bytes */{size}", "ETag": headers["ETag"]}
+            )
+        case PreconditionFailed():
+            return refusal(412, "it is another one by now", {"ETag": headers["ETag"]})
+        case Part(start, end):  # in the field, both ends are inclusive
+            return Reply(
+                206, {**headers, "Content-Range": f"bytes {start}-{end - 1}/{size}"}, body(start, end)
+            )
+        case Whole():
+            return Reply(200, headers, body(0, size))
 
 
 def manifest_fields(manifest: Manifest) -> dict[str, str]:
@@ -92,27 +108,3 @@ def manifest_fields(manifest: Manifest) -> dict[str, str]:
         "X-Manifest-Channel": manifest.channel,
         "X-Manifest-Arch": manifest.arch,
     }
-
-
-def selection_of(request: Request, size: int, tag: str) -> Selection:
-    """What this request wants of a representation."""
-    return select(request.method, request.values, size=size, tag=tag)
-
-
-def content_range(part: Part, size: int) -> str:
-    """The field that says which part it is; both ends inclusive."""
-    return f"bytes {part.start}-{part.end - 1}/{size}"
-
-
-def without_body(selection: Selection, headers: dict[str, str], size: int) -> Reply | None:
-    """The reply to a request for which no byte of the representation is sent, or None."""
-    match selection:
-        case NotModified():
-            return Reply(304, {name: headers[name] for name in headers if name != "Content-Type"})
-        case OutOfRange():
-            return refusal(
-                416, f"there are {size} bytes", {"Content-Range": f"bytes */{size}", "ETag": headers["ETag"]}
-            )
-        case PreconditionFailed():
-            return refusal(412, "it is another one by now", {"ETag": headers["ETag"]})
-    return None

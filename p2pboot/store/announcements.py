@@ -38,8 +38,7 @@ class Announcements:
 
     def all(self) -> tuple[Announcement, ...]:
         """Every announcement, highest sequence first."""
-        rows = self._database.rows("SELECT raw FROM announcements ORDER BY sequence DESC, signer")
-        return tuple(one for (raw,) in rows if (one := _parse(raw)) is not None)
+        return self._which("")
 
     def get(self, signer: str, root: str) -> Announcement | None:
         """The announcement of one snapshot by one signer (a key id)."""
@@ -47,8 +46,11 @@ class Announcements:
 
     def of_root(self, root: str) -> tuple[Announcement, ...]:
         """All announcements of one snapshot, highest sequence first."""
-        query = "SELECT raw FROM announcements WHERE root = ? ORDER BY sequence DESC, signer"
-        rows = self._database.rows(query, root)
+        return self._which("WHERE root = ?", root)
+
+    def _which(self, condition: str, *values: object) -> tuple[Announcement, ...]:
+        query = f"SELECT raw FROM announcements {condition} ORDER BY sequence DESC, signer"  # noqa: S608 - ours
+        rows = self._database.rows(query, *values)
         return tuple(one for (raw,) in rows if (one := _parse(raw)) is not None)
 
     def chunk_length(self, root: str) -> int | None:

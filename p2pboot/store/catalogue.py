@@ -8,7 +8,8 @@ run ended, damaged, or trusted again is all the same to him.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final, TypeVar
 
 from p2pboot.core.clock import AcceptedTime, Clock, effective_now
@@ -51,12 +52,9 @@ class Catalogue:
 
     def change_trust(self, trust: Trust) -> None:
         """See everything through another trust: what it does not take is forgotten, and its room is free."""
-        with self._store.blobs.standstill():
-            with self._store.transaction():  # nothing passes the gate meanwhile
-                self._manifests.drop(lambda row: not trust.takes(row))
-                self._trust = trust
-            self._manifests.retain()
-        self.tell()
+        with self._changing():  # nothing passes the gate meanwhile
+            self._manifests.drop(lambda row: not trust.takes(row))
+            self._trust = trust
 
     def publishes(self, pair: Pair, signers: tuple[str, ...]) -> None:
         """This machine publishes for a channel and arch itself, signed by these keys."""
@@ -74,37 +72,33 @@ class Catalogue:
 
     # -- what is offered ---------------------------------------------------------------------------------------------
 
-    def held(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
-        """Of every set of signers the newest manifest that is wholly here, in date or not.
+    def in_date(self) -> list[tuple[Pair, bytes]]:
+        """The documents of all that are held and have not expired."""
+        now = self.clock().now
+        rows = [row for row in self._manifests.heads() if row.expires_at > now]
+        found = [(row.pair, self._manifests.get(row.digest)) for row in rows]
+        return [(pair, stored.raw) for pair, stored in found if stored is not None]
+
+    def offered(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
+        """The manifests that are wholly here, trusted and in date.
+
+        One at most for each channel and arch: where several series of a publisher's keys exist, the newest.
 
         Args:
             channel: only this one.
             arch: only this (canonical) one.
         """
-        return self._manifests.heads(channel, arch)
-
-    def in_date(self) -> list[tuple[Pair, bytes]]:
-        """The documents of all that are held and have not expired."""
         now = self.clock().now
-        found = [(row.pair, self._manifests.get(row.digest)) for row in self.held() if row.expires_at > now]
-        return [(pair, stored.raw) for pair, stored in found if stored is not None]
-
-    def offered(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
-        """The manifests that are wholly here, trusted and in date; arguments as for `held`.
-
-        One at most for each channel and arch: where several series of a publisher's keys exist, the newest.
-        """
-        now = self.clock().now
-        rows = self.held(channel, arch)
+        rows = self._manifests.heads(channel, arch)
         return list(_newest(row for row in rows if row.expires_at > now and self._trust.takes(row)).values())
 
     def withheld(self, channel: str | None = None, arch: str | None = None) -> list[Withheld]:
-        """What is known and trusted, but not offered, and why; arguments as for `held`."""
+        """What is known and trusted, but not offered, and why; arguments as for `offered`."""
         offered = {row.pair for row in self.offered(channel, arch)}
-        whole = {row.digest for row in self.held(channel, arch)}
+        whole = {row.digest for row in self._manifests.heads(channel, arch)}
         known = _newest(
             row
-            for row in (*self._manifests.current(), *self._manifests.pending(), *self._manifests.faulty())
+            for row in self._manifests.known()
             if channel in (None, row.channel) and arch in (None, row.arch) and self._trust.takes(row)
         )
         return [
@@ -121,9 +115,7 @@ class Catalogue:
         now = self.clock().now
         # What only a former or an expired manifest names is not fetched any more.
         expected = {
-            row.digest
-            for row in (*self._manifests.current(), *self._manifests.pending())
-            if row.expires_at > now and row.fault is None
+            row.digest for row in self._manifests.known() if row.expires_at > now and row.fault is None
         }
         row = max(rows, key=lambda one: one.digest in expected)
         return Withheld(
@@ -216,7 +208,7 @@ class Catalogue:
 
     def faults(self) -> list[HeadRow]:
         """What can never be whole by its signers' fault, of what would be wanted."""
-        return [row for row in self._manifests.faulty() if self._trust.takes(row)]
+        return [row for row in self._manifests.known() if row.fault is not None and self._trust.takes(row)]
 
     def choose(self, heads: Sequence[L]) -> tuple[list[L], list[L]]:
         """Look at what another node says that it holds; its word is a hint, and no more.
@@ -225,31 +217,21 @@ class Catalogue:
             What is worth asking for: it claims to be trusted, and is news, or evidence. And what is older than what
             was accepted, and was never held here.
         """
-        return [head for head in heads if self._is_news(head)], [
-            head for head in heads if self._is_older(head)
-        ]
-
-    def _is_news(self, head: Listed) -> bool:
-        if not self._trust.takes(head):
-            return False
-        accepted = self._store.trust.head(head.channel, head.arch)
-        if accepted is None or not accepted.binds(self._trust.keys_for(head)):
-            return True
-        if head.digest == accepted.digest:
+        news: list[L] = []
+        older: list[L] = []
+        for head in filter(self._trust.takes, heads):
+            accepted = self._store.trust.head(head.channel, head.arch)
             row = self._manifests.row(head.digest)
-            return row is None or (row.fault is None and not self._manifests.is_whole(head.digest))
-        # The same version with another digest is evidence worth having.
-        return head.manifest_version >= accepted.manifest_version
-
-    def _is_older(self, head: Listed) -> bool:
-        accepted = self._store.trust.head(head.channel, head.arch)
-        return (
-            self._trust.takes(head)
-            and accepted is not None
-            and accepted.binds(self._trust.keys_for(head))
-            and head.manifest_version < accepted.manifest_version
-            and self._manifests.row(head.digest) is None
-        )
+            if accepted is None or not accepted.binds(self._trust.keys_for(head)):
+                news.append(head)
+            elif head.digest == accepted.digest:
+                if row is None or (row.fault is None and not self._manifests.is_whole(head.digest)):
+                    news.append(head)
+            elif head.manifest_version >= accepted.manifest_version:
+                news.append(head)  # the same version with another digest is evidence worth having
+            elif row is None:
+                older.append(head)
+        return news, older
 
     # -- what changes ------------------------------------------------------------------------------------------------
 
@@ -263,12 +245,18 @@ class Catalogue:
         Raises:
             StoreError: the manifest is not here, or its version is below the one in force.
         """
+        with self._changing():
+            row = self._manifests.row(digest)
+            if row is not None:
+                self._forget_former_signers(row)
+            self._manifests.set_head(digest)
+
+    @contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change rows in one transaction; then what no row needs any more goes, and everybody is told."""
         with self._store.blobs.standstill():
             with self._store.transaction():
-                row = self._manifests.row(digest)
-                if row is not None:
-                    self._forget_former_signers(row)
-                self._manifests.set_head(digest)
+                yield
             self._manifests.retain()
         self.tell()
 
@@ -291,10 +279,8 @@ class Catalogue:
 
         What only it names is removed. Whatever they sign next is taken as usual.
         """
-        with self._store.blobs.standstill():
+        with self._changing():
             self._manifests.set_fault(digest, error.message)
-            self._manifests.retain()
-        self.tell()
 
     def has_detached(self, digest: str) -> bool:
         """Whether a manifest is here with its detached signature."""
@@ -317,11 +303,9 @@ class Catalogue:
         def is_meant(row: HeadRow) -> bool:
             return row.pair == pair and row.signers in sets
 
-        if any(is_meant(row) for row in (*self._manifests.current(), *self._manifests.pending())):
-            with self._store.blobs.standstill():
+        if any(map(is_meant, self._manifests.known())):
+            with self._changing():
                 self._manifests.drop(is_meant)
-                self._manifests.retain()
-            self.tell()
 
     def tidy(self) -> None:
         """Remove what nobody needs any more: a fetch that was given up leaves what it began."""

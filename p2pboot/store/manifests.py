@@ -17,9 +17,8 @@ from typing import Final, NamedTuple
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import StoreError
 from p2pboot.store.blobs import BlobStore
-from p2pboot.store.database import Database, Row
+from p2pboot.store.database import Database
 
-Series = tuple[str, str, str]  # channel, arch, signers joined by commas
 _ROWS: Final = (
     "SELECT channel, arch, signers, manifest_version, manifests.digest, length(raw), created_at, expires_at, role,"
     " fault FROM manifests"
@@ -57,13 +56,6 @@ class HeadRow:
         return self.channel, self.arch
 
 
-@dataclass(frozen=True, slots=True)
-class Removed:
-    """What `retain` removed: SHA-256 of artifacts."""
-
-    artifacts: tuple[str, ...]
-
-
 class Manifests:
     """Durable; any number of threads and processes.
 
@@ -80,14 +72,10 @@ class Manifests:
         Of one that is there already only a detached signature that was missing is taken.
         """
         with self._database.transaction() as sql:
-            known = sql.execute("SELECT 1 FROM manifests WHERE digest = ?", (manifest.digest,)).fetchone()
-            if known is None:
+            if self.row(manifest.digest) is None:
                 _insert(sql, manifest, detached)
             elif detached is not None:
-                sql.execute(
-                    "UPDATE manifests SET detached = coalesce(detached, ?) WHERE digest = ?",
-                    (detached, manifest.digest),
-                )
+                self.add_detached(manifest.digest, detached)
 
     def get(self, digest: str) -> StoredManifest | None:
         """The manifest with this digest, whatever its role."""
@@ -96,8 +84,7 @@ class Manifests:
 
     def row(self, digest: str) -> HeadRow | None:
         """What is known of the manifest with this digest."""
-        row = self._database.row(f"{_ROWS} WHERE digest = ?", digest)
-        return None if row is None else _head_row(row)
+        return next(iter(self._rows("WHERE digest = ?", digest)), None)
 
     def add_detached(self, digest: str, detached: str) -> None:
         """Keep a good detached signature of a manifest that is here and has none."""
@@ -121,56 +108,67 @@ class Manifests:
                 with other content).
         """
         with self._database.transaction() as sql:
-            row = sql.execute(
-                "SELECT channel, arch, signers, manifest_version, role FROM manifests WHERE digest = ?",
-                (digest,),
-            ).fetchone()
-            if row is None:
+            head = self.row(digest)
+            if head is None:
                 raise StoreError(f"manifest {digest} is not in the catalogue")
-            channel, arch, signers, version, role = row
-            if role != "current":
-                _move_head(sql, (channel, arch, signers), digest, version)
+            if head.role != "current":
+                self._move_head(sql, head)
+
+    def _move_head(self, sql: sqlite3.Connection, head: HeadRow) -> None:
+        """Shift previous ← current ← this one, and drop what nobody needs any more."""
+        number, signers = head.manifest_version, ",".join(head.signers)
+        series = self._rows("WHERE channel = ? AND arch = ? AND signers = ?", *head.pair, signers)
+        current = next((row for row in series if row.role == "current"), None)
+        if current is not None and number <= current.manifest_version:
+            raise StoreError(
+                f"{head.channel}/{head.arch}: version {number} can not follow version {current.manifest_version}"
+            )
+        obsolete = [
+            (row.digest,)
+            for row in series
+            if row != head
+            and (row.role == "previous" or (row.role == "pending" and row.manifest_version <= number))
+        ]
+        sql.executemany("DELETE FROM manifests WHERE digest = ?", obsolete)
+        if current is not None:
+            sql.execute("UPDATE manifests SET role = 'previous' WHERE digest = ?", (current.digest,))
+        sql.execute("UPDATE manifests SET role = 'current' WHERE digest = ?", (head.digest,))
 
     def heads(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
         """What can be offered: of each series the newest manifest, current or previous, that is wholly held.
 
         Expired ones are among them: the store knows no clock.
         """
-        rows = self._database.rows(
-            f"{_ROWS} WHERE role != 'pending' AND fault IS NULL AND channel = coalesce(?, channel)"
+        rows = self._rows(
+            "WHERE role != 'pending' AND fault IS NULL AND channel = coalesce(?, channel)"
             " AND arch = coalesce(?, arch) ORDER BY channel, arch, signers, role",  # 'current' comes before 'previous'
             channel,
             arch,
         )
         heads: dict[tuple[str, str, tuple[str, ...]], HeadRow] = {}
-        for head in map(_head_row, rows):
+        for head in rows:
             series = (head.channel, head.arch, head.signers)
             if series not in heads and self.is_whole(head.digest):
                 heads[series] = head
         return list(heads.values())
 
-    def current(self) -> list[HeadRow]:
-        """What became the head of each series, whether its artifacts are still intact or not."""
-        rows = self._database.rows(f"{_ROWS} WHERE role = 'current' ORDER BY channel, arch, signers")
-        return [_head_row(row) for row in rows]
-
-    def pending(self) -> list[HeadRow]:
-        """Manifests newer than their series' head, whose artifacts are to be fetched; the newest first."""
-        return [row for row in self._newer() if row.fault is None]
-
-    def faulty(self) -> list[HeadRow]:
-        """Manifests not older than their series' head that can never be whole, by their signers' fault."""
-        return [row for row in (*self._newer(), *self.current()) if row.fault is not None]
-
-    def _newer(self) -> list[HeadRow]:
-        rows = self._database.rows(
-            _ROWS + " WHERE role = 'pending' AND NOT EXISTS ("  # noqa: S608 - constants only
+    def known(self) -> list[HeadRow]:
+        """The head of each series, and what is newer than it: whether it is whole, or can ever be, or not."""
+        return self._rows(
+            "WHERE role = 'current' OR role = 'pending' AND NOT EXISTS ("
             "SELECT 1 FROM manifests AS head WHERE head.role = 'current' AND head.channel = manifests.channel"
             " AND head.arch = manifests.arch AND head.signers = manifests.signers"
             " AND head.manifest_version >= manifests.manifest_version)"
             " ORDER BY channel, arch, signers, manifest_version DESC"
         )
-        return [_head_row(row) for row in rows]
+
+    def current(self) -> list[HeadRow]:
+        """What became the head of each series, whether its artifacts are still intact or not."""
+        return [row for row in self.known() if row.role == "current"]
+
+    def pending(self) -> list[HeadRow]:
+        """Manifests newer than their series' head, whose artifacts are to be fetched; the newest first."""
+        return [row for row in self.known() if row.role == "pending" and row.fault is None]
 
     def is_whole(self, digest: str) -> bool:
         """Whether the catalogue has the manifest and the store all its artifacts."""
@@ -179,12 +177,11 @@ class Manifests:
 
     def naming(self, sha256: str) -> list[HeadRow]:
         """Every manifest, in whatever role, that names an artifact."""
-        rows = self._database.rows(
-            f"{_ROWS} JOIN manifest_artifacts ON manifest_artifacts.digest = manifests.digest"
+        return self._rows(
+            "JOIN manifest_artifacts ON manifest_artifacts.digest = manifests.digest"
             " WHERE sha256 = ? ORDER BY channel, arch, signers, manifest_version DESC",
             sha256,
         )
-        return [_head_row(row) for row in rows]
 
     def drop(self, unwanted: Callable[[HeadRow], bool]) -> None:
         """Forget manifests in any role, as when their publisher is not trusted any more.
@@ -195,8 +192,7 @@ class Manifests:
             unwanted: asked of every manifest.
         """
         with self._database.transaction() as sql:
-            rows = sql.execute(_ROWS).fetchall()
-            digests = [(row.digest,) for row in map(_head_row, rows) if unwanted(row)]
+            digests = [(row.digest,) for row in self._rows() if unwanted(row)]
             sql.executemany("DELETE FROM manifests WHERE digest = ?", digests)
 
     def drop_superseded(self, manifest: Manifest) -> None:
@@ -207,8 +203,8 @@ class Manifests:
                 (manifest.channel, manifest.arch, manifest.manifest_version),
             )
 
-    def retain(self) -> Removed:
-        """Remove every artifact that no manifest without a fault names and nobody is fetching.
+    def retain(self) -> tuple[str, ...]:
+        """Remove every artifact that no manifest without a fault names and nobody is fetching; returns their SHA-256.
 
         Files served in place are not touched. Whoever fetches an artifact has `put` its manifest before: as
         this runs while no other thread or process can `put` or `begin`, nothing that is about to be used is
@@ -221,29 +217,25 @@ class Manifests:
                     "SELECT DISTINCT sha256 FROM manifest_artifacts NATURAL JOIN manifests WHERE fault IS NULL"
                 )
             }
-            return Removed(self._blobs.keep_only(referenced))
+            return self._blobs.keep_only(referenced)
 
-
-def _series(manifest: Manifest) -> Series:
-    return manifest.channel, manifest.arch, ",".join(manifest.signers)
-
-
-def _head_row(row: Row) -> HeadRow:
-    channel, arch, signers, *rest = row
-    return HeadRow(channel, arch, tuple(signers.split(",")), *rest)
+    def _rows(self, which: str = "", *values: object) -> list[HeadRow]:
+        return [
+            HeadRow(channel, arch, tuple(signers.split(",")), *rest)
+            for channel, arch, signers, *rest in self._database.rows(f"{_ROWS} {which}", *values)
+        ]
 
 
 def _insert(sql: sqlite3.Connection, manifest: Manifest, detached: str | None) -> None:
-    channel, arch, signers = _series(manifest)
     sql.execute(
         "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', NULL)",
         (
             manifest.digest,
             manifest.raw,
             detached,
-            signers,
-            channel,
-            arch,
+            ",".join(manifest.signers),
+            manifest.channel,
+            manifest.arch,
             manifest.manifest_version,
             manifest.created_at,
             manifest.expires_at,
@@ -253,23 +245,3 @@ def _insert(sql: sqlite3.Connection, manifest: Manifest, detached: str | None) -
         "INSERT OR IGNORE INTO manifest_artifacts VALUES (?, ?)",
         [(manifest.digest, artifact.sha256) for artifact in manifest.artifacts.values()],
     )
-
-
-def _move_head(sql: sqlite3.Connection, series: Series, digest: str, version: int) -> None:
-    """Shift previous ← current ← this one, and drop what nobody needs any more."""
-    roles = sql.execute(
-        "SELECT digest, manifest_version, role FROM manifests WHERE channel = ? AND arch = ? AND signers = ?",
-        series,
-    ).fetchall()
-    current = next(((other, number) for other, number, role in roles if role == "current"), None)
-    if current is not None and version <= current[1]:
-        raise StoreError(f"{series[0]}/{series[1]}: version {version} can not follow version {current[1]}")
-    obsolete = [
-        (other,)
-        for other, number, role in roles
-        if other != digest and (role == "previous" or (role == "pending" and number <= version))
-    ]
-    sql.executemany("DELETE FROM manifests WHERE digest = ?", obsolete)
-    if current is not None:
-        sql.execute("UPDATE manifests SET role = 'previous' WHERE digest = ?", (current[0],))
-    sql.execute("UPDATE manifests SET role = 'current' WHERE digest = ?", (digest,))

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from p2pboot.store.database import Database
+from p2pboot.store.database import Database, Row
 from p2pboot.store.errors import CounterTaken
 
 
@@ -49,22 +49,12 @@ class Publications:
 
     def counter(self, signers: Iterable[str], channel: str, arch: str) -> int:
         """The highest `manifest_version` used or known, 0 when there was none."""
-        row = self._database.row(
-            "SELECT counter FROM publications WHERE signers = ? AND channel = ? AND arch = ?",
-            _joined(signers),
-            channel,
-            arch,
-        )
+        row = self._row("SELECT counter FROM publications", signers, channel, arch)
         return 0 if row is None else int(row[0])
 
     def last(self, signers: Iterable[str], channel: str, arch: str) -> bytes | None:
         """The manifest recorded last, as it was recorded."""
-        row = self._database.row(
-            "SELECT raw FROM publications WHERE signers = ? AND channel = ? AND arch = ?",
-            _joined(signers),
-            channel,
-            arch,
-        )
+        row = self._row("SELECT raw FROM publications", signers, channel, arch)
         return None if row is None else row[0]
 
     def all(self) -> list[Publication]:
@@ -96,25 +86,13 @@ class Publications:
                 "INSERT INTO publication_dates VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
                 " manifest_version = excluded.manifest_version, created_at = excluded.created_at,"
                 " expires_at = excluded.expires_at WHERE excluded.created_at >= created_at",
-                (
-                    _joined(signers),
-                    channel,
-                    arch,
-                    dated.manifest_version,
-                    dated.created_at,
-                    dated.expires_at,
-                ),
+                (_joined(signers), channel, arch, dated.manifest_version, dated.created_at, dated.expires_at),
             )
 
     def latest_dated(self, signers: Iterable[str], channel: str, arch: str) -> Dated | None:
         """The manifest of this series that bears the latest date, whatever was published since."""
-        row = self._database.row(
-            "SELECT manifest_version, created_at, expires_at FROM publication_dates"
-            " WHERE signers = ? AND channel = ? AND arch = ?",
-            _joined(signers),
-            channel,
-            arch,
-        )
+        dates = "SELECT manifest_version, created_at, expires_at FROM publication_dates"
+        row = self._row(dates, signers, channel, arch)
         return None if row is None else Dated(*row)
 
     def latest_dates(self) -> list[tuple[tuple[str, ...], str, str, Dated]]:
@@ -161,12 +139,8 @@ class Publications:
         Raises:
             CounterTaken: the number, or a higher one, belongs to other content.
         """
-        series = (_joined(signers), channel, arch)
         with self._database.transaction() as sql:
-            row = sql.execute(
-                "SELECT counter, digest FROM publications WHERE signers = ? AND channel = ? AND arch = ?",
-                series,
-            ).fetchone()
+            row = self._row("SELECT counter, digest FROM publications", signers, channel, arch)
             if row is not None and manifest_version <= row[0] and (manifest_version, digest) != row:
                 raise CounterTaken(channel, arch, row[0])
             if row is not None:
@@ -175,7 +149,7 @@ class Publications:
                 sql.execute("INSERT OR REPLACE INTO publications_elsewhere VALUES (?)", (digest,))
             sql.execute(
                 "INSERT OR REPLACE INTO publications VALUES (?, ?, ?, ?, ?, ?)",
-                (*series, manifest_version, digest, raw),
+                (_joined(signers), channel, arch, manifest_version, digest, raw),
             )
 
     def raise_counter(self, signers: Iterable[str], channel: str, arch: str, at_least: int) -> None:
@@ -187,6 +161,11 @@ class Publications:
                 " SET counter = excluded.counter, digest = NULL WHERE excluded.counter > counter",
                 (_joined(signers), channel, arch, at_least),
             )
+
+    def _row(self, query: str, signers: Iterable[str], channel: str, arch: str) -> Row | None:
+        return self._database.row(
+            f"{query} WHERE signers = ? AND channel = ? AND arch = ?", _joined(signers), channel, arch
+        )
 
 
 def _joined(signers: Iterable[str]) -> str:
