@@ -10,7 +10,6 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import trio
@@ -38,16 +37,6 @@ class _Known(enum.Enum):
     COLLISION = "collision"  # its number belongs to something else here
     NEW = "new"  # it is the last one on record now
     NOTED = "noted"  # only its number is: it can not be used
-
-
-@dataclass(frozen=True, slots=True)
-class _Other:
-    """Another node with our key, as its newest manifest names it."""
-
-    name: str
-    peer_id: str
-    manifest_version: int
-    expires_at: int
 
 
 class SharedKey:
@@ -82,7 +71,7 @@ class SharedKey:
         self._yielding: dict[
             Pair, tuple[int, float]
         ] = {}  # a number that collided, and until when (trio's clock)
-        self._others: dict[Pair, _Other] = {}
+        self._others: dict[Pair, Statement] = {}  # what another node with our key said last
         self._outbid_s = 0.0
 
     def floor(self, pair: Pair) -> int:
@@ -209,9 +198,7 @@ class SharedKey:
 
     def _remember(self, claims: Statement) -> None:
         if claims.provider_peer_id != self._own_peer_id:  # else it is ours, of a state that was lost
-            self._others[claims.channel, claims.arch] = _Other(
-                claims.provider_name, claims.provider_peer_id, claims.manifest_version, claims.expires_at
-            )
+            self._others[claims.channel, claims.arch] = claims
 
     def _tell(self) -> None:
         self._report(
@@ -219,8 +206,8 @@ class SharedKey:
                 Problem(
                     Code.SHARED_KEY,
                     "/".join(pair),
-                    f"{other.name} ({other.peer_id}) publishes it with this node's key too, the last time version"
-                    f" {other.manifest_version}",
+                    f"{other.provider_name} ({other.provider_peer_id}) publishes it with this node's key too, the last"
+                    f" time version {other.manifest_version}",
                     "nothing, if both are to publish one directory for availability; else give each a key of its own",
                 )
                 for pair, other in self._others.items()

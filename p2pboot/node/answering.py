@@ -8,6 +8,7 @@ from typing import Any
 
 import trio
 
+from p2pboot.core.timestamps import format_time
 from p2pboot.errors import UsageError
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import SOURCE as PUBLISHER
@@ -74,7 +75,16 @@ class Answers:
                 {**describe_manifest(done.manifest), "unchanged": done.unchanged}
                 for done in outcome.published
             ],
-            "withdrawn": [one.to_json() for one in outcome.withdrawn],
+            "withdrawn": [
+                {
+                    "channel": one.channel,
+                    "arch": one.arch,
+                    "version": one.version,
+                    "manifest_version": one.manifest_version,
+                    "expires_at": format_time(one.expires_at),
+                }
+                for one in outcome.withdrawn
+            ],
             "problems": [problem.to_json() for problem in self._problems.of(PUBLISHER)],
         }
 

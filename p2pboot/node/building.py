@@ -131,7 +131,7 @@ class Builder:
         stored = self._store.publications.last(self.signers, *pair)
         if stored is None or not _says_the_same(stored, manifest):
             return manifest  # something else was published meanwhile: that is not to be gone back behind
-        self._store.blobs.examine_in_place(check_cancelled)
+        self._store.blobs.examine_in_place(trio.from_thread.check_cancelled)
         digests = {artifact.sha256 for artifact in manifest.artifacts.values()}
         if self._store.blobs.has_suspects(digests) or not self._store.manifests.is_whole(manifest.digest):
             return manifest
@@ -250,10 +250,6 @@ def _regular_files(directory: Path) -> Iterator[tuple[Path, int]]:
                 yield path, status.st_size
 
 
-def check_cancelled() -> None:
+def _stop_when_cancelled(_done: int, _total: int) -> None:
     """A node that is told to end does not read a gigabyte to its end first."""
     trio.from_thread.check_cancelled()
-
-
-def _stop_when_cancelled(_done: int, _total: int) -> None:
-    check_cancelled()

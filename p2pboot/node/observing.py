@@ -18,7 +18,6 @@ from p2pboot.core.trust import Offered, Pair
 from p2pboot.core.verify import clock_problem
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import Malformed, P2PBootError
-from p2pboot.node.building import check_cancelled
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.store.catalogue import Catalogue
@@ -86,7 +85,8 @@ class Observer:
         while True:
             await trio.sleep(DAMAGE_S)
             try:
-                await trio.to_thread.run_sync(self._store.blobs.examine_in_place, check_cancelled)
+                check = trio.from_thread.check_cancelled
+                await trio.to_thread.run_sync(self._store.blobs.examine_in_place, check)
             except P2PBootError as error:
                 log.error("files that were touched can not be examined: %s", error)
 

@@ -9,16 +9,16 @@ its files last.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import trio
 
 from p2pboot import RELEASE_DATE
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Manifest
+from p2pboot.core.manifest import Manifest, Statement
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import MAX_TIME
 from p2pboot.core.trust import Pair
@@ -26,7 +26,7 @@ from p2pboot.errors import ArtifactError, P2PBootError
 from p2pboot.node.adoption import OUTBID_S, SharedKey
 from p2pboot.node.building import Builder, Description
 from p2pboot.node.watching import touched_within, watch_directory
-from p2pboot.node.withdrawal import GonePairs, Withdrawn, last_published
+from p2pboot.node.withdrawal import GonePairs, last_published, withdrawn_problem
 from p2pboot.publish.numbering import Series, renewal_at, went_back
 from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
 from p2pboot.store.gate import Gate
@@ -70,24 +70,16 @@ class Outcome:
     """
 
     published: tuple[Published, ...]
-    withdrawn: tuple[Withdrawn, ...]
+    withdrawn: tuple[Statement, ...]
     refusal: P2PBootError | None
 
 
-@dataclass(slots=True)
-class _Look:
-    """What is found out during one look."""
+class _HeldBack(NamedTuple):
+    """What is not published now, and why; what was published of it before goes on."""
 
-    scanned: Scanned
-    published: list[Published] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    errors: list[P2PBootError] = field(default_factory=list)
-    held_back: dict[Pair, Path] = field(default_factory=dict)  # what is not published now, and where it lies
-
-    def hold_back(self, code: Code, of: Tree | Unfit, error: P2PBootError) -> None:
-        self.problems.append(Problem.of(code, f"{of.channel}/{of.arch}", error))
-        self.errors.append(error)
-        self.held_back[of.channel, of.arch] = of.directory
+    code: Code
+    of: Tree | Unfit
+    error: P2PBootError
 
 
 class DirectoryPublisher:
@@ -253,67 +245,67 @@ class DirectoryPublisher:
             self.trees = scanned.trees
             if self._settling is None:
                 self._settling = _pairs(scanned)
-            look = _Look(scanned)
-            gone = await self._withdraw_gone(look, at_once=at_once)
-            for tree in scanned.trees:
-                await self._publish_if_quiet(tree, look, at_once=at_once)
+            gone = await self._withdraw_gone(scanned, at_once=at_once)
+            looked = [await self._publish_if_quiet(tree, at_once=at_once) for tree in scanned.trees]
+            published = tuple(one for one in looked if isinstance(one, Published))
+            held_back = [one for one in looked if isinstance(one, _HeldBack)]
             for unfit in scanned.unfit:
                 if (unfit.channel, unfit.arch) not in gone:
-                    await self._note_unfit(unfit, look, at_once=at_once)
+                    busy = not at_once and await self._is_busy(unfit)
+                    code = Code.STILL_CHANGING if busy else Code.UNPUBLISHABLE
+                    held_back.append(_HeldBack(code, unfit, unfit.error))
             if error is None:
-                self._note_unreachable(look, gone)
-            for pair, directory in look.held_back.items():
-                await self._keep(pair, directory, look)
+                held_back += self._unreachable(scanned, gone)
+            for pair, directory in {(of.channel, of.arch): of.directory for _, of, _ in held_back}.items():
+                await self._keep(pair, directory)
             withdrawn = await trio.to_thread.run_sync(self._withdrawn, scanned, gone, now)
-            self._report(SOURCE, self._problems(look, error, withdrawn))
+            self._report(
+                SOURCE,
+                [
+                    *(Problem.of(code, f"{of.channel}/{of.arch}", error) for code, of, error in held_back),
+                    *map(withdrawn_problem, withdrawn),
+                    *self._directory_problems(scanned, error),
+                ],
+            )
             self._report("dates", await trio.to_thread.run_sync(self._dates_that_went_back, now))
             self.due_within(await trio.to_thread.run_sync(self._renewal_s, now))
-        return Outcome(tuple(look.published), withdrawn, _refusal(look, None if gone else error))
+        return Outcome(published, withdrawn, _refusal(held_back, None if gone else error))
 
-    def _problems(
-        self, look: _Look, error: P2PBootError | None, withdrawn: Sequence[Withdrawn]
-    ) -> list[Problem]:
-        problems = [*look.problems, *(one.problem for one in withdrawn)]
+    def _directory_problems(self, scanned: Scanned, error: P2PBootError | None) -> Iterator[Problem]:
         if error is not None:
-            problems.append(Problem.of(Code.DIRECTORY, str(self.directory), error))
-        if faults := look.scanned.faults:
+            yield Problem.of(Code.DIRECTORY, str(self.directory), error)
+        if faults := scanned.faults:
             text = "; ".join(fault.message for fault in faults[:_NAMED_FAULTS])
             more = f"; and {len(faults) - _NAMED_FAULTS} more" if len(faults) > _NAMED_FAULTS else ""
-            problems.append(
-                Problem(Code.UNKNOWN_DIRECTORY, str(self.directory), text + more, faults[0].remedy)
-            )
-        return problems
+            yield Problem(Code.UNKNOWN_DIRECTORY, str(self.directory), text + more, faults[0].remedy)
 
-    async def _publish_if_quiet(self, tree: Tree, look: _Look, *, at_once: bool) -> None:
+    async def _publish_if_quiet(self, tree: Tree, *, at_once: bool) -> Published | _HeldBack:
         if not at_once and await self._is_busy(tree):
             in_force = self._in_force.get((tree.channel, tree.arch))
             if await trio.to_thread.run_sync(self._builder.is_news, tree, in_force):
-                look.hold_back(Code.STILL_CHANGING, tree, _being_written(tree))
-                return
+                error = ArtifactError(
+                    f"something in {tree.directory} changed a moment ago",
+                    remedy="wait, or say `p2pboot publish` when it is complete",
+                )
+                return _HeldBack(Code.STILL_CHANGING, tree, error)
         try:
             manifest = await trio.to_thread.run_sync(self._builder.publish, tree)
-            look.published.append(self._note_in_force(manifest))
         except ChangedWhileHashing as error:
-            look.hold_back(Code.STILL_CHANGING, tree, error)
             self.due_within(QUIET_S)
+            return _HeldBack(Code.STILL_CHANGING, tree, error)
         except P2PBootError as error:
-            look.hold_back(Code.UNPUBLISHABLE, tree, error)
+            return _HeldBack(Code.UNPUBLISHABLE, tree, error)
+        return self._note_in_force(manifest)
 
-    async def _note_unfit(self, unfit: Unfit, look: _Look, *, at_once: bool) -> None:
-        busy = not at_once and await self._is_busy(unfit)
-        code = Code.STILL_CHANGING if busy else Code.UNPUBLISHABLE
-        look.hold_back(code, unfit, unfit.error)
-
-    def _note_unreachable(self, look: _Look, gone: Iterable[Pair]) -> None:
+    def _unreachable(self, scanned: Scanned, gone: set[Pair]) -> Iterator[_HeldBack]:
         """What is in force, and whose directory is neither gone nor usable: a link to nothing, no permission."""
-        seen = _pairs(look.scanned)
-        for channel, arch in filter(self._is_asked, self._in_force.keys() - seen - set(gone)):
+        for channel, arch in filter(self._is_asked, self._in_force.keys() - _pairs(scanned) - gone):
             directory = self.directory / channel / arch
             error = ArtifactError(
                 f"{directory} can not be reached any more",
                 remedy="check its links and permissions, or remove it to withdraw what was published of it",
             )
-            look.hold_back(Code.UNPUBLISHABLE, Unfit(channel, arch, directory, error), error)
+            yield _HeldBack(Code.UNPUBLISHABLE, Unfit(channel, arch, directory, error), error)
 
     async def _is_busy(self, of: Tree | Unfit) -> bool:
         """Whether a pair is being written to; one that was there at the start is waited for less."""
@@ -338,7 +330,7 @@ class DirectoryPublisher:
         manifest = self._in_force.get(pair)
         return manifest is not None and self._store.publications.is_from_elsewhere(manifest.digest)
 
-    async def _keep(self, pair: Pair, directory: Path, look: _Look) -> None:
+    async def _keep(self, pair: Pair, directory: Path) -> None:
         """What was published before goes on, as long as its files do."""
         in_force = self._in_force.get(pair)
         try:
@@ -365,9 +357,9 @@ class DirectoryPublisher:
 
     # -- what is gone ------------------------------------------------------------------------------------------------
 
-    async def _withdraw_gone(self, look: _Look, *, at_once: bool) -> set[Pair]:
+    async def _withdraw_gone(self, scanned: Scanned, *, at_once: bool) -> set[Pair]:
         """Stop offering what is gone from the directory, once it has been for a while; returns all that is."""
-        gone = await trio.to_thread.run_sync(self._find_gone, look.scanned)
+        gone = await trio.to_thread.run_sync(self._find_gone, scanned)
         now = trio.current_time()
         quiet_s = QUIET_S if self._in_force else SETTLED_S
         self._gone_since = {pair: self._gone_since.get(pair, now) for pair in gone}
@@ -398,7 +390,7 @@ class DirectoryPublisher:
             if (head := self._store.trust.head(*pair)) is not None and head.signers == own
         ]
 
-    def _withdrawn(self, scanned: Scanned, gone: set[Pair], now: int) -> tuple[Withdrawn, ...]:
+    def _withdrawn(self, scanned: Scanned, gone: set[Pair], now: int) -> tuple[Statement, ...]:
         """What was offered, is not any more, and has not expired; sorted.
 
         That there is no trace of it in the catalogue is remembered over a restart, and while the directory is away.
@@ -437,15 +429,8 @@ def _pairs(scanned: Scanned) -> set[Pair]:
     return fit | {(unfit.channel, unfit.arch) for unfit in scanned.unfit}
 
 
-def _being_written(tree: Tree) -> ArtifactError:
-    return ArtifactError(
-        f"something in {tree.directory} changed a moment ago",
-        remedy="wait, or say `p2pboot publish` when it is complete",
-    )
-
-
-def _refusal(look: _Look, error: P2PBootError | None) -> P2PBootError | None:
+def _refusal(held_back: Sequence[_HeldBack], error: P2PBootError | None) -> P2PBootError | None:
     """The one error to speak of: a file that is still being written mends itself, any other does not."""
-    if look.errors:
-        return next((one for one in look.errors if not isinstance(one, ChangedWhileHashing)), look.errors[0])
-    return error
+    errors = [one.error for one in held_back]
+    lasting = (one for one in errors if not isinstance(one, ChangedWhileHashing))
+    return next(lasting, errors[0] if errors else error)

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
-from p2pboot.core.manifest import Candidate
+from p2pboot.core.manifest import Candidate, Statement
 from p2pboot.core.names import normalise_arch
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
@@ -26,44 +25,15 @@ from p2pboot.publish.scan import Scanned
 from p2pboot.store.publications import Publications
 
 
-@dataclass(frozen=True, slots=True)
-class Withdrawn:
-    """A release that is not offered here any more, and not expired yet.
-
-    Args:
-        channel: its name.
-        arch: canonical.
-        version: of the image.
-        manifest_version: its number.
-        expires_at: unix seconds until which mirrors keep it.
-    """
-
-    channel: str
-    arch: str
-    version: str
-    manifest_version: int
-    expires_at: int
-
-    @property
-    def problem(self) -> Problem:
-        """The same for the list of problems."""
-        return Problem(
-            Code.WITHDRAWN,
-            f"{self.channel}/{self.arch}",
-            f"version {self.version} (number {self.manifest_version}) is withdrawn: its files are gone and it is no"
-            f" longer offered here; mirrors keep it until {format_time(self.expires_at)}",
-            "publish another release for it, which mirrors take at once; a copy of a mirror ends only by hand",
-        )
-
-    def to_json(self) -> dict[str, object]:
-        """Plain values for a JSON document."""
-        return {
-            "channel": self.channel,
-            "arch": self.arch,
-            "version": self.version,
-            "manifest_version": self.manifest_version,
-            "expires_at": format_time(self.expires_at),
-        }
+def withdrawn_problem(one: Statement) -> Problem:
+    """A release that is not offered here any more, and that mirrors keep until it expires."""
+    return Problem(
+        Code.WITHDRAWN,
+        f"{one.channel}/{one.arch}",
+        f"version {one.version} (number {one.manifest_version}) is withdrawn: its files are gone and it is no"
+        f" longer offered here; mirrors keep it until {format_time(one.expires_at)}",
+        "publish another release for it, which mirrors take at once; a copy of a mirror ends only by hand",
+    )
 
 
 class GonePairs:
@@ -124,7 +94,7 @@ def _arch_of(name: str) -> str | None:
 
 def last_published(
     publications: Publications, signers: tuple[str, ...], pair: Pair, now: int
-) -> Withdrawn | None:
+) -> Statement | None:
     """What was published last for a pair, if it has not expired."""
     raw = publications.last(signers, *pair)
     if raw is None:
@@ -133,6 +103,4 @@ def last_published(
         claims = Candidate.decode(raw).claims
     except Malformed:  # of a newer format
         return None
-    if claims.expires_at <= now:
-        return None
-    return Withdrawn(*pair, claims.version, claims.manifest_version, claims.expires_at)
+    return claims if claims.expires_at > now else None
