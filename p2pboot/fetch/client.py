@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -96,14 +97,14 @@ async def fetch(
         FetchError: peers there are, but together they do not deliver everything intact.
         MachineError: disk full, no permission, another fetch into the same directory is running.
     """
-    job = _Job(order, transport, store, progress, open_another=open_another, wall=wall)
+    job = _Fetch(order, transport, store, progress, hints=hints, open_another=open_another, wall=wall)
     try:
-        return await job.run(hints)
+        return await job.run()
     except BaseExceptionGroup as group:
         raise first_error(group) from None
 
 
-class _Job:
+class _Fetch:
     def __init__(
         self,
         order: FetchOrder,
@@ -111,6 +112,7 @@ class _Job:
         store: Store,
         progress: Progress,
         *,
+        hints: AsyncIterable[str] | None,
         open_another: OpenTransport | None,
         wall: Callable[[], float],
     ) -> None:
@@ -121,51 +123,48 @@ class _Job:
         self._gate = Gate(store, self._catalogue)
         self._progress = Recorder(progress)
         self._ledger = Ledger(self._progress)
+        self._dialler = Dialler(transport, order.bootstrap, self._ledger, hints)
         self._open_another = open_another
         self._transfer_s = 0.0
 
-    async def run(self, hints: AsyncIterable[str] | None) -> FetchResult:
+    async def run(self) -> FetchResult:
         output = await trio.to_thread.run_sync(
             Output.open, self._order.directory, self._store.hashes, trio.from_thread.check_cancelled
         )
         try:
-            dialler = Dialler(self._transport, self._order.bootstrap, self._ledger, hints)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(dialler.run)
-                result = await self._with_peers(output, dialler)
+                nursery.start_soon(self._dialler.run)
+                result = await self._with_peers(output)
                 nursery.cancel_scope.cancel()
         finally:
             output.close()
         return result
 
-    async def _with_peers(self, output: Output, dialler: Dialler) -> FetchResult:
-        question = await trio.to_thread.run_sync(self._question)
-        offer = await self._find(question, dialler)
-        manifest = offer.manifest
-        selected = select_artifacts(manifest, self._order.artifacts)
-        await trio.to_thread.run_sync(self._enter, offer, question)  # from here on nothing older is taken
-        unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, offer.detached, selected)
+    async def _with_peers(self, output: Output) -> FetchResult:
+        order = self._order
+        ask = partial(self._gate.question, order.channel, order.arch, min_version=order.min_version)
+        question = await trio.to_thread.run_sync(ask)
+        chosen = await self._find(question)
+        manifest = chosen.manifest
+        selected = select_artifacts(manifest, order.artifacts)
+        await trio.to_thread.run_sync(self._enter, chosen, question)  # from here on nothing older is taken
+        unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, chosen.detached, selected)
         placed: tuple[Path, ...] = ()
         if not unchanged:
-            await self._go_to_twins(offer, dialler)
-            await self._bring(output, selected, dialler)
-            placed = await trio.to_thread.run_sync(
-                output.place,
-                manifest,
-                offer.detached,
-                selected,
-                lambda sha256: stored_artifact(self._store, sha256),
-            )
+            await self._go_where_it_is(chosen)
+            await self._bring(output, selected)
+            stored = partial(stored_artifact, self._store)
+            placed = await trio.to_thread.run_sync(output.place, manifest, chosen.detached, selected, stored)
         await trio.to_thread.run_sync(self._catalogue.completed, manifest.digest)
         files = tuple(
             FetchedFile(a.key, output.path(a), a.sha256, a.size, output.path(a) in placed) for a in selected
         )
         return FetchResult(
-            verdict=offer.verdict,
-            directory=self._order.directory,
+            verdict=chosen.verdict,
+            directory=order.directory,
             files=files,
             unchanged=unchanged,
-            offered_by=tuple(sorted(offer.offered_by)),
+            offered_by=tuple(sorted(chosen.offered_by)),
             ledger=self._ledger,
             warnings=tuple(self._progress.warnings),
             transfer_s=self._transfer_s,
@@ -173,37 +172,33 @@ class _Job:
 
     # Finding the manifest
 
-    def _question(self) -> Question:
-        order = self._order
-        return self._gate.question(order.channel, order.arch, min_version=order.min_version)
+    def _enter(self, found: FoundManifest, question: Question) -> None:
+        source = ", ".join(sorted(found.offered_by))
+        self._gate.enter(found.manifest, found.detached, source=source, question=question).raise_if_refused()
 
-    def _enter(self, offer: FoundManifest, question: Question) -> None:
-        source = ", ".join(sorted(offer.offered_by))
-        self._gate.enter(offer.manifest, offer.detached, source=source, question=question).raise_if_refused()
-
-    async def _find(self, question: Question, dialler: Dialler) -> FoundManifest:
-        twins = SharedKeyServers(self._open_another, self._order.bootstrap, self._ledger)
-        search = HeadSearch(self._transport, question, self._ledger, twins)
-        found = await search.run(self._order.timeout_s, lambda: dialler.settled)
+    async def _find(self, question: Question) -> FoundManifest:
+        same_key = SharedKeyServers(self._open_another, self._order.bootstrap, self._ledger)
+        search = HeadSearch(self._transport, question, self._ledger, same_key)
+        found = await search.run(self._order.timeout_s, lambda: self._dialler.settled)
         await trio.to_thread.run_sync(self._keep_evidence, question, found)
         try:
-            offer = found.choose(question)
+            chosen = found.choose(question)
         except NotFoundError as error:
-            raise self._explained(error, dialler) from None
-        for check in offer.verdict.checks:
+            raise self._explained(error) from None
+        for check in chosen.verdict.checks:
             if check.outcome is Outcome.NOTED:
                 self._progress.note(f"{check.detail}; {check.remedy}" if check.remedy else check.detail)
-        return offer
+        return chosen
 
-    def _explained(self, error: NotFoundError, dialler: Dialler) -> NotFoundError:
+    def _explained(self, error: NotFoundError) -> NotFoundError:
         """With why addresses can not be reached: what a person looks for first."""
-        reasons = list(dialler.failures.values())[:MAX_NAMED]
+        reasons = list(self._dialler.failures.values())[:MAX_NAMED]
         because = f" ({'; '.join(reasons)})" if reasons else ""
         remedy = error.remedy or remedy_for_nobody(self._order.bootstrap)
         return NotFoundError(
             f"{error.message}{because}",
             remedy=remedy,
-            details={**error.details, "addresses": dict(dialler.failures)},
+            details={**error.details, "addresses": dict(self._dialler.failures)},
         )
 
     def _keep_evidence(self, question: Question, found: Found) -> None:
@@ -215,30 +210,28 @@ class _Job:
             numbers.append(conflict[0].manifest_version)
         for offer in found.offers:
             if offer.verdict.reason == "equivocation":
-                self._enter_as_evidence(offer, question)
+                source = ", ".join(sorted(offer.offered_by))
+                self._gate.enter(offer.manifest, source=source, question=question)
                 numbers.append(offer.manifest.manifest_version)
         for number in numbers:
             self._progress.note(
                 f"version {number} is signed twice with different content; both are kept as evidence"
             )
 
-    def _enter_as_evidence(self, offer: FoundManifest, question: Question) -> None:
-        self._gate.enter(offer.manifest, source=", ".join(sorted(offer.offered_by)), question=question)
-
     # Bringing and keeping the artifacts
 
-    async def _go_to_twins(self, offer: FoundManifest, dialler: Dialler) -> None:
+    async def _go_where_it_is(self, offer: FoundManifest) -> None:
         """Leave servers that lack what was chosen for those that have it under the same peer id.
 
         That the peer offered it on this network as well says little: two addresses that are dialled at the
         same time can make two connections, and any stream may go to either server.
         """
         for peer_id in set(offer.asked_apart.values()):
-            await dialler.move(
+            await self._dialler.move(
                 peer_id, [address for address, peer in offer.asked_apart.items() if peer == peer_id]
             )
 
-    async def _bring(self, output: Output, selected: Sequence[Artifact], dialler: Dialler) -> None:
+    async def _bring(self, output: Output, selected: Sequence[Artifact]) -> None:
         needed = []
         for artifact in selected:
             if await trio.to_thread.run_sync(output.holds, artifact):
@@ -251,10 +244,10 @@ class _Job:
             await fetch_artifacts(
                 needed,
                 self._store.blobs,
-                Network(self._transport, self._ledger, self._order.timeout_s, lambda: dialler.hopeless),
+                Network(self._transport, self._ledger, self._order.timeout_s, lambda: self._dialler.hopeless),
             )
         except NotFoundError as error:
-            raise self._explained(error, dialler) from None
+            raise self._explained(error) from None
         self._transfer_s = trio.current_time() - began
 
     def _check_held(self, artifact: Artifact) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from p2pboot.core.clock import Clock
 from p2pboot.node.awaiting import Awaited
 from p2pboot.node.status import RunningNode
 from p2pboot.store.catalogue import Catalogue
@@ -22,9 +21,6 @@ class Backend(Protocol):
     @property
     def peer_id(self) -> str:
         """Its identity."""
-
-    def clock(self) -> Clock:
-        """The time to judge manifests by; blocking."""
 
     @property
     def catalogue(self) -> Catalogue:

@@ -72,19 +72,19 @@ class Reports:
 
     def metrics(self, running: RunningNode) -> tuple[bytes, str]:
         """The metrics in Prometheus' text form, and its media type."""
-        held = of_store(self._node.store, self._node.clock().now)
+        held = of_store(self._node.store, self._node.catalogue.clock().now)
         return exposition([*held, *of_node(running), *of_gateway(self._counters, self._slots)])
 
     def page(self) -> bytes:
         """The page for people."""
         manifests = [offer.manifest for offer in self._offers.all()]
         withheld = self._node.catalogue.withheld()
-        return render(manifests, withheld, peer_id=self._node.peer_id, now=self._node.clock().now)
+        return render(manifests, withheld, peer_id=self._node.peer_id, now=self._node.catalogue.clock().now)
 
     def _describe(self, manifest: Manifest) -> dict[str, object]:
         return {
             **facts(
                 manifest, "channel", "arch", "version", "manifest_version", "digest", "signers", "expires_at"
             ),
-            "expires_in_s": manifest.expires_at - self._node.clock().now,
+            "expires_in_s": manifest.expires_at - self._node.catalogue.clock().now,
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Hashable, Iterable
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 import trio
@@ -78,14 +79,8 @@ class Announcer(Generic[K]):
             await self._transport.unsubscribe(self._topic(key))
             self._joined.discard(key)
         for key in sorted(wanted - self._joined, key=self._topic):
-            await self._transport.subscribe(self._topic(key), self._listener(key))
+            await self._transport.subscribe(self._topic(key), partial(self._hear, key))
             self._joined.add(key)
-
-    def _listener(self, key: K) -> Callable[[str, bytes], Awaitable[Forwarding]]:
-        async def listen(peer_id: str, payload: bytes) -> Forwarding:
-            return await self._hear(key, peer_id, payload)
-
-        return listen
 
     async def run(self) -> None:
         """Repeat announcements until cancelled."""

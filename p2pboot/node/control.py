@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -101,22 +101,17 @@ def _read_line(connection: socket.socket) -> bytes:
     return bytes(received)
 
 
-class _in_directory_if_long:  # noqa: N801 - reads as a phrase in a with statement
+@contextlib.contextmanager
+def _in_directory_if_long(path: Path) -> Iterator[str]:
     """A socket's path may have 107 bytes; a longer one is reached through its directory's descriptor."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._descriptor: int | None = None
-
-    def __enter__(self) -> str:
-        if len(os.fsencode(self._path)) <= _MAX_SOCKET_PATH:
-            return str(self._path)
-        self._descriptor = os.open(self._path.parent, os.O_PATH | os.O_DIRECTORY)
-        return f"/proc/self/fd/{self._descriptor}/{self._path.name}"
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self._descriptor is not None:
-            os.close(self._descriptor)
+    if len(os.fsencode(path)) <= _MAX_SOCKET_PATH:
+        yield str(path)
+        return
+    descriptor = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+    try:
+        yield f"/proc/self/fd/{descriptor}/{path.name}"
+    finally:
+        os.close(descriptor)
 
 
 async def serve_control(state: Path, answer: Answer, *, task_status: Any) -> None:
@@ -144,7 +139,7 @@ async def serve_control(state: Path, answer: Answer, *, task_status: Any) -> Non
 
     listener = trio.SocketListener(trio.socket.from_stdlib_socket(listening))
     try:
-        await trio.serve_listeners(handle, [listener], task_status=_Quiet(task_status))
+        await trio.serve_listeners(handle, [listener], task_status=task_status)
     finally:
         with contextlib.suppress(OSError):  # the next node removes it
             path.unlink()
@@ -164,16 +159,6 @@ def _listen(path: Path) -> socket.socket:
         listening.close()
         raise
     return listening
-
-
-class _Quiet:
-    """`serve_listeners` reports its listeners; the caller wants to know only that they listen."""
-
-    def __init__(self, task_status: Any) -> None:
-        self._task_status = task_status
-
-    def started(self, value: object = None) -> None:
-        self._task_status.started()
 
 
 def _remove_stale(path: Path) -> None:

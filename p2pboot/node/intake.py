@@ -21,7 +21,6 @@ from p2pboot.errors import P2PBootError
 from p2pboot.node.images import keep_detached
 from p2pboot.node.refusals import OLDER_REMEDY, UNTRUSTED_REMEDY, Refusals, trusted, untrusted
 from p2pboot.protocol.messages import Head
-from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import NotRecorded
 from p2pboot.store.gate import Gate
 from p2pboot.transport.interface import Forwarding
@@ -57,18 +56,15 @@ class Intake:
     """Judges what peers say and send.
 
     Args:
-        gate: by which manifests get in.
-        catalogue: knows what is news.
+        gate: by which manifests get in; its catalogue knows what is news.
         refusals: is told of what is offered and not taken.
         own: whoever publishes here; None on a mirror.
         syncs: whether heads are compared with peers, too.
     """
 
-    def __init__(
-        self, gate: Gate, catalogue: Catalogue, *, refusals: Refusals, own: OwnManifests | None, syncs: bool
-    ) -> None:
+    def __init__(self, gate: Gate, *, refusals: Refusals, own: OwnManifests | None, syncs: bool) -> None:
         self._gate = gate
-        self._catalogue = catalogue
+        self._catalogue = gate.catalogue
         self._refusals = refusals
         self._own = own
         self._syncs = syncs

@@ -17,7 +17,6 @@ import trio
 
 from p2pboot.config.reload import live_part
 from p2pboot.config.settings import NodeSettings
-from p2pboot.core.clock import Clock
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Withheld
@@ -81,8 +80,9 @@ class Node:
         urls: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._settings = settings
-        self._store = store
+        self.store = store
         self._transport = transport
+        self.peer_id = transport.peer_id
         self._hints = hints
         self._urls = urls
         self._started_at = trio.current_time()
@@ -103,22 +103,17 @@ class Node:
                 wall=wall,
                 report=self.problems.report,
             )
-        self._peering = Peering(transport, settings.network.bootstrap)
+        network = settings.network
+        self._peering = Peering(transport, network.bootstrap)
         self._refusals = Refusals(
             follows=self._follows, counts=self._counts, report=partial(self.problems.report, "refusals")
         )
-        self._intake = Intake(
-            gate,
-            self.catalogue,
-            refusals=self._refusals,
-            own=self._publisher,
-            syncs=settings.network.sync,
-        )
+        self._intake = Intake(gate, refusals=self._refusals, own=self._publisher, syncs=network.sync)
         self._images = Images(
             store,
             self.catalogue,
             transport,
-            syncs=settings.network.sync,
+            syncs=network.sync,
             max_artifact_bytes=settings.store.max_artifact_bytes,
         )
         self._mirror = Mirror(self._images, partial(self.problems.report, "mirror"))
@@ -126,7 +121,7 @@ class Node:
             transport,
             choose=self._intake.choose,
             take=self._intake.take,
-            interval_s=settings.network.sync_interval_s,
+            interval_s=network.sync_interval_s,
             acquaintances=self._peering,
         )
         self._announcer: Announcer[Pair] = Announcer(
@@ -135,7 +130,7 @@ class Node:
             hear=self._intake.hear,
             heads=self.catalogue.in_date,
             topics=self._topics,
-            interval_s=settings.network.announce_interval_s,
+            interval_s=network.announce_interval_s,
         )
         self._observer = Observer(
             store,
@@ -154,7 +149,7 @@ class Node:
             P2PBootError: the node can not begin: its directory or its control socket.
         """
         network = self._settings.network
-        await trio.to_thread.run_sync(self.clock)
+        await trio.to_thread.run_sync(self.catalogue.clock)
         self._serve()
         own = {} if self._publisher is None else await trio.to_thread.run_sync(self._publisher.signers)
         await trio.to_thread.run_sync(self.catalogue.change_trust, replace(self.catalogue.trust, own=own))
@@ -183,9 +178,9 @@ class Node:
     def _serve(self) -> None:
         now = lambda: self.catalogue.quick_clock().now  # noqa: E731 - in the event loop: it never waits for the disk
         sync = SyncServer(
-            self._store.manifests, self._transport.peer_records, now, self._serving, self._withheld
+            self.store.manifests, self._transport.peer_records, now, self._serving, self._withheld
         )
-        self._transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(self._store.blobs, self._serving).handle)
+        self._transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(self.store.blobs, self._serving).handle)
         self._transport.handle(SYNC_PROTOCOL, sync.handle)
 
     async def apply(self, settings: NodeSettings) -> None:
@@ -196,7 +191,7 @@ class Node:
         self._settings = settings = live_part(self._settings, settings)
         self._serving.reconfigure(_limits(settings))
         self._images.max_artifact_bytes = settings.store.max_artifact_bytes
-        self._store.blobs.quota_bytes = settings.store.quota_bytes
+        self.store.blobs.quota_bytes = settings.store.quota_bytes
         trust = replace(self.catalogue.trust, configured=settings.policy)
         await trio.to_thread.run_sync(self.catalogue.change_trust, trust)
         self._transport.forget_seen()
@@ -205,15 +200,12 @@ class Node:
         if settings.network.gossip:
             await self._announcer.reconcile()
         self._syncer.poke()
-        self._publish_soon()
-
-    def urls_changed(self) -> None:
-        """What is published names other URLs from now on."""
-        self._publish_soon()
+        self.publish_soon()
 
     # -- what we publish ---------------------------------------------------------------------------------------------
 
-    def _publish_soon(self) -> None:
+    def publish_soon(self) -> None:
+        """Look at once whether what is published is still right: other URLs, or other settings."""
         if self._publisher is not None:
             self._publisher.due_within(0.0)
 
@@ -236,7 +228,7 @@ class Node:
             name=provider.name,
             cmdline=provider.cmdline,
             urls=tuple(self._urls()),
-            peer_id=self._transport.peer_id,
+            peer_id=self.peer_id,
         )
         return Description(provider.channel, provider.arch, options)
 
@@ -268,20 +260,6 @@ class Node:
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 
-    @property
-    def store(self) -> Store:
-        """The node's store."""
-        return self._store
-
-    @property
-    def peer_id(self) -> str:
-        """The node's identity in the network."""
-        return self._transport.peer_id
-
-    def clock(self) -> Clock:
-        """The time to judge manifests by; blocking, as it reads the store."""
-        return self.catalogue.clock()
-
     def default_pair(self) -> tuple[str | None, str | None]:
         """The channel and arch that the operator named, where there is one."""
         return self._settings.provider.channel, self._settings.provider.arch
@@ -294,7 +272,7 @@ class Node:
         """What was counted since the start, and what is so now."""
         transport, images = self._transport, self._images
         return RunningNode(
-            peer_id=transport.peer_id,
+            peer_id=self.peer_id,
             addresses=transport.addresses(),
             peers={peer_id: transport.peer_addresses(peer_id) for peer_id in transport.peers()},
             uptime_s=trio.current_time() - self._started_at,

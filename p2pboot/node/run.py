@@ -144,9 +144,13 @@ async def _run(
     # Before anything listens or is made: an unusable directory is the operator's to mend.
     await trio.to_thread.run_sync(_check_directory, settings)
     key = await trio.to_thread.run_sync(load_or_generate, settings.identity.key_path)
-    signing_key = await _signing_key(settings, key)
+    path = settings.identity.signing_key_path
+    signing_key = key if path is None else await trio.to_thread.run_sync(load_key, path)
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(_open_store(settings))
+        open_store = partial(Store.open, settings.store.state, quota_bytes=settings.store.quota_bytes)
+        store = await trio.to_thread.run_sync(open_store)
+        stack.callback(store.close)
+        await trio.to_thread.run_sync(store.lock)
         interfaces = Interfaces()
         transport = await stack.enter_async_context(_open_transport(settings, key, interfaces))
 
@@ -173,7 +177,7 @@ async def _run(
             announce_line(_dialable(reach))  # only now: whoever reads it may connect at once
             await reach.follow(
                 moved=announce_line,
-                urls_changed=node.urls_changed,
+                urls_changed=node.publish_soon,
                 report=partial(node.problems.report, "network"),
             )
 
@@ -214,29 +218,6 @@ def _dialable(reach: Reachability) -> str:
             remedy="name another one with --listen",
         )
     return reach.best
-
-
-async def _signing_key(settings: NodeSettings, node_key: SecretKey) -> SecretKey:
-    path = settings.identity.signing_key_path
-    return node_key if path is None else await trio.to_thread.run_sync(load_key, path)
-
-
-@asynccontextmanager
-async def _open_store(settings: NodeSettings) -> AsyncIterator[Store]:
-    def open_and_lock() -> Store:
-        store = Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes)
-        try:
-            store.lock()
-        except BaseException:
-            store.close()
-            raise
-        return store
-
-    store = await trio.to_thread.run_sync(open_and_lock)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 @asynccontextmanager

@@ -13,7 +13,6 @@ import trio
 
 from p2pboot.config.load import Overrides, load
 from p2pboot.config.settings import NodeSettings
-from p2pboot.core.clock import Clock
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.trust import Trust
@@ -50,9 +49,6 @@ class OfferingNode:
 
     def __post_init__(self) -> None:
         self.catalogue = Catalogue(self.store, self.trust, lambda: self.now)
-
-    def clock(self) -> Clock:
-        return Clock(self.now, True)
 
     def default_pair(self) -> tuple[str | None, str | None]:
         return self.default

@@ -149,7 +149,7 @@ async def test_own_manifests_do_not_hold_the_own_clock(mesh: Mesh, autojump_cloc
         republish(publisher, "second")
         await publisher.ask(op="publish")
         mesh.wall.now = NOW
-        clock: Any = publisher.node.clock()
+        clock: Any = publisher.node.catalogue.clock()
         assert (clock.now, clock.trusted) == (NOW, True)
 
 

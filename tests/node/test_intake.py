@@ -33,9 +33,7 @@ class Desk:
         self.catalogue = Catalogue(store, trust, lambda: NOW)
         self.own: list[tuple[int, bool]] = []
         refusals = Refusals(follows=lambda _pair: True, counts=lambda *_: True, report=lambda _problems: None)
-        self.intake = Intake(
-            Gate(store, self.catalogue), self.catalogue, refusals=refusals, own=self, syncs=True
-        )
+        self.intake = Intake(Gate(store, self.catalogue), refusals=refusals, own=self, syncs=True)
 
     async def saw_own(self, manifest: Manifest, *, usable: bool) -> None:
         self.own.append((manifest.manifest_version, usable))

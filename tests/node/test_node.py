@@ -834,16 +834,16 @@ async def test_other_urls_are_signed_when_they_change_and_each_once(mesh: Mesh, 
         await until(lambda: publisher.version() == 1)
         assert in_force(publisher).artifacts["kernel"].urls == ()
         urls.append("http://192.168.77.1:8080")
-        publisher.node.urls_changed()
+        publisher.node.publish_soon()
         await until(lambda: publisher.version() == 2)
         (url,) = in_force(publisher).artifacts["kernel"].urls
         assert url.startswith("http://192.168.77.1:8080/blobs/")
         assert (await publisher.status())["http"] == urls
-        publisher.node.urls_changed()
+        publisher.node.publish_soon()
         await never(lambda: publisher.version() > 2)
 
 
 async def test_a_mirror_has_no_urls_to_sign(mesh: Mesh, autojump_clock: None) -> None:
     async with mesh.node("mirror") as mirror:
-        mirror.node.urls_changed()
+        mirror.node.publish_soon()
         assert (await mirror.status())["http"] == []
