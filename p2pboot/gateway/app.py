@@ -23,9 +23,9 @@ from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.front import read_request
 from p2pboot.gateway.ipxe import boot_script
-from p2pboot.gateway.offers import NotOffered, Offer, Offers
+from p2pboot.gateway.offers import Offer, Offers
 from p2pboot.gateway.phase import phase_view
-from p2pboot.gateway.replies import Reply, refusal, unavailable
+from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.request import Ends, Request
 from p2pboot.gateway.routes import NAME, PAIR, SHA256, SHORT_NAME, TREE, Endpoint, Parts, Route, find, route
@@ -117,15 +117,12 @@ class Gateway:
 
         async def endpoint(request: Request, parts: Parts) -> Reply:
             awaited = self._node.awaited()
-            try:
-                if "channel" in parts:
-                    offer = await self._lookups.run(self._offers.of, parts["channel"], parts["arch"], awaited)
-                else:
-                    offer = await self._lookups.run(self._offers.default, awaited)
-            except NotOffered as error:
-                if error.known:
-                    return unavailable(error.text, error.retry_after_s)
-                return refusal(404, error.text)
+            if "channel" in parts:
+                offer = await self._lookups.run(self._offers.of, parts["channel"], parts["arch"], awaited)
+            else:
+                offer = await self._lookups.run(self._offers.default, awaited)
+            if isinstance(offer, Reply):
+                return offer
             return await answer(request, offer, parts)
 
         return endpoint

@@ -15,6 +15,7 @@ from p2pboot.core.names import normalise_arch
 from p2pboot.core.withheld import Withheld
 from p2pboot.errors import ManifestError, SignatureError, StoreError
 from p2pboot.gateway.backend import Backend
+from p2pboot.gateway.replies import Reply, refusal, unavailable
 from p2pboot.node.awaiting import Awaited
 from p2pboot.store.manifests import HeadRow
 
@@ -30,22 +31,6 @@ class Offer:
     detached: str | None
 
 
-class NotOffered(Exception):
-    """Internal: nothing is offered that a request could mean.
-
-    Args:
-        text: why, one line for the client.
-        known: whether the node knows of what was asked for, and will or did offer it.
-        retry_after_s: when it makes sense to ask again; None where it does not pass by itself.
-    """
-
-    def __init__(self, text: str, *, known: bool, retry_after_s: int | None = None) -> None:
-        super().__init__(text)
-        self.text = text
-        self.known = known
-        self.retry_after_s = retry_after_s
-
-
 class Offers:
     """Looks manifests up; every method blocks on the database and may be called from any thread."""
 
@@ -58,76 +43,54 @@ class Offers:
         """Every manifest on offer, sorted by channel and arch."""
         return [offer for row in self._node.catalogue.offered() if (offer := self._offer(row)) is not None]
 
-    def of(self, channel: str, arch: str, awaited: Sequence[Awaited] = ()) -> Offer:
-        """The current manifest of a channel and arch.
+    def of(self, channel: str, arch: str, awaited: Sequence[Awaited] = ()) -> Offer | Reply:
+        """The current manifest of a channel and arch, or why there is none to offer.
 
         Args:
             channel: its name.
             arch: any name of it, in any case.
             awaited: what the node is to have.
-
-        Raises:
-            NotOffered: there is none, or it is withheld.
         """
         arch = normalise_arch(arch.lower())
         catalogue = self._node.catalogue
         rows = catalogue.offered(channel, arch)
-        if not rows:
-            # "Whatever there is" is there already where something of the channel is known.
-            is_known = bool(catalogue.offered(channel) or catalogue.withheld(channel))
-            archs = (arch,) if is_known else (arch, None)
-            expected = [one for one in awaited if one.channel == channel and one.arch in archs]
-            raise self._why_not(
-                channel, arch, awaited, expected, f"nothing is known here of {channel}/{arch}"
-            )
-        return self._present(rows[0])
+        if rows:
+            return self._present(rows[0])
+        # "Whatever there is" is there already where something of the channel is known.
+        is_known = bool(catalogue.offered(channel) or catalogue.withheld(channel))
+        archs = (arch,) if is_known else (arch, None)
+        expected = [one for one in awaited if one.channel == channel and one.arch in archs]
+        withheld = catalogue.withheld(channel, arch)
+        return _why_not(withheld, expected, awaited) or refusal(
+            404, f"nothing is known here of {channel}/{arch}"
+        )
 
-    def default(self, awaited: Sequence[Awaited] = ()) -> Offer:
+    def default(self, awaited: Sequence[Awaited] = ()) -> Offer | Reply:
         """What the short names (`/kernel`, `/boot.ipxe`) mean: the operator's channel and arch, or the only ones.
 
         Args:
             awaited: what the node is to have.
 
-        Raises:
-            NotOffered: there are several and nothing says which one, or none, or they are withheld.
+        Returns:
+            The offer, or why there is none: there are several and nothing says which one, or none.
         """
         channel, arch = self._node.default_pair()
         rows = self._node.catalogue.offered(channel, arch)
         if len(rows) > 1:
             names = _some([f"/{row.channel}/{row.arch}" for row in rows])
-            raise NotOffered(f"name the channel and arch, for example {names}", known=False)
-        if not rows:
-            expected = [
-                one
-                for one in awaited
-                if channel in (None, one.channel) and (arch is None or one.arch in (arch, None))
-            ]
-            raise self._why_not(channel, arch, awaited, expected, "no manifest is held here")
-        return self._present(rows[0])
-
-    def _why_not(
-        self,
-        channel: str | None,
-        arch: str | None,
-        awaited: Sequence[Awaited],
-        expected: Sequence[Awaited],
-        unknown: str,
-    ) -> NotOffered:
-        """Why nothing of a channel and arch is offered: it is withheld, or expected, or unknown here."""
+            return refusal(404, f"name the channel and arch, for example {names}")
+        if rows:
+            return self._present(rows[0])
+        expected = [
+            one
+            for one in awaited
+            if channel in (None, one.channel) and (arch is None or one.arch in (arch, None))
+        ]
         withheld = self._node.catalogue.withheld(channel, arch)
-        reasons = [
-            (f"{one.channel}/{one.arch}: {one.text}", retry_after(one, awaited)) for one in withheld
-        ] or [(one.text, one.retry_after_s) for one in expected]
-        if not reasons:
-            return NotOffered(unknown, known=False)
-        soonest = min((time_s for _, time_s in reasons if time_s is not None), default=None)
-        return NotOffered(_some([text for text, _ in reasons], "; "), known=True, retry_after_s=soonest)
+        return _why_not(withheld, expected, awaited) or refusal(404, "no manifest is held here")
 
-    def _present(self, row: HeadRow) -> Offer:
-        offer = self._offer(row)
-        if offer is None:
-            raise NotOffered(f"{row.channel}/{row.arch} is being replaced", known=True, retry_after_s=1)
-        return offer
+    def _present(self, row: HeadRow) -> Offer | Reply:
+        return self._offer(row) or unavailable(f"{row.channel}/{row.arch} is being replaced", 1)
 
     def _offer(self, row: HeadRow) -> Offer | None:
         stored = self._node.store.manifests.get(row.digest)
@@ -143,6 +106,18 @@ def retry_after(one: Withheld, awaited: Sequence[Awaited]) -> int | None:
     """When to ask again for what is withheld: not while the operator has to do something first."""
     lasting = {(each.channel, each.arch) for each in awaited if each.retry_after_s is None}
     return None if (one.channel, one.arch) in lasting else one.retry_after_s
+
+
+def _why_not(
+    withheld: Sequence[Withheld], expected: Sequence[Awaited], awaited: Sequence[Awaited]
+) -> Reply | None:
+    """What there is, or will be, of what is asked for, and is not offered; None if there is nothing."""
+    reasons = [(f"{one.channel}/{one.arch}: {one.text}", retry_after(one, awaited)) for one in withheld]
+    reasons = reasons or [(one.text, one.retry_after_s) for one in expected]
+    if not reasons:
+        return None
+    soonest = min((time_s for _, time_s in reasons if time_s is not None), default=None)
+    return unavailable(_some([text for text, _ in reasons], "; "), soonest)
 
 
 def _some(texts: Sequence[str], between: str = ", ") -> str:

@@ -29,11 +29,9 @@ LONGEST_OUTBID_S: Final = 300.0  # two nodes would outbid each other as fast as 
 YIELD_S: Final = 2 * OUTBID_S  # how long the one that does not go on first waits for the one that should
 
 
-class _Known(enum.Enum):
-    """How a manifest of our key stands to what is recorded here."""
+class _News(enum.Enum):
+    """How a manifest of our key that we did not know stands to what is recorded here."""
 
-    RECORDED = "recorded"  # it is the last one on record, ours or noted before
-    OLD = "old"
     COLLISION = "collision"  # its number belongs to something else here
     NEW = "new"  # it is the last one on record now
     NOTED = "noted"  # only its number is: it can not be used
@@ -114,36 +112,36 @@ class SharedKey:
         if manifest == in_force or manifest.manifest_version <= self.floor(pair):
             return
         try:
-            known = await trio.to_thread.run_sync(self._take_down, manifest, usable)
+            news = await trio.to_thread.run_sync(self._take_down, manifest, usable)
         except P2PBootError as error:
             log.error("%s/%s: a number in use can not be noted: %s", *pair, error)
-            known = _Known.NOTED
-        if known in (_Known.RECORDED, _Known.OLD):
+            news = _News.NOTED
+        if news is None:
             return
         companion = pair in self._others
         self._remember(manifest)
         self._tell()
         says_the_same = in_force is not None and self._says_the_same(in_force, manifest)
-        if known is _Known.COLLISION and says_the_same:
+        if news is _News.COLLISION and says_the_same:
             self._settle_collision(pair, manifest)
-        elif known is _Known.NEW and says_the_same:
+        elif news is _News.NEW and says_the_same:
             self._take_over(pair, manifest)
         else:
-            if known is not _Known.NEW:  # else it is on record, and what is built next is above it
+            if news is not _News.NEW:  # else it is on record, and what is built next is above it
                 self._floors[pair] = manifest.manifest_version
             if in_force is not None:
                 self._outbid(pair, manifest, at_least_s=OUTBID_S if companion else 0.0)
 
-    def _take_down(self, manifest: Manifest, usable: bool) -> _Known:
+    def _take_down(self, manifest: Manifest, usable: bool) -> _News | None:
         number, stream = manifest.manifest_version, (manifest.signers, manifest.channel, manifest.arch)
-        if self._publications.last(*stream) == manifest.raw:
-            return _Known.RECORDED
         counter = self._publications.counter(*stream)
-        if number <= counter:
-            return _Known.COLLISION if number == counter else _Known.OLD
+        if self._publications.last(*stream) == manifest.raw or number < counter:
+            return None  # it is the last one on record, ours or noted before, or an old one
+        if number == counter:
+            return _News.COLLISION
         if not usable:
             self._publications.raise_counter(*stream, number)
-            return _Known.NOTED
+            return _News.NOTED
         self._publications.record(
             manifest.raw,
             signers=manifest.signers,
@@ -153,7 +151,7 @@ class SharedKey:
             digest=manifest.digest,
             elsewhere=manifest.provider_peer_id != self._own_peer_id,
         )
-        return _Known.NEW
+        return _News.NEW
 
     @property
     def _own_peer_id(self) -> str:

@@ -20,8 +20,9 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Withheld
+from p2pboot.errors import UsageError
 from p2pboot.node.announcing import Announcer
-from p2pboot.node.answering import Answers
+from p2pboot.node.answering import publish
 from p2pboot.node.awaiting import Awaited, awaited
 from p2pboot.node.building import Description
 from p2pboot.node.control import serve_control
@@ -35,7 +36,7 @@ from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
 from p2pboot.node.snapshots import run_snapshots
-from p2pboot.node.status import RunningNode
+from p2pboot.node.status import RunningNode, describe_node
 from p2pboot.node.syncing import Syncer
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.publish.build import BuildOptions
@@ -136,11 +137,10 @@ class Node:
             store,
             self.catalogue,
             self.problems,
-            publisher=self._publisher,
+            publish_soon=self.publish_soon,
             tick=lambda: self._refusals.tick(transport.peers()),
             wall=wall,
         )
-        self._answers = Answers(store, self.catalogue, self._publisher, self.problems, self.running)
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Run all tasks until cancelled; started once the protocols and the control socket are served.
@@ -156,7 +156,7 @@ class Node:
         if network.gossip:
             await self._announcer.reconcile()
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_control, self._settings.store.state, self._answers.answer)
+            await nursery.start(serve_control, self._settings.store.state, self._answer)
             if self._settings.snapshots.directory is not None:
                 await nursery.start(
                     run_snapshots, self._settings, self._transport, self._serving, self.problems
@@ -257,6 +257,19 @@ class Node:
             async for event in events:
                 if event.connected:
                     self._mirror.retry()
+
+    # -- what is asked -----------------------------------------------------------------------------------------------
+
+    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Do what a request on the control socket says, and say how it went."""
+        match message.get("op"):
+            case "publish":
+                return await publish(self._publisher, self.problems, message.get("directory"))
+            case "status":
+                return await trio.to_thread.run_sync(
+                    describe_node, self.running(), self.store, self.catalogue
+                )
+        raise UsageError(f"unknown operation {message.get('op')!r}")
 
     # -- what is shown -----------------------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ from p2pboot.core.verify import clock_problem
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import Malformed, P2PBootError
 from p2pboot.node.problems import Problems
-from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.store.truststate import Equivocation, TrustState
@@ -40,7 +39,7 @@ class Observer:
         store: whose files may be touched or damaged.
         catalogue: of the same store; is told when something is.
         problems: told what is wrong.
-        publisher: looks at its directory again when that may matter; None on a mirror.
+        publish_soon: called when the directory is to be looked at again.
         tick: called at every look.
         wall: the machine's clock, unix seconds.
     """
@@ -51,14 +50,14 @@ class Observer:
         catalogue: Catalogue,
         problems: Problems,
         *,
-        publisher: DirectoryPublisher | None,
+        publish_soon: Callable[[], None],
         tick: Callable[[], None],
         wall: Callable[[], float],
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._problems = problems
-        self._publisher = publisher
+        self._publish_soon = publish_soon
         self._tick = tick
         self._wall = wall
 
@@ -112,10 +111,6 @@ class Observer:
         takes = self._catalogue.trust.takes
         found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, takes)
         self._problems.report("equivocations", found)
-
-    def _publish_soon(self) -> None:
-        if self._publisher is not None:
-            self._publisher.due_within(0.0)
 
 
 def expired_problems(withheld: Iterable[Withheld]) -> list[Problem]:

@@ -100,26 +100,19 @@ class Reachability:
             if now != seen:
                 seen, since = now, trio.current_time()
             elif trio.current_time() - since >= SETTLED_S:
-                self._settle(*now, moved, urls_changed)
-
-    def _settle(
-        self,
-        best: str | None,
-        urls: tuple[str, ...],
-        moved: Callable[[str], None],
-        urls_changed: Callable[[], None],
-    ) -> None:
-        if best != self._best:
-            self._best = best
-            if best is None:
-                log.warning("this machine has no address left under which others could reach it")
-            else:
-                log.info("reachable at %s", best)
-                moved(best)
-        if set(urls) != set(self._urls):
-            log.info("the HTTP gateway is reachable at %s", ", ".join(urls) or "no address of this machine")
-            self._urls = urls
-            urls_changed()
+                best, urls = now
+                if best != self._best:
+                    self._best = best
+                    if best is None:
+                        log.warning("this machine has no address left under which others could reach it")
+                    else:
+                        log.info("reachable at %s", best)
+                        moved(best)
+                if set(urls) != set(self._urls):
+                    shown = ", ".join(urls) or "no address of this machine"
+                    log.info("the HTTP gateway is reachable at %s", shown)
+                    self._urls = urls
+                    urls_changed()
 
     def _look(self) -> tuple[str | None, tuple[str, ...]]:
         return next(iter(self._transport.addresses()), None), tuple(self._live_urls())

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from p2pboot import __version__
-from p2pboot.core.manifest import Candidate, Manifest
-from p2pboot.core.manifest.facts import facts
+from p2pboot.core.manifest import Candidate
 from p2pboot.core.problems import Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import Malformed
@@ -99,8 +98,3 @@ def _version(store: Store, row: HeadRow) -> str:
         return "" if stored is None else Candidate.decode(stored.raw).claims.version
     except Malformed:  # the disk damaged it: the rest of the status is all the more of interest
         return ""
-
-
-def describe_manifest(manifest: Manifest) -> dict[str, Any]:
-    """One manifest that was published."""
-    return facts(manifest, "channel", "arch", "version", "manifest_version", "digest", "expires_at")

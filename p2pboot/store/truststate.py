@@ -128,7 +128,10 @@ class TrustState:
             keys = head.signers if head is not None and trusted_keys is None else trusted_keys
             standing = judge_version(head, manifest, keys or ())
             if standing is VersionStanding.NEWER:
-                _write_head(sql, manifest)
+                sql.execute(
+                    "INSERT OR REPLACE INTO accepted_heads VALUES (?, ?, ?, ?, ?)",
+                    (*_number(manifest), manifest.digest, ",".join(manifest.signers)),
+                )
             if standing in (VersionStanding.NEWER, VersionStanding.SAME):
                 _write_time(sql, manifest)
                 _bound_times(sql, set(manifest.signers).intersection(keys or manifest.signers))
@@ -190,19 +193,6 @@ class TrustState:
 
 def _number(manifest: Manifest) -> tuple[str, str, int]:
     return manifest.channel, manifest.arch, manifest.manifest_version
-
-
-def _write_head(sql: sqlite3.Connection, manifest: Manifest) -> None:
-    sql.execute(
-        "INSERT OR REPLACE INTO accepted_heads VALUES (?, ?, ?, ?, ?)",
-        (
-            manifest.channel,
-            manifest.arch,
-            manifest.manifest_version,
-            manifest.digest,
-            ",".join(manifest.signers),
-        ),
-    )
 
 
 def _write_time(sql: sqlite3.Connection, manifest: Manifest) -> None:
