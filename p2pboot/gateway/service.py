@@ -82,16 +82,14 @@ class GatewayService:
                 nursery.start_soon(self._sweep)
                 nursery.start_soon(self._accept, nursery, gateway)
                 if self._settings.network.mdns:
-                    nursery.start_soon(announce, self._announcement(offers, node.peer_id))
+                    name = self._settings.provider.name
+                    said = ServiceAnnouncement(offers, name, node.peer_id, self._listener, self._interfaces)
+                    nursery.start_soon(announce, said)
                 own = own_addresses(self._listener, self._interfaces)
                 log.info("HTTP gateway at %s", ", ".join(base_urls(own)))
                 task_status.started()
         finally:
             self.close()
-
-    def _announcement(self, offers: Offers, peer_id: str) -> ServiceAnnouncement:
-        name = self._settings.provider.name
-        return ServiceAnnouncement(offers, name, peer_id, self._listener, self._interfaces)
 
     async def _accept(self, nursery: trio.Nursery, gateway: Gateway) -> None:
         while True:

@@ -57,7 +57,7 @@ class Peering:
         self._change = trio.Event()
         self.tried = trio.Event()  # every bootstrap address has been dialled once, with whatever result
         self.configured: set[str] = set()  # peer ids that answered at the bootstrap addresses
-        self._untried = len(self._bootstrap)
+        self._untried = set(self._bootstrap)
         if not self._bootstrap:
             self.tried.set()
 
@@ -86,8 +86,10 @@ class Peering:
 
         A record says only where somebody is to be found, by their own word; what they offer is judged like all else.
         """
-        if not self.needs_peers or not self._is_new(hashlib.sha256(record).digest()):
+        digest = hashlib.sha256(record).digest()
+        if not self.needs_peers or digest in self._lately_told:
             return
+        self._lately_told[digest] = None
         said = self._transport.read_peer_record(record)
         if said is None or said.peer_id in {self._transport.peer_id, *self._transport.peers()}:
             return
@@ -95,12 +97,6 @@ class Peering:
             self._send_told.send_nowait(said.addresses[:ADDRESSES_PER_HINT])
         except trio.WouldBlock:
             log.debug("a hint at %s is dropped: there are enough", said.peer_id)
-
-    def _is_new(self, digest: bytes) -> bool:
-        is_new = digest not in self._lately_told
-        if is_new:
-            self._lately_told[digest] = None
-        return is_new
 
     async def _watch_events(self) -> None:
         with self._transport.peer_events() as events:
@@ -120,10 +116,10 @@ class Peering:
                 # The first failure is news for the operator, the hundredth is not.
                 level = logging.WARNING if first else logging.DEBUG
                 log.log(level, "cannot reach %s: %s", address, str(error) or "no answer")
-                self._note_tried(first=first)
+                self._note_tried(address)
             else:
                 self.configured.add(peer_id)
-                self._note_tried(first=first)
+                self._note_tried(address)
                 await self._wait_until_gone(peer_id)
                 if trio.current_time() - began >= STEADY_S:
                     log.info("lost %s, dialling again", peer_id)
@@ -138,11 +134,10 @@ class Peering:
             with trio.move_on_after(LONGEST_RETRY_S):
                 await self._change.wait()
 
-    def _note_tried(self, *, first: bool) -> None:
-        if first:
-            self._untried -= 1
-            if self._untried == 0:
-                self.tried.set()
+    def _note_tried(self, address: str) -> None:
+        self._untried.discard(address)
+        if not self._untried:
+            self.tried.set()
 
     async def _follow_told(self, nursery: trio.Nursery) -> None:
         async for hint in self._told:
@@ -158,16 +153,12 @@ class Peering:
         try:
             async with self._hinting:
                 for address in hint:
-                    if await self._dial_once(address):
+                    try:
+                        with trio.fail_after(DIAL_TIMEOUT_S):
+                            await self._transport.dial(address)
+                    except (P2PBootError, trio.TooSlowError) as error:
+                        log.debug("hint %s: %s", address, str(error) or "no answer")
+                    else:
                         return
         finally:
             self._pending_hints.discard(hint)
-
-    async def _dial_once(self, address: str) -> bool:
-        try:
-            with trio.fail_after(DIAL_TIMEOUT_S):
-                await self._transport.dial(address)
-        except (P2PBootError, trio.TooSlowError) as error:
-            log.debug("hint %s: %s", address, str(error) or "no answer")
-            return False
-        return True

@@ -17,20 +17,18 @@ log = logging.getLogger(__name__)
 
 MAX_OF_ONE_SOURCE: Final = 64  # a directory full of strange names is one mistake, not a thousand
 
-_INFORMS: Final = frozenset({Code.STILL_CHANGING})
-_WARNS: Final = frozenset(
-    {
-        Code.UNKNOWN_DIRECTORY,
-        Code.WITHDRAWN,
-        Code.SHARED_KEY,
-        Code.NOT_MIRRORED,
-        Code.INOTIFY,
-        Code.INTERFACES,
-        Code.LOCAL_DISCOVERY,
-        Code.UNSIGNED_SNAPSHOT,
-        Code.UNREADABLE_SNAPSHOT,
-    }
+_WARNINGS: Final = (
+    Code.UNKNOWN_DIRECTORY,
+    Code.WITHDRAWN,
+    Code.SHARED_KEY,
+    Code.NOT_MIRRORED,
+    Code.INOTIFY,
+    Code.INTERFACES,
+    Code.LOCAL_DISCOVERY,
+    Code.UNSIGNED_SNAPSHOT,
+    Code.UNREADABLE_SNAPSHOT,
 )
+_LEVELS: Final = {Code.STILL_CHANGING: logging.INFO, **dict.fromkeys(_WARNINGS, logging.WARNING)}
 
 
 class Problems:
@@ -62,7 +60,9 @@ class Problems:
             known = before.get(key)
             now[key] = replace(problem, since=self._now() if known is None else known.since)
             if known is None or known.text != problem.text:  # the hundredth time it is no news
-                _tell(problem)
+                remedy = f" ({problem.remedy})" if problem.remedy else ""
+                level = _LEVELS.get(problem.code, logging.ERROR)
+                log.log(level, "%s: %s: %s%s", problem.subject, problem.code, problem.text, remedy)
         for key in before.keys() - now.keys():
             log.info("%s: %s is over", before[key].subject, before[key].code)
         self._by_source[source] = now
@@ -76,15 +76,3 @@ class Problems:
     def of(self, source: str) -> tuple[Problem, ...]:
         """What one source said last."""
         return tuple(self._by_source.get(source, {}).values())
-
-
-def _tell(problem: Problem) -> None:
-    level = (
-        logging.INFO
-        if problem.code in _INFORMS
-        else logging.WARNING
-        if problem.code in _WARNS
-        else logging.ERROR
-    )
-    remedy = f" ({problem.remedy})" if problem.remedy else ""
-    log.log(level, "%s: %s: %s%s", problem.subject, problem.code, problem.text, remedy)

@@ -197,18 +197,14 @@ class DirectoryPublisher:
             )
             while True:
                 self._due_at = trio.current_time() + CHECK_S  # what happens during the look makes it sooner
-                await self._look_again()
+                try:
+                    await self._look(at_once=False)
+                except P2PBootError as error:  # what is in force is served on, and it is tried again soon
+                    self._report("state", [Problem.of(Code.STATE, str(self._store.path), error)])
+                    self.due_within(QUIET_S)
+                else:
+                    self._report("state", [])
                 await self._wait_until_due()
-
-    async def _look_again(self) -> None:
-        """Look; when the state directory fails, what is in force is served on and it is tried again soon."""
-        try:
-            await self._look(at_once=False)
-        except P2PBootError as error:
-            self._report("state", [Problem.of(Code.STATE, str(self._store.path), error)])
-            self.due_within(QUIET_S)
-        else:
-            self._report("state", [])
 
     async def publish_now(self) -> Outcome:
         """Publish what can be, whether it is quiet or not.

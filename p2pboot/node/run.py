@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import signal
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
@@ -152,14 +152,21 @@ async def _run(
         stack.callback(store.close)
         await trio.to_thread.run_sync(store.lock)
         interfaces = Interfaces()
-        transport = await stack.enter_async_context(_open_transport(settings, key, interfaces))
+        transport = await _open_transport(stack, settings, key, interfaces)
 
         def urls() -> Sequence[str]:
             # Without a gateway of its own a publisher may name those of its mirrors.
             return [url for service in services for url in service.urls] or settings.gateway.advertise_http
 
         reach = Reachability(transport, urls, interfaces)
-        hints = await stack.enter_async_context(_hints(settings, transport, reach, interfaces))
+        hints: AsyncIterable[str] | None = None
+        if settings.network.mdns:
+            from p2pboot.transport.mdns import open_mdns
+
+            discovery = open_mdns(
+                transport.peer_id, transport.addresses, interfaces=interfaces, report=reach.note_discovery
+            )
+            hints = await stack.enter_async_context(discovery)
         node = Node(
             settings,
             store=store,
@@ -220,41 +227,21 @@ def _dialable(reach: Reachability) -> str:
     return reach.best
 
 
-@asynccontextmanager
 async def _open_transport(
-    settings: NodeSettings, key: SecretKey, interfaces: Interfaces
-) -> AsyncIterator[Transport]:
+    stack: AsyncExitStack, settings: NodeSettings, key: SecretKey, interfaces: Interfaces
+) -> Transport:
     from p2pboot.transport.libp2p.host import open_libp2p  # 1.3 s: after everything that can fail quickly
 
-    def listening(listen: Sequence[str]) -> AbstractAsyncContextManager[Transport]:
-        return open_libp2p(key, listen, interfaces=interfaces)
+    async def listening(listen: Sequence[str]) -> Transport:
+        return await stack.enter_async_context(open_libp2p(key, listen, interfaces=interfaces))
 
     network = settings.network
-    async with AsyncExitStack() as stack:
-        if not network.listen_is_default:
-            yield await stack.enter_async_context(listening(network.listen))
-            return
-        # Nobody asked for IPv6 (or IPv4) by name: where the machine has none, the other one is meant.
-        listen = [address for address in map(parse_address, network.listen) if can_listen(address.kind)]
-        try:
-            transport = await stack.enter_async_context(listening([str(one) for one in listen]))
-        except MachineError as error:
-            log.warning("%s; listening on any free port instead (--listen sets one)", error)
-            any_port = [str(replace(one, port=0)) for one in listen]
-            transport = await stack.enter_async_context(listening(any_port))
-        yield transport
-
-
-@asynccontextmanager
-async def _hints(
-    settings: NodeSettings, transport: Transport, reach: Reachability, interfaces: Interfaces
-) -> AsyncIterator[AsyncIterable[str] | None]:
-    if not settings.network.mdns:
-        yield None
-        return
-    from p2pboot.transport.mdns import open_mdns
-
-    async with open_mdns(
-        transport.peer_id, transport.addresses, interfaces=interfaces, report=reach.note_discovery
-    ) as found:
-        yield found
+    if not network.listen_is_default:
+        return await listening(network.listen)
+    # Nobody asked for IPv6 (or IPv4) by name: where the machine has none, the other one is meant.
+    listen = [address for address in map(parse_address, network.listen) if can_listen(address.kind)]
+    try:
+        return await listening([str(one) for one in listen])
+    except MachineError as error:
+        log.warning("%s; listening on any free port instead (--listen sets one)", error)
+        return await listening([str(replace(one, port=0)) for one in listen])

@@ -32,7 +32,7 @@ Row = tuple[Any, ...]
 
 
 class Database:
-    """An open state database; every method may be called from any thread."""
+    """An open state database; every method may be called from any thread, and raises what `open` does."""
 
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
@@ -135,9 +135,6 @@ class Database:
         """Read and write as one step that nobody comes between; on an exception nothing happened.
 
         Inside another transaction of the same thread it is a part of that one.
-
-        Raises:
-            StoreError, MachineError: as `open` does.
         """
         with self._lock, _clear_errors(self.path):
             if self._depth == 0:
@@ -155,20 +152,12 @@ class Database:
                 self._depth -= 1
 
     def rows(self, query: str, *values: object) -> list[Row]:
-        """All rows of a query.
-
-        Raises:
-            StoreError, MachineError: as `open` does.
-        """
+        """All rows of a query."""
         with self._lock, _clear_errors(self.path):
             return self._connection.execute(query, values).fetchall()
 
     def row(self, query: str, *values: object) -> Row | None:
-        """The first row of a query, or None.
-
-        Raises:
-            StoreError, MachineError: as `open` does.
-        """
+        """The first row of a query, or None."""
         rows = self.rows(query, *values)
         return rows[0] if rows else None
 

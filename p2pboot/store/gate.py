@@ -21,7 +21,9 @@ log = logging.getLogger(__name__)
 
 
 class Gate:
-    """Takes manifests or refuses them; any thread. Everything but `read` blocks.
+    """Takes manifests or refuses them; any thread.
+
+    Everything but `read` blocks, and raises StoreError or MachineError where the store can not be read or written.
 
     Args:
         store: where everything is kept.
@@ -35,11 +37,7 @@ class Gate:
     def question(
         self, channel: str | None = None, arch: str | None = None, *, min_version: int = 0
     ) -> Question:
-        """What decides now about a manifest, as far as that is known before there is one.
-
-        Raises:
-            StoreError, MachineError: the store can not be read.
-        """
+        """What decides now about a manifest, as far as that is known before there is one."""
         head = None if channel is None or arch is None else self._store.trust.head(channel, arch)
         return Question(self.catalogue.trust, self.catalogue.clock(), head, channel, arch, min_version)
 
@@ -73,7 +71,6 @@ class Gate:
         Raises:
             UsageError: nobody is trusted at all.
             NotRecorded: it passes, and the disk does not take it down.
-            StoreError, MachineError: the store can not be read.
         """
         question = question or self.question()
         verdict = verify(raw, question, detached)
@@ -113,9 +110,6 @@ class Gate:
 
         Returns:
             False when it is not newer than what is known of its signers, who would contradict themselves.
-
-        Raises:
-            StoreError, MachineError: the disk.
         """
         with self._store.transaction():
             keys = {*self.catalogue.trust.keys_for(manifest), *manifest.signers}
@@ -131,7 +125,6 @@ class Gate:
 
         Raises:
             ValueError: they do not contradict each other.
-            StoreError, MachineError: the disk.
         """
         self._store.trust.record_equivocation(first.raw, second.raw)
 

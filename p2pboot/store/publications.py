@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from p2pboot.core.manifest import Candidate
+from p2pboot.errors import Malformed
 from p2pboot.store.database import Database, Row
 from p2pboot.store.errors import CounterTaken
 
@@ -26,6 +28,14 @@ class Publication:
     arch: str
     counter: int
     raw: bytes | None
+
+    @property
+    def created_at(self) -> int | None:
+        """The document's date, unix seconds; None where none is kept, or it can not be read."""
+        try:
+            return None if self.raw is None else Candidate.decode(self.raw).claims.created_at
+        except Malformed:
+            return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,9 @@ from typing import Final
 
 from p2pboot import RELEASE_DATE
 from p2pboot.core.clock import AcceptedTime
-from p2pboot.core.manifest import Candidate
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
-from p2pboot.errors import MachineError, Malformed, UsageError, machine_error
+from p2pboot.errors import MachineError, UsageError, machine_error
 from p2pboot.store.publications import Publication
 from p2pboot.store.store import DATABASE_NAME, Store
 from p2pboot.store.truststate import RememberedHead
@@ -55,17 +54,6 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
-    """What was published for a channel and arch; `created_at` of the last manifest, unix seconds, if it is kept."""
-
-    signers: tuple[str, ...]
-    channel: str
-    arch: str
-    counter: int
-    created_at: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Examined:
     """A state directory as it was found.
 
@@ -80,7 +68,7 @@ class Examined:
     now: int
     heads: tuple[RememberedHead, ...]
     times: tuple[AcceptedTime, ...]
-    published: tuple[Published, ...]
+    published: tuple[Publication, ...]
     findings: tuple[Finding, ...]
 
     def is_ahead(self, created_at: int | None) -> bool:
@@ -129,19 +117,11 @@ def examine(store: Store, now: int) -> Examined:
         now,
         tuple(store.trust.heads()),
         tuple(store.trust.times()),
-        tuple(_published(one) for one in store.publications.all()),
+        tuple(store.publications.all()),
         (),
     )
     findings = tuple(finding for check in CHECKS for finding in check(store, seen))
     return replace(seen, findings=findings)
-
-
-def _published(one: Publication) -> Published:
-    try:
-        created_at = None if one.raw is None else Candidate.decode(one.raw).claims.created_at
-    except Malformed:
-        created_at = None
-    return Published(one.signers, one.channel, one.arch, one.counter, created_at)
 
 
 def _times_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
@@ -163,11 +143,11 @@ def _times_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
 def _publications_ahead(_store: Store, seen: Examined) -> Iterator[Finding]:
     """Nothing to mend: the next manifest is dated by the clock as it is now, and clients take that."""
     for one in seen.published:
-        if one.created_at is not None and seen.is_ahead(one.created_at):
+        if (created_at := one.created_at) is not None and seen.is_ahead(created_at):
             yield Finding(
                 "future-publication",
                 f"{one.channel}/{one.arch}",
-                f"manifest version {one.counter} was published here with the date {format_time(one.created_at)}:"
+                f"manifest version {one.counter} was published here with the date {format_time(created_at)}:"
                 " clients refuse it as not valid yet; a running `serve` publishes a new one by itself",
             )
 

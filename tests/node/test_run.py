@@ -9,6 +9,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -284,7 +285,8 @@ async def test_by_default_one_listens_on_what_the_machine_has(
         )
     )
     try:
-        async with run_module._open_transport(settings, key, machine) as transport:
+        async with AsyncExitStack() as stack:
+            transport = await run_module._open_transport(stack, settings, key, machine)
             kinds = {address.split("/")[1] for address in transport.addresses()}
     except MachineError as error:
         pytest.skip(f"this machine has one family only: {error}")
@@ -301,9 +303,9 @@ async def test_a_taken_default_port_is_no_reason_to_stop(
         port = taken.getsockname()[1]
         listen = tuple(address.replace("/4001", f"/{port}") for address in NetworkSettings().listen)
         settings = settings_of(tmp_path, "node", network={"listen": listen, "listen_is_default": True})
-        async with run_module._open_transport(
-            settings, generate_key(tmp_path / "key"), Interfaces()
-        ) as transport:
+        key = generate_key(tmp_path / "key")
+        async with AsyncExitStack() as stack:
+            transport = await run_module._open_transport(stack, settings, key, Interfaces())
             assert transport.addresses()
             assert not [address for address in transport.addresses() if f"/tcp/{port}/" in address]
     assert "any free port" in caplog.text
