@@ -150,28 +150,24 @@ class Catalogue:
         """
         now = self.clock().now
         unfinished: dict[Pair, list[HeadRow]] = {}
-        for row in (*self._manifests.pending(), *self._damaged()):
-            if row.expires_at > now and self._trust.takes(row) and not self._trust.is_own(row):
+        for row in self._manifests.known():
+            counts = row.fault is None and row.expires_at > now and self._trust.takes(row)
+            if counts and not self._trust.is_own(row) and not self._is_in_force(row):
                 unfinished.setdefault(row.pair, []).append(row)
         chosen = (self._choose(pair, rows) for pair, rows in unfinished.items())
         return [row for row in chosen if row is not None]
 
+    def _is_in_force(self, row: HeadRow) -> bool:
+        return row.role == "current" and self._manifests.is_whole(row.digest)
+
     def _choose(self, pair: Pair, unfinished: Sequence[HeadRow]) -> HeadRow | None:
         head = self._store.trust.head(*pair)
-        for row in unfinished:
-            if head is not None and row.digest == head.digest:
-                return row
-        if head is not None and self._manifests.is_whole(head.digest):
-            return None
-        damaged = [row for row in unfinished if row.role == "current"]
+        if head is not None:
+            accepted = next((row for row in unfinished if row.digest == head.digest), None)
+            if accepted is not None or self._manifests.is_whole(head.digest):
+                return accepted
+        damaged = (row for row in unfinished if row.role == "current")
         return max(damaged, key=lambda row: row.manifest_version, default=None)
-
-    def _damaged(self) -> list[HeadRow]:
-        return [
-            row
-            for row in self._manifests.current()
-            if row.fault is None and not self._manifests.is_whole(row.digest)
-        ]
 
     def manifest(self, digest: str) -> Manifest:
         """A manifest that is here.
