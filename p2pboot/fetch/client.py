@@ -262,18 +262,12 @@ class _Fetch:
             known = self._store.hashes.get(FileIdentity.of(blobs.path(artifact.sha256).stat()))
         except OSError:
             known = None
-        if known is None or known.digest != artifact.sha256:
-            self._read_through(artifact.sha256)
-
-    def _read_through(self, sha256: str) -> None:
-        """Have the store check every piece; what is not intact is not held any more afterwards."""
-        blobs = self._store.blobs
-        table = blobs.table(sha256)
-        if table is None:
+        table = blobs.table(artifact.sha256)
+        if table is None or (known is not None and known.digest == artifact.sha256):
             return
-        try:
+        try:  # the store checks every piece; what is not intact is not held any more afterwards
             for index in range(table.count):
                 trio.from_thread.check_cancelled()
-                blobs.read(sha256, *table.span(index))
+                blobs.read(artifact.sha256, *table.span(index))
         except (BlobMissing, BlobGone):
             return

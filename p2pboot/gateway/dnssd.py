@@ -104,13 +104,15 @@ class _Speaker:
     def follow(self) -> None:
         """Make what is announced equal to what is on offer, where it is."""
         where = (self._announcement.hosts(), self._announcement.spoken_from())
-        if (
-            where != self._told or self._zeroconf is None
-        ):  # the library keeps to the interfaces that it began with
+        # The library keeps to the interfaces that it began with.
+        if where != self._told or self._zeroconf is None:
             self.close()
             self._told = where
             try:
-                self._zeroconf = _open(where[1], refused=self._announcement.interfaces.refused is not None)
+                # Given addresses, the library asks for the interfaces again, by netlink; without, it speaks IPv4 on the
+                # usual one.
+                refused = self._announcement.interfaces.refused is not None
+                self._zeroconf = Zeroconf(InterfaceChoice.Default if refused else list(where[1]))
             except (OSError, ZeroconfError, RuntimeError) as error:
                 if not self._failed:
                     log.warning("the HTTP gateway is not announced on the local network: %s", error)
@@ -148,11 +150,6 @@ class _Speaker:
         if self._zeroconf is not None:
             self._zeroconf.close()
             self._zeroconf = None
-
-
-def _open(speak_from: Sequence[str], *, refused: bool) -> Zeroconf:
-    # Given addresses, the library asks for the interfaces again, by netlink; without, it speaks IPv4 on the usual one.
-    return Zeroconf(interfaces=InterfaceChoice.Default if refused else list(speak_from))
 
 
 def describe(

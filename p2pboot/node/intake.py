@@ -7,12 +7,13 @@ offered and refused, and told to the publisher what its own key signed elsewhere
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
 
 import trio
+from cachetools import LRUCache
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.trust import Pair
@@ -68,9 +69,7 @@ class Intake:
         self._refusals = refusals
         self._own = own
         self._syncs = syncs
-        self._equivocating: OrderedDict[str, None] = (
-            OrderedDict()
-        )  # what equivocates and was looked at already
+        self._equivocating: LRUCache[str, None] = LRUCache(_REMEMBERED)  # and was looked at already
         self.refused: Counter[str] = Counter()
 
     async def hear(self, pair: Pair, peer_id: str, raw: bytes) -> Forwarding:
@@ -135,8 +134,6 @@ class Intake:
     async def _tell_publisher(self, reason: str, manifest: Manifest) -> None:
         if reason == "equivocation":
             self._equivocating[manifest.digest] = None
-            if len(self._equivocating) > _REMEMBERED:
-                self._equivocating.popitem(last=False)
         if self._own is not None and reason != "rollback" and self._catalogue.trust.is_own(manifest):
             await self._own.saw_own(manifest, usable=reason in (TAKEN, "equivocation"))
 

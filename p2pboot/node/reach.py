@@ -49,12 +49,8 @@ class Reachability:
         self._live_urls = urls
         self._interfaces = interfaces
         self._undiscovered: str | None = None
-        self._best, self._urls = self._look()
-
-    @property
-    def best(self) -> str | None:
+        self.best, self._urls = self._look()
         """The address for whoever wants to reach the node; None while there is none."""
-        return self._best
 
     def urls(self) -> Sequence[str]:
         """The HTTP URLs' beginnings; may be called from any thread."""
@@ -101,8 +97,8 @@ class Reachability:
                 seen, since = now, trio.current_time()
             elif trio.current_time() - since >= SETTLED_S:
                 best, urls = now
-                if best != self._best:
-                    self._best = best
+                if best != self.best:
+                    self.best = best
                     if best is None:
                         log.warning("this machine has no address left under which others could reach it")
                     else:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -135,7 +136,7 @@ def _times_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
                 " not reached: this state's time stands there, and manifests of today count as expired",
                 Repair(
                     "the date is forgotten; the version is remembered, nothing older is taken",
-                    lambda one=one: store.trust.forget_time(one),  # type: ignore[misc]
+                    partial(store.trust.forget_time, one),
                 ),
             )
 
@@ -163,9 +164,7 @@ def _dates_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
                 f" {format_time(dated.created_at)}: `clock-went-back` stands for it on the list of problems",
                 Repair(
                     "it is no problem any more; machines that took that version have to be mended themselves",
-                    lambda signers=signers, channel=channel, arch=arch: store.publications.forget_date(  # type: ignore[misc]
-                        signers, channel, arch
-                    ),
+                    partial(store.publications.forget_date, signers, channel, arch),
                 ),
             )
 

@@ -133,7 +133,11 @@ class TrustState:
                     (*_number(manifest), manifest.digest, ",".join(manifest.signers)),
                 )
             if standing in (VersionStanding.NEWER, VersionStanding.SAME):
-                _write_time(sql, manifest)
+                sql.execute(
+                    "INSERT INTO accepted_times VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                    " SET newest_created_at = max(newest_created_at, excluded.newest_created_at)",
+                    (",".join(manifest.signers), manifest.channel, manifest.arch, manifest.created_at),
+                )
                 _bound_times(sql, set(manifest.signers).intersection(keys or manifest.signers))
                 return True
             return False
@@ -193,14 +197,6 @@ class TrustState:
 
 def _number(manifest: Manifest) -> tuple[str, str, int]:
     return manifest.channel, manifest.arch, manifest.manifest_version
-
-
-def _write_time(sql: sqlite3.Connection, manifest: Manifest) -> None:
-    sql.execute(
-        "INSERT INTO accepted_times VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
-        " SET newest_created_at = max(newest_created_at, excluded.newest_created_at)",
-        (",".join(manifest.signers), manifest.channel, manifest.arch, manifest.created_at),
-    )
 
 
 def _bound_times(sql: sqlite3.Connection, keys: Collection[str]) -> None:
