@@ -21,7 +21,7 @@ from p2pboot.errors import Malformed, P2PBootError
 from p2pboot.node.problems import Problems
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
-from p2pboot.store.truststate import Equivocation, TrustState
+from p2pboot.store.truststate import TrustState
 
 log = logging.getLogger(__name__)
 
@@ -129,32 +129,25 @@ def expired_problems(withheld: Iterable[Withheld]) -> list[Problem]:
 
 def equivocation_problems(trust: TrustState, takes: Callable[[Offered], bool]) -> list[Problem]:
     """Trusted keys that signed two manifests of one number, until a higher one is accepted; blocking."""
-    return [
-        Problem(
-            Code.EQUIVOCATION,
-            f"{one.channel}/{one.arch}",
-            f"two manifests with version {one.manifest_version} are signed: sha256:{first.digest} and"
-            f" sha256:{second.digest}",
-            "find out whether a key is misused or a publisher's state was lost; a higher version resumes",
-        )
-        for one in trust.equivocations()
-        if _still_counts(trust, one)
-        if (first := _read(one.first)) is not None
-        and (second := _read(one.second)) is not None
-        and takes(first)
-    ]
-
-
-def _still_counts(trust: TrustState, one: Equivocation) -> bool:
-    head = trust.head(one.channel, one.arch)
-    return head is not None and head.manifest_version <= one.manifest_version
-
-
-def _read(raw: bytes) -> Candidate | None:
-    try:
-        return Candidate.decode(raw)
-    except Malformed:
-        return None
+    found: list[Problem] = []
+    for one in trust.equivocations():
+        head = trust.head(one.channel, one.arch)
+        if head is None or head.manifest_version > one.manifest_version:
+            continue
+        try:
+            first, second = Candidate.decode(one.first), Candidate.decode(one.second)
+        except Malformed:
+            continue
+        if takes(first):
+            problem = Problem(
+                Code.EQUIVOCATION,
+                f"{one.channel}/{one.arch}",
+                f"two manifests with version {one.manifest_version} are signed: sha256:{first.digest} and"
+                f" sha256:{second.digest}",
+                "find out whether a key is misused or a publisher's state was lost; a higher version resumes",
+            )
+            found.append(problem)
+    return found
 
 
 _UNHELD: Final = {
