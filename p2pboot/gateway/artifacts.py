@@ -18,9 +18,8 @@ from p2pboot.gateway.threads import Threads
 from p2pboot.gateway.trees import Content, TreeArchives
 from p2pboot.store.errors import BlobGone
 
-READERS: Final = (
-    4  # threads that read and hash at the same time; each may hold a piece of up to 16 MiB meanwhile
-)
+# Threads that read and hash at the same time; each may hold a piece of up to 16 MiB meanwhile.
+READERS: Final = 4
 
 
 class Artifacts:

@@ -13,9 +13,8 @@ from typing import Final
 SLOTS: Final = 512  # connections at the same time; at rest one costs 8 KiB
 SLOW_BYTES_PER_S: Final = 10_000
 SLOW_AFTER_S: Final = 60.0
-STALL_S: Final = (
-    300.0  # a reader that takes nothing at all for so long is gone, whether slots are short or not
-)
+# A reader that takes nothing at all for so long is gone, whether slots are short or not.
+STALL_S: Final = 300.0
 
 
 @dataclass(slots=True, eq=False)

@@ -66,9 +66,8 @@ class SharedKey:
         self._due_within = due_within
         self._report = report
         self._floors: dict[Pair, int] = {}  # numbers that our key gave to what is not ours
-        self._yielding: dict[
-            Pair, tuple[int, float]
-        ] = {}  # a number that collided, and until when (trio's clock)
+        # A number that collided, and until when (trio's clock).
+        self._yielding: dict[Pair, tuple[int, float]] = {}
         self._others: dict[Pair, Statement] = {}  # what another node with our key said last
         self._outbid_s = 0.0
 

@@ -32,9 +32,8 @@ from p2pboot.store.store import Store
 
 _MAX_CANDIDATES: Final = 4096  # files looked at to find those of the release in force again
 
-Signed = tuple[
-    Manifest, str | None, tuple[HashedPath, ...]
-]  # and its detached signature, and the files it names
+# And its detached signature, and the files it names.
+Signed = tuple[Manifest, str | None, tuple[HashedPath, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,8 +114,7 @@ class Images:
         return manifest
 
     async def _fetch(self, manifest: Manifest, stalled: Callable[[str | None], None]) -> None:
-        # Of this try alone: who lied is asked again in the next, a second later.
-        ledger = Ledger(_Stalls(stalled))
+        ledger = Ledger(_Stalls(stalled))  # of this try alone: who lied is asked again a second later
 
         def only_liars_are_left() -> bool:
             peers = self._transport.peers()

@@ -49,9 +49,8 @@ from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport
 
-ASK_THE_MESH_S: Final = (
-    5.0  # a key without a counter here: how long to look for versions that it signed elsewhere
-)
+# A key without a counter here: how long to look for versions that it signed elsewhere.
+ASK_THE_MESH_S: Final = 5.0
 DISCOVERY_S: Final = 2.0  # the same where no peer is configured and only the local network can tell
 
 

@@ -27,9 +27,8 @@ log = logging.getLogger(__name__)
 
 DAMAGE_S: Final = 5.0  # how often what was found damaged while serving is hashed or fetched again
 OBSERVE_S: Final = 10.0  # how often it is looked for what can go wrong by itself
-CLOCK_JUMP_S: Final = (
-    60.0  # how far the clock moves, beside the time that passes, before dates are looked at again
-)
+# How far the clock moves, beside the time that passes, before dates are looked at again.
+CLOCK_JUMP_S: Final = 60.0
 
 
 class Observer:

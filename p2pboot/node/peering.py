@@ -24,9 +24,8 @@ log = logging.getLogger(__name__)
 DIAL_TIMEOUT_S: Final = 10.0  # a mute server would hold a dial for two minutes
 FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
-STEADY_S: Final = (
-    10.0  # a peer that hangs up sooner is dialled ever less often, like one that does not answer
-)
+# A peer that hangs up sooner is dialled ever less often, like one that does not answer.
+STEADY_S: Final = 10.0
 ENOUGH_PEERS: Final = 16  # hints are followed below this many connections
 ADDRESSES_PER_HINT: Final = 3  # tried of one peer, one after the other
 TOLD_AGAIN_S: Final = 60.0  # the same record of a peer is acted on this often

@@ -25,9 +25,8 @@ ROUND_TIMEOUT_S: Final = 20.0  # a mute peer holds its own task only, and no lon
 MANIFESTS_PER_ROUND: Final = 16  # a peer that offers more is asked again in the next round
 
 Choose = Callable[[Sequence[Head], str], Awaitable[list[Head]]]  # (what is offered, peer id)
-Take = Callable[
-    [Head, bytes, str | None, str], Awaitable[None]
-]  # (as chosen, manifest, detached signature, peer id)
+# (As chosen, manifest, detached signature, peer id).
+Take = Callable[[Head, bytes, str | None, str], Awaitable[None]]
 Keep = Callable[[str, str], Awaitable[bool]]  # (peer id, detached signature), whether it is good
 
 

@@ -36,9 +36,8 @@ class DatabaseOnDemand(Database):
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         super().__init__(path, connection)
         self._is_file = False
-        self._seen: object = (
-            None  # what that looks like which is used: the file, or what was copied into memory
-        )
+        # What that looks like which is used: the file, or what was copied into memory.
+        self._seen: object = None
 
     @classmethod
     def open(cls, path: Path) -> Self:

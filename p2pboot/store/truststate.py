@@ -17,9 +17,8 @@ from p2pboot.core.rollback import AcceptedHead, VersionStanding, judge_version
 from p2pboot.store.database import Database
 
 MAX_EQUIVOCATIONS: Final = 16  # per channel and arch; one is proof enough, and a pair takes up to 128 KiB
-MAX_TIMES: Final = (
-    64  # that one key may hold, over all channels and co-signers; it pushes out its own oldest only
-)
+# That one key may hold, over all channels and co-signers; it pushes out its own oldest only.
+MAX_TIMES: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
