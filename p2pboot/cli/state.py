@@ -14,7 +14,8 @@ from p2pboot.cli.settings import overrides_of, setting_options
 
 if TYPE_CHECKING:
     from p2pboot.core.clock import AcceptedTime
-    from p2pboot.store.recovery import Examined, Published
+    from p2pboot.store.publications import Publication
+    from p2pboot.store.recovery import Examined
     from p2pboot.store.store import Store
     from p2pboot.store.truststate import RememberedHead
 
@@ -84,7 +85,7 @@ def _document(store: Store, examined: Examined, *, dry_run: bool) -> dict[str, o
 
 
 def _row(
-    examined: Examined, one: RememberedHead | AcceptedTime | Published, **said: object
+    examined: Examined, one: RememberedHead | AcceptedTime | Publication, **said: object
 ) -> dict[str, object]:
     return {
         "channel": one.channel,
