@@ -25,7 +25,7 @@ class Code(enum.StrEnum):
     SHARED_KEY = "shared-key"  # another node signs with this node's key
     CLOCK = "clock"  # this machine's clock is wrong
     CLOCK_WENT_BACK = "clock-went-back"  # what is published now is dated before what was published earlier
-    NOT_MIRRORED = "not-mirrored"  # a trusted manifest whose artifacts can not be had
+    NOT_MIRRORED = "not-mirrored"  # something trusted, an image or a snapshot, that can not be had
     REFUSED = "refused"  # a manifest of somebody that this node is to follow is not taken
     EXPIRED = "expired"  # what is held is out of date and not offered any more
     EQUIVOCATION = "equivocation"  # a trusted key signed two manifests of one number

@@ -13,10 +13,8 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import Contradiction, P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.receiving.artifacts import fetch_artifacts
-from p2pboot.fetch.receiving.swarm import Network
-from p2pboot.node.mirroring import Item, check_sizes
+from p2pboot.node.mirroring import Item, check_sizes, patient_network
 from p2pboot.node.syncing import find_detached
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.manifests import HeadRow
@@ -27,17 +25,6 @@ log = logging.getLogger(__name__)
 
 _DETACHED_TIMEOUT_S: Final = 3.0  # the head waits for it: a mute peer must not hold it back for long
 _REMEMBERED: Final = 256  # liars
-
-
-class _Stalls(NoProgress):
-    """Says why nothing comes in: nobody waits for a mirror's fetches, which go on for ever."""
-
-    def __init__(self, stalled: Callable[[str | None], None]) -> None:
-        self._stalled = stalled
-
-    def stalled(self, why: str | None) -> None:
-        """Pass it on."""
-        self._stalled(why)
 
 
 class Images:
@@ -114,20 +101,11 @@ class Images:
         return manifest
 
     async def _fetch(self, manifest: Manifest, stalled: Callable[[str | None], None]) -> None:
-        ledger = Ledger(_Stalls(stalled))  # of this try alone: who lied is asked again a second later
-
-        def only_liars_are_left() -> bool:
-            peers = self._transport.peers()
-            return bool(peers) and not any(ledger.usable(peer_id) for peer_id in peers)
-
+        network = patient_network(self._transport, stalled)
         try:
-            await fetch_artifacts(
-                manifest.artifacts.values(),
-                self._store.blobs,
-                Network(self._transport, ledger, hopeless=only_liars_are_left),
-            )
+            await fetch_artifacts(manifest.artifacts.values(), self._store.blobs, network)
         finally:
-            self._note_liars(ledger)
+            self._note_liars(network.ledger)
 
     def _note_liars(self, ledger: Ledger) -> None:
         for peer_id, reason in ledger.dropped.items():

@@ -19,6 +19,10 @@ import trio
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.errors import FetchError, P2PBootError
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.progress import NoProgress
+from p2pboot.fetch.receiving.swarm import Network
+from p2pboot.transport.interface import Transport
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,33 @@ class Followed(Protocol[T]):
 
     def tidy(self) -> None:
         """What was begun and is not wanted any more is to go."""
+
+
+class _Stalls(NoProgress):
+    """Says why nothing comes in, and nothing else: nobody waits for what the node follows."""
+
+    def __init__(self, stalled: Callable[[str | None], None]) -> None:
+        self._stalled = stalled
+
+    def stalled(self, why: str | None) -> None:
+        """Pass it on."""
+        self._stalled(why)
+
+
+def patient_network(transport: Transport, stalled: Callable[[str | None], None]) -> Network:
+    """What one try needs: it waits for ever, unless whoever is there lied; the next, a second later, asks them again.
+
+    Args:
+        transport: connected peers are asked.
+        stalled: as `Followed.bring` is given it.
+    """
+    ledger = Ledger(_Stalls(stalled))
+
+    def only_liars_are_left() -> bool:
+        peers = transport.peers()
+        return bool(peers) and not any(ledger.usable(peer_id) for peer_id in peers)
+
+    return Network(transport, ledger, hopeless=only_liars_are_left)
 
 
 def check_sizes(sizes: Mapping[str, int], max_bytes: int) -> None:

@@ -1,7 +1,8 @@
 """Snapshots on a node: serves a store, announces what is in it, and follows signers that it trusts.
 
-Owns the node's opinion of announcements. They come by gossip, and by asking every connected peer at intervals;
-what enough trusted signers agree on is fetched into the same store, and from then on served and announced.
+Owns how the parts are put together. Announcements come by gossip, and by asking every connected peer at intervals; what
+enough trusted signers agree on (`followed_snapshots`) is mirrored into the same store, and from then on served and
+announced. What is new, what the last run left, and what somebody took away from the directory are the same path.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ import trio
 
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.policy import Publisher
-from p2pboot.core.timetoke.agreement import Agreed, Agreement, AnnouncementStanding, Conflict
+from p2pboot.core.timetoke.agreement import Agreed, AnnouncementStanding
 from p2pboot.core.timetoke.announcement import Announcement, claim
-from p2pboot.core.timetoke.errors import SnapshotError, SnapshotSignatureError
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.fetch.asking.dialling import for_each_peer
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
-from p2pboot.fetch.receiving.swarm import Network
-from p2pboot.fetch.snapshots.bring import complete_held, hold_announced
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.node.announcing import Announcer
+from p2pboot.node.followed_snapshots import FollowedSnapshots
+from p2pboot.node.mirroring import Mirror
 from p2pboot.node.problems import Problems
+from p2pboot.node.reconciling import Changes
 from p2pboot.node.snapshot_problems import SnapshotProblems
-from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, SnapshotHead
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
@@ -38,9 +39,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S: Final = 2.0
 """How often the store is looked at for what another process published: one directory listing."""
-
-FIRST_RETRY_S: Final = 2.0
-LONGEST_RETRY_S: Final = 60.0
 
 # REJECT only what no honest node sends; another trust is no offence.
 _VERDICTS: Final = {
@@ -70,16 +68,18 @@ async def run_snapshots(
     """
     snapshots, network = settings.snapshots, settings.network
     assert snapshots.directory is not None  # noqa: S101 - the caller asked
-    required = snapshots.require_signatures
     opened = partial(
-        DiskSnapshotStore, snapshots.directory, require_signatures=required, warn=_said_by_the_list
+        DiskSnapshotStore,
+        snapshots.directory,
+        require_signatures=snapshots.require_signatures,
+        warn=_said_by_the_list,
     )
     node = SnapshotNode(
         await trio.to_thread.run_sync(opened),
         transport,
         serving,
         trusted=snapshots.trusted,
-        problems=SnapshotProblems(problems, snapshots.directory, require_signatures=required),
+        problems=problems,
         announce_interval_s=network.announce_interval_s,
         sync_interval_s=network.sync_interval_s,
         gossip=network.gossip,
@@ -99,7 +99,7 @@ class SnapshotNode:
         transport: the node's network.
         serving: limits and accounts, shared with the node's other servers.
         trusted: whose snapshots are followed; None follows nobody.
-        problems: told what is wrong with the store; None: it is only logged.
+        problems: told what is wrong with the store, and what can not be had.
         announce_interval_s: seconds between two announcements of one snapshot.
         sync_interval_s: seconds between two questions to one peer.
         gossip: whether to announce and to hear announcements by gossip.
@@ -112,19 +112,20 @@ class SnapshotNode:
         serving: Serving,
         *,
         trusted: Publisher | None,
-        problems: SnapshotProblems | None = None,
+        problems: Problems,
         announce_interval_s: float,
         sync_interval_s: float,
         gossip: bool = True,
     ) -> None:
         self._store = store
         self._transport = transport
-        self._trusted = trusted
-        self._problems = problems
-        self._agreement = None if trusted is None else Agreement(trusted)
+        self._problems = SnapshotProblems(
+            problems, store.directory, require_signatures=store.require_signatures
+        )
         self._sync_interval_s = sync_interval_s
         self._gossip = gossip
         self._server = SnapshotServer(store, serving)
+        self._changes = Changes()
         self._announcer: Announcer[str] = Announcer(
             transport,
             topic=lambda topic: topic,
@@ -133,26 +134,34 @@ class SnapshotNode:
             topics=lambda _held: [SNAPSHOT_TOPIC],
             interval_s=announce_interval_s,
         )
-        self._news = trio.Event()
-        self._evidence: set[Conflict] = set()  # what is on the disk
+        self._followed: FollowedSnapshots | None = None
+        if trusted is not None:
+            self._followed = FollowedSnapshots(store, transport, trusted, self._changes.tell)
+            self._mirror: Mirror[Agreed] = Mirror(
+                self._followed, partial(problems.report, "followed snapshots")
+            )
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, announce and follow until cancelled; started once the protocol is served."""
         self._transport.handle(SNAPSHOT_PROTOCOL, self._server.handle)
-        known = await trio.to_thread.run_sync(self._store.announcements.all)
-        if self._agreement is not None:
-            for announcement in known:
-                self._agreement.add(announcement)
+        if self._followed is not None:
+            await trio.to_thread.run_sync(self._followed.load)
         async with trio.open_nursery() as nursery:
             if self._gossip:
                 await self._announcer.reconcile()
             task_status.started()
+            nursery.start_soon(self._watch_store)
             if self._gossip:
                 nursery.start_soon(self._announcer.run)
-            nursery.start_soon(self._watch_store)
-            if self._agreement is not None and self._trusted is not None:
-                nursery.start_soon(for_each_peer, self._transport, self._ask)
-                nursery.start_soon(self._follow, self._agreement, self._trusted)
+                nursery.start_soon(
+                    self._changes.follow, self._announcer.reconcile, "no snapshot is announced"
+                )
+            if self._followed is not None:
+                keep_evidence = partial(trio.to_thread.run_sync, self._followed.keep_evidence)
+                nursery.start_soon(self._changes.follow, keep_evidence, "evidence is not kept")
+                nursery.start_soon(self._mirror.run)
+                nursery.start_soon(self._changes.follow, self._mirror.reconcile, "no snapshot is followed")
+                nursery.start_soon(for_each_peer, self._transport, partial(self._ask, self._followed))
 
     # -- what is here ------------------------------------------------------------------------------------------
 
@@ -165,20 +174,15 @@ class SnapshotNode:
         return [(SNAPSHOT_TOPIC, one.raw) for one in newest.values()]
 
     async def _watch_store(self) -> None:
-        """Announce soon what `snapshot publish`, or our own following, has put there, and say what is wrong there."""
+        """Say what is wrong in the directory; look again at what somebody, or our own following, changed there."""
         while True:
             try:
                 survey = await trio.to_thread.run_sync(self._store.survey)
-                if self._gossip:
-                    await self._announcer.reconcile()
             except P2PBootError as error:
-                if self._problems is None:
-                    log.warning("looking for snapshots: %s", error)
-                else:
-                    self._problems.report_failure(error)
+                self._problems.report_failure(error)
             else:
-                if self._problems is not None:
-                    self._problems.report(survey)
+                self._problems.report(survey)
+                self._changes.tell()
             await trio.sleep(LOOK_S)
 
     # -- what others announce ----------------------------------------------------------------------------------
@@ -186,120 +190,18 @@ class SnapshotNode:
     async def _hear(self, _topic: str, peer_id: str, payload: bytes) -> Forwarding:
         try:
             claimed = claim(payload)
-            if self._trusted is None or claimed.signer not in self._trusted.keys:  # before the dear check
-                return Forwarding.IGNORE
-            return _VERDICTS[await self._take(peer_id, claimed.confirm())]
+            if self._followed is None or not self._followed.trusts(claimed.signer):
+                return Forwarding.IGNORE  # before the expensive check
+            return _VERDICTS[self._followed.take(claimed.confirm())]
         except (Malformed, SignatureError) as error:
             log.debug("announcement from %s: %s", peer_id, error)
             return Forwarding.REJECT
 
-    async def _take(self, peer_id: str, announcement: Announcement) -> AnnouncementStanding:
-        if self._agreement is None:
-            return AnnouncementStanding.UNTRUSTED
-        standing = self._agreement.add(announcement)
-        log.debug("announcement of %s from %s: %s", announcement.root, peer_id, standing.value)
-        if standing in (
-            AnnouncementStanding.NEW,
-            AnnouncementStanding.CONFLICT,
-            AnnouncementStanding.EQUIVOCATION,
-        ):
-            self._news.set()
-        return standing
-
-    async def _ask(self, peer_id: str) -> None:
+    async def _ask(self, followed: FollowedSnapshots, peer_id: str) -> None:
         """Ask one peer at intervals; gossip forgets, and who joins late heard nothing."""
-        await self._complete_held()
+        self._mirror.retry()
+        await followed.complete_signature()
         while True:
-            heard: list[Announcement] = []
-            await hear_peer(
-                self._transport, peer_id, Ledger(NoProgress()), wants=self._wants, take=heard.append
-            )
-            for announcement in heard:
-                await self._take(peer_id, announcement)
+            ledger = Ledger(NoProgress())
+            await hear_peer(self._transport, peer_id, ledger, wants=followed.wants, take=followed.take)
             await trio.sleep(self._sync_interval_s)
-
-    async def _complete_held(self) -> None:
-        """With every new peer: what was followed by an older version may have lost its signature's key version."""
-        agreed = None if self._agreement is None else self._agreement.latest()
-        if agreed is None:
-            return
-        network = Network(self._transport, Ledger(NoProgress()))
-        try:
-            if await complete_held(agreed.root, self._store, network):
-                log.info("snapshot %s: its signature has its key version now", agreed.root)
-        except P2PBootError as error:
-            log.debug("snapshot %s: its signature stays as it is: %s", agreed.root, error)
-
-    def _wants(self, head: SnapshotHead) -> bool:
-        if self._trusted is None or self._agreement is None or head.signer not in self._trusted.keys:
-            return False
-        newest = self._agreement.newest_sequence()
-        if newest is not None and head.sequence < newest:
-            return False
-        known = self._agreement.announcements
-        return not any(
-            (one.signer, one.root, one.sequence) == (head.signer, head.root, head.sequence) for one in known
-        )
-
-    async def _follow(self, agreement: Agreement, trusted: Publisher) -> None:
-        delay_s = FIRST_RETRY_S
-        while True:
-            self._news = trio.Event()
-            try:
-                await trio.to_thread.run_sync(self._keep_evidence, agreement)
-                agreed = agreement.latest()
-                if agreed is not None:
-                    await self._bring_unless_superseded(agreed, agreement, trusted)
-                delay_s = FIRST_RETRY_S
-                await self._news.wait()
-            except (SnapshotError, SnapshotSignatureError) as error:
-                log.warning("following snapshots: %s", error)
-                await self._news.wait()  # the signers' fault: trying again would only download it again
-            except P2PBootError as error:
-                log.info("following snapshots: %s", error)
-                with trio.move_on_after(delay_s):
-                    await self._news.wait()
-                delay_s = min(delay_s * 2, LONGEST_RETRY_S)
-
-    async def _bring_unless_superseded(
-        self, agreed: Agreed, agreement: Agreement, trusted: Publisher
-    ) -> None:
-        failure: P2PBootError | None = None
-        fetched, before = False, (tuple(agreement.announcements), agreement.conflicts)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._cancel_when_superseded, agreed, agreement, nursery.cancel_scope)
-            network = Network(self._transport, Ledger(NoProgress()))
-            try:
-                fetched = await hold_announced(agreed, trusted.threshold, self._store, network)
-            except P2PBootError as error:
-                failure = error  # raised outside: the nursery would wrap it in a group
-            nursery.cancel_scope.cancel()
-        if failure is not None:
-            raise failure
-        if fetched:
-            log.info("snapshot %s: holding sequence %d", agreed.root, agreed.sequence)
-        if (tuple(agreement.announcements), agreement.conflicts) != before:
-            self._news.set()  # what came meanwhile may add signers, or be evidence
-
-    async def _cancel_when_superseded(
-        self, agreed: Agreed, agreement: Agreement, scope: trio.CancelScope
-    ) -> None:
-        while (agreement.newest_sequence() or 0) <= agreed.sequence:
-            await self._news.wait()
-            self._news = trio.Event()
-        self._news.set()
-        scope.cancel()
-
-    def _keep_evidence(self, agreement: Agreement) -> None:
-        for conflict in agreement.conflicts:
-            if conflict in self._evidence:
-                continue
-            self._evidence.add(conflict)
-            paths = self._store.keep_evidence(conflict)
-            log.warning(
-                "different snapshots are announced under sequence %d, by %s and %s; both documents are kept: %s",
-                conflict.sequence,
-                conflict.first.signer,
-                conflict.second.signer,
-                " and ".join(str(path) for path in paths),
-            )

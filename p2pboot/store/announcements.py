@@ -1,7 +1,8 @@
 """What signers announced of snapshots, and where they contradict each other: rows of the state's database.
 
-One announcement for each signer and snapshot, the newest few of each signer. Whoever has both documents of a
-contradiction can show them to anybody, so they are kept whatever becomes of the announcements.
+One announcement for each signer and snapshot, the newest few of each signer. One that its own payload contradicts is
+remembered with that fault, and counts as announced for nobody but who follows the signer. Whoever has both documents of
+a contradiction can show them to anybody, so they are kept whatever becomes of the announcements.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from p2pboot.store.database import Database
 logger = logging.getLogger(__name__)
 
 KEPT_PER_SIGNER: Final = 16
-"""Newest sequences of one signer; a follower needs one, an auditor a few."""
+"""Newest sequences of one signer, and of those with a fault; a follower needs one, an auditor a few."""
 
 KEPT_CONFLICTS: Final = 32
 """Two documents each; a hostile trusted key could sign any number."""
@@ -37,19 +38,35 @@ class Announcements:
         self._database = database
 
     def all(self) -> tuple[Announcement, ...]:
-        """Every announcement, highest sequence first."""
+        """Every announcement without a fault, highest sequence first."""
         return self._which("")
+
+    def said(self) -> tuple[Announcement, ...]:
+        """Everything that signers are known to have said, also with a fault, and both sides of every contradiction."""
+        return self._parsed(
+            "SELECT raw FROM announcements"
+            " UNION SELECT first FROM announcement_conflicts UNION SELECT second FROM announcement_conflicts"
+        )
+
+    def faults(self) -> dict[tuple[str, str, int], str]:
+        """What is wrong with announcements that have a fault, by (signer, root, sequence)."""
+        query = "SELECT signer, root, sequence, fault FROM announcements WHERE fault IS NOT NULL"
+        return {(signer, root, sequence): why for signer, root, sequence, why in self._database.rows(query)}
 
     def get(self, signer: str, root: str) -> Announcement | None:
         """The announcement of one snapshot by one signer (a key id)."""
         return next((one for one in self.of_root(root) if one.signer == signer), None)
 
     def of_root(self, root: str) -> tuple[Announcement, ...]:
-        """All announcements of one snapshot, highest sequence first."""
-        return self._which("WHERE root = ?", root)
+        """All announcements of one snapshot without a fault, highest sequence first."""
+        return self._which("AND root = ?", root)
 
     def _which(self, condition: str, *values: object) -> tuple[Announcement, ...]:
-        query = f"SELECT raw FROM announcements {condition} ORDER BY sequence DESC, signer"  # noqa: S608 - ours
+        where = f"WHERE fault IS NULL {condition}"
+        query = f"SELECT raw FROM announcements {where} ORDER BY sequence DESC, signer"  # noqa: S608 - ours
+        return self._parsed(query, *values)
+
+    def _parsed(self, query: str, *values: object) -> tuple[Announcement, ...]:
         rows = self._database.rows(query, *values)
         return tuple(one for (raw,) in rows if (one := _parse(raw)) is not None)
 
@@ -61,19 +78,27 @@ class Announcements:
         """The highest sequence of anybody; 0 when there is none."""
         return max((one.sequence for one in self.all()), default=0)
 
-    def put(self, announcement: Announcement) -> None:
-        """Keep an announcement, unless a newer one of the same signer and snapshot is there."""
+    def put(self, announcement: Announcement, fault: str | None = None) -> None:
+        """Keep an announcement, unless a newer one of the same signer and snapshot is there.
+
+        Args:
+            announcement: of any snapshot, held or not.
+            fault: how its payload contradicts it; that stays with this sequence for ever.
+        """
         signer = announcement.signer
         with self._database.transaction() as sql:
             sql.execute(
-                "INSERT INTO announcements VALUES (?, ?, ?, ?) ON CONFLICT (signer, root) DO UPDATE"
-                " SET sequence = excluded.sequence, raw = excluded.raw WHERE excluded.sequence > sequence",
-                (signer, announcement.root, announcement.sequence, announcement.raw),
+                "INSERT INTO announcements(signer, root, sequence, raw, fault) VALUES (?, ?, ?, ?, ?)"
+                " ON CONFLICT (signer, root) DO UPDATE"
+                " SET sequence = excluded.sequence, raw = excluded.raw, fault = excluded.fault"
+                " WHERE excluded.sequence > sequence OR excluded.sequence = sequence AND excluded.fault IS NOT NULL",
+                (signer, announcement.root, announcement.sequence, announcement.raw, fault),
             )
             sql.execute(
-                "DELETE FROM announcements WHERE signer = ?1 AND rowid NOT IN (SELECT rowid FROM announcements"
-                " WHERE signer = ?1 ORDER BY sequence DESC, rowid DESC LIMIT ?2)",
-                (signer, KEPT_PER_SIGNER),
+                "DELETE FROM announcements WHERE signer = ?1 AND (fault IS NULL) = ?2 AND rowid NOT IN ("
+                "SELECT rowid FROM announcements WHERE signer = ?1 AND (fault IS NULL) = ?2"
+                " ORDER BY sequence DESC, rowid DESC LIMIT ?3)",
+                (signer, fault is None, KEPT_PER_SIGNER),
             )
 
     @property

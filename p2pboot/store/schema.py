@@ -85,5 +85,10 @@ _FAULTS: Final = """
 ALTER TABLE manifests ADD COLUMN fault TEXT;
 """
 
-STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR, _PUBLISHED_BEFORE, _SNAPSHOTS, _FAULTS)
+# The same of an announcement, for snapshots.
+_ANNOUNCEMENT_FAULTS: Final = """
+ALTER TABLE announcements ADD COLUMN fault TEXT;
+"""
+
+STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR, _PUBLISHED_BEFORE, _SNAPSHOTS, _FAULTS, _ANNOUNCEMENT_FAULTS)
 SCHEMA_VERSION: Final = len(STEPS)

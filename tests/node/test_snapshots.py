@@ -47,12 +47,22 @@ def peer(number: int) -> str:
 
 @asynccontextmanager
 async def node(
-    network: MemoryNetwork, directory: Path, number: int, trusted: Publisher | None = TRUSTED
+    network: MemoryNetwork,
+    directory: Path,
+    number: int,
+    trusted: Publisher | None = TRUSTED,
+    problems: Problems | None = None,
 ) -> AsyncIterator[tuple[SnapshotNode, DiskSnapshotStore, Transport]]:
     store = DiskSnapshotStore(directory / f"node{number}", chunk_length=CHUNK)
     async with network.open(peer(number)) as transport, trio.open_nursery() as nursery:
         running = SnapshotNode(
-            store, transport, Serving(), trusted=trusted, announce_interval_s=300, sync_interval_s=15
+            store,
+            transport,
+            Serving(),
+            trusted=trusted,
+            problems=problems or Problems(lambda: 7),
+            announce_interval_s=300,
+            sync_interval_s=15,
         )
         await nursery.start(running.run)
         yield running, store, transport
@@ -301,14 +311,13 @@ async def test_a_node_names_what_is_unsigned_without_being_asked(
     store = DiskSnapshotStore(tmp_path / "store", warn=lambda _: None)
     roots = [store.insert(payload_of(number, "0a" * 32)) for number in (1, 2)]
     problems = Problems(lambda: 7)
-    told = SnapshotProblems(problems, store.directory, require_signatures=False)
     async with MemoryNetwork().open(peer(1)) as transport, trio.open_nursery() as nursery:
         running = SnapshotNode(
             store,
             transport,
             Serving(),
             trusted=None,
-            problems=told,
+            problems=problems,
             announce_interval_s=300,
             sync_interval_s=15,
         )
@@ -371,14 +380,13 @@ async def test_a_store_that_goes_away_is_one_problem_until_it_is_back(
 ) -> None:
     store = DiskSnapshotStore(tmp_path / "store")
     problems = Problems(lambda: 7)
-    told = SnapshotProblems(problems, store.directory, require_signatures=False)
     async with MemoryNetwork().open(peer(1)) as transport, trio.open_nursery() as nursery:
         running = SnapshotNode(
             store,
             transport,
             Serving(),
             trusted=None,
-            problems=told,
+            problems=problems,
             announce_interval_s=300,
             sync_interval_s=15,
         )

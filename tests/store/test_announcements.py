@@ -50,8 +50,44 @@ def test_what_is_no_announcement_is_not_offered(shelf: Announcements, store: Sto
     good = announce(payload_of(1))
     shelf.put(good)
     with store._database.transaction() as sql:
-        sql.execute("INSERT INTO announcements VALUES ('ed25519:00', ?, 7, ?)", ("00" * 32, b"{}"))
+        sql.execute("INSERT INTO announcements VALUES ('ed25519:00', ?, 7, ?, NULL)", ("00" * 32, b"{}"))
     assert shelf.all() == (good,)
+
+
+def test_what_has_a_fault_is_remembered_and_not_offered(state: Path) -> None:
+    good, bad = announce(payload_of(1), ALICE, 1), announce(payload_of(2), ALICE, 2)
+    with Store.open(state) as store:
+        store.announcements.put(good)
+        store.announcements.put(bad)
+        store.announcements.put(bad, "its payload is another")
+        store.announcements.put(bad)  # saying it again mends nothing
+    with Store.open(state) as again:
+        shelf = again.announcements
+        assert shelf.all() == (good,)
+        assert shelf.get(bad.signer, bad.root) is None
+        assert shelf.of_root(bad.root) == ()
+        assert shelf.faults() == {(bad.signer, bad.root, 2): "its payload is another"}
+        assert set(shelf.said()) == {good, bad}
+        higher = announce(payload_of(2), ALICE, 3)
+        shelf.put(higher)
+        assert shelf.all() == (higher, good)
+        assert shelf.faults() == {}
+
+
+def test_faults_push_out_only_older_faults(shelf: Announcements) -> None:
+    good = announce(payload_of(0), ALICE, 1)
+    shelf.put(good)
+    for number in range(1, KEPT_PER_SIGNER + 3):
+        shelf.put(announce(payload_of(number), ALICE, number + 1), "its payload is another")
+    assert shelf.all() == (good,)
+    assert sorted(sequence for _, _, sequence in shelf.faults()) == list(range(4, KEPT_PER_SIGNER + 4))
+
+
+def test_what_was_said_has_both_sides_of_contradictions(shelf: Announcements) -> None:
+    said = [announce(payload_of(number), ALICE, 7) for number in range(3)]
+    shelf.put(said[0])
+    shelf.put_conflict(Conflict(7, said[1], said[2]))
+    assert set(shelf.said()) == set(said)
 
 
 def test_the_oldest_of_a_signer_go(shelf: Announcements) -> None:

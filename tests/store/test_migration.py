@@ -19,9 +19,10 @@ from p2pboot.store.schema import SCHEMA_VERSION, STEPS
 from p2pboot.store.store import DATABASE_NAME, Store
 from tests.store.states.make_schema1 import CREATED, DAY_S, KEY, OTHER_KEY, manifest
 from tests.store.states.make_schema3 import HELD
+from tests.store.states.make_schema5 import ANNOUNCED, CONFLICT, FAULT, FAULTY
 
 STATES = Path(__file__).parent / "states"
-SCHEMA_1, SCHEMA_3 = STATES / "schema1.sqlite3", STATES / "schema3.sqlite3"
+SCHEMA_1, SCHEMA_3, SCHEMA_5 = (STATES / f"schema{number}.sqlite3" for number in (1, 3, 5))
 BOTH = tuple(sorted((KEY.public.keyid, OTHER_KEY.public.keyid)))
 
 
@@ -45,6 +46,14 @@ def of_schema_3(state: Path) -> Path:
     return state
 
 
+@pytest.fixture
+def of_schema_5(state: Path) -> Path:
+    """A snapshot directory's state as schema 5 left it."""
+    state.mkdir()
+    shutil.copyfile(SCHEMA_5, state / DATABASE_NAME)
+    return state
+
+
 def version(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as sql:
         return int(sql.execute("PRAGMA user_version").fetchone()[0])
@@ -56,10 +65,10 @@ def tables(path: Path) -> list[tuple[str, str]]:
 
 
 def test_the_fixtures_are_of_their_schemas() -> None:
-    assert (version(SCHEMA_1), version(SCHEMA_3)) == (1, 3)
+    assert (version(SCHEMA_1), version(SCHEMA_3), version(SCHEMA_5)) == (1, 3, 5)
 
 
-@pytest.mark.parametrize("fixture", ["old", "of_schema_3"])
+@pytest.mark.parametrize("fixture", ["old", "of_schema_3", "of_schema_5"])
 def test_an_upgraded_database_has_the_tables_of_a_new_one(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -99,6 +108,17 @@ def test_a_state_of_schema_3_keeps_everything(of_schema_3: Path) -> None:
         hashes = [sha256 for (sha256,) in sql.execute("SELECT digest FROM hashes")]
     assert set(hashes) <= HELD.keys()
     assert hashes
+
+
+def test_a_state_of_schema_5_keeps_announcements_conflicts_and_faults(of_schema_5: Path) -> None:
+    with Store.open(of_schema_5) as store:
+        assert set(store.announcements.all()) == set(ANNOUNCED)
+        assert store.announcements.faults() == {}
+        documents = {CONFLICT.first.raw, CONFLICT.second.raw}
+        assert [set(pair) for pair in store.announcements.conflicts()] == [documents]
+        assert [(row.digest, row.fault) for row in store.manifests.known()] == [(FAULTY.digest, FAULT)]
+    with contextlib.closing(sqlite3.connect(of_schema_5 / DATABASE_NAME)) as sql:
+        assert sql.execute("SELECT count(*) FROM hashes").fetchone() == (1,)
 
 
 def test_each_head_brings_the_date_of_its_own_manifest_or_the_former_time_of_all(old: Path) -> None:

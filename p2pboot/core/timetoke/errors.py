@@ -28,11 +28,14 @@ about a snapshot. A disk that is full and the like are not among them.
         ├── SignatureUndecodable   no base64; KeyVersionInvalid, SignatureNoFile: for another reason
         ├── SignatureLengthError   base64 of something else than 64 bytes
         ├── SignatureMismatch      not this key's signature of these bytes
+        │   └── AnnouncedMismatch  signers: of announcements whose payload signature is none of theirs
         └── SignaturesTooFew       good ones, of fewer keys than the threshold asks for
     TimetokeReplayError            in `core.timetoke.replay`: a snapshot that does not belong to the ledger
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 from p2pboot.errors import P2PBootError, SignatureError, StoreError
 
@@ -179,6 +182,24 @@ class SignatureLengthError(SnapshotSignatureError):
 
 class SignatureMismatch(SnapshotSignatureError):
     """A signature that is not made by the key over these bytes."""
+
+
+class AnnouncedMismatch(SignatureMismatch):
+    """Too few announcements of a snapshot bring a good signature over its payload.
+
+    Args:
+        root: of the snapshot.
+        signers: whose announcement does not, key ids.
+    """
+
+    def __init__(self, root: str, signers: Collection[str]) -> None:
+        bad = ", ".join(sorted(signers))
+        super().__init__(
+            f"the payload signature in the announcement of {bad} is not theirs over snapshot {root}",
+            remedy="tell that signer: the announcement contradicts itself",
+        )
+        self.root = root
+        self.signers = frozenset(signers)
 
 
 class SignaturesTooFew(SnapshotSignatureError):

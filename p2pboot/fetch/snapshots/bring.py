@@ -14,10 +14,13 @@ import trio
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.timetoke.agreement import Agreed
 from p2pboot.core.timetoke.announcement import Announcement
+from p2pboot.core.timetoke.chunks import payload_root
 from p2pboot.core.timetoke.errors import (
+    AnnouncedMismatch,
     RootMismatch,
     SignatureMismatch,
     SignatureMissing,
+    SnapshotChanged,
     SnapshotError,
     SnapshotMalformed,
     SnapshotSignatureError,
@@ -62,13 +65,14 @@ async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStor
     Raises:
         NotFoundError: no peer was connected at the end of patience.
         FetchError: peers were, and did not deliver everything intact.
-        SnapshotError, SnapshotSignatureError: the signers contradict themselves; no peer is to blame.
+        SnapshotError, AnnouncedMismatch: the signers contradict themselves; no peer is to blame.
+        SnapshotSignatureError: the file beside what is there is no signature.
         MachineError: disk full, or another process is fetching into this directory.
     """
     if not await trio.to_thread.run_sync(store.has_snapshot, agreed.root):
         await _bring(agreed, threshold, store, network)
         return True
-    if await trio.to_thread.run_sync(_is_signed, store, agreed.root):
+    if await trio.to_thread.run_sync(is_signed, store, agreed.root):
         await complete_held(agreed.root, store, network)
         for one in agreed.announcements:
             await trio.to_thread.run_sync(store.announcements.put, one)
@@ -77,11 +81,17 @@ async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStor
     return False
 
 
-def _is_signed(store: DiskSnapshotStore, root: str) -> bool:
+def is_signed(store: DiskSnapshotStore, root: str) -> bool:
+    """Whether a signature lies beside a snapshot, whatever it is worth; blocking.
+
+    Raises:
+        SnapshotMissing: it is not here.
+        MachineError: it can not be read.
+    """
     try:
         return store.signature(root) is not None
-    except SignatureMissing:  # where one is required
-        return False
+    except SnapshotSignatureError as error:
+        return not isinstance(error, SignatureMissing)  # that is: where one is required
 
 
 async def _bring(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> None:
@@ -92,7 +102,8 @@ async def _bring(agreed: Agreed, threshold: int, store: DiskSnapshotStore, netwo
             ledger = Ledger(network.ledger.progress) if failure else network.ledger
             await fetch_snapshot(dialect, store, dataclasses.replace(network, ledger=ledger))
         except (FetchError, RootMismatch) as error:  # one signer's table may be a lie, another's is not
-            failure = failure or error
+            if failure is None or isinstance(failure, RootMismatch):  # what may yet be had is nobody's fault
+                failure = error
         else:
             texts = dialect.signature_texts or await ask_texts(facts.root, network.transport, network.ledger)
             chosen = await trio.to_thread.run_sync(_settle, agreed, threshold, store, texts)
@@ -107,7 +118,7 @@ def _settle(agreed: Agreed, threshold: int, store: DiskSnapshotStore, texts: Map
     try:
         with store.arrived(agreed.root) as payload:
             chosen = _judge(agreed, threshold, store, payload, texts)
-    except (SnapshotError, SnapshotSignatureError):
+    except (SnapshotError, SnapshotSignatureError, SnapshotChanged):
         store.blobs.remove(agreed.root)
         raise
     store.expose_arrived(agreed.root, chosen.text)
@@ -153,7 +164,24 @@ async def complete_held(root: str, store: DiskSnapshotStore, network: Network) -
 def _judge(
     agreed: Agreed, threshold: int, store: DiskSnapshotStore, payload: Payload, texts: Mapping[str, str]
 ) -> Chosen:
-    """Keep the announcements whose payload signature is good, if there are enough; return the text to keep."""
+    """Keep the announcements whose payload signature is good, if there are enough; return the text to keep.
+
+    What is wrong is the signers' fault: where the disk lost what had the right root, that is said instead.
+    """
+    try:
+        good, chosen = _verify(agreed, threshold, payload, texts)
+    except (SnapshotError, SnapshotSignatureError) as error:
+        if payload_root(payload) != agreed.root:
+            raise SnapshotChanged(agreed.root) from error
+        raise
+    for one in good:  # before the payload can be seen: they say into which chunks it is cut
+        store.announcements.put(one)
+    return chosen
+
+
+def _verify(
+    agreed: Agreed, threshold: int, payload: Payload, texts: Mapping[str, str]
+) -> tuple[list[Announcement], Chosen]:
     announced = agreed.announcements[0].facts
     stated = SnapshotReader(payload).timetoke_root
     if stated != announced.timetoke_root:
@@ -164,16 +192,9 @@ def _judge(
     good = [one for one in agreed.announcements if _signed(one, payload)]
     signers = {one.signer for one in good}
     if len(signers) < threshold:
-        bad = ", ".join(sorted({one.signer for one in agreed.announcements} - signers))
-        raise SignatureMismatch(
-            f"the payload signature in the announcement of {bad} is not theirs over snapshot {agreed.root}",
-            remedy="tell that signer: the announcement contradicts itself",
-        )
+        raise AnnouncedMismatch(agreed.root, {one.signer for one in agreed.announcements} - signers)
     keys = [PublicKey.from_keyid(one.signer) for one in good]
-    chosen = choose_text(texts, keys, payload, known_good=[one.payload_signature for one in good])
-    for one in good:  # before the payload can be seen: they say into which chunks it is cut
-        store.announcements.put(one)
-    return chosen
+    return good, choose_text(texts, keys, payload, known_good=[one.payload_signature for one in good])
 
 
 def _signed(announcement: Announcement, payload: Payload) -> bool:

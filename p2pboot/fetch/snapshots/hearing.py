@@ -21,7 +21,7 @@ ANNOUNCEMENTS_PER_ROUND = 32
 """Several signers, and a few sequences of each; a peer that lists more is asked again in the next round."""
 
 Wants = Callable[[SnapshotHead], bool]
-Take = Callable[[Announcement], None]
+Take = Callable[[Announcement], object]
 
 
 async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants: Wants, take: Take) -> bool:
