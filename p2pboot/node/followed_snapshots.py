@@ -9,6 +9,8 @@ import logging
 from collections.abc import Callable, Container
 from typing import Final
 
+from typing_extensions import override
+
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, AnnouncementStanding, Conflict
@@ -19,7 +21,7 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.fetch.snapshots.bring import complete_held, hold_announced, is_signed
-from p2pboot.node.mirroring import Item, patient_network
+from p2pboot.node.mirroring import Followed, Item, patient_network
 from p2pboot.protocol.snapshots import SnapshotHead
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Transport
@@ -33,8 +35,8 @@ _NEWS: Final = frozenset(
 )
 
 
-class FollowedSnapshots:
-    """`mirroring.Followed`: the newest snapshot that is agreed on, with all announcements of it.
+class FollowedSnapshots(Followed[Agreed]):
+    """The newest snapshot that is agreed on, with all announcements of it.
 
     What is heard is taken in one thread; the methods of `Followed` may run in others.
 
@@ -125,8 +127,8 @@ class FollowedSnapshots:
 
     # -- what is brought in ------------------------------------------------------------------------------------
 
+    @override
     def wanted(self) -> list[Item[Agreed]]:
-        """See `Followed`."""
         agreed = self._agreed
         credible = None if agreed is None else self._credible(agreed, self._faults(agreed))
         if credible is None or self._is_here(credible):
@@ -135,8 +137,8 @@ class FollowedSnapshots:
         version = " ".join([credible.root, *tables])  # where one table is a lie, another signer's may be had
         return [Item(SUBJECT, version, credible)]
 
+    @override
     def faults(self) -> list[Problem]:
-        """See `Followed`."""
         if self._undecided is not None:
             return [Problem.of(Code.NOT_MIRRORED, SUBJECT, self._undecided)]
         agreed = self._agreed
@@ -170,25 +172,25 @@ class FollowedSnapshots:
         newest = {one.signer for one in known if one.sequence >= agreed.sequence}
         return newest >= {one.signer for one in agreed.announcements}
 
+    @override
     async def bring(self, item: Item[Agreed], stalled: Callable[[str | None], None]) -> None:
-        """See `Followed`."""
         agreed, network = item.content, patient_network(self._transport, stalled)
         if await hold_announced(agreed, self._trusted.threshold, self._store, network):
             log.info("snapshot %s: holding sequence %d", agreed.root, agreed.sequence)
 
+    @override
     def completed(self, item: Item[Agreed]) -> None:
-        """See `Followed`: what is brought is in force."""
         self._changed()
 
+    @override
     def blame(self, item: Item[Agreed], error: P2PBootError) -> None:
-        """See `Followed`."""
         for one in item.content.announcements:
             if not isinstance(error, AnnouncedMismatch) or one.signer in error.signers:
                 self._store.announcements.put(one, error.message)
         self._changed()
 
+    @override
     def tidy(self) -> None:
-        """See `Followed`."""
         self._store.blobs.drop_partials({item.content.root for item in self.wanted()})
 
     async def complete_signature(self) -> None:

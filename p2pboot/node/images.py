@@ -8,13 +8,14 @@ from collections.abc import Callable
 from typing import Final
 
 import trio
+from typing_extensions import override
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import Contradiction, P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.artifacts import fetch_artifacts
-from p2pboot.node.mirroring import Item, check_sizes, patient_network
+from p2pboot.node.mirroring import Followed, Item, check_sizes, patient_network
 from p2pboot.node.syncing import find_detached
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.manifests import HeadRow
@@ -27,8 +28,8 @@ _DETACHED_TIMEOUT_S: Final = 3.0  # the head waits for it: a mute peer must not 
 _REMEMBERED: Final = 256  # liars
 
 
-class Images:
-    """`mirroring.Followed`: the manifests that the catalogue wants, each with its artifacts.
+class Images(Followed[HeadRow]):
+    """The manifests that the catalogue wants, each with its artifacts.
 
     Args:
         store: where the artifacts go.
@@ -57,12 +58,12 @@ class Images:
         self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
 
+    @override
     def wanted(self) -> list[Item[HeadRow]]:
-        """See `Followed`."""
         return [Item("/".join(row.pair), row.digest, row) for row in self._catalogue.wanted()]
 
+    @override
     def faults(self) -> list[Problem]:
-        """See `Followed`."""
         return [
             Problem(
                 Code.NOT_MIRRORED,
@@ -73,24 +74,24 @@ class Images:
             for row in self._catalogue.faults()
         ]
 
+    @override
     async def bring(self, item: Item[HeadRow], stalled: Callable[[str | None], None]) -> None:
-        """See `Followed`."""
         manifest = await trio.to_thread.run_sync(self._prepare, item.version)
         await self._fetch(manifest, stalled)
         if self._syncs:
             await self._find_detached(manifest)
 
+    @override
     def completed(self, item: Item[HeadRow]) -> None:
-        """See `Followed`."""
         self._catalogue.completed(item.version)
         log.info("%s: holding manifest_version %d", item.subject, item.content.manifest_version)
 
+    @override
     def blame(self, item: Item[HeadRow], error: P2PBootError) -> None:
-        """See `Followed`."""
         self._catalogue.blame(item.version, error)
 
+    @override
     def tidy(self) -> None:
-        """See `Followed`."""
         self._catalogue.tidy()
 
     def _prepare(self, digest: str) -> Manifest:

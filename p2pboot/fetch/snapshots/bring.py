@@ -57,7 +57,7 @@ async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStor
         agreed: their announcements.
         threshold: how many of them must have signed the payload itself as well.
         store: gets it.
-        network: see there.
+        network: whom to ask, and when to give up.
 
     Returns:
         Whether it was fetched.

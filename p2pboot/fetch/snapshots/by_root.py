@@ -58,7 +58,7 @@ async def bring_by_root(
         root: 64 hex digits.
         keys: whose signature it must be, where it has one.
         store: gets it.
-        network: see there.
+        network: whom to ask, and when to give up.
         require_signature: refuse it without one.
 
     Raises:
