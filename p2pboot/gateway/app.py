@@ -30,7 +30,7 @@ from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.request import Ends, Request
 from p2pboot.gateway.routes import NAME, PAIR, SHA256, SHORT_NAME, TREE, Endpoint, Parts, Route, find, route
 from p2pboot.gateway.threads import Threads
-from p2pboot.gateway.trees import EXTENSION, Content
+from p2pboot.gateway.trees import EXTENSION, Representation
 
 log = logging.getLogger(__name__)
 
@@ -209,5 +209,5 @@ class Gateway:
         fields = replies.manifest_fields(offer.manifest)
         if artifact.key == UKI:
             fields["Content-Type"] = replies.EFI
-        content = Content.whole(artifact.sha256, artifact.size)
+        content = Representation.whole(artifact.sha256, artifact.size)
         return await self._artifacts.send(request, content, fields, replies.REVALIDATE)

@@ -15,7 +15,7 @@ from p2pboot.gateway.offers import retry_after
 from p2pboot.gateway.replies import Reply, refusal, unavailable
 from p2pboot.gateway.request import Request
 from p2pboot.gateway.threads import Threads
-from p2pboot.gateway.trees import Content, TreeArchives
+from p2pboot.gateway.trees import Representation, TreeArchives
 from p2pboot.store.errors import BlobGone
 
 # Threads that read and hash at the same time; each may hold a piece of up to 16 MiB meanwhile.
@@ -42,7 +42,7 @@ class Artifacts:
         size = await self._lookups.run(self._size, sha256)
         if size is None:
             return await self._not_here(sha256)
-        return await self.send(request, Content.whole(sha256, size), {}, replies.IMMUTABLE)
+        return await self.send(request, Representation.whole(sha256, size), {}, replies.IMMUTABLE)
 
     async def device_tree(
         self, request: Request, archive: Artifact, name: str, headers: dict[str, str]
@@ -58,7 +58,9 @@ class Artifacts:
             return refusal(404, "the current manifest has no device tree of that name")
         return await self.send(request, tree, headers, replies.REVALIDATE)
 
-    async def send(self, request: Request, content: Content, headers: dict[str, str], cache: str) -> Reply:
+    async def send(
+        self, request: Request, content: Representation, headers: dict[str, str], cache: str
+    ) -> Reply:
         """Answer with an artifact or a member of one, or the part of it that is asked for."""
         headers = {"Content-Type": replies.BINARY, "Cache-Control": cache} | headers
         if content.is_whole:

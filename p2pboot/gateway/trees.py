@@ -20,7 +20,7 @@ _REMEMBERED: Final = 8  # archives; 0.4 MB each for arm64's 1,500 trees, 2 MB fo
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class Representation:
     """Bytes to answer with: an artifact, or a part of one that has a name of its own.
 
     Args:
@@ -36,7 +36,7 @@ class Content:
     tag: str
 
     @classmethod
-    def whole(cls, sha256: str, size: int) -> Content:
+    def whole(cls, sha256: str, size: int) -> Representation:
         """All of an artifact."""
         return cls(sha256, 0, size, sha256)
 
@@ -57,7 +57,7 @@ class TreeArchives:
         self._blobs = blobs
         self._archive = lru_cache(_REMEMBERED)(self._read)
 
-    def find(self, artifact: Artifact, name: str) -> Content | None:
+    def find(self, artifact: Artifact, name: str) -> Representation | None:
         """A device tree by its name on the disk, or without the extension; None if there is none.
 
         Args:
@@ -72,7 +72,7 @@ class TreeArchives:
         if member is None:
             return None
         tag = hashlib.sha256(f"{artifact.sha256} {member.name}".encode()).hexdigest()
-        return Content(artifact.sha256, member.offset, member.size, tag)
+        return Representation(artifact.sha256, member.offset, member.size, tag)
 
     def _read(self, sha256: str, size: int) -> Archive:
         return Archive.read(partial(self._blobs.read, sha256), size)

@@ -27,7 +27,7 @@ from p2pboot.store.blobfiles import BlobFiles, file_size
 from p2pboot.store.durable import make_directory
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
-from p2pboot.store.hashing import Content, HashedPath
+from p2pboot.store.hashing import Examination, HashedPath
 from p2pboot.store.inplace import InPlaceFiles
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import PieceCache, PieceMismatch, content, open_regular, read_checked
@@ -219,11 +219,11 @@ class BlobStore:
                 found = file.examine(identity, go_on)
             except OSError as error:
                 raise machine_error(error, f"read {file.path}") from error
-            if found is Content.SAME:
+            if found is Examination.SAME:
                 self._hashes.put(identity, HashedFile(file.digest, file.table))
                 with self._lock:
                     self._in_place.confirm(file, identity)
-            elif found is Content.OTHER:
+            elif found is Examination.OTHER:
                 self._lost(file.digest, file)
 
     # bringing artifacts in

@@ -52,7 +52,7 @@ class Cache(Protocol):
         """Remember what the file contains."""
 
 
-class Content(enum.Enum):
+class Examination(enum.Enum):
     """What reading a suspect file gave."""
 
     SAME = "same"
@@ -115,7 +115,7 @@ class HashedPath:
             raise FileNotFoundError(errno.ENOENT, "it has another size", str(self.path))
         return fd
 
-    def examine(self, identity: FileIdentity, go_on: Callable[[], None]) -> Content:
+    def examine(self, identity: FileIdentity, go_on: Callable[[], None]) -> Examination:
         """Read all of it and compare it with the table, up to the first difference.
 
         Args:
@@ -128,20 +128,20 @@ class HashedPath:
         try:
             fd = self.open()
         except FileNotFoundError:
-            return Content.CHANGING
+            return Examination.CHANGING
         try:
             if FileIdentity.of(os.fstat(fd)) != identity:
-                return Content.CHANGING
+                return Examination.CHANGING
             for index in range(self.table.count):
                 go_on()
                 offset, length = self.table.span(index)
                 if not self.table.matches(index, pread_exactly(fd, length, offset, index)):
-                    return Content.OTHER
+                    return Examination.OTHER
         except PieceMismatch:
-            return Content.OTHER
+            return Examination.OTHER
         finally:
             os.close(fd)
-        return Content.SAME if self.look() == identity else Content.CHANGING
+        return Examination.SAME if self.look() == identity else Examination.CHANGING
 
 
 def hash_file(
