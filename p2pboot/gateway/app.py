@@ -29,8 +29,8 @@ from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.request import Ends, Request
 from p2pboot.gateway.routes import NAME, PAIR, SHA256, SHORT_NAME, TREE, Endpoint, Parts, Route, find, route
-from p2pboot.gateway.threads import Threads
 from p2pboot.gateway.trees import EXTENSION, Representation
+from p2pboot.serving.threads import Threads
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from p2pboot.gateway.body import ArtifactBody
 from p2pboot.gateway.offers import retry_after
 from p2pboot.gateway.replies import Reply, refusal, unavailable
 from p2pboot.gateway.request import Request
-from p2pboot.gateway.threads import Threads
 from p2pboot.gateway.trees import Representation, TreeArchives
+from p2pboot.serving.threads import Threads
 from p2pboot.store.errors import BlobGone
 
 # Threads that read and hash at the same time; each may hold a piece of up to 16 MiB meanwhile.

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Any, ClassVar, Final, TypeVar
-
-import trio
+from typing import Any, ClassVar, Final
 
 from p2pboot.protocol.messages import Reply
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.threads import Threads
 from p2pboot.transport.interface import Stream
 
-T = TypeVar("T")
 DISK_THREADS: Final = 4
 """Of each server, at the same time: enough to keep a disk busy, few enough that hashing leaves the processor to
 others. A slow disk holds up only who reads from it."""
@@ -33,7 +30,7 @@ class Server(ABC):
 
     def __init__(self, serving: Serving) -> None:
         self._serving = serving
-        self._disk_threads = trio.CapacityLimiter(DISK_THREADS)
+        self._in_thread = Threads(DISK_THREADS).run
 
     async def handle(self, stream: Stream) -> None:
         """Serve one inbound stream of the protocol to its end; raises nothing but Cancelled."""
@@ -42,6 +39,3 @@ class Server(ABC):
     @abstractmethod
     async def _answer(self, request: Any, reserve: Reserve) -> Reply:
         """Make the reply to a request; see `serving.conversation.Answer`."""
-
-    async def _in_thread(self, function: Callable[..., T], *args: object) -> T:
-        return await trio.to_thread.run_sync(function, *args, limiter=self._disk_threads)
