@@ -161,8 +161,8 @@ OWNER = """
 import sys
 from p2pboot import DiskSnapshotStore
 from tests.core.timetoke.samples import ALICE, announce, payload_of
+store = DiskSnapshotStore(sys.argv[1])  # once: it is to write later, where nobody may make files any more
 for sequence, line in enumerate(sys.stdin, start=1):
-    store = DiskSnapshotStore(sys.argv[1])
     store.announcements.put(announce(payload_of(3), ALICE, sequence))
     print("put", flush=True)
 """
