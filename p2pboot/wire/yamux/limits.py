@@ -1,0 +1,55 @@
+"""What one peer, and all of them together, may make a connection hold."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from p2pboot.wire.yamux.frames import INITIAL_WINDOW
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one connection.
+
+    Args:
+        inbound_streams: that the peer may have open; further ones are reset.
+        outbound_streams: that we open. rust ends a connection that has 513 streams or 257 unacknowledged ones, js
+            resets above 1,000; a bound of 128 keeps clear of all of them without waiting for an ACK.
+        window: bytes of a stream that the peer may send ahead of its reader; 256 KiB at least.
+        extra_windows: bytes by which all streams' windows together may exceed the 256 KiB that each begins with;
+            where they are used up, further streams keep to 256 KiB.
+        unread: bytes that wait for readers, all streams together. A stream that would exceed it is reset.
+        unsent: bytes of a stream that wait to be sent.
+    """
+
+    inbound_streams: int = 128
+    outbound_streams: int = 128
+    window: int = MIB
+    extra_windows: int = 8 * MIB
+    unread: int = 16 * MIB
+    unsent: int = INITIAL_WINDOW
+
+
+class Budget:
+    """Bytes that many connections share.
+
+    Args:
+        limit: of all of them together.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self.used = 0
+
+    def take(self, count: int) -> bool:
+        """Take `count` bytes if so many are left; whether they were."""
+        if self.used + count > self._limit:
+            return False
+        self.used += count
+        return True
+
+    def give_back(self, count: int) -> None:
+        """Return bytes taken before."""
+        self.used -= count

@@ -1,0 +1,475 @@
+"""A Yamux session: takes the peer's bytes, keeps its streams, and decides what is sent next.
+
+What is sent, in this order: answers to pings (go's and rust's windows grow only with a measured round trip), resets,
+new streams and windows, then data: streams with little to say in turn with those in bulk, each of them one frame at
+a time. A GO_AWAY is last, since go and js drop every stream when they see it. What waits to be sent is bounded by
+the number of streams, however long the peer does not read; so reading never waits for sending, and two peers that
+send in bulk at the same time cannot lock each other up.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final
+
+from p2pboot.errors import LocalProtocolError, RemoteProtocolError
+from p2pboot.wire.yamux.events import Event, Pong, Readable, StreamOpened, StreamReset, WentAway, Writable
+from p2pboot.wire.yamux.frames import (
+    ACK,
+    DATA,
+    FIN,
+    GO_AWAY,
+    HEADER,
+    HEADER_BYTES,
+    INITIAL_WINDOW,
+    MAX_STREAM_ID,
+    NORMAL,
+    PING,
+    PROTOCOL_ERROR,
+    RST,
+    SESSION,
+    SYN,
+    WINDOW_UPDATE,
+    header,
+)
+from p2pboot.wire.yamux.limits import Budget, Limits
+from p2pboot.wire.yamux.states import RECEIVING, SENDING, Cause, Receiving, Sending
+from p2pboot.wire.yamux.stream import Stream
+
+YAMUX_PROTOCOL: Final = "/yamux/1.0.0"
+MAX_FRAME_BODY: Final = 65_507
+"""With its header exactly one Noise message. rust ends a connection on more than 1 MiB."""
+# A stream with no more than this to say goes before those in bulk.
+_SHORT: Final = 4096
+_MAX_WINDOW: Final = (1 << 32) - 1
+# What an honest peer is far from, however slowly we send and however much comes at once.
+_MAX_PINGS: Final = 32  # unanswered; everybody waits for a pong before the next ping
+_MAX_REFUSED: Final = 256  # streams in a row that were beyond the limit
+_MAX_RESETS: Final = 512  # that wait until it reads
+_MAX_EVENTS: Final = 1024  # of one call to `receive`: streams that are opened and reset at once
+
+
+class Session:
+    """One side of a session.
+
+    Args:
+        initiator: whether this side dialled; it decides which stream ids are ours.
+        limits: what the peer may make us hold.
+        unread: memory for unread bytes that this session shares with others; by default as much as its own limit.
+    """
+
+    def __init__(
+        self, *, initiator: bool, limits: Limits | None = None, unread: Budget | None = None
+    ) -> None:
+        self.limits = limits or Limits()
+        self._parity = 1 if initiator else 0
+        self._next_id = 1 if initiator else 2
+        self._streams: dict[int, Stream] = {}
+        self._outbound = 0
+        self._extra = 0  # by which all windows exceed the initial ones
+        self._own_unread = Budget(self.limits.unread)
+        self._shared_unread = unread or Budget(self.limits.unread)
+        self._events: list[Event] = []
+        self._failure = ""
+        # Being received: a header in pieces, and a body.
+        self._partial = b""
+        self._body = 0
+        self._body_of: Stream | None = None
+        self._body_is_last = False
+        # Bytes that may still come for streams which were reset here and are no longer in the books.
+        self._stray = 0
+        self._refused = 0
+        # To be sent.
+        self._frame_body = MAX_FRAME_BODY
+        self._pings: deque[bytes] = deque()
+        self._awaited_pong: int | None = None
+        self._resets: deque[int] = deque()
+        self._control: OrderedDict[Stream, None] = OrderedDict()
+        self._short: OrderedDict[Stream, None] = OrderedDict()
+        self._bulk: OrderedDict[Stream, None] = OrderedDict()
+        self._short_is_next = True
+        self._farewell: int | None = None
+        self._peer_left = False
+        self._ended = False
+        self._handlers = {
+            DATA: self._on_data,
+            WINDOW_UPDATE: self._on_window_update,
+            PING: self._on_ping,
+            GO_AWAY: self._on_go_away,
+        }
+
+    @property
+    def streams(self) -> tuple[Stream, ...]:
+        """Those of which at least one direction is open."""
+        return tuple(self._streams.values())
+
+    @property
+    def frame_body(self) -> int:
+        """The longest body of a frame that is sent, 1 to 65,507 bytes.
+
+        Short ones let small messages pass sooner on a slow link; each costs both sides time.
+        """
+        return self._frame_body
+
+    @frame_body.setter
+    def frame_body(self, length: int) -> None:
+        if not 1 <= length <= MAX_FRAME_BODY:
+            raise LocalProtocolError(f"a frame of {length} bytes is not from 1 to {MAX_FRAME_BODY}")
+        self._frame_body = length
+
+    def open(self) -> Stream:
+        """Open a stream; it can be written to at once.
+
+        Raises:
+            LocalProtocolError: there are too many already, or one side has said GO_AWAY.
+        """
+        if self._farewell is not None or self._peer_left:
+            raise LocalProtocolError("the connection takes no further streams")
+        if self._outbound >= self.limits.outbound_streams or self._next_id > MAX_STREAM_ID:
+            raise LocalProtocolError(f"{self._outbound} streams to one peer are enough")
+        stream = self._new_stream(self._next_id, SYN)
+        self._next_id += 2
+        self._outbound += 1
+        return stream
+
+    def ping(self, value: int) -> None:
+        """Ask the peer for a sign of life; `Pong` follows.
+
+        Args:
+            value: 0 to 2³² − 1.
+
+        Raises:
+            LocalProtocolError: it has not answered the last one.
+        """
+        if self._awaited_pong is not None:
+            raise LocalProtocolError("the last ping is not answered yet")
+        self._awaited_pong = value
+        self._pings.append(header(PING, SYN, SESSION, value))
+
+    def go_away(self, code: int = NORMAL) -> None:
+        """Say goodbye, once everything that can be sent has been. Idempotent."""
+        if self._farewell is None:
+            self._farewell = code
+
+    def end(self, reason: str) -> None:
+        """Give the session up: every stream that has not ended in order is reset, and only a GO_AWAY goes out.
+
+        Args:
+            reason: what `receive` raises from now on.
+        """
+        self._failure = reason
+        for stream in self.streams:
+            self._fall(stream, drop_unread=False)
+        self._pings.clear()
+        self._resets.clear()
+        self._farewell = PROTOCOL_ERROR
+
+    def grant_reads(self) -> None:
+        """Grant the peers of slow readers what was read, however little it is.
+
+        Grants are made by the quarter of a window. Call this now and then (every ten seconds) while streams are being
+        read: others take a window that stays shut for 30 s for a stream that is dead.
+        """
+        for stream in self._streams.values():
+            if stream.receiving is Receiving.OPEN:
+                stream.report_all()
+
+    def events(self) -> list[Event]:
+        """Return what happened since the last call; to be asked for after `receive` and after `data_to_send`."""
+        events, self._events = self._events, []
+        return events
+
+    # What the peer sends.
+
+    def receive(self, data: bytes | memoryview) -> None:
+        """Take bytes of the peer; they are not needed any more when it returns.
+
+        Raises:
+            RemoteProtocolError: it did what it may not; the session is over, and only a GO_AWAY goes out.
+        """
+        if self._failure:
+            raise RemoteProtocolError(self._failure)
+        try:
+            self._receive(memoryview(data))
+        except RemoteProtocolError as error:
+            self.end(error.message)
+            raise
+
+    def _receive(self, data: memoryview) -> None:
+        at, end = 0, len(data)
+        while at < end:
+            if self._body:
+                count = min(self._body, end - at)
+                self._take_body(data[at : at + count])
+                at += count
+            elif not self._partial and end - at >= HEADER_BYTES:
+                self._take_header(*HEADER.unpack_from(data, at))
+                at += HEADER_BYTES
+            else:
+                count = min(HEADER_BYTES - len(self._partial), end - at)
+                self._partial += data[at : at + count]
+                at += count
+                if len(self._partial) == HEADER_BYTES:
+                    fields, self._partial = HEADER.unpack(self._partial), b""
+                    self._take_header(*fields)
+
+    def _take_header(self, version: int, kind: int, flags: int, stream_id: int, length: int) -> None:
+        if version:
+            raise RemoteProtocolError(f"yamux: version {version}")
+        handler = self._handlers.get(kind)
+        if handler is None:
+            raise RemoteProtocolError(f"yamux: a frame of type {kind}")
+        handler(flags, stream_id, length)
+        if len(self._events) > _MAX_EVENTS:
+            raise RemoteProtocolError("yamux: the peer opens and resets streams without end")
+
+    def _on_data(self, flags: int, stream_id: int, length: int) -> None:
+        stream = self._stream_of(flags, stream_id)
+        self._body, self._body_of = length, stream
+        if stream is None:
+            self._stray -= length
+            if self._stray < 0:
+                raise RemoteProtocolError(f"yamux: {length} bytes for stream {stream_id}, which is not open")
+            return
+        if length and (stream.receiving, Cause.DATA) not in RECEIVING:
+            raise RemoteProtocolError(f"yamux: data on stream {stream_id} after its end")
+        stream.window -= length
+        if stream.window < 0:
+            raise RemoteProtocolError(f"yamux: more data on stream {stream_id} than its window allows")
+        self._body_is_last = flags & FIN != 0
+        if not length and self._body_is_last:
+            self._end_receiving(stream)
+
+    def _take_body(self, chunk: memoryview) -> None:
+        self._body -= len(chunk)
+        stream = self._body_of
+        if stream is None:
+            return
+        if not stream.deliver(chunk):
+            self.reset(stream, "too much is unread")
+        elif not self._body and self._body_is_last and stream.receiving is Receiving.OPEN:
+            self._end_receiving(stream)
+
+    def _on_window_update(self, flags: int, stream_id: int, length: int) -> None:
+        stream = self._stream_of(flags, stream_id)
+        if stream is None:
+            return
+        stream.send_window = min(stream.send_window + length, _MAX_WINDOW)
+        if flags & FIN:
+            self._end_receiving(stream)
+        self.schedule(stream)
+
+    def _on_ping(self, flags: int, stream_id: int, value: int) -> None:
+        _require_session(stream_id)
+        if flags & SYN:
+            if len(self._pings) >= _MAX_PINGS:
+                raise RemoteProtocolError(f"yamux: more than {_MAX_PINGS} pings at once")
+            self._pings.append(header(PING, ACK, SESSION, value))
+        elif value == self._awaited_pong:
+            self._awaited_pong = None
+            self._events.append(Pong(value))
+        else:
+            raise RemoteProtocolError("yamux: an answer to a ping that was not sent")
+
+    def _on_go_away(self, _flags: int, stream_id: int, code: int) -> None:
+        _require_session(stream_id)
+        self._peer_left = True
+        self._events.append(WentAway(code))
+
+    def _stream_of(self, flags: int, stream_id: int) -> Stream | None:
+        """Find, open or end the stream of a frame; None if the frame means no stream that is open."""
+        if stream_id == SESSION:
+            raise RemoteProtocolError("yamux: a stream with id 0")
+        stream = self._streams.get(stream_id)
+        if flags & RST:  # before any length: go writes an error code there
+            if stream is not None:
+                self._fall(stream, drop_unread=False)
+                self._events.append(StreamReset(stream))
+            return None
+        if flags & SYN:
+            return self._accept(stream_id)
+        if stream is None and self._is_ours(stream_id) and stream_id >= self._next_id:
+            raise RemoteProtocolError(f"yamux: stream {stream_id} was never opened")
+        return stream
+
+    def _is_ours(self, stream_id: int) -> bool:
+        return stream_id % 2 == self._parity
+
+    def _accept(self, stream_id: int) -> Stream | None:
+        if self._is_ours(stream_id):
+            raise RemoteProtocolError(f"yamux: the peer opens stream {stream_id}, which is ours to open")
+        if stream_id in self._streams:
+            raise RemoteProtocolError(f"yamux: stream {stream_id} is opened twice")
+        if len(self._resets) > _MAX_RESETS:
+            raise RemoteProtocolError("yamux: the peer opens streams and does not read that they are reset")
+        if len(self._streams) - self._outbound >= self.limits.inbound_streams or self._farewell is not None:
+            self._refuse(stream_id)
+            return None
+        self._refused = 0
+        stream = self._new_stream(stream_id, ACK)
+        self._events.append(StreamOpened(stream))
+        return stream
+
+    def _refuse(self, stream_id: int) -> None:
+        self._refused += 1
+        if self._refused > _MAX_REFUSED:
+            raise RemoteProtocolError("yamux: the peer opens streams without end")
+        self._stray += INITIAL_WINDOW
+        self._resets.append(stream_id)
+
+    # The life of streams.
+
+    def _new_stream(self, stream_id: int, flag: int) -> Stream:
+        extra = min(self.limits.window - INITIAL_WINDOW, self.limits.extra_windows - self._extra)
+        stream = Stream(self, stream_id, flag, max(extra, 0))
+        self._extra += stream.extra
+        self._streams[stream_id] = stream
+        self._control[stream] = None
+        return stream
+
+    def _end_receiving(self, stream: Stream) -> None:
+        stream.receive_fin()
+        self._forget_if_over(stream)
+
+    def reset(self, stream: Stream, reason: str = "") -> None:
+        """End a stream at once and tell the peer; with a `reason`, if it is not the stream's user who wants it."""
+        if stream.id not in self._streams:
+            stream.ignore_input()
+            return
+        if stream.receiving is Receiving.OPEN:
+            self._stray += stream.window
+        if stream.owed_flags != SYN:  # otherwise the peer has not heard of it
+            self._resets.append(stream.id)
+        self._fall(stream, drop_unread=True)
+        if reason:
+            self._events.append(StreamReset(stream, reason))
+
+    def _fall(self, stream: Stream, *, drop_unread: bool) -> None:
+        stream.fall(drop_unread=drop_unread)
+        for queue in (self._control, self._short, self._bulk):
+            queue.pop(stream, None)
+        self._forget_if_over(stream)
+
+    def _forget_if_over(self, stream: Stream) -> None:
+        if stream.receiving is Receiving.OPEN or stream.sending in (Sending.OPEN, Sending.CLOSING):
+            return
+        if self._streams.pop(stream.id, None) is not None:
+            self._extra -= stream.extra
+            self._outbound -= self._is_ours(stream.id)
+
+    # What streams tell the session.
+
+    def grant(self, stream: Stream, count: int) -> None:
+        """Let the peer send `count` bytes more."""
+        stream.window += count
+        stream.credit += count
+        self._control[stream] = None
+
+    def charge_unread(self, count: int) -> bool:
+        """Account for bytes that wait to be read; whether there is room for them."""
+        if not self._own_unread.take(count):
+            return False
+        if not self._shared_unread.take(count):
+            self._own_unread.give_back(count)
+            return False
+        return True
+
+    def uncharge_unread(self, count: int) -> None:
+        """Account for bytes that were read or dropped."""
+        self._own_unread.give_back(count)
+        self._shared_unread.give_back(count)
+
+    def readable(self, stream: Stream) -> None:
+        """Have the stream's reader woken."""
+        self._events.append(Readable(stream))
+
+    def schedule(self, stream: Stream) -> None:
+        """Give the stream a turn to send if it can use one."""
+        if stream in self._bulk or not _can_send(stream):
+            return
+        if stream.unsent <= _SHORT:
+            self._short[stream] = None
+        else:
+            self._short.pop(stream, None)
+            self._bulk[stream] = None
+
+    # What is sent.
+
+    @property
+    def has_data_to_send(self) -> bool:
+        """Whether `data_to_send` would return something."""
+        return not self._ended and bool(
+            self._pings
+            or self._resets
+            or self._control
+            or self._short
+            or self._bulk
+            or self._farewell is not None
+        )
+
+    def data_to_send(self, max_bytes: int) -> bytes:
+        """Return whole frames that are to go out next, which count as sent from then on; b"" for nothing.
+
+        Args:
+            max_bytes: how many at most; with 65,519 a full frame fits. Fewer than 13 carry no data.
+        """
+        parts: list[bytes | memoryview] = []
+        if self._ended:
+            return b""
+        room = max_bytes - self._add_control(parts, max_bytes)
+        while room > HEADER_BYTES and (stream := self._next_sender()) is not None:
+            room -= self._add_data(stream, parts, room)
+        if self._farewell is not None and room >= HEADER_BYTES and not (self._short or self._bulk):
+            parts.append(header(GO_AWAY, 0, SESSION, self._farewell))
+            self._ended = True
+        return b"".join(parts)
+
+    def _add_control(self, parts: list[bytes | memoryview], room: int) -> int:
+        """Add frames without a body as far as they fit; return the bytes they take."""
+        frames = room // HEADER_BYTES
+        while self._pings and len(parts) < frames:
+            parts.append(self._pings.popleft())
+        while self._resets and len(parts) < frames:
+            parts.append(header(WINDOW_UPDATE, RST, self._resets.popleft(), 0))
+        while self._control and len(parts) < frames:
+            stream, _ = self._control.popitem(last=False)
+            if stream.owed_flags or stream.receiving is Receiving.OPEN:
+                parts.append(header(WINDOW_UPDATE, stream.owed_flags, stream.id, stream.credit))
+            stream.owed_flags = stream.credit = 0
+        return len(parts) * HEADER_BYTES
+
+    def _next_sender(self) -> Stream | None:
+        """Streams with little to say and streams in bulk by turns, each kind in its order."""
+        self._short_is_next = not self._short_is_next or not self._bulk
+        queue = self._short if self._short and (self._short_is_next or not self._bulk) else self._bulk
+        return queue.popitem(last=False)[0] if queue else None
+
+    def _add_data(self, stream: Stream, parts: list[bytes | memoryview], room: int) -> int:
+        """Add one frame of the stream, and its FIN if it was the last one; return the bytes they take."""
+        used = 0
+        count = min(stream.unsent, stream.send_window, self._frame_body, room - HEADER_BYTES)
+        if count:
+            parts.append(header(DATA, 0, stream.id, count))
+            stream.take_for_frame(count, parts)
+            used = HEADER_BYTES + count
+            if stream.wants_writer():
+                self._events.append(Writable(stream))
+        if stream.sending is Sending.CLOSING and not stream.unsent and room - used >= HEADER_BYTES:
+            # A frame of its own: go looks at FIN before the body, and a reader that is quick misses the body.
+            parts.append(header(DATA, FIN, stream.id, 0))
+            used += HEADER_BYTES
+            stream.sending = SENDING[stream.sending, Cause.FIN]
+            self._forget_if_over(stream)
+        self.schedule(stream)
+        return used
+
+
+def _can_send(stream: Stream) -> bool:
+    if stream.unsent:
+        return stream.send_window > 0
+    return stream.sending is Sending.CLOSING
+
+
+def _require_session(stream_id: int) -> None:
+    if stream_id != SESSION:
+        raise RemoteProtocolError(f"yamux: a frame of the session on stream {stream_id}")
