@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, TypeVar
 
-from p2pboot.wire.yamux.events import Event, StreamOpened
+from p2pboot.wire.yamux.events import StreamOpened
 from p2pboot.wire.yamux.frames import DATA, HEADER, HEADER_BYTES, header
 from p2pboot.wire.yamux.limits import Limits
 from p2pboot.wire.yamux.session import Session
 from p2pboot.wire.yamux.stream import Stream
 
-T = TypeVar("T", bound=Event)
+T = TypeVar("T")
 
 
 class Frame(NamedTuple):
@@ -45,7 +46,7 @@ def sent(session: Session, max_bytes: int = 1 << 20) -> list[Frame]:
     return frames(session.data_to_send(max_bytes))
 
 
-def of_type(events: list[Event], kind: type[T]) -> list[T]:
+def of_type(events: Sequence[object], kind: type[T]) -> list[T]:
     """Those events of one type."""
     return [event for event in events if isinstance(event, kind)]
 
