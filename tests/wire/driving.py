@@ -88,10 +88,10 @@ class Driver:
     def poke(self) -> None:
         self._to_send.set()
         self._changed.set()
+        self._changed = trio.Event()
 
     async def changed(self) -> None:
         """Wait until something happened, either way."""
-        self._changed = trio.Event()
         await self._changed.wait()
 
     async def accept(self) -> Stream:
