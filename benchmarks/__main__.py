@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from benchmarks import gateway, gossip, manifests, sharing, snapshots, throughput, verify
+from benchmarks import gateway, gossip, manifests, sharing, snapshots, throughput, verify, wire
 from benchmarks.results import Table, machine
 
 
@@ -21,6 +21,7 @@ class _Result(Protocol):
 
 _PARTS: dict[str, Callable[[argparse.Namespace], _Result]] = {
     "throughput": throughput.measure_as_told,
+    "wire": wire.measure_as_told,
     "sharing": sharing.measure_as_told,
     "manifests": manifests.measure_as_told,
     "verify": verify.measure_as_told,
