@@ -199,7 +199,7 @@ async def test_pings_either_way(stock_dials: bool, autojump_clock: trio.testing.
     async with meeting(stock_dials=stock_dials) as (driver, muxer):
         driver.core.session.ping(12345)
         driver.poke()
-        while driver.core.session._awaited_pong is not None:
+        while driver.core.session.awaits_pong:
             await driver.changed()
         await trio.sleep(1)  # of the test's own time: it pings after half a second
         assert muxer._ping_id == 1

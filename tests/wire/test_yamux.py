@@ -325,6 +325,15 @@ def test_windows_are_granted_by_the_quarter() -> None:
     assert sent(listener) == [Frame(WINDOW_UPDATE, 0, 1, INITIAL_WINDOW // 4)]
 
 
+def test_nothing_is_granted_to_a_peer_that_has_ended() -> None:
+    dialler, _, ours, _ = connected(SMALL)
+    dialler.receive(data_frame(1, bytes(INITIAL_WINDOW // 2)))
+    ours.read(INITIAL_WINDOW // 4)
+    dialler.receive(header(DATA, FIN, 1, 0))
+    ours.read(INITIAL_WINDOW // 4)
+    assert not sent(dialler)
+
+
 def test_grants_that_wait_are_sent_as_one() -> None:
     dialler, listener, ours, theirs = connected(SMALL)
     ours.write(bytes(INITIAL_WINDOW))
@@ -396,6 +405,14 @@ def test_go_away_is_sent_last() -> None:
     assert dialler.data_to_send(100) == b""
     with pytest.raises(LocalProtocolError):
         dialler.open()
+
+
+def test_go_away_does_not_slip_in_where_data_no_longer_fits() -> None:
+    dialler, _, ours, _ = connected()
+    ours.write(b"data")
+    dialler.go_away()
+    assert dialler.data_to_send(12) == b""
+    assert [frame.kind for frame in sent(dialler)] == [DATA, GO_AWAY]
 
 
 def test_go_away_does_not_wait_for_a_window_that_is_shut() -> None:
@@ -506,7 +523,11 @@ def test_waiting_reader_gets_bytes_straight_into_its_buffer(step: int) -> None:
     dialler.receive(data_frame(1, b"12"))
     assert ours.read_into(memoryview(buffer), at_least=10) is None
     assert ours.unread == 0
-    feed(dialler.receive, data_frame(1, b"345678") + data_frame(1, b"90rest"), step)
+    assert ours.waiting
+    dialler.receive(data_frame(1, b""))
+    feed(dialler.receive, data_frame(1, b"3"), step)
+    assert not dialler.events()
+    feed(dialler.receive, data_frame(1, b"45678") + data_frame(1, b"90rest"), step)
     assert of_type(dialler.events(), Readable) == [Readable(ours)]
     assert ours.finish_read() == 10
     assert buffer == b"1234567890"
@@ -549,6 +570,13 @@ def test_buffer_of_a_stream_that_was_reset_says_so() -> None:
         ours.finish_read()
 
 
+def test_buffer_that_was_full_in_time_is_given_back_whole() -> None:
+    dialler, _, ours, _ = connected()
+    assert ours.read_into(memoryview(bytearray(4)), at_least=4) is None
+    dialler.receive(data_frame(1, b"full") + header(WINDOW_UPDATE, RST, 1, 0))
+    assert ours.finish_read() == 4
+
+
 def test_reader_can_give_up_its_buffer() -> None:
     dialler, _, ours, _ = connected()
     buffer = bytearray(10)
@@ -562,7 +590,9 @@ def test_reader_can_give_up_its_buffer() -> None:
 def test_writer_is_told_when_half_of_its_queue_is_free() -> None:
     dialler = Session(initiator=True, limits=Limits(unsent=1000))
     stream = dialler.open()
+    assert stream.room == 1000
     assert stream.write(bytes(1500)) == 1000
+    assert stream.room == 0
     assert stream.write(b"x") == 0
     sent(dialler, 12 + 12 + 400)
     assert not of_type(dialler.events(), Writable)
@@ -667,6 +697,19 @@ def test_streams_beyond_the_limit_are_reset() -> None:
     assert [event.stream.id for event in of_type(listener.events(), StreamOpened)] == [7]
 
 
+def test_peer_that_opens_streams_without_end_is_cut_though_it_reads() -> None:
+    listener = Session(initiator=False, limits=Limits(inbound_streams=1))
+    for n in range(1, 2 * 257, 2):
+        listener.receive(header(WINDOW_UPDATE, SYN, n, 0))
+        sent(listener)
+    listener.receive(header(WINDOW_UPDATE, RST, 1, 0) + header(WINDOW_UPDATE, SYN, 999, 0))
+    for n in range(1001, 1001 + 2 * 256, 2):
+        listener.receive(header(WINDOW_UPDATE, SYN, n, 0))
+        sent(listener)
+    with pytest.raises(RemoteProtocolError, match="without end"):
+        listener.receive(header(WINDOW_UPDATE, SYN, 5001, 0))
+
+
 def test_peer_that_does_not_read_resets_is_cut() -> None:
     """It opens, the handler resets, and it never takes a byte of ours."""
     listener = Session(initiator=False)
@@ -687,6 +730,14 @@ def test_what_was_on_its_way_when_a_stream_was_reset_is_dropped() -> None:
     exchange(dialler, listener)
     assert of_type(dialler.events(), StreamReset) == [StreamReset(ours)]
     assert listener._own_unread.used == 0
+
+
+def test_stream_can_be_reset_in_the_middle_of_its_last_frame() -> None:
+    dialler, _, ours, _ = connected()
+    dialler.receive(data_frame(1, b"hello", FIN)[:-2])
+    ours.reset()
+    dialler.receive(b"lo" + header(PING, SYN, SESSION, 1))
+    assert [frame.kind for frame in sent(dialler)] == [PING, WINDOW_UPDATE]
 
 
 def test_no_more_may_be_on_its_way_than_the_window_allowed() -> None:

@@ -132,6 +132,11 @@ class Session:
         self._outbound += 1
         return stream
 
+    @property
+    def awaits_pong(self) -> bool:
+        """Whether the last ping is not answered yet."""
+        return self._awaited_pong is not None
+
     def ping(self, value: int) -> None:
         """Ask the peer for a sign of life; `Pong` follows.
 

@@ -83,6 +83,16 @@ class Stream:
         return len(self._buffer)
 
     @property
+    def waiting(self) -> bool:
+        """Whether a read waits; no longer once it is `Readable`, or the stream was reset."""
+        return self._armed
+
+    @property
+    def room(self) -> int:
+        """Bytes that `write` would take now."""
+        return self._session.limits.unsent - self.unsent
+
+    @property
     def blocked(self) -> bool:
         """Whether the peer's window keeps us from sending. `sent` says whether that lasts."""
         return self.unsent > 0 and self.send_window == 0
@@ -158,7 +168,7 @@ class Stream:
             LocalProtocolError: after `close_write`.
         """
         self._move_sending(Cause.DATA, "write to")
-        taken = min(len(data), self._session.limits.unsent - self.unsent)
+        taken = min(len(data), self.room)
         if taken:
             self._queue.append(memoryview(data)[:taken])
             self.unsent += taken
