@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test kills boot-test bench lint format types contracts check coverage ci document lock minimal build clean distclean
+.PHONY: help venv demo test kills boot-test fuzz bench lint format types contracts check coverage ci document lock minimal build clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -38,6 +38,9 @@ kills: $(DEV) ## end a fetch with SIGKILL 100 times and resume it each time
 
 boot-test: $(DEV) ## boot virtual machines over HTTP from a mirror (needs QEMU and iPXE)
 	@$(BIN)/python -m pytest -m netboot tests/integration/test_netboot.py
+
+fuzz: $(DEV) ## throw made-up bytes at the connection stack (INPUTS=n, SEED=n to repeat one)
+	@$(BIN)/python -m tests.wire.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
 
 bench: $(DEV) ## measure throughput and latencies
 	@$(BIN)/python -m benchmarks
