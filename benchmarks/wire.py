@@ -22,7 +22,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.wire.connection import Connection, Keys
 from p2pboot.wire.noise.transport import MAX_PLAINTEXT, OVERHEAD
 from p2pboot.wire.yamux.events import Readable, StreamOpened
-from p2pboot.wire.yamux.session import MAX_FRAME_BODY
+from p2pboot.wire.yamux.scheduler import MAX_FRAME_BODY
 from p2pboot.wire.yamux.stream import Stream
 
 _BATCH = 4 * (MAX_PLAINTEXT + OVERHEAD)  # to the socket at once, as the present muxer does

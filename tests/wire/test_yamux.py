@@ -21,7 +21,8 @@ from p2pboot.wire.yamux.frames import (
     header,
 )
 from p2pboot.wire.yamux.limits import MIB, Budget, Limits
-from p2pboot.wire.yamux.session import MAX_FRAME_BODY, Session
+from p2pboot.wire.yamux.scheduler import MAX_FRAME_BODY
+from p2pboot.wire.yamux.session import Session
 from p2pboot.wire.yamux.stream import StreamWasReset
 from tests.wire.sessions import (
     Frame,

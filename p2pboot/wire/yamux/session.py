@@ -1,15 +1,11 @@
-"""A Yamux session: takes the peer's bytes, keeps its streams, and decides what is sent next.
+"""A Yamux session: takes the peer's bytes and keeps its streams; `scheduler` decides what is sent next.
 
-What is sent, in this order: answers to pings (go's and rust's windows grow only with a measured round trip), resets,
-new streams and windows, then data: streams with little to say in turn with those in bulk, each of them one frame at
-a time. A GO_AWAY is last, since go and js drop every stream when they see it. What waits to be sent is bounded by
-the number of streams, however long the peer does not read; so reading never waits for sending, and two peers that
-send in bulk at the same time cannot lock each other up.
+Receiving never waits for sending: what a peer makes us send is bounded, however long it does not read. So two peers
+that send in bulk at the same time cannot lock each other up.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
 from typing import Final
 
 from p2pboot.errors import LocalProtocolError, RemoteProtocolError
@@ -33,14 +29,11 @@ from p2pboot.wire.yamux.frames import (
     header,
 )
 from p2pboot.wire.yamux.limits import Budget, Limits
-from p2pboot.wire.yamux.states import RECEIVING, SENDING, Cause, Receiving, Sending
+from p2pboot.wire.yamux.scheduler import Scheduler
+from p2pboot.wire.yamux.states import RECEIVING, Cause, Receiving, Sending
 from p2pboot.wire.yamux.stream import Stream
 
 YAMUX_PROTOCOL: Final = "/yamux/1.0.0"
-MAX_FRAME_BODY: Final = 65_507
-"""With its header exactly one Noise message. rust ends a connection on more than 1 MiB."""
-# A stream with no more than this to say goes before those in bulk.
-_SHORT: Final = 4096
 _MAX_WINDOW: Final = (1 << 32) - 1
 # What an honest peer is far from, however slowly we send and however much comes at once.
 _MAX_PINGS: Final = 32  # unanswered; everybody waits for a pong before the next ping
@@ -79,18 +72,9 @@ class Session:
         # Bytes that may still come for streams which were reset here and are no longer in the books.
         self._stray = 0
         self._refused = 0
-        # To be sent.
-        self._frame_body = MAX_FRAME_BODY
-        self._pings: deque[bytes] = deque()
         self._awaited_pong: int | None = None
-        self._resets: deque[int] = deque()
-        self._control: OrderedDict[Stream, None] = OrderedDict()
-        self._short: OrderedDict[Stream, None] = OrderedDict()
-        self._bulk: OrderedDict[Stream, None] = OrderedDict()
-        self._short_is_next = True
-        self._farewell: int | None = None
         self._peer_left = False
-        self._ended = False
+        self._scheduler = Scheduler(self._writable, self._forget_if_over)
         self._handlers = {
             DATA: self._on_data,
             WINDOW_UPDATE: self._on_window_update,
@@ -109,13 +93,11 @@ class Session:
 
         Short ones let small messages pass sooner on a slow link; each costs both sides time.
         """
-        return self._frame_body
+        return self._scheduler.frame_body
 
     @frame_body.setter
     def frame_body(self, length: int) -> None:
-        if not 1 <= length <= MAX_FRAME_BODY:
-            raise LocalProtocolError(f"a frame of {length} bytes is not from 1 to {MAX_FRAME_BODY}")
-        self._frame_body = length
+        self._scheduler.frame_body = length
 
     def open(self) -> Stream:
         """Open a stream; it can be written to at once.
@@ -123,7 +105,7 @@ class Session:
         Raises:
             LocalProtocolError: there are too many already, or one side has said GO_AWAY.
         """
-        if self._farewell is not None or self._peer_left:
+        if self._scheduler.leaving or self._peer_left:
             raise LocalProtocolError("the connection takes no further streams")
         if self._outbound >= self.limits.outbound_streams or self._next_id > MAX_STREAM_ID:
             raise LocalProtocolError(f"{self._outbound} streams to one peer are enough")
@@ -149,12 +131,12 @@ class Session:
         if self._awaited_pong is not None:
             raise LocalProtocolError("the last ping is not answered yet")
         self._awaited_pong = value
-        self._pings.append(header(PING, SYN, SESSION, value))
+        self._scheduler.add_ping(header(PING, SYN, SESSION, value))
 
     def go_away(self, code: int = NORMAL) -> None:
         """Say goodbye, once everything that can be sent has been. Idempotent."""
-        if self._farewell is None:
-            self._farewell = code
+        if not self._scheduler.leaving:
+            self._scheduler.leave(code)
 
     def end(self, reason: str) -> None:
         """Give the session up: every stream that has not ended in order is reset, and only a GO_AWAY goes out.
@@ -165,9 +147,8 @@ class Session:
         self._failure = reason
         for stream in self.streams:
             self._fall(stream, drop_unread=False)
-        self._pings.clear()
-        self._resets.clear()
-        self._farewell = PROTOCOL_ERROR
+        self._scheduler.drop_all()
+        self._scheduler.leave(PROTOCOL_ERROR)
 
     def grant_reads(self) -> None:
         """Grant the peers of slow readers what was read, however little it is.
@@ -267,9 +248,9 @@ class Session:
     def _on_ping(self, flags: int, stream_id: int, value: int) -> None:
         _require_session(stream_id)
         if flags & SYN:
-            if len(self._pings) >= _MAX_PINGS:
+            if self._scheduler.pings >= _MAX_PINGS:
                 raise RemoteProtocolError(f"yamux: more than {_MAX_PINGS} pings at once")
-            self._pings.append(header(PING, ACK, SESSION, value))
+            self._scheduler.add_ping(header(PING, ACK, SESSION, value))
         elif value == self._awaited_pong:
             self._awaited_pong = None
             self._events.append(Pong(value))
@@ -305,9 +286,9 @@ class Session:
             raise RemoteProtocolError(f"yamux: the peer opens stream {stream_id}, which is ours to open")
         if stream_id in self._streams:
             raise RemoteProtocolError(f"yamux: stream {stream_id} is opened twice")
-        if len(self._resets) > _MAX_RESETS:
+        if self._scheduler.resets > _MAX_RESETS:
             raise RemoteProtocolError("yamux: the peer opens streams and does not read that they are reset")
-        if len(self._streams) - self._outbound >= self.limits.inbound_streams or self._farewell is not None:
+        if len(self._streams) - self._outbound >= self.limits.inbound_streams or self._scheduler.leaving:
             self._refuse(stream_id)
             return None
         self._refused = 0
@@ -320,7 +301,7 @@ class Session:
         if self._refused > _MAX_REFUSED:
             raise RemoteProtocolError("yamux: the peer opens streams without end")
         self._stray += INITIAL_WINDOW
-        self._resets.append(stream_id)
+        self._scheduler.add_reset(stream_id)
 
     # The life of streams.
 
@@ -329,7 +310,7 @@ class Session:
         stream = Stream(self, stream_id, flag, max(extra, 0))
         self._extra += stream.extra
         self._streams[stream_id] = stream
-        self._control[stream] = None
+        self._scheduler.add_control(stream)
         return stream
 
     def _end_receiving(self, stream: Stream) -> None:
@@ -344,15 +325,14 @@ class Session:
         if stream.receiving is Receiving.OPEN:
             self._stray += stream.window
         if stream.owed_flags != SYN:  # otherwise the peer has not heard of it
-            self._resets.append(stream.id)
+            self._scheduler.add_reset(stream.id)
         self._fall(stream, drop_unread=True)
         if reason:
             self._events.append(StreamReset(stream, reason))
 
     def _fall(self, stream: Stream, *, drop_unread: bool) -> None:
         stream.fall(drop_unread=drop_unread)
-        for queue in (self._control, self._short, self._bulk):
-            queue.pop(stream, None)
+        self._scheduler.remove(stream)
         self._forget_if_over(stream)
 
     def _forget_if_over(self, stream: Stream) -> None:
@@ -368,7 +348,7 @@ class Session:
         """Let the peer send `count` bytes more."""
         stream.window += count
         stream.credit += count
-        self._control[stream] = None
+        self._scheduler.add_control(stream)
 
     def charge_unread(self, count: int) -> bool:
         """Account for bytes that wait to be read; whether there is room for them."""
@@ -390,27 +370,17 @@ class Session:
 
     def schedule(self, stream: Stream) -> None:
         """Give the stream a turn to send if it can use one."""
-        if stream in self._bulk or not _can_send(stream):
-            return
-        if stream.unsent <= _SHORT:
-            self._short[stream] = None
-        else:
-            self._short.pop(stream, None)
-            self._bulk[stream] = None
+        self._scheduler.add_sender(stream)
+
+    def _writable(self, stream: Stream) -> None:
+        self._events.append(Writable(stream))
 
     # What is sent.
 
     @property
     def has_data_to_send(self) -> bool:
         """Whether `data_to_send` would return something."""
-        return not self._ended and bool(
-            self._pings
-            or self._resets
-            or self._control
-            or self._short
-            or self._bulk
-            or self._farewell is not None
-        )
+        return self._scheduler.has_data
 
     def data_to_send(self, max_bytes: int) -> bytes:
         """Return whole frames that are to go out next, which count as sent from then on; b"" for nothing.
@@ -418,61 +388,7 @@ class Session:
         Args:
             max_bytes: how many at most; with 65,519 a full frame fits. Fewer than 13 carry no data.
         """
-        parts: list[bytes | memoryview] = []
-        if self._ended:
-            return b""
-        room = max_bytes - self._add_control(parts, max_bytes)
-        while room > HEADER_BYTES and (stream := self._next_sender()) is not None:
-            room -= self._add_data(stream, parts, room)
-        if self._farewell is not None and room >= HEADER_BYTES and not (self._short or self._bulk):
-            parts.append(header(GO_AWAY, 0, SESSION, self._farewell))
-            self._ended = True
-        return b"".join(parts)
-
-    def _add_control(self, parts: list[bytes | memoryview], room: int) -> int:
-        """Add frames without a body as far as they fit; return the bytes they take."""
-        frames = room // HEADER_BYTES
-        while self._pings and len(parts) < frames:
-            parts.append(self._pings.popleft())
-        while self._resets and len(parts) < frames:
-            parts.append(header(WINDOW_UPDATE, RST, self._resets.popleft(), 0))
-        while self._control and len(parts) < frames:
-            stream, _ = self._control.popitem(last=False)
-            if stream.owed_flags or stream.receiving is Receiving.OPEN:
-                parts.append(header(WINDOW_UPDATE, stream.owed_flags, stream.id, stream.credit))
-            stream.owed_flags = stream.credit = 0
-        return len(parts) * HEADER_BYTES
-
-    def _next_sender(self) -> Stream | None:
-        """Streams with little to say and streams in bulk by turns, each kind in its order."""
-        self._short_is_next = not self._short_is_next or not self._bulk
-        queue = self._short if self._short and (self._short_is_next or not self._bulk) else self._bulk
-        return queue.popitem(last=False)[0] if queue else None
-
-    def _add_data(self, stream: Stream, parts: list[bytes | memoryview], room: int) -> int:
-        """Add one frame of the stream, and its FIN if it was the last one; return the bytes they take."""
-        used = 0
-        count = min(stream.unsent, stream.send_window, self._frame_body, room - HEADER_BYTES)
-        if count:
-            parts.append(header(DATA, 0, stream.id, count))
-            stream.take_for_frame(count, parts)
-            used = HEADER_BYTES + count
-            if stream.wants_writer():
-                self._events.append(Writable(stream))
-        if stream.sending is Sending.CLOSING and not stream.unsent and room - used >= HEADER_BYTES:
-            # A frame of its own: go looks at FIN before the body, and a reader that is quick misses the body.
-            parts.append(header(DATA, FIN, stream.id, 0))
-            used += HEADER_BYTES
-            stream.sending = SENDING[stream.sending, Cause.FIN]
-            self._forget_if_over(stream)
-        self.schedule(stream)
-        return used
-
-
-def _can_send(stream: Stream) -> bool:
-    if stream.unsent:
-        return stream.send_window > 0
-    return stream.sending is Sending.CLOSING
+        return self._scheduler.next_frames(max_bytes)
 
 
 def _require_session(stream_id: int) -> None:
