@@ -71,7 +71,7 @@ BAD_LINES = {
     "too long a greeting": encode_varint(len(HELLO)),
     "too long a line": HELLO + encode_varint(MAX_LINE + 1),
     "length without end": b"\xff\xff\xff\xff",
-    "length not minimal": b"\x80\x00",
+    "length not minimal": b"\x93\x00" + HELLO[1:],
     "refusal first": b"\x03na\n",
     "HTTP": b"GET / HTTP/1.1\r\n\r\n",
 }

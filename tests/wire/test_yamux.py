@@ -741,6 +741,17 @@ def test_stream_can_be_reset_in_the_middle_of_its_last_frame() -> None:
     assert [frame.kind for frame in sent(dialler)] == [PING, WINDOW_UPDATE]
 
 
+def test_stream_under_the_number_of_an_earlier_one_is_another_stream() -> None:
+    listener = Session(initiator=False)
+    listener.receive(header(WINDOW_UPDATE, SYN, 1, 0) + header(WINDOW_UPDATE, RST, 1, 0))
+    (earlier,) = (event.stream for event in of_type(listener.events(), StreamOpened))
+    listener.receive(header(WINDOW_UPDATE, SYN, 1, 0) + data_frame(1, b"x"))
+    later = opened(listener)
+    earlier.reset()
+    assert listener.streams == (later,)
+    assert later.read(10) == b"x"
+
+
 def test_no_more_may_be_on_its_way_than_the_window_allowed() -> None:
     _, listener, _, theirs = connected(SMALL)
     theirs.reset()

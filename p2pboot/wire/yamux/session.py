@@ -319,13 +319,13 @@ class Session:
 
     def reset(self, stream: Stream, reason: str = "") -> None:
         """End a stream at once and tell the peer; with a `reason`, if it is not the stream's user who wants it."""
-        if stream.id not in self._streams:
+        if self._streams.get(stream.id) is not stream:
             stream.ignore_input()
             return
-        if stream.receiving is Receiving.OPEN:
-            self._stray += stream.window
         if stream.owed_flags != SYN:  # otherwise the peer has not heard of it
             self._scheduler.add_reset(stream.id)
+            if stream.receiving is Receiving.OPEN:
+                self._stray += stream.window
         self._fall(stream, drop_unread=True)
         if reason:
             self._events.append(StreamReset(stream, reason))
@@ -338,7 +338,8 @@ class Session:
     def _forget_if_over(self, stream: Stream) -> None:
         if stream.receiving is Receiving.OPEN or stream.sending in (Sending.OPEN, Sending.CLOSING):
             return
-        if self._streams.pop(stream.id, None) is not None:
+        if self._streams.get(stream.id) is stream:  # and not one that a peer opened under its number since
+            del self._streams[stream.id]
             self._extra -= stream.extra
             self._outbound -= self._is_ours(stream.id)
 
