@@ -322,8 +322,10 @@ def test_windows_are_granted_by_the_quarter() -> None:
     exchange(dialler, listener)
     theirs.read(INITIAL_WINDOW // 4 - 1)
     assert not listener.has_data_to_send
-    theirs.read(1)
-    assert sent(listener) == [Frame(WINDOW_UPDATE, 0, 1, INITIAL_WINDOW // 4)]
+    for _ in range(3):
+        theirs.read(1)
+        assert sent(listener) == [Frame(WINDOW_UPDATE, 0, 1, INITIAL_WINDOW // 4)]
+        theirs.read(INITIAL_WINDOW // 4 - 1)
 
 
 def test_nothing_is_granted_to_a_peer_that_has_ended() -> None:
@@ -471,6 +473,23 @@ def test_streams_take_turns_of_one_frame() -> None:
     for stream in [dialler.open() for _ in range(3)]:
         stream.write(bytes(3 * MAX_FRAME_BODY))
     assert [frame.stream_id for frame in sent(dialler) if frame.kind == DATA] == [1, 3, 5] * 3
+
+
+def test_stream_that_begins_short_and_goes_on_in_bulk_has_one_turn() -> None:
+    dialler = Session(initiator=True)
+    first, second = dialler.open(), dialler.open()
+    first.write(b"x")
+    first.write(bytes(2 * MAX_FRAME_BODY - 1))
+    second.write(bytes(2 * MAX_FRAME_BODY))
+    assert [frame.stream_id for frame in sent(dialler) if frame.kind == DATA] == [1, 3, 1, 3]
+
+
+def test_no_more_is_sent_than_was_asked_for() -> None:
+    dialler, _, ours, _ = connected()
+    ours.write(b"x")
+    ours.close_write()
+    assert [frame.flags for frame in sent(dialler, 24)] == [0]
+    assert [frame.flags for frame in sent(dialler, 24)] == [FIN]
 
 
 def test_short_message_waits_for_one_frame_of_bulk_at_most() -> None:
