@@ -252,5 +252,5 @@ def test_numbers_of_messages_are_never_used_twice() -> None:
     assert bytes(opener.open(memoryview(last)[2:])) == b"last"
     with pytest.raises(LocalProtocolError):
         seal(sealer, b"one more")
-    with pytest.raises(RemoteProtocolError):
+    with pytest.raises(RemoteProtocolError, match="used up"):
         opener.open(memoryview(last)[2:])

@@ -603,6 +603,7 @@ def test_reader_can_give_up_its_buffer() -> None:
     assert ours.read_into(memoryview(buffer), at_least=10) is None
     dialler.receive(data_frame(1, b"ab"))
     assert ours.finish_read() == 2
+    assert ours.finish_read() == 0
     dialler.receive(data_frame(1, b"cd"))
     assert ours.read(10) == b"cd"
 
