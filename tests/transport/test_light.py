@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 import trio
@@ -72,6 +73,30 @@ async def test_peer_says_who_it_is_and_can_ask_back(libp2p_lab: Lab) -> None:
         await stream.close_write()
         assert await read_all(stream) == b"hello"
         await stream.close()
+
+
+async def test_stock_host_in_a_process_of_its_own() -> None:
+    command = [sys.executable, "-m", "tests.wire.stock_host"]
+    body = bytes(range(256)) * 5000
+    async with trio.open_nursery() as nursery, open_light(KEY) as client:
+        process: trio.Process = await nursery.start(
+            partial(trio.run_process, command, stdout=subprocess.PIPE)
+        )
+        assert process.stdout is not None
+        address = (await process.stdout.receive_some(1000)).decode().strip()
+        peer_id = await client.dial(address)
+        assert ECHO in (await client.identify(peer_id)).protocols
+        stream = await client.open_stream(peer_id, ECHO)
+
+        async def send() -> None:
+            await stream.write(body)
+            await stream.close_write()
+
+        async with trio.open_nursery() as sending:
+            sending.start_soon(send)
+            assert await read_all(stream) == body
+        await stream.close()
+        nursery.cancel_scope.cancel()
 
 
 async def test_wrong_peer_and_unknown_protocol_are_refused(libp2p_lab: Lab) -> None:

@@ -769,6 +769,7 @@ def test_stream_under_the_number_of_an_earlier_one_is_another_stream() -> None:
     later = opened(listener)
     earlier.reset()
     assert listener.streams == (later,)
+    assert [frame.flags for frame in sent(listener)] == [ACK]
     assert later.read(10) == b"x"
 
 

@@ -217,7 +217,7 @@ class LightConnection:
         self.flush()
         with trio.move_on_after(_GOODBYE_S) as scope:
             scope.shield = True
-            while self._unsent:
+            while self._unsent and self.failure is None:
                 await trio.lowlevel.wait_writable(self._socket.fileno())
                 self.flush()
         self._end(None)
