@@ -1,21 +1,17 @@
-"""`transport.interface.Stream` on one of `wire`'s streams, with the negotiation of its protocol inside."""
+"""`transport.interface.Stream` on one of a connection's streams, with the negotiation of its protocol inside."""
 
 from __future__ import annotations
 
-import contextlib
 from typing import TYPE_CHECKING
-
-import trio
 
 from p2pboot.errors import ProtocolError
 from p2pboot.transport.interface import StreamReset
 from p2pboot.wire.multistream import Dialler, Listener
-from p2pboot.wire.yamux.stream import Stream as WireStream
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from p2pboot.transport.light.connection import LightConnection
+    from p2pboot.transport.tcp.stream import MuxedStream
 
 _LINE_BYTES = 1024
 
@@ -24,35 +20,31 @@ class LightStream:
     """A stream.
 
     Args:
-        core: the state machine's.
-        connection: that it is on.
-        dialler: proposes the protocol, for a stream that we open; the peer's answer is awaited by the first `read`.
+        muxed: the connection's.
+        dialler: what proposed the protocol, for a stream that we open; the peer's answer is awaited by the first
+            read.
     """
 
-    def __init__(self, core: WireStream, connection: LightConnection, dialler: Dialler | None = None) -> None:
-        self._core = core
-        self._connection = connection
+    def __init__(self, muxed: MuxedStream, dialler: Dialler | None = None) -> None:
+        self._muxed = muxed
         self._dialler = dialler
         self._early = b""  # read together with the end of the negotiation
-        self._woken = trio.Event()
-        self._done = False
-        if dialler is not None:
-            core.write(dialler.data_to_send())
 
-    @property
-    def id(self) -> int:
-        """Its number on the connection."""
-        return self._core.id
+    @classmethod
+    async def propose(cls, muxed: MuxedStream, protocol: str) -> LightStream:
+        """Propose a protocol on a stream that we opened; more may be written before the peer has agreed.
+
+        Raises:
+            StreamReset: it is gone.
+        """
+        dialler = Dialler([protocol])
+        await muxed.write(dialler.data_to_send())
+        return cls(muxed, dialler)
 
     @property
     def peer_id(self) -> str:
         """The peer at the other end."""
-        return self._connection.peer.peer_id
-
-    def wake(self) -> None:
-        """Have whoever waits look again. Never waits."""
-        self._woken.set()
-        self._woken = trio.Event()
+        return self._muxed.connection.peer.peer_id
 
     async def negotiate(self, protocols: Collection[str]) -> str:
         """Agree on the protocol of a stream that the peer has opened.
@@ -63,11 +55,11 @@ class LightStream:
         """
         listener = Listener(protocols)
         while listener.selected is None:
-            data = await self._read(_LINE_BYTES)
+            data = await self._muxed.read(_LINE_BYTES)
             if not data:
                 raise StreamReset("the stream ended before a protocol was agreed on")
             listener.receive(data)
-            await self.write(listener.data_to_send())
+            await self._muxed.write(listener.data_to_send())
         self._early = listener.trailing_data
         return listener.selected
 
@@ -78,8 +70,7 @@ class LightStream:
             StreamReset: it does not speak it, or is gone.
         """
         while self._dialler is not None and self._dialler.selected is None:
-            self._connection.flush()
-            data = await self._read(_LINE_BYTES)
+            data = await self._muxed.read(_LINE_BYTES)
             try:
                 if not data:
                     raise StreamReset("the stream ended before a protocol was agreed on")
@@ -95,98 +86,31 @@ class LightStream:
         if self._early:
             data, self._early = self._early[:max_bytes], self._early[max_bytes:]
             return data
-        return await self._read(max_bytes)
+        return await self._muxed.read(max_bytes)
 
-    async def _read(self, max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint_if_cancelled()
-        while True:
-            try:
-                data = self._core.read(max_bytes)
-            except ProtocolError as error:
-                raise self._reset_error() from error
-            if data is not None:
-                self._connection.flush()  # what it was granted
-                return data
-            await self._woken.wait()
-
-    async def read_exactly_into(self, target: memoryview) -> None:
-        """Fill `target`: bytes go straight from the decrypted message into it, and the reader wakes once.
-
-        Raises:
-            StreamReset: the stream ended before it was full.
-        """
+    async def read_into(self, target: memoryview, at_least: int = 1) -> int:
+        """As `MuxedStream.read_into`."""
         await self.agreed()
         head = len(self._early[: len(target)])
+        if not head:
+            return await self._muxed.read_into(target, at_least)
         target[:head], self._early = self._early[:head], self._early[head:]
-        rest = target[head:]
-        try:
-            count = self._core.read_into(rest, at_least=len(rest)) if rest else 0
-            if count is None:
-                count = await self._filled()
-        except ProtocolError as error:
-            raise self._reset_error() from error
-        self._connection.flush()
-        if count < len(rest):
-            raise StreamReset(f"the stream ended {len(rest) - count} bytes early")
-
-    async def _filled(self) -> int:
-        self._connection.flush()
-        try:
-            while self._core.waiting:
-                await self._woken.wait()
-        except trio.Cancelled:
-            with contextlib.suppress(ProtocolError):
-                self._core.finish_read()  # the buffer is the caller's again; what is in it is lost
-            raise
-        return self._core.finish_read()
+        if head >= at_least:
+            return head
+        return head + await self._muxed.read_into(target[head:], at_least - head)
 
     async def write(self, data: bytes | memoryview) -> None:
         """Hand over all of `data`; waits while the peer's window is full. StreamReset when it is gone."""
-        await trio.lowlevel.checkpoint()
-        rest = memoryview(data)
-        # What is queued must not change; the buffer is the caller's again when this returns.
-        may_change = not isinstance(rest.obj, bytes)
-        try:
-            while rest:
-                part = bytes(rest[: self._core.room or 1]) if may_change else rest
-                taken = self._core.write(part)
-                rest = rest[taken:]
-                self._connection.flush()
-                if not taken and not self._core.room:
-                    await self._woken.wait()
-        except ProtocolError as error:
-            raise self._reset_error() from error
+        await self._muxed.write(data)
 
     async def close_write(self) -> None:
         """Half-close: nothing more will be written; reading goes on. StreamReset when the peer is gone."""
-        try:
-            self._core.close_write()
-        except ProtocolError as error:
-            raise self._reset_error() from error
-        self._connection.flush()
-        await trio.lowlevel.checkpoint()
+        await self._muxed.close_write()
 
     async def close(self) -> None:
         """Close both directions in order. Bounded, idempotent, raises nothing."""
-        if not self._done:
-            try:
-                self._core.close_write()
-                self._core.ignore_input()
-            except ProtocolError:
-                self._core.reset()
-            self._finish()
+        await self._muxed.close()
 
     async def reset(self) -> None:
         """Abort both directions. Bounded, idempotent, raises nothing."""
-        if not self._done:
-            self._core.reset()
-            self._finish()
-
-    def _finish(self) -> None:
-        self._done = True
-        self._connection.flush()
-        self._connection.forget(self.id)
-        self.wake()
-
-    def _reset_error(self) -> StreamReset:
-        return StreamReset(f"the stream with {self.peer_id} ended unexpectedly")
+        await self._muxed.reset()

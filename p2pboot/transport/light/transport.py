@@ -15,8 +15,9 @@ from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.transport.addresses import Address, parse_address
 from p2pboot.transport.events import PeerRegister
 from p2pboot.transport.interface import DialError, PeerEvent, StreamHandler, StreamReset
-from p2pboot.transport.light.connection import LightConnection, Workspace
 from p2pboot.transport.light.stream import LightStream
+from p2pboot.transport.tcp.connection import TcpConnection, Workspace
+from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.wire.connection import Connection, Keys
 from p2pboot.wire.identify import IDENTIFY_PROTOCOL, IdentifyReader, Identity, encode_identify
 from p2pboot.wire.ping import PING_BYTES, PING_PROTOCOL
@@ -41,7 +42,7 @@ class LightTransport:
         self._nursery = nursery
         self._register = PeerRegister(nursery)
         self._workspace = Workspace()
-        self._connections: dict[str, list[LightConnection]] = {}
+        self._connections: dict[str, list[TcpConnection]] = {}
         self._handlers: dict[str, StreamHandler] = {
             IDENTIFY_PROTOCOL: self._answer_identify,
             PING_PROTOCOL: _echo,
@@ -73,7 +74,7 @@ class LightTransport:
             raise DialError(f"{parsed} answers, but: {connection.failure}")
         return connection.peer.peer_id
 
-    async def _connect(self, address: Address) -> LightConnection:
+    async def _connect(self, address: Address) -> TcpConnection:
         try:
             stream = await trio.open_tcp_stream(address.host, address.port)
         except OSError as error:
@@ -88,9 +89,9 @@ class LightTransport:
             expected=None if address.peer_id is None else PublicKey.from_peer_id(address.peer_id),
             scratch=self._workspace.scratch,
         )
-        return LightConnection(sock, core, self._workspace, self._serve)
+        return TcpConnection(sock, core, self._workspace, self._serve)
 
-    async def _run(self, connection: LightConnection, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    async def _run(self, connection: TcpConnection, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(connection.run)
             await connection.secured.wait()
@@ -114,7 +115,7 @@ class LightTransport:
     async def open_stream(self, peer_id: str, protocol: str) -> LightStream:
         """Open a stream; StreamReset when the peer is gone or does not speak `protocol`."""
         for connection in self._connections.get(peer_id, ()):
-            stream = await connection.open(protocol)
+            stream = await LightStream.propose(connection.open(), protocol)
             await stream.agreed()
             return stream
         raise StreamReset(f"not connected with {peer_id}")
@@ -130,7 +131,8 @@ class LightTransport:
         finally:
             await stream.close()
 
-    async def _serve(self, stream: LightStream) -> None:
+    async def _serve(self, muxed: MuxedStream) -> None:
+        stream = LightStream(muxed)
         try:
             with trio.fail_after(_NEGOTIATION_S):
                 protocol = await stream.negotiate(self._handlers)

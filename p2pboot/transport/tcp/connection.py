@@ -18,13 +18,12 @@ import trio
 from p2pboot.core.identity import PublicKey
 from p2pboot.errors import ProtocolError, RemoteProtocolError
 from p2pboot.transport.interface import StreamReset
-from p2pboot.transport.light.stream import LightStream
+from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.wire.connection import Connection
-from p2pboot.wire.multistream import Dialler
 from p2pboot.wire.noise.transport import MAX_PLAINTEXT, OVERHEAD
 from p2pboot.wire.yamux import events
 
-log = logging.getLogger("p2pboot.transport.light")
+log = logging.getLogger("p2pboot.transport.tcp")
 
 _RECEIVE_BYTES: Final = 256 * 1024  # a system call's worth: four Noise messages
 # To the socket at once. What is in it can no longer be overtaken by a small message.
@@ -46,7 +45,7 @@ class Workspace:
         self.scratch = bytearray(MAX_PLAINTEXT)
 
 
-class LightConnection:
+class TcpConnection:
     """A connection and its streams.
 
     Args:
@@ -61,13 +60,13 @@ class LightConnection:
         sock: socket.socket,
         core: Connection,
         workspace: Workspace,
-        serve: Callable[[LightStream], Awaitable[None]],
+        serve: Callable[[MuxedStream], Awaitable[None]],
     ) -> None:
         self._socket = sock
         self._core = core
         self._workspace = workspace
         self._serve = serve
-        self._streams: dict[int, LightStream] = {}
+        self._streams: dict[int, MuxedStream] = {}
         self._nursery: trio.Nursery | None = None
         self._unsent = memoryview(b"")
         self._low = 1
@@ -129,7 +128,7 @@ class LightConnection:
     def _dispatch(self) -> None:
         for event in self._core.events():
             if isinstance(event, events.StreamOpened):
-                stream = LightStream(event.stream, self)
+                stream = MuxedStream(event.stream, self)
                 self._streams[event.stream.id] = stream
                 if self._nursery is not None:
                     self._nursery.start_soon(self._serve, stream)
@@ -193,18 +192,17 @@ class LightConnection:
                     self._core.session.ping(secrets.randbits(32))
             self.flush()
 
-    async def open(self, protocol: str) -> LightStream:
-        """Open a stream; its first bytes may be written at once, before the peer has agreed.
+    def open(self) -> MuxedStream:
+        """Open a stream; it can be written to at once.
 
         Raises:
             StreamReset: the connection is over, or has enough streams.
         """
         try:
-            stream = LightStream(self._core.session.open(), self, Dialler([protocol]))
+            stream = MuxedStream(self._core.session.open(), self)
         except ProtocolError as error:
             raise StreamReset(error.message) from error
         self._streams[stream.id] = stream
-        await trio.lowlevel.checkpoint()
         return stream
 
     def forget(self, stream_id: int) -> None:

@@ -1,0 +1,150 @@
+"""A stream of a connection, before anybody has agreed what is spoken on it."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import trio
+
+from p2pboot.errors import ProtocolError
+from p2pboot.transport.interface import StreamReset
+from p2pboot.wire.yamux.stream import Stream
+
+if TYPE_CHECKING:
+    from p2pboot.transport.tcp.connection import TcpConnection
+
+
+class MuxedStream:
+    """A stream. One task may read while another writes.
+
+    Args:
+        core: the state machine's.
+        connection: that it is on.
+    """
+
+    def __init__(self, core: Stream, connection: TcpConnection) -> None:
+        self.connection = connection
+        self._core = core
+        self._woken = trio.Event()
+        self._done = False
+
+    @property
+    def id(self) -> int:
+        """Its number on the connection."""
+        return self._core.id
+
+    def wake(self) -> None:
+        """Have whoever waits look again. Never waits."""
+        self._woken.set()
+        self._woken = trio.Event()
+
+    async def read(self, max_bytes: int) -> bytes:
+        """Return 1 to `max_bytes` bytes as soon as there are any, b"" at the orderly end.
+
+        Raises:
+            StreamReset: it ended otherwise.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                data = self._core.read(max_bytes)
+            except ProtocolError as error:
+                raise self._reset_error() from error
+            if data is not None:
+                self.connection.flush()  # what it was granted
+                return data
+            await self._woken.wait()
+
+    async def read_into(self, target: memoryview, at_least: int = 1) -> int:
+        """Fill `target` straight from the decrypted messages; the reader wakes once.
+
+        Args:
+            target: where to. What is in it after a cancelled call is lost.
+            at_least: how many bytes to wait for, at most `len(target)`.
+
+        Returns:
+            How many bytes came: fewer than `at_least` only at the orderly end.
+
+        Raises:
+            StreamReset: it ended otherwise.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            count = self._core.read_into(target, at_least)
+            if count is None:
+                count = await self._filled()
+        except ProtocolError as error:
+            raise self._reset_error() from error
+        self.connection.flush()
+        return count
+
+    async def _filled(self) -> int:
+        self.connection.flush()
+        try:
+            while self._core.waiting:
+                await self._woken.wait()
+        except trio.Cancelled:
+            with contextlib.suppress(ProtocolError):
+                self._core.finish_read()  # the buffer is the caller's again
+            raise
+        return self._core.finish_read()
+
+    async def write(self, data: bytes | memoryview) -> None:
+        """Hand over all of `data`; waits while the peer's window is full.
+
+        Raises:
+            StreamReset: it is gone.
+        """
+        await trio.lowlevel.checkpoint()
+        rest = memoryview(data)
+        # What is queued must not change; the buffer is the caller's again when this returns.
+        may_change = not isinstance(rest.obj, bytes)
+        try:
+            while rest:
+                part = bytes(rest[: self._core.room or 1]) if may_change else rest
+                taken = self._core.write(part)
+                rest = rest[taken:]
+                self.connection.flush()
+                if not taken and not self._core.room:
+                    await self._woken.wait()
+        except ProtocolError as error:
+            raise self._reset_error() from error
+
+    async def close_write(self) -> None:
+        """Half-close: nothing more will be written; reading goes on.
+
+        Raises:
+            StreamReset: the peer is gone.
+        """
+        try:
+            self._core.close_write()
+        except ProtocolError as error:
+            raise self._reset_error() from error
+        self.connection.flush()
+        await trio.lowlevel.checkpoint()
+
+    async def close(self) -> None:
+        """Close both directions in order. Bounded, idempotent, raises nothing."""
+        if not self._done:
+            try:
+                self._core.close_write()
+                self._core.ignore_input()
+            except ProtocolError:
+                self._core.reset()
+            self._finish()
+
+    async def reset(self) -> None:
+        """Abort both directions. Bounded, idempotent, raises nothing."""
+        if not self._done:
+            self._core.reset()
+            self._finish()
+
+    def _finish(self) -> None:
+        self._done = True
+        self.connection.flush()
+        self.connection.forget(self.id)
+        self.wake()
+
+    def _reset_error(self) -> StreamReset:
+        return StreamReset(f"the stream with {self.connection.peer.peer_id} ended unexpectedly")
