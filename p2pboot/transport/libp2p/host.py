@@ -49,7 +49,7 @@ from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
-from p2pboot.transport.libp2p.tcp import bound_address, open_listeners
+from p2pboot.transport.tcp.sockets import bound_address, open_listeners
 from p2pboot.transport.traffic import GOSSIP, SENT, Traffic
 
 log = logging.getLogger("p2pboot.transport.libp2p")

@@ -1,4 +1,4 @@
-"""TCP below libp2p: sockets to listen on, dialling, and the byte stream that Noise runs on.
+"""TCP below libp2p: the byte stream that Noise runs on, over a socket of `transport.tcp.sockets`.
 
 Replaces libp2p's own TCP transport, which binds with SO_REUSEPORT (two programs then share a port without an
 error), takes a port in use for no error, owns system tasks, and loses bytes when a write is cancelled.
@@ -6,10 +6,8 @@ error), takes a port in use for no error, owns system tasks, and loses bytes whe
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections import deque
-from collections.abc import Sequence
 from typing import Final
 
 import trio
@@ -19,11 +17,10 @@ from libp2p.io.exceptions import ConnectionClosedError, IOException
 from libp2p.network.connection.raw_connection import RawConnection
 from multiaddr import Multiaddr
 
-from p2pboot.errors import MachineError, machine_error
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.interface import DialError
+from p2pboot.transport.tcp import sockets
 
-_BACKLOG: Final = 128
 _RECEIVE_BYTES: Final = 256 * 1024  # a system call's worth; four Noise messages
 # Nothing above asks for more at once than a Noise message (65,535 bytes) or a negotiation line. A longer wish
 # can only come from a length that a stranger wrote: refused before memory is spent on it.
@@ -140,77 +137,9 @@ async def dial_tcp(address: Address) -> TcpConnection:
     Raises:
         DialError: nobody answers there, with the system's reason.
     """
+    sock = trio.socket.from_stdlib_socket(await sockets.dial_tcp(address))
     try:
-        stream = await trio.open_tcp_stream(address.host, address.port)
-    except (OSError, UnicodeError) as error:
-        raise DialError(
-            f"cannot reach {address}: {_reason(error)}",
-            remedy="check the address, and that a node runs there and its port is open",
-        ) from error
-    try:
-        return TcpConnection(TcpStream(stream.socket), initiator=True)
+        return TcpConnection(TcpStream(sock), initiator=True)
     except OSError as error:  # it hung up at once
-        stream.socket.close()
-        raise DialError(f"cannot reach {address}: {_reason(error)}") from error
-
-
-def _reason(error: BaseException) -> str:
-    """Find the system's own words under trio's "all attempts to connect failed"."""
-    while isinstance(error.__cause__, (OSError, BaseExceptionGroup)):
-        error = error.__cause__
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return getattr(error, "strerror", None) or str(error)
-
-
-def open_listeners(addresses: Sequence[Address]) -> list[trio.SocketListener]:
-    """Bind and listen on every address, exclusively.
-
-    Raises:
-        MachineError: a port is taken, an address is not this machine's, or binding is not permitted. Nothing
-            stays open then.
-    """
-    listeners: list[trio.SocketListener] = []
-    try:
-        for address in addresses:
-            listeners.append(_open_listener(address))
-    except BaseException:
-        for listener in listeners:
-            listener.socket.close()
-        raise
-    return listeners
-
-
-def _open_listener(address: Address) -> trio.SocketListener:
-    family = socket.AF_INET6 if address.kind == "ip6" else socket.AF_INET
-    try:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-    except OSError as error:
-        raise machine_error(error, f"listen on {address}") from error
-    try:
-        # On Linux this does not let two programs listen on one port; it spares a restart the TIME_WAIT.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        sock.bind((address.host, address.port))
-        sock.listen(_BACKLOG)
-        sock.setblocking(False)
-        return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
-    except OSError as error:
         sock.close()
-        raise _listen_error(error, address) from error
-
-
-def _listen_error(error: OSError, address: Address) -> MachineError:
-    if error.errno == errno.EADDRINUSE:
-        return MachineError(
-            f"cannot listen on {address}: port {address.port} is in use by another program",
-            remedy="end that program, choose another port, or use /tcp/0 for any free one",
-        )
-    return machine_error(error, f"listen on {address}")
-
-
-def bound_address(listener: trio.SocketListener) -> Address:
-    """Return where a listener listens, with its real port."""
-    host, port = listener.socket.getsockname()[:2]
-    return Address("ip6" if ":" in host else "ip4", host, port)
+        raise DialError(f"cannot reach {address}: {error.strerror}") from error

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import logging
-import secrets
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import trio
 
-from p2pboot.core.identity import PublicKey, SecretKey
-from p2pboot.transport.addresses import Address, parse_address
+from p2pboot.core.identity import SecretKey
+from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.events import PeerRegister
-from p2pboot.transport.interface import DialError, PeerEvent, StreamHandler, StreamReset
+from p2pboot.transport.interface import PeerEvent, StreamHandler, StreamReset
 from p2pboot.transport.light.stream import LightStream
-from p2pboot.transport.tcp.connection import TcpConnection, Workspace
+from p2pboot.transport.tcp.connection import TcpConnection
+from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.stream import MuxedStream
-from p2pboot.wire.connection import Connection, Keys
 from p2pboot.wire.identify import IDENTIFY_PROTOCOL, IdentifyReader, Identity, encode_identify
 from p2pboot.wire.ping import PING_BYTES, PING_PROTOCOL
-from p2pboot.wire.yamux.session import Session
 
 log = logging.getLogger("p2pboot.transport.light")
 
@@ -38,10 +35,10 @@ class LightTransport:
 
     def __init__(self, secret_key: SecretKey, nursery: trio.Nursery) -> None:
         self._secret_key = secret_key
-        self._static = secrets.token_bytes(32)
         self._nursery = nursery
         self._register = PeerRegister(nursery)
-        self._workspace = Workspace()
+        self._endpoint = Endpoint(secret_key)
+        nursery.start_soon(self._endpoint.run)
         self._connections: dict[str, list[TcpConnection]] = {}
         self._handlers: dict[str, StreamHandler] = {
             IDENTIFY_PROTOCOL: self._answer_identify,
@@ -67,45 +64,23 @@ class LightTransport:
 
     async def dial(self, address: str) -> str:
         """Connect to a multiaddr and return the peer's id. The caller sets the timeout. Raises DialError."""
-        parsed = parse_address(address)
-        connection = await self._connect(parsed)
-        await self._nursery.start(self._run, connection)
-        if connection.failure is not None:
-            raise DialError(f"{parsed} answers, but: {connection.failure}")
-        return connection.peer.peer_id
+        connection = await self._endpoint.dial(parse_address(address), self._accept, self._nursery)
+        peer_id = connection.peer.peer_id
+        self._connections.setdefault(peer_id, []).append(connection)
+        self._register.came(peer_id)
+        self._nursery.start_soon(self._forget_when_closed, connection)
+        return peer_id
 
-    async def _connect(self, address: Address) -> TcpConnection:
-        try:
-            stream = await trio.open_tcp_stream(address.host, address.port)
-        except OSError as error:
-            raise DialError(f"cannot reach {address}: {error}") from error
-        # A descriptor of our own: trio's object ends with `detach`.
-        sock = socket.socket(fileno=stream.socket.detach())
-        sock.setblocking(False)
-        core = Connection(
-            initiator=True,
-            keys=Keys(self._secret_key, self._static, secrets.token_bytes(32)),
-            session=Session(initiator=True),
-            expected=None if address.peer_id is None else PublicKey.from_peer_id(address.peer_id),
-            scratch=self._workspace.scratch,
-        )
-        return TcpConnection(sock, core, self._workspace, self._serve)
-
-    async def _run(self, connection: TcpConnection, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(connection.run)
-            await connection.secured.wait()
-            if connection.failure is not None:
-                task_status.started()
-                return
-            peer_id = connection.peer.peer_id
-            self._connections.setdefault(peer_id, []).append(connection)
-            self._register.came(peer_id)
-            task_status.started()
+    async def _forget_when_closed(self, connection: TcpConnection) -> None:
+        await connection.closed.wait()
+        peer_id = connection.peer.peer_id
         self._connections[peer_id].remove(connection)
         if not self._connections[peer_id]:
             del self._connections[peer_id]
             self._register.went(peer_id)
+
+    def _accept(self, muxed: MuxedStream) -> None:
+        self._nursery.start_soon(self._serve, muxed)
 
     async def hang_up(self, peer_id: str) -> None:
         """Close all connections with a peer. Bounded, raises nothing."""

@@ -6,11 +6,10 @@ socket takes no more; SO_RCVLOWAT lets the kernel wake us when a whole Noise mes
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
@@ -18,41 +17,42 @@ import trio
 from p2pboot.core.identity import PublicKey
 from p2pboot.errors import ProtocolError, RemoteProtocolError
 from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.tcp.pace import Pace
+from p2pboot.transport.tcp.sockets import remote_of, set_receive_low_water, set_unsent_low_water
 from p2pboot.transport.tcp.stream import MuxedStream
+from p2pboot.transport.tcp.workspace import Workspace
 from p2pboot.wire.connection import Connection
-from p2pboot.wire.noise.transport import MAX_PLAINTEXT, OVERHEAD
 from p2pboot.wire.yamux import events
+from p2pboot.wire.yamux.states import Sending
+from p2pboot.wire.yamux.stream import Stream
 
 log = logging.getLogger("p2pboot.transport.tcp")
 
-_RECEIVE_BYTES: Final = 256 * 1024  # a system call's worth: four Noise messages
-# To the socket at once. What is in it can no longer be overtaken by a small message.
-_SEND_BYTES: Final = 4 * (MAX_PLAINTEXT + OVERHEAD)
-_NOT_SENT_LOWAT: Final = (
-    MAX_PLAINTEXT + OVERHEAD
-)  # what the kernel holds beyond the peer's window: about a frame
-_SILENCE_MS: Final = 30_000
-_HEARTBEAT_S: Final = 10.0  # grants to slow readers' peers, and every third time a ping
-_PINGS_EVERY: Final = 3
+_PING_EVERY_S: Final = 30.0
+_SILENCE_S: Final = (
+    30.0  # after a ping; longer than a slow link needs to drain what lies in front of the answer
+)
+_HANGING_S: Final = 30.0  # that a peer may keep a stream's window at zero
 _GOODBYE_S: Final = 0.3
-
-
-class Workspace:
-    """Memory that all connections of one event loop share; nothing in it outlives a turn."""
-
-    def __init__(self) -> None:
-        self.received = memoryview(bytearray(_RECEIVE_BYTES))
-        self.scratch = bytearray(MAX_PLAINTEXT)
+_NOTHING: Final = memoryview(b"")
+_WAKES: Final[Mapping[type, Callable[[MuxedStream], None]]] = {
+    events.Readable: MuxedStream.wake_reader,
+    events.Writable: MuxedStream.wake_writer,
+    events.StreamReset: MuxedStream.wake,
+}
 
 
 class TcpConnection:
     """A connection and its streams.
 
     Args:
-        sock: connected, non-blocking; closed by `run`.
+        sock: connected, prepared (`sockets.prepare`), does not block; closed by `run`.
         core: its state machine.
         workspace: of this event loop.
-        serve: runs for each stream that the peer opens; it may not raise.
+        accept: is called with each stream that the peer opens. It neither waits nor raises.
+
+    Raises:
+        OSError: the socket is not connected any more.
     """
 
     def __init__(
@@ -60,22 +60,35 @@ class TcpConnection:
         sock: socket.socket,
         core: Connection,
         workspace: Workspace,
-        serve: Callable[[MuxedStream], Awaitable[None]],
+        accept: Callable[[MuxedStream], None],
     ) -> None:
         self._socket = sock
         self._core = core
         self._workspace = workspace
-        self._serve = serve
+        self._accept = accept
         self._streams: dict[int, MuxedStream] = {}
-        self._nursery: trio.Nursery | None = None
-        self._unsent = memoryview(b"")
+        self._scope = trio.CancelScope()
+        # What goes out.
+        self._pace = Pace()
+        self._unsent = _NOTHING
+        self._taken = 0  # bytes that the socket ever took
+        self._full = trio.Event()  # it takes no more
+        self._drained = trio.Event()  # all that there was to send is in the socket
+        # What comes in.
         self._low = 1
-        self._stuck = trio.Event()  # the socket takes no more
         self._heard = True
+        # What is noticed at a beat.
+        self._heard_at = self._pinged_at = trio.current_time()
+        self._hanging: dict[Stream, tuple[int, float]] = {}  # how much it had sent, and since when
+        self.remote = remote_of(sock)
+        """IP address and port of the other end."""
         self.secured = trio.Event()
         """Set when the peer has proved who it is, or the connection is over: then `failure` says why."""
+        self.closed = trio.Event()
+        """Set when `run` is over."""
         self.failure: ProtocolError | OSError | None = None
-        _prepare(sock)
+        """Why the connection is over; None while it is not."""
+        self._set_pace()
 
     @property
     def peer(self) -> PublicKey:
@@ -84,19 +97,26 @@ class TcpConnection:
             raise StreamReset("the connection is not secured")
         return self._core.peer
 
+    @property
+    def streams(self) -> tuple[MuxedStream, ...]:
+        """Those that their users are not done with."""
+        return tuple(self._streams.values())
+
     async def run(self) -> None:
         """Carry bytes until the connection ends; raises nothing but Cancelled. Then every stream is reset."""
+        self._workspace.add(self)
         try:
-            async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._send_when_possible)
-                nursery.start_soon(self._beat)
-                self.flush()
-                await self._receive()
-                nursery.cancel_scope.cancel()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(self._send_when_possible)
+                    self.flush()
+                    await self._receive()
+                    nursery.cancel_scope.cancel()
         finally:
-            self._end(None)
+            self._workspace.remove(self)
+            self._end(RemoteProtocolError("the connection was given up"))
             self._socket.close()
+            self.closed.set()
 
     async def _receive(self) -> None:
         buffer = self._workspace.received
@@ -107,14 +127,13 @@ class TcpConnection:
                 self._heard = True
                 if not count:
                     self._core.receive_eof()
+                    self._end(RemoteProtocolError("the peer has ended the connection"))
                     return
                 self._core.receive(buffer[:count])
             except BlockingIOError:
                 continue
             except (ProtocolError, OSError) as error:
-                log.debug("connection with %s ended: %s", self._core.peer, error)
-                self.flush()  # the GO_AWAY that names an error
-                self._end(error)
+                self._fail(error)
                 return
             self.flush()
             self._set_low_water()
@@ -123,74 +142,137 @@ class TcpConnection:
         wanted = self._core.wants_bytes
         if wanted != self._low:
             self._low = wanted
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wanted)
+            set_receive_low_water(self._socket, wanted)
+
+    def _fail(self, error: ProtocolError | OSError) -> None:
+        """End the connection because of what the peer did; the log says it in one line."""
+        level = logging.DEBUG if self._core.peer is None or isinstance(error, OSError) else logging.INFO
+        who = "a stranger" if self._core.peer is None else self._core.peer.peer_id
+        log.log(level, "connection with %s at %s:%d ended: %s", who, *self.remote, error)
+        self.flush()  # the GO_AWAY that names an error
+        self._end(error)
 
     def _dispatch(self) -> None:
         for event in self._core.events():
-            if isinstance(event, events.StreamOpened):
-                stream = MuxedStream(event.stream, self)
-                self._streams[event.stream.id] = stream
-                if self._nursery is not None:
-                    self._nursery.start_soon(self._serve, stream)
-            elif isinstance(event, events.Readable | events.StreamReset | events.Writable):
-                self._wake(event.stream.id)
-        if self._core.secured:
+            wake = _WAKES.get(type(event))
+            if wake is not None:
+                stream = self._streams.get(event.stream.id)  # type: ignore[union-attr]
+                if stream is not None:
+                    wake(stream)
+            elif isinstance(event, events.StreamOpened):
+                stream = self._streams[event.stream.id] = MuxedStream(event.stream, self)
+                self._accept(stream)
+        if self._core.secured and not self.secured.is_set():
             self.secured.set()
 
-    def _wake(self, stream_id: int) -> None:
-        stream = self._streams.get(stream_id)
-        if stream is not None:
-            stream.wake()
+    # What goes out.
 
     async def _send_when_possible(self) -> None:
         while True:
-            await self._stuck.wait()
-            self._stuck = trio.Event()
-            await trio.lowlevel.wait_writable(self._socket.fileno())
-            self.flush()
+            await self._full.wait()
+            before, began = self._taken, trio.current_time()
+            while self._full.is_set():
+                self._full = trio.Event()
+                await trio.lowlevel.wait_writable(self._socket.fileno())
+                self.flush()
+                if self._full.is_set():  # so it was all the time: that is what the link drains
+                    now = trio.current_time()
+                    if self._pace.note(self._taken - before, now - began):
+                        self._set_pace()
+                    before, began = self._taken, now
+
+    def _set_pace(self) -> None:
+        self._core.session.frame_body = self._pace.frame_body
+        set_unsent_low_water(self._socket, self._pace.message_bytes)
 
     def flush(self) -> None:
         """Send what there is to send, as far as the socket takes it now. Never waits, raises nothing."""
         try:
             while self._unsent or self._core.has_data_to_send:
-                self._unsent = self._unsent or self._core.data_to_send(_SEND_BYTES)
+                self._unsent = self._unsent or self._core.data_to_send(self._pace.batch_bytes)
                 if not self._unsent:
-                    return
-                self._unsent = self._unsent[self._socket.send(self._unsent) :]
+                    break
+                count = self._socket.send(self._unsent)
+                self._taken += count
+                self._unsent = self._unsent[count:]
+            self._drained.set()
         except BlockingIOError:
-            self._stuck.set()
+            self._full.set()
         except OSError as error:
             self._end(error)
         self._dispatch()
 
-    def _end(self, error: ProtocolError | OSError | None) -> None:
-        self.failure = self.failure or error or RemoteProtocolError("the connection has ended")
+    # The end.
+
+    def _end(self, error: ProtocolError | OSError) -> None:
+        """Reset every stream. The first reason is the one that counts."""
+        self.failure = self.failure or error
         self._core.session.end("the connection has ended")
         for stream in self._streams.values():
             stream.wake()
+        self._drained.set()
         self.secured.set()
 
-    def _cut(self) -> None:
-        """Have `run` find the end of the connection."""
-        with contextlib.suppress(OSError):  # it has ended already
-            self._socket.shutdown(socket.SHUT_RDWR)
+    def abort(self) -> None:
+        """End the connection at once; `run` is over soon after. Never waits, idempotent."""
+        self._end(RemoteProtocolError("the connection was ended here"))
+        self._scope.cancel()
 
-    async def _beat(self) -> None:
-        """Tell the peers of slow readers that they live, and notice a peer that does not."""
-        beats = 0
-        while True:
-            await trio.sleep(_HEARTBEAT_S)
-            self._core.session.grant_reads()
-            beats += 1
-            if beats % _PINGS_EVERY == 0 and self._core.secured:
-                if not self._heard:
-                    log.debug("peer %s has not answered for %.0f s", self._core.peer, beats * _HEARTBEAT_S)
-                    self._cut()
-                    return
-                self._heard = False
-                if not self._core.session.awaits_pong:
-                    self._core.session.ping(secrets.randbits(32))
-            self.flush()
+    async def hang_up(self) -> None:
+        """End the connection: with a goodbye if the socket takes it soon. Bounded, idempotent, raises nothing."""
+        self._core.session.go_away()
+        if self._drained.is_set() and self.failure is None:
+            self._drained = trio.Event()
+        self.flush()
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + _GOODBYE_S):
+            await self._drained.wait()
+        self.abort()
+
+    # What is looked after now and then.
+
+    def beat(self, now: float) -> None:
+        """Tell the peers of slow readers that they live, and notice a peer that does not. For the workspace."""
+        if self.failure is not None or not self._core.secured:
+            return
+        self._core.session.grant_reads()
+        self._reset_forgotten(now)
+        self._ping(now)
+        self.flush()
+        if not (self._unsent or self._core.has_data_to_send):
+            self._core.data_to_send(0)  # keeps no buffer while nothing is going on
+
+    def _ping(self, now: float) -> None:
+        if self._heard:
+            self._heard, self._heard_at = False, now
+        if not self._core.session.awaits_pong:
+            if now - self._pinged_at >= _PING_EVERY_S:
+                self._pinged_at = now
+                self._core.session.ping(secrets.randbits(32))
+        elif now - max(self._pinged_at, self._heard_at) >= _SILENCE_S:
+            self._fail(RemoteProtocolError(f"the peer has not answered for {_SILENCE_S:.0f} s"))
+            self.abort()
+
+    def _reset_forgotten(self, now: float) -> None:
+        """Reset streams that the peer lets hang; who takes a byte now and then is slow and may be.
+
+        Those are streams whose window it keeps at zero, and those that were closed here and not by the peer.
+        """
+        hanging = [
+            stream
+            for stream in self._core.session.streams
+            if stream.blocked or (stream.sending is Sending.ENDED and stream.id not in self._streams)
+        ]
+        known, self._hanging = self._hanging, {}
+        for stream in hanging:
+            sent, since = known.get(stream, (stream.sent, now))
+            if sent == stream.sent and now - since >= _HANGING_S:
+                reason = f"the peer has let stream {stream.id} hang for {_HANGING_S:.0f} s"
+                self._core.session.reset(stream, reason)
+                log.debug("%s: %s", self.peer.peer_id, reason)
+            else:
+                self._hanging[stream] = (stream.sent, since if sent == stream.sent else now)
+
+    # Streams.
 
     def open(self) -> MuxedStream:
         """Open a stream; it can be written to at once.
@@ -205,24 +287,7 @@ class TcpConnection:
         self._streams[stream.id] = stream
         return stream
 
-    def forget(self, stream_id: int) -> None:
+    def forget(self, stream: MuxedStream) -> None:
         """Drop a stream that its user is done with."""
-        self._streams.pop(stream_id, None)
-
-    async def hang_up(self) -> None:
-        """End the connection: with a goodbye if the socket takes it soon. Bounded, raises nothing."""
-        self._core.session.go_away()
-        self.flush()
-        with trio.move_on_after(_GOODBYE_S) as scope:
-            scope.shield = True
-            while self._unsent and self.failure is None:
-                await trio.lowlevel.wait_writable(self._socket.fileno())
-                self.flush()
-        self._end(None)
-        self._cut()
-
-
-def _prepare(sock: socket.socket) -> None:
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _NOT_SENT_LOWAT)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _SILENCE_MS)
+        if self._streams.get(stream.id) is stream:
+            del self._streams[stream.id]

@@ -26,7 +26,8 @@ class MuxedStream:
     def __init__(self, core: Stream, connection: TcpConnection) -> None:
         self.connection = connection
         self._core = core
-        self._woken = trio.Event()
+        self._reader: trio.Event | None = None
+        self._writer: trio.Event | None = None
         self._done = False
 
     @property
@@ -34,10 +35,34 @@ class MuxedStream:
         """Its number on the connection."""
         return self._core.id
 
+    @property
+    def received(self) -> int:
+        """Bytes that have come from the peer, read or not."""
+        return self._core.received
+
     def wake(self) -> None:
         """Have whoever waits look again. Never waits."""
-        self._woken.set()
-        self._woken = trio.Event()
+        for event in (self._reader, self._writer):
+            if event is not None:
+                event.set()
+
+    def wake_reader(self) -> None:
+        """Have the one who waits to read look again. Never waits."""
+        if self._reader is not None:
+            self._reader.set()
+
+    def wake_writer(self) -> None:
+        """Have the one who waits to write look again. Never waits."""
+        if self._writer is not None:
+            self._writer.set()
+
+    async def _readable(self) -> None:
+        self._reader = trio.Event()
+        await self._reader.wait()
+
+    async def _writable(self) -> None:
+        self._writer = trio.Event()
+        await self._writer.wait()
 
     async def read(self, max_bytes: int) -> bytes:
         """Return 1 to `max_bytes` bytes as soon as there are any, b"" at the orderly end.
@@ -54,7 +79,7 @@ class MuxedStream:
             if data is not None:
                 self.connection.flush()  # what it was granted
                 return data
-            await self._woken.wait()
+            await self._readable()
 
     async def read_into(self, target: memoryview, at_least: int = 1) -> int:
         """Fill `target` straight from the decrypted messages; the reader wakes once.
@@ -83,7 +108,7 @@ class MuxedStream:
         self.connection.flush()
         try:
             while self._core.waiting:
-                await self._woken.wait()
+                await self._readable()
         except trio.Cancelled:
             with contextlib.suppress(ProtocolError):
                 self._core.finish_read()  # the buffer is the caller's again
@@ -107,7 +132,7 @@ class MuxedStream:
                 rest = rest[taken:]
                 self.connection.flush()
                 if not taken and not self._core.room:
-                    await self._woken.wait()
+                    await self._writable()
         except ProtocolError as error:
             raise self._reset_error() from error
 
@@ -143,7 +168,7 @@ class MuxedStream:
     def _finish(self) -> None:
         self._done = True
         self.connection.flush()
-        self.connection.forget(self.id)
+        self.connection.forget(self)
         self.wake()
 
     def _reset_error(self) -> StreamReset:

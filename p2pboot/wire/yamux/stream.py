@@ -43,6 +43,7 @@ class Stream:
         "extra",
         "id",
         "owed_flags",
+        "received",
         "receiving",
         "send_window",
         "sending",
@@ -70,6 +71,8 @@ class Stream:
         """Bytes that ever left."""
         self._write_was_short = False
         # The peer's direction.
+        self.received = 0
+        """Bytes that ever came, read or not."""
         self._buffer = bytearray()
         self._target: memoryview | None = None
         self._filled = self._at_least = 0
@@ -204,6 +207,7 @@ class Stream:
         """Take bytes of the peer, which its window has allowed; whether there was room for them."""
         if self._ignores_input or self.receiving is not Receiving.OPEN:
             return True
+        self.received += len(chunk)
         if self._target is not None:
             chunk = self._fill_target(self._target, chunk)
         elif self._armed:

@@ -1,0 +1,52 @@
+"""What all connections of one node share: memory, and the one clock that looks after them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from p2pboot.wire.noise.transport import MAX_PLAINTEXT
+from p2pboot.wire.yamux.limits import MIB, Budget
+
+if TYPE_CHECKING:
+    from p2pboot.transport.tcp.connection import TcpConnection
+
+_RECEIVE_BYTES: Final = 256 * 1024  # a system call's worth: four Noise messages
+_MAX_UNREAD: Final = 64 * MIB  # bytes of all connections that wait for readers
+_BEAT_S: Final = 10.0
+
+
+class Workspace:
+    """Memory and clock of one event loop's connections.
+
+    Whoever has one runs `run` as long as there are connections.
+    """
+
+    def __init__(self) -> None:
+        # Nothing in these two outlives a turn.
+        self.received = memoryview(bytearray(_RECEIVE_BYTES))
+        self.scratch = bytearray(MAX_PLAINTEXT)
+        self.unread = Budget(_MAX_UNREAD)
+        self._connections: set[TcpConnection] = set()
+        self._some = trio.Event()
+
+    async def run(self) -> None:
+        """Look after the connections every ten seconds, all in one turn; nothing happens while there are none."""
+        while True:
+            await self._some.wait()
+            await trio.sleep(_BEAT_S)
+            now = trio.current_time()
+            for connection in tuple(self._connections):
+                connection.beat(now)
+
+    def add(self, connection: TcpConnection) -> None:
+        """Look after a connection."""
+        self._connections.add(connection)
+        self._some.set()
+
+    def remove(self, connection: TcpConnection) -> None:
+        """Look after it no more."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._some = trio.Event()
