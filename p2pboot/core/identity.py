@@ -27,6 +27,7 @@ _PROTOBUF_PREFIX: Final = bytes.fromhex("08011220")  # PublicKey { Type: Ed25519
 _PEER_ID_PREFIX: Final = bytes([0x00, len(_PROTOBUF_PREFIX) + KEY_BYTES]) + _PROTOBUF_PREFIX
 _PEER_ID_START: Final = "12D3KooW"
 _PEER_ID_CHARS: Final = 52
+_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +70,20 @@ class PublicKey:
         if len(peer_id) != _PEER_ID_CHARS or not peer_id.startswith(_PEER_ID_START):
             raise ValueError(message)  # also bounds the decoding, which is quadratic in the length
         try:
-            decoded = _base58_decode(peer_id)
-        except (ValueError, KeyError):
+            return cls.from_peer_id_bytes(_base58_decode(peer_id))
+        except ValueError:
             raise ValueError(message) from None
-        if len(decoded) != len(_PEER_ID_PREFIX) + KEY_BYTES or not decoded.startswith(_PEER_ID_PREFIX):
-            raise ValueError(message)
-        return cls(decoded[len(_PEER_ID_PREFIX) :])
+
+    @classmethod
+    def from_peer_id_bytes(cls, raw: bytes) -> PublicKey:
+        """Read the key out of an Ed25519 peer id in its binary form, an identity multihash.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if len(raw) != len(_PEER_ID_PREFIX) + KEY_BYTES or not raw.startswith(_PEER_ID_PREFIX):
+            raise ValueError("not the peer id of an Ed25519 key")
+        return cls(raw[len(_PEER_ID_PREFIX) :])
 
     @property
     def hex(self) -> str:
@@ -89,7 +98,12 @@ class PublicKey:
     @property
     def peer_id(self) -> str:
         """The libp2p peer id, ``12D3KooW…``."""
-        return _base58_encode(_PEER_ID_PREFIX + self.raw)
+        return _base58_encode(self.peer_id_bytes)
+
+    @property
+    def peer_id_bytes(self) -> bytes:
+        """The same in its binary form."""
+        return _PEER_ID_PREFIX + self.raw
 
     def verify(self, message: bytes, signature: bytes) -> bool:
         """Whether ``signature`` is this key's signature of ``message``; never raises for bad input."""
@@ -168,15 +182,20 @@ def parse_keyid(text: str) -> PublicKey:
     return PublicKey(bytes.fromhex(digits))
 
 
+# Written out: the package for it takes 46 ms to import, which every command that shows a peer id would wait for.
 @lru_cache(maxsize=256)
 def _base58_encode(data: bytes) -> str:
-    # Imported here: 60 ms that a command showing no peer id need not wait for.
-    from multiformats import multibase
-
-    return multibase.get("base58btc").encode(data).removeprefix("z")
+    number, digits = int.from_bytes(data, "big"), ""
+    while number:
+        number, digit = divmod(number, 58)
+        digits = _BASE58[digit] + digits
+    return _BASE58[0] * (len(data) - len(data.lstrip(b"\0"))) + digits
 
 
 def _base58_decode(text: str) -> bytes:
-    from multiformats import multibase
-
-    return bytes(multibase.get("base58btc").decode("z" + text))
+    """Raises ValueError for a character that is no digit."""
+    number = 0
+    for character in text:
+        number = number * 58 + _BASE58.index(character)
+    zeros = len(text) - len(text.lstrip(_BASE58[0]))
+    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")

@@ -288,7 +288,8 @@ async def test_a_stranger_cannot_make_us_remember_much(
 ) -> None:
     from multiaddr import Multiaddr
 
-    from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, BoundedPeerStore
+    from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
+    from p2pboot.transport.records import MAX_ADDRESSES
 
     store, peer = BoundedPeerStore(), ID.from_base58(stranger.peer_id)
     for number in range(100):

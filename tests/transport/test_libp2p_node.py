@@ -28,9 +28,9 @@ from p2pboot.transport.interface import DialError, Stream, StreamReset, Transpor
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from p2pboot.transport.libp2p import Libp2pOptions, fastecdsa_standin, hardening, muxer, open_libp2p
 from p2pboot.transport.libp2p.muxer import HardenedYamux
-from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.tcp import TcpStream
+from p2pboot.transport.records import MAX_ADDRESSES
 from tests.transport import attacker
 from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
 

@@ -8,13 +8,15 @@ import pytest
 import trio
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import PeerRecord
-from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
+from p2pboot.transport.multiaddrs import decode_multiaddr
+from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record, sign_record
 from tests.transport.conftest import Lab
 
 from libp2p.crypto.ed25519 import create_new_key_pair  # isort: skip  # after the stand-in for its dependency
 from libp2p.crypto.rsa import create_new_key_pair as create_rsa  # isort: skip
-from libp2p.peer.envelope import seal_record  # isort: skip
+from libp2p.peer.envelope import consume_envelope, seal_record  # isort: skip
 from libp2p.peer.id import ID  # isort: skip
 from libp2p.peer.peer_record import PeerRecord as Libp2pRecord  # isort: skip
 from multiaddr import Multiaddr  # isort: skip
@@ -73,6 +75,39 @@ def test_rubbish_is_no_record() -> None:
     large = record(*(f"/dns4/{'x' * 50}.example/tcp/{number}" for number in range(1, 80)))
     assert len(large) > MAX_RECORD_BYTES
     assert read_record(large) is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        ADDRESS,
+        "/ip6/2001:db8::1/tcp/1",
+        "/dns/a.example/tcp/65535",
+        "/dns4/b/tcp/2",
+        f"/dns6/c/tcp/3/p2p/{PEER}",
+    ],
+)
+def test_what_we_sign_the_library_reads(address: str) -> None:
+    sealed = sign_record(SecretKey(b"\x01" * 32), [parse_address(address)], 7)
+    _, theirs = consume_envelope(sealed, "libp2p-peer-record")
+    assert (str(theirs.peer_id), theirs.seq) == (PEER, 7)
+    assert [str(one) for one in theirs.addrs] == [address]
+    assert sealed == seal_record(theirs, KEY.private_key).marshal_envelope()
+    named = str(parse_address(address).with_peer(PEER))
+    assert read_record(sealed) == PeerRecord(PEER, (named,))
+
+
+def test_an_address_over_anything_else_is_none() -> None:
+    for text in (
+        "/ip4/1.1.1.1/udp/1/quic-v1",
+        "/ip4/1.1.1.1/tcp/1/ws",
+        "/dns/x/tcp/1/tls/ws",
+        "/ip4/1.1.1.1",
+    ):
+        assert decode_multiaddr(Multiaddr(text).to_bytes()) is None
+    good = Multiaddr(f"{ADDRESS}/p2p/{PEER}").to_bytes()
+    assert decode_multiaddr(good) == parse_address(f"{ADDRESS}/p2p/{PEER}")
+    assert [decode_multiaddr(good[:end]) for end in range(8)] == [None] * 8
 
 
 async def test_a_third_node_can_read_where_a_peer_of_its_peer_is(lab: Lab) -> None:

@@ -46,9 +46,9 @@ from p2pboot.transport.interfaces import Interfaces, reachable
 from p2pboot.transport.libp2p import hardening, muxer
 from p2pboot.transport.libp2p.gossip import Gossip
 from p2pboot.transport.libp2p.options import Libp2pOptions
-from p2pboot.transport.libp2p.peerstore import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
+from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
 from p2pboot.transport.tcp.sockets import bound_address, open_listeners
 from p2pboot.transport.traffic import GOSSIP, SENT, Traffic
 

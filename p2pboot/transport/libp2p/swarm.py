@@ -26,13 +26,14 @@ from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.yamux.yamux import PROTOCOL_ID as YAMUX_PROTOCOL
 from multiaddr import Multiaddr
 
+from p2pboot.transport.addressbook import AddressBook
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.cleanup import shielded_for
 from p2pboot.transport.events import PeerRegister
 from p2pboot.transport.interface import DialError
 from p2pboot.transport.libp2p.muxer import HardenedYamux, NoiseYamuxUpgrader
 from p2pboot.transport.libp2p.options import Libp2pOptions
-from p2pboot.transport.libp2p.peerstore import AddressBook, BoundedPeerStore
+from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
 from p2pboot.transport.libp2p.tcp import TcpConnection, TcpStream, dial_tcp
 
 log = logging.getLogger("p2pboot.transport.libp2p")
