@@ -18,6 +18,8 @@ from typing import Final
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
+from p2pboot.core import base58
+
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64
 KEYID_PREFIX: Final = "ed25519:"
@@ -27,7 +29,6 @@ _PROTOBUF_PREFIX: Final = bytes.fromhex("08011220")  # PublicKey { Type: Ed25519
 _PEER_ID_PREFIX: Final = bytes([0x00, len(_PROTOBUF_PREFIX) + KEY_BYTES]) + _PROTOBUF_PREFIX
 _PEER_ID_START: Final = "12D3KooW"
 _PEER_ID_CHARS: Final = 52
-_BASE58: Final = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +71,7 @@ class PublicKey:
         if len(peer_id) != _PEER_ID_CHARS or not peer_id.startswith(_PEER_ID_START):
             raise ValueError(message)  # also bounds the decoding, which is quadratic in the length
         try:
-            return cls.from_peer_id_bytes(_base58_decode(peer_id))
+            return cls.from_peer_id_bytes(base58.decode(peer_id))
         except ValueError:
             raise ValueError(message) from None
 
@@ -98,7 +99,7 @@ class PublicKey:
     @property
     def peer_id(self) -> str:
         """The libp2p peer id, ``12D3KooW…``."""
-        return _base58_encode(self.peer_id_bytes)
+        return _peer_id(self.raw)
 
     @property
     def peer_id_bytes(self) -> bytes:
@@ -182,20 +183,6 @@ def parse_keyid(text: str) -> PublicKey:
     return PublicKey(bytes.fromhex(digits))
 
 
-# Written out: the package for it takes 46 ms to import, which every command that shows a peer id would wait for.
 @lru_cache(maxsize=256)
-def _base58_encode(data: bytes) -> str:
-    number, digits = int.from_bytes(data, "big"), ""
-    while number:
-        number, digit = divmod(number, 58)
-        digits = _BASE58[digit] + digits
-    return _BASE58[0] * (len(data) - len(data.lstrip(b"\0"))) + digits
-
-
-def _base58_decode(text: str) -> bytes:
-    """Raises ValueError for a character that is no digit."""
-    number = 0
-    for character in text:
-        number = number * 58 + _BASE58.index(character)
-    zeros = len(text) - len(text.lstrip(_BASE58[0]))
-    return bytes(zeros) + number.to_bytes((number.bit_length() + 7) // 8, "big")
+def _peer_id(raw: bytes) -> str:
+    return base58.encode(_PEER_ID_PREFIX + raw)

@@ -29,8 +29,6 @@ def preload(*, network: bool) -> None:
     package = p2pboot if network else p2pboot.cli
     for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
         importlib.import_module(module.name)
-    if network:
-        importlib.import_module("multiformats.multibase")
 
 
 def become(order: dict[str, Any]) -> None:
