@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from p2pboot.cli import logs, output
+from p2pboot.cli.main import collect_garbage
 from p2pboot.cli.options import (
     FILE,
     Decorator,
@@ -118,6 +119,7 @@ class Client:
         """
         import trio
 
+        collect_garbage()
         with progress:
             result: T = trio.run(self._run, job, progress)
         return result

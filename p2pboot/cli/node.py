@@ -12,6 +12,7 @@ import click
 
 from p2pboot.cli import logs, output
 from p2pboot.cli.clock import wall_clock
+from p2pboot.cli.main import collect_garbage
 from p2pboot.cli.options import Command, config_option, trust_options, verbosity_options
 from p2pboot.cli.settings import node_options, overrides_of, setting_options
 from p2pboot.errors import UsageError
@@ -86,6 +87,7 @@ def _run(load: Callable[[], NodeSettings]) -> None:
             services.append(stack.enter_context(closing(GatewayService(settings))))
         from p2pboot.node.run import run_node
 
+        collect_garbage()
         run_node(settings, reload=load, announce_line=_Announcer(), wall=wall_clock(), services=services)
 
 

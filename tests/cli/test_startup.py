@@ -24,17 +24,22 @@ finally:
 """
 
 
-def modules_of(directory: Path, *args: str) -> set[str]:
-    """Run a command in a process of its own and return the top-level modules it has loaded in the end."""
+def python(directory: Path, code: str, *args: str) -> subprocess.CompletedProcess[str]:
+    """Run code with arguments in a process of its own."""
     root = str(Path(__file__).parents[2])
-    done = subprocess.run(
-        [sys.executable, "-c", _PROBE, *args],
+    return subprocess.run(
+        [sys.executable, "-c", code, *args],
         cwd=directory,
         env={**os.environ, "PYTHONPATH": root, "HOME": str(directory)},
         capture_output=True,
         text=True,
         check=False,
     )
+
+
+def modules_of(directory: Path, *args: str) -> set[str]:
+    """Run a command in a process of its own and return the top-level modules it has loaded in the end."""
+    done = python(directory, _PROBE, *args)
     assert done.returncode == 0, done.stderr
     return set(done.stderr.rpartition("MODULES ")[2].split())
 
@@ -92,3 +97,25 @@ def test_help_loads_no_cryptography_either(tmp_path: Path) -> None:
         "sqlite3",
         "json",
     } <= {"json"}
+
+
+_GARBAGE_PROBE = """
+import gc
+import trio
+from p2pboot.cli.main import main
+
+def instead_of_running(*_arguments):
+    print("collects" if gc.isenabled() else "does not collect")
+    raise SystemExit(0)
+
+trio.run = instead_of_running
+main()
+"""
+
+
+@pytest.mark.parametrize("command", ["fetch", "mirror"])
+def test_whatever_runs_on_collects_garbage(tmp_path: Path, command: str) -> None:
+    where = ("--bootstrap", "/ip4/127.0.0.1/tcp/1", "-o", "out") if command == "fetch" else ("--state", "s")
+    what = ("--channel", "c", "--arch", "arm64", "--trust", ALICE.public.keyid, "--no-mdns")
+    done = python(tmp_path, _GARBAGE_PROBE, command, *what, *where)
+    assert done.stdout.split("\n")[0] == "collects", done.stderr
