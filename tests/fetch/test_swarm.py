@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.errors import FetchError, MachineError, ManifestError, NotFoundError
+from p2pboot.fetch.receiving import swarm
 from p2pboot.serving.limits import Limits
 from p2pboot.store.errors import StoreFull
 from p2pboot.store.store import Store
@@ -34,6 +35,16 @@ async def test_two_honest_peers_share_the_work(autojump_clock: MockClock, world:
         await client.fetch(MANIFEST)
         client.assert_holds()
         assert min(client.ledger.received[peer.peer_id] for peer in (one, other)) > SIZE // 3
+
+
+async def test_the_next_artifact_is_asked_for_as_soon_as_it_is_opened(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(swarm, "ARTIFACTS_AT_ONCE", 1)
+    async with world.provider(MANIFEST) as provider, client_of(world) as client:
+        await client.connect(provider)
+        assert await client.fetch(MANIFEST) == 0
+        client.assert_holds()
 
 
 async def test_a_corrupt_peer_is_named_and_the_fetch_completes(

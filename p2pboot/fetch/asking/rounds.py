@@ -22,6 +22,7 @@ ASK_AGAIN_S = 2.0
 """A mirror lists only what it holds wholly; one that is just fetching has it a moment later."""
 
 TICK_S = 0.1
+"""How often connections and the time are looked at; an answer is looked at when it is there."""
 
 
 class Rounds:
@@ -50,6 +51,7 @@ class Rounds:
         self._will_do = will_do
         self._done: set[str] = set()  # who was asked to the end, whether they answered or not
         self._usable_since: float | None = None
+        self._answered = trio.Event()  # replaced whenever it was looked at
 
     def note_usable(self) -> None:
         """Something came that can be used: from the first on, others have a short grace."""
@@ -79,7 +81,9 @@ class Rounds:
                 nursery.start_soon(for_each_peer, self._transport, self._keep_asking)
                 nursery.start_soon(beside)
                 while not self._is_enough(settled()):  # it depends on answers, on connections and on the time
-                    await trio.sleep(TICK_S)
+                    self._answered = trio.Event()
+                    with trio.move_on_after(TICK_S):
+                        await self._answered.wait()
                     look()
                 nursery.cancel_scope.cancel()
 
@@ -98,4 +102,5 @@ class Rounds:
             self.asked.add(peer_id)
             await self._ask(peer_id)
             self._done.add(peer_id)
+            self._answered.set()
             await trio.sleep(ASK_AGAIN_S)

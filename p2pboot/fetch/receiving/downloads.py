@@ -64,15 +64,19 @@ class Downloads:
         blobs: where it goes.
         dialect: how peers are asked.
         ledger: the job's record of peers; its progress is told what is done.
+        wanting: called when there is something new to ask peers for.
     """
 
-    def __init__(self, blobs: BlobStore, dialect: Dialect, ledger: Ledger) -> None:
+    def __init__(
+        self, blobs: BlobStore, dialect: Dialect, ledger: Ledger, wanting: Callable[[], None]
+    ) -> None:
         self.dialect = dialect
         self.schedule = Schedule(pieces_at_once=dialect.pieces_at_once)
         self.open: dict[str, Download] = {}
         """By digest; what is wanted of peers now."""
         self._blobs = blobs
         self._ledger = ledger
+        self._wanting = wanting
         self._writers = trio.CapacityLimiter(WRITERS)
         self._last_gain = trio.current_time()
         self._local_work = 0
@@ -125,6 +129,8 @@ class Downloads:
         table = await self._locally(self._blobs.table, download.blob)
         if table is not None and table.digest == download.wanted.table_digest:
             download.take_table(table)
+        if download.table is None:
+            self._wanting()
         while download.table is None:
             await download.table_found.wait()
         return download.table
@@ -142,6 +148,7 @@ class Downloads:
             missing=held.missing(),
             rank=download.rank,
         )
+        self._wanting()
         try:
             self._note_completion(download)
             async with trio.open_nursery() as nursery:

@@ -11,6 +11,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
@@ -82,9 +83,8 @@ async def fetch_wanted(
         MachineError: no space, quota used up, the disk fails.
     """
     turns = _TURNS.setdefault(blobs, _Turns())
-    downloads = Downloads(blobs, dialect, network.ledger)
     try:
-        await _Swarm(network, downloads, turns).run(wanted)
+        await _Swarm(network, blobs, dialect, turns).run(wanted)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
 
@@ -111,14 +111,14 @@ _TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
 
 
 class _Swarm:
-    def __init__(self, network: Network, downloads: Downloads, turns: _Turns) -> None:
+    def __init__(self, network: Network, blobs: BlobStore, dialect: Dialect, turns: _Turns) -> None:
         self._network = network
         self._transport = network.transport
         self._ledger = network.ledger
-        self._downloads = downloads
         self._turns = turns
         self._stall = Stall(network.ledger.progress)
         self._sessions: list[Session] = []
+        self._downloads = Downloads(blobs, dialect, network.ledger, partial(pump_all, self._sessions))
         self._missing: dict[str, Wanted] = {}
 
     async def run(self, wanted: Sequence[Wanted]) -> None:
