@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.network import Client, begin, network_options, open_another
+from p2pboot.cli.network import Client, begin, network_options
 from p2pboot.cli.options import Command
 from p2pboot.cli.output import emit_json, human_duration, human_size, say
 from p2pboot.cli.progress import PlainProgress
@@ -53,7 +53,7 @@ def _survey(
     from p2pboot.cli.survey import Surveyor
 
     async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> Survey:
-        surveyor = Surveyor(transport, channel, arch, progress, open_another)
+        surveyor = Surveyor(transport, channel, arch, progress)
         return await surveyor.run(settings.network.bootstrap, hints, timeout_s)
 
     return client.run(job, PlainProgress("asking", "asked"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_clock
-from p2pboot.cli.network import Client, begin, network_options, open_another
+from p2pboot.cli.network import Client, begin, network_options
 from p2pboot.cli.options import FILE, Command, min_version_option
 from p2pboot.cli.output import counted, emit_json, human_size, say
 from p2pboot.cli.progress import PlainProgress, open_progress
@@ -118,7 +118,6 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
                 store=store,
                 progress=progress,
                 hints=hints,
-                open_another=open_another,
                 wall=wall_clock(),
             )
 

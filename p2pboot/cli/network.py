@@ -154,10 +154,3 @@ class Client:
 async def _cancel_on_signal(signals: AsyncIterator[int], cancel: Callable[[], None]) -> None:
     async for _ in signals:
         cancel()
-
-
-def open_another() -> AbstractAsyncContextManager[Transport]:
-    """A further client's transport, which listens nowhere, under an identity of its own."""
-    from p2pboot.transport.libp2p import open_libp2p
-
-    return open_libp2p(client_key(None), [])

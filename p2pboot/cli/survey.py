@@ -13,15 +13,14 @@ import trio
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import ManifestError, SignatureError
-from p2pboot.fetch.asking.dialling import Dialler, for_each_peer
+from p2pboot.fetch.asking.dialling import Dialler, for_each_connection
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.reasons import PeerWord
-from p2pboot.fetch.asking.same_key import OpenTransport, SharedKeyServers
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.protocol.client import ManifestReply
 from p2pboot.protocol.messages import Head
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 MANIFESTS_PER_PEER: Final = 32
 """One for each channel, arch and publisher of a busy provider; a flood is cut off."""
@@ -74,38 +73,29 @@ class Surveyor:
         channel: only manifests of this one, None for all.
         arch: likewise.
         progress: told of peers that are dropped.
-        open_another: opens a further network for a short while, to ask servers that have one key apart;
-            None: they are not.
     """
 
     def __init__(
-        self,
-        transport: Transport,
-        channel: str | None,
-        arch: str | None,
-        progress: Progress,
-        open_another: OpenTransport | None = None,
+        self, transport: Transport, channel: str | None, arch: str | None, progress: Progress
     ) -> None:
         self._transport = transport
-        self._open_another = open_another
         self._channel = channel
         self._arch = arch
         self._ledger = Ledger(progress)
         self._providers: dict[str, Provider] = {}
         self._manifests: dict[str, Manifest] = {}
+        self._answered: set[Connection] = set()
 
     async def run(
         self, bootstrap: Sequence[str], hints: AsyncIterable[str] | None, timeout_s: float
     ) -> Survey:
         """Ask until everybody at these addresses answered; with discovery, until time is up."""
         dialler = Dialler(self._transport, bootstrap, self._ledger, hints)
-        shared = SharedKeyServers(self._open_another, bootstrap, self._ledger)
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dialler.run)
-                nursery.start_soon(for_each_peer, self._transport, self._visit)
-                nursery.start_soon(shared.run, self._ask)
-                while not (dialler.settled and shared.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
+                nursery.start_soon(for_each_connection, self._transport, self._visit)
+                while not (dialler.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
                     await trio.sleep(TICK_S)
                 nursery.cancel_scope.cancel()
         return Survey(
@@ -117,21 +107,25 @@ class Surveyor:
         )
 
     def _all_answered(self) -> bool:
-        peers = self._transport.peers()
-        return bool(peers) and peers <= self._providers.keys() | self._ledger.dropped.keys()
+        up = self._transport.connections()
+        return bool(up) and all(
+            each in self._answered or not self._ledger.usable(each.peer_id) for each in up
+        )
 
-    async def _visit(self, peer_id: str) -> None:
-        while self._ledger.usable(peer_id):
-            if await self._ask(self._transport, peer_id):
+    async def _visit(self, connection: Connection) -> None:
+        while self._ledger.usable(connection.peer_id):
+            if await self._ask(connection):
+                self._answered.add(connection)
                 return
             await trio.sleep(ASK_AGAIN_S)
 
-    async def _ask(self, transport: Transport, peer_id: str, _address: str = "") -> bool:
+    async def _ask(self, connection: Connection) -> bool:
         """Ask one server once; whether it answered."""
         offers: list[str] = []
+        peer_id = connection.peer_id
         answered = await ask_peer(
-            transport,
-            peer_id,
+            self._transport,
+            connection,
             self._ledger,
             channel=self._channel,
             arch=self._arch,
@@ -140,7 +134,7 @@ class Surveyor:
         )
         if answered:
             provider = self._providers.setdefault(peer_id, Provider(peer_id, ()))
-            addresses = (*provider.addresses, *transport.peer_addresses(peer_id))
+            addresses = (*provider.addresses, *self._transport.peer_addresses(peer_id))
             provider.addresses = tuple(dict.fromkeys(addresses))
             provider.offers = list(dict.fromkeys((*provider.offers, *offers)))
             provider.word = self._ledger.words[peer_id]
@@ -154,7 +148,7 @@ class Surveyor:
             if head.digest in self._manifests:
                 offers.append(head.digest)
 
-    async def _take(self, _peer_id: str, head: Head, reply: ManifestReply) -> None:
+    async def _take(self, head: Head, reply: ManifestReply) -> None:
         # A document can be made to take tens of milliseconds: not in the event loop.
         try:
             manifest = await trio.to_thread.run_sync(Manifest.parse, reply.raw)

@@ -21,7 +21,6 @@ from p2pboot.core.verify import Outcome, Question
 from p2pboot.errors import BlobMissing, NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
-from p2pboot.fetch.asking.same_key import OpenTransport, SharedKeyServers
 from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
@@ -72,7 +71,6 @@ async def fetch(
     progress: Progress,
     wall: Callable[[], float],
     hints: AsyncIterable[str] | None = None,
-    open_another: OpenTransport | None = None,
 ) -> FetchResult:
     """Bring the newest trusted manifest and its artifacts into the output directory.
 
@@ -86,8 +84,6 @@ async def fetch(
         progress: told how it goes.
         wall: the machine's clock, unix seconds.
         hints: addresses of further peers as discovery finds them; None without discovery.
-        open_another: opens a further network for a short while, under another identity: two of the order's
-            addresses that lead to one peer id can not be told apart on one. None: they are not.
 
     Raises:
         UsageError: an address is not one, or the manifest has no artifact that is called so.
@@ -97,7 +93,7 @@ async def fetch(
         FetchError: peers there are, but together they do not deliver everything intact.
         MachineError: disk full, no permission, another fetch into the same directory is running.
     """
-    job = _Fetch(order, transport, store, progress, hints=hints, open_another=open_another, wall=wall)
+    job = _Fetch(order, transport, store, progress, hints=hints, wall=wall)
     try:
         return await job.run()
     except BaseExceptionGroup as group:
@@ -113,7 +109,6 @@ class _Fetch:
         progress: Progress,
         *,
         hints: AsyncIterable[str] | None,
-        open_another: OpenTransport | None,
         wall: Callable[[], float],
     ) -> None:
         self._order = order
@@ -124,7 +119,6 @@ class _Fetch:
         self._progress = Recorder(progress)
         self._ledger = Ledger(self._progress)
         self._dialler = Dialler(transport, order.bootstrap, self._ledger, hints)
-        self._open_another = open_another
         self._transfer_s = 0.0
 
     async def run(self) -> FetchResult:
@@ -151,7 +145,6 @@ class _Fetch:
         unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, chosen.detached, selected)
         placed: tuple[Path, ...] = ()
         if not unchanged:
-            await self._go_where_it_is(chosen)
             await self._bring(output, selected)
             stored = partial(stored_artifact, self._store)
             placed = await trio.to_thread.run_sync(output.place, manifest, chosen.detached, selected, stored)
@@ -177,8 +170,7 @@ class _Fetch:
         self._gate.enter(found.manifest, found.detached, source=source, question=question).raise_if_refused()
 
     async def _find(self, question: Question) -> FoundManifest:
-        same_key = SharedKeyServers(self._open_another, self._order.bootstrap, self._ledger)
-        search = HeadSearch(self._transport, question, self._ledger, same_key)
+        search = HeadSearch(self._transport, question, self._ledger)
         found = await search.run(self._order.timeout_s, lambda: self._dialler.settled)
         await trio.to_thread.run_sync(self._keep_evidence, question, found)
         try:
@@ -219,17 +211,6 @@ class _Fetch:
             )
 
     # Bringing and keeping the artifacts
-
-    async def _go_where_it_is(self, offer: FoundManifest) -> None:
-        """Leave servers that lack what was chosen for those that have it under the same peer id.
-
-        That the peer offered it on this network as well says little: two addresses that are dialled at the
-        same time can make two connections, and any stream may go to either server.
-        """
-        for peer_id in set(offer.asked_apart.values()):
-            await self._dialler.move(
-                peer_id, [address for address, peer in offer.asked_apart.items() if peer == peer_id]
-            )
 
     async def _bring(self, output: Output, selected: Sequence[Artifact]) -> None:
         needed = []

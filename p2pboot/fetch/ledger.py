@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from p2pboot.errors import ProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord
-from p2pboot.fetch.asking.requests import NoAnswer
+from p2pboot.fetch.asking.requests import NoAnswer, NoStream
 from p2pboot.fetch.progress import Progress
 from p2pboot.protocol.client import PeerRefused
 from p2pboot.transport.interface import StreamReset
@@ -78,7 +78,7 @@ class Ledger:
             case PeerRefused():
                 reason = f": {error.reason}" if error.reason else ""
                 self.note_failure(peer_id, f"answers {error.status.value}{reason}")
-            case NoAnswer():
+            case NoAnswer() | NoStream():
                 self.note_failure(peer_id, error.message)
             case StreamReset():
                 self.note_failure(peer_id, "the stream broke off")

@@ -15,7 +15,7 @@ from typing import Final, Generic, TypeVar
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.transport.interface import Forwarding, Transport
+from p2pboot.transport.interface import Forwarding, Gossip
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Announcer(Generic[K]):
 
     def __init__(
         self,
-        transport: Transport,
+        transport: Gossip,
         *,
         topic: Callable[[K], str],
         hear: Callable[[K, str, bytes], Awaitable[Forwarding]],
@@ -104,7 +104,7 @@ class Announcer(Generic[K]):
             await self._announce(key, raw)
 
     async def _watch_peers(self) -> None:
-        with self._transport.peer_events() as events:
+        with self._transport.connection_events() as events:
             async for event in events:
                 if event.connected:
                     self._someone_came.set()

@@ -47,7 +47,7 @@ from p2pboot.serving.limits import Limits
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Gossip
 
 # A key without a counter here: how long to look for versions that it signed elsewhere.
 ASK_THE_MESH_S: Final = 5.0
@@ -73,7 +73,7 @@ class Node:
         settings: NodeSettings,
         *,
         store: Store,
-        transport: Transport,
+        transport: Gossip,
         signing_key: SecretKey,
         wall: Callable[[], float],
         hints: AsyncIterable[str] | None = None,
@@ -252,7 +252,7 @@ class Node:
         return covered | set(trust.own) | set(self._settings.followed())
 
     async def _retry_on_connect(self) -> None:
-        with self._transport.peer_events() as events:
+        with self._transport.connection_events() as events:
             async for event in events:
                 if event.connected:
                     self._mirror.retry()

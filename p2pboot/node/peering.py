@@ -1,8 +1,9 @@
 """Keeps the node connected: dials the bootstrap addresses until they answer, and what discovery hints at.
 
 Every bootstrap address has a task of its own that waits while its peer is connected and dials when it is not, so a
-peer that comes back is found again whatever else happened. Hints (mDNS, peers told by peers) are dialled once each,
-a bounded number at a time, and only while there is room.
+peer that comes back is found again whatever else happened. Where several of them name one peer id, there may be a
+server with that key behind each, and each is dialled. Hints (mDNS, peers told by peers) are dialled once each, a
+bounded number at a time, and only while there is room and their peer is not connected.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import random
+from collections import Counter
 from collections.abc import AsyncIterable, Sequence
 from typing import Final
 
@@ -17,7 +19,9 @@ import trio
 from cachetools import TTLCache
 
 from p2pboot.errors import P2PBootError
-from p2pboot.transport.interface import Transport
+from p2pboot.fetch.asking.dialling import until_ended
+from p2pboot.transport.addresses import parse_address
+from p2pboot.transport.interface import Connection, Transport
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +57,10 @@ class Peering:
         self._lately_told: TTLCache[bytes, None] = TTLCache(
             _REMEMBERED_RECORDS, TOLD_AGAIN_S, trio.current_time
         )
-        self._change = trio.Event()
         self.tried = trio.Event()  # every bootstrap address has been dialled once, with whatever result
         self.configured: set[str] = set()  # peer ids that answered at the bootstrap addresses
         self._untried = set(self._bootstrap)
+        self._named = Counter(parse_address(address).peer_id for address in self._bootstrap)
         if not self._bootstrap:
             self.tried.set()
 
@@ -67,7 +71,6 @@ class Peering:
             hints: addresses that discovery finds, None without discovery.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._watch_events)
             for address in self._bootstrap:
                 nursery.start_soon(self._keep, address)
             nursery.start_soon(self._follow_told, nursery)
@@ -97,41 +100,39 @@ class Peering:
         except trio.WouldBlock:
             log.debug("a hint at %s is dropped: there are enough", said.peer_id)
 
-    async def _watch_events(self) -> None:
-        with self._transport.peer_events() as events:
-            async for _ in events:
-                self._change.set()
-                self._change = trio.Event()
-
     async def _keep(self, address: str) -> None:
         delay_s = FIRST_RETRY_S
         first = True
         while True:
             began = trio.current_time()
             try:
-                with trio.fail_after(DIAL_TIMEOUT_S):
-                    peer_id = await self._transport.dial(address)
+                connection = self._connected(address) or await self._dial(address)
             except (P2PBootError, trio.TooSlowError) as error:
                 # The first failure is news for the operator, the hundredth is not.
                 level = logging.WARNING if first else logging.DEBUG
                 log.log(level, "cannot reach %s: %s", address, str(error) or "no answer")
                 self._note_tried(address)
             else:
-                self.configured.add(peer_id)
+                self.configured.add(connection.peer_id)
                 self._note_tried(address)
-                await self._wait_until_gone(peer_id)
+                await until_ended(self._transport, connection)
                 if trio.current_time() - began >= STEADY_S:
-                    log.info("lost %s, dialling again", peer_id)
+                    log.info("lost %s, dialling again", connection.peer_id)
                     delay_s = FIRST_RETRY_S
             first = False
             await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
             delay_s = min(delay_s * 2, LONGEST_RETRY_S)
 
-    async def _wait_until_gone(self, peer_id: str) -> None:
-        while peer_id in self._transport.peers():
-            # Events fold: of a peer that comes and goes within a moment nothing may be told, so look at times.
-            with trio.move_on_after(LONGEST_RETRY_S):
-                await self._change.wait()
+    def _connected(self, address: str) -> Connection | None:
+        """The connection with the peer that an address names, if there is one and nobody else has its key."""
+        peer_id = parse_address(address).peer_id
+        if peer_id is None or self._named[peer_id] > 1:
+            return None
+        return next((each for each in self._transport.connections() if each.peer_id == peer_id), None)
+
+    async def _dial(self, address: str) -> Connection:
+        with trio.fail_after(DIAL_TIMEOUT_S):
+            return await self._transport.dial(address)
 
     def _note_tried(self, address: str) -> None:
         self._untried.discard(address)
@@ -152,9 +153,10 @@ class Peering:
         try:
             async with self._hinting:
                 for address in hint:
+                    if self._connected(address) is not None:
+                        return
                     try:
-                        with trio.fail_after(DIAL_TIMEOUT_S):
-                            await self._transport.dial(address)
+                        await self._dial(address)
                     except (P2PBootError, trio.TooSlowError) as error:
                         log.debug("hint %s: %s", address, str(error) or "no answer")
                     else:

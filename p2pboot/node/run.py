@@ -26,7 +26,7 @@ from p2pboot.publish.scan import scan_each
 from p2pboot.store.keyfiles import load_key, load_or_generate
 from p2pboot.store.store import DATABASE_NAME, Store
 from p2pboot.transport.addresses import can_listen, parse_address
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Gossip
 from p2pboot.transport.interfaces import Interfaces
 
 log = logging.getLogger(__name__)
@@ -229,10 +229,10 @@ def _dialable(reach: Reachability) -> str:
 
 async def _open_transport(
     stack: AsyncExitStack, settings: NodeSettings, key: SecretKey, interfaces: Interfaces
-) -> Transport:
+) -> Gossip:
     from p2pboot.transport.libp2p.host import open_libp2p  # 1.3 s: after everything that can fail quickly
 
-    async def listening(listen: Sequence[str]) -> Transport:
+    async def listening(listen: Sequence[str]) -> Gossip:
         return await stack.enter_async_context(open_libp2p(key, listen, interfaces=interfaces))
 
     network = settings.network

@@ -19,7 +19,7 @@ from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, AnnouncementStanding
 from p2pboot.core.timetoke.announcement import Announcement, claim
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
-from p2pboot.fetch.asking.dialling import for_each_peer
+from p2pboot.fetch.asking.dialling import for_each_connection
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.snapshots.hearing import hear_peer
@@ -33,7 +33,7 @@ from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
-from p2pboot.transport.interface import Forwarding, Transport
+from p2pboot.transport.interface import Connection, Forwarding, Gossip
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ _VERDICTS: Final = {
 
 async def run_snapshots(
     settings: NodeSettings,
-    transport: Transport,
+    transport: Gossip,
     serving: Serving,
     problems: Problems,
     *,
@@ -108,7 +108,7 @@ class SnapshotNode:
     def __init__(
         self,
         store: DiskSnapshotStore,
-        transport: Transport,
+        transport: Gossip,
         serving: Serving,
         *,
         trusted: Publisher | None,
@@ -161,7 +161,7 @@ class SnapshotNode:
                 nursery.start_soon(self._changes.follow, keep_evidence, "evidence is not kept")
                 nursery.start_soon(self._mirror.run)
                 nursery.start_soon(self._changes.follow, self._mirror.reconcile, "no snapshot is followed")
-                nursery.start_soon(for_each_peer, self._transport, partial(self._ask, self._followed))
+                nursery.start_soon(for_each_connection, self._transport, partial(self._ask, self._followed))
 
     # -- what is here ------------------------------------------------------------------------------------------
 
@@ -197,11 +197,11 @@ class SnapshotNode:
             log.debug("announcement from %s: %s", peer_id, error)
             return Forwarding.REJECT
 
-    async def _ask(self, followed: FollowedSnapshots, peer_id: str) -> None:
+    async def _ask(self, followed: FollowedSnapshots, connection: Connection) -> None:
         """Ask one peer at intervals; gossip forgets, and who joins late heard nothing."""
         self._mirror.retry()
         await followed.complete_signature()
         while True:
             ledger = Ledger(NoProgress())
-            await hear_peer(self._transport, peer_id, ledger, wants=followed.wants, take=followed.take)
+            await hear_peer(self._transport, connection, ledger, wants=followed.wants, take=followed.take)
             await trio.sleep(self._sync_interval_s)

@@ -1,6 +1,6 @@
 """Sync: compares heads with every connected peer, on connecting and at intervals, and pulls what is newer.
 
-Gossip is quick but forgets; sync is what a node that joins late relies on. Owns one task for each connected peer; what
+Gossip is quick but forgets; sync is what a node that joins late relies on. Owns one task for each connection; what
 it pulls goes to the same judgement as gossip's messages. What a peer offers is a hint until its signatures are checked.
 """
 
@@ -13,11 +13,11 @@ from typing import Final, Protocol
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.dialling import for_each_peer
+from p2pboot.fetch.asking.dialling import for_each_connection
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import PeerRefused, ask_heads, ask_manifest, ask_peers
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 log = logging.getLogger(__name__)
 
@@ -67,16 +67,16 @@ class Syncer:
         self._interval_s = interval_s
         self._acquaintances = acquaintances
         self._poke = trio.Event()
-        self.synced: set[str] = set()  # connected peers with at least one round behind them
+        self.synced: set[Connection] = set()  # those with at least one round behind them
         self._round_ended = trio.Event()
 
     async def run(self) -> None:
         """Follow the connected peers until cancelled."""
-        await for_each_peer(self._transport, self._follow)
+        await for_each_connection(self._transport, self._follow)
 
     async def all_synced(self) -> None:
         """Wait until every connected peer was asked once; for ever while there is none."""
-        while not self._transport.peers() or not self._transport.peers() <= self.synced:
+        while not (up := self._transport.connections()) or not up <= self.synced:
             await self._round_ended.wait()
 
     def poke(self) -> None:
@@ -84,23 +84,24 @@ class Syncer:
         self._poke.set()
         self._poke = trio.Event()
 
-    async def _follow(self, peer_id: str) -> None:
+    async def _follow(self, connection: Connection) -> None:
         try:
             while True:
                 try:
-                    await self._round(peer_id)
+                    await self._round(connection)
                 except P2PBootError as error:
-                    log.debug("sync with %s: %s", peer_id, error)
-                self.synced.add(peer_id)
+                    log.debug("sync with %s: %s", connection.peer_id, error)
+                self.synced.add(connection)
                 self._round_ended.set()
                 self._round_ended = trio.Event()
                 with trio.move_on_after(self._interval_s):
                     await self._poke.wait()
         finally:
-            self.synced.discard(peer_id)
+            self.synced.discard(connection)
 
-    async def _round(self, peer_id: str) -> None:
-        async with requests_to(self._transport, peer_id, SYNC_PROTOCOL, ROUND_TIMEOUT_S) as requests:
+    async def _round(self, connection: Connection) -> None:
+        peer_id = connection.peer_id
+        async with requests_to(self._transport, connection, SYNC_PROTOCOL, ROUND_TIMEOUT_S) as requests:
             wanted = await self._choose((await requests.ask(ask_heads())).heads, peer_id)
             wanted.sort(key=lambda head: head.manifest_version, reverse=True)
             for head in wanted[:MANIFESTS_PER_ROUND]:
@@ -124,9 +125,10 @@ async def find_detached(transport: Transport, digest: str, keep: Keep, *, timeou
         timeout_s: it ends then, too.
     """
 
-    async def ask(peer_id: str) -> None:
+    async def ask(connection: Connection) -> None:
+        peer_id = connection.peer_id
         try:
-            async with requests_to(transport, peer_id, SYNC_PROTOCOL, timeout_s) as requests:
+            async with requests_to(transport, connection, SYNC_PROTOCOL, timeout_s) as requests:
                 _, detached = await requests.ask(ask_manifest(digest))
         except P2PBootError as error:
             log.debug("detached signature from %s: %s", peer_id, error)
@@ -136,5 +138,5 @@ async def find_detached(transport: Transport, digest: str, keep: Keep, *, timeou
 
     with trio.move_on_after(timeout_s):
         async with trio.open_nursery() as nursery:
-            for peer_id in transport.peers():
-                nursery.start_soon(ask, peer_id)
+            for connection in transport.connections():
+                nursery.start_soon(ask, connection)

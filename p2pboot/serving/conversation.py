@@ -62,7 +62,7 @@ async def serve_stream(stream: Stream, protocol: str, answer: Answer, serving: S
 
     Nothing but cancellation comes out of it: a stranger's stream ends nothing but itself.
     """
-    with serving.stream_of(stream.peer_id) as peer:
+    with serving.stream_of(stream.connection.peer_id) as peer:
         ending = Ending.CANCELLED
         try:
             ending = await _Conversation(stream, protocol, answer, serving, peer).run()
@@ -137,7 +137,7 @@ class _Conversation:
         try:
             await task(*channels)
         except Exception:
-            log.exception("serving %s to %s", self._protocol, self._stream.peer_id)
+            log.exception("serving %s to %s", self._protocol, self._stream.connection.peer_id)
             self._abort(Ending.FAILED)
 
     def _abort(self, ending: Ending) -> None:
@@ -155,7 +155,7 @@ class _Conversation:
             except StreamReset:
                 self._abort(Ending.GONE)
             except RemoteProtocolError as error:
-                log.debug("%s on %s: %s", self._stream.peer_id, self._protocol, error)
+                log.debug("%s on %s: %s", self._stream.connection.peer_id, self._protocol, error)
                 self._note(Ending.VIOLATION)
 
     async def _take_requests(self, asked: trio.MemorySendChannel[_Asked]) -> Ending:

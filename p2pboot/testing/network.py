@@ -2,32 +2,35 @@
 
 Nodes share one event loop. Streams have windows, half-close and reset; gossip is validated; links can be cut,
 peers frozen (alive, but nothing moves) and their upload slowed, which takes no time on trio's autojump clock.
+What a test does to a node, it does by its peer id, or by its address where several nodes have one key.
 """
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import trio
 
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.cleanup import run_handler
-from p2pboot.transport.events import PeerRegister
+from p2pboot.transport.events import ConnectionRegister
 from p2pboot.transport.interface import (
+    Connection,
+    ConnectionEvent,
     DialError,
     Forwarding,
-    PeerEvent,
+    Gossip,
     PeerRecord,
     Stream,
     StreamHandler,
     StreamReset,
-    Transport,
     Validator,
 )
 from p2pboot.transport.seen import SeenMessages
@@ -37,6 +40,8 @@ log = logging.getLogger("p2pboot.testing.network")
 
 WINDOW: Final = 256 * 1024  # what one direction of a stream holds unread, as Yamux
 SEEN_S: Final = 120.0
+_NUMBERS: Final = itertools.count()
+_EPHEMERAL: Final = 50_000  # the first port from which nodes dial
 _INBOX: Final = 256  # gossip messages waiting for one node's validators; what does not fit is dropped
 _REJECTS: Final = 2  # as many bad messages as GossipSub's scores here allow
 
@@ -48,11 +53,16 @@ class _Pipe:
         self._buffer = bytearray()
         self._ended = self._broken = False
         self._stopped = stopped  # an end of it is frozen
+        self._taken = 0
         self._change = trio.Event()
 
     @property
     def is_open(self) -> bool:
         return not (self._ended or self._broken)
+
+    @property
+    def received(self) -> int:
+        return self._taken + len(self._buffer)
 
     def poke(self) -> None:
         """Wake whoever waits, to look again."""
@@ -89,6 +99,7 @@ class _Pipe:
             raise StreamReset("the stream was reset")
         taken = bytes(self._buffer[:max_bytes])
         del self._buffer[:max_bytes]
+        self._taken += len(taken)
         self.poke()
         return taken
 
@@ -96,14 +107,20 @@ class _Pipe:
 class _MemoryStream:
     """One node's end of a stream."""
 
-    def __init__(self, owner: _Node, peer_id: str, protocol: str, outgoing: _Pipe, incoming: _Pipe) -> None:
-        self._owner, self._peer_id, self._protocol = owner, peer_id, protocol
+    def __init__(
+        self, owner: _Node, connection: Connection, protocol: str, outgoing: _Pipe, incoming: _Pipe
+    ) -> None:
+        self._owner, self._connection, self._protocol = owner, connection, protocol
         self._outgoing, self._incoming = outgoing, incoming
         self._done = False
 
     @property
-    def peer_id(self) -> str:
-        return self._peer_id
+    def connection(self) -> Connection:
+        return self._connection
+
+    @property
+    def received(self) -> int:
+        return self._incoming.received
 
     async def read(self, max_bytes: int) -> bytes:
         if self._done:
@@ -111,6 +128,16 @@ class _MemoryStream:
         data = await self._incoming.receive(max_bytes)
         self._owner.traffic[self._protocol, RECEIVED] += len(data)
         return data
+
+    async def read_into(self, target: memoryview, at_least: int = 1) -> int:
+        filled = 0
+        while filled < at_least:
+            data = await self.read(len(target) - filled)
+            if not data:
+                break
+            target[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
 
     async def write(self, data: bytes | memoryview) -> None:
         rest = memoryview(data)
@@ -139,10 +166,19 @@ class _MemoryStream:
 
 @dataclass(eq=False)
 class _Link:
-    """A connection between two nodes and the streams on it."""
+    """A connection between two nodes as each of them knows it, and the streams on it."""
 
-    ends: frozenset[str]
+    connections: dict[_Node, Connection]
     pipes: list[_Pipe] = field(default_factory=list)
+
+    @property
+    def ends(self) -> tuple[_Node, _Node]:
+        one, other = self.connections
+        return one, other
+
+    def other(self, node: _Node) -> _Node:
+        one, other = self.ends
+        return other if node is one else one
 
     def new_pipe(self, stopped: Callable[[], bool]) -> _Pipe:
         self.pipes = [pipe for pipe in self.pipes if pipe.is_open]
@@ -154,33 +190,33 @@ class MemoryNetwork:
     """The medium: which nodes exist, who is connected with whom, and what is broken."""
 
     def __init__(self) -> None:
-        self._nodes: dict[str, _Node] = {}
-        self._links: dict[frozenset[str], _Link] = {}
+        self._nodes: list[_Node] = []
+        self._links: list[_Link] = []
         self._cut: set[frozenset[str]] = set()
         self._frozen: set[str] = set()
         self._hosts = 0
 
     @asynccontextmanager
-    async def open(self, peer_id: str) -> AsyncIterator[Transport]:
-        """Run a node with an address of its own."""
+    async def open(self, peer_id: str) -> AsyncIterator[Gossip]:
+        """Run a node with an address of its own; another one may have the same peer id."""
         self._hosts += 1
         address = f"/ip4/10.0.{self._hosts // 250}.{self._hosts % 250 + 1}/tcp/4001"
         async with trio.open_nursery() as nursery:
             node = _Node(self, peer_id, address, nursery)
-            self._nodes[peer_id] = node
+            self._nodes.append(node)
             nursery.start_soon(node.validate_messages)
             try:
                 yield node
             finally:
-                for other in node.peers():
-                    self.disconnect(peer_id, other)
-                del self._nodes[peer_id]
+                for link in self.links_of(node):
+                    self.end(link)
+                self._nodes.remove(node)
                 nursery.cancel_scope.cancel()
 
     # What tests do to it.
 
     def cut(self, a: str, b: str) -> None:
-        """Break the connection of two nodes; they can not dial each other until `heal`."""
+        """Break the connections of two nodes; they can not dial each other until `heal`."""
         self._cut.add(frozenset((a, b)))
         self.disconnect(a, b)
 
@@ -188,79 +224,105 @@ class MemoryNetwork:
         """Undo `cut`; nobody is connected by it."""
         self._cut.discard(frozenset((a, b)))
 
-    def freeze(self, peer_id: str) -> None:
-        """Stop a node as SIGSTOP does: connections stay, nothing moves on its streams, dials to it hang."""
-        self._frozen.add(peer_id)
+    def disconnect(self, a: str, b: str) -> None:
+        """End the connections of two nodes, if there are any, with all their streams."""
+        for link in tuple(self._links):
+            if _are(link.ends, a, b):
+                self.end(link)
 
-    def thaw(self, peer_id: str) -> None:
+    def freeze(self, name: str) -> None:
+        """Stop a node as SIGSTOP does: connections stay, nothing moves on its streams, dials to it hang."""
+        self._frozen.add(name)
+
+    def thaw(self, name: str) -> None:
         """Undo `freeze`."""
-        self._frozen.discard(peer_id)
-        for link in self._links.values():
+        self._frozen.discard(name)
+        for link in self._links:
             for pipe in link.pipes:
                 pipe.poke()
-        self._nodes[peer_id].wake()
+        for node in self._called(name):
+            node.wake()
 
-    def limit_upload(self, peer_id: str, bytes_per_s: float) -> None:
+    def limit_upload(self, name: str, bytes_per_s: float) -> None:
         """Let a node write no faster than this, all its streams together."""
-        self._nodes[peer_id].upload_bytes_per_s = bytes_per_s
+        for node in self._called(name):
+            node.upload_bytes_per_s = bytes_per_s
+
+    def _called(self, name: str) -> list[_Node]:
+        return [node for node in self._nodes if name in node.names]
 
     # What nodes do with it.
 
-    def is_frozen(self, peer_id: str) -> bool:
+    def is_frozen(self, node: _Node) -> bool:
         """Whether nothing moves on this node's streams."""
-        return peer_id in self._frozen
+        return not self._frozen.isdisjoint(node.names)
 
     def find(self, host: str) -> _Node | None:
         """Return the node at an address."""
-        return next((node for node in self._nodes.values() if parse_address(node.address).host == host), None)
+        return next((node for node in self._nodes if parse_address(node.address).host == host), None)
 
-    def connect(self, a: str, b: str) -> None:
-        """Connect two nodes; DialError when the link is cut."""
-        ends = frozenset((a, b))
-        if ends in self._cut:
-            raise DialError(f"cannot reach {b}: no route to host")
-        if ends not in self._links:
-            self._links[ends] = _Link(ends)
-            for one, other in ((a, b), (b, a)):
-                self._nodes[one].register.came(other)
+    def links_of(self, node: _Node) -> list[_Link]:
+        """The connections of a node."""
+        return [link for link in self._links if node in link.connections]
 
-    def disconnect(self, a: str, b: str) -> None:
-        """End the connection of two nodes, if there is one, with all its streams."""
-        link = self._links.pop(frozenset((a, b)), None)
-        if link is not None:
+    def link(self, node: _Node, connection: Connection) -> _Link | None:
+        """The connection that a node knows by this name; None when it has ended."""
+        return next((link for link in self._links if link.connections.get(node) == connection), None)
+
+    def connect(self, dialler: _Node, listener: _Node) -> Connection:
+        """Connect two nodes, once more if they are connected; DialError when the link is cut."""
+        if any(_are((dialler, listener), *sorted(names)) for names in self._cut):
+            raise DialError(f"cannot reach {listener.peer_id}: no route to host")
+        link = _Link({dialler: listener.name(dialled=True), listener: dialler.name(dialled=False)})
+        self._links.append(link)
+        for node, connection in link.connections.items():
+            node.register.came(connection)
+        return link.connections[dialler]
+
+    def end(self, link: _Link) -> None:
+        """End a connection with all its streams."""
+        if link in self._links:
+            self._links.remove(link)
             for pipe in link.pipes:
                 pipe.break_off()
-            for one, other in ((a, b), (b, a)):
-                self._nodes[one].register.went(other)
+            for node, connection in link.connections.items():
+                node.register.went(connection)
 
-    def open_stream(self, opener: str, accepter: str, protocol: str) -> Stream:
-        """Open a stream between connected nodes; StreamReset when they are not."""
-        link = self._links.get(frozenset((opener, accepter)))
+    def open_stream(self, opener: _Node, connection: Connection, protocol: str) -> Stream:
+        """Open a stream on a connection; StreamReset when it has ended."""
+        link = self.link(opener, connection)
         if link is None:
-            raise StreamReset(f"not connected with {accepter}")
+            raise StreamReset(f"not connected with {connection.peer_id} any more")
+        accepter = link.other(opener)
 
         def stopped() -> bool:
-            return not self._frozen.isdisjoint(link.ends)
+            return any(self.is_frozen(node) for node in link.ends)
 
         there, back = link.new_pipe(stopped), link.new_pipe(stopped)
-        node = self._nodes[accepter]
-        if not node.accept(protocol, _MemoryStream(node, opener, protocol, back, there)):
-            raise StreamReset(f"{accepter} opens no stream for {protocol}")
-        return _MemoryStream(self._nodes[opener], accepter, protocol, there, back)
+        accepted = _MemoryStream(accepter, link.connections[accepter], protocol, back, there)
+        if not accepter.accept(protocol, accepted):
+            raise StreamReset(f"{connection.peer_id} opens no stream for {protocol}")
+        return _MemoryStream(opener, connection, protocol, there, back)
 
-    def send_gossip(self, sender: str, topic: str, payload: bytes, *, but: str | None = None) -> None:
+    def send_gossip(self, sender: _Node, topic: str, payload: bytes, *, but: str | None = None) -> None:
         """Hand a message to the sender's neighbours in the topic."""
-        for other in sorted(self._nodes[sender].peers()):
-            if other != but and topic in self._nodes[other].validators:
-                self._nodes[other].take_message(sender, topic, payload)
+        neighbours = {link.other(sender) for link in self.links_of(sender)}
+        for other in sorted(neighbours, key=lambda node: (node.peer_id, node.address)):
+            if other.peer_id != but and topic in other.validators:
+                other.take_message(sender.peer_id, topic, payload)
+
+
+def _are(ends: tuple[_Node, _Node], a: str, b: str) -> bool:
+    """Whether two nodes are those that are called so."""
+    return any(a in one.names and b in other.names for one, other in (ends, ends[::-1]))
 
 
 class _Node:
-    """`transport.interface.Transport` in memory. Made by `MemoryNetwork.open`."""
+    """`transport.interface.Gossip` in memory. Made by `MemoryNetwork.open`."""
 
     def __init__(self, network: MemoryNetwork, peer_id: str, address: str, nursery: trio.Nursery) -> None:
         self.address = address
-        self.register = PeerRegister(nursery)
+        self.register = ConnectionRegister(nursery)
         self.traffic = Traffic()
         self.validators: dict[str, Validator] = {}
         self.upload_bytes_per_s: float | None = None
@@ -278,11 +340,19 @@ class _Node:
     def peer_id(self) -> str:
         return self._peer_id
 
+    @property
+    def names(self) -> frozenset[str]:
+        """What tests call it."""
+        return frozenset((self._peer_id, self.addresses()[0]))
+
     def addresses(self) -> tuple[str, ...]:
         return (f"{self.address}/p2p/{self._peer_id}",)
 
-    def peers(self) -> frozenset[str]:
+    def connections(self) -> frozenset[Connection]:
         return self.register.present
+
+    def peers(self) -> frozenset[str]:
+        return self.register.peers
 
     def peer_addresses(self, peer_id: str) -> tuple[str, ...]:
         return (self._known[peer_id],) if peer_id in self._known else ()
@@ -297,39 +367,46 @@ class _Node:
             return None
         return PeerRecord(peer_id, tuple(addresses))
 
-    async def dial(self, address: str) -> str:
+    async def dial(self, address: str) -> Connection:
         await trio.lowlevel.checkpoint()
         parsed = parse_address(address)
-        if parsed.peer_id in self.peers():
-            return str(parsed.peer_id)
+        known = self.register.dialled_at(parsed)
+        if known is not None:
+            return known
         node = self._network.find(parsed.host)
         if node is None:
             raise DialError(f"cannot reach {address}: connection refused")
-        while self._network.is_frozen(node.peer_id):
+        while self._network.is_frozen(node):
             await node.wait_awake()
         if node is self:
             raise DialError(f"{address} is this node itself")
         if parsed.peer_id not in {None, node.peer_id}:
             raise DialError(f"{address} answers as {node.peer_id}")
-        self._network.connect(self._peer_id, node.peer_id)
+        connection = self._network.connect(self, node)
+        self.register.note_dialled(parsed, connection)
         self._known[node.peer_id] = node.addresses()[0]
         node.learn(self._peer_id, self.addresses()[0])
-        return node.peer_id
+        return connection
 
-    async def hang_up(self, peer_id: str) -> None:
+    async def hang_up(self, connection: Connection) -> None:
         await trio.lowlevel.checkpoint()
-        self._network.disconnect(self._peer_id, peer_id)
+        link = self._network.link(self, connection)
+        if link is not None:
+            self._network.end(link)
 
-    async def open_stream(self, peer_id: str, protocol: str) -> Stream:
+    async def open_stream(self, connection: Connection, protocol: str) -> Stream:
         await trio.lowlevel.checkpoint()
-        while self._network.is_frozen(peer_id) and peer_id in self.peers():
-            await self._network._nodes[peer_id].wait_awake()
-        return self._network.open_stream(self._peer_id, peer_id, protocol)
+        while (link := self._network.link(self, connection)) is not None:
+            other = link.other(self)
+            if not self._network.is_frozen(other):
+                break
+            await other.wait_awake()
+        return self._network.open_stream(self, connection, protocol)
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         self._handlers[protocol] = handler
 
-    def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
+    def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
         return self.register.follow()
 
     async def subscribe(self, topic: str, validator: Validator) -> None:
@@ -344,12 +421,19 @@ class _Node:
         await trio.lowlevel.checkpoint()
         self._seen.add(_message_id(payload))
         self.traffic[GOSSIP, SENT] += len(payload)
-        self._network.send_gossip(self._peer_id, topic, payload)
+        self._network.send_gossip(self, topic, payload)
 
     def forget_seen(self) -> None:
         self._seen.forget_ignored()
 
     # What the network does with a node.
+
+    def name(self, *, dialled: bool) -> Connection:
+        """Make the name of a new connection with this node, for the node at the other end."""
+        number = next(_NUMBERS)
+        listening = parse_address(self.addresses()[0])
+        address = listening if dialled else replace(listening, port=_EPHEMERAL + number % 10_000)
+        return Connection(self._peer_id, str(address), number)
 
     def learn(self, peer_id: str, address: str) -> None:
         """Note where a peer that dialled us listens."""
@@ -388,7 +472,7 @@ class _Node:
     async def validate_messages(self) -> None:
         """Validate and forward messages, one after the other, as long as the node runs."""
         async for sender, topic, payload in self._inbox:
-            while self._network.is_frozen(self._peer_id):
+            while self._network.is_frozen(self):
                 await self.wait_awake()
             await self._validate(sender, topic, payload)
 
@@ -406,7 +490,7 @@ class _Node:
             return
         self._seen.add(key, ignored=forwarding is Forwarding.IGNORE)
         if forwarding is Forwarding.ACCEPT:
-            self._network.send_gossip(self._peer_id, topic, payload, but=sender)
+            self._network.send_gossip(self, topic, payload, but=sender)
 
 
 def _message_id(payload: bytes) -> bytes:

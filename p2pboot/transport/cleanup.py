@@ -27,7 +27,7 @@ async def run_handler(protocol: str, handler: StreamHandler, stream: Stream, log
         await handler(stream)
     except Exception as error:
         level = logging.DEBUG if is_all(error, StreamReset) else logging.WARNING
-        log.log(level, "serving %s to %s failed: %r", protocol, stream.peer_id, error)
+        log.log(level, "serving %s to %s failed: %r", protocol, stream.connection.peer_id, error)
         log.debug("the traceback", exc_info=True)
         await stream.reset()
     except BaseException:

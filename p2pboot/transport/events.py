@@ -1,41 +1,37 @@
-"""Who is connected: one register that any number of tasks can follow, each at its own speed.
+"""Which connections are up: one register that any number of tasks can follow, each at its own speed.
 
-A follower that is slow never makes the network wait and never misses a peer's final state: what happened
-while it was busy is folded per peer (came and went: nothing; went and came back: both), so what waits for it
-is bounded by the peers that are connected plus those it was told of.
+A follower that is slow never makes the network wait and never misses a final state: a connection that came and went
+before it was told of is not told of at all, so what waits for it is bounded by the connections that are up plus those
+it was told of.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 import trio
 
-from p2pboot.transport.interface import PeerEvent
+from p2pboot.transport.addresses import Address
+from p2pboot.transport.interface import Connection, ConnectionEvent
 
-_CHANNEL_SIZE: Final = 64  # events handed over ahead; what does not fit waits, folded, in `_Follower.pending`
+_CHANNEL_SIZE: Final = 64  # events handed over ahead; what does not fit waits in `_Follower._pending`
 
 
 class _Follower:
-    """One reader: what it was told, and what it is still to be told, per peer and in order of time."""
+    """One reader: what it was told, first of those that are up, and what it is still to be told, in order of time."""
 
-    def __init__(self) -> None:
-        self.send, self.receive = trio.open_memory_channel[PeerEvent](_CHANNEL_SIZE)
-        self._told: set[str] = set()
-        self._pending: dict[str, list[bool]] = {}
+    def __init__(self, present: Collection[Connection]) -> None:
+        self.send, self.receive = trio.open_memory_channel[ConnectionEvent](len(present) + _CHANNEL_SIZE)
+        self._told = set(present)  # at once: whoever waits for the end of one of them learns of it for sure
+        for connection in present:
+            self.send.send_nowait(ConnectionEvent(connection, True))
+        self._pending: dict[Connection, bool] = {}
         self._news = trio.Event()
 
-    def note(self, peer_id: str, connected: bool) -> None:
-        waiting = self._pending.pop(peer_id, [])
-        last = waiting[-1] if waiting else peer_id in self._told
-        if last == connected:
-            folded = waiting
-        elif connected or not waiting:
-            folded = [*waiting, connected]
-        else:
-            folded = waiting[:-1]  # it went before anyone heard that it had come
-        if folded:
-            self._pending[peer_id] = folded
+    def note(self, connection: Connection, connected: bool) -> None:
+        if self._pending.pop(connection, None) is None and connected is (connection not in self._told):
+            self._pending[connection] = connected
             self._news.set()
 
     async def run(self) -> None:
@@ -50,18 +46,16 @@ class _Follower:
                     except trio.BrokenResourceError:
                         return  # the reader closed its end
 
-    def _take(self) -> PeerEvent:
-        peer_id, waiting = next(iter(self._pending.items()))
-        connected = waiting.pop(0)
-        if not waiting:
-            del self._pending[peer_id]
-        # Noted before it is sent: what happens during the wait is folded against this.
-        (self._told.add if connected else self._told.discard)(peer_id)
-        return PeerEvent(peer_id, connected)
+    def _take(self) -> ConnectionEvent:
+        connection, connected = next(iter(self._pending.items()))
+        del self._pending[connection]
+        # Noted before it is sent: what happens during the wait is compared with this.
+        (self._told.add if connected else self._told.discard)(connection)
+        return ConnectionEvent(connection, connected)
 
 
-class PeerRegister:
-    """The peers that are connected now, and the followers of changes.
+class ConnectionRegister:
+    """The connections that are up now, and the followers of changes.
 
     Args:
         nursery: owns one task per follower; they end with it.
@@ -69,38 +63,54 @@ class PeerRegister:
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
-        self._present: set[str] = set()
+        self._present: dict[Connection, set[Address]] = {}  # with the endpoints at which it was dialled
         self._followers: list[_Follower] = []
 
     @property
-    def present(self) -> frozenset[str]:
-        """Peers that are connected now."""
+    def present(self) -> frozenset[Connection]:
+        """Connections that are up now."""
         return frozenset(self._present)
 
-    def came(self, peer_id: str) -> None:
-        """Note a peer's first connection; nothing happens when it is known."""
-        if peer_id not in self._present:
-            self._present.add(peer_id)
-            self._tell(peer_id, True)
+    @property
+    def peers(self) -> frozenset[str]:
+        """The peer ids of those."""
+        return frozenset(connection.peer_id for connection in self._present)
 
-    def went(self, peer_id: str) -> None:
-        """Note that a peer's last connection ended; nothing happens when it is not known."""
-        if peer_id in self._present:
-            self._present.discard(peer_id)
-            self._tell(peer_id, False)
+    def came(self, connection: Connection) -> None:
+        """Note a connection that is up; nothing happens when it is known."""
+        if connection not in self._present:
+            self._present[connection] = set()
+            self._tell(connection, True)
 
-    def follow(self) -> trio.MemoryReceiveChannel[PeerEvent]:
-        """Return a channel of its own for the caller; it starts with the peers that are connected already."""
-        follower = _Follower()
-        for peer_id in self._present:
-            follower.note(peer_id, True)
+    def went(self, connection: Connection) -> None:
+        """Note that a connection ended; nothing happens when it is not known."""
+        if connection in self._present:
+            del self._present[connection]
+            self._tell(connection, False)
+
+    def note_dialled(self, address: Address, connection: Connection) -> None:
+        """Note at which address a connection was dialled; nothing happens when it has ended."""
+        if connection in self._present:
+            self._present[connection].add(address.with_peer(None))
+
+    def dialled_at(self, address: Address) -> Connection | None:
+        """The connection that is up and was dialled to this very host and port, with the peer that is named there."""
+        endpoint = address.with_peer(None)
+        for connection, dialled in self._present.items():
+            if endpoint in dialled and address.peer_id in {None, connection.peer_id}:
+                return connection
+        return None
+
+    def follow(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
+        """Return a channel of its own for the caller; it starts with the connections that are up already."""
+        follower = _Follower(self._present.keys())
         self._followers.append(follower)
         self._nursery.start_soon(self._run, follower)
         return follower.receive
 
-    def _tell(self, peer_id: str, connected: bool) -> None:
+    def _tell(self, connection: Connection, connected: bool) -> None:
         for follower in self._followers:
-            follower.note(peer_id, connected)
+            follower.note(connection, connected)
 
     async def _run(self, follower: _Follower) -> None:
         try:

@@ -1,7 +1,7 @@
-"""What the rest of the program knows of a network: dial, streams, gossip. No library's type passes here.
+"""What the rest of the program knows of a network: connections, streams, gossip. No library's type passes here.
 
-Two implementations: `transport.libp2p` (py-libp2p) and `testing.network` (in memory, for tests).
-Peer ids are base58 strings (`12D3KooW…`), addresses are multiaddr strings.
+Three implementations: `transport.libp2p` (py-libp2p, for nodes), `transport.light` (for clients) and `testing.network`
+(in memory, for tests). Peer ids are base58 strings (`12D3KooW…`), addresses are multiaddr strings.
 """
 
 from __future__ import annotations
@@ -33,10 +33,26 @@ class Forwarding(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class PeerEvent:
-    """A peer's first connection came up, or its last one went."""
+class Connection:
+    """One connection with a peer. Two are never equal, also between the same two machines.
+
+    Args:
+        peer_id: who is at the other end; proven.
+        address: the other end as a multiaddr with `/p2p/<peer id>`. Where the peer dialled us, its port is not one
+            that it listens on.
+        number: unlike that of any other connection of the transport.
+    """
 
     peer_id: str
+    address: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionEvent:
+    """A connection came up, or ended; one that ended never comes back."""
+
+    connection: Connection
     connected: bool
 
 
@@ -57,15 +73,29 @@ class Stream(Protocol):
     """One bidirectional byte stream to one peer.
 
     One task may read while another writes. After a cancelled `write` nobody knows how much of the data went
-    out: only `reset` makes sense then. The connection and its other streams are not affected.
+    out, and after a cancelled `read_into` how much came in: only `reset` makes sense then. The connection and its
+    other streams are not affected.
     """
 
     @property
-    def peer_id(self) -> str:
-        """The peer at the other end."""
+    def connection(self) -> Connection:
+        """The connection that it is on."""
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come from the peer so far, read or not: tells a peer that stalls from one that is slow."""
 
     async def read(self, max_bytes: int) -> bytes:
         """1 to `max_bytes` bytes as soon as there are any, b"" at the orderly end; StreamReset otherwise."""
+
+    async def read_into(self, target: memoryview, at_least: int = 1) -> int:
+        """Fill `target` from what arrives, and return how many bytes came.
+
+        Args:
+            target: where to. What is in it after a cancelled call is lost.
+            at_least: how many bytes to wait for, 1 to `len(target)`; fewer come only at the orderly end. StreamReset
+                where the stream ends otherwise.
+        """
 
     async def write(self, data: bytes | memoryview) -> None:
         """Hand over all of `data`; waits while the peer's window is full. StreamReset when it is gone."""
@@ -85,7 +115,7 @@ Validator = Callable[[str, bytes], Awaitable[Forwarding]]  # (peer the message c
 
 
 class Transport(Protocol):
-    """A running node of the network."""
+    """A running end of the network: all that a client needs."""
 
     @property
     def peer_id(self) -> str:
@@ -98,8 +128,11 @@ class Transport(Protocol):
     def addresses(self) -> tuple[str, ...]:
         """Own dialable multiaddrs with `/p2p/<peer id>`, real ports, no wildcard addresses; the best first."""
 
+    def connections(self) -> frozenset[Connection]:
+        """Connections that are up now."""
+
     def peers(self) -> frozenset[str]:
-        """Peer ids that are connected now."""
+        """Peer ids that are connected now: those of `connections`."""
 
     def peer_addresses(self, peer_id: str) -> tuple[str, ...]:
         """Addresses at which a peer was dialled or says that it listens, also after it went. May be empty."""
@@ -113,18 +146,19 @@ class Transport(Protocol):
         Quick: at most one signature check.
         """
 
-    async def dial(self, address: str) -> str:
-        """Connect to a multiaddr and return the peer's id; at once when connected already.
+    async def dial(self, address: str) -> Connection:
+        """Connect to a multiaddr; at once where a connection is up that was dialled to this very host and port.
 
+        Otherwise it is a new connection, also to a peer that is connected elsewhere: two servers may have one key.
         With `/p2p/…` in it any other identity is refused. The caller sets the timeout. Raises DialError, and
         UsageError for what is not an address.
         """
 
-    async def hang_up(self, peer_id: str) -> None:
-        """Close all connections with a peer. Bounded, raises nothing."""
+    async def hang_up(self, connection: Connection) -> None:
+        """End one connection; nothing happens when it has ended already. Bounded, raises nothing."""
 
-    async def open_stream(self, peer_id: str, protocol: str) -> Stream:
-        """Open a stream; StreamReset when the peer is gone or does not speak `protocol`.
+    async def open_stream(self, connection: Connection, protocol: str) -> Stream:
+        """Open a stream on a connection; StreamReset when it has ended or the peer does not speak `protocol`.
 
         Never dials. The caller sets the timeout.
         """
@@ -135,8 +169,12 @@ class Transport(Protocol):
         When it returns the stream is closed; an exception out of it resets that stream and nothing else.
         """
 
-    def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
-        """A channel of its own for the caller; starts with the peers that are connected already."""
+    def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
+        """A channel of its own for the caller; starts with the connections that are up already."""
+
+
+class Gossip(Transport, Protocol):
+    """A transport that also carries gossip: what a node needs."""
 
     async def subscribe(self, topic: str, validator: Validator) -> None:
         """Join a gossip topic; `validator` is called once for each new message and takes what it accepts."""

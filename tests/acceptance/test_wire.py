@@ -93,8 +93,8 @@ NO_REQUESTS: list[bytes] = [
 
 
 async def test_what_is_no_request_is_answered_and_the_stream_goes_on(served: Served) -> None:
-    async with dialled(served.address) as (transport, peer_id):
-        wire = await Wire.open(transport, peer_id, SYNC)
+    async with dialled(served.address) as (transport, connection):
+        wire = await Wire.open(transport, connection, SYNC)
         for payload in NO_REQUESTS:
             header, _ = await wire.ask(payload)
             assert is_bad(header), payload
@@ -102,8 +102,8 @@ async def test_what_is_no_request_is_answered_and_the_stream_goes_on(served: Ser
 
 
 async def test_numbers_that_are_none(served: Served) -> None:
-    async with dialled(served.address) as (transport, peer_id):
-        wire = await Wire.open(transport, peer_id, ARTIFACT)
+    async with dialled(served.address) as (transport, connection):
+        wire = await Wire.open(transport, connection, ARTIFACT)
         for number in (
             "-1",
             "true",
@@ -139,9 +139,9 @@ BROKEN = ["8000", "8500", "808001", "ffffffff0f", "8120", "ff7f", "81a0" + "01"]
 
 @pytest.mark.parametrize("prefix", BROKEN)
 async def test_broken_frame_resets_the_stream_and_nothing_else(served: Served, prefix: str) -> None:
-    async with dialled(served.address) as (transport, peer_id):
-        wire = await Wire.open(transport, peer_id, SYNC)
-        other = await Wire.open(transport, peer_id, SYNC)
+    async with dialled(served.address) as (transport, connection):
+        wire = await Wire.open(transport, connection, SYNC)
+        other = await Wire.open(transport, connection, SYNC)
         assert json.loads(await wire.ok({"op": "heads"}))
         await wire.send(bytes.fromhex(prefix))
         assert await wire.end() == "reset"
@@ -149,8 +149,8 @@ async def test_broken_frame_resets_the_stream_and_nothing_else(served: Served, p
 
 
 async def test_largest_frame_byte_by_byte_and_one_that_is_cut_off(served: Served) -> None:
-    async with dialled(served.address) as (transport, peer_id):
-        wire = await Wire.open(transport, peer_id, SYNC)
+    async with dialled(served.address) as (transport, connection):
+        wire = await Wire.open(transport, connection, SYNC)
         largest = b'{"op":"heads","x":"' + b"y" * (4_096 - 21) + b'"}'
         assert len(largest) == 4_096
         assert await wire.ok(largest)
@@ -165,8 +165,8 @@ async def test_largest_frame_byte_by_byte_and_one_that_is_cut_off(served: Served
 
 async def test_pipelined_requests_are_answered_in_order_and_then_the_stream_ends(served: Served) -> None:
     offsets = [(number * 7_919_111) % (ROOTFS - 100) for number in range(64)]
-    async with dialled(served.address) as (transport, peer_id):
-        wire = await Wire.open(transport, peer_id, ARTIFACT)
+    async with dialled(served.address) as (transport, connection):
+        wire = await Wire.open(transport, connection, ARTIFACT)
         requests = [
             {"op": "read", "sha256": served.sha256, "offset": offset, "length": 100} for offset in offsets
         ]
@@ -184,8 +184,8 @@ async def test_reads_at_every_limit(served: Served) -> None:
     def read(offset: int, length: int) -> dict[str, Any]:
         return {"op": "read", "sha256": served.sha256, "offset": offset, "length": length}
 
-    async with dialled(served.address) as (transport, peer_id):
-        wire = await Wire.open(transport, peer_id, ARTIFACT)
+    async with dialled(served.address) as (transport, connection):
+        wire = await Wire.open(transport, connection, ARTIFACT)
         for offset, length in (
             (0, 1),
             (ROOTFS - 1, 1),
@@ -203,15 +203,15 @@ async def test_reads_at_every_limit(served: Served) -> None:
 
 
 async def test_pieces_and_have(served: Served) -> None:
-    async with dialled(served.address) as (transport, peer_id):
-        wire = await Wire.open(transport, peer_id, ARTIFACT)
+    async with dialled(served.address) as (transport, connection):
+        wire = await Wire.open(transport, connection, ARTIFACT)
         table = await wire.ok({"op": "pieces", "sha256": served.sha256})
         pieces = [served.rootfs[start : start + MIB] for start in range(0, ROOTFS, MIB)]
         assert table == b"".join(blake3(piece).digest() for piece in pieces)
         assert await wire.ok({"op": "have", "sha256": served.sha256}) == b"\xff\xff\xc0"
         for op in ("pieces", "have"):
             assert await wire.ask({"op": op, "sha256": NOWHERE}) == ({"status": "not_found"}, b"")
-        sync = await Wire.open(transport, peer_id, SYNC)
+        sync = await Wire.open(transport, connection, SYNC)
         head = json.loads(await sync.ok({"op": "heads"}))[0]
         manifest = json.loads(await sync.ok({"op": "manifest", "digest": head["digest"]}))
         stated = manifest["artifacts"]["rootfs"]["pieces"]
@@ -219,8 +219,8 @@ async def test_pieces_and_have(served: Served) -> None:
 
 
 async def test_heads_manifest_and_peers(served: Served) -> None:
-    async with dialled(served.address) as (transport, peer_id):
-        wire = await Wire.open(transport, peer_id, SYNC)
+    async with dialled(served.address) as (transport, connection):
+        wire = await Wire.open(transport, connection, SYNC)
         (head,) = json.loads(await wire.ok({"op": "heads", "channel": "stable", "arch": "arm64"}))
         assert head.keys() == {"channel", "arch", "signers", "manifest_version", "digest", "size"}
         assert (head["channel"], head["arch"], head["manifest_version"]) == ("stable", "arm64", 1)

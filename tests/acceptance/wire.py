@@ -15,7 +15,7 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.testing.waiting import HANG_S
-from p2pboot.transport.interface import Stream, StreamReset, Transport
+from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
 from p2pboot.transport.libp2p import open_libp2p
 
 SYNC = "/p2pboot/sync/1"
@@ -23,12 +23,12 @@ ARTIFACT = "/p2pboot/artifact/1"
 
 
 @asynccontextmanager
-async def dialled(address: str) -> AsyncIterator[tuple[Transport, str]]:
-    """A client's own node, connected; and the peer's id."""
+async def dialled(address: str) -> AsyncIterator[tuple[Transport, Connection]]:
+    """A client's own node, and its connection with the peer."""
     async with open_libp2p(SecretKey(secrets.token_bytes(32)), []) as transport:
         with trio.fail_after(HANG_S):
-            peer_id = await transport.dial(address)
-        yield transport, peer_id
+            connection = await transport.dial(address)
+        yield transport, connection
 
 
 def varint(number: int) -> bytes:
@@ -52,9 +52,9 @@ class Wire:
         self._buffer = bytearray()
 
     @classmethod
-    async def open(cls, transport: Transport, peer_id: str, protocol: str) -> Wire:
+    async def open(cls, transport: Transport, connection: Connection, protocol: str) -> Wire:
         with trio.fail_after(HANG_S):
-            return cls(await transport.open_stream(peer_id, protocol))
+            return cls(await transport.open_stream(connection, protocol))
 
     async def send(self, data: bytes) -> None:
         with trio.fail_after(HANG_S):

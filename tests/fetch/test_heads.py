@@ -79,7 +79,7 @@ async def test_the_newest_of_all_peers_is_chosen_at_once(autojump_clock: MockClo
         began = trio.current_time()
         offer = await Search(world, transport).choose(behind, newest, middle)
         assert offer.manifest == V3
-        assert offer.peers == {newest.peer_id}
+        assert offer.offered_by == {newest.peer_id}
         assert trio.current_time() == began  # the last answer ends the search
 
 

@@ -10,9 +10,10 @@ from p2pboot.fetch.asking.dialling import (
     LONGEST_RETRY_S,
     MAX_HINTS,
     Dialler,
-    for_each_peer,
+    for_each_connection,
 )
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.transport.interface import Connection
 from tests.fetch.world import World
 
 
@@ -63,29 +64,53 @@ async def test_a_lost_peer_is_dialled_again_and_a_dropped_one_is_not(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_peer_that_was_moved_is_dialled_at_its_new_address_only(
-    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+async def test_every_address_of_the_user_is_dialled_but_one_of_a_servers_hints(
+    autojump_clock: MockClock, world: World
 ) -> None:
-    async with world.provider() as peer, world.client() as (transport, _), trio.open_nursery() as nursery:
-        here, there = peer.address, peer.address.replace("/tcp/4001", "/tcp/4002")
-        dialler = Dialler(transport, [here, there], Ledger(world.watcher))
+    send, hints = trio.open_memory_channel[str](1000)
+    async with (
+        world.provider() as one,
+        world.provider(twin_of=one) as twin,
+        world.provider() as other,
+        world.client() as (transport, _),
+        trio.open_nursery() as nursery,
+    ):
+        for port in range(16):  # all at once, and again of who is connected
+            for peer in (other, one):
+                send.send_nowait(peer.address.replace("/tcp/4001", f"/tcp/{port + 1}"))
+        dialler = Dialler(transport, [one.address, twin.address], Ledger(world.watcher), hints)
         nursery.start_soon(dialler.run)
         await trio.sleep(1)
-        dialled: list[str] = []
-        dial = transport.dial
+        assert sorted(each.address for each in transport.connections() if each.peer_id == one.peer_id) == [
+            one.address,
+            twin.address,
+        ]
+        assert sum(each.peer_id == other.peer_id for each in transport.connections()) == 1
+        nursery.cancel_scope.cancel()
 
-        async def noted(address: str) -> str:
-            dialled.append(address)
-            return await dial(address)
 
-        monkeypatch.setattr(transport, "dial", noted)
-        await dialler.move(peer.peer_id, [here, there])
-        assert transport.peers() == {peer.peer_id}
-        await dialler.move(peer.peer_id, [there])
-        assert transport.peers() == frozenset()
-        await trio.sleep(5)
-        assert dialled == [there]
-        assert transport.peers() == {peer.peer_id}
+async def test_of_two_hints_at_one_server_the_one_that_answers_counts(
+    autojump_clock: MockClock, world: World
+) -> None:
+    send, hints = trio.open_memory_channel[str](10)
+    async with (
+        world.provider() as mute,
+        world.provider(twin_of=mute) as peer,
+        world.client() as (transport, _),
+        trio.open_nursery() as nursery,
+    ):
+        world.network.freeze(mute.address)
+        send.send_nowait(mute.address)
+        send.send_nowait(peer.address)
+        nursery.start_soon(Dialler(transport, [], Ledger(world.watcher), hints).run)
+        await trio.sleep(1)
+        assert [each.address for each in transport.connections()] == [peer.address]
+        world.network.thaw(mute.address)
+        await trio.sleep(20)
+        assert [each.address for each in transport.connections()] == [peer.address]
+        world.network.cut(transport.peer_id, peer.address)
+        await trio.sleep(1)
+        assert [each.address for each in transport.connections()] == [mute.address]
         nursery.cancel_scope.cancel()
 
 
@@ -117,7 +142,7 @@ async def test_hints_are_bounded_in_number_and_tries(
         dialled: list[str] = []
         dial = transport.dial
 
-        async def counted(address: str) -> str:
+        async def counted(address: str) -> Connection:
             dialled.append(address)
             return await dial(address)
 
@@ -132,67 +157,33 @@ async def test_hints_are_bounded_in_number_and_tries(
         nursery.cancel_scope.cancel()
 
 
-async def test_a_peer_that_comes_back_quickly_never_has_two_tasks(
+async def test_a_task_runs_for_each_connection_while_it_is_connected(
     autojump_clock: MockClock, world: World
 ) -> None:
-    running = 0
-    most = 0
+    running: list[Connection] = []
 
-    async def serve(_peer_id: str) -> None:
-        nonlocal running, most
-        running += 1
-        most = max(most, running)
+    async def serve(connection: Connection) -> None:
+        running.append(connection)
         try:
             await trio.sleep_forever()
         finally:
-            with trio.CancelScope(shield=True):
-                await trio.sleep(1)  # a stream that takes its time to close
-            running -= 1
-
-    async with (
-        world.provider() as peer,
-        world.client() as (transport, _),
-        trio.open_nursery() as nursery,
-    ):
-        nursery.start_soon(for_each_peer, transport, serve)
-        for _ in range(4):
-            await transport.dial(peer.address)
-            await trio.sleep(0.1)
-            world.network.disconnect(transport.peer_id, peer.peer_id)
-            await trio.sleep(0.1)
-        await transport.dial(peer.address)
-        await trio.sleep(10)
-        assert (running, most) == (1, 1)
-        nursery.cancel_scope.cancel()
-
-
-async def test_a_task_runs_for_each_peer_while_it_is_connected(
-    autojump_clock: MockClock, world: World
-) -> None:
-    running: list[str] = []
-
-    async def serve(peer_id: str) -> None:
-        running.append(peer_id)
-        try:
-            await trio.sleep_forever()
-        finally:
-            running.remove(peer_id)
+            running.remove(connection)
 
     async with (
         world.provider() as one,
-        world.provider() as other,
+        world.provider(twin_of=one) as other,
         world.client() as (transport, _),
         trio.open_nursery() as nursery,
     ):
-        await transport.dial(one.address)
-        nursery.start_soon(for_each_peer, transport, serve)
-        await transport.dial(other.address)
+        first = await transport.dial(one.address)
+        nursery.start_soon(for_each_connection, transport, serve)
+        second = await transport.dial(other.address)
         await wait_all_tasks_blocked()
-        assert sorted(running) == sorted([one.peer_id, other.peer_id])
-        world.network.disconnect(transport.peer_id, one.peer_id)
+        assert set(running) == {first, second}
+        await transport.hang_up(first)
         await wait_all_tasks_blocked()
-        assert running == [other.peer_id]
-        await transport.dial(one.address)
+        assert running == [second]
+        again = await transport.dial(one.address)
         await wait_all_tasks_blocked()
-        assert sorted(running) == sorted([one.peer_id, other.peer_id])
+        assert set(running) == {second, again}
         nursery.cancel_scope.cancel()

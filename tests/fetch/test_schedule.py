@@ -276,10 +276,10 @@ class _World:
         self.silent.add(peer_id)
 
     def arrive(self, assignment: Assignment) -> None:
-        if assignment.peer_id in self.silent:
-            self.silent.discard(assignment.peer_id)
-            if assignment.peer_id in self.peers:
-                self.woken += self.schedule.asked_bytes(assignment.peer_id)
+        if assignment.source in self.silent:
+            self.silent.discard(assignment.source)
+            if assignment.source in self.peers:
+                self.woken += self.schedule.asked_bytes(assignment.source)
         self.checking.append((assignment, self.schedule.arrived(assignment, self.now)))
 
     def fail(self, assignment: Assignment) -> None:

@@ -19,7 +19,6 @@ from p2pboot.core.trust import Trust
 from p2pboot.core.verify import Question
 from p2pboot.core.withheld import Withheld
 from p2pboot.errors import BlobMissing
-from p2pboot.fetch.asking.same_key import SharedKeyServers
 from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.client import FetchOrder
@@ -143,9 +142,11 @@ class World:
         catalogue: Callable[[Any], Any] = lambda catalogue: catalogue,
         limits: Limits | None = None,
         detached: bool = True,
+        twin_of: Provider | None = None,
         withheld: Callable[[str | None, str | None], Sequence[Withheld]] | None = None,
     ) -> AsyncIterator[Provider]:
-        peer_id = self.new_peer_id()
+        new_id = self.new_peer_id()
+        peer_id = new_id if twin_of is None else twin_of.peer_id
         with Store.open(self.directory / f"peer{self._count}") as store:
             if manifest is not None:
                 offer(store, manifest, files, sign_detached(manifest.raw, KEY) if detached else None)
@@ -223,14 +224,13 @@ class Search:
         self.transport = transport
         self.watcher = world.watcher
         self.ledger = Ledger(self.watcher)
-        self.shared: SharedKeyServers | None = None
 
     async def run(
         self, *providers: Provider, question: Question = QUESTION, timeout_s: float = 20, settled: bool = True
     ) -> Found:
         for provider in providers:
             await self.transport.dial(provider.address)
-        search = HeadSearch(self.transport, question, self.ledger, self.shared)
+        search = HeadSearch(self.transport, question, self.ledger)
         return await search.run(timeout_s, lambda: settled)
 
     async def choose(

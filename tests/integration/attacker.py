@@ -43,7 +43,7 @@ async def garbage(address: str, count: int) -> None:
         await _raw(address, b"\x13/multistream/1.0.0\n" + chance.randbytes(512))
         await _raw(address, b"\x13/multistream/1.0.0\n\x07/noise\n" + chance.randbytes(512))
         async with open_libp2p(SecretKey(bytes([number + 1]) * 32), []) as transport:
-            peer_id = await transport.dial(address)
+            connection = await transport.dial(address)
             for protocol in PROTOCOLS:
                 for nonsense in (
                     b"\x05hello",
@@ -55,7 +55,7 @@ async def garbage(address: str, count: int) -> None:
                 ):
                     try:
                         with trio.move_on_after(5):
-                            stream = await transport.open_stream(peer_id, protocol)
+                            stream = await transport.open_stream(connection, protocol)
                             await stream.write(nonsense)
                             await stream.close_write()
                             await stream.read(65536)

@@ -11,7 +11,7 @@ from p2pboot.errors import MachineError
 from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S, Announcer
 from p2pboot.testing.manifests import key_of
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Forwarding, Transport
+from p2pboot.transport.interface import Forwarding, Gossip
 
 pytestmark = pytest.mark.usefixtures("inline_threads")
 
@@ -24,7 +24,7 @@ class Listener:
 
     heard: list[tuple[float, str, bytes]] = field(default_factory=list)
 
-    async def listen(self, transport: Transport, topic: str) -> None:
+    async def listen(self, transport: Gossip, topic: str) -> None:
         async def take(_peer_id: str, payload: bytes) -> Forwarding:
             self.heard.append((trio.current_time(), topic, payload))
             return Forwarding.IGNORE
@@ -33,7 +33,7 @@ class Listener:
 
 
 class Desk:
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Gossip) -> None:
         self.heads: list[tuple[str, bytes]] = [("a", b"head of a")]
         self.fails = False
         self.verdicts: list[tuple[str, str, bytes]] = []
@@ -58,7 +58,7 @@ class Desk:
 
 
 @asynccontextmanager
-async def announcing() -> AsyncIterator[tuple[Desk, Listener, Transport, Transport, MemoryNetwork]]:
+async def announcing() -> AsyncIterator[tuple[Desk, Listener, Gossip, Gossip, MemoryNetwork]]:
     network = MemoryNetwork()
     async with network.open(OWN) as own, network.open(PEER) as peer, trio.open_nursery() as nursery:
         desk, listener = Desk(own), Listener()

@@ -20,7 +20,7 @@ from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import artifact_of
 from p2pboot.testing.manifests import key_of, signed_manifest
 from p2pboot.testing.stores import hold_all
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Gossip
 from tests.node.test_node import TRUST
 from tests.node.world import PAIR, Mesh, Running, files_of, never, signed, until
 
@@ -41,7 +41,7 @@ def contradicting(version: int, seed: str = "image") -> Manifest:
 class Source:
     """A peer that announces manifests and has all their pieces, whatever they say of the whole."""
 
-    def __init__(self, store: Store, transport: Transport) -> None:
+    def __init__(self, store: Store, transport: Gossip) -> None:
         self._store = store
         self._transport = transport
         self._held: set[str] = set()

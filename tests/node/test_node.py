@@ -35,6 +35,7 @@ from p2pboot.store.blobs import BlobStore
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from p2pboot.testing.stores import is_intact
 from p2pboot.transport.interface import Forwarding, Stream
+from tests.connections import connection_with
 from tests.node.world import PAIR, Mesh, Running, Wall, files_of, never, signed, trusting, until, write_tree
 
 TRUST = trusting("publisher", channels=("stable",), archs=("x86_64",))
@@ -47,7 +48,9 @@ def to(*nodes: Running, **network: object) -> dict[str, object]:
 
 
 async def heads_offered(asker: Running, peer: Running) -> list[int]:
-    stream = await asker.transport.open_stream(peer.transport.peer_id, SYNC_PROTOCOL)
+    stream = await asker.transport.open_stream(
+        connection_with(asker.transport, peer.transport), SYNC_PROTOCOL
+    )
     async with RequestStream(stream) as requests:
         return [head.manifest_version for head in (await requests.ask(ask_heads())).heads]
 
@@ -780,7 +783,7 @@ async def test_mirror_whose_manifest_expired_says_so_to_whoever_asks(
         wall.now += 31 * DAY_S
         async with mesh.network.open(key_of("asker").public.peer_id) as asker:
             await asker.dial(mirror.address)
-            stream = await asker.open_stream(mirror.transport.peer_id, SYNC_PROTOCOL)
+            stream = await asker.open_stream(connection_with(asker, mirror.transport), SYNC_PROTOCOL)
             async with RequestStream(stream) as requests:
                 for filters in ((), ("stable",), ("stable", "x86_64")):
                     reply = await requests.ask(ask_heads(*filters))

@@ -14,7 +14,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.node import peering as peering_module
 from p2pboot.node.peering import ENOUGH_PEERS, FIRST_RETRY_S, LONGEST_RETRY_S, Peering
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 IDS = [SecretKey(bytes([number]) * 32).public.peer_id for number in range(1, 60)]
 NOWHERE = f"/ip4/10.9.9.9/tcp/1/p2p/{IDS[-1]}"
@@ -32,7 +32,7 @@ class Dials:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    async def dial(self, address: str) -> str:
+    async def dial(self, address: str) -> Connection:
         self.dialled.append((trio.current_time(), address))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
@@ -98,7 +98,7 @@ async def test_a_peer_that_hangs_up_at_once_is_not_dialled_in_a_loop(autojump_cl
         dials = Dials(own)
 
         async def hang_up() -> None:
-            async for event in peer.peer_events():
+            async for event in peer.connection_events():
                 if event.connected:
                     network.disconnect(*IDS[:2])
 

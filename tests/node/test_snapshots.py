@@ -33,7 +33,8 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Forwarding, Transport
+from p2pboot.transport.interface import Forwarding, Gossip
+from tests.connections import connection_with
 from tests.core.timetoke.samples import ALICE, BOB, CHUNK, announce, payload_of, sign
 from tests.fetch.snapshots.world import ANNOUNCEMENT, PAYLOAD, ROOT, TOTAL
 
@@ -52,7 +53,7 @@ async def node(
     number: int,
     trusted: Publisher | None = TRUSTED,
     problems: Problems | None = None,
-) -> AsyncIterator[tuple[SnapshotNode, DiskSnapshotStore, Transport]]:
+) -> AsyncIterator[tuple[SnapshotNode, DiskSnapshotStore, Gossip]]:
     store = DiskSnapshotStore(directory / f"node{number}", chunk_length=CHUNK)
     async with network.open(peer(number)) as transport, trio.open_nursery() as nursery:
         running = SnapshotNode(
@@ -211,7 +212,9 @@ async def asking(tmp_path: Path, store: DiskSnapshotStore) -> AsyncIterator[Requ
     async with network.open(peer(1)) as server, network.open(peer(2)) as client:
         server.handle(SNAPSHOT_PROTOCOL, SnapshotServer(store, Serving()).handle)
         await client.dial(server.addresses()[0])
-        async with RequestStream(await client.open_stream(server.peer_id, SNAPSHOT_PROTOCOL)) as requests:
+        async with RequestStream(
+            await client.open_stream(connection_with(client, server), SNAPSHOT_PROTOCOL)
+        ) as requests:
             yield requests
 
 

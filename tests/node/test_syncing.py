@@ -190,7 +190,7 @@ async def test_odd_peers_hold_up_nobody_else(lab: Lab, autojump_clock: None) -> 
         await trio.sleep(1)
         assert len(lab.desk.taken) == 1
         await trio.sleep(ROUND_TIMEOUT_S)
-        assert syncer.synced == lab.own.peers()
+        assert syncer.synced == lab.own.connections()
         await trio.sleep(60)
         assert len(lab.desk.taken) >= 4
 

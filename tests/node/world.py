@@ -30,7 +30,7 @@ from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
 from p2pboot.testing.manifests import NOW, key_of, signed_manifest
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Gossip
 
 PAIR: Pair = ("stable", "x86_64")
 
@@ -90,7 +90,7 @@ class Running:
     name: str
     node: Node
     store: Store
-    transport: Transport
+    transport: Gossip
     settings: NodeSettings
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import trio
 
-from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.interface import Connection, StreamReset
 
 
 class _Pipe:
@@ -32,7 +32,8 @@ class MemoryStream:
         self._link = link
         self._in, self._out = link.pipes[side], link.pipes[1 - side]
         self._closed = False
-        self.peer_id = peer_id
+        self.connection = Connection(peer_id, f"/ip4/10.0.0.1/tcp/4001/p2p/{peer_id}", side)
+        self.received = 0
         self.writes: list[int] = []
 
     @property
@@ -60,8 +61,16 @@ class MemoryStream:
             self._check()
             data = bytes(self._in.buffer[:max_bytes])
             del self._in.buffer[:max_bytes]
+            self.received += len(data)
             self._in.changed.notify_all()
             return data
+
+    async def read_into(self, target: memoryview, at_least: int = 1) -> int:
+        filled = 0
+        while filled < at_least and (data := await self.read(len(target) - filled)):
+            target[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
 
     async def write(self, data: bytes | memoryview) -> None:
         await trio.lowlevel.checkpoint()

@@ -9,6 +9,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pboot.transport.interface import DialError, Forwarding, StreamReset
+from tests.connections import connection_with
 from tests.transport.conftest import ECHO, TOPIC, Lab, echo, read_all
 
 
@@ -22,7 +23,7 @@ async def lab() -> AsyncIterator[Lab]:
 async def test_a_cut_link_ends_streams_and_refuses_dials_until_it_is_healed(lab: Lab) -> None:
     a, b = await lab.pair()
     b.handle(ECHO, echo)
-    stream = await a.open_stream(b.peer_id, ECHO)
+    stream = await a.open_stream(connection_with(a, b), ECHO)
     lab.network.cut(a.peer_id, b.peer_id)
     with pytest.raises(StreamReset):
         await stream.read(1)
@@ -30,19 +31,19 @@ async def test_a_cut_link_ends_streams_and_refuses_dials_until_it_is_healed(lab:
         await a.dial(b.addresses()[0])
     lab.network.heal(a.peer_id, b.peer_id)
     assert not a.peers()
-    assert await a.dial(b.addresses()[0]) == b.peer_id
+    assert (await a.dial(b.addresses()[0])).peer_id == b.peer_id
 
 
 async def test_nothing_moves_while_a_peer_is_frozen(lab: Lab, autojump_clock: MockClock) -> None:
     a, b = await lab.pair()
     b.handle(ECHO, echo)
-    stream = await a.open_stream(b.peer_id, ECHO)
+    stream = await a.open_stream(connection_with(a, b), ECHO)
     lab.network.freeze(b.peer_id)
     with trio.move_on_after(60) as scope:
         await stream.write(b"x" * (1 << 20))
     assert scope.cancelled_caught, "a frozen peer took data"
     with trio.move_on_after(60) as scope:
-        await a.open_stream(b.peer_id, ECHO)
+        await a.open_stream(connection_with(a, b), ECHO)
     assert scope.cancelled_caught, "a frozen peer answered"
     c = await lab.node()
     with trio.move_on_after(60) as scope:
@@ -50,13 +51,13 @@ async def test_nothing_moves_while_a_peer_is_frozen(lab: Lab, autojump_clock: Mo
     assert scope.cancelled_caught, "a frozen peer took a connection"
     assert b.peer_id in a.peers()
     lab.network.thaw(b.peer_id)
-    assert await c.dial(b.addresses()[0]) == b.peer_id
+    assert (await c.dial(b.addresses()[0])).peer_id == b.peer_id
 
 
 async def test_what_waited_for_a_frozen_peer_goes_on_when_it_is_thawed(lab: Lab) -> None:
     a, b = await lab.pair()
     b.handle(ECHO, echo)
-    stream = await a.open_stream(b.peer_id, ECHO)
+    stream = await a.open_stream(connection_with(a, b), ECHO)
     lab.network.freeze(b.peer_id)
     received = []
 
@@ -84,7 +85,7 @@ async def test_a_limited_upload_takes_its_time(lab: Lab, autojump_clock: MockClo
     start = trio.current_time()
     async with trio.open_nursery() as nursery:
         for _ in range(2):
-            stream = await a.open_stream(b.peer_id, ECHO)
+            stream = await a.open_stream(connection_with(a, b), ECHO)
             nursery.start_soon(read_all, stream)
     assert trio.current_time() - start == pytest.approx(20)
 

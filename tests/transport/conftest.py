@@ -12,7 +12,7 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Stream, Transport
+from p2pboot.transport.interface import Gossip, Stream, Transport
 from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
 
 T = TypeVar("T")
@@ -30,13 +30,27 @@ class Lab:
         self._nursery = nursery
         self._made = 0
 
-    async def node(self, options: Libp2pOptions | None = None, listen: list[str] | None = None) -> Transport:
-        self._made += 1
-        key = SecretKey(hashlib.sha256(f"lab {self._made}".encode()).digest())
+    async def node(
+        self,
+        options: Libp2pOptions | None = None,
+        listen: list[str] | None = None,
+        *,
+        key: SecretKey | None = None,
+    ) -> Gossip:
+        key = key or self.new_key()
         if self.kind == "memory":
             return await self.hold(self.network.open(key.public.peer_id))
         listening = ["/ip4/127.0.0.1/tcp/0"] if listen is None else listen
         return await self.hold(open_libp2p(key, listening, options))
+
+    async def twins(self) -> tuple[Gossip, Gossip]:
+        """Two nodes with one key."""
+        key = self.new_key()
+        return await self.node(key=key), await self.node(key=key)
+
+    def new_key(self) -> SecretKey:
+        self._made += 1
+        return SecretKey(hashlib.sha256(f"lab {self._made}".encode()).digest())
 
     async def hold(self, opened: AbstractAsyncContextManager[T]) -> T:
         """Enter a context in a task of its own; fixtures and tests are different tasks."""
@@ -52,7 +66,7 @@ class Lab:
             task_status.started(entered)
             await trio.sleep_forever()
 
-    async def pair(self) -> tuple[Transport, Transport]:
+    async def pair(self) -> tuple[Gossip, Gossip]:
         """Two connected nodes: the one that dialled, the one that was dialled."""
         a, b = await self.node(), await self.node()
         await a.dial(b.addresses()[0])
@@ -63,8 +77,8 @@ class Lab:
 async def wait_connected(node: Transport, peer_id: str, *, connected: bool = True) -> None:
     if (peer_id in node.peers()) is connected:
         return
-    async for event in node.peer_events():
-        if (event.peer_id, event.connected) == (peer_id, connected):
+    async for _ in node.connection_events():
+        if (peer_id in node.peers()) is connected:
             return
 
 

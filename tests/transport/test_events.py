@@ -8,20 +8,28 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from p2pboot.transport.events import PeerRegister
-from p2pboot.transport.interface import PeerEvent
+from p2pboot.core.identity import SecretKey
+from p2pboot.transport.addresses import parse_address
+from p2pboot.transport.events import ConnectionRegister
+from p2pboot.transport.interface import Connection, ConnectionEvent
 
-CAME, WENT = PeerEvent("x", True), PeerEvent("x", False)
+
+def connection(number: int, peer_id: str = "x") -> Connection:
+    return Connection(peer_id, f"/ip4/10.0.0.1/tcp/1/p2p/{peer_id}", number)
+
+
+X, Y = connection(0), connection(1)
+CAME, WENT = ConnectionEvent(X, True), ConnectionEvent(X, False)
 
 
 @pytest.fixture
-async def register() -> AsyncIterator[PeerRegister]:
+async def register() -> AsyncIterator[ConnectionRegister]:
     async with trio.open_nursery() as nursery:
-        yield PeerRegister(nursery)
+        yield ConnectionRegister(nursery)
         nursery.cancel_scope.cancel()
 
 
-async def drain(events: trio.MemoryReceiveChannel[PeerEvent]) -> list[PeerEvent]:
+async def drain(events: trio.MemoryReceiveChannel[ConnectionEvent]) -> list[ConnectionEvent]:
     await wait_all_tasks_blocked()
     drained = []
     while True:
@@ -32,70 +40,97 @@ async def drain(events: trio.MemoryReceiveChannel[PeerEvent]) -> list[PeerEvent]
         await wait_all_tasks_blocked()
 
 
-async def test_every_follower_is_told_of_everything(register: PeerRegister) -> None:
+async def test_every_follower_is_told_of_everything(register: ConnectionRegister) -> None:
     early = register.follow()
-    register.came("x")
-    register.came("x")
+    register.came(X)
+    register.came(X)
     late = register.follow()
     assert await drain(early) == [CAME]
     assert await drain(late) == [CAME]
-    register.went("x")
-    register.went("x")
+    register.went(X)
+    register.went(X)
     assert await drain(early) == await drain(late) == [WENT]
     assert register.present == frozenset()
 
 
-async def test_what_came_and_went_unheard_is_not_told(register: PeerRegister) -> None:
+async def test_what_came_and_went_unheard_is_not_told(register: ConnectionRegister) -> None:
     events = register.follow()
-    register.came("x")
-    register.went("x")
-    register.came("y")
-    assert await drain(events) == [PeerEvent("y", True)]
+    register.came(X)
+    register.went(X)
+    register.came(Y)
+    assert await drain(events) == [ConnectionEvent(Y, True)]
 
 
-async def test_a_peer_that_was_gone_for_a_moment_is_told_as_gone_and_back(register: PeerRegister) -> None:
+async def test_of_a_peer_that_comes_back_the_end_is_told_first(register: ConnectionRegister) -> None:
     events = register.follow()
-    register.came("x")
+    register.came(X)
     assert await drain(events) == [CAME]
-    for _ in range(5):
-        register.went("x")
-        register.came("x")
-    assert await drain(events) == [WENT, CAME]
+    register.went(X)
+    for number in range(2, 6):
+        register.came(connection(number))
+        register.went(connection(number))
+    register.came(Y)
+    assert await drain(events) == [WENT, ConnectionEvent(Y, True)]
+
+
+async def test_the_end_of_what_was_up_is_told_however_soon_it_comes(register: ConnectionRegister) -> None:
+    for number in range(200):  # more than waits in a channel otherwise
+        register.came(connection(number))
+    events = register.follow()
+    register.went(connection(0))
+    told = await drain(events)
+    assert len(told) == 201
+    assert told[-1] == ConnectionEvent(connection(0), False)
+
+
+async def test_what_was_dialled_is_found_by_its_endpoint_while_it_is_up(register: ConnectionRegister) -> None:
+    here, there = parse_address("/ip4/10.0.0.1/tcp/1"), parse_address("/ip4/10.0.0.1/tcp/2")
+    p, q = (SecretKey(bytes([number]) * 32).public.peer_id for number in (1, 2))
+    up = connection(0, p)
+    register.note_dialled(here, up)
+    assert register.dialled_at(here) is None  # it had ended by then
+    register.came(up)
+    register.note_dialled(here.with_peer(p), up)
+    assert register.dialled_at(here) == register.dialled_at(here.with_peer(p)) == up
+    assert register.dialled_at(here.with_peer(q)) is None
+    assert register.dialled_at(there) is None
+    register.went(up)
+    assert register.dialled_at(here) is None
 
 
 async def test_a_stalled_follower_holds_up_nobody_and_ends_with_the_final_state(
-    register: PeerRegister,
+    register: ConnectionRegister,
 ) -> None:
     stalled, other = register.follow(), register.follow()
     for number in range(500):
-        register.came(str(number))
+        register.came(connection(number))
         await drain(other)
     for number in range(0, 500, 2):
-        register.went(str(number))
+        register.went(connection(number))
         await drain(other)
-    state: dict[str, bool] = {}
+    state: dict[Connection, bool] = {}
     told = await drain(stalled)
     for event in told:
-        assert state.get(event.peer_id, False) is not event.connected
-        state[event.peer_id] = event.connected
-    assert {peer for peer, connected in state.items() if connected} == register.present
+        assert state.get(event.connection, False) is not event.connected
+        state[event.connection] = event.connected
+    assert {each for each, connected in state.items() if connected} == register.present
     assert len(told) < 750  # what was undone before it was heard is not told
 
 
-async def test_a_change_while_an_event_waits_is_not_lost(register: PeerRegister) -> None:
+async def test_a_change_while_an_event_waits_is_not_lost(register: ConnectionRegister) -> None:
     stalled = register.follow()
     for number in range(100):  # more than the channel holds: the last ones wait
-        register.came(str(number))
+        register.came(connection(number))
     await wait_all_tasks_blocked()
     for number in range(100):
-        register.went(str(number))
-    state = {event.peer_id: event.connected for event in await drain(stalled)}
+        register.went(connection(number))
+    state = {event.connection: event.connected for event in await drain(stalled)}
     assert not any(state.values())
 
 
-async def test_a_follower_that_closes_its_end_is_forgotten(register: PeerRegister) -> None:
+async def test_a_follower_that_closes_its_end_is_forgotten(register: ConnectionRegister) -> None:
     events = register.follow()
     events.close()
-    register.came("x")
+    register.came(X)
     await wait_all_tasks_blocked()
     assert register._followers == []

@@ -15,10 +15,11 @@ from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 
-from p2pboot.transport.interface import Forwarding, StreamReset, Transport
+from p2pboot.transport.interface import Forwarding, Gossip, StreamReset
 from p2pboot.transport.libp2p import Libp2pOptions
 from p2pboot.transport.libp2p.gossip import MAX_PAYLOAD
 from p2pboot.transport.libp2p.host import Libp2pTransport
+from tests.connections import connection_with
 from tests.transport import attacker
 from tests.transport.conftest import ECHO, TOPIC, Lab, echo, wait_connected
 
@@ -27,14 +28,14 @@ NOISE = random.Random(20260101).randbytes(4096)
 
 
 @pytest.fixture
-async def node(libp2p_lab: Lab) -> Transport:
+async def node(libp2p_lab: Lab) -> Gossip:
     node = await libp2p_lab.node()
     node.handle(ECHO, echo)
     return node
 
 
 @pytest.fixture
-async def stranger(libp2p_lab: Lab, node: Transport) -> Transport:
+async def stranger(libp2p_lab: Lab, node: Gossip) -> Gossip:
     stranger = await libp2p_lab.node()
     await stranger.dial(node.addresses()[0])
     return stranger
@@ -44,7 +45,7 @@ async def ignore(_peer_id: str, _payload: bytes) -> Forwarding:
     return Forwarding.IGNORE
 
 
-async def still_serves(lab: Lab, node: Transport) -> None:
+async def still_serves(lab: Lab, node: Gossip) -> None:
     """A newcomer is served, by stream and by gossip."""
     taken: list[bytes] = []
 
@@ -56,7 +57,7 @@ async def still_serves(lab: Lab, node: Transport) -> None:
     done = trio.Event()
     client = await lab.node()
     await client.dial(node.addresses()[0])
-    stream = await client.open_stream(node.peer_id, ECHO)
+    stream = await client.open_stream(connection_with(client, node), ECHO)
     await stream.write(b"still there?")
     assert await stream.read(100) == b"still there?"
     await stream.close()
@@ -67,7 +68,7 @@ async def still_serves(lab: Lab, node: Transport) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["/plaintext/2.0.0", "/secio/1.0.0", "/tls/1.0.0"])
-async def test_nothing_but_noise_is_spoken(node: Transport, protocol: str) -> None:
+async def test_nothing_but_noise_is_spoken(node: Gossip, protocol: str) -> None:
     async with attacker.tcp(node) as stream:
         await stream.send_all(
             attacker.MULTISTREAM + attacker.line(protocol.encode()) + attacker.line(b"/noise")
@@ -80,7 +81,7 @@ async def test_nothing_but_noise_is_spoken(node: Transport, protocol: str) -> No
 
 
 @pytest.mark.parametrize(("protocol", "spoken"), [("/mplex/6.7.0", False), ("/yamux/1.0.0", True)])
-async def test_nothing_but_yamux_is_spoken(node: Transport, protocol: str, spoken: bool) -> None:
+async def test_nothing_but_yamux_is_spoken(node: Gossip, protocol: str, spoken: bool) -> None:
     secured = await attacker.noise(node)
     await secured.write(attacker.MULTISTREAM + attacker.line(protocol.encode()))
     communicator = MultiselectCommunicator(secured)
@@ -102,7 +103,7 @@ BEFORE_A_SESSION = [
 ]
 
 
-async def test_garbage_before_a_session_is_hung_up_on(libp2p_lab: Lab, node: Transport) -> None:
+async def test_garbage_before_a_session_is_hung_up_on(libp2p_lab: Lab, node: Gossip) -> None:
     for garbage in BEFORE_A_SESSION:
         async with attacker.tcp(node) as stream:
             await stream.send_all(garbage)
@@ -112,7 +113,7 @@ async def test_garbage_before_a_session_is_hung_up_on(libp2p_lab: Lab, node: Tra
 
 
 async def test_garbage_inside_a_noise_session_ends_it(
-    libp2p_lab: Lab, node: Transport, stranger: Transport
+    libp2p_lab: Lab, node: Gossip, stranger: Gossip
 ) -> None:
     await attacker.muxer(stranger, node.peer_id).tcp.write(b"\x00\x40" + NOISE[:64])
     await wait_connected(node, stranger.peer_id, connected=False)
@@ -133,18 +134,18 @@ FRAMES = [
 
 
 async def test_garbage_frames_end_at_most_their_connection(
-    libp2p_lab: Lab, node: Transport, stranger: Transport
+    libp2p_lab: Lab, node: Gossip, stranger: Gossip
 ) -> None:
     for frames in FRAMES:
         await stranger.dial(node.addresses()[0])
         await attacker.muxer(stranger, node.peer_id)._write_frame(frames)
-        await stranger.hang_up(node.peer_id)
+        await stranger.hang_up(connection_with(stranger, node))
         await wait_connected(stranger, node.peer_id, connected=False)
     await still_serves(libp2p_lab, node)
 
 
 async def test_a_peer_that_ignores_the_window_is_hung_up_on(
-    libp2p_lab: Lab, node: Transport, stranger: Transport
+    libp2p_lab: Lab, node: Gossip, stranger: Gossip
 ) -> None:
     idle = trio.Event()
     node.handle("/test/idle/1", lambda _stream: idle.wait())
@@ -162,7 +163,7 @@ async def test_a_peer_that_ignores_the_window_is_hung_up_on(
 
 @pytest.mark.parametrize("protocol", [MESHSUB, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", ECHO])
 async def test_garbage_on_a_stream_ends_at_most_that_stream(
-    libp2p_lab: Lab, node: Transport, stranger: Transport, protocol: str
+    libp2p_lab: Lab, node: Gossip, stranger: Gossip, protocol: str
 ) -> None:
     for garbage in (b"\x05hello", NOISE, b"\xff" * 20, b"\xff\xff\xff\x7f", b"\x00" * 50, b""):
         for end in ("close", "reset"):
@@ -173,9 +174,9 @@ async def test_garbage_on_a_stream_ends_at_most_that_stream(
     await still_serves(libp2p_lab, node)
 
 
-async def test_identify_push_is_not_spoken(node: Transport, stranger: Transport) -> None:
+async def test_identify_push_is_not_spoken(node: Gossip, stranger: Gossip) -> None:
     with pytest.raises(StreamReset):
-        await stranger.open_stream(node.peer_id, "/ipfs/id/push/1.0.0")
+        await stranger.open_stream(connection_with(stranger, node), "/ipfs/id/push/1.0.0")
 
 
 def message(
@@ -192,7 +193,7 @@ def message(
 
 
 async def test_gossip_that_is_not_properly_signed_is_never_judged(
-    libp2p_lab: Lab, node: Transport, stranger: Transport
+    libp2p_lab: Lab, node: Gossip, stranger: Gossip
 ) -> None:
     validated: list[bytes] = []
 
@@ -224,9 +225,7 @@ async def test_gossip_that_is_not_properly_signed_is_never_judged(
     assert all(len(topic) < 1000 for topic in node._gossip._pubsub.peer_topics)
 
 
-async def test_control_messages_make_us_do_little(
-    libp2p_lab: Lab, node: Transport, stranger: Transport
-) -> None:
+async def test_control_messages_make_us_do_little(libp2p_lab: Lab, node: Gossip, stranger: Gossip) -> None:
     assert isinstance(node, Libp2pTransport)
     router, other = node._gossip._router, await libp2p_lab.node()
     await node.subscribe(TOPIC, ignore)
@@ -247,7 +246,7 @@ async def test_control_messages_make_us_do_little(
     assert other.peer_id not in node.peers()
 
 
-async def test_a_message_is_resent_three_times_to_one_who_asks_for_ever(node: Transport) -> None:
+async def test_a_message_is_resent_three_times_to_one_who_asks_for_ever(node: Gossip) -> None:
     assert isinstance(node, Libp2pTransport)
     router, peer = node._gossip._router, ID.from_base58(node.peer_id)
     await node.publish(TOPIC, b"wanted")
@@ -276,7 +275,7 @@ async def test_what_the_rate_limit_dropped_may_come_from_another(libp2p_lab: Lab
     assert await validated.receive() == (other.peer_id, b"3")
 
 
-async def test_a_handshake_that_stalls_holds_up_nobody(libp2p_lab: Lab, node: Transport) -> None:
+async def test_a_handshake_that_stalls_holds_up_nobody(libp2p_lab: Lab, node: Gossip) -> None:
     async with attacker.tcp(node) as one, attacker.tcp(node) as two:
         await one.send_all(attacker.MULTISTREAM[:5])
         await two.send_all(attacker.MULTISTREAM + attacker.line(b"/noise"))
@@ -284,7 +283,7 @@ async def test_a_handshake_that_stalls_holds_up_nobody(libp2p_lab: Lab, node: Tr
 
 
 async def test_a_stranger_cannot_make_us_remember_much(
-    libp2p_lab: Lab, stranger: Transport, node: Transport
+    libp2p_lab: Lab, stranger: Gossip, node: Gossip
 ) -> None:
     from multiaddr import Multiaddr
 

@@ -24,13 +24,14 @@ from libp2p.pubsub.gossipsub import GossipSub
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import MachineError, UsageError
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import DialError, Stream, StreamReset, Transport
+from p2pboot.transport.interface import Connection, DialError, Stream, StreamReset, Transport
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from p2pboot.transport.libp2p import Libp2pOptions, fastecdsa_standin, hardening, muxer, open_libp2p
 from p2pboot.transport.libp2p.muxer import HardenedYamux
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.tcp import TcpStream
 from p2pboot.transport.records import MAX_ADDRESSES
+from tests.connections import connection_with
 from tests.transport import attacker
 from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
 
@@ -44,7 +45,11 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 async def assert_echoes(client: Transport, node: Transport) -> None:
-    stream = await client.open_stream(node.peer_id, ECHO)
+    await assert_echoes_on(client, connection_with(client, node))
+
+
+async def assert_echoes_on(client: Transport, connection: Connection) -> None:
+    stream = await client.open_stream(connection, ECHO)
     await stream.write(b"hello")
     await stream.close_write()
     assert await read_all(stream) == b"hello"
@@ -107,7 +112,7 @@ async def test_a_wildcard_is_announced_as_concrete_addresses(libp2p_lab: Lab) ->
         assert address.is_dialable
         assert address.peer_id == node.peer_id
     client = await libp2p_lab.node(listen=[])
-    assert await client.dial(node.addresses()[0]) == node.peer_id
+    assert (await client.dial(node.addresses()[0])).peer_id == node.peer_id
 
 
 async def test_ipv6_works(libp2p_lab: Lab) -> None:
@@ -118,7 +123,7 @@ async def test_ipv6_works(libp2p_lab: Lab) -> None:
     client = await libp2p_lab.node(listen=[])
     node.handle(ECHO, echo)
     (address,) = [address for address in node.addresses() if address.startswith("/ip6/")]
-    assert await client.dial(address) == node.peer_id
+    assert (await client.dial(address)).peer_id == node.peer_id
     await assert_echoes(client, node)
 
 
@@ -175,7 +180,7 @@ async def test_peers_learn_each_others_listening_addresses_and_keep_them(libp2p_
     _, signed = consume_envelope(record, "libp2p-peer-record")
     assert str(signed.peer_id) == a.peer_id
     assert {str(address) for address in signed.addrs} == set(a.addresses())
-    await a.hang_up(b.peer_id)
+    await a.hang_up(connection_with(a, b))
     await wait_connected(b, a.peer_id, connected=False)
     assert b.peer_addresses(a.peer_id) == a.addresses()
     assert b.peer_records() == ()
@@ -233,9 +238,11 @@ async def test_both_may_dial_at_the_same_time(libp2p_lab: Lab) -> None:
         for _ in range(3):
             nursery.start_soon(a.dial, b.addresses()[0])
             nursery.start_soon(b.dial, a.addresses()[0])
-    await assert_echoes(a, b)
-    await assert_echoes(b, a)
-    await a.hang_up(b.peer_id)
+    for connection in a.connections():
+        await assert_echoes_on(a, connection)
+    for connection in b.connections():
+        await assert_echoes_on(b, connection)
+        await b.hang_up(connection)
     await wait_connected(a, b.peer_id, connected=False)
     await wait_connected(b, a.peer_id, connected=False)
 
@@ -249,7 +256,7 @@ async def test_a_mute_server_costs_no_more_than_the_callers_patience(libp2p_lab:
         with trio.move_on_after(0.1) as scope:
             await client.dial(f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}/p2p/{node.peer_id}")
         assert scope.cancelled_caught
-    assert await client.dial(node.addresses()[0]) == node.peer_id
+    assert (await client.dial(node.addresses()[0])).peer_id == node.peer_id
 
 
 async def test_a_peer_that_refused_may_be_dialled_again_at_once(libp2p_lab: Lab) -> None:
@@ -257,7 +264,7 @@ async def test_a_peer_that_refused_may_be_dialled_again_at_once(libp2p_lab: Lab)
     for _ in range(3):
         with pytest.raises(DialError):
             await client.dial(f"/ip4/127.0.0.1/tcp/1/p2p/{node.peer_id}")
-    assert await client.dial(node.addresses()[0]) == node.peer_id
+    assert (await client.dial(node.addresses()[0])).peer_id == node.peer_id
 
 
 async def test_a_server_of_something_else_is_named(libp2p_lab: Lab) -> None:
@@ -289,7 +296,7 @@ async def test_connection_slots_are_given_back(libp2p_lab: Lab) -> None:
     client = await libp2p_lab.node(listen=[])
     for _ in range(20):  # stock libp2p takes as many as it has slots, ever
         await client.dial(node.addresses()[0])
-        await client.hang_up(node.peer_id)
+        await client.hang_up(connection_with(client, node))
         await wait_connected(client, node.peer_id, connected=False)
     for _ in range(100):
         async with attacker.tcp(node) as stream:
@@ -308,9 +315,9 @@ async def test_one_address_gets_so_many_connections(libp2p_lab: Lab) -> None:
     await second.dial(node.addresses()[0])
     with pytest.raises(DialError):
         await third.dial(node.addresses()[0])
-    await first.hang_up(node.peer_id)
+    await first.hang_up(connection_with(first, node))
     await wait_connected(node, first.peer_id, connected=False)
-    assert await third.dial(node.addresses()[0]) == node.peer_id
+    assert (await third.dial(node.addresses()[0])).peer_id == node.peer_id
 
 
 async def test_a_node_dials_so_many(libp2p_lab: Lab) -> None:
@@ -319,9 +326,9 @@ async def test_a_node_dials_so_many(libp2p_lab: Lab) -> None:
     await client.dial(one.addresses()[0])
     with pytest.raises(DialError, match="limit"):
         await client.dial(other.addresses()[0])
-    await client.hang_up(one.peer_id)
+    await client.hang_up(connection_with(client, one))
     await wait_connected(client, one.peer_id, connected=False)
-    assert await client.dial(other.addresses()[0]) == other.peer_id
+    assert (await client.dial(other.addresses()[0])).peer_id == other.peer_id
 
 
 async def test_one_connection_gets_so_many_streams(libp2p_lab: Lab) -> None:
@@ -332,7 +339,7 @@ async def test_one_connection_gets_so_many_streams(libp2p_lab: Lab) -> None:
     held: list[Stream] = []
     with pytest.raises(StreamReset):  # noqa: PT012
         for _ in range(20):
-            held.append(await client.open_stream(node.peer_id, ECHO))
+            held.append(await client.open_stream(connection_with(client, node), ECHO))
     assert len(held) >= 8
     for stream in held:
         await stream.close()
@@ -348,10 +355,10 @@ async def test_waiting_for_one_stream_too_many_harms_nothing(libp2p_lab: Lab) ->
     held: list[Stream] = []
     slots = attacker.muxer(client, node.peer_id).stream_backlog_semaphore
     while slots.value:  # Yamux has 256, of which gossip has one
-        held.append(await client.open_stream(node.peer_id, ECHO))
+        held.append(await client.open_stream(connection_with(client, node), ECHO))
     assert 250 <= len(held) <= 256
     with trio.move_on_after(0.3) as scope:
-        await client.open_stream(node.peer_id, ECHO)
+        await client.open_stream(connection_with(client, node), ECHO)
     assert scope.cancelled_caught
     await held.pop().close()
     await assert_echoes(client, node)
@@ -373,7 +380,7 @@ async def test_streams_leave_nothing_behind(libp2p_lab: Lab) -> None:
     ends = attacker.muxer(client, node.peer_id), attacker.muxer(node, client.peer_id)
     await until(lambda: all(len(end.streams) == 2 for end in ends))  # gossip, one each way
     for number in range(150):
-        stream = await client.open_stream(node.peer_id, ECHO)
+        stream = await client.open_stream(connection_with(client, node), ECHO)
         await stream.write(b"x" * (1 + number % 3))  # here, too
         assert await stream.read(1) == b"x"
         await (stream.reset() if number % 5 == 0 else stream.close())
@@ -392,7 +399,7 @@ async def test_a_stream_that_the_peer_never_closes_is_forgotten_in_the_end(libp2
         await trio.sleep_forever()
 
     node.handle(ECHO, hold)
-    stream = await client.open_stream(node.peer_id, ECHO)
+    stream = await client.open_stream(connection_with(client, node), ECHO)
     assert isinstance(stream, Libp2pStream)
     stream_id = stream._muxed.stream_id
     await stream.close()
@@ -509,7 +516,7 @@ async def test_hanging_up_on_a_frozen_peer_does_not_wait_for_it(monkeypatch: pyt
         peer = await node.dial(address)
         process.send_signal(signal.SIGSTOP)
         await node.hang_up(peer)
-        await wait_connected(node, peer, connected=False)
+        await wait_connected(node, peer.peer_id, connected=False)
 
 
 async def test_the_callers_errors_arrive_as_they_were_raised() -> None:
@@ -523,7 +530,7 @@ async def test_coming_and_going_prints_and_logs_nothing(
 ) -> None:
     handlers = list(logging.getLogger().handlers)
     a, b = await libp2p_lab.pair()
-    await a.hang_up(b.peer_id)
+    await a.hang_up(connection_with(a, b))
     await wait_connected(b, a.peer_id, connected=False)
     async with attacker.tcp(b) as stream:
         await stream.send_all(b"nonsense")

@@ -12,6 +12,7 @@ import trio
 from p2pboot.core.identity import SecretKey
 from p2pboot.transport.interface import DialError, Stream, StreamReset
 from p2pboot.transport.light import open_light
+from tests.connections import connection_with
 from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
 
 KEY = SecretKey(b"light" + bytes(27))
@@ -31,8 +32,7 @@ async def test_echo(libp2p_lab: Lab, size: int) -> None:
     node.handle(ECHO, echo)
     sent = bytes(range(256)) * (size // 256) + b"x" * (size % 256)
     async with open_light(KEY) as client:
-        peer_id = await client.dial(node.addresses()[0])
-        stream = await client.open_stream(peer_id, ECHO)
+        stream = await client.open_stream(await client.dial(node.addresses()[0]), ECHO)
 
         async def send() -> None:
             await stream.write(memoryview(bytearray(sent)))
@@ -61,13 +61,13 @@ async def test_peer_says_who_it_is_and_can_ask_back(libp2p_lab: Lab) -> None:
     node = await libp2p_lab.node()
     async with open_light(KEY) as client:
         client.handle(ECHO, echo)
-        peer_id = await client.dial(node.addresses()[0])
-        said = await client.identify(peer_id)
+        connection = await client.dial(node.addresses()[0])
+        said = await client.identify(connection)
         assert said.public_key is not None
-        assert said.public_key.peer_id == peer_id
+        assert said.public_key.peer_id == connection.peer_id
         assert "/ipfs/ping/1.0.0" in said.protocols
         await wait_connected(node, client.peer_id)
-        stream = await node.open_stream(client.peer_id, ECHO)
+        stream = await node.open_stream(connection_with(node, client.peer_id), ECHO)
         await stream.write(b"hello")
         await stream.close_write()
         assert await read_all(stream) == b"hello"
@@ -83,9 +83,9 @@ async def test_stock_host_in_a_process_of_its_own() -> None:
         )
         assert process.stdout is not None
         address = (await process.stdout.receive_some(1000)).decode().strip()
-        peer_id = await client.dial(address)
-        assert ECHO in (await client.identify(peer_id)).protocols
-        stream = await client.open_stream(peer_id, ECHO)
+        connection = await client.dial(address)
+        assert ECHO in (await client.identify(connection)).protocols
+        stream = await client.open_stream(connection, ECHO)
 
         async def send() -> None:
             await stream.write(body)
@@ -104,9 +104,9 @@ async def test_wrong_peer_and_unknown_protocol_are_refused(libp2p_lab: Lab) -> N
         address = node.addresses()[0]
         with pytest.raises(DialError, match="answers as"):
             await client.dial(address.replace(node.peer_id, KEY.public.peer_id))
-        peer_id = await client.dial(address)
+        connection = await client.dial(address)
         with pytest.raises(StreamReset):
-            await client.open_stream(peer_id, "/nobody/speaks/this")
+            await client.open_stream(connection, "/nobody/speaks/this")
 
 
 async def test_both_sides_notice_the_end(libp2p_lab: Lab) -> None:
@@ -120,12 +120,12 @@ async def test_both_sides_notice_the_end(libp2p_lab: Lab) -> None:
 
     node.handle(ECHO, hold)
     async with open_light(KEY) as client:
-        peer_id = await client.dial(node.addresses()[0])
+        connection = await client.dial(node.addresses()[0])
         await wait_connected(node, client.peer_id)
-        await client.open_stream(peer_id, ECHO)
-        events = client.peer_events()
+        await client.open_stream(connection, ECHO)
+        events = client.connection_events()
         assert (await events.receive()).connected
-        await client.hang_up(peer_id)
+        await client.hang_up(connection)
         await ended.wait()
         await wait_connected(node, client.peer_id, connected=False)
         assert not (await events.receive()).connected

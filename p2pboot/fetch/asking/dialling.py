@@ -11,7 +11,7 @@ import trio
 from p2pboot.errors import NotFoundError, ProtocolError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 log = logging.getLogger(__name__)
 
@@ -31,40 +31,38 @@ MAX_HINTS = 32
 HINT_TRIES = 3
 
 
-async def for_each_peer(transport: Transport, serve: Callable[[str], Awaitable[None]]) -> None:
-    """Run `serve(peer_id)` for every peer as long as it is connected, until cancelled.
+async def for_each_connection(transport: Transport, serve: Callable[[Connection], Awaitable[None]]) -> None:
+    """Run `serve(connection)` for every connection as long as it is up, until cancelled.
 
-    Peers that connect later join; one that disconnects has its task cancelled, and a new one when it comes
-    back, which begins when the old one has ended.
+    Those that come up later join; the task of one that ends is cancelled.
     """
-    running: dict[str, tuple[trio.CancelScope, trio.Event]] = {}  # of each peer, the last task
+    running: dict[Connection, trio.CancelScope] = {}
 
-    async def run(
-        peer_id: str, scope: trio.CancelScope, ended: trio.Event, before: trio.Event | None
-    ) -> None:
-        if before is not None:
-            await before.wait()
+    async def run(connection: Connection, scope: trio.CancelScope) -> None:
         with scope:
-            await serve(peer_id)
-        ended.set()
-        if running[peer_id][1] is ended:  # no later one waits for it; strangers come under ever new names
-            del running[peer_id]
+            await serve(connection)
 
-    with transport.peer_events() as events:
+    with transport.connection_events() as events:
         async with trio.open_nursery() as nursery:
             async for event in events:
-                before = running.get(event.peer_id)
-                if before is not None:
-                    before[0].cancel()
                 if event.connected:
-                    scope, ended = running[event.peer_id] = (trio.CancelScope(), trio.Event())
-                    nursery.start_soon(
-                        run, event.peer_id, scope, ended, None if before is None else before[1]
-                    )
+                    scope = running[event.connection] = trio.CancelScope()
+                    nursery.start_soon(run, event.connection, scope)
+                else:
+                    running.pop(event.connection).cancel()
 
 
-async def dial(transport: Transport, address: str) -> str:
-    """Be connected to whoever is at an address; return its peer id.
+async def until_ended(transport: Transport, connection: Connection) -> None:
+    """Wait until a connection has ended."""
+    if connection in transport.connections():
+        with transport.connection_events() as events:
+            async for event in events:
+                if event.connection == connection and not event.connected:
+                    return
+
+
+async def dial(transport: Transport, address: str) -> Connection:
+    """Be connected to whoever is at an address.
 
     Raises:
         NotFoundError: nobody answers, or not in time.
@@ -82,10 +80,11 @@ class Dialler:
 
     Args:
         transport: the network to dial on.
-        addresses: multiaddrs that the user gave; tried for as long as the job runs.
+        addresses: multiaddrs that the user gave, each dialled for as long as the job runs: where several lead to one
+            peer id, there may be a server with that key behind each.
         ledger: who was dropped is not dialled again.
         hints: further multiaddrs as discovery finds them, or None without discovery; each is tried a few
-            times.
+            times, and only while its peer is not connected: a server has many addresses, and one will do.
     """
 
     def __init__(
@@ -101,7 +100,7 @@ class Dialler:
         self._hints = hints
         self._untried = set(self._addresses)
         self._peer_of: dict[str, str] = {}
-        self._only: dict[str, frozenset[str]] = {}
+        self._on_hints: dict[str, set[trio.CancelScope]] = {}  # dials that are under way, by peer id
         self._listen_until = trio.current_time() + (0.0 if hints is None else LISTEN_S)
         self.failures: dict[str, str] = {}
         """Why the last dial failed, by address."""
@@ -121,24 +120,6 @@ class Dialler:
             and all(address in self._peer_of for address in self._addresses)
             and not any(self._ledger.usable(peer_id) for peer_id in reached)
         )
-
-    async def move(self, peer_id: str, addresses: Sequence[str]) -> None:
-        """Be connected to a peer at these of the addresses only: elsewhere its key serves something else.
-
-        Nothing happens when it has no other address here.
-        """
-        if any(
-            self._leads_to(address) == peer_id and address not in addresses for address in self._addresses
-        ):
-            self._only[peer_id] = frozenset(addresses)
-            await self._transport.hang_up(peer_id)
-
-    def _leads_to(self, address: str) -> str | None:
-        return self._peer_of.get(address) or parse_address(address).peer_id
-
-    def _is_left(self, address: str) -> bool:
-        peer_id = self._leads_to(address)
-        return peer_id in self._only and address not in self._only[peer_id]
 
     async def run(self) -> None:
         """Dial until cancelled.
@@ -160,41 +141,55 @@ class Dialler:
                 nursery.start_soon(self._keep, address, HINT_TRIES)
 
     async def _keep(self, address: str, tries: int | None) -> None:
-        """Be connected to an address; with `tries`, give up after so many failures in a row."""
+        """Be connected to an address; with `tries` it is a hint, given up after so many failures in a row."""
         delay_s = FIRST_RETRY_S
         failed = 0
-        while (tries is None or failed < tries) and not self._is_left(address):
-            peer_id = await self._dial(address)
+        while tries is None or failed < tries:
+            connection = await (self._dial(address) if tries is None else self._dial_hint(address))
             self._untried.discard(address)
-            if peer_id is None:
+            if connection is None:
                 failed += 1
                 await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
                 delay_s = min(delay_s * 2, LONGEST_RETRY_S)
                 continue
             failed, delay_s = 0, FIRST_RETRY_S
-            if self._is_left(address):  # by a move while it was being dialled
-                await self._transport.hang_up(peer_id)
-                return
-            await self._wait_until_gone(peer_id)
-            if not self._ledger.usable(peer_id):
+            await until_ended(self._transport, connection)
+            if not self._ledger.usable(connection.peer_id):
                 return
             await trio.sleep(FIRST_RETRY_S)  # a peer that hangs up at once is not dialled in a busy loop
 
-    async def _dial(self, address: str) -> str | None:
+    async def _dial(self, address: str) -> Connection | None:
         try:
-            peer_id = await dial(self._transport, address)
+            connection = await dial(self._transport, address)
         except (NotFoundError, ProtocolError) as error:
             self.failures[address] = error.message
             log.debug("dial: %s", error.message)
             return None
-        self._peer_of[address] = peer_id
+        self._peer_of[address] = connection.peer_id
         self.failures.pop(address, None)
-        return peer_id
+        return connection
 
-    async def _wait_until_gone(self, peer_id: str) -> None:
-        if peer_id not in self._transport.peers():
-            return
-        with self._transport.peer_events() as events:
-            async for event in events:
-                if event.peer_id == peer_id and not event.connected:
-                    return
+    async def _dial_hint(self, address: str) -> Connection | None:
+        """Dial, unless the peer is connected; of hints at one peer that are dialled together the first one counts."""
+        peer_id = parse_address(address).peer_id
+        if peer_id is None:
+            return await self._dial(address)
+        if (known := self._connection_with(peer_id)) is not None:
+            return known
+        rivals = self._on_hints.setdefault(peer_id, set())
+        rivals.add(scope := trio.CancelScope())
+        try:
+            with scope:
+                await self._dial(address)
+        finally:
+            rivals.discard(scope)
+            if not rivals:
+                self._on_hints.pop(peer_id, None)
+        connection = self._connection_with(peer_id)
+        if connection is not None:
+            for rival in rivals:
+                rival.cancel()
+        return connection
+
+    def _connection_with(self, peer_id: str) -> Connection | None:
+        return next((each for each in self._transport.connections() if each.peer_id == peer_id), None)

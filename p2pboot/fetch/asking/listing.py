@@ -15,10 +15,10 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.protocol.client import ManifestReply, PeerRefused, ask_heads, ask_manifest
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.protocol.withheld import WithheldHead
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 Select = Callable[[Sequence[Head]], Iterable[Head]]
-Take = Callable[[str, Head, ManifestReply], Awaitable[None]]
+Take = Callable[[Head, ManifestReply], Awaitable[None]]
 
 
 class Misled(RemoteProtocolError):
@@ -27,7 +27,7 @@ class Misled(RemoteProtocolError):
 
 async def ask_peer(
     transport: Transport,
-    peer_id: str,
+    connection: Connection,
     ledger: Ledger,
     *,
     channel: str | None,
@@ -35,11 +35,11 @@ async def ask_peer(
     select: Select,
     take: Take,
 ) -> bool:
-    """Ask one peer once.
+    """Ask one peer once, over one of its connections.
 
     Args:
         transport: the network.
-        peer_id: of a connected peer.
+        connection: with the peer.
         ledger: where a liar is dropped, and where it is noted what went wrong with a peer and what it says of what
             it does not offer.
         channel: what to ask for; None for all.
@@ -47,14 +47,14 @@ async def ask_peer(
         select: which of the heads (at most 256, only of what was asked for) to get the manifests of, in
             which order;
             bounds what a peer can make us fetch. Called lazily, between manifests.
-        take: judges a manifest (peer id, what the peer said of it, its bytes and detached signature).
-            Raises Misled.
+        take: judges a manifest (what the peer said of it, its bytes and detached signature). Raises Misled.
 
     Returns:
         Whether the peer answered to the end.
     """
+    peer_id = connection.peer_id
     try:
-        async with requests_to(transport, peer_id, SYNC_PROTOCOL) as requests:
+        async with requests_to(transport, connection, SYNC_PROTOCOL) as requests:
             reply = await requests.ask(ask_heads(channel, arch))
             heads = [head for head in reply.heads if _asked_for(head, channel, arch)]
             withheld = tuple(one for one in reply.withheld if _asked_for(one, channel, arch))
@@ -66,7 +66,7 @@ async def ask_peer(
                     manifest = await requests.ask(ask_manifest(head.digest))
                 except PeerRefused:
                     continue  # its head moved on meanwhile
-                await take(peer_id, head, manifest)
+                await take(head, manifest)
     except (PeerRefused, RemoteProtocolError) as error:
         ledger.note_error(peer_id, error)
         return False

@@ -18,13 +18,15 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.client import Query
 from p2pboot.protocol.messages import MAX_IN_FLIGHT
 from p2pboot.protocol.replies import Answer, Expected, ReplyReader
-from p2pboot.transport.interface import Stream, StreamReset, Transport
+from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
 
 READ_BYTES = 1024 * 1024
 """Asked of the transport at once: fewer and larger reads are what makes a bulk transfer cheap in Python."""
 
 PEER_TIMEOUT_S = 5.0
 """For everything that is asked of one peer at one time; a mute one holds its own task only."""
+
+OPEN_TIMEOUT_S = 5.0
 
 T = TypeVar("T")
 
@@ -37,26 +39,51 @@ class NoAnswer(StreamReset):
     """The peer said nothing for too long; the message says for how long."""
 
 
+class NoStream(StreamReset):
+    """The peer is gone, or does not speak the protocol; the message says which one."""
+
+
+async def open_stream(transport: Transport, connection: Connection, protocol: str) -> Stream:
+    """Open a stream, and say what went wrong where it does not open; `Ledger.note_error` takes the errors.
+
+    Args:
+        transport: the network.
+        connection: where to.
+        protocol: of the stream.
+
+    Raises:
+        NoAnswer: it took longer than OPEN_TIMEOUT_S.
+        NoStream: the connection has ended, or the peer does not speak the protocol.
+    """
+    try:
+        with trio.fail_after(OPEN_TIMEOUT_S):
+            return await transport.open_stream(connection, protocol)
+    except trio.TooSlowError:
+        raise NoAnswer(f"no answer in {OPEN_TIMEOUT_S:g} s") from None
+    except StreamReset as error:
+        raise NoStream(f"opens no stream for {protocol}") from error
+
+
 @asynccontextmanager
 async def requests_to(
-    transport: Transport, peer_id: str, protocol: str, timeout_s: float = PEER_TIMEOUT_S
+    transport: Transport, connection: Connection, protocol: str, timeout_s: float = PEER_TIMEOUT_S
 ) -> AsyncIterator[RequestStream]:
     """Ask one peer on a stream of its own; `Ledger.note_error` says what the errors mean.
 
     Args:
         transport: the network.
-        peer_id: of a connected peer.
+        connection: with the peer.
         protocol: of the stream.
         timeout_s: for all that is asked, seconds.
 
     Raises:
         NoAnswer: it took longer.
-        StreamReset: the peer is gone, or does not speak the protocol.
+        NoStream: see `open_stream`.
         PeerRefused, RemoteProtocolError: see `RequestStream.ask`.
     """
     try:
         with trio.fail_after(timeout_s):
-            async with RequestStream(await transport.open_stream(peer_id, protocol)) as requests:
+            async with RequestStream(await open_stream(transport, connection, protocol)) as requests:
                 yield requests
     except trio.TooSlowError:
         raise NoAnswer(f"no answer in {timeout_s:g} s") from None
@@ -88,7 +115,8 @@ class RequestStream:
     """
 
     def __init__(self, stream: Stream) -> None:
-        self.peer_id = stream.peer_id
+        self.connection = stream.connection
+        self.peer_id = stream.connection.peer_id
         self.last_progress = float("-inf")
         """`trio.current_time()` of the last byte received, or, if later, of the request since which the peer
         owes us any: while `outstanding` is not 0, the peer has been silent since then."""

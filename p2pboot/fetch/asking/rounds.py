@@ -1,4 +1,4 @@
-"""Asks every peer, round after round, until enough is known: for manifests and for snapshots.
+"""Asks every peer on every connection, round after round, until enough is known: for manifests and for snapshots.
 
 One peer that is behind, or that lies, or says nothing, changes nothing as long as another one answers. Who is mute
 costs a short grace.
@@ -10,9 +10,9 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from p2pboot.fetch.asking.dialling import for_each_peer
+from p2pboot.fetch.asking.dialling import for_each_connection
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 GRACE_S = 2.0
 """How long others may still answer after the first usable answer: several round trips on any network, and still little
@@ -31,7 +31,7 @@ class Rounds:
     Args:
         transport: whoever is or gets connected is asked.
         ledger: who was dropped in it is not asked.
-        ask: asks one peer once, by its id; whether it answers or not.
+        ask: asks once over one connection; whether the peer answers or not.
         will_do: whether what is known is enough once everybody was asked.
     """
 
@@ -39,17 +39,17 @@ class Rounds:
         self,
         transport: Transport,
         ledger: Ledger,
-        ask: Callable[[str], Awaitable[object]],
+        ask: Callable[[Connection], Awaitable[object]],
         *,
         will_do: Callable[[], bool],
     ) -> None:
-        self.asked: set[str] = set()
-        """Who is or was asked, by peer id."""
+        self.asked: set[Connection] = set()
+        """Where it is or was asked."""
         self._transport = transport
         self._ledger = ledger
         self._ask = ask
         self._will_do = will_do
-        self._done: set[str] = set()  # who was asked to the end, whether they answered or not
+        self._done: set[Connection] = set()  # where it was asked to the end, with an answer or without
         self._usable_since: float | None = None
         self._answered = trio.Event()  # replaced whenever it was looked at
 
@@ -63,7 +63,6 @@ class Rounds:
         timeout_s: float,
         settled: Callable[[], bool],
         *,
-        beside: Callable[[], Awaitable[None]] = trio.sleep_forever,
         look: Callable[[], None] = lambda: None,
     ) -> None:
         """Ask until everybody was asked and that will do, a grace after the first usable answer, or the timeout.
@@ -73,13 +72,11 @@ class Rounds:
         Args:
             timeout_s: seconds at most.
             settled: whether no further peer is expected to connect.
-            beside: runs meanwhile.
             look: called a few times a second.
         """
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(for_each_peer, self._transport, self._keep_asking)
-                nursery.start_soon(beside)
+                nursery.start_soon(for_each_connection, self._transport, self._keep_asking)
                 while not self._is_enough(settled()):  # it depends on answers, on connections and on the time
                     self._answered = trio.Event()
                     with trio.move_on_after(TICK_S):
@@ -92,15 +89,16 @@ class Rounds:
             return True
         if not settled:
             return False
-        peers, dropped = self._transport.peers(), self._ledger.dropped.keys()
-        if peers <= self._done | dropped and self._will_do():
+        usable = self._ledger.usable
+        up = {each for each in self._transport.connections() if usable(each.peer_id)}
+        if up <= self._done and self._will_do():
             return True
-        return bool(self.asked) and self.asked <= dropped and peers <= self.asked
+        return bool(self.asked) and not up and not any(usable(each.peer_id) for each in self.asked)
 
-    async def _keep_asking(self, peer_id: str) -> None:
-        while self._ledger.usable(peer_id):
-            self.asked.add(peer_id)
-            await self._ask(peer_id)
-            self._done.add(peer_id)
+    async def _keep_asking(self, connection: Connection) -> None:
+        while self._ledger.usable(connection.peer_id):
+            self.asked.add(connection)
+            await self._ask(connection)
+            self._done.add(connection)
             self._answered.set()
             await trio.sleep(ASK_AGAIN_S)

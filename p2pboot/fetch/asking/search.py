@@ -16,13 +16,12 @@ from p2pboot.core.verify import Question, Verdict, judge, verify
 from p2pboot.errors import SignatureError
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.rounds import GRACE_S, Rounds
-from p2pboot.fetch.asking.same_key import SharedKeyServers
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Stall
 from p2pboot.protocol.client import ManifestReply
 from p2pboot.protocol.messages import Head
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 MANIFESTS_PER_PEER = 4
 """An honest peer has one head for each set of signers; more than a few for one pair is a flood."""
@@ -35,22 +34,14 @@ class HeadSearch:
         transport: whoever is or gets connected is asked.
         question: what is looked for.
         ledger: liars are dropped in it; its progress is told of peers whose detached signature is wrong.
-        shared: servers that have to be asked apart, if there may be any.
     """
 
-    def __init__(
-        self,
-        transport: Transport,
-        question: Question,
-        ledger: Ledger,
-        shared: SharedKeyServers | None = None,
-    ) -> None:
+    def __init__(self, transport: Transport, question: Question, ledger: Ledger) -> None:
         self._transport = transport
         self._question = question
         self._ledger = ledger
-        self._shared = shared
         self._offers: dict[str, FoundManifest] = {}
-        self._rounds = Rounds(transport, ledger, self._ask_connected, will_do=self._will_do)
+        self._rounds = Rounds(transport, ledger, self._ask, will_do=self._will_do)
         self._invalid: list[Verdict] = []  # at most one of each peer: its sender is dropped
         self._began = self._first_offer = math.inf
         self._is_usable = False
@@ -64,21 +55,12 @@ class HeadSearch:
             settled: whether no further peer is expected to connect.
         """
         self._began = trio.current_time()
-        shared = self._shared
-        if shared is None:
-            await self._rounds.run(timeout_s, settled, look=self._look)
-        else:
-            await self._rounds.run(
-                timeout_s,
-                lambda: settled() and shared.settled,
-                beside=partial(shared.run, self._ask_apart),
-                look=self._look,
-            )
+        await self._rounds.run(timeout_s, settled, look=self._look)
         return self._found()
 
     def _found(self) -> Found:
         newest_first = sorted(self._offers.values(), key=lambda offer: -offer.manifest.manifest_version)
-        asked = frozenset(self._rounds.asked)
+        asked = frozenset(connection.peer_id for connection in self._rounds.asked)
         failures = {peer: why for peer, why in self._ledger.failures.items() if peer in asked}
         return Found(tuple(newest_first), asked, tuple(self._invalid), self._ledger.words, failures)
 
@@ -95,26 +77,18 @@ class HeadSearch:
         """Where all that came is refused, somebody slow may have a better one."""
         return self._is_usable or trio.current_time() >= self._first_offer + GRACE_S
 
-    async def _ask_connected(self, peer_id: str) -> None:
-        await self._ask(self._transport, peer_id, lambda offer: offer.peers.add(peer_id))
-
-    async def _ask_apart(self, transport: Transport, peer_id: str, address: str) -> None:
-        await self._ask(transport, peer_id, lambda offer: offer.asked_apart.update({address: peer_id}))
-
-    async def _ask(self, transport: Transport, peer_id: str, note: Callable[[FoundManifest], object]) -> None:
-        """Ask one server once; `note` records it at whatever it offers."""
-        self._rounds.asked.add(peer_id)
+    async def _ask(self, connection: Connection) -> None:
         await ask_peer(
-            transport,
-            peer_id,
+            self._transport,
+            connection,
             self._ledger,
             channel=self._question.channel,
             arch=self._question.arch,
-            select=lambda heads: self._select(heads, note),
-            take=partial(self._take, note),
+            select=partial(self._select, connection),
+            take=partial(self._take, connection),
         )
 
-    def _select(self, heads: Sequence[Head], note: Callable[[FoundManifest], object]) -> Iterator[Head]:
+    def _select(self, connection: Connection, heads: Sequence[Head]) -> Iterator[Head]:
         """Trusted ones, highest first; without any the highest of strangers, to be able to say why not."""
         publisher_for = self._question.policy.publisher_for
         trusted = [
@@ -126,13 +100,11 @@ class HeadSearch:
         for head in sorted(trusted or heads, key=lambda head: -head.manifest_version)[:most]:
             known = self._offers.get(head.digest)
             if known is not None:
-                note(known)
+                known.connections.add(connection)
             if known is None or known.detached is None:
                 yield head
 
-    async def _take(
-        self, note: Callable[[FoundManifest], object], peer_id: str, head: Head, reply: ManifestReply
-    ) -> None:
+    async def _take(self, connection: Connection, head: Head, reply: ManifestReply) -> None:
         # A document can be made to take tens of milliseconds: not in the event loop.
         verdict = await trio.to_thread.run_sync(verify, reply.raw, self._question)
         manifest = verdict.manifest
@@ -145,9 +117,9 @@ class HeadSearch:
         if offer is None:
             offer = self._offers[manifest.digest] = FoundManifest(manifest, verdict, None, set())
             self._note_time(verdict)
-        note(offer)
+        offer.connections.add(connection)
         if offer.detached is None and reply.detached is not None:
-            await self._take_detached(peer_id, offer, reply.detached)
+            await self._take_detached(connection.peer_id, offer, reply.detached)
 
     def _note_time(self, verdict: Verdict) -> None:
         self._first_offer = min(self._first_offer, trio.current_time())

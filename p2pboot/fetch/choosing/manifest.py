@@ -11,6 +11,7 @@ from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.verify import Question, Refused, Verdict, judge
 from p2pboot.errors import NotFoundError
 from p2pboot.fetch.asking.reasons import PeerWord, describe_peers, peers_to_json, remedy_for
+from p2pboot.transport.interface import Connection
 
 
 @dataclass(slots=True)
@@ -21,20 +22,18 @@ class FoundManifest:
         manifest: well-formed and signed by those whom it names.
         verdict: on it, and on `detached`.
         detached: its detached signature if a good one was found.
-        peers: who offer it, of those who are connected.
-        asked_apart: who offer it where they were asked apart: peer ids by address, see `fetch.asking.same_key`.
+        connections: over which it was offered; of two servers with one key each has its own.
     """
 
     manifest: Manifest
     verdict: Verdict
     detached: str | None
-    peers: set[str]
-    asked_apart: dict[str, str] = field(default_factory=dict)
+    connections: set[Connection]
 
     @property
     def offered_by(self) -> set[str]:
-        """All peers that offer it, wherever they were asked."""
-        return self.peers | set(self.asked_apart.values())
+        """The peer ids of those who offer it."""
+        return {connection.peer_id for connection in self.connections}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ Three sets hold the truth::
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 from p2pboot.core.pieces import PieceSet
@@ -22,7 +22,7 @@ class Assignment:
 
     Args:
         number: unlike any other's.
-        peer_id: whom to ask.
+        source: whom to ask.
         blob: SHA-256 of the artifact.
         pieces: consecutive indices.
         offset: of the first piece in the artifact, bytes.
@@ -30,7 +30,7 @@ class Assignment:
     """
 
     number: int
-    peer_id: str
+    source: Hashable
     blob: str
     pieces: range
     offset: int

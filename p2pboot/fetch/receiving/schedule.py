@@ -15,7 +15,7 @@ with different pieces and can serve each other, instead of all waiting for the o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 
 from p2pboot.core.pieces import MAX_PIECES, MIB, PieceSet
 from p2pboot.fetch.receiving.backlog import PeerLoad
@@ -41,7 +41,7 @@ class Schedule:
         self._budget = budget_bytes
         self._pieces_at_once = pieces_at_once
         self._demands: dict[str, Demand] = {}
-        self._peers: dict[str, PeerLoad] = {}
+        self._peers: dict[Hashable, PeerLoad] = {}
         self._checking: dict[int, tuple[int, ...]] = {}  # what each request's arrival claimed
         self._numbers = itertools.count()
         self.live_bytes = 0
@@ -69,58 +69,58 @@ class Schedule:
 
     # Who delivers
 
-    def add_peer(self, peer_id: str, now: float) -> None:
+    def add_peer(self, source: Hashable, now: float) -> None:
         """A peer can be asked; it holds nothing until `set_holdings`."""
-        self._peers[peer_id] = PeerLoad(RateMeter(now))
+        self._peers[source] = PeerLoad(RateMeter(now))
 
-    def remove_peer(self, peer_id: str) -> None:
+    def remove_peer(self, source: Hashable) -> None:
         """A peer is gone: its pieces are free for others at once."""
-        peer = self._peers[peer_id]
+        peer = self._peers[source]
         for assignment in tuple(peer.assignments.values()):
             self._forget(peer, assignment)
-        del self._peers[peer_id]
+        del self._peers[source]
 
-    def set_holdings(self, peer_id: str, blob: str, holds: PieceSet) -> None:
+    def set_holdings(self, source: Hashable, blob: str, holds: PieceSet) -> None:
         """Take a peer's word for which pieces it has; of an artifact that is not fetched it is ignored."""
         if blob in self._demands:
-            self._peers[peer_id].holds[blob] = holds
+            self._peers[source].holds[blob] = holds
 
-    def useful(self, peer_id: str, blob: str) -> bool:
+    def useful(self, source: Hashable, blob: str) -> bool:
         """Whether the peer has anything of the artifact that is still wanted."""
-        demand, holds = self._demands.get(blob), self._peers[peer_id].holds.get(blob)
+        demand, holds = self._demands.get(blob), self._peers[source].holds.get(blob)
         return demand is not None and holds is not None and bool(holds & demand.wanted)
 
-    def pause(self, peer_id: str, until: float) -> None:
+    def pause(self, source: Hashable, until: float) -> None:
         """Ask the peer for nothing until then (clock of `now`): it said that it is busy."""
-        self._peers[peer_id].paused_until = until
+        self._peers[source].paused_until = until
 
-    def silence(self, peer_id: str) -> None:
+    def silence(self, source: Hashable) -> None:
         """A peer stopped delivering: others may have its pieces, and it is asked for nothing more."""
-        peer = self._peers[peer_id]
+        peer = self._peers[source]
         if not peer.silent:
             peer.silent = True
             self.live_bytes -= peer.asked_bytes
             self.silent_bytes += peer.asked_bytes
             self._for_all(peer, Demand.given_up)
 
-    def wake(self, peer_id: str) -> None:
+    def wake(self, source: Hashable) -> None:
         """A silent peer delivers again, and is counted on for what it had been asked for."""
-        peer = self._peers[peer_id]
+        peer = self._peers[source]
         if peer.silent:
             peer.silent = False
             self.silent_bytes -= peer.asked_bytes
             self.live_bytes += peer.asked_bytes
             self._for_all(peer, Demand.asked)
 
-    def asked_bytes(self, peer_id: str) -> int:
+    def asked_bytes(self, source: Hashable) -> int:
         """How much the peer still owes."""
-        return self._peers[peer_id].asked_bytes
+        return self._peers[source].asked_bytes
 
     # What happens to requests
 
-    def assign(self, peer_id: str, now: float) -> list[Assignment]:
+    def assign(self, source: Hashable, now: float) -> list[Assignment]:
         """Decide what to ask of a peer now; the caller sends all of it."""
-        peer = self._peers[peer_id]
+        peer = self._peers[source]
         if not peer.assignments:
             peer.meter.start(now)
         assigned: list[Assignment] = []
@@ -134,7 +134,7 @@ class Schedule:
             offset, length = self._demands[blob].span(pieces)
             if not self._fits(peer, length):
                 break
-            assignment = Assignment(next(self._numbers), peer_id, blob, pieces, offset, length)
+            assignment = Assignment(next(self._numbers), source, blob, pieces, offset, length)
             peer.add(assignment)
             self.live_bytes += length
             self._demands[blob].asked(pieces)
@@ -147,10 +147,10 @@ class Schedule:
         Returns:
             The pieces to check and write now, maybe none; `settle` must follow in any case.
         """
-        peer = self._peers.get(assignment.peer_id)
+        peer = self._peers.get(assignment.source)
         if peer is None or assignment.number not in peer.assignments:
             return ()  # the peer was removed with all that it was asked for
-        self.wake(assignment.peer_id)
+        self.wake(assignment.source)
         peer.meter.delivered(assignment.length, now)
         self._forget(peer, assignment)
         self.live_bytes += assignment.length
@@ -168,14 +168,14 @@ class Schedule:
 
     def failed(self, assignment: Assignment) -> None:
         """A request will bring nothing: its pieces are free for others."""
-        peer = self._peers.get(assignment.peer_id)
+        peer = self._peers.get(assignment.source)
         if peer is not None and assignment.number in peer.assignments:
             self._forget(peer, assignment)
 
     def lacks(self, assignment: Assignment) -> None:
         """The peer does not have what it was asked for, whatever it said before."""
         self.failed(assignment)
-        peer = self._peers.get(assignment.peer_id)
+        peer = self._peers.get(assignment.source)
         if peer is not None and (holds := peer.holds.get(assignment.blob)) is not None:
             peer.holds[assignment.blob] = holds - PieceSet.of(holds.count, assignment.pieces)
 

@@ -1,4 +1,4 @@
-"""One peer's part in a fetch: an artifact stream on which tables, holdings and pieces are asked for.
+"""One connection's part in a fetch: an artifact stream on which tables, holdings and pieces are asked for.
 
 A session lives as long as its stream. It decides nothing about pieces (`schedule` does); it sends what it
 is told to, hands on what arrives, and reports what that says of the peer.
@@ -60,6 +60,7 @@ class Session:
         self, requests: RequestStream, downloads: Downloads, ledger: Ledger, sessions: list[Session]
     ) -> None:
         self.peer_id = requests.peer_id
+        self._source = requests.connection
         self.asking_tables: set[str] = set()
         """Artifacts whose table this peer is being asked for."""
         self.delivered = False
@@ -80,7 +81,7 @@ class Session:
             MachineError: the disk is full or fails.
         """
         schedule = self._downloads.schedule
-        schedule.add_peer(self.peer_id, trio.current_time())
+        schedule.add_peer(self._source, trio.current_time())
         self._sessions.append(self)
         try:
             async with trio.open_nursery() as nursery:
@@ -91,7 +92,7 @@ class Session:
         finally:
             self._nursery = None
             self._sessions.remove(self)
-            schedule.remove_peer(self.peer_id)
+            schedule.remove_peer(self._source)
             pump_all(self._sessions)  # what this peer owed is the others' now
 
     @property
@@ -102,7 +103,7 @@ class Session:
     @property
     def delivering(self) -> bool:
         """Whether pieces are on their way from the peer."""
-        return not self.silent and self._downloads.schedule.asked_bytes(self.peer_id) > 0
+        return not self.silent and self._downloads.schedule.asked_bytes(self._source) > 0
 
     def _silence_s(self) -> float:
         waiting = self._requests.outstanding > 0
@@ -112,9 +113,9 @@ class Session:
         """To be called a few times a second: notices silence and its end."""
         schedule = self._downloads.schedule
         if not self.silent:
-            schedule.wake(self.peer_id)
+            schedule.wake(self._source)
             return
-        schedule.silence(self.peer_id)
+        schedule.silence(self._source)
         if self._silence_s() > GIVE_UP_S or schedule.silent_bytes > MAX_SILENT_BYTES:
             self._end(NoAnswer(f"sent nothing for {GIVE_UP_S:g} s"))
 
@@ -123,11 +124,14 @@ class Session:
         nursery = self._nursery
         if nursery is None or self._over.is_set() or self.silent:
             return
+        if not self._ledger.usable(self.peer_id):  # it lied on another connection
+            self._over.set()
+            return
         now = trio.current_time()
         for download in self._downloads.open.values():
             if now >= self._next_ask.get(download.blob, -math.inf):
                 self._ask_about(download, nursery)
-        for assignment in self._downloads.schedule.assign(self.peer_id, now):
+        for assignment in self._downloads.schedule.assign(self._source, now):
             nursery.start_soon(self._read, assignment)
 
     def _ask_about(self, download: Download, nursery: trio.Nursery) -> None:
@@ -161,9 +165,9 @@ class Session:
     async def _ask_holdings(self, download: Download) -> None:
         schedule = self._downloads.schedule
         held = await self._downloads.dialect.holdings(self._requests, download.wanted)
-        schedule.set_holdings(self.peer_id, download.blob, held)
+        schedule.set_holdings(self._source, download.blob, held)
         if not held.complete:
-            useful = schedule.useful(self.peer_id, download.blob)
+            useful = schedule.useful(self._source, download.blob)
             if not useful and not self._changed:
                 self._ledger.note_failure(self.peer_id, "has none of the missing pieces")
             self._ask_again(download, HAVE_AGAIN_USEFUL_S if useful else HAVE_AGAIN_S)
@@ -175,7 +179,7 @@ class Session:
         except PeerBusy as error:
             self._note(error)
             schedule.failed(assignment)
-            schedule.pause(self.peer_id, trio.current_time() + self._pause_s(error))
+            schedule.pause(self._source, trio.current_time() + self._pause_s(error))
         except PeerRefused as error:
             self._note(error)
             schedule.lacks(

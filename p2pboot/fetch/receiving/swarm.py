@@ -1,6 +1,6 @@
 """Brings artifacts into the store from all peers that have them: the shell around `schedule`.
 
-Owns the tasks: one per connected peer, one per artifact, and a watch over silence and patience. Peers may
+Owns the tasks: one per connection, one per artifact, and a watch over silence and patience. Peers may
 come, go, freeze, lie and know only a part; as long as together they have every piece, the fetch completes.
 What was fetched is served on meanwhile by whoever serves the store.
 """
@@ -18,18 +18,17 @@ from weakref import WeakKeyDictionary
 import trio
 
 from p2pboot.errors import FetchError, NotFoundError, first_error
-from p2pboot.fetch.asking.dialling import for_each_peer
+from p2pboot.fetch.asking.dialling import for_each_connection
 from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_json
-from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.requests import RequestStream, open_stream
 from p2pboot.fetch.ledger import LOST, Ledger
 from p2pboot.fetch.progress import Stall
 from p2pboot.fetch.receiving.downloads import Downloads
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.session import Session, pump_all
 from p2pboot.store.blobs import BlobStore
-from p2pboot.transport.interface import StreamReset, Transport
+from p2pboot.transport.interface import Connection, StreamReset, Transport
 
-OPEN_TIMEOUT_S = 5.0
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 5.0
 WATCH_S = 0.25
@@ -49,7 +48,8 @@ class Network:
     """Whom a fetch asks, and when it ends without success.
 
     Args:
-        transport: every peer that is or becomes connected is asked.
+        transport: whoever is or becomes connected is asked, on each connection: of two servers with one key each may
+            have what the other lacks.
         ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now. Its progress is
             told how far everything is.
         patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
@@ -125,7 +125,7 @@ class _Swarm:
         self._missing = {each.blob: each for each in wanted}  # two names, one content: once
         slots = trio.Semaphore(ARTIFACTS_AT_ONCE)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(for_each_peer, self._transport, self._serve)
+            nursery.start_soon(for_each_connection, self._transport, self._serve)
             nursery.start_soon(self._watch)
             async with trio.open_nursery() as artifacts_nursery:
                 for rank, each in enumerate(tuple(self._missing.values())):
@@ -141,32 +141,28 @@ class _Swarm:
         finally:
             slots.release()
 
-    async def _serve(self, peer_id: str) -> None:
-        """Keep a session with one peer as long as it is connected and not dropped."""
+    async def _serve(self, connection: Connection) -> None:
+        """Keep a session on one connection as long as it is up and its peer not dropped."""
         delay_s = FIRST_RETRY_S
+        peer_id = connection.peer_id
         try:
             while self._ledger.usable(peer_id):
-                delivered = await self._converse(peer_id)
+                delivered = await self._converse(connection)
                 delay_s = FIRST_RETRY_S if delivered else min(delay_s * 2, LONGEST_RETRY_S)
                 await trio.sleep(delay_s)
         finally:
             if peer_id not in self._transport.peers():
                 self._ledger.note_failure(peer_id, LOST)
 
-    async def _converse(self, peer_id: str) -> bool:
-        """Have one session with a peer, from the beginning of its stream to the end; whether it delivered."""
-        ledger, protocol = self._ledger, self._downloads.dialect.protocol
+    async def _converse(self, connection: Connection) -> bool:
+        """Have one session, from the beginning of its stream to the end; whether the peer delivered."""
         try:
-            with trio.fail_after(OPEN_TIMEOUT_S):
-                stream = await self._transport.open_stream(peer_id, protocol)
-        except trio.TooSlowError:
-            ledger.note_failure(peer_id, f"no answer in {OPEN_TIMEOUT_S:g} s")
-            return False
-        except StreamReset:  # it went, or does not speak the protocol
-            ledger.note_failure(peer_id, f"opens no stream for {protocol}")
+            stream = await open_stream(self._transport, connection, self._downloads.dialect.protocol)
+        except StreamReset as error:
+            self._ledger.note_error(connection.peer_id, error)
             return False
         async with RequestStream(stream) as requests:
-            session = Session(requests, self._downloads, ledger, self._sessions)
+            session = Session(requests, self._downloads, self._ledger, self._sessions)
             await session.run()
         return session.delivered
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import trio
 
@@ -32,12 +32,12 @@ from p2pboot.protocol.client import PeerBusy, PeerRefused
 from p2pboot.protocol.snapshot_client import ask_chunks, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
-from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.interface import Connection, StreamReset
 
 ASK_TIMEOUT_S = 10.0
 """For what one peer says of a snapshot: a few lines, and a chunk table of at most 2 MiB."""
 
-ASKED_PEERS = 32
+ASKED_CONNECTIONS = 32
 """At the start; their tables are in memory until they are compared. Who else is there is asked while chunks arrive."""
 
 MAX_TABLES = 8
@@ -84,20 +84,20 @@ async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) ->
         if table is None:
             break
         backers = claims.tables.pop(table)
-        others = {peer for peers in claims.tables.values() for peer in peers}
+        others = {each for connections in claims.tables.values() for each in connections}
         dialect = ByRootDialect(root, table, backers, others)
 
         def hopeless(dialect: ByRootDialect = dialect) -> bool:
-            connected = dialect.backers & network.transport.peers()
-            return not any(ledger.usable(peer_id) for peer_id in connected)
+            connected = dialect.backers & network.transport.connections()
+            return not any(ledger.usable(connection.peer_id) for connection in connected)
 
         try:
             await fetch_snapshot(dialect, store, dataclasses.replace(network, hopeless=hopeless))
         except RootMismatch:
-            for peer_id in dialect.backers:
+            for peer_id in _ids_of(dialect.backers):
                 claims.lied(peer_id, f"its chunk table is not that of snapshot {root}")
         except (FetchError, NotFoundError) as error:
-            for peer_id in dialect.backers:
+            for peer_id in _ids_of(dialect.backers):
                 claims.said.setdefault(peer_id, ledger.failures.get(peer_id, error.message))
         except MachineError as error:  # anybody can claim a size for which there is no room
             no_room = no_room or error
@@ -126,6 +126,11 @@ def _settle(
     return chosen
 
 
+def _ids_of(connections: Iterable[Connection]) -> frozenset[str]:
+    """The peers at the other ends: whose word counts, once, and who answers for it."""
+    return frozenset(connection.peer_id for connection in connections)
+
+
 class _Claims:
     """What connected peers say of a snapshot.
 
@@ -138,8 +143,8 @@ class _Claims:
     def __init__(self, root: str, network: Network, *, require_signature: bool) -> None:
         self.root = root
         self.required = require_signature
-        self.tables: defaultdict[PieceTable, set[str]] = defaultdict(set)
-        """Who stands by which chunk table."""
+        self.tables: defaultdict[PieceTable, set[Connection]] = defaultdict(set)
+        """Where which chunk table was sent."""
         self.texts: dict[str, str] = {}
         """What stands in the `.sig` file, by peer id; of the right form."""
         self.unsigned: set[str] = set()
@@ -151,14 +156,16 @@ class _Claims:
     async def ask(self) -> None:
         """Ask connected peers, all at once."""
         async with trio.open_nursery() as nursery:
-            for peer_id in sorted(self._network.transport.peers())[:ASKED_PEERS]:
-                if self._network.ledger.usable(peer_id):
-                    nursery.start_soon(self._ask, peer_id)
+            for connection in sorted(self._network.transport.connections(), key=str)[:ASKED_CONNECTIONS]:
+                if self._network.ledger.usable(connection.peer_id):
+                    nursery.start_soon(self._ask, connection)
 
     def best(self) -> PieceTable | None:
         """The table that most peers stand by, of equally many the one of the smallest payload."""
         return min(
-            self.tables, key=lambda table: (-len(self.tables[table]), table.size, table.digest), default=None
+            self.tables,
+            key=lambda table: (-len(_ids_of(self.tables[table])), table.size, table.digest),
+            default=None,
         )
 
     def lied(self, peer_id: str, how: str) -> None:
@@ -180,12 +187,13 @@ class _Claims:
             remedy = "get it from who signs it, or take it as it is: --allow-unsigned"
         return FetchError(f"no peer delivers snapshot {root} intact: {reasons}", remedy=remedy)
 
-    async def _ask(self, peer_id: str) -> None:
+    async def _ask(self, connection: Connection) -> None:
+        peer_id = connection.peer_id
         try:
             async with requests_to(
-                self._network.transport, peer_id, SNAPSHOT_PROTOCOL, ASK_TIMEOUT_S
+                self._network.transport, connection, SNAPSHOT_PROTOCOL, ASK_TIMEOUT_S
             ) as requests:
-                await self._take(peer_id, requests)
+                await self._take(connection, requests)
         except PeerRefused as error:
             if error.reason or isinstance(error, PeerBusy):  # otherwise it does not have it
                 self.said[peer_id] = error.reason or "it serves others first"
@@ -194,7 +202,8 @@ class _Claims:
         except (RemoteProtocolError, SnapshotSignatureError) as error:
             self.lied(peer_id, error.message)
 
-    async def _take(self, peer_id: str, requests: RequestStream) -> None:
+    async def _take(self, connection: Connection, requests: RequestStream) -> None:
+        peer_id = connection.peer_id
         info = await requests.ask(ask_info(self.root))
         if info.signature is None:
             self.unsigned.add(peer_id)
@@ -208,6 +217,6 @@ class _Claims:
         if table.zeros():  # a terabyte of nothing would be complete at once, and hashed for an hour
             self.said[peer_id] = "its chunk table names chunks of zeros, which no snapshot has"
             return
-        self.tables[table].add(peer_id)
+        self.tables[table].add(connection)
         if info.signature is not None:
             self.texts[peer_id] = info.signature

@@ -18,6 +18,7 @@ from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.snapshot_client import SnapshotInfo, ask_chunk, ask_chunks, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
+from p2pboot.transport.interface import Connection
 
 
 def wanted_snapshot(facts: SnapshotFacts) -> Wanted:
@@ -86,16 +87,18 @@ class ByRootDialect(SnapshotDialect):
     Args:
         root: of the snapshot.
         table: what it is fetched by.
-        backers: peers that sent this table.
-        others: peers that sent another one.
+        backers: where this table was sent.
+        others: where another one was sent.
     """
 
-    def __init__(self, root: str, table: PieceTable, backers: Iterable[str], others: Iterable[str]) -> None:
+    def __init__(
+        self, root: str, table: PieceTable, backers: Iterable[Connection], others: Iterable[Connection]
+    ) -> None:
         super().__init__(Wanted(f"snapshot {root}", root, table.size, table.piece_length, table.digest))
         self._table = table
         self._others = set(others)
         self.backers = set(backers)
-        """Peers that stand by the table."""
+        """Connections whose peer stands by the table."""
 
     @override
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
@@ -104,18 +107,18 @@ class ByRootDialect(SnapshotDialect):
     @override
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """All for who stands by the table, nothing for who does not; a peer that came later is asked for its own."""
-        peer_id = requests.peer_id
-        if peer_id in self._others:
+        connection = requests.connection
+        if connection in self._others:
             return PieceSet(wanted.count)
         info = await self._info(requests, wanted)
         if (info.size, info.chunk_length) == (wanted.size, wanted.piece_length):
-            if peer_id not in self.backers:
+            if connection not in self.backers:
                 unchecked = ask_chunks(
                     wanted.blob, size=info.size, chunk_length=info.chunk_length, digest=None
                 )
                 if await requests.ask(unchecked) == self._table:
-                    self.backers.add(peer_id)
-            if peer_id in self.backers:
+                    self.backers.add(connection)
+            if connection in self.backers:
                 return PieceSet.full(wanted.count)
-        self._others.add(peer_id)
+        self._others.add(connection)
         return PieceSet(wanted.count)

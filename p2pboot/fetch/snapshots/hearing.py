@@ -15,7 +15,7 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import ask_announcement, ask_snapshot_heads
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotHead
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 ANNOUNCEMENTS_PER_ROUND = 32
 """Several signers, and a few sequences of each; a peer that lists more is asked again in the next round."""
@@ -24,12 +24,14 @@ Wants = Callable[[SnapshotHead], bool]
 Take = Callable[[Announcement], object]
 
 
-async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants: Wants, take: Take) -> bool:
+async def hear_peer(
+    transport: Transport, connection: Connection, ledger: Ledger, *, wants: Wants, take: Take
+) -> bool:
     """Ask one peer once which snapshots it has, and for their announcements.
 
     Args:
         transport: the network.
-        peer_id: of a connected peer.
+        connection: with the peer.
         ledger: where it is noted what went wrong with the peer, and a liar is dropped.
         wants: whether the announcement of a listed head is worth asking for; must be quick.
         take: is given every announcement of the right form and signature.
@@ -38,7 +40,7 @@ async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants
         Whether the peer answered to the end.
     """
     try:
-        async with requests_to(transport, peer_id, SNAPSHOT_PROTOCOL) as requests:
+        async with requests_to(transport, connection, SNAPSHOT_PROTOCOL) as requests:
             wanted = [head for head in await requests.ask(ask_snapshot_heads()) if wants(head)]
             wanted.sort(key=lambda head: -head.sequence)
             for head in wanted[:ANNOUNCEMENTS_PER_ROUND]:
@@ -48,9 +50,9 @@ async def hear_peer(transport: Transport, peer_id: str, ledger: Ledger, *, wants
                     continue  # it is gone meanwhile
                 take(_check(raw, head))
     except (PeerRefused, RemoteProtocolError) as error:
-        ledger.note_error(peer_id, error)
+        ledger.note_error(connection.peer_id, error)
         return False
-    ledger.note_recovery(peer_id)
+    ledger.note_recovery(connection.peer_id)
     return True
 
 

@@ -25,9 +25,9 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.protocol.client import PeerRefused
 from p2pboot.protocol.snapshot_client import ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
-ASKED_PEERS: Final = 16
+ASKED_CONNECTIONS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,18 +92,18 @@ async def ask_texts(root: str, transport: Transport, ledger: Ledger) -> dict[str
     """Ask connected peers, at most 16 and all at once, for the text of a snapshot's signature; the texts by peer id."""
     texts: dict[str, str] = {}
 
-    async def ask(peer_id: str) -> None:
+    async def ask(connection: Connection) -> None:
         try:
-            async with requests_to(transport, peer_id, SNAPSHOT_PROTOCOL) as requests:
+            async with requests_to(transport, connection, SNAPSHOT_PROTOCOL) as requests:
                 info = await requests.ask(ask_info(root))
         except (PeerRefused, RemoteProtocolError) as error:
-            ledger.note_error(peer_id, error)
+            ledger.note_error(connection.peer_id, error)
         else:
             if info.signature is not None:
-                texts[peer_id] = info.signature
+                texts[connection.peer_id] = info.signature
 
     async with trio.open_nursery() as nursery:
-        for peer_id in sorted(transport.peers())[:ASKED_PEERS]:
-            if ledger.usable(peer_id):
-                nursery.start_soon(ask, peer_id)
+        for connection in sorted(transport.connections(), key=str)[:ASKED_CONNECTIONS]:
+            if ledger.usable(connection.peer_id):
+                nursery.start_soon(ask, connection)
     return texts

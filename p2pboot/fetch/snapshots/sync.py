@@ -31,7 +31,7 @@ from p2pboot.fetch.snapshots.by_root import bring_by_root
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.protocol.snapshots import SnapshotHead
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
-from p2pboot.transport.interface import Transport
+from p2pboot.transport.interface import Connection, Transport
 
 MAX_STRANGERS = 4
 """Signers that are named where no trusted one announced anything: a person compares them with --trust."""
@@ -175,9 +175,9 @@ class _Sync:
         is_known = self._order.root is not None or self._agreement.newest_sequence() is not None
         return is_known and bool(self._transport.peers())
 
-    async def _ask(self, peer_id: str) -> None:
-        if await hear_peer(self._transport, peer_id, self._ledger, wants=self._wants, take=self._take):
-            self._answered.add(peer_id)
+    async def _ask(self, connection: Connection) -> None:
+        if await hear_peer(self._transport, connection, self._ledger, wants=self._wants, take=self._take):
+            self._answered.add(connection.peer_id)
 
     def _wants(self, head: SnapshotHead) -> bool:
         if self._order.root not in (None, head.root):

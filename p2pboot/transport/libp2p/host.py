@@ -18,12 +18,15 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify_push.identify_push import ID_PUSH
+from libp2p.network.connection.swarm_connection import SwarmConn
 from libp2p.peer.id import ID
+from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 from typing_extensions import override
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import first_error
+from p2pboot.transport import interface
 from p2pboot.transport.addresses import (
     Address,
     known_dialable,
@@ -32,14 +35,14 @@ from p2pboot.transport.addresses import (
     parse_listen_address,
 )
 from p2pboot.transport.cleanup import run_handler, shielded_for
-from p2pboot.transport.events import PeerRegister
+from p2pboot.transport.events import ConnectionRegister
 from p2pboot.transport.interface import (
-    PeerEvent,
+    Connection,
+    ConnectionEvent,
     PeerRecord,
     Stream,
     StreamHandler,
     StreamReset,
-    Transport,
     Validator,
 )
 from p2pboot.transport.interfaces import Interfaces, reachable
@@ -76,6 +79,7 @@ class HardenedHost(BasicHost):
         options: Libp2pOptions,
     ) -> None:
         self._nursery = nursery
+        self._swarm = swarm
         self._reached_at = reached_at
         self._announced: tuple[Sequence[Address], list[Multiaddr]] = ((), [])
         self._max_streams = options.max_streams_per_connection
@@ -97,16 +101,41 @@ class HardenedHost(BasicHost):
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """Serve one inbound stream; an exception out of any handler would end the whole host."""
-        stream = Libp2pStream(net_stream, "", Traffic())  # its protocol is not known yet
+        stream = self.wrap(net_stream, "", Traffic())  # its protocol is not known yet
         try:
             if stream.siblings > self._max_streams:
-                log.debug("peer %s has more than %d streams open", stream.peer_id, self._max_streams)
+                log.debug(
+                    "peer %s has more than %d streams open", stream.connection.peer_id, self._max_streams
+                )
                 await stream.reset()
             else:
                 await super()._swarm_stream_handler(net_stream)
         except Exception as error:
-            log.debug("stream from %s ended: %r", stream.peer_id, error)
+            log.debug("stream from %s ended: %r", stream.connection.peer_id, error)
             await stream.reset()
+
+    def wrap(self, net_stream: INetStream, protocol: str, traffic: Traffic) -> Libp2pStream:
+        """One of libp2p's streams as the rest of the program knows it."""
+        return Libp2pStream(self._swarm.name(net_stream.muxed_conn), net_stream, protocol, traffic)
+
+    async def open_on(self, connection: SwarmConn, protocol: str) -> INetStream:
+        """Open a stream on one given connection; `new_stream` would choose one of the peer's.
+
+        Raises:
+            Exception: of many kinds: the connection has ended, or the peer does not speak `protocol`.
+        """
+        net_stream = await connection.new_stream()
+        try:
+            communicator = MultiselectCommunicator(net_stream)
+            chosen = await self.multiselect_client.select_one_of(
+                [TProtocol(protocol)], communicator, _NEGOTIATION_S
+            )
+        except BaseException:
+            with shielded_for(_SHUTDOWN_S):
+                await net_stream.reset()
+            raise
+        net_stream.set_protocol(chosen)
+        return net_stream
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
         if peer_id != self.get_id() and peer_id not in self._identify_inflight:
@@ -122,15 +151,15 @@ class HardenedHost(BasicHost):
             self._identify_inflight.discard(peer_id)
 
 
-class Libp2pTransport(Transport):
-    """`transport.interface.Transport` on a running host."""
+class Libp2pTransport(interface.Gossip):
+    """`transport.interface.Gossip` on a running host."""
 
     def __init__(
         self,
         host: HardenedHost,
         swarm: BoundedSwarm,
         gossip: Gossip,
-        register: PeerRegister,
+        register: ConnectionRegister,
         reached_at: Callable[[], Sequence[Address]],
     ) -> None:
         self._host = host
@@ -155,8 +184,12 @@ class Libp2pTransport(Transport):
         return tuple(str(address.with_peer(self.peer_id)) for address in self._reached_at())
 
     @override
-    def peers(self) -> frozenset[str]:
+    def connections(self) -> frozenset[Connection]:
         return self._register.present
+
+    @override
+    def peers(self) -> frozenset[str]:
+        return self._register.peers
 
     @override
     def peer_addresses(self, peer_id: str) -> tuple[str, ...]:
@@ -176,38 +209,45 @@ class Libp2pTransport(Transport):
         return read_record(record)
 
     @override
-    async def dial(self, address: str) -> str:
+    async def dial(self, address: str) -> Connection:
         parsed = parse_address(address)
-        if parsed.peer_id is not None and parsed.peer_id in self.peers():
-            return parsed.peer_id
-        peer_id = str(await self._swarm.dial(parsed))
+        known = self._register.dialled_at(parsed)
+        if known is not None:
+            return known
+        connection = await self._swarm.dial(parsed)
+        self._register.note_dialled(parsed, connection)
+        peer_id = connection.peer_id
         self._swarm.addresses_of.remember(peer_id, [str(parsed.with_peer(peer_id))])
-        return peer_id
+        return connection
 
     @override
-    async def hang_up(self, peer_id: str) -> None:
-        await self._swarm.hang_up(self._swarm.get_connections(ID.from_base58(peer_id)))
+    async def hang_up(self, connection: Connection) -> None:
+        found = self._swarm.find(connection)
+        if found is not None:
+            await self._swarm.hang_up([found])
+            self._swarm.remove_conn(found)  # at once: whoever dials again wants a new one
+            await trio.lowlevel.checkpoint()  # which the swarm counts when it has seen the end of this one
 
     @override
-    async def open_stream(self, peer_id: str, protocol: str) -> Stream:
-        peer = ID.from_base58(peer_id)
-        if not self._swarm.get_connections(peer):
-            raise StreamReset(f"not connected with {peer_id}")
+    async def open_stream(self, connection: Connection, protocol: str) -> Stream:
+        found = self._swarm.find(connection)
+        if found is None:
+            raise StreamReset(f"not connected with {connection.peer_id} any more")
         try:
-            net_stream = await self._host.new_stream(peer, [TProtocol(protocol)])
+            net_stream = await self._host.open_on(found, protocol)
         except Exception as error:
-            raise StreamReset(f"{peer_id} opens no stream for {protocol}") from error
-        return Libp2pStream(net_stream, protocol, self._traffic)
+            raise StreamReset(f"{connection.peer_id} opens no stream for {protocol}") from error
+        return self._host.wrap(net_stream, protocol, self._traffic)
 
     @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         async def serve(net_stream: INetStream) -> None:
-            await run_handler(protocol, handler, Libp2pStream(net_stream, protocol, self._traffic), log)
+            await run_handler(protocol, handler, self._host.wrap(net_stream, protocol, self._traffic), log)
 
         self._host.set_stream_handler(TProtocol(protocol), serve)
 
     @override
-    def peer_events(self) -> trio.MemoryReceiveChannel[PeerEvent]:
+    def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
         return self._register.follow()
 
     @override
@@ -234,7 +274,7 @@ async def open_libp2p(
     listen: Sequence[str],
     options: Libp2pOptions | None = None,
     interfaces: Interfaces | None = None,
-) -> AsyncIterator[Transport]:
+) -> AsyncIterator[interface.Gossip]:
     """Run a node.
 
     Args:
@@ -283,7 +323,7 @@ async def _start(
     Goodbyes come first because, with a frozen peer, nothing else ends while its socket is open.
     """
     nursery = await stack.enter_async_context(_cancelled_at_end())
-    register = PeerRegister(nursery)
+    register = ConnectionRegister(nursery)
     swarm = BoundedSwarm(create_new_key_pair(secret_key.seed), options, register)
     bound = [bound_address(listener) for listener in listeners]
     reached_at = partial(reachable, bound, interfaces)

@@ -14,7 +14,7 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, Muxed
 from typing_extensions import override
 
 from p2pboot.transport.cleanup import shielded_for
-from p2pboot.transport.interface import Stream, StreamReset
+from p2pboot.transport.interface import Connection, Stream, StreamReset
 from p2pboot.transport.libp2p.muxer import HardenedYamuxStream
 from p2pboot.transport.traffic import RECEIVED, SENT, Traffic
 
@@ -35,20 +35,24 @@ class Libp2pStream(Stream):
     """A stream, already negotiated.
 
     Args:
+        connection: that it is on.
         net_stream: libp2p's own, which keeps account of its connection. Bytes are read from and written to the Yamux
             stream under it directly.
         protocol: what is spoken on it.
         traffic: its bytes are counted there.
     """
 
-    def __init__(self, net_stream: INetStream, protocol: str, traffic: Traffic) -> None:
+    def __init__(
+        self, connection: Connection, net_stream: INetStream, protocol: str, traffic: Traffic
+    ) -> None:
         if not isinstance(net_stream, NetStream) or not isinstance(
             net_stream.muxed_stream, HardenedYamuxStream
         ):
             raise TypeError("not a stream of our muxer")
         self._net = net_stream
         self._muxed = net_stream.muxed_stream
-        self._peer_id = str(self._muxed.conn.peer_id)
+        self._connection = connection
+        self._taken = 0
         self._protocol = protocol
         self._traffic = traffic
         self._done = False
@@ -60,8 +64,13 @@ class Libp2pStream(Stream):
 
     @property
     @override
-    def peer_id(self) -> str:
-        return self._peer_id
+    def connection(self) -> Connection:
+        return self._connection
+
+    @property
+    @override
+    def received(self) -> int:
+        return self._taken + len(self._muxed.conn.stream_buffers.get(self._muxed.stream_id, b""))
 
     @override
     async def read(self, max_bytes: int) -> bytes:
@@ -74,8 +83,20 @@ class Libp2pStream(Stream):
             raise self._reset_error() from error
         except _BROKEN as error:
             raise self._reset_error() from error
+        self._taken += len(data)
         self._traffic[self._protocol, RECEIVED] += len(data)
         return data
+
+    @override
+    async def read_into(self, target: memoryview, at_least: int = 1) -> int:
+        filled = 0
+        while filled < at_least:
+            data = await self.read(len(target) - filled)
+            if not data:
+                break
+            target[filled : filled + len(data)] = data
+            filled += len(data)
+        return filled
 
     @override
     async def write(self, data: bytes | memoryview) -> None:
@@ -122,4 +143,4 @@ class Libp2pStream(Stream):
                 await self._net.remove()
 
     def _reset_error(self) -> StreamReset:
-        return StreamReset(f"the stream with {self._peer_id} ended unexpectedly")
+        return StreamReset(f"the stream with {self._connection.peer_id} ended unexpectedly")

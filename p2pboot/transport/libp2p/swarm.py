@@ -6,13 +6,15 @@ given back; dialling goes through a cache of failures, retries and filters) and 
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterable
 from typing import Final, cast
+from weakref import WeakKeyDictionary
 
 import trio
-from libp2p.abc import INetConn
+from libp2p.abc import IMuxedConn, INetConn
 from libp2p.crypto.keys import KeyPair
 from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
 from libp2p.custom_types import TProtocol
@@ -29,8 +31,8 @@ from multiaddr import Multiaddr
 from p2pboot.transport.addressbook import AddressBook
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.cleanup import shielded_for
-from p2pboot.transport.events import PeerRegister
-from p2pboot.transport.interface import DialError
+from p2pboot.transport.events import ConnectionRegister
+from p2pboot.transport.interface import Connection, DialError
 from p2pboot.transport.libp2p.muxer import HardenedYamux, NoiseYamuxUpgrader
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
@@ -48,10 +50,10 @@ class BoundedSwarm(Swarm):
     Args:
         key_pair: the node's identity.
         options: the limits.
-        register: told of every peer that comes and goes.
+        register: told of every connection that comes up and ends.
     """
 
-    def __init__(self, key_pair: KeyPair, options: Libp2pOptions, register: PeerRegister) -> None:
+    def __init__(self, key_pair: KeyPair, options: Libp2pOptions, register: ConnectionRegister) -> None:
         peer_id = ID.from_pubkey(key_pair.public_key)
         peerstore: PeerStore = BoundedPeerStore()
         peerstore.add_key_pair(peer_id, key_pair)
@@ -76,8 +78,25 @@ class BoundedSwarm(Swarm):
         self._options = options
         self._register = register
         self.addresses_of = AddressBook()
+        self._numbers = itertools.count()
+        self._named: WeakKeyDictionary[IMuxedConn, Connection] = WeakKeyDictionary()
         self._inbound_by_ip: Counter[str] = Counter()
         self._outbound = 0
+
+    def name(self, muxed: IMuxedConn) -> Connection:
+        """What the rest of the program knows a connection as."""
+        if muxed not in self._named:
+            peer_id, (host, port) = str(muxed.peer_id), cast(HardenedYamux, muxed).tcp.get_remote_address()
+            address = Address("ip6" if ":" in host else "ip4", host.partition("%")[0], port, peer_id)
+            self._named[muxed] = Connection(peer_id, str(address), next(self._numbers))
+        return self._named[muxed]
+
+    def find(self, connection: Connection) -> SwarmConn | None:
+        """The connection that goes by this name, if it is up."""
+        for one in self.get_connections(ID.from_base58(connection.peer_id)):
+            if self.name(one.muxed_conn) == connection:
+                return cast(SwarmConn, one)
+        return None
 
     async def serve_tcp(self, stream: trio.SocketStream) -> None:
         """Serve one accepted connection until it ends. Raises nothing but Cancelled."""
@@ -126,8 +145,8 @@ class BoundedSwarm(Swarm):
             log.debug("peer %s has %d connections; the oldest are ended", peer_id, len(connections))
             await self.hang_up(connections[:surplus])
 
-    async def dial(self, address: Address) -> ID:
-        """Connect, and return who answered. The caller sets the timeout.
+    async def dial(self, address: Address) -> Connection:
+        """Make a new connection. The caller sets the timeout.
 
         Raises:
             DialError: nobody answers, or somebody else than is named, or there are enough connections.
@@ -138,7 +157,7 @@ class BoundedSwarm(Swarm):
         connection = None
         try:
             connection = await self._dial(address)
-            return connection.peer_id
+            return self.name(connection)
         finally:
             if connection is None:
                 self._outbound -= 1
@@ -201,12 +220,13 @@ class BoundedSwarm(Swarm):
         if conn.is_closed:
             self.remove_conn(cast(SwarmConn, conn))  # it died while it was being registered
             return
-        self._register.came(str(conn.muxed_conn.peer_id))
+        self._register.came(self.name(conn.muxed_conn))
         await super().notify_connected(conn)
 
     def remove_conn(self, swarm_conn: SwarmConn) -> None:
         """Forget a connection; with the last one goes all that its peer made us remember."""
         super().remove_conn(swarm_conn)
+        self._register.went(self.name(swarm_conn.muxed_conn))
         peer_id = swarm_conn.muxed_conn.peer_id
         if peer_id in self.connections:
             return
@@ -214,7 +234,6 @@ class BoundedSwarm(Swarm):
         self.addresses_of.remember(text, map(str, self.known_addresses(peer_id)))
         if self.peerstore.has_peer(peer_id):
             self.peerstore.clear_peerdata(peer_id)
-        self._register.went(text)
 
     def known_addresses(self, peer_id: ID) -> list[Multiaddr]:
         """Where a connected peer says that it listens; empty when it has said nothing."""

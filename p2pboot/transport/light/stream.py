@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from p2pboot.errors import ProtocolError
-from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.interface import Connection, StreamReset
 from p2pboot.wire.multistream import Dialler, Listener
 
 if TYPE_CHECKING:
@@ -21,17 +21,19 @@ class LightStream:
 
     Args:
         muxed: the connection's.
+        connection: that it is on.
         dialler: what proposed the protocol, for a stream that we open; the peer's answer is awaited by the first
             read.
     """
 
-    def __init__(self, muxed: MuxedStream, dialler: Dialler | None = None) -> None:
+    def __init__(self, muxed: MuxedStream, connection: Connection, dialler: Dialler | None = None) -> None:
         self._muxed = muxed
+        self._connection = connection
         self._dialler = dialler
         self._early = b""  # read together with the end of the negotiation
 
     @classmethod
-    async def propose(cls, muxed: MuxedStream, protocol: str) -> LightStream:
+    async def propose(cls, muxed: MuxedStream, connection: Connection, protocol: str) -> LightStream:
         """Propose a protocol on a stream that we opened; more may be written before the peer has agreed.
 
         Raises:
@@ -39,12 +41,17 @@ class LightStream:
         """
         dialler = Dialler([protocol])
         await muxed.write(dialler.data_to_send())
-        return cls(muxed, dialler)
+        return cls(muxed, connection, dialler)
 
     @property
-    def peer_id(self) -> str:
-        """The peer at the other end."""
-        return self._muxed.connection.peer.peer_id
+    def connection(self) -> Connection:
+        """The connection that it is on."""
+        return self._connection
+
+    @property
+    def received(self) -> int:
+        """Bytes that have come from the peer so far, read or not; those of the negotiation are counted, too."""
+        return self._muxed.received
 
     async def negotiate(self, protocols: Collection[str]) -> str:
         """Agree on the protocol of a stream that the peer has opened.

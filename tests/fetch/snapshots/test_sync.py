@@ -37,6 +37,7 @@ from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.durable import preallocate
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.files import REMEMBERED_BYTES
+from p2pboot.transport.interface import Connection
 from tests.core.timetoke.samples import ALICE, BOB, CAROL, CHUNK, announce, payload_of, sign
 from tests.fetch.snapshots.world import (
     ANNOUNCEMENT,
@@ -696,17 +697,17 @@ async def test_by_root_a_peer_that_comes_later_is_asked_for_its_own_table(
     autojump_clock: MockClock, world: SnapshotWorld, server: type[SnapshotServer]
 ) -> None:
     table = world.store().table(ROOT)
-    dialect = ByRootDialect(ROOT, table, backers=["another"], others=[])
+    dialect = ByRootDialect(ROOT, table, backers=[Connection("another", "", 0)], others=[])
     async with (
         world.provider(server=server) as provider,
         world.network.open(world.new_peer_id()) as client,
     ):
-        await client.dial(provider.addresses()[0])
-        async with RequestStream(await client.open_stream(provider.peer_id, SNAPSHOT_PROTOCOL)) as requests:
+        connection = await client.dial(provider.addresses()[0])
+        async with RequestStream(await client.open_stream(connection, SNAPSHOT_PROTOCOL)) as requests:
             held = await dialect.holdings(requests, dialect.wanted)
             assert await dialect.holdings(requests, dialect.wanted) == held
     assert held.complete is (server is SnapshotServer)
-    assert (provider.peer_id in dialect.backers) is held.complete
+    assert (connection in dialect.backers) is held.complete
 
 
 class WordBreaker(Forger):
