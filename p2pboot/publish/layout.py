@@ -7,15 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pboot.core.filenames import artifact_key_for_file
 from p2pboot.core.ignored import Reason, why_not_a_place
-from p2pboot.core.names import (
-    DTB_PREFIX,
-    REQUIRED_KEYS,
-    UKI,
-    artifact_key_for_file,
-    check_name,
-    normalise_arch,
-)
+from p2pboot.core.names import DTB_PREFIX, REQUIRED_KEYS, UKI, check_name, normalise_arch
 from p2pboot.errors import ArtifactError, P2PBootError, machine_error
 from p2pboot.store.hashing import shown
 

@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import Final
 
 from p2pboot.core.devicetrees import ENDINGS, MAX_DIRECTORIES, check_member_name, check_member_names
+from p2pboot.core.filenames import artifact_key_for_file, begins_like, known_form, may_be_uki
 from p2pboot.core.ignored import Reason, why_ignored, why_ignored_directory
 from p2pboot.core.manifest.fields import MAX_CMDLINE_BYTES
 from p2pboot.core.names import (
@@ -28,10 +29,6 @@ from p2pboot.core.names import (
     NAME_PATTERN,
     REQUIRED_KEYS,
     UKI,
-    artifact_key_for_file,
-    begins_like,
-    known_form,
-    may_be_uki,
 )
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import ArtifactError
