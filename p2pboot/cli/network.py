@@ -79,9 +79,12 @@ def client_key(path: Path | None) -> SecretKey:
     import secrets
 
     from p2pboot.core.identity import KEY_BYTES, SecretKey
+
+    if path is None:
+        return SecretKey(secrets.token_bytes(KEY_BYTES))
     from p2pboot.store.keyfiles import load_key
 
-    return SecretKey(secrets.token_bytes(KEY_BYTES)) if path is None else load_key(path, warn=warn)
+    return load_key(path, warn=warn)
 
 
 @dataclass(frozen=True, slots=True)

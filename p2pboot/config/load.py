@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import enum
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -170,6 +168,8 @@ def load_snapshot_paths(path: Path) -> tuple[Path | None, Path | None]:
 
 
 def _read_file(path: Path) -> Mapping[str, object]:
+    import tomllib  # with difflib 5 ms that most commands need not pay
+
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE + 1)
@@ -231,7 +231,9 @@ def _refuse_unknown_trust(content: object, path: Path) -> None:
 def _unknown(path: Path, shown: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for an unknown key, with the nearest one of its table or its namesake elsewhere."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=1)
+    from difflib import get_close_matches
+
+    near = get_close_matches(name, known, n=1)
     elsewhere = [dotted for dotted, one in SETTINGS.items() if one.name == name]
     suggestion = near[0] if near else (elsewhere[0] if elsewhere else None)
     remedy = f"did you mean {suggestion}?" if suggestion else f"known here: {', '.join(known)}"

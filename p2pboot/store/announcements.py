@@ -11,12 +11,14 @@ import contextlib
 import functools
 import logging
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from p2pboot.core.timetoke.agreement import Conflict
-from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.store.database import Database
+
+if TYPE_CHECKING:  # every store has this, and boot clients no snapshots
+    from p2pboot.core.timetoke.agreement import Conflict
+    from p2pboot.core.timetoke.announcement import Announcement
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +149,8 @@ class Announcements:
 @functools.lru_cache(maxsize=1024)
 def _parse(raw: bytes) -> Announcement | None:
     """The announcement in a row; each is checked once in the life of the process."""
+    from p2pboot.core.timetoke.announcement import Announcement
+
     try:
         return Announcement.parse(raw)
     except (Malformed, SignatureError) as error:
