@@ -26,7 +26,6 @@ MANIFESTS_PER_PEER: Final = 32
 """One for each channel, arch and publisher of a busy provider; a flood is cut off."""
 
 ASK_AGAIN_S: Final = 1.0
-TICK_S: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -85,6 +84,7 @@ class Surveyor:
         self._providers: dict[str, Provider] = {}
         self._manifests: dict[str, Manifest] = {}
         self._answered: set[Connection] = set()
+        self._changed = trio.Event()  # replaced whenever it was looked at
 
     async def run(
         self, bootstrap: Sequence[str], hints: AsyncIterable[str] | None, timeout_s: float
@@ -95,8 +95,10 @@ class Surveyor:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dialler.run)
                 nursery.start_soon(for_each_connection, self._transport, self._visit)
-                while not (dialler.settled and self._all_answered()):  # noqa: ASYNC110 - two sources, one tick
-                    await trio.sleep(TICK_S)
+                await dialler.settle()
+                while not self._all_answered():
+                    self._changed = trio.Event()
+                    await self._changed.wait()
                 nursery.cancel_scope.cancel()
         return Survey(
             self._providers,
@@ -113,11 +115,14 @@ class Surveyor:
         )
 
     async def _visit(self, connection: Connection) -> None:
-        while self._ledger.usable(connection.peer_id):
-            if await self._ask(connection):
-                self._answered.add(connection)
-                return
-            await trio.sleep(ASK_AGAIN_S)
+        try:
+            while self._ledger.usable(connection.peer_id):
+                if await self._ask(connection):
+                    self._answered.add(connection)
+                    return
+                await trio.sleep(ASK_AGAIN_S)
+        finally:
+            self._changed.set()  # it has answered, was dropped, or is gone
 
     async def _ask(self, connection: Connection) -> bool:
         """Ask one server once; whether it answered."""

@@ -1,12 +1,14 @@
 """The boot client's whole job over an open network and an open store: find, verify, fetch, place.
 
-The order is what makes it safe to kill at any moment: the manifest is verified and remembered (so that no
-later run goes back behind it), its artifacts are brought into the store whole and verified, and only then
-does anything get a final name in the output directory.
+The transfer begins with the first manifest that may be used, while others may still answer (see :mod:`.ahead`); until
+that is decided it fills the store, and nothing else. Then comes what makes it safe to kill at any moment: the manifest
+is remembered (so that no later run goes back behind it), its artifacts are all in the store, whole and verified, and
+only then does anything get a final name in the output directory.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,11 +16,12 @@ from pathlib import Path
 
 import trio
 
-from p2pboot.core.manifest import Artifact
+from p2pboot.core.manifest import Artifact, Manifest
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trust import Trust
-from p2pboot.core.verify import Outcome, Question
-from p2pboot.errors import BlobMissing, NotFoundError, first_error
+from p2pboot.core.verify import Outcome, Question, Refused
+from p2pboot.errors import BlobMissing, NotFoundError, P2PBootError, UsageError, first_error
+from p2pboot.fetch.ahead import Ahead
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
 from p2pboot.fetch.asking.search import HeadSearch
@@ -97,7 +100,10 @@ async def fetch(
     try:
         return await job.run()
     except BaseExceptionGroup as group:
-        raise first_error(group) from None
+        error = first_error(group)
+        if isinstance(error, Refused):
+            await job.forget_what_was_begun()
+        raise error from None
 
 
 class _Fetch:
@@ -134,18 +140,33 @@ class _Fetch:
             output.close()
         return result
 
+    async def forget_what_was_begun(self) -> None:
+        """Remove what came of a manifest that was not taken."""
+        with contextlib.suppress(P2PBootError):  # the disk has more to say than this job
+            await trio.to_thread.run_sync(self._catalogue.tidy)
+
     async def _with_peers(self, output: Output) -> FetchResult:
         order = self._order
         ask = partial(self._gate.question, order.channel, order.arch, min_version=order.min_version)
         question = await trio.to_thread.run_sync(ask)
-        chosen = await self._find(question)
-        manifest = chosen.manifest
-        selected = select_artifacts(manifest, order.artifacts)
-        await trio.to_thread.run_sync(self._enter, chosen, question)  # from here on nothing older is taken
-        unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, chosen.detached, selected)
+        async with trio.open_nursery() as nursery:
+            ahead = Ahead(partial(self._bring_ahead, output))
+            nursery.start_soon(ahead.run)
+            chosen = await self._find(question, ahead.suggest)
+            manifest = chosen.manifest
+            selected = select_artifacts(manifest, order.artifacts)
+            await trio.to_thread.run_sync(
+                self._enter, chosen, question
+            )  # from here on nothing older is taken
+            unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, chosen.detached, selected)
+            if not unchanged:
+                await ahead.finish(manifest)
+            nursery.cancel_scope.cancel()
         placed: tuple[Path, ...] = ()
         if not unchanged:
-            await self._bring(output, selected)
+            await self._bring(
+                output, selected
+            )  # what another process that shares the store took for left over
             stored = partial(stored_artifact, self._store)
             placed = await trio.to_thread.run_sync(output.place, manifest, chosen.detached, selected, stored)
         await trio.to_thread.run_sync(self._catalogue.completed, manifest.digest)
@@ -169,9 +190,9 @@ class _Fetch:
         source = ", ".join(sorted(found.offered_by))
         self._gate.enter(found.manifest, found.detached, source=source, question=question).raise_if_refused()
 
-    async def _find(self, question: Question) -> FoundManifest:
-        search = HeadSearch(self._transport, question, self._ledger)
-        found = await search.run(self._order.timeout_s, lambda: self._dialler.settled)
+    async def _find(self, question: Question, suggest: Callable[[Manifest | None], None]) -> FoundManifest:
+        search = HeadSearch(self._transport, question, self._ledger, suggest)
+        found = await search.run(self._order.timeout_s, self._dialler.settle)
         await trio.to_thread.run_sync(self._keep_evidence, question, found)
         try:
             chosen = found.choose(question)
@@ -212,6 +233,10 @@ class _Fetch:
 
     # Bringing and keeping the artifacts
 
+    async def _bring_ahead(self, output: Output, manifest: Manifest) -> None:
+        with contextlib.suppress(UsageError):  # said if it is this manifest that is taken
+            await self._bring(output, select_artifacts(manifest, self._order.artifacts))
+
     async def _bring(self, output: Output, selected: Sequence[Artifact]) -> None:
         needed = []
         for artifact in selected:
@@ -229,7 +254,7 @@ class _Fetch:
             )
         except NotFoundError as error:
             raise self._explained(error) from None
-        self._transfer_s = trio.current_time() - began
+        self._transfer_s += trio.current_time() - began
 
     def _check_held(self, artifact: Artifact) -> None:
         """Read what an earlier run verified again, unless it is known to be untouched.

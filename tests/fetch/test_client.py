@@ -15,11 +15,11 @@ from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.client import FetchOrder, fetch
 from p2pboot.fetch.result import FetchResult
 from p2pboot.store.store import Store
-from p2pboot.testing.artifacts import PIECE, content
+from p2pboot.testing.artifacts import PIECE, artifact_of, content
 from p2pboot.testing.manifests import NOW
 from p2pboot.testing.stores import offer
 from p2pboot.transport.interface import Transport
-from tests.fetch.world import FILES, CorruptBlobs, Watcher, World, manifest_of
+from tests.fetch.world import FILES, CorruptBlobs, Provider, Watcher, World, manifest_of
 
 SIZE = sum(map(len, FILES.values()))
 V1 = manifest_of()
@@ -163,6 +163,102 @@ async def test_equivocation_is_refused_and_kept_as_evidence(autojump_clock: Mock
     async with world.provider(V1) as one, world.client() as (transport, store):  # one half of it alone, later
         with pytest.raises(ManifestError, match="signed twice"):
             await run(world.order(one), transport, store, world.watcher)
+
+
+async def come_late(client: Transport, provider: Provider) -> None:
+    await trio.sleep(1)
+    await client.dial(provider.address)
+
+
+def blobs_in(store: Store) -> set[str]:
+    return {
+        artifact_of(key, data).sha256
+        for files in (FILES, NEW_FILES)
+        for key, data in files.items()
+        if store.blobs.held(artifact_of(key, data).sha256) is not None
+    }
+
+
+async def test_the_transfer_goes_on_beside_the_grace_for_who_has_not_answered(
+    autojump_clock: MockClock, world: World
+) -> None:
+    seen: list[tuple[float, bool, bool]] = []
+    async with (
+        world.provider(V1) as provider,
+        world.provider(V1) as mute,
+        world.client() as (transport, store),
+    ):
+        world.network.limit_upload(provider.peer_id, SIZE / 1.5)
+        await transport.dial(mute.address)
+        world.network.freeze(mute.peer_id)
+        world.watcher.on_artifact = lambda _key, done: seen.append(
+            (trio.current_time(), store.trust.head("stable", "x86_64") is None, done > 0)
+        )
+        await run(world.order(provider), transport, store, world.watcher)
+        assert trio.current_time() < 2.5  # 2 s of grace and 1.5 s of transfer
+    early = [(unknown, done) for at, unknown, done in seen if at < 2]
+    assert (True, True) in early
+    assert all(unknown for unknown, _done in early)
+    assert placed(world.directory / "out") == ALL
+
+
+async def test_nothing_is_placed_or_remembered_before_the_grace_is_over(
+    autojump_clock: MockClock, world: World, nursery: trio.Nursery
+) -> None:
+    async with (
+        world.provider(V1) as provider,
+        world.provider(V1) as mute,
+        world.client() as (transport, store),
+    ):
+        await transport.dial(mute.address)
+        world.network.freeze(mute.peer_id)
+        nursery.start_soon(run, world.order(provider), transport, store, world.watcher)
+        await trio.sleep(1.9)
+        assert blobs_in(store) == {artifact.sha256 for artifact in V1.artifacts.values()}
+        assert placed(world.directory / "out") == set()
+        assert store.trust.head("stable", "x86_64") is None
+        await trio.sleep(0.5)
+        assert placed(world.directory / "out") == ALL
+        assert store.trust.head("stable", "x86_64") is not None
+
+
+async def test_a_newer_manifest_ends_a_transfer_that_was_begun(
+    autojump_clock: MockClock, world: World, nursery: trio.Nursery
+) -> None:
+    async with (
+        world.provider(V1) as first,
+        world.provider(V2, NEW_FILES) as newer,
+        world.provider(V1) as mute,
+        world.client() as (transport, store),
+    ):
+        world.network.limit_upload(first.peer_id, SIZE / 10)
+        await transport.dial(mute.address)
+        world.network.freeze(mute.peer_id)
+        nursery.start_soon(come_late, transport, newer)
+        result = await run(world.order(first), transport, store, world.watcher)
+        assert (world.directory / "out" / "kernel").read_bytes() == NEW_FILES["kernel"]
+        assert result.ledger.received[first.peer_id] > 0
+        assert trio.current_time() < 5
+        assert blobs_in(store) == {artifact.sha256 for artifact in V2.artifacts.values()}
+
+
+async def test_a_contradiction_ends_a_transfer_and_leaves_nothing_of_it(
+    autojump_clock: MockClock, world: World, nursery: trio.Nursery
+) -> None:
+    other = manifest_of(NEW_FILES, 1, cmdline="other")
+    async with (
+        world.provider(V1) as first,
+        world.provider(other, NEW_FILES) as second,
+        world.provider(V1) as mute,
+        world.client() as (transport, store),
+    ):
+        await transport.dial(mute.address)
+        world.network.freeze(mute.peer_id)
+        nursery.start_soon(come_late, transport, second)
+        with pytest.raises(Refused):
+            await run(world.order(first), transport, store, world.watcher)
+        assert blobs_in(store) == set()
+        assert placed(world.directory / "out") == set()
 
 
 async def test_with_memory_the_first_of_two_stays_and_the_second_is_evidence(

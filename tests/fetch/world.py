@@ -231,7 +231,7 @@ class Search:
         for provider in providers:
             await self.transport.dial(provider.address)
         search = HeadSearch(self.transport, question, self.ledger)
-        return await search.run(timeout_s, lambda: settled)
+        return await search.run(timeout_s, trio.lowlevel.checkpoint if settled else trio.sleep_forever)
 
     async def choose(
         self, *providers: Provider, question: Question = QUESTION, **options: Any

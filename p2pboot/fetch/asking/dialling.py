@@ -99,6 +99,8 @@ class Dialler:
         self._ledger = ledger
         self._hints = hints
         self._untried = set(self._addresses)
+        self._all_tried = trio.Event()
+        self._note_tried()
         self._peer_of: dict[str, str] = {}
         self._on_hints: dict[str, set[trio.CancelScope]] = {}  # dials that are under way, by peer id
         self._listen_until = trio.current_time() + (0.0 if hints is None else LISTEN_S)
@@ -109,6 +111,15 @@ class Dialler:
     def settled(self) -> bool:
         """Every address was tried once, and discovery had its time: who may come now is not waited for."""
         return not self._untried and trio.current_time() >= self._listen_until
+
+    async def settle(self) -> None:
+        """Wait until it is settled."""
+        await self._all_tried.wait()
+        await trio.sleep_until(self._listen_until)
+
+    def _note_tried(self) -> None:
+        if not self._untried:
+            self._all_tried.set()
 
     @property
     def hopeless(self) -> bool:
@@ -147,6 +158,7 @@ class Dialler:
         while tries is None or failed < tries:
             connection = await (self._dial(address) if tries is None else self._dial_hint(address))
             self._untried.discard(address)
+            self._note_tried()
             if connection is None:
                 failed += 1
                 await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret

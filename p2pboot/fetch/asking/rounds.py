@@ -6,6 +6,7 @@ costs a short grace.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import trio
@@ -21,9 +22,6 @@ for somebody who waits for a machine to boot."""
 ASK_AGAIN_S = 2.0
 """A mirror lists only what it holds wholly; one that is just fetching has it a moment later."""
 
-TICK_S = 0.1
-"""How often connections and the time are looked at; an answer is looked at when it is there."""
-
 
 class Rounds:
     """One search.
@@ -32,7 +30,8 @@ class Rounds:
         transport: whoever is or gets connected is asked.
         ledger: who was dropped in it is not asked.
         ask: asks once over one connection; whether the peer answers or not.
-        will_do: whether what is known is enough once everybody was asked.
+        will_do_at: since when, or from when on, what is known is enough once everybody was asked; clock of trio,
+            infinite for never.
     """
 
     def __init__(
@@ -41,64 +40,72 @@ class Rounds:
         ledger: Ledger,
         ask: Callable[[Connection], Awaitable[object]],
         *,
-        will_do: Callable[[], bool],
+        will_do_at: Callable[[], float],
     ) -> None:
         self.asked: set[Connection] = set()
         """Where it is or was asked."""
         self._transport = transport
         self._ledger = ledger
         self._ask = ask
-        self._will_do = will_do
+        self._will_do_at = will_do_at
         self._done: set[Connection] = set()  # where it was asked to the end, with an answer or without
-        self._usable_since: float | None = None
-        self._answered = trio.Event()  # replaced whenever it was looked at
+        self._usable_since = math.inf
+        self._settled = False
+        self._changed = trio.Event()  # replaced whenever it was looked at
 
     def note_usable(self) -> None:
         """Something came that can be used: from the first on, others have a short grace."""
-        if self._usable_since is None:
-            self._usable_since = trio.current_time()
+        self._usable_since = min(self._usable_since, trio.current_time())
+        self._changed.set()
 
-    async def run(
-        self,
-        timeout_s: float,
-        settled: Callable[[], bool],
-        *,
-        look: Callable[[], None] = lambda: None,
-    ) -> None:
+    async def run(self, timeout_s: float, settle: Callable[[], Awaitable[None]]) -> None:
         """Ask until everybody was asked and that will do, a grace after the first usable answer, or the timeout.
 
         It also ends when everybody that was reached was dropped.
 
         Args:
             timeout_s: seconds at most.
-            settled: whether no further peer is expected to connect.
-            look: called a few times a second.
+            settle: returns when no further peer is expected to connect.
         """
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(for_each_connection, self._transport, self._keep_asking)
-                while not self._is_enough(settled()):  # it depends on answers, on connections and on the time
-                    self._answered = trio.Event()
-                    with trio.move_on_after(TICK_S):
-                        await self._answered.wait()
-                    look()
+                nursery.start_soon(self._note_settled, settle)
+                await self._enough()
                 nursery.cancel_scope.cancel()
 
-    def _is_enough(self, settled: bool) -> bool:
-        if self._usable_since is not None and trio.current_time() >= self._usable_since + GRACE_S:
-            return True
-        if not settled:
-            return False
-        usable = self._ledger.usable
-        up = {each for each in self._transport.connections() if usable(each.peer_id)}
-        if up <= self._done and self._will_do():
-            return True
-        return bool(self.asked) and not up and not any(usable(each.peer_id) for each in self.asked)
+    async def _note_settled(self, settle: Callable[[], Awaitable[None]]) -> None:
+        await settle()
+        self._settled = True
+        self._changed.set()
+
+    async def _enough(self) -> None:
+        over = False
+        while not over:
+            self._changed = trio.Event()
+            with trio.move_on_at(self._enough_at()) as scope:
+                await self._changed.wait()
+            over = scope.cancelled_caught
+
+    def _enough_at(self) -> float:
+        """When it is over if nothing happens any more."""
+        at = self._usable_since + GRACE_S
+        if self._settled:
+            usable = self._ledger.usable
+            up = {each for each in self._transport.connections() if usable(each.peer_id)}
+            if up <= self._done:
+                at = min(at, self._will_do_at())
+            if self.asked and not up and not any(usable(each.peer_id) for each in self.asked):
+                at = -math.inf
+        return at
 
     async def _keep_asking(self, connection: Connection) -> None:
-        while self._ledger.usable(connection.peer_id):
-            self.asked.add(connection)
-            await self._ask(connection)
-            self._done.add(connection)
-            self._answered.set()
-            await trio.sleep(ASK_AGAIN_S)
+        try:
+            while self._ledger.usable(connection.peer_id):
+                self.asked.add(connection)
+                await self._ask(connection)
+                self._done.add(connection)
+                self._changed.set()
+                await trio.sleep(ASK_AGAIN_S)
+        finally:
+            self._changed.set()  # it is gone, or was dropped

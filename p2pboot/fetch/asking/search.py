@@ -6,19 +6,19 @@ A client without memory is only as safe as the best-informed peer that it hears,
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 import trio
 
-from p2pboot.core.manifest import check_detached
+from p2pboot.core.manifest import Manifest, check_detached
 from p2pboot.core.verify import Question, Verdict, judge, verify
 from p2pboot.errors import SignatureError
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.rounds import GRACE_S, Rounds
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.progress import Stall
+from p2pboot.fetch.progress import STALLED_S, Stall
 from p2pboot.protocol.client import ManifestReply
 from p2pboot.protocol.messages import Head
 from p2pboot.transport.interface import Connection, Transport
@@ -34,28 +34,38 @@ class HeadSearch:
         transport: whoever is or gets connected is asked.
         question: what is looked for.
         ledger: liars are dropped in it; its progress is told of peers whose detached signature is wrong.
+        suggest: is told, whenever that changes, which manifest would be taken if nothing more came; None: none.
     """
 
-    def __init__(self, transport: Transport, question: Question, ledger: Ledger) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        question: Question,
+        ledger: Ledger,
+        suggest: Callable[[Manifest | None], None] = lambda _manifest: None,
+    ) -> None:
         self._transport = transport
         self._question = question
         self._ledger = ledger
+        self._suggest = suggest
         self._offers: dict[str, FoundManifest] = {}
-        self._rounds = Rounds(transport, ledger, self._ask, will_do=self._will_do)
+        self._rounds = Rounds(transport, ledger, self._ask, will_do_at=self._will_do_at)
         self._invalid: list[Verdict] = []  # at most one of each peer: its sender is dropped
-        self._began = self._first_offer = math.inf
+        self._first_offer = math.inf
         self._is_usable = False
         self._stall = Stall(ledger.progress)
 
-    async def run(self, timeout_s: float, settled: Callable[[], bool]) -> Found:
+    async def run(self, timeout_s: float, settle: Callable[[], Awaitable[None]]) -> Found:
         """Ask until everybody answered, a short grace after the first usable answer, or the timeout (see `Rounds`).
 
         Args:
             timeout_s: seconds at most.
-            settled: whether no further peer is expected to connect.
+            settle: returns when no further peer is expected to connect.
         """
-        self._began = trio.current_time()
-        await self._rounds.run(timeout_s, settled, look=self._look)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._say_why_nothing_comes)
+            await self._rounds.run(timeout_s, settle)
+            nursery.cancel_scope.cancel()
         return self._found()
 
     def _found(self) -> Found:
@@ -64,18 +74,21 @@ class HeadSearch:
         failures = {peer: why for peer, why in self._ledger.failures.items() if peer in asked}
         return Found(tuple(newest_first), asked, tuple(self._invalid), self._ledger.words, failures)
 
-    def _look(self) -> None:
-        now = trio.current_time()
-        self._stall.look(now, 0.0 if self._offers else now - self._began, self._why_nothing)
+    async def _say_why_nothing_comes(self) -> None:
+        began = trio.current_time()
+        while not self._offers:
+            await trio.sleep(STALLED_S)
+            now = trio.current_time()
+            self._stall.look(now, 0.0 if self._offers else now - began, self._why_nothing)
 
     def _why_nothing(self) -> str:
         pair = f"{self._question.channel}/{self._question.arch}"
         why = self._found().why() if self._rounds.asked else "no peer was reached"
         return f"no manifest for {pair} yet" + (f": {why}" if why else "")
 
-    def _will_do(self) -> bool:
+    def _will_do_at(self) -> float:
         """Where all that came is refused, somebody slow may have a better one."""
-        return self._is_usable or trio.current_time() >= self._first_offer + GRACE_S
+        return -math.inf if self._is_usable else self._first_offer + GRACE_S
 
     async def _ask(self, connection: Connection) -> None:
         await ask_peer(
@@ -116,16 +129,20 @@ class HeadSearch:
         offer = self._offers.get(manifest.digest)
         if offer is None:
             offer = self._offers[manifest.digest] = FoundManifest(manifest, verdict, None, set())
-            self._note_time(verdict)
+            self._note_offer(verdict)
         offer.connections.add(connection)
         if offer.detached is None and reply.detached is not None:
             await self._take_detached(connection.peer_id, offer, reply.detached)
+            self._suggest(self._found().candidate())
 
-    def _note_time(self, verdict: Verdict) -> None:
-        self._first_offer = min(self._first_offer, trio.current_time())
+    def _note_offer(self, verdict: Verdict) -> None:
+        now = trio.current_time()
+        self._first_offer = min(self._first_offer, now)
+        self._stall.look(now, 0.0, self._why_nothing)
         if verdict.ok:
             self._is_usable = True
             self._rounds.note_usable()
+        self._suggest(self._found().candidate())
 
     async def _take_detached(self, peer_id: str, offer: FoundManifest, text: str) -> None:
         """A wrong one is its sender's fault alone, and says nothing against the manifest."""

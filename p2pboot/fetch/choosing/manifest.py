@@ -64,6 +64,11 @@ class Found:
         highest = max((offer.manifest.manifest_version for offer in usable), default=0)
         return [offer for offer in usable if offer.manifest.manifest_version == highest]
 
+    def candidate(self) -> Manifest | None:
+        """What would be taken if this were all; None for nothing, also where the newest number is signed twice."""
+        newest = self._newest()
+        return newest[0].manifest if len(newest) == 1 else None
+
     def choose(self, question: Question) -> FoundManifest:
         """The newest manifest that may be used.
 

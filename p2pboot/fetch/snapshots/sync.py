@@ -6,6 +6,7 @@ signer contradicts what it said before.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterable
 from dataclasses import dataclass
 from functools import partial
@@ -155,7 +156,7 @@ class _Sync:
         self._transport = transport
         self._ledger = Ledger(progress)
         self._agreement = Agreement(order.trusted)
-        self._rounds = Rounds(transport, self._ledger, self._ask, will_do=self._will_do)
+        self._rounds = Rounds(transport, self._ledger, self._ask, will_do_at=self._will_do_at)
         self._answered: set[str] = set()
         self._strangers: set[str] = set()  # untrusted signers that peers list
 
@@ -165,15 +166,15 @@ class _Sync:
             self._agreement.add(known)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dialler.run)
-            await self._rounds.run(self._order.timeout_s, lambda: dialler.settled)
+            await self._rounds.run(self._order.timeout_s, dialler.settle)
             result = await self._choose_and_bring(dialler)
             nursery.cancel_scope.cancel()
         return result
 
-    def _will_do(self) -> bool:
+    def _will_do_at(self) -> float:
         """What is named by its root can be had without an announcement, from somebody."""
         is_known = self._order.root is not None or self._agreement.newest_sequence() is not None
-        return is_known and bool(self._transport.peers())
+        return -math.inf if is_known and self._transport.peers() else math.inf
 
     async def _ask(self, connection: Connection) -> None:
         if await hear_peer(self._transport, connection, self._ledger, wants=self._wants, take=self._take):
