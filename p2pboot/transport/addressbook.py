@@ -21,9 +21,16 @@ class AddressBook:
 
     def remember(self, peer_id: str, addresses: Iterable[str]) -> None:
         """Put `addresses` in front of those known already."""
-        merged = known_dialable((*addresses, *self.get(peer_id)), limit=MAX_ADDRESSES)
-        if merged:
-            self._addresses[peer_id] = merged
+        self._set(peer_id, (*addresses, *self.get(peer_id)))
+
+    def append(self, peer_id: str, addresses: Iterable[str]) -> None:
+        """Put `addresses` behind those known already."""
+        self._set(peer_id, (*self.get(peer_id), *addresses))
+
+    def _set(self, peer_id: str, addresses: Iterable[str]) -> None:
+        kept = known_dialable(addresses, limit=MAX_ADDRESSES)
+        if kept:
+            self._addresses[peer_id] = kept
 
     def get(self, peer_id: str) -> tuple[str, ...]:
         """Return a peer's addresses, the best first."""

@@ -160,7 +160,8 @@ class Transport(Protocol):
     async def open_stream(self, connection: Connection, protocol: str) -> Stream:
         """Open a stream on a connection; StreamReset when it has ended or the peer does not speak `protocol`.
 
-        Never dials. The caller sets the timeout.
+        A peer that has said that it speaks it may be taken at its word, which saves a round trip; then reading from the
+        stream raises what this would have. Never dials. The caller sets the timeout.
         """
 
     def handle(self, protocol: str, handler: StreamHandler) -> None:

@@ -1,11 +1,11 @@
-"""Nodes of either implementation, under one name."""
+"""Nodes of each implementation, under one name."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 import trio
@@ -14,6 +14,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Gossip, Stream, Transport
 from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
+from p2pboot.transport.light import open_light
 
 T = TypeVar("T")
 
@@ -41,6 +42,8 @@ class Lab:
         if self.kind == "memory":
             return await self.hold(self.network.open(key.public.peer_id))
         listening = ["/ip4/127.0.0.1/tcp/0"] if listen is None else listen
+        if self.kind == "light":  # which has no gossip; no test of gossip asks for one
+            return cast("Gossip", await self.hold(open_light(key, listening, options)))
         return await self.hold(open_libp2p(key, listening, options))
 
     async def twins(self) -> tuple[Gossip, Gossip]:
@@ -95,9 +98,23 @@ async def read_all(stream: Stream) -> bytes:
 
 
 @pytest.fixture(params=["memory", "libp2p"])
+async def gossip_lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
+    async with trio.open_nursery() as nursery:
+        yield Lab(request.param, nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture(params=["memory", "light", "libp2p"])
 async def lab(request: pytest.FixtureRequest) -> AsyncIterator[Lab]:
     async with trio.open_nursery() as nursery:
         yield Lab(request.param, nursery)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def light_lab() -> AsyncIterator[Lab]:
+    async with trio.open_nursery() as nursery:
+        yield Lab("light", nursery)
         nursery.cancel_scope.cancel()
 
 

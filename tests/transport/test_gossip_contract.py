@@ -25,8 +25,8 @@ class RecordingValidator:
         return self.taken.statistics().current_buffer_used
 
 
-async def test_gossip_reaches_over_a_node_that_accepts(lab: Lab) -> None:
-    a, b, c = await lab.node(), await lab.node(), await lab.node()
+async def test_gossip_reaches_over_a_node_that_accepts(gossip_lab: Lab) -> None:
+    a, b, c = await gossip_lab.node(), await gossip_lab.node(), await gossip_lab.node()
     validators = RecordingValidator(), RecordingValidator(), RecordingValidator()
     for node, validator in zip((a, b, c), validators, strict=True):
         await node.subscribe(TOPIC, validator)
@@ -41,8 +41,8 @@ async def test_gossip_reaches_over_a_node_that_accepts(lab: Lab) -> None:
 
 
 @pytest.mark.parametrize("forwarding", [Forwarding.IGNORE, Forwarding.REJECT])
-async def test_gossip_stops_at_a_node_that_does_not_accept(lab: Lab, forwarding: Forwarding) -> None:
-    a, b, c = await lab.node(), await lab.node(), await lab.node()
+async def test_gossip_stops_at_a_node_that_does_not_accept(gossip_lab: Lab, forwarding: Forwarding) -> None:
+    a, b, c = await gossip_lab.node(), await gossip_lab.node(), await gossip_lab.node()
     middle, end = RecordingValidator(forwarding), RecordingValidator()
     await a.subscribe(TOPIC, RecordingValidator())
     await b.subscribe(TOPIC, middle)
@@ -58,8 +58,8 @@ async def test_gossip_stops_at_a_node_that_does_not_accept(lab: Lab, forwarding:
     assert await end.taken.receive() == (b.peer_id, b"second")  # and not the first
 
 
-async def test_a_peer_whose_messages_are_rejected_is_soon_not_heard(lab: Lab) -> None:
-    a, b = await lab.pair()
+async def test_a_peer_whose_messages_are_rejected_is_soon_not_heard(gossip_lab: Lab) -> None:
+    a, b = await gossip_lab.pair()
     validator = RecordingValidator(Forwarding.REJECT)
     await a.subscribe(TOPIC, RecordingValidator())
     await b.subscribe(TOPIC, validator)
@@ -68,15 +68,15 @@ async def test_a_peer_whose_messages_are_rejected_is_soon_not_heard(lab: Lab) ->
         await validator.taken.receive()
     validator.forwarding = Forwarding.ACCEPT
     await a.publish(TOPIC, b"good")
-    other = await lab.node()
+    other = await gossip_lab.node()
     await other.subscribe(TOPIC, RecordingValidator())
     await other.dial(b.addresses()[0])
     await other.publish(TOPIC, b"from another")
     assert await validator.taken.receive() == (other.peer_id, b"from another")
 
 
-async def test_a_peer_whose_messages_are_ignored_is_still_heard(lab: Lab) -> None:
-    a, b = await lab.pair()
+async def test_a_peer_whose_messages_are_ignored_is_still_heard(gossip_lab: Lab) -> None:
+    a, b = await gossip_lab.pair()
     validator = RecordingValidator(Forwarding.IGNORE)
     await a.subscribe(TOPIC, RecordingValidator())
     await b.subscribe(TOPIC, validator)
@@ -85,8 +85,8 @@ async def test_a_peer_whose_messages_are_ignored_is_still_heard(lab: Lab) -> Non
         assert await validator.taken.receive() == (a.peer_id, b"odd %d" % number)
 
 
-async def test_a_message_is_judged_once_until_what_was_ignored_is_forgotten(lab: Lab) -> None:
-    a, b = await lab.pair()
+async def test_a_message_is_judged_once_until_what_was_ignored_is_forgotten(gossip_lab: Lab) -> None:
+    a, b = await gossip_lab.pair()
     validator = RecordingValidator(Forwarding.IGNORE)
     await a.subscribe(TOPIC, RecordingValidator())
     await b.subscribe(TOPIC, validator)
@@ -105,8 +105,8 @@ async def test_a_message_is_judged_once_until_what_was_ignored_is_forgotten(lab:
     assert (await validator.taken.receive())[1] == b"fence 2"
 
 
-async def test_a_judge_that_fails_does_not_end_gossip(lab: Lab) -> None:
-    a, b = await lab.pair()
+async def test_a_judge_that_fails_does_not_end_gossip(gossip_lab: Lab) -> None:
+    a, b = await gossip_lab.pair()
     validated = RecordingValidator()
 
     async def validator(peer_id: str, payload: bytes) -> Forwarding:
@@ -121,8 +121,8 @@ async def test_a_judge_that_fails_does_not_end_gossip(lab: Lab) -> None:
     assert await validated.taken.receive() == (a.peer_id, b"after")
 
 
-async def test_nothing_comes_from_a_topic_that_was_left(lab: Lab) -> None:
-    a, b = await lab.pair()
+async def test_nothing_comes_from_a_topic_that_was_left(gossip_lab: Lab) -> None:
+    a, b = await gossip_lab.pair()
     left, kept = RecordingValidator(), RecordingValidator()
     for topic in (TOPIC, TOPIC + "2"):
         await a.subscribe(topic, RecordingValidator())
@@ -138,8 +138,8 @@ async def test_nothing_comes_from_a_topic_that_was_left(lab: Lab) -> None:
     assert left.count == 0
 
 
-async def test_payloads_are_counted_by_direction(lab: Lab) -> None:
-    a, b = await lab.pair()
+async def test_payloads_are_counted_by_direction(gossip_lab: Lab) -> None:
+    a, b = await gossip_lab.pair()
     validator = RecordingValidator()
     await a.subscribe(TOPIC, RecordingValidator())
     await b.subscribe(TOPIC, validator)

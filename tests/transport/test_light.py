@@ -1,21 +1,34 @@
-"""The light transport against a node on py-libp2p."""
+"""The light transport: against nodes on py-libp2p, and what is its own."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
 import trio
+import trio.testing
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.transport.interface import DialError, Stream, StreamReset
+from p2pboot.errors import MachineError
+from p2pboot.transport.addresses import parse_address
+from p2pboot.transport.interface import DialError, PeerRecord, Stream, StreamReset, Transport
+from p2pboot.transport.libp2p import Libp2pOptions
 from p2pboot.transport.light import open_light
+from p2pboot.transport.light.transport import LightTransport
 from tests.connections import connection_with
 from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
 
 KEY = SecretKey(b"light" + bytes(27))
+
+
+async def known_by(client: Transport) -> None:
+    """Wait until its peer has said who it is."""
+    while not client.peer_records():  # noqa: ASYNC110
+        await trio.sleep(0.005)  # the transport gives no event for it
 
 
 def test_it_comes_without_libp2p() -> None:
@@ -61,11 +74,11 @@ async def test_peer_says_who_it_is_and_can_ask_back(libp2p_lab: Lab) -> None:
     node = await libp2p_lab.node()
     async with open_light(KEY) as client:
         client.handle(ECHO, echo)
-        connection = await client.dial(node.addresses()[0])
-        said = await client.identify(connection)
-        assert said.public_key is not None
-        assert said.public_key.peer_id == connection.peer_id
-        assert "/ipfs/ping/1.0.0" in said.protocols
+        await client.dial(node.addresses()[0])
+        await known_by(client)
+        (record,) = client.peer_records()
+        assert client.read_peer_record(record) == PeerRecord(node.peer_id, node.addresses())
+        assert client.peer_addresses(node.peer_id) == node.addresses()
         await wait_connected(node, client.peer_id)
         stream = await node.open_stream(connection_with(node, client.peer_id), ECHO)
         await stream.write(b"hello")
@@ -84,7 +97,7 @@ async def test_stock_host_in_a_process_of_its_own() -> None:
         assert process.stdout is not None
         address = (await process.stdout.receive_some(1000)).decode().strip()
         connection = await client.dial(address)
-        assert ECHO in (await client.identify(connection)).protocols
+        await known_by(client)
         stream = await client.open_stream(connection, ECHO)
 
         async def send() -> None:
@@ -129,3 +142,100 @@ async def test_both_sides_notice_the_end(libp2p_lab: Lab) -> None:
         await ended.wait()
         await wait_connected(node, client.peer_id, connected=False)
         assert not (await events.receive()).connected
+
+
+async def test_a_protocol_that_the_peer_has_named_is_not_waited_for(light_lab: Lab) -> None:
+    client, node = await light_lab.node(listen=[]), await light_lab.node()
+    node.handle(ECHO, echo)
+    connection = await client.dial(node.addresses()[0])
+    await known_by(client)
+    assert isinstance(node, LightTransport)
+    del node._handlers[ECHO]  # so that the peer's word is worth nothing, which shows that it is taken
+    stream = await client.open_stream(connection, ECHO)
+    with pytest.raises(StreamReset, match="does not speak"):
+        await stream.read(1)
+
+
+async def test_negotiation_of_a_stream_is_bounded(
+    light_lab: Lab, mock_clock: trio.testing.MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    client, node = await light_lab.pair()
+    assert isinstance(client, LightTransport)
+    muxed = client._live[connection_with(client, node)].open()
+    await muxed.write(b"\x13/multi")
+    await trio.testing.wait_all_tasks_blocked(0.01)
+    mock_clock.jump(11)
+    with pytest.raises(StreamReset):
+        await muxed.read(1)
+    assert not [record for record in caplog.records if record.levelname != "DEBUG"]
+
+
+async def test_connections_from_one_address_are_bounded(light_lab: Lab) -> None:
+    node = await light_lab.node(Libp2pOptions(max_inbound_per_ip=1))
+    first, second = await light_lab.node(listen=[]), await light_lab.node(listen=[])
+    connection = await first.dial(node.addresses()[0])
+    with pytest.raises(DialError):
+        await second.dial(node.addresses()[0])
+    await first.hang_up(connection)
+    await wait_connected(node, first.peer_id, connected=False)
+    assert (await second.dial(node.addresses()[0])).peer_id == node.peer_id
+
+
+async def test_a_client_dials_so_many(light_lab: Lab) -> None:
+    client = await light_lab.node(Libp2pOptions(max_outbound=1), listen=[])
+    one, other = await light_lab.node(), await light_lab.node()
+    connection = await client.dial(one.addresses()[0])
+    with pytest.raises(DialError, match="limit"):
+        await client.dial(other.addresses()[0])
+    await client.hang_up(connection)
+    await trio.testing.wait_all_tasks_blocked()
+    await client.dial(other.addresses()[0])
+
+
+async def test_a_peer_that_comes_again_and_again_replaces_itself(light_lab: Lab) -> None:
+    node = await light_lab.node(Libp2pOptions(max_connections_per_peer=2))
+    node.handle(ECHO, echo)
+    async with AsyncExitStack() as lingering:
+        for _ in range(5):
+            client = await lingering.enter_async_context(open_light(KEY))
+            stream = await client.open_stream(await client.dial(node.addresses()[0]), ECHO)
+            await stream.write(b"hello")
+            assert await stream.read(10) == b"hello"
+            assert len(node.connections()) <= 2
+
+
+async def test_a_mute_server_costs_no_more_than_the_callers_patience(light_lab: Lab) -> None:
+    client = await light_lab.node(listen=[])
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        with trio.move_on_after(0.1) as scope:
+            await client.dial(f"/ip4/127.0.0.1/tcp/{mute.getsockname()[1]}")
+        assert scope.cancelled_caught
+    assert not client.connections()
+
+
+async def test_a_server_of_something_else_is_named(light_lab: Lab) -> None:
+    client = await light_lab.node(listen=[])
+
+    async def answer(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"SSH-2.0-OpenSSH_9.2\r\n" * 100)
+
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(trio.serve_tcp, answer, 0)
+        port = listeners[0].socket.getsockname()[1]
+        with pytest.raises(DialError, match=f"{port} answers, but not as a libp2p node"):
+            await client.dial(f"/ip4/127.0.0.1/tcp/{port}")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_port_in_use_is_said_before_anything_starts(light_lab: Lab) -> None:
+    node = await light_lab.node()
+    address = str(parse_address(node.addresses()[0]).with_peer(None))
+    with pytest.raises(MachineError, match="in use"):
+        async with open_light(KEY, [address]):
+            pytest.fail("started")
+
+
+async def test_the_callers_errors_arrive_as_they_were_raised() -> None:
+    with pytest.raises(KeyError, match="mine"):
+        async with open_light(KEY, ["/ip4/127.0.0.1/tcp/0"]):
+            raise KeyError("mine")

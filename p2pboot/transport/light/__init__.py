@@ -1,7 +1,4 @@
-"""The network for clients: `wire` on trio's sockets, without importing libp2p.
-
-A sketch: it dials and serves streams, but does not listen.
-"""
+"""The network for clients: `wire` on trio's sockets, without importing libp2p."""
 
 from p2pboot.transport.light.transport import open_light
 

@@ -1,170 +1,323 @@
-"""A client's side of the network: dial, streams, who is connected."""
+"""A client's network: connections over `transport.tcp`, streams with protocols, what peers say of themselves."""
 
 from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 import trio
+from typing_extensions import override
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.transport.addresses import Address, parse_address
+from p2pboot.errors import ProtocolError, first_error
+from p2pboot.transport.addresses import Address, parse_address, parse_listen_address
+from p2pboot.transport.cleanup import run_handler, shielded_for
 from p2pboot.transport.events import ConnectionRegister
-from p2pboot.transport.interface import Connection, ConnectionEvent, StreamHandler, StreamReset
+from p2pboot.transport.interface import (
+    Connection,
+    ConnectionEvent,
+    DialError,
+    PeerRecord,
+    Stream,
+    StreamHandler,
+    StreamReset,
+    Transport,
+)
+from p2pboot.transport.interfaces import Interfaces, reachable
+from p2pboot.transport.light.identifying import Identifying
 from p2pboot.transport.light.stream import LightStream
+from p2pboot.transport.limits import Admission, ConnectionLimits, Refused
+from p2pboot.transport.records import read_record
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.endpoint import Endpoint
+from p2pboot.transport.tcp.sockets import bound_address, open_listeners, prepare, release, remote_of
 from p2pboot.transport.tcp.stream import MuxedStream
-from p2pboot.wire.identify import IDENTIFY_PROTOCOL, IdentifyReader, Identity, encode_identify
+from p2pboot.transport.traffic import Traffic
+from p2pboot.wire.identify import IDENTIFY_PROTOCOL
 from p2pboot.wire.ping import PING_BYTES, PING_PROTOCOL
+from p2pboot.wire.yamux.limits import Limits
 
 log = logging.getLogger("p2pboot.transport.light")
 
-_NEGOTIATION_S: Final = 10
+_NEGOTIATION_S: Final = (
+    10  # a stranger holds a slot no longer without a key, a stream no longer without a protocol
+)
+_SHUTDOWN_S: Final = 0.5
 
 
-class LightTransport:
-    """A client on the network.
+class LightTransport(Transport):
+    """`transport.interface.Transport` without libp2p.
 
     Args:
         secret_key: its identity.
-        nursery: owns its connections.
+        nursery: owns its connections and handlers.
+        limits: how many there may be.
+        reached_at: tells where it can be reached now, the best first.
     """
 
-    def __init__(self, secret_key: SecretKey, nursery: trio.Nursery) -> None:
-        self._secret_key = secret_key
+    def __init__(
+        self,
+        secret_key: SecretKey,
+        nursery: trio.Nursery,
+        limits: ConnectionLimits,
+        reached_at: Callable[[], Sequence[Address]],
+    ) -> None:
+        self._peer_id = secret_key.public.peer_id
         self._nursery = nursery
+        self._admission = Admission(limits)
+        self._reached_at = reached_at
         self._register = ConnectionRegister(nursery)
-        self._endpoint = Endpoint(secret_key)
-        nursery.start_soon(self._endpoint.run)
+        self._endpoint = Endpoint(secret_key, Limits(inbound_streams=limits.max_streams_per_connection // 2))
         self._numbers = itertools.count()
-        self._connections: dict[TcpConnection, Connection] = {}
-        self._handlers: dict[str, StreamHandler] = {
-            IDENTIFY_PROTOCOL: self._answer_identify,
+        self._names: dict[TcpConnection, Connection] = {}
+        self._live: dict[Connection, TcpConnection] = {}  # the oldest first
+        self._traffic = Traffic()
+        self._handlers: dict[str, StreamHandler] = {}
+        self._identifying = Identifying(secret_key, reached_at, self._handlers)
+        # Not counted: nobody asked for it.
+        self._own: dict[str, StreamHandler] = {
+            IDENTIFY_PROTOCOL: self._identifying.answer,
             PING_PROTOCOL: _echo,
         }
+        self._handlers |= self._own
 
     @property
+    @override
     def peer_id(self) -> str:
-        """This node's own id."""
-        return self._secret_key.public.peer_id
+        return self._peer_id
 
+    @property
+    @override
+    def traffic(self) -> Traffic:
+        return self._traffic
+
+    @override
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(str(address.with_peer(self._peer_id)) for address in self._reached_at())
+
+    @override
     def connections(self) -> frozenset[Connection]:
-        """Connections that are up now."""
         return self._register.present
 
+    @override
     def peers(self) -> frozenset[str]:
-        """Peer ids that are connected now."""
         return self._register.peers
 
-    def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
-        """A channel of its own for the caller; starts with the connections that are up already."""
-        return self._register.follow()
+    @override
+    def peer_addresses(self, peer_id: str) -> tuple[str, ...]:
+        return self._identifying.addresses.get(peer_id)
 
+    @override
+    def peer_records(self) -> tuple[bytes, ...]:
+        return self._identifying.records
+
+    @override
+    def read_peer_record(self, record: bytes) -> PeerRecord | None:
+        return read_record(record)
+
+    @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
-        """Serve `protocol`: every inbound stream runs `handler`."""
         self._handlers[protocol] = handler
 
+    @override
+    def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
+        return self._register.follow()
+
+    # Connections.
+
+    @override
     async def dial(self, address: str) -> Connection:
-        """Connect to a multiaddr; see `transport.interface`. The caller sets the timeout. Raises DialError."""
         parsed = parse_address(address)
         known = self._register.dialled_at(parsed)
-        if known is not None:
+        if known is not None and self._up(known) is not None:
+            await trio.lowlevel.checkpoint()
             return known
-        connection = await self._endpoint.dial(parsed, self._accept, self._nursery)
-        named = self._name(connection)
+        connection: Connection = await self._nursery.start(self._keep_dialled, parsed)
+        return connection
+
+    async def _keep_dialled(self, address: Address, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+        try:
+            with self._admission.outbound():
+                tcp = await self._endpoint.dial(address, self._accept, self._nursery)
+                named = self._come(tcp)
+                self._register.note_dialled(address, named)
+                self._identifying.addresses.remember(named.peer_id, [str(address.with_peer(named.peer_id))])
+                task_status.started(named)
+                await self._keep(tcp, named)
+        except Refused as error:
+            raise DialError(f"cannot dial {address}: {error}") from error
+
+    async def accept(self, stream: trio.SocketStream) -> None:
+        """Serve one accepted socket until its connection ends. Raises nothing but Cancelled."""
+        sock = release(stream)
+        try:
+            prepare(sock)
+            with self._admission.inbound(remote_of(sock)[0]):
+                tcp = self._endpoint.connection(sock, self._accept, initiator=False)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(tcp.run)
+                    await self._serve_inbound(tcp)
+        except (OSError, Refused) as error:
+            log.debug("a connection was not taken: %s", error)
+        finally:
+            sock.close()
+
+    async def _serve_inbound(self, tcp: TcpConnection) -> None:
+        with trio.move_on_after(_NEGOTIATION_S):
+            await tcp.secured.wait()
+        if not tcp.secured.is_set() or tcp.failure is not None or tcp.peer.peer_id == self._peer_id:
+            tcp.abort()
+            return
+        peer_id = tcp.peer.peer_id
+        for old in self._admission.surplus([one for one in self._live if one.peer_id == peer_id]):
+            log.debug("peer %s has too many connections; the oldest is ended", peer_id)
+            await self.hang_up(old)
+        await self._keep(tcp, self._come(tcp))
+
+    def _come(self, tcp: TcpConnection) -> Connection:
+        named = self._name(tcp)
+        self._live[named] = tcp
         self._register.came(named)
-        self._register.note_dialled(parsed, named)
-        self._nursery.start_soon(self._forget_when_closed, connection)
+        self._nursery.start_soon(self._ask, named)
         return named
 
-    async def _forget_when_closed(self, connection: TcpConnection) -> None:
-        await connection.closed.wait()
-        self._register.went(self._connections.pop(connection))
+    async def _keep(self, tcp: TcpConnection, named: Connection) -> None:
+        try:
+            await tcp.closed.wait()
+        finally:
+            del self._live[named], self._names[tcp]
+            self._register.went(named)
+            self._identifying.forget(named)
 
-    def _accept(self, muxed: MuxedStream) -> None:
-        self._nursery.start_soon(self._serve, LightStream(muxed, self._name(muxed.connection)))
+    def _name(self, tcp: TcpConnection) -> Connection:
+        """The connection as the rest of the program knows it; streams may come before it is told of."""
+        if tcp not in self._names:
+            host, port = tcp.remote
+            address = Address("ip6" if ":" in host else "ip4", host, port, tcp.peer.peer_id)
+            self._names[tcp] = Connection(tcp.peer.peer_id, str(address), next(self._numbers))
+        return self._names[tcp]
 
-    def _name(self, connection: TcpConnection) -> Connection:
-        """What the rest of the program knows a secured connection as."""
-        if connection not in self._connections:
-            peer_id, (host, port) = connection.peer.peer_id, connection.remote
-            address = Address("ip6" if ":" in host else "ip4", host, port, peer_id)
-            self._connections[connection] = Connection(peer_id, str(address), next(self._numbers))
-        return self._connections[connection]
+    def _up(self, connection: Connection) -> TcpConnection | None:
+        """The connection under a name, unless it has ended; whoever looks after it may not have been told yet."""
+        tcp = self._live.get(connection)
+        return tcp if tcp is not None and tcp.failure is None else None
 
-    def _find(self, connection: Connection) -> TcpConnection | None:
-        return next((tcp for tcp, named in self._connections.items() if named == connection), None)
-
+    @override
     async def hang_up(self, connection: Connection) -> None:
-        """End one connection; nothing happens when it has ended already. Bounded, raises nothing."""
-        tcp = self._find(connection)
+        tcp = self._live.get(connection)
         if tcp is not None:
+            self._register.went(connection)  # it is not to be found any more, however long the goodbye takes
             await tcp.hang_up()
 
-    async def open_stream(self, connection: Connection, protocol: str) -> LightStream:
-        """Open a stream on a connection; StreamReset when it has ended or the peer does not speak `protocol`."""
-        tcp = self._find(connection)
-        if tcp is None:
-            raise StreamReset(f"not connected with {connection.peer_id} any more")
-        stream = await LightStream.propose(tcp.open(), connection, protocol)
-        await stream.agreed()
+    async def close(self) -> None:
+        """End all connections. Bounded, raises nothing."""
+        with shielded_for(_SHUTDOWN_S):
+            async with trio.open_nursery() as nursery:
+                for connection in self._live:
+                    nursery.start_soon(self.hang_up, connection)
+
+    async def look_after(self) -> None:
+        """Has to run as long as there are connections."""
+        await self._endpoint.run()
+
+    # Streams.
+
+    @override
+    async def open_stream(self, connection: Connection, protocol: str) -> Stream:
+        stream = await self._open(connection, protocol)
+        stream.count_in(self._traffic)
         return stream
 
-    async def identify(self, connection: Connection) -> Identity:
-        """Ask a peer what it says of itself. Raises StreamReset, RemoteProtocolError."""
-        stream = await self.open_stream(connection, IDENTIFY_PROTOCOL)
-        reader = IdentifyReader()
+    async def _open(self, connection: Connection, protocol: str) -> LightStream:
+        tcp = self._up(connection)
+        if tcp is None:
+            raise StreamReset(f"not connected with {connection.peer_id}")
+        stream = LightStream(tcp.open(), connection)
         try:
-            while data := await stream.read(4096):
-                reader.receive(data)
-            return reader.receive_eof()
-        finally:
-            await stream.close()
-
-    async def _serve(self, stream: LightStream) -> None:
-        try:
-            with trio.fail_after(_NEGOTIATION_S):
-                protocol = await stream.negotiate(self._handlers)
-            await self._handlers[protocol](stream)
-        except Exception as error:
-            log.debug("stream from %s ended: %r", stream.connection.peer_id, error)
-            await stream.reset()
+            await stream.propose(protocol)
+            if not self._identifying.speaks(connection, protocol):  # otherwise the answer can only be yes
+                await stream.agreed()
         except BaseException:
             await stream.reset()
             raise
-        else:
-            await stream.close()
+        return stream
 
-    async def _answer_identify(self, stream: object) -> None:
-        assert isinstance(stream, LightStream)  # noqa: S101
-        said = Identity(
-            public_key=self._secret_key.public, protocols=tuple(self._handlers), agent_version="p2pboot"
-        )
-        await stream.write(encode_identify(said))
+    async def _ask(self, connection: Connection) -> None:
+        """Have the peer say who it is. What it does not say is not known."""
+        try:
+            with trio.fail_after(_NEGOTIATION_S):
+                stream = await self._open(connection, IDENTIFY_PROTOCOL)
+                try:
+                    await self._identifying.listen(stream)
+                finally:
+                    await stream.close()
+        except (ProtocolError, trio.TooSlowError) as error:
+            log.debug("identify with %s failed: %r", connection.peer_id, error)
+
+    def _accept(self, muxed: MuxedStream) -> None:
+        self._nursery.start_soon(self._serve, muxed)
+
+    async def _serve(self, muxed: MuxedStream) -> None:
+        stream = LightStream(muxed, self._name(muxed.connection))
+        try:
+            with trio.fail_after(_NEGOTIATION_S):
+                protocol = await stream.negotiate(self._handlers)
+        except (ProtocolError, trio.TooSlowError) as error:
+            log.debug("stream from %s ended: %r", stream.connection.peer_id, error)
+            await stream.reset()
+            return
+        except BaseException:
+            await stream.reset()
+            raise
+        if protocol not in self._own:
+            stream.count_in(self._traffic)
+        await run_handler(protocol, self._handlers[protocol], stream, log)
 
 
-async def _echo(stream: object) -> None:
-    assert isinstance(stream, LightStream)  # noqa: S101
+async def _echo(stream: Stream) -> None:
     while data := await stream.read(PING_BYTES):
         await stream.write(data)
 
 
 @asynccontextmanager
-async def open_light(secret_key: SecretKey) -> AsyncIterator[LightTransport]:
+async def open_light(
+    secret_key: SecretKey,
+    listen: Sequence[str] = (),
+    limits: ConnectionLimits | None = None,
+    interfaces: Interfaces | None = None,
+) -> AsyncIterator[Transport]:
     """Run a client.
 
     Args:
         secret_key: its identity.
+        listen: multiaddrs to listen on, as `/ip4/0.0.0.0/tcp/4001`; mostly none.
+        limits: how many connections it has.
+        interfaces: tells which addresses a wildcard stands for.
+
+    Raises:
+        UsageError: an address to listen on is malformed.
+        MachineError: a port is taken, or an address is not this machine's.
     """
-    async with trio.open_nursery() as nursery:
-        transport = LightTransport(secret_key, nursery)
-        try:
-            yield transport
-        finally:
-            for connection in transport.connections():
-                await transport.hang_up(connection)
-            nursery.cancel_scope.cancel()
+    listeners = open_listeners([parse_listen_address(text) for text in listen])
+    bound = [bound_address(listener) for listener in listeners]
+    reached_at = partial(reachable, bound, interfaces or Interfaces())
+    try:
+        async with trio.open_nursery() as nursery:
+            transport = LightTransport(secret_key, nursery, limits or ConnectionLimits(), reached_at)
+            nursery.start_soon(transport.look_after)
+            if listeners:
+                nursery.start_soon(trio.serve_listeners, transport.accept, listeners)
+            try:
+                yield transport
+            finally:
+                await transport.close()
+                nursery.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        raise first_error(group) from None
+    finally:
+        for listener in listeners:
+            listener.socket.close()

@@ -183,7 +183,7 @@ class TcpConnection:
 
     def _set_pace(self) -> None:
         self._core.session.frame_body = self._pace.frame_body
-        set_unsent_low_water(self._socket, self._pace.message_bytes)
+        set_unsent_low_water(self._socket, self._pace.batch_bytes)
 
     def flush(self) -> None:
         """Send what there is to send, as far as the socket takes it now. Never waits, raises nothing."""

@@ -13,11 +13,14 @@ from p2pboot.wire.yamux.frames import HEADER_BYTES
 from p2pboot.wire.yamux.scheduler import MAX_FRAME_BODY
 
 _FRAME_S: Final = 0.05  # that a frame may take
+_MANY_S: Final = 0.01  # that many of them may
 _FRAMES: Final = (4096, 8192, 16_384, 32_768, MAX_FRAME_BODY)
+_MANY: Final = 4  # full frames at a time, where the link is that fast
 # Before anything is known. A slow link has 0.16 s of these at 1.6 Mbit/s; a fast one is known after a millisecond.
 _FIRST: Final = 32_768
-_AT_ONCE: Final = 4  # full frames to a system call, on links where they take no longer than a frame may
-_MEMORY: Final = 0.75  # of what was measured, at each new measurement
+# What was measured fades by a quarter with each new measurement, and faster with those that took long.
+_MEMORY: Final = 0.75
+_MEMORY_S: Final = 0.1
 
 
 class Pace:
@@ -29,6 +32,7 @@ class Pace:
 
     def __init__(self) -> None:
         self._bytes = self._seconds = 0.0
+        self._messages = 1
         self.frame_body = _FIRST
         """The longest body of a frame, in bytes."""
 
@@ -39,14 +43,19 @@ class Pace:
 
     @property
     def batch_bytes(self) -> int:
-        """What to hand to the socket at a time: several frames where the link is too fast to notice."""
-        return self.message_bytes * (_AT_ONCE if self.frame_body == MAX_FRAME_BODY else 1)
+        """What to hand to the socket at a time, and have it hold of what the network does not take yet."""
+        return self.message_bytes * self._messages
 
     def note(self, count: int, seconds: float) -> bool:
-        """Take a measurement; whether the frame's length is another one now."""
-        self._bytes = self._bytes * _MEMORY + count
-        self._seconds = self._seconds * _MEMORY + seconds
-        within = self._bytes * _FRAME_S / self._seconds if self._seconds else MAX_FRAME_BODY
-        length = max((each for each in _FRAMES if each <= within), default=_FRAMES[0])
-        changed, self.frame_body = length != self.frame_body, length
-        return changed
+        """Take a measurement; whether `batch_bytes` has changed."""
+        before = self.batch_bytes
+        memory = _MEMORY / (1 + seconds / _MEMORY_S)
+        self._bytes = self._bytes * memory + count
+        self._seconds = self._seconds * memory + seconds
+        within = self._bytes * _FRAME_S
+        self.frame_body = max(
+            (each for each in _FRAMES if each * self._seconds <= within), default=_FRAMES[0]
+        )
+        is_fast = _MANY * MAX_FRAME_BODY * self._seconds <= self._bytes * _MANY_S
+        self._messages = _MANY if is_fast else 1
+        return self.batch_bytes != before

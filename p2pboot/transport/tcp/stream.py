@@ -37,7 +37,7 @@ class MuxedStream:
 
     @property
     def received(self) -> int:
-        """Bytes that have come from the peer so far, read or not."""
+        """Bytes that have come from the peer, read or not."""
         return self._core.received
 
     def wake(self) -> None:
