@@ -19,7 +19,7 @@ import trio
 from cachetools import TTLCache
 
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.dialling import until_ended
+from p2pboot.fetch.asking.dialling import connection_with, until_ended
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Connection, Transport
 
@@ -128,7 +128,7 @@ class Peering:
         peer_id = parse_address(address).peer_id
         if peer_id is None or self._named[peer_id] > 1:
             return None
-        return next((each for each in self._transport.connections() if each.peer_id == peer_id), None)
+        return connection_with(self._transport, peer_id)
 
     async def _dial(self, address: str) -> Connection:
         with trio.fail_after(DIAL_TIMEOUT_S):

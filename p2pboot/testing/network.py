@@ -18,6 +18,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.testing.memorystreams import MemoryStream, Pipe
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.cleanup import run_handler
 from p2pboot.transport.events import ConnectionRegister
@@ -34,11 +35,10 @@ from p2pboot.transport.interface import (
     Validator,
 )
 from p2pboot.transport.seen import SeenMessages
-from p2pboot.transport.traffic import GOSSIP, RECEIVED, SENT, Traffic
+from p2pboot.transport.traffic import GOSSIP, SENT, Traffic
 
 log = logging.getLogger("p2pboot.testing.network")
 
-WINDOW: Final = 256 * 1024  # what one direction of a stream holds unread, as Yamux
 SEEN_S: Final = 120.0
 _NUMBERS: Final = itertools.count()
 _EPHEMERAL: Final = 50_000  # the first port from which nodes dial
@@ -46,130 +46,12 @@ _INBOX: Final = 256  # gossip messages waiting for one node's validators; what d
 _REJECTS: Final = 2  # as many bad messages as GossipSub's scores here allow
 
 
-class _Pipe:
-    """One direction of a stream."""
-
-    def __init__(self, stopped: Callable[[], bool]) -> None:
-        self._buffer = bytearray()
-        self._ended = self._broken = False
-        self._stopped = stopped  # an end of it is frozen
-        self._taken = 0
-        self._change = trio.Event()
-
-    @property
-    def is_open(self) -> bool:
-        return not (self._ended or self._broken)
-
-    @property
-    def received(self) -> int:
-        return self._taken + len(self._buffer)
-
-    def poke(self) -> None:
-        """Wake whoever waits, to look again."""
-        self._change.set()
-        self._change = trio.Event()
-
-    def end(self) -> None:
-        self._ended = True
-        self.poke()
-
-    def break_off(self) -> None:
-        self._broken = True
-        self._buffer.clear()
-        self.poke()
-
-    async def send(self, data: memoryview) -> None:
-        await trio.lowlevel.checkpoint()
-        while data:
-            if not self.is_open:
-                raise StreamReset("the stream is closed for writing")
-            room = 0 if self._stopped() else WINDOW - len(self._buffer)
-            if room <= 0:
-                await self._change.wait()
-                continue
-            self._buffer += data[:room]
-            data = data[room:]
-            self.poke()
-
-    async def receive(self, max_bytes: int) -> bytes:
-        await trio.lowlevel.checkpoint()
-        while not self._broken and (self._stopped() or not (self._buffer or self._ended)):
-            await self._change.wait()
-        if self._broken:
-            raise StreamReset("the stream was reset")
-        taken = bytes(self._buffer[:max_bytes])
-        del self._buffer[:max_bytes]
-        self._taken += len(taken)
-        self.poke()
-        return taken
-
-
-class _MemoryStream:
-    """One node's end of a stream."""
-
-    def __init__(
-        self, owner: _Node, connection: Connection, protocol: str, outgoing: _Pipe, incoming: _Pipe
-    ) -> None:
-        self._owner, self._connection, self._protocol = owner, connection, protocol
-        self._outgoing, self._incoming = outgoing, incoming
-        self._done = False
-
-    @property
-    def connection(self) -> Connection:
-        return self._connection
-
-    @property
-    def received(self) -> int:
-        return self._incoming.received
-
-    async def read(self, max_bytes: int) -> bytes:
-        if self._done:
-            raise StreamReset("the stream is closed")
-        data = await self._incoming.receive(max_bytes)
-        self._owner.traffic[self._protocol, RECEIVED] += len(data)
-        return data
-
-    async def read_into(self, target: memoryview, at_least: int = 1) -> int:
-        filled = 0
-        while filled < at_least:
-            data = await self.read(len(target) - filled)
-            if not data:
-                break
-            target[filled : filled + len(data)] = data
-            filled += len(data)
-        return filled
-
-    async def write(self, data: bytes | memoryview) -> None:
-        rest = memoryview(data)
-        while rest:
-            part = rest[:WINDOW]
-            await self._owner.spend(len(part))
-            await self._outgoing.send(part)
-            self._owner.traffic[self._protocol, SENT] += len(part)
-            rest = rest[len(part) :]
-
-    async def close_write(self) -> None:
-        await trio.lowlevel.checkpoint()
-        self._outgoing.end()
-
-    async def close(self) -> None:
-        if not self._done:
-            self._done = True
-            self._outgoing.end()
-
-    async def reset(self) -> None:
-        if not self._done:
-            self._done = True
-            self._outgoing.break_off()
-            self._incoming.break_off()
-
-
 @dataclass(eq=False)
 class _Link:
     """A connection between two nodes as each of them knows it, and the streams on it."""
 
     connections: dict[_Node, Connection]
-    pipes: list[_Pipe] = field(default_factory=list)
+    pipes: list[Pipe] = field(default_factory=list)
 
     @property
     def ends(self) -> tuple[_Node, _Node]:
@@ -180,9 +62,9 @@ class _Link:
         one, other = self.ends
         return other if node is one else one
 
-    def new_pipe(self, stopped: Callable[[], bool]) -> _Pipe:
+    def new_pipe(self, stopped: Callable[[], bool]) -> Pipe:
         self.pipes = [pipe for pipe in self.pipes if pipe.is_open]
-        self.pipes.append(_Pipe(stopped))
+        self.pipes.append(Pipe(stopped))
         return self.pipes[-1]
 
 
@@ -299,10 +181,10 @@ class MemoryNetwork:
             return any(self.is_frozen(node) for node in link.ends)
 
         there, back = link.new_pipe(stopped), link.new_pipe(stopped)
-        accepted = _MemoryStream(accepter, link.connections[accepter], protocol, back, there)
+        accepted = MemoryStream(accepter, link.connections[accepter], protocol, back, there)
         if not accepter.accept(protocol, accepted):
             raise StreamReset(f"{connection.peer_id} opens no stream for {protocol}")
-        return _MemoryStream(opener, connection, protocol, there, back)
+        return MemoryStream(opener, connection, protocol, there, back)
 
     def send_gossip(self, sender: _Node, topic: str, payload: bytes, *, but: str | None = None) -> None:
         """Hand a message to the sender's neighbours in the topic."""

@@ -51,6 +51,14 @@ async def test_every_provider_is_listed_with_what_it_offers(autojump_clock: Mock
     assert found.dropped == {}
 
 
+async def test_of_two_servers_with_one_key_both_are_asked(autojump_clock: MockClock, world: World) -> None:
+    one_has, other_has = manifest_of(version=1), manifest_of(channel="testing")
+    async with world.provider(one_has) as one, world.provider(other_has, twin_of=one) as other:
+        found = await survey(world, one.address, other.address)
+    assert set(found.providers) == {one.peer_id}
+    assert set(found.providers[one.peer_id].offers) == {one_has.digest, other_has.digest}
+
+
 async def test_only_what_was_asked_for_is_listed(autojump_clock: MockClock, world: World) -> None:
     testing = manifest_of(channel="testing")
     async with world.provider(manifest_of()) as one, world.provider(testing) as other:

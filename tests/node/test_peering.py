@@ -111,6 +111,47 @@ async def test_a_peer_that_hangs_up_at_once_is_not_dialled_in_a_loop(autojump_cl
         assert max(dials.waits()) >= LONGEST_RETRY_S
 
 
+async def test_who_is_connected_is_dialled_at_each_address_only_where_several_name_it(
+    autojump_clock: None,
+) -> None:
+    network = MemoryNetwork()
+    async with (
+        network.open(IDS[0]) as own,
+        network.open(IDS[1]) as one,
+        network.open(IDS[1]) as twin,
+        network.open(IDS[2]) as friend,
+    ):
+        await friend.dial(own.addresses()[0])
+        await one.dial(own.addresses()[0])
+        dials = Dials(own)
+        peering = Peering(dials, (*one.addresses(), *twin.addresses(), *friend.addresses()))
+        async with keeping(peering):
+            await peering.tried.wait()
+            assert {address for _, address in dials.dialled} == {*one.addresses(), *twin.addresses()}
+            assert peering.configured == {IDS[1], IDS[2]}
+            network.disconnect(IDS[0], twin.addresses()[0])
+            network.disconnect(IDS[0], IDS[2])
+            await trio.sleep(FIRST_RETRY_S + 0.1)
+            again = sorted(address for _, address in dials.dialled[2:])
+            assert again == sorted((*twin.addresses(), *friend.addresses()))
+
+
+async def test_a_hint_at_somebody_connected_is_not_dialled(autojump_clock: None) -> None:
+    network = MemoryNetwork()
+    send, hints = trio.open_memory_channel[str](1)
+    async with network.open(IDS[0]) as own, network.open(IDS[1]) as peer:
+        await peer.dial(own.addresses()[0])
+        dials = Dials(own)
+        async with keeping(Peering(dials, ()), hints):
+            await send.send(peer.addresses()[0])
+            await trio.sleep(1)
+            assert not dials.dialled
+            network.disconnect(*IDS[:2])
+            await send.send(peer.addresses()[0])
+            await trio.sleep(1)
+            assert len(dials.dialled) == 1
+
+
 async def test_tried_is_known_when_every_address_was(autojump_clock: None) -> None:
     network = MemoryNetwork()
     async with network.open(IDS[0]) as own, network.open(IDS[1]) as peer, network.open(IDS[2]) as mute:

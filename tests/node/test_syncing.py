@@ -57,6 +57,7 @@ class Lab:
         self.own: Transport
 
     async def peer(self, name: str) -> Transport:
+        """A peer; another one with the same name has the same key."""
         peer: Transport = await self._nursery.start(self._open, key_of(name).public.peer_id)
         return peer
 
@@ -66,10 +67,12 @@ class Lab:
             task_status.started(peer)
             await trio.sleep_forever()
 
-    async def honest(self, name: str, *versions: int, records: Sequence[bytes] = ()) -> Transport:
+    async def honest(
+        self, name: str, *versions: int, records: Sequence[bytes] = (), directory: str | None = None
+    ) -> Transport:
         """A peer that holds one manifest for each of these versions, each in a channel of its own."""
         peer = await self.peer(name)
-        store = self._stack.enter_context(Store.open(self.directory / name))
+        store = self._stack.enter_context(Store.open(self.directory / (directory or name)))
         self.serve(peer, store.manifests, records)
         for version in versions:
             hold(store, version)
@@ -129,6 +132,17 @@ async def test_every_peer_is_asked_on_connecting_and_at_intervals(lab: Lab, auto
         assert len(lab.desk.offered) == 2
         await trio.sleep(30)
         assert len(lab.desk.offered) == 6
+
+
+async def test_two_servers_with_one_key_are_both_asked(lab: Lab, autojump_clock: None) -> None:
+    one = await lab.honest("peer", 1)
+    other = await lab.honest("peer", 2, directory="other")
+    assert one.peer_id == other.peer_id
+    async with syncing(lab) as syncer:
+        await syncer.all_synced()
+    assert {raw for _, raw, _ in lab.desk.taken} == {
+        signed(version, pair=(f"channel{version}", "x86_64")).raw for version in (1, 2)
+    }
 
 
 async def test_what_is_not_chosen_is_not_fetched(lab: Lab, autojump_clock: None) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import trio
 
-from p2pboot.transport.interface import Forwarding
+from p2pboot.transport.interface import Connection, Forwarding, Transport
+from tests.connections import connection_with
 from tests.transport.conftest import TOPIC, Lab, wait_connected
 
 
@@ -38,6 +39,26 @@ async def test_gossip_reaches_over_a_node_that_accepts(gossip_lab: Lab) -> None:
     assert await validators[1].taken.receive() == (a.peer_id, b"news")
     assert await validators[2].taken.receive() == (b.peer_id, b"news")
     assert validators[0].count == 0  # nobody validators what is its own
+
+
+async def test_gossip_goes_on_over_the_connection_that_is_left(lab: Lab) -> None:
+    a, b = await lab.pair()
+    validator = RecordingValidator()
+    await a.subscribe(TOPIC, RecordingValidator())
+    await b.subscribe(TOPIC, validator)
+    first, second = connection_with(a, b), await b.dial(a.addresses()[0])
+    await a.publish(TOPIC, b"over one of them")
+    assert await validator.taken.receive() == (a.peer_id, b"over one of them")
+    await a.hang_up(first)
+    await wait_for(b, {second})
+    await a.publish(TOPIC, b"over the other")
+    assert await validator.taken.receive() == (a.peer_id, b"over the other")
+
+
+async def wait_for(node: Transport, connections: set[Connection]) -> None:
+    async for _ in node.connection_events():
+        if node.connections() == connections:
+            return
 
 
 @pytest.mark.parametrize("forwarding", [Forwarding.IGNORE, Forwarding.REJECT])

@@ -52,6 +52,11 @@ async def for_each_connection(transport: Transport, serve: Callable[[Connection]
                     running.pop(event.connection).cancel()
 
 
+def connection_with(transport: Transport, peer_id: str) -> Connection | None:
+    """A connection with a peer, if there is one."""
+    return next((each for each in transport.connections() if each.peer_id == peer_id), None)
+
+
 async def until_ended(transport: Transport, connection: Connection) -> None:
     """Wait until a connection has ended."""
     if connection in transport.connections():
@@ -186,7 +191,7 @@ class Dialler:
         peer_id = parse_address(address).peer_id
         if peer_id is None:
             return await self._dial(address)
-        if (known := self._connection_with(peer_id)) is not None:
+        if (known := connection_with(self._transport, peer_id)) is not None:
             return known
         rivals = self._on_hints.setdefault(peer_id, set())
         rivals.add(scope := trio.CancelScope())
@@ -197,11 +202,8 @@ class Dialler:
             rivals.discard(scope)
             if not rivals:
                 self._on_hints.pop(peer_id, None)
-        connection = self._connection_with(peer_id)
+        connection = connection_with(self._transport, peer_id)
         if connection is not None:
             for rival in rivals:
                 rival.cancel()
         return connection
-
-    def _connection_with(self, peer_id: str) -> Connection | None:
-        return next((each for each in self._transport.connections() if each.peer_id == peer_id), None)

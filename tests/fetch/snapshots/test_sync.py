@@ -692,6 +692,33 @@ async def test_by_root_what_is_good_is_kept_where_the_true_table_has_longer_chun
     assert result.ledger.received[honest.peer_id] == 2 * CHUNK
 
 
+async def test_of_two_servers_with_one_key_the_one_gives_it_that_has_it(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with (
+        world.provider(PAYLOAD[:-1]) as other,
+        world.provider(PAYLOAD, ANNOUNCEMENT, twin_of=other) as provider,
+    ):
+        await world.sync(other, provider)
+    world.assert_synced()
+
+
+async def test_by_root_servers_with_one_key_have_one_vote(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with (
+        world.provider(server=Forger) as forger,
+        world.provider(server=Forger, twin_of=forger) as second,
+        world.provider(server=Forger, twin_of=forger) as third,
+        world.provider() as one,
+        world.provider() as other,
+    ):
+        result = await world.sync(forger, second, third, one, other, root=ROOT)
+    world.assert_synced()
+    assert result.ledger.dropped == {}
+    assert result.ledger.received[forger.peer_id] == 0
+
+
 @pytest.mark.parametrize("server", [SnapshotServer, Forger])
 async def test_by_root_a_peer_that_comes_later_is_asked_for_its_own_table(
     autojump_clock: MockClock, world: SnapshotWorld, server: type[SnapshotServer]

@@ -146,8 +146,10 @@ class SnapshotWorld:
         *announcements: Announcement,
         server: Callable[[DiskSnapshotStore, Serving], SnapshotServer] = SnapshotServer,
         signature: str | None = "",
+        twin_of: Transport | None = None,
     ) -> AsyncIterator[Transport]:
-        peer_id = self.new_peer_id()
+        new_id = self.new_peer_id()
+        peer_id = new_id if twin_of is None else twin_of.peer_id
         store = self.store(payload, *announcements, signature=signature)
         async with self.network.open(peer_id) as transport:
             transport.handle(SNAPSHOT_PROTOCOL, server(store, Serving()).handle)
