@@ -45,7 +45,9 @@ class Ahead(Generic[T]):
         """Transfer until cancelled; what goes wrong is raised by `finish`, if that is what was decided on."""
         while True:
             self._changed = trio.Event()
-            if self._wanted is not None:
+            if self._wanted is None:
+                self._over.set()
+            else:
                 with trio.CancelScope() as self._scope:
                     await self._transfer(self._wanted)
                 if self._scope.cancelled_caught:  # something else is wanted now
@@ -61,6 +63,11 @@ class Ahead(Generic[T]):
         if over is self._over:  # otherwise it ended just when something else was suggested
             self._failure = failure
             over.set()
+
+    async def stop(self) -> None:
+        """End whatever was begun; it has ended when this returns."""
+        self.suggest(None)
+        await self._over.wait()
 
     async def finish(self, decided: T) -> None:
         """Have everything of what was decided on.

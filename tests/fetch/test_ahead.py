@@ -76,6 +76,16 @@ async def test_a_contradiction_ends_it_and_begins_nothing(
     assert transfers.log == ["begin one", "end one"]
 
 
+async def test_what_was_stopped_has_ended(transfers: Transfers, nursery: trio.Nursery) -> None:
+    ahead = Ahead(transfers.bring)
+    nursery.start_soon(ahead.run)
+    await ahead.stop()
+    ahead.suggest("one")
+    await wait_all_tasks_blocked()
+    await ahead.stop()
+    assert transfers.log == ["begin one", "end one"]
+
+
 async def test_what_is_decided_against_everything_is_brought_then(
     transfers: Transfers, nursery: trio.Nursery
 ) -> None:

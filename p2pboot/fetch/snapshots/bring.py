@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import trio
 
@@ -47,7 +48,13 @@ def name_faults(chosen: Chosen, network: Network) -> None:
         network.ledger.progress.peer(peer_id, why)
 
 
-async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> bool:
+async def hold_announced(
+    agreed: Agreed,
+    threshold: int,
+    store: DiskSnapshotStore,
+    network: Network,
+    heard: Mapping[str, str] = MappingProxyType({}),
+) -> bool:
     """Have a snapshot that enough trusted signers announced in the store, with its signature as it was published.
 
     What is there is not fetched again; a signature that it lacks is written beside it, and a key version that a former
@@ -58,6 +65,7 @@ async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStor
         threshold: how many of them must have signed the payload itself as well.
         store: gets it.
         network: whom to ask, and when to give up.
+        heard: what peers said that stands in the signature file, when the payload was fetched before; by peer id.
 
     Returns:
         Whether it was fetched.
@@ -70,7 +78,7 @@ async def hold_announced(agreed: Agreed, threshold: int, store: DiskSnapshotStor
         MachineError: disk full, or another process is fetching into this directory.
     """
     if not await trio.to_thread.run_sync(store.has_snapshot, agreed.root):
-        await _bring(agreed, threshold, store, network)
+        await _bring(agreed, threshold, store, network, heard)
         return True
     if await trio.to_thread.run_sync(is_signed, store, agreed.root):
         await complete_held(agreed.root, store, network)
@@ -94,7 +102,9 @@ def is_signed(store: DiskSnapshotStore, root: str) -> bool:
         return not isinstance(error, SignatureMissing)  # that is: where one is required
 
 
-async def _bring(agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network) -> None:
+async def _bring(
+    agreed: Agreed, threshold: int, store: DiskSnapshotStore, network: Network, heard: Mapping[str, str]
+) -> None:
     failure: P2PBootError | None = None
     for facts in agreed.variants:  # nearly always one
         dialect = SnapshotDialect(wanted_snapshot(facts))
@@ -105,7 +115,9 @@ async def _bring(agreed: Agreed, threshold: int, store: DiskSnapshotStore, netwo
             if failure is None or isinstance(failure, RootMismatch):  # what may yet be had is nobody's fault
                 failure = error
         else:
-            texts = dialect.signature_texts or await ask_texts(facts.root, network.transport, network.ledger)
+            texts = {**heard, **dialect.signature_texts}
+            if not texts:
+                texts = await ask_texts(facts.root, network.transport, network.ledger)
             chosen = await trio.to_thread.run_sync(_settle, agreed, threshold, store, texts)
             name_faults(chosen, network)
             return

@@ -18,17 +18,19 @@ import trio
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict
-from p2pboot.core.timetoke.announcement import Announcement
-from p2pboot.core.timetoke.errors import SignaturesTooFew
-from p2pboot.errors import NotFoundError, first_error
+from p2pboot.core.timetoke.announcement import Announcement, SnapshotFacts
+from p2pboot.core.timetoke.errors import AnnouncementConflict, RootMismatch, SignaturesTooFew
+from p2pboot.errors import FetchError, NotFoundError, first_error
+from p2pboot.fetch.ahead import Ahead
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED
 from p2pboot.fetch.asking.rounds import Rounds
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.fetch.receiving.swarm import Network
-from p2pboot.fetch.snapshots.bring import complete_held, hold_announced
+from p2pboot.fetch.snapshots.bring import complete_held, fetch_snapshot, hold_announced
 from p2pboot.fetch.snapshots.by_root import bring_by_root
+from p2pboot.fetch.snapshots.chunks import SnapshotDialect, wanted_snapshot
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.protocol.snapshots import SnapshotHead
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
@@ -156,6 +158,10 @@ class _Sync:
         self._transport = transport
         self._ledger = Ledger(progress)
         self._agreement = Agreement(order.trusted)
+        self._ahead = Ahead(self._fetch_ahead)
+        self._begun: dict[
+            str, dict[str, str]
+        ] = {}  # by root, what peers say of the signature; maybe in part here
         self._rounds = Rounds(transport, self._ledger, self._ask, will_do_at=self._will_do_at)
         self._answered: set[str] = set()
         self._strangers: set[str] = set()  # untrusted signers that peers list
@@ -166,6 +172,7 @@ class _Sync:
             self._agreement.add(known)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dialler.run)
+            nursery.start_soon(self._ahead.run)
             await self._rounds.run(self._order.timeout_s, dialler.settle)
             result = await self._choose_and_bring(dialler)
             nursery.cancel_scope.cancel()
@@ -194,10 +201,50 @@ class _Sync:
         usable = self._agreed_on_root() if named else self._agreement.newest_sequence()
         if usable is not None:
             self._rounds.note_usable()
+            self._ahead.suggest(self._candidate())
+
+    def _candidate(self) -> SnapshotFacts | None:
+        """What would be brought if this were all that is announced."""
+        try:
+            agreed = self._choose()
+        except AnnouncementConflict:
+            return None
+        return None if agreed is None else agreed.variants[0]
+
+    def _choose(self) -> Agreed | None:
+        """What counts of what was announced; raises AnnouncementConflict where nothing decides."""
+        return self._agreed_on_root() if self._order.root is not None else self._agreement.latest()
+
+    async def _fetch_ahead(self, facts: SnapshotFacts) -> None:
+        """Bring a payload to where nobody sees it, while others may still announce something else."""
+        if not await trio.to_thread.run_sync(self._store.has_snapshot, facts.root):
+            dialect = SnapshotDialect(wanted_snapshot(facts))
+            self._begun[facts.root] = dialect.signature_texts
+            network = Network(self._transport, self._ledger, self._order.timeout_s)
+            await fetch_snapshot(dialect, self._store, network)
+
+    async def _end_ahead(self, agreed: Agreed | None) -> None:
+        """Have what was begun, where it is what is wanted; forget it where it is not."""
+        if agreed is None:
+            await self._ahead.stop()
+        else:
+            try:
+                await self._ahead.finish(agreed.variants[0])
+            except (FetchError, RootMismatch):
+                if len(agreed.variants) == 1:  # the table of another signer may be right
+                    raise
+        for root in self._begun.keys() - ({agreed.root} if agreed else set()):
+            await trio.to_thread.run_sync(self._store.blobs.remove, root)
 
     async def _choose_and_bring(self, dialler: Dialler) -> SyncResult:
         await self._keep_evidence()
-        agreed = self._agreed_on_root() if self._order.root is not None else self._agreement.latest()
+        began = trio.current_time()
+        try:
+            agreed = self._choose()
+        except AnnouncementConflict:
+            await self._end_ahead(None)
+            raise
+        await self._end_ahead(agreed)
         root = self._order.root if agreed is None else agreed.root
         if root is None:
             raise self._nothing(dialler)
@@ -207,9 +254,9 @@ class _Sync:
             self._order.timeout_s,
             lambda: dialler.hopeless,
         )
-        began = trio.current_time()
         if agreed is not None:
-            unchanged = not await hold_announced(agreed, self._order.trusted.threshold, self._store, network)
+            threshold, heard = self._order.trusted.threshold, self._begun.get(root, {})
+            unchanged = not await hold_announced(agreed, threshold, self._store, network, heard)
         else:
             unchanged = await self._is_held(root, network)
             if not unchanged:

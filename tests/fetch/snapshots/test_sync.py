@@ -263,6 +263,35 @@ async def test_a_conflict_is_reported_with_both_documents_and_nothing_is_taken(
     assert "conflicts" in watcher.notes[0]
 
 
+async def test_the_transfer_goes_on_beside_the_grace_for_who_has_not_answered(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with world.provider(PAYLOAD, ANNOUNCEMENT) as slow, world.provider() as mute:
+        world.network.limit_upload(slow.peer_id, len(PAYLOAD) / 1.5)
+        result, took_s = await world.sync_beside_mute(slow, mute=mute)
+    assert took_s < 2.5  # 2 s of grace, and 1.5 s of transfer
+    assert not result.unchanged
+    world.assert_synced()
+
+
+async def test_a_contradiction_ends_a_transfer_and_leaves_nothing_of_it(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    first, second = announce(OLDER, ALICE, 7), announce(NEWER, BOB, 7)
+    trusted = Publisher((ALICE.public.keyid, BOB.public.keyid))
+    async with (
+        world.provider(OLDER, first) as one,
+        world.provider(NEWER, second) as other,
+        world.provider() as mute,
+    ):
+        with pytest.raises(AnnouncementConflict):
+            await world.sync_beside_mute(one, mute=mute, late=other, trusted=trusted)
+    assert world.visible() == []
+    store = DiskSnapshotStore(world.directory / "out")
+    assert not store.blobs.holds(first.root)
+    assert store.blobs.held(first.root) is None
+
+
 async def test_a_threshold_outvotes_a_hostile_key_and_the_result_has_the_evidence(
     autojump_clock: MockClock,
     world: SnapshotWorld,

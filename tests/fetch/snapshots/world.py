@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import trio
+
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.announcement import Announcement
@@ -173,6 +175,34 @@ class SnapshotWorld:
                 return await sync_snapshot(order, transport=transport, progress=watcher or Watcher())
             except P2PBootError as error:
                 failure = error  # raised outside: the network's nursery would wrap it in a group
+        raise failure
+
+    async def sync_beside_mute(
+        self, *providers: Transport, mute: Transport, late: Transport | None = None, **changes: Any
+    ) -> tuple[SyncResult, float]:
+        """Sync while somebody is connected who says nothing, and another one comes a second later.
+
+        Returns:
+            The result, and the seconds that it took.
+        """
+        order = self.order(*providers, **changes)
+        async with self.network.open(self.new_peer_id()) as transport, trio.open_nursery() as nursery:
+            await transport.dial(mute.addresses()[0])
+            self.network.freeze(mute.peer_id)
+
+            async def come() -> None:
+                await trio.sleep(1)
+                if late is not None:
+                    await transport.dial(late.addresses()[0])
+
+            nursery.start_soon(come)
+            began = trio.current_time()
+            try:
+                return await sync_snapshot(
+                    order, transport=transport, progress=Watcher()
+                ), trio.current_time() - began
+            except P2PBootError as error:
+                failure = error  # raised outside: a nursery would wrap it in a group
         raise failure
 
     def assert_synced(self, payload: bytes = PAYLOAD, signature: str | None = "") -> None:
