@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: everything in one run, as tables or as JSON."""
+"""`python -m benchmarks`: everything in one run, or the parts that are named, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -9,8 +9,19 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
-from benchmarks import gateway, gossip, manifests, sharing, snapshots, throughput, verify, wire
-from benchmarks.results import Table, machine
+from benchmarks import (
+    gateway,
+    gossip,
+    links,
+    manifests,
+    sharing,
+    snapshots,
+    startup,
+    throughput,
+    verify,
+    wire,
+)
+from benchmarks.results import Goal, Table, goal_table, goals_of, goals_to_json, machine
 
 
 class _Result(Protocol):
@@ -21,6 +32,8 @@ class _Result(Protocol):
 
 _PARTS: dict[str, Callable[[argparse.Namespace], _Result]] = {
     "throughput": throughput.measure_as_told,
+    "links": links.measure_as_told,
+    "startup": startup.measure_as_told,
     "wire": wire.measure_as_told,
     "sharing": sharing.measure_as_told,
     "manifests": manifests.measure_as_told,
@@ -29,7 +42,6 @@ _PARTS: dict[str, Callable[[argparse.Namespace], _Result]] = {
     "snapshots": snapshots.measure_as_told,
     "gateway": gateway.measure_as_told,
 }
-_GOAL = 0.8  # of the library's raw stream, for a fetch that verifies and stores everything
 
 
 def main() -> None:
@@ -37,47 +49,48 @@ def main() -> None:
         prog="benchmarks", description="Measure what p2pboot costs on this machine."
     )
     parser.add_argument(
-        "--quick", action="store_true", help="less of everything: about a minute instead of five"
+        "parts", nargs="*", metavar="NAME", help=f"only these: {', '.join(_PARTS)}  [default: all]"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="less of everything: about three minutes instead of nine"
     )
     parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
-    parser.add_argument("--only", choices=_PARTS, action="append", help="only this part; repeatable")
     throughput.options(parser)
     parser.add_argument(
         "--nodes", type=int, nargs="+", metavar="N", help="in the meshes  [default: 2 10 30, quick 2 10]"
     )
     parser.add_argument("--messages", type=int, metavar="N", help="in each mesh  [default: 50, quick 10]")
     arguments = parser.parse_args()
+    unknown = set(arguments.parts) - set(_PARTS)
+    if unknown:
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(_PARTS)}")
     document: dict[str, Any] = {"machine": machine()}
+    goals: list[Goal] = []
     if not arguments.json:
         _print_machine(document["machine"])
-    for name in arguments.only or _PARTS:
+    for name in arguments.parts or _PARTS:
         print(f"measuring {name} …", file=sys.stderr, flush=True)
         result = _PARTS[name](arguments)
         document |= result.to_json()
+        goals += goals_of(result)
         if not arguments.json:
             for table in result.tables():
                 print(table.render(), flush=True)
-            if isinstance(result, throughput.Throughput):
-                _print_goal(result)
+    document["goals"] = goals_to_json(goals)
     document["machine"]["load_after"] = [round(load, 2) for load in os.getloadavg()]
     if arguments.json:
         print(json.dumps(document, indent=2))
-    else:
-        print(
-            f"\nload average {document['machine']['load'][0]} before, {document['machine']['load_after'][0]} after"
-        )
+        return
+    if goals:
+        print(goal_table(goals).render())
+    before, after = document["machine"]["load"][0], document["machine"]["load_after"][0]
+    print(f"\nload average {before} before, {after} after")
 
 
 def _print_machine(about: dict[str, Any]) -> None:
     print(f"{about['processor']}, {about['cores']} cores, {about['system']}, Python {about['python']}")
     if about["load"][0] > about["cores"] / 2:
         print("This machine is busy: only ratios mean anything.")
-
-
-def _print_goal(result: throughput.Throughput) -> None:
-    ratio = result.ratio(throughput.FETCH)
-    verdict = "reached" if ratio >= _GOAL else "missed"
-    print(f"\n  verified fetch / py-libp2p's raw stream = {ratio:.2f} (goal {_GOAL}: {verdict})")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """The measured loop of a raw stream, the same for every transport: 1 MiB writes one way, up to 1 MiB reads.
 
+Streams that fill a buffer of the reader's do: that is how a fetch reads.
+
 A request is the number of bytes wanted; the answer is these bytes, then the sender's processor time for them
 (µs) and its peak memory. The first, small transfer is not measured: windows have grown when the second begins.
 """
@@ -56,9 +58,10 @@ async def receive(stream: Stream, size: int) -> dict[str, Any]:
 
 async def _ask(stream: Stream, size: int) -> None:
     await stream.write(size.to_bytes(_NUMBER))
-    left = size
+    left, fill, buffer = size, getattr(stream, "read_into", None), memoryview(bytearray(CHUNK))
     while left:
-        left -= len(await _some(stream, min(left, CHUNK)))
+        most = min(left, CHUNK)
+        left -= len(await _some(stream, most)) if fill is None else await fill(buffer[:most], most)
 
 
 async def _read_exactly(stream: Stream, size: int) -> bytes:

@@ -1,7 +1,7 @@
-"""A raw stream of our transport, without protocol, hashing or disk. One end of it, as a process.
+"""A raw stream of our transports, without protocol, hashing or disk. One end of it, as a process.
 
-python -m benchmarks.own_stream serve
-python -m benchmarks.own_stream receive MULTIADDR BYTES
+python -m benchmarks.own_stream serve [LONGEST_FRAME]
+python -m benchmarks.own_stream receive MULTIADDR BYTES node|light
 """
 
 from __future__ import annotations
@@ -10,37 +10,55 @@ import json
 import secrets
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
 
 import trio
 
 from benchmarks.bulk import PROTOCOL, receive, serve
 from p2pboot.core.identity import SecretKey
-from p2pboot.transport.libp2p import open_libp2p
 
 
-def _key() -> SecretKey:
-    return SecretKey(secrets.token_bytes(32))
+def _open(kind: str, listen: Sequence[str] = ()) -> AbstractAsyncContextManager[Any]:
+    key = SecretKey(secrets.token_bytes(32))
+    if kind == "light":
+        from p2pboot.transport.light import open_light
+
+        return open_light(key)
+    from p2pboot.transport.libp2p import open_libp2p
+
+    return open_libp2p(key, list(listen))
+
+
+def _send_frames_of(body: int) -> None:
+    """As rust-libp2p, whose frames are of 16 KiB, however fast the link is."""
+    from p2pboot.transport.tcp import pace
+
+    pace._FRAMES = (body,)
+    pace._FIRST = body
 
 
 async def _serve() -> None:
-    async with open_libp2p(_key(), ["/ip4/127.0.0.1/tcp/0"]) as transport:
+    async with _open("node", ["/ip4/127.0.0.1/tcp/0"]) as transport:
         transport.handle(PROTOCOL, serve)
         print(transport.addresses()[0], flush=True)
         await trio.sleep_forever()
 
 
-async def _receive(address: str, size: int) -> None:
-    async with open_libp2p(_key(), []) as transport:
+async def _receive(address: str, size: int, kind: str) -> None:
+    async with _open(kind) as transport:
         stream = await transport.open_stream(await transport.dial(address), PROTOCOL)
         print(json.dumps(await receive(stream, size)), flush=True)
 
 
 def main(arguments: Sequence[str]) -> None:
     match arguments:
-        case ["serve"]:
+        case ["serve", *frame]:
+            for body in frame:
+                _send_frames_of(int(body))
             trio.run(_serve)
-        case ["receive", address, size]:
-            trio.run(_receive, address, int(size))
+        case ["receive", address, size, ("node" | "light") as kind]:
+            trio.run(_receive, address, int(size), kind)
         case _:
             raise SystemExit(__doc__)
 

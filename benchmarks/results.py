@@ -8,7 +8,7 @@ import os
 import platform
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,59 @@ class Table:
             if number == 0:
                 lines.append("  " + "  ".join("-" * width for width in widths))
         return "\n".join([*lines, *(f"  {note}" for note in self.notes)])
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What has to be reached, and what was.
+
+    Args:
+        what: is measured.
+        goal: in words.
+        measured: the value.
+        met: whether it is reached.
+    """
+
+    what: str
+    goal: str
+    measured: float
+    met: bool
+
+    @classmethod
+    def at_least(cls, what: str, goal: float, measured: float) -> Goal:
+        return cls(what, f">= {goal:g}", measured, measured >= goal)
+
+    @classmethod
+    def at_most(cls, what: str, goal: float, measured: float) -> Goal:
+        return cls(what, f"<= {goal:g}", measured, measured <= goal)
+
+
+def goal_table(goals: Sequence[Goal]) -> Table:
+    """All goals of a run, for people."""
+    rows = [
+        (
+            one.what,
+            one.goal,
+            f"{one.measured:.2f}" if one.measured < 100 else f"{one.measured:.0f}",
+            _yes(one.met),
+        )
+        for one in goals
+    ]
+    return Table("Goals", ("", "goal", "measured", "met"), rows)
+
+
+def _yes(met: bool) -> str:
+    return "yes" if met else "NO"
+
+
+def goals_of(result: Any) -> list[Goal]:
+    """The goals that a part of the benchmarks has; many have none."""
+    return list(result.goals()) if hasattr(result, "goals") else []
+
+
+def goals_to_json(goals: Sequence[Goal]) -> list[dict[str, Any]]:
+    """The same for programs."""
+    return [asdict(one) for one in goals]
 
 
 def median(values: Iterable[float]) -> float:
@@ -99,7 +152,8 @@ def run_alone(
     arguments = parser.parse_args()
     result = measure(arguments)
     if arguments.json:
-        print(json.dumps({"machine": machine(), **result.to_json()}, indent=2))
+        goals = goals_to_json(goals_of(result))
+        print(json.dumps({"machine": machine(), **result.to_json(), "goals": goals}, indent=2))
     else:
-        for table in result.tables():
+        for table in (*result.tables(), *([goal_table(goals)] if (goals := goals_of(result)) else [])):
             print(table.render())

@@ -1,4 +1,4 @@
-"""Bytes per second: the library's raw stream, ours, and a verified fetch from `serve` to `fetch`.
+"""Bytes per second and what they cost: raw streams, a verified fetch from `serve` to `fetch`, and libtorrent.
 
 Two processes over loopback each. The contestants take turns, round after round, so that a busy machine is
 busy for all of them; ratios are taken within a round.
@@ -8,29 +8,48 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks import processes
-from benchmarks.results import GB, MB, MIB, Table, median, run_alone
+from benchmarks import processes, torrent
+from benchmarks.results import GB, MB, MIB, Goal, Table, median, run_alone
 from benchmarks.sample import write_artifacts
 from p2pboot.testing.processes import Finished, Mesh
 
-STOCK, OWN, FETCH = "stock stream", "own stream", "verified fetch"
+STOCK, NODE, LIGHT, SMALL = "stock stream", "node stream", "light stream", "small frames"
+FETCH, UNSYNCED = "verified fetch", "unsynced fetch"
+TORRENT, TORRENT_UNSYNCED = "torrent", "unsynced torrent"
 _NAMES = {
-    STOCK: "py-libp2p's raw stream, 1 MiB writes",
-    OWN: "raw stream of our transport",
+    STOCK: "raw stream of py-libp2p, 1 MiB writes",
+    NODE: "raw stream, node → node",
+    LIGHT: "raw stream, node → client",
+    SMALL: "raw stream, frames of 16 KiB → client",
     FETCH: "verified fetch, serve → fetch",
+    TORRENT: "libtorrent, synced at the end",
+    UNSYNCED: "verified fetch, without syncing",
+    TORRENT_UNSYNCED: "libtorrent, without syncing",
 }
+_SMALL_FRAME = 16 * 1024
+_CEILINGS = {"sha256": "SHA-256", "blake3": "blake3, pieces of 1 MiB", "write": "write and fsync"}
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """One run of a contestant; processor time of the fetching process is without its start-up."""
+    """One run of a contestant.
+
+    Args:
+        size: bytes.
+        seconds: of the transfer alone for a raw stream; from the process's start to its end for the others.
+        server_cpu_s: user and system.
+        client_cpu_s: without what the same takes for one small artifact: start-up, finding the manifest.
+        server_peak_bytes: 0 where it was not looked at.
+        client_peak_bytes: memory.
+    """
 
     size: int
     seconds: float
@@ -50,17 +69,28 @@ class Throughput:
 
     Args:
         size: bytes of the artifact.
-        rounds: what each contestant did, round by round.
+        rounds: what each contestant did, round by round; libtorrent only where it is installed.
         hashing: seconds for the same bytes, round by round, see `benchmarks.hashing`.
     """
 
     size: int
-    rounds: Sequence[dict[str, Transfer]]
-    hashing: Sequence[dict[str, float]]
+    rounds: Sequence[Mapping[str, Transfer]]
+    hashing: Sequence[Mapping[str, float]]
+
+    @property
+    def contestants(self) -> list[str]:
+        return [name for name in _NAMES if name in self.rounds[0]]
 
     def ratio(self, one: str, other: str = STOCK) -> float:
         """Median of the ratios of two contestants in the same round."""
         return median(each[one].mb_per_s / each[other].mb_per_s for each in self.rounds)
+
+    def cpu(self, name: str, side: str) -> float:
+        """Median of processor seconds per GB; side is "server" or "client"."""
+        return median(getattr(each[name], f"{side}_cpu_s") * GB / self.size for each in self.rounds)
+
+    def peak_mib(self, name: str, side: str) -> float:
+        return max(getattr(each[name], f"{side}_peak_bytes") for each in self.rounds) / MIB
 
     def hash_rate(self, name: str) -> float:
         return median(self.size / spent[name] / MB for spent in self.hashing)
@@ -68,45 +98,50 @@ class Throughput:
     def tables(self) -> Iterator[Table]:
         title = f"Throughput: {self.size // MIB} MiB over loopback, median of {len(self.rounds)} rounds"
         columns = (
-            "",
-            "MB/s",
-            "of stock",
-            "lowest–highest",
-            "CPU s/GB server",
-            "client",
-            "peak MiB server",
-            "client",
+            *("", "MB/s", "of stock", "lowest–highest", "CPU s/GB server"),
+            *("client", "peak MiB server", "client"),
         )
-        yield Table(title, columns, [self._row(name) for name in _NAMES])
-        rows = [
-            ("SHA-256", f"{self.hash_rate('sha256'):.0f}"),
-            ("blake3, pieces of 1 MiB", f"{self.hash_rate('blake3'):.0f}"),
-            ("write and fsync", f"{self.hash_rate('write'):.0f}"),
-        ]
+        notes = [] if TORRENT in self.rounds[0] else [f"libtorrent is not compared with: {torrent.MISSING}"]
+        yield Table(title, columns, [self._row(name) for name in self.contestants], notes)
+        rows = [(what, f"{self.hash_rate(name):.0f}") for name, what in _CEILINGS.items()]
         yield Table("The same bytes on one core", ("", "MB/s"), rows)
 
     def _row(self, name: str) -> Sequence[str]:
-        runs = [each[name] for each in self.rounds]
-        rates = sorted(run.mb_per_s for run in runs)
+        rates = sorted(each[name].mb_per_s for each in self.rounds)
         return (
             _NAMES[name],
             f"{median(rates):.0f}",
             f"{self.ratio(name):.2f}",
             f"{rates[0]:.0f}–{rates[-1]:.0f}",
-            f"{median(run.server_cpu_s * GB / run.size for run in runs):.1f}",
-            f"{median(run.client_cpu_s * GB / run.size for run in runs):.1f}",
-            f"{max(run.server_peak_bytes for run in runs) / MIB:.0f}",
-            f"{max(run.client_peak_bytes for run in runs) / MIB:.0f}",
+            *(f"{self.cpu(name, side):.1f}" for side in ("server", "client")),
+            *(f"{self.peak_mib(name, side):.0f}" for side in ("server", "client")),
         )
 
+    def goals(self) -> Iterator[Goal]:
+        if TORRENT in self.rounds[0]:
+            yield Goal.at_least("verified fetch / libtorrent, synced", 1.5, self.ratio(FETCH, TORRENT))
+            unsynced = self.ratio(UNSYNCED, TORRENT_UNSYNCED)
+            yield Goal.at_least("verified fetch / libtorrent, neither synced", 1.5, unsynced)
+        yield Goal.at_least("verified fetch / our raw stream", 0.7, self.ratio(FETCH, LIGHT))
+        yield Goal.at_most("verified fetch, client, CPU s/GB", 3.5, self.cpu(FETCH, "client"))
+        yield Goal.at_least("raw stream, node → node / stock", 2.4, self.ratio(NODE))
+        yield Goal.at_least("raw stream, node → client / stock", 2.4, self.ratio(LIGHT))
+        yield Goal.at_most("raw stream, server, CPU s/GB", 1.2, self.cpu(LIGHT, "server"))
+        yield Goal.at_most("raw stream, client, CPU s/GB", 1.5, self.cpu(LIGHT, "client"))
+        yield Goal.at_most("raw stream, receiving node, CPU s/GB", 1.5, self.cpu(NODE, "client"))
+        yield Goal.at_least("frames of 16 KiB / our raw stream", 0.5, self.ratio(SMALL, LIGHT))
+        for side in ("server", "client"):
+            yield Goal.at_most(f"verified fetch, {side}, peak MiB", 150, self.peak_mib(FETCH, side))
+
     def to_json(self) -> dict[str, Any]:
+        names = self.contestants
         return {
             "throughput": {
                 "bytes": self.size,
                 "rounds": [{name: asdict(run) for name, run in each.items()} for each in self.rounds],
-                "mb_per_s": {name: median(each[name].mb_per_s for each in self.rounds) for name in _NAMES},
-                "ratio_to_stock": {name: self.ratio(name) for name in _NAMES},
-                "hash_mb_per_s": {name: self.hash_rate(name) for name in ("sha256", "blake3", "write")},
+                "mb_per_s": {name: median(each[name].mb_per_s for each in self.rounds) for name in names},
+                "ratio_to_stock": {name: self.ratio(name) for name in names},
+                "hash_mb_per_s": {name: self.hash_rate(name) for name in _CEILINGS},
             }
         }
 
@@ -118,32 +153,59 @@ class Publisher:
         self._mesh = mesh
         self._trust = mesh.new_key("publisher")
         self._node = mesh.serve(mesh.directory / "artifacts", "-q")
-        self._startup_cpu_s = self._fetch("--artifact", "kernel").cpu_s  # imports, keys, one small artifact
+        self._startup_cpu_s = self._fetch("p2pboot", "--artifact", "kernel").cpu_s
 
-    def fetch(self) -> Transfer:
-        """Fetch everything into a directory of its own, from nothing."""
+    def fetch(self, module: str) -> Transfer:
+        """Fetch everything into a directory of its own, from nothing; `module` is the program."""
         before = self._node.cpu_s()
-        client = self._fetch()
+        client = self._fetch(module)
         return Transfer(
             size=client.document["downloaded_bytes"],
-            seconds=client.document["transfer_s"],
+            seconds=client.wall_s,
             server_cpu_s=self._node.cpu_s() - before,
             client_cpu_s=client.cpu_s - self._startup_cpu_s,
             server_peak_bytes=self._node.peak_memory_kib() * 1024,
             client_peak_bytes=client.peak_bytes,
         )
 
-    def _fetch(self, *more: str) -> Finished:
+    def _fetch(self, module: str, *more: str) -> Finished:
         output = self._mesh.directory / "out"
         arguments = self._mesh.fetch_arguments(self._trust, output, self._node.address)
         try:
-            return processes.checked(self._mesh.run(*arguments, *more))
+            return processes.checked(self._mesh.complete([sys.executable, "-m", module, *arguments, *more]))
         finally:
             shutil.rmtree(output, ignore_errors=True)
 
 
-def _stream(module: str, address: str, size: int) -> Transfer:
-    measured = processes.run(["-m", module, "receive", address, str(size)]).document
+class Seed:
+    """A process of libtorrent that has the large file."""
+
+    def __init__(self, stack: ExitStack, file: Path, scratch: Path) -> None:
+        self._size = file.stat().st_size
+        self._torrent, self._output = scratch / "torrent", scratch / "leech"
+        serve = ["-m", "benchmarks.torrent", "serve", str(file), str(self._torrent)]
+        self._seed = stack.enter_context(processes.server(serve))
+
+    def fetch(self, *sync: str) -> Transfer:
+        before = self._seed.cpu_s()
+        self._output.mkdir()
+        try:
+            receive = ["-m", "benchmarks.torrent", "receive", self._seed.address]
+            client = processes.run([*receive, str(self._torrent), str(self._output), *sync])
+        finally:
+            shutil.rmtree(self._output)
+        return Transfer(
+            size=self._size,
+            seconds=client.wall_s,
+            server_cpu_s=self._seed.cpu_s() - before,
+            client_cpu_s=client.cpu_s,
+            server_peak_bytes=self._seed.peak_memory_kib() * 1024,
+            client_peak_bytes=client.peak_bytes,
+        )
+
+
+def _stream(module: str, address: str, size: int, *kind: str) -> Transfer:
+    measured = processes.run(["-m", module, "receive", address, str(size), *kind]).document
     return Transfer(size=size, **measured)
 
 
@@ -162,24 +224,39 @@ def measure(size: int, rounds: int, directory: Path | None = None) -> Throughput
             stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pboot-bench-", dir=directory))
         )
         rootfs = write_artifacts(scratch, size)
-        stock = stack.enter_context(processes.server(["-m", "benchmarks.stock_stream", "serve"]))
-        own = stack.enter_context(processes.server(["-m", "benchmarks.own_stream", "serve"]))
-        node = Publisher(stack.enter_context(processes.mesh_in(scratch)))
+        contestants = _contestants(stack, scratch, rootfs, size)
         for _ in range(rounds):
-            done.append(
-                {
-                    STOCK: _stream("benchmarks.stock_stream", stock.address, size),
-                    FETCH: node.fetch(),
-                    OWN: _stream("benchmarks.own_stream", own.address, size),
-                }
-            )
+            done.append({name: run() for name, run in contestants.items()})
             hashing.append(processes.run(["-m", "benchmarks.hashing", str(rootfs)]).document)
     return Throughput(size, done, hashing)
 
 
+def _contestants(
+    stack: ExitStack, scratch: Path, rootfs: Path, size: int
+) -> dict[str, Callable[[], Transfer]]:
+    ours = "benchmarks.own_stream"
+    stock = stack.enter_context(processes.server(["-m", "benchmarks.stock_stream", "serve"]))
+    own = stack.enter_context(processes.server(["-m", ours, "serve"]))
+    small = stack.enter_context(processes.server(["-m", ours, "serve", str(_SMALL_FRAME)]))
+    node = Publisher(stack.enter_context(processes.mesh_in(scratch)))
+    contestants = {
+        STOCK: lambda: _stream("benchmarks.stock_stream", stock.address, size),
+        FETCH: lambda: node.fetch("p2pboot"),
+        NODE: lambda: _stream(ours, own.address, size, "node"),
+        LIGHT: lambda: _stream(ours, own.address, size, "light"),
+        SMALL: lambda: _stream(ours, small.address, size, "light"),
+        UNSYNCED: lambda: node.fetch("benchmarks.unsynced"),
+    }
+    if torrent.is_installed():
+        seed = Seed(stack, rootfs, scratch)
+        contestants[TORRENT] = lambda: seed.fetch("sync")
+        contestants[TORRENT_UNSYNCED] = seed.fetch
+    return contestants
+
+
 def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, metavar="MIB", help="of the artifact  [default: 512, quick 128]")
-    parser.add_argument("--rounds", type=int, metavar="N", help="of each contestant  [default: 5, quick 2]")
+    parser.add_argument("--rounds", type=int, metavar="N", help="of each contestant  [default: 3, quick 2]")
     parser.add_argument(
         "--directory", type=Path, metavar="DIR", help="for artifacts and stores  [default: temporary]"
     )
@@ -187,7 +264,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def measure_as_told(arguments: argparse.Namespace) -> Throughput:
     size = arguments.size or (128 if arguments.quick else 512)
-    return measure(size * MIB, arguments.rounds or (2 if arguments.quick else 5), arguments.directory)
+    return measure(size * MIB, arguments.rounds or (2 if arguments.quick else 3), arguments.directory)
 
 
 if __name__ == "__main__":

@@ -40,14 +40,18 @@ class Finished:
         status: the exit status; negative for the signal that ended it.
         stdout: what it printed.
         stderr: what it said besides.
+        wall_s: from its start to its end.
         cpu_s: processor time, user and system.
+        user_s: of it the user's.
         peak_bytes: memory at the most.
     """
 
     status: int
     stdout: str
     stderr: str
+    wall_s: float
     cpu_s: float
+    user_s: float
     peak_bytes: int
 
     @property
@@ -115,8 +119,15 @@ class Node:
 
     def cpu_s(self) -> float:
         """Seconds of processor time so far, in steps of a hundredth."""
+        return sum(self._times())
+
+    def user_s(self) -> float:
+        """Of it the user's."""
+        return self._times()[0]
+
+    def _times(self) -> tuple[float, float]:
         fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        return int(fields[11]) / _TICKS_PER_S, int(fields[12]) / _TICKS_PER_S
 
     def memory_kib(self) -> int:
         """Memory at present."""
@@ -153,6 +164,7 @@ class Processes:
             MachineError: it can not be started.
         """
         with tempfile.TemporaryFile() as errors:
+            began = time.monotonic()
             process = self._popen(command, errors.fileno())
             assert process.stdout is not None  # noqa: S101 - `_popen` asked for a pipe
             late = threading.Event()
@@ -168,6 +180,7 @@ class Processes:
                     printed = process.stdout.read()
                 # Not `wait`, which does not say what the process took.
                 _, status, usage = os.wait4(process.pid, 0)
+                wall_s = time.monotonic() - began
                 process.returncode = os.waitstatus_to_exitcode(status)
             finally:
                 timer.cancel()
@@ -176,7 +189,7 @@ class Processes:
         if late.is_set():
             raise NotFoundError(f"`{_shown(command)}` does not end: {_last_line(said)}")
         cpu_s, peak_bytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-        return Finished(process.returncode, printed.decode(), said, cpu_s, peak_bytes)
+        return Finished(process.returncode, printed.decode(), said, wall_s, cpu_s, usage.ru_utime, peak_bytes)
 
     def start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start any command; its stderr goes to the end of `log`.
