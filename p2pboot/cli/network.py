@@ -122,22 +122,24 @@ class Client:
         """
         import trio
 
+        from p2pboot.transport.light import open_light
+
         collect_garbage()
         with progress:
-            result: T = trio.run(self._run, job, progress)
+            result: T = trio.run(self._run, job, progress, open_light(self.key))
         return result
 
-    async def _run(self, job: Job[T], progress: PlainProgress) -> T:
+    async def _run(
+        self, job: Job[T], progress: PlainProgress, network: AbstractAsyncContextManager[Transport]
+    ) -> T:
         import trio
-
-        from p2pboot.transport.libp2p import open_libp2p
 
         results: list[T] = []
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope.cancel)
                 async with (
-                    open_libp2p(self.key, []) as transport,
+                    network as transport,
                     self._discovery(transport) as hints,
                 ):
                     results.append(await job(transport, hints, progress))

@@ -1,15 +1,21 @@
-"""Help and the offline commands start in a blink: they import neither libp2p nor trio."""
+"""Commands start in a blink: help and the offline ones import neither libp2p nor trio, clients what they need.
+
+How long it takes is measured (`benchmarks/startup.py`); that it stays so is seen here.
+"""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from p2pboot.testing.artifacts import write_image
 from p2pboot.testing.manifests import ALICE
+from p2pboot.testing.processes import Mesh, mesh_in
 from tests.cli.conftest import key_file, manifest_bytes
 from tests.core.timetoke.samples import payload_of, sign
 
@@ -20,8 +26,24 @@ from p2pboot.cli.main import main
 try:
     main()
 finally:
-    print("MODULES", *sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+    print("MODULES", *sorted(sys.modules), file=sys.stderr)
 """
+
+NOT_FOR_CLIENTS = {
+    *("libp2p", "multiaddr", "multiformats", "google", "grpc", "aioquic"),  # the nodes' network
+    *("zeroconf", "watchfiles", "h11", "prometheus_client"),  # discovery, publishing, HTTP
+    *("rich", "tomllib", "pydantic"),  # a terminal, a configuration file
+    *(
+        "p2pboot.node",
+        "p2pboot.gateway",
+        "p2pboot.publish",
+        "p2pboot.transport.libp2p",
+        "p2pboot.core.ignored",
+    ),
+}
+MOST_MODULES = 520
+"""About 500 take 0.25 s of a processor, half of it for trio, cryptography and click; whoever adds some looks at what
+`python -X importtime` says of them, and at `benchmarks/startup.py`."""
 
 
 def python(directory: Path, code: str, *args: str) -> subprocess.CompletedProcess[str]:
@@ -37,10 +59,10 @@ def python(directory: Path, code: str, *args: str) -> subprocess.CompletedProces
     )
 
 
-def modules_of(directory: Path, *args: str) -> set[str]:
-    """Run a command in a process of its own and return the top-level modules it has loaded in the end."""
+def modules_of(directory: Path, *args: str, status: int = 0) -> set[str]:
+    """Run a command in a process of its own and return the modules it has loaded in the end."""
     done = python(directory, _PROBE, *args)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == status, done.stderr
     return set(done.stderr.rpartition("MODULES ")[2].split())
 
 
@@ -97,6 +119,33 @@ def test_help_loads_no_cryptography_either(tmp_path: Path) -> None:
         "sqlite3",
         "json",
     } <= {"json"}
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mesh, str, str]]:
+    """A publisher's mesh, its key id and its address."""
+    directory = tmp_path_factory.mktemp("published")
+    write_image(directory / "artifacts" / "stable" / "x86_64", {"vmlinuz": 1000, "initramfs.img": 1000})
+    with mesh_in(directory) as mesh:
+        trust = mesh.new_key("publisher")
+        yield mesh, trust, mesh.serve(directory / "artifacts", "-q").address
+
+
+@pytest.mark.parametrize("command", ["fetch", "discover", "snapshot sync"])
+def test_a_client_loads_only_what_it_needs(
+    tmp_path: Path, published: tuple[Mesh, str, str], command: str
+) -> None:
+    mesh, trust, address = published
+    network = ("--bootstrap", address, "--no-mdns", "--trust", trust)
+    arguments = {
+        "fetch": mesh.fetch_arguments(trust, tmp_path / "out", address),
+        "discover": ("discover", *network),
+        "snapshot sync": ("snapshot", "sync", "latest", "-o", "out", "--timeout", "0.2", *network),
+    }[command]
+    not_found = 3 if command == "snapshot sync" else 0
+    modules = modules_of(tmp_path, *arguments, status=not_found)
+    assert modules & NOT_FOR_CLIENTS == set()
+    assert len(modules) <= MOST_MODULES
 
 
 _GARBAGE_PROBE = """
