@@ -88,6 +88,7 @@ class Query(Generic[T_co]):
         decode: makes the answer from header and body; raises RemoteProtocolError, Malformed or ValueError
             when the peer sent nonsense. It may keep the body.
         label: what is asked for, in messages; by default the operation.
+        memory: makes the memory that a body of so many bytes comes into, exactly as long.
     """
 
     request: Request
@@ -95,6 +96,7 @@ class Query(Generic[T_co]):
     max_length: int
     decode: Callable[[_Header, bytearray], T_co]
     label: str = ""
+    memory: Callable[[int], bytearray] = bytearray
 
     @property
     def name(self) -> str:
@@ -122,9 +124,13 @@ def ask_manifest(digest: str) -> Query[ManifestReply]:
     return Query(ManifestRequest(digest), 1, MAX_MANIFEST, _decode_manifest)
 
 
-def ask_read(sha256: str, offset: int, length: int) -> Query[bytearray]:
-    """`length` bytes (1 to 16 MiB) of an artifact, from `offset` bytes on."""
-    return Query(ReadRequest(sha256, offset, length), length, length, lambda _header, body: body)
+def ask_read(
+    sha256: str, offset: int, length: int, memory: Callable[[int], bytearray] = bytearray
+) -> Query[bytearray]:
+    """`length` bytes (1 to 16 MiB) of an artifact, from `offset` bytes on; see `Query` for the memory."""
+    return Query(
+        ReadRequest(sha256, offset, length), length, length, lambda _header, body: body, memory=memory
+    )
 
 
 def ask_pieces(sha256: str, *, size: int, piece_length: int, table_digest: str) -> Query[PieceTable]:

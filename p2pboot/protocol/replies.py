@@ -2,21 +2,24 @@
 
 Owns the state of what is being received. What an acceptable answer is, the `Query` says (`protocol.client`).
 
-Use: `reader.expect(Expected(query))` and send `query.frame`; feed what arrives to `reader.receive_data`, then call
-`reader.next_reply` until it returns None. `fetch.asking.requests` does this over a stream.
+Use: `reader.expect(Expected(query))` and send `query.frame`. What arrives goes to `reader.receive_data`, or, while
+`reader.body_space` is not None, straight into that; then call `reader.next_reply` until it returns None.
+`fetch.asking.requests` does this over a stream.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from p2pboot.errors import Malformed, RemoteProtocolError
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused, Query
 from p2pboot.protocol.frames import FrameReader, NotJson, decode_object
 from p2pboot.protocol.messages import Status
 from p2pboot.protocol.withheld import readable
+
+_SCRATCH_BYTES: Final = 64 * 1024  # of a body that nobody wants, at once
 
 
 @dataclass(slots=True, eq=False)
@@ -49,8 +52,8 @@ class _Body:
 class ReplyReader:
     """Cuts what a server sends into the answers to the queries, in the order in which they were asked.
 
-    A body is copied once, from the bytes received to the place where it stays. After a RemoteProtocolError
-    the stream has lost its meaning: reset it and use another reader.
+    A body lies where its query wants it, and but for its beginning it need not be copied there. After a
+    RemoteProtocolError the stream has lost its meaning: reset it and use another reader.
     """
 
     _expected: deque[Expected] = field(default_factory=deque)
@@ -58,6 +61,7 @@ class ReplyReader:
     _input: memoryview = field(default_factory=lambda: memoryview(b""))
     _body: _Body | None = None
     _after: str = ""  # which reply
+    _scratch: bytearray = field(default_factory=bytearray)
 
     @property
     def outstanding(self) -> int:
@@ -72,6 +76,28 @@ class ReplyReader:
         """Bytes from the peer; take all answers with `next_reply` before the next call."""
         rest = bytes(self._input)  # empty, unless the caller stopped early
         self._input = memoryview(rest + data if rest else data)
+
+    @property
+    def body_space(self) -> memoryview | None:
+        """Where the rest of the body lies that is coming in, once `next_reply` has returned None.
+
+        Fill all of it with the next bytes from the peer and call `body_filled`. None while a header is due, which
+        may come with much behind it.
+        """
+        body = self._body
+        if body is None:
+            return None
+        if body.target is not None:
+            return memoryview(body.target)[body.filled :]
+        if not self._scratch:
+            self._scratch = bytearray(_SCRATCH_BYTES)
+        return memoryview(self._scratch)[: body.length - body.filled]
+
+    def body_filled(self) -> None:
+        """All of `body_space` is filled; go on with `next_reply`."""
+        space = self.body_space
+        if self._body is not None and space is not None:
+            self._body.filled += len(space)
 
     def next_reply(self) -> Answer | None:
         """The next complete answer, or None when more bytes are needed.
@@ -131,7 +157,7 @@ class ReplyReader:
                 f"the reply to {query.name} has a length that is not"
                 f" from {query.min_length} to {query.max_length}"
             )
-        self._body = _Body(header, length, None if expected.abandoned else bytearray(length))
+        self._body = _Body(header, length, None if expected.abandoned else query.memory(length))
         return None
 
     def _next_body(self, body: _Body) -> Answer | None:

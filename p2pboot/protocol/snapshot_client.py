@@ -6,7 +6,7 @@ compared with what is announced, or with the limits of the format, while only th
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from p2pboot.core.digests import DIGEST_BYTES, is_digest
@@ -91,8 +91,10 @@ def ask_chunks(root: str, *, size: int, chunk_length: int, digest: str | None) -
     return Query(ChunksRequest(root), length, length, decode)
 
 
-def ask_chunk(root: str, index: int, *, total: int, length: int) -> Query[bytearray]:
-    """One chunk of exactly `length` bytes; its content is the caller's to check.
+def ask_chunk(
+    root: str, index: int, *, total: int, length: int, memory: Callable[[int], bytearray] = bytearray
+) -> Query[bytearray]:
+    """One chunk of exactly `length` bytes; its content is the caller's to check. See `Query` for the memory.
 
     A header that speaks of another snapshot, another chunk or another total is a lie about this one.
     """
@@ -106,7 +108,7 @@ def ask_chunk(root: str, index: int, *, total: int, length: int) -> Query[bytear
                 raise RemoteProtocolError(f"{name}: the peer says {member} {shown} instead of {expected}")
         return body
 
-    return Query(ChunkRequest(root, index), length, length, decode, name)
+    return Query(ChunkRequest(root, index), length, length, decode, name, memory)
 
 
 def _decode_head(item: object) -> SnapshotHead:

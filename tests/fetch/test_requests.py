@@ -343,6 +343,31 @@ async def test_progress_is_the_time_of_the_last_byte(autojump_clock: trio.testin
         assert requests.last_progress == asked_at + 7
 
 
+async def test_bytes_of_a_body_that_trickles_in_are_progress(autojump_clock: trio.testing.MockClock) -> None:
+    body = bytes(10_000)
+    async with connected() as (requests, server), trio.open_nursery() as nursery:
+        nursery.start_soon(requests.ask, ask_read(DIGEST, 0, len(body)))
+        await server.request()
+        asked_at = trio.current_time()
+        await server.stream.write(Reply(Status.OK, body).encode_header())
+        for second in range(1, 10):
+            await trio.sleep(1)
+            await server.stream.write(body[:1000])
+            await trio.testing.wait_all_tasks_blocked()
+            assert requests.last_progress == asked_at + second
+        await trio.sleep(5)
+        assert requests.last_progress == asked_at + 9
+        await server.stream.write(body[:1000])
+
+
+async def test_a_body_comes_into_the_memory_that_its_query_makes() -> None:
+    memory = bytearray(b"?????")
+    async with connected() as (requests, server), trio.open_nursery() as nursery:
+        nursery.start_soon(answer_once, server, b"hello")
+        assert await requests.ask(ask_read(DIGEST, 0, 5, lambda _: memory)) is memory
+    assert memory == b"hello"
+
+
 async def test_large_body_arrives_whole() -> None:
     body = bytes(range(256)) * 4096 * 4  # 4 MiB through a window of 64 KiB
     async with connected() as (requests, server), trio.open_nursery() as nursery:

@@ -324,6 +324,57 @@ def test_answer_abandoned_halfway_is_not_kept_either() -> None:
     assert reader.next_reply() == Answer(None)
 
 
+def fill_space(reader: ReplyReader, data: bytes) -> bytes:
+    """Put the beginning of `data` where the body belongs; return the rest."""
+    space = reader.body_space
+    assert space is not None
+    space[:] = data[: len(space)]
+    reader.body_filled()
+    return data[len(space) :]
+
+
+@pytest.mark.parametrize("early", [0, 1, 4])
+def test_a_body_may_be_put_where_it_belongs(early: int) -> None:
+    memory: list[bytearray] = []
+
+    def make(length: int) -> bytearray:
+        memory.append(bytearray(b"?" * length))
+        return memory[-1]
+
+    reader = ReplyReader()
+    reader.expect(Expected(ask_read(DIGEST, 0, 5, make)))
+    reader.expect(Expected(ask_read(DIGEST, 5, 2)))
+    assert reader.body_space is None
+    begun = header(status="ok", length=5) + b"hello"[:early]
+    reader.receive_data(begun)
+    assert reader.next_reply() is None
+    assert fill_space(reader, b"hello"[early:]) == b""
+    answer = reader.next_reply()
+    assert answer == Answer(bytearray(b"hello"))
+    assert answer.value is memory[0]
+    assert reader.body_space is None
+    reader.receive_data(ok(b"wo"))
+    assert reader.next_reply() == Answer(bytearray(b"wo"))
+
+
+def test_an_abandoned_body_has_a_place_that_is_small() -> None:
+    body = bytes(200_000)
+    reader = ReplyReader()
+    reader.expect(Expected(ask_read(DIGEST, 0, len(body)), abandoned=True))
+    reader.expect(Expected(ask_read(DIGEST, 5, 2)))
+    reader.receive_data(header(status="ok", length=len(body)))
+    assert reader.next_reply() is None
+    rest, steps = body, 0
+    while rest:
+        rest, steps = fill_space(reader, rest), steps + 1
+        if rest:
+            assert reader.next_reply() is None
+    assert steps > 2
+    assert reader.next_reply() == Answer(None)
+    reader.receive_data(ok(b"wo"))
+    assert reader.next_reply() == Answer(bytearray(b"wo"))
+
+
 def test_data_that_was_not_taken_is_kept() -> None:
     reader = ReplyReader()
     reader.expect(Expected(ask_read(DIGEST, 0, 5)))

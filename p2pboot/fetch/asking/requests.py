@@ -20,8 +20,8 @@ from p2pboot.protocol.messages import MAX_IN_FLIGHT
 from p2pboot.protocol.replies import Answer, Expected, ReplyReader
 from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
 
-READ_BYTES = 1024 * 1024
-"""Asked of the transport at once: fewer and larger reads are what makes a bulk transfer cheap in Python."""
+READ_BYTES = 4096
+"""Taken at once where a header is due: one, and of a long body behind it little, for that is copied."""
 
 PEER_TIMEOUT_S = 5.0
 """For everything that is asked of one peer at one time; a mute one holds its own task only."""
@@ -117,10 +117,9 @@ class RequestStream:
     def __init__(self, stream: Stream) -> None:
         self.connection = stream.connection
         self.peer_id = stream.connection.peer_id
-        self.last_progress = float("-inf")
-        """`trio.current_time()` of the last byte received, or, if later, of the request since which the peer
-        owes us any: while `outstanding` is not 0, the peer has been silent since then."""
         self._stream = stream
+        self._progress_at = float("-inf")
+        self._received = stream.received
         self._replies = ReplyReader()
         self._unfinished: dict[_Request, None] = {}  # each holds a slot of the window; in the order of asking
         self._sent: deque[_Request] = deque()  # those on the wire, in the order of the replies to come
@@ -135,6 +134,19 @@ class RequestStream:
     def outstanding(self) -> int:
         """Requests without a complete reply, abandoned ones included."""
         return len(self._unfinished)
+
+    @property
+    def last_progress(self) -> float:
+        """When a byte was last seen to have come, or, if later, when we asked and were owed nothing before.
+
+        So while `outstanding` is not 0, the peer has been silent since then (`trio.current_time()`). A long
+        body wakes its reader once; until then a byte is seen when this is asked for, so ask now and then.
+        """
+        received = self._stream.received
+        if received != self._received:
+            self._received = received
+            self._progress_at = trio.current_time()
+        return self._progress_at
 
     async def __aenter__(self) -> Self:
         self._running.enter_context(self._shield)
@@ -169,7 +181,8 @@ class RequestStream:
             self._window.release()
             raise _copy(self._failure)
         if not self._unfinished:
-            self.last_progress = trio.current_time()
+            self._received = self._stream.received
+            self._progress_at = trio.current_time()
         request = _Request(query)
         self._unfinished[request] = None
         self._send_unsent.send_nowait(request)
@@ -215,9 +228,8 @@ class RequestStream:
 
     async def _receive_replies(self) -> None:
         try:
-            while data := await self._stream.read(READ_BYTES):
-                self.last_progress = trio.current_time()
-                self._replies.receive_data(data)
+            while await self._receive_some():
+                self._progress_at, self._received = trio.current_time(), self._stream.received
                 while (answer := self._replies.next_reply()) is not None:
                     self._finish(self._sent.popleft(), answer)
         except StreamReset as error:
@@ -231,6 +243,18 @@ class RequestStream:
                 unanswered = f", owing the reply to {self._sent[0].query.name}{others}"
             kind = Truncated if unanswered else StreamReset
             await self._break(kind(f"peer {self.peer_id} closed the stream{unanswered}"))
+
+    async def _receive_some(self) -> bool:
+        """Hand what comes to the reader, a body straight to where it belongs; False at the end of the stream."""
+        space = self._replies.body_space
+        if space is None:
+            data = await self._stream.read(READ_BYTES)
+            self._replies.receive_data(data)
+            return bool(data)
+        if await self._stream.read_into(space, len(space)) < len(space):
+            return False
+        self._replies.body_filled()
+        return True
 
     def _finish(self, request: _Request, outcome: Answer | RemoteProtocolError) -> None:
         if request in self._unfinished:  # a reply may still be taken in while the stream is being reset
