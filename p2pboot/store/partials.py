@@ -78,6 +78,7 @@ class PartialBlob:
         self._changed = threading.Condition()  # guards everything below but the hash
         self._state = _State.OPEN
         self._writing: set[int] = set()
+        self._syncing = False
         self._hashing = threading.Lock()  # guards the hash, and comes before `_changed`
         self._hash = self._new_hash()
         self._hashed = 0
@@ -153,21 +154,36 @@ class PartialBlob:
                 if written:
                     self._held = self._held.with_piece(index)
                 self._changed.notify_all()
+        self._hash_from_memory(offset, data)
         return True
 
+    def _hash_from_memory(self, offset: int, data: bytes | bytearray | memoryview) -> None:
+        """Advance the whole's digest over a piece just written, if it is the next one: it need not be read back."""
+        if offset == self._hashed and self._hashing.acquire(blocking=False):
+            try:
+                if offset == self._hashed:
+                    self._hash.update(data)
+                    self._hashed += len(data)
+            finally:
+                self._hashing.release()
+
     def hash_on(self, max_bytes: int) -> bool:
-        """Advance the whole artifact's digest over the pieces held without a gap from the start.
+        """Advance the whole artifact's digest over the pieces held without a gap from the start; never waits.
+
+        Pieces that are written in order are hashed then. This reads back the others.
 
         Args:
             max_bytes: how far at most, so that a call takes bounded time; at least 1.
 
         Returns:
-            True when it advanced (call again), False when there is nothing to hash now.
+            True when it advanced (call again), False when there is nothing to hash now or another thread is at it.
 
         Raises:
             MachineError: the disk failed.
         """
-        with self._hashing:
+        if not self._hashing.acquire(blocking=False):
+            return False
+        try:
             with self._changed:
                 if self._state is not _State.OPEN:
                     return False
@@ -175,6 +191,27 @@ class PartialBlob:
             advanced = end > self._hashed
             self._hash_to(end)
             return advanced
+        finally:
+            self._hashing.release()
+
+    def sync(self) -> None:
+        """Have what was written so far on the disk, so that `finish` need not wait for it; two at once are one.
+
+        Raises:
+            MachineError: the disk failed.
+        """
+        with self._changed:
+            if self._state is not _State.OPEN or self._syncing:
+                return
+            self._syncing = True
+        try:
+            os.fdatasync(self._fd)
+        except OSError as error:
+            raise machine_error(error, f"write {self.path}") from error
+        finally:
+            with self._changed:
+                self._syncing = False
+                self._changed.notify_all()
 
     def finish(self) -> Path:
         """Give the complete artifact its place in the store, durably; idempotent.
@@ -261,7 +298,7 @@ class PartialBlob:
         lost = before - good
         with self._changed:
             self._held -= lost
-        self._hash, self._hashed = self._new_hash(), 0
+            self._hash, self._hashed = self._new_hash(), 0
         if lost:
             raise MachineError(
                 f"{self.path}: {len(lost)} pieces read back differ from what was written",
@@ -286,7 +323,7 @@ class PartialBlob:
                 return
             self._state = state
             # A descriptor closed under a write could be another file's by the time the write happens.
-            self._changed.wait_for(lambda: not self._writing)
+            self._changed.wait_for(lambda: not (self._writing or self._syncing))
             try:
                 if unlink:  # while it is locked: another process may take it over as soon as it is closed
                     self.path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.errors import FetchError, MachineError, ManifestError, NotFoundError
-from p2pboot.fetch.receiving import swarm
+from p2pboot.fetch.receiving import downloads, swarm
 from p2pboot.serving.limits import Limits
 from p2pboot.store.errors import StoreFull
 from p2pboot.store.store import Store
@@ -327,6 +327,24 @@ async def test_a_disk_that_fails_ends_the_fetch_with_its_own_error(
         with pytest.raises(MachineError, match="the disk is full"):
             await client.fetch(MANIFEST)
         assert client.ledger.dropped == {}
+
+
+async def test_what_arrives_is_brought_to_the_disk_on_the_way(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(downloads, "HASH_BYTES", 4 * PIECE)
+    monkeypatch.setattr(downloads, "SYNC_BYTES", 16 * PIECE)
+    monkeypatch.setattr(
+        "p2pboot.store.partials.PartialBlob.sync", lambda partial: synced.append(len(partial.held))
+    )
+    async with world.provider(MANIFEST) as provider, client_of(world) as client:
+        world.network.limit_upload(provider.peer_id, 10 * PIECE)
+        await client.connect(provider)
+        await client.fetch(MANIFEST)
+        client.assert_holds()
+    assert len(synced) >= 3
+    assert synced[0] < len(FILES["rootfs"]) // PIECE
 
 
 async def test_many_peers_come_and_go(autojump_clock: MockClock, world: World) -> None:

@@ -26,6 +26,13 @@ def fill(partial: PartialBlob, chosen: Sample) -> PartialBlob:
     return partial
 
 
+def fill_backwards(partial: PartialBlob, chosen: Sample) -> PartialBlob:
+    """So that all but the first piece are hashed by what is read back."""
+    for index in reversed(range(chosen.table.count)):
+        assert partial.write(index, chosen.piece(index))
+    return partial
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_pieces_in_any_order_become_the_artifact(store: Store, size: int) -> None:
     chosen = sample(size)
@@ -113,35 +120,138 @@ def test_many_threads_write_and_one_hashes_meanwhile(store: Store) -> None:
 
 
 def test_the_hash_advances_over_what_is_contiguous_and_no_further(store: Store) -> None:
-    chosen = sample(3 * PIECE + 1)
+    chosen = sample(4 * PIECE + 1)
     partial = begin(store, chosen)
     assert not partial.hash_on(PIECE)
-    partial.write(1, chosen.piece(1))
-    assert not partial.hash_on(PIECE)
+    for index in (1, 2):
+        partial.write(index, chosen.piece(index))
+        assert not partial.hash_on(PIECE)
     partial.write(0, chosen.piece(0))
     assert [partial.hash_on(PIECE) for _ in range(3)] == [True, True, False]
-    partial.write(3, chosen.piece(3))
+    partial.write(4, chosen.piece(4))
     assert not partial.hash_on(10 * PIECE)
-    partial.write(2, chosen.piece(2))
+    partial.write(3, chosen.piece(3))
     assert [partial.hash_on(10 * PIECE), partial.hash_on(10 * PIECE)] == [True, False]
     partial.finish()
     assert not partial.hash_on(PIECE)
 
 
-def test_a_call_of_hash_on_reads_no_more_than_it_may(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = sample(3 * PIECE)
-    partial = fill(begin(store, chosen), chosen)
-    lengths: list[int] = []
+@pytest.fixture
+def read_back(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
+    """Offset and length of everything that is read from files."""
+    extents: list[tuple[int, int]] = []
     pread = os.pread
 
     def noting_pread(fd: int, length: int, offset: int) -> bytes:
-        lengths.append(length)
+        extents.append((offset, length))
         return pread(fd, length, offset)
 
     monkeypatch.setattr(os, "pread", noting_pread)
-    partial.hash_on(1000)
-    assert lengths == [1000]
+    return extents
+
+
+def test_pieces_that_come_in_order_are_not_read_back(store: Store, read_back: list[tuple[int, int]]) -> None:
+    chosen = sample(3 * PIECE + 1)
+    path = fill(begin(store, chosen), chosen).finish()
+    assert read_back == []
+    assert path.read_bytes() == chosen.data
+
+
+def test_only_pieces_that_come_before_their_turn_are_read_back(
+    store: Store, read_back: list[tuple[int, int]]
+) -> None:
+    chosen = sample(4 * PIECE)
+    partial = begin(store, chosen)
+    for index in (0, 2, 1):
+        partial.write(index, chosen.piece(index))
+    while partial.hash_on(PIECE):
+        pass
+    partial.write(3, chosen.piece(3))
     assert partial.finish().read_bytes() == chosen.data
+    assert read_back == [(2 * PIECE, PIECE)]
+
+
+def test_a_call_of_hash_on_reads_no_more_than_it_may(store: Store, read_back: list[tuple[int, int]]) -> None:
+    chosen = sample(3 * PIECE)
+    partial = fill_backwards(begin(store, chosen), chosen)
+    partial.hash_on(1000)
+    assert read_back == [(PIECE, 1000)]
+    assert partial.finish().read_bytes() == chosen.data
+
+
+def test_a_call_of_hash_on_leaves_it_to_whoever_is_at_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = sample(3 * PIECE)
+    partial = fill_backwards(begin(store, chosen), chosen)
+    at_it: list[bool] = []
+    pread = os.pread
+
+    def asking_pread(fd: int, length: int, offset: int) -> bytes:
+        other = threading.Thread(target=lambda: at_it.append(partial.hash_on(PIECE)))
+        other.start()
+        other.join()
+        return pread(fd, length, offset)
+
+    monkeypatch.setattr(os, "pread", asking_pread)
+    assert partial.hash_on(PIECE)
+    assert at_it == [False]
+
+
+def test_what_was_written_is_brought_to_the_disk_before_the_end(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begin(store, chosen)
+    synced: list[str] = []
+    monkeypatch.setattr(os, "fdatasync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    partial.write(0, chosen.piece(0))
+    partial.sync()
+    assert synced == [str(partial.path)]
+    partial.write(1, chosen.piece(1))
+    partial.finish()
+    partial.sync()
+    assert len(synced) == 1
+
+
+def test_a_disk_that_fails_to_sync_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = begin(store, sample(2 * PIECE))
+
+    def fail(_fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(MachineError, match=r"write .*partial"):
+        partial.sync()
+    partial.discard()  # and nothing waits for ever
+
+
+def test_closing_waits_for_a_sync_under_way(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = begin(store, sample(2 * PIECE))
+    syncing, go_on = threading.Event(), threading.Event()
+    order: list[str] = []
+    close = os.close
+
+    def slow(_fd: int) -> None:
+        syncing.set()
+        go_on.wait()
+        order.append("synced")
+
+    def noting_close(fd: int) -> None:
+        order.append("closed")
+        close(fd)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    syncer = threading.Thread(target=partial.sync)
+    syncer.start()
+    syncing.wait()
+    monkeypatch.setattr(os, "close", noting_close)
+    closer = threading.Thread(target=partial.close)
+    closer.start()
+    go_on.set()
+    for thread in (syncer, closer):
+        thread.join()
+    assert order == ["synced", "closed"]
 
 
 def test_finish_is_idempotent_and_late_pieces_do_nothing(store: Store) -> None:
@@ -175,7 +285,7 @@ def test_a_wrong_sha256_over_good_pieces_is_told_apart_and_gets_no_name(store: S
 
 def test_bytes_that_the_disk_changed_are_lost_and_not_the_publishers_fault(store: Store) -> None:
     chosen = sample(3 * PIECE)
-    partial = fill(begin(store, chosen), chosen)
+    partial = fill_backwards(begin(store, chosen), chosen)
     with partial.path.open("r+b") as file:
         file.seek(PIECE)
         file.write(b"rot")
@@ -188,7 +298,7 @@ def test_bytes_that_the_disk_changed_are_lost_and_not_the_publishers_fault(store
 
 def test_a_partial_that_became_shorter_is_noticed_while_hashing(store: Store) -> None:
     chosen = sample(3 * PIECE)
-    partial = fill(begin(store, chosen), chosen)
+    partial = fill_backwards(begin(store, chosen), chosen)
     os.truncate(partial.path, 2 * PIECE)
     with pytest.raises(MachineError, match="1 pieces read back differ"):
         partial.hash_on(3 * PIECE)

@@ -17,10 +17,15 @@ from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
 
 HASH_BYTES = 8 * MIB
-"""SHA-256 advances by this per thread hop, about 25 ms; a thread can not be cancelled."""
+"""Pieces that came out of order are read back and hashed by so much per thread hop, 8 ms with SHA extensions and 25
+without; a thread can not be cancelled."""
 
-WRITERS = 4
-"""Threads that check and write at once: two keep two cores busy, the others wait for the disk."""
+SYNC_BYTES = 32 * MIB
+"""What was written is brought to the disk every so often, so that the end need not wait for all of it: 0.02 s instead
+of 0.21 to 0.24 for 512 MiB."""
+
+WRITERS = 1
+"""Threads that check, write and hash: it takes one core at 900 MB/s, and keeps pieces in order for SHA-256."""
 
 
 T = TypeVar("T")
@@ -42,13 +47,25 @@ class Download:
         self.partial: PartialBlob | None = None
         self.complete = trio.Event()
         self.grown = trio.Event()
-        """Replaced each time: more of the artifact may be there to be hashed."""
+        """See `expect_growth`."""
         self.done_bytes = 0
+        self._grown_at = 0
 
     @property
     def blob(self) -> str:
         """The name under which everybody knows it: the digest of the whole."""
         return self.wanted.blob
+
+    def expect_growth(self, size_bytes: int) -> None:
+        """Have a new `grown` set when so much more is done."""
+        self._grown_at = self.done_bytes + size_bytes
+        self.grown = trio.Event()
+
+    def note_growth(self, size_bytes: int) -> None:
+        """So much more was stored."""
+        self.done_bytes += size_bytes
+        if self.done_bytes >= self._grown_at:
+            self.grown.set()
 
     def take_table(self, table: PieceTable) -> None:
         """Take a table that was checked against what was signed; the first one counts."""
@@ -152,7 +169,7 @@ class Downloads:
         try:
             self._note_completion(download)
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_hash_along, download, partial)
+                nursery.start_soon(_keep_up, download, partial)
                 await download.complete.wait()
                 nursery.cancel_scope.cancel()
         finally:
@@ -195,8 +212,7 @@ class Downloads:
     def _gain(self, download: Download, size_bytes: int) -> None:
         self._last_gain = trio.current_time()
         self._ledger.stored_bytes += size_bytes
-        download.done_bytes += size_bytes
-        download.grown.set()
+        download.note_growth(size_bytes)
         self._tell(download)
         self._note_completion(download)
 
@@ -223,16 +239,18 @@ def _check_and_write(
             bad = index if bad is None else bad
         else:
             stored.append(index)
+    partial.hash_on(assignment.length)  # what came before its turn
     return bad
 
 
-async def _hash_along(download: Download, partial: PartialBlob) -> None:
-    """Keep the whole file's SHA-256 up with the pieces, so that little is left to do at the end."""
-    looked_at = -HASH_BYTES
+async def _keep_up(download: Download, partial: PartialBlob) -> None:
+    """Keep the whole file's SHA-256 and the disk up with the pieces, so that little is left to do at the end."""
+    synced = download.done_bytes
     while True:
-        download.grown = trio.Event()
-        if download.done_bytes - looked_at >= HASH_BYTES:  # enough to be worth a thread hop
-            looked_at = download.done_bytes
-            while await trio.to_thread.run_sync(partial.hash_on, HASH_BYTES):
-                pass
+        download.expect_growth(HASH_BYTES)
+        while await trio.to_thread.run_sync(partial.hash_on, HASH_BYTES):
+            pass
+        if download.done_bytes - synced >= SYNC_BYTES:
+            synced = download.done_bytes
+            await trio.to_thread.run_sync(partial.sync)
         await download.grown.wait()
