@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pboot.core.pieces import KIB, MIB, PieceSet
-from p2pboot.fetch.receiving.backlog import GROUP_BYTES, MAX_ASSIGNMENTS, MAX_WINDOW
+from p2pboot.fetch.receiving.backlog import FIRST_GROUP_BYTES, GROUP_BYTES, MAX_ASSIGNMENTS, MAX_WINDOW
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
 
@@ -50,7 +50,7 @@ def test_small_pieces_are_asked_for_in_runs_that_stop_at_what_the_peer_lacks() -
     first, second = schedule.assign("a", 0.0)
     assert list(first.pieces) == list(range(5))
     assert list(second.pieces) == list(range(6, 22))
-    assert second.length == GROUP_BYTES
+    assert second.length == FIRST_GROUP_BYTES
     assert second.offset == 6 * 64 * KIB
 
 
@@ -72,6 +72,16 @@ def test_the_window_grows_with_the_rate_and_is_bounded() -> None:
         open_requests += schedule.assign("a", now)
     assert schedule.asked_bytes("a") == MAX_WINDOW
     assert len(open_requests) <= MAX_ASSIGNMENTS
+
+
+@pytest.mark.parametrize(("mib_per_s", "expected"), [(16, GROUP_BYTES), (1, MIB // 2)])
+def test_a_peer_that_is_quick_is_asked_for_longer_runs(mib_per_s: int, expected: int) -> None:
+    schedule = schedule_of(64, piece_length=64 * KIB)
+    join(schedule, "a", PieceSet.full(64))
+    first, second = schedule.assign("a", 0.0)
+    deliver(schedule, first, 1 / mib_per_s)
+    deliver(schedule, second, 2 / mib_per_s)
+    assert schedule.assign("a", 2.0)[0].length == expected
 
 
 def test_a_very_slow_peer_gets_one_request_at_a_time() -> None:
