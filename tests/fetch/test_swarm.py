@@ -10,7 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.errors import FetchError, MachineError, ManifestError, NotFoundError
-from p2pboot.fetch.receiving import downloads, swarm
+from p2pboot.fetch.receiving import backlog, downloads, swarm
+from p2pboot.fetch.receiving.buffers import Buffers
 from p2pboot.serving.limits import Limits
 from p2pboot.store.errors import StoreFull
 from p2pboot.store.store import Store
@@ -345,6 +346,29 @@ async def test_what_arrives_is_brought_to_the_disk_on_the_way(
         client.assert_holds()
     assert len(synced) >= 3
     assert synced[0] < len(FILES["rootfs"]) // PIECE
+
+
+async def test_memory_is_used_again(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new: list[int] = []
+    take = Buffers.take
+
+    def noting_take(buffers: Buffers, length: int) -> bytearray:
+        free = len(buffers._free)
+        taken = take(buffers, length)
+        if len(buffers._free) == free:
+            new.append(length)
+        return taken
+
+    monkeypatch.setattr(Buffers, "take", noting_take)
+    monkeypatch.setattr(backlog, "FIRST_GROUP_BYTES", PIECE)
+    monkeypatch.setattr(backlog, "GROUP_BYTES", PIECE)
+    async with world.provider(MANIFEST) as provider, client_of(world) as client:
+        await client.connect(provider)
+        await client.fetch(MANIFEST)
+        client.assert_holds()
+    assert 0 < len(new) < 40  # of 71 pieces
 
 
 async def test_many_peers_come_and_go(autojump_clock: MockClock, world: World) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from typing_extensions import override
 
@@ -41,8 +41,10 @@ class ArtifactDialect(Dialect):
         return await requests.ask(ask_have(wanted.blob, wanted.count))
 
     @override
-    async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
-        return await requests.ask(ask_read(assignment.blob, assignment.offset, assignment.length))
+    async def read(
+        self, requests: RequestStream, assignment: Assignment, memory: Callable[[int], bytearray]
+    ) -> bytearray:
+        return await requests.ask(ask_read(assignment.blob, assignment.offset, assignment.length, memory))
 
     @override
     def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:

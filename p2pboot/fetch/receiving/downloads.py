@@ -10,6 +10,7 @@ import trio
 from p2pboot.core.pieces import MIB, PieceTable
 from p2pboot.errors import BlobCorrupt
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.receiving.buffers import Buffers
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
@@ -91,6 +92,7 @@ class Downloads:
         self.schedule = Schedule(pieces_at_once=dialect.pieces_at_once)
         self.open: dict[str, Download] = {}
         """By digest; what is wanted of peers now."""
+        self.buffers = Buffers()
         self._blobs = blobs
         self._ledger = ledger
         self._wanting = wanting

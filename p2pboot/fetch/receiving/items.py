@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -53,8 +54,10 @@ class Dialect(Protocol):
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
         """Ask which pieces the peer has."""
 
-    async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
-        """Ask for the pieces of a request, unchecked."""
+    async def read(
+        self, requests: RequestStream, assignment: Assignment, memory: Callable[[int], bytearray]
+    ) -> bytearray:
+        """Ask for the pieces of a request, unchecked; they come into what `memory` returns for their length."""
 
     def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
         """Say that every piece is what was signed and the whole is not: no peer's fault that gave pieces."""

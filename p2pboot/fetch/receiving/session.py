@@ -175,7 +175,9 @@ class Session:
     async def _read(self, assignment: Assignment) -> None:
         schedule = self._downloads.schedule
         try:
-            data = await self._downloads.dialect.read(self._requests, assignment)
+            data = await self._downloads.dialect.read(
+                self._requests, assignment, self._downloads.buffers.take
+            )
         except PeerBusy as error:
             self._note(error)
             schedule.failed(assignment)
@@ -197,7 +199,10 @@ class Session:
         self._busy_s = BUSY_S
         self._ledger.received[self.peer_id] += len(data)
         download = self._downloads.open.get(assignment.blob)
-        bad = await self._downloads.store(assignment, data)
+        try:
+            bad = await self._downloads.store(assignment, data)
+        finally:
+            self._downloads.buffers.give_back(data)
         if bad is not None and download is not None:
             piece = f"{self._downloads.dialect.piece} {bad} of {download.wanted.key}"
             self._end(RemoteProtocolError(f"{piece} is not what was signed"))

@@ -5,7 +5,7 @@ An announced one is cut as its signer says. Of one that is known by its root alo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from typing_extensions import override
 
@@ -63,9 +63,12 @@ class SnapshotDialect(Dialect):
         return PieceSet.full(wanted.count) if fits else PieceSet(wanted.count)
 
     @override
-    async def read(self, requests: RequestStream, assignment: Assignment) -> bytearray:
+    async def read(
+        self, requests: RequestStream, assignment: Assignment, memory: Callable[[int], bytearray]
+    ) -> bytearray:
         index, total = assignment.pieces.start, self.wanted.count
-        return await requests.ask(ask_chunk(assignment.blob, index, total=total, length=assignment.length))
+        chunk = ask_chunk(assignment.blob, index, total=total, length=assignment.length, memory=memory)
+        return await requests.ask(chunk)
 
     @override
     def contradiction(self, wanted: Wanted, error: BlobCorrupt) -> P2PBootError:
