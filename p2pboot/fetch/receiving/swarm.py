@@ -49,7 +49,7 @@ class Network:
 
     Args:
         transport: whoever is or becomes connected is asked, on each connection: of two servers with one key each may
-            have what the other lacks.
+            have what the other lacks, and two connections to one server share what it is asked for.
         ledger: who was dropped in it is not asked; gets who delivered what, and who is dropped now. Its progress is
             told how far everything is.
         patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.

@@ -48,6 +48,7 @@ _NAMES: Final[Mapping[object, str]] = {
     NoiseTransportReadWriter: "encrypt",
     multiselect_communicator: "read_delim",
     swarm_connection: "logging",
+    swarm_connection.SwarmConn: "new_stream",
     Swarm: "add_conn remove_conn get_connections notify_connected",
     TransportUpgrader: "upgrade_connection upgrade_security",
     BasicHost: "run close _swarm_stream_handler _schedule_identify _identify_peer",
