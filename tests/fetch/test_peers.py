@@ -114,6 +114,23 @@ async def test_of_two_hints_at_one_server_the_one_that_answers_counts(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_hint_that_fails_is_not_missed_when_its_peer_is_connected(
+    autojump_clock: MockClock, world: World
+) -> None:
+    send, hints = trio.open_memory_channel[str](10)
+    async with world.provider() as peer, world.client() as (transport, _), trio.open_nursery() as nursery:
+        stale = f"{NOWHERE}/p2p/{peer.peer_id}"
+        dialler = Dialler(transport, [], Ledger(world.watcher), hints)
+        nursery.start_soon(dialler.run)
+        send.send_nowait(stale)
+        await wait_all_tasks_blocked()
+        assert set(dialler.failures) == {stale}
+        send.send_nowait(peer.address)
+        await trio.sleep(1)
+        assert dialler.failures == {}
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_mute_address_does_not_hold_up_the_others(autojump_clock: MockClock, world: World) -> None:
     async with (
         world.provider() as mute,

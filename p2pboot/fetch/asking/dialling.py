@@ -192,6 +192,7 @@ class Dialler:
         if peer_id is None:
             return await self._dial(address)
         if (known := connection_with(self._transport, peer_id)) is not None:
+            self.failures.pop(address, None)  # nobody misses it
             return known
         rivals = self._on_hints.setdefault(peer_id, set())
         rivals.add(scope := trio.CancelScope())
