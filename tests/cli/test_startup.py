@@ -38,6 +38,7 @@ NOT_FOR_CLIENTS = {
         "p2pboot.gateway",
         "p2pboot.publish",
         "p2pboot.transport.libp2p",
+        "p2pboot.transport.interfaces",
         "p2pboot.core.ignored",
     ),
 }

@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 from typing_extensions import override
@@ -27,7 +27,6 @@ from p2pboot.transport.interface import (
     StreamReset,
     Transport,
 )
-from p2pboot.transport.interfaces import Interfaces, reachable
 from p2pboot.transport.light.identifying import Identifying
 from p2pboot.transport.light.stream import LightStream
 from p2pboot.transport.limits import Admission, ConnectionLimits, Refused
@@ -40,6 +39,9 @@ from p2pboot.transport.traffic import Traffic
 from p2pboot.wire.identify import IDENTIFY_PROTOCOL
 from p2pboot.wire.ping import PING_BYTES, PING_PROTOCOL
 from p2pboot.wire.yamux.limits import Limits
+
+if TYPE_CHECKING:
+    from p2pboot.transport.interfaces import Interfaces
 
 log = logging.getLogger("p2pboot.transport.light")
 
@@ -304,7 +306,11 @@ async def open_light(
     """
     listeners = open_listeners([parse_listen_address(text) for text in listen])
     bound = [bound_address(listener) for listener in listeners]
-    reached_at = partial(reachable, bound, interfaces or Interfaces())
+    reached_at: Callable[[], Sequence[Address]] = tuple
+    if bound:
+        from p2pboot.transport.interfaces import Interfaces, reachable  # 3 ms that clients need not pay
+
+        reached_at = partial(reachable, bound, interfaces or Interfaces())
     try:
         async with trio.open_nursery() as nursery:
             transport = LightTransport(secret_key, nursery, limits or ConnectionLimits(), reached_at)
