@@ -41,8 +41,8 @@ async def test_gossip_reaches_over_a_node_that_accepts(gossip_lab: Lab) -> None:
     assert validators[0].count == 0  # nobody validators what is its own
 
 
-async def test_gossip_goes_on_over_the_connection_that_is_left(lab: Lab) -> None:
-    a, b = await lab.pair()
+async def test_gossip_goes_on_over_the_connection_that_is_left(gossip_lab: Lab) -> None:
+    a, b = await gossip_lab.pair()
     validator = RecordingValidator()
     await a.subscribe(TOPIC, RecordingValidator())
     await b.subscribe(TOPIC, validator)
