@@ -72,7 +72,7 @@ class TcpConnection:
         self._pace = Pace()
         self._unsent = _NOTHING
         self._taken = 0  # bytes that the socket ever took
-        self._full = trio.Event()  # it takes no more
+        self._full = trio.Event()  # it is not to be given more before it is writable
         self._drained = trio.Event()  # all that there was to send is in the socket
         # What comes in.
         self._low = 1
@@ -149,7 +149,8 @@ class TcpConnection:
         level = logging.DEBUG if self._core.peer is None or isinstance(error, OSError) else logging.INFO
         who = "a stranger" if self._core.peer is None else self._core.peer.peer_id
         log.log(level, "connection with %s at %s:%d ended: %s", who, *self.remote, error)
-        self.flush()  # the GO_AWAY that names an error
+        self._send()  # the GO_AWAY that names an error
+        self._dispatch()
         self._end(error)
 
     def _dispatch(self) -> None:
@@ -172,8 +173,8 @@ class TcpConnection:
             await self._full.wait()
             before, began = self._taken, trio.current_time()
             while self._full.is_set():
-                self._full = trio.Event()
                 await trio.lowlevel.wait_writable(self._socket.fileno())
+                self._full = trio.Event()
                 self.flush()
                 if self._full.is_set():  # so it was all the time: that is what the link drains
                     now = trio.current_time()
@@ -187,6 +188,11 @@ class TcpConnection:
 
     def flush(self) -> None:
         """Send what there is to send, as far as the socket takes it now. Never waits, raises nothing."""
+        if not self._full.is_set():
+            self._send()
+        self._dispatch()
+
+    def _send(self) -> None:
         try:
             while self._unsent or self._core.has_data_to_send:
                 self._unsent = self._unsent or self._core.data_to_send(self._pace.batch_bytes)
@@ -195,12 +201,16 @@ class TcpConnection:
                 count = self._socket.send(self._unsent)
                 self._taken += count
                 self._unsent = self._unsent[count:]
+                if count >= self._pace.frame_body and not self._pace.is_fast:
+                    # The kernel would take 64 KiB whatever its low water mark is, as one packet to be cut up later;
+                    # but it says that a socket is writable only once half of that mark has left.
+                    self._full.set()
+                    return
             self._drained.set()
         except BlockingIOError:
             self._full.set()
         except OSError as error:
             self._end(error)
-        self._dispatch()
 
     # The end.
 

@@ -16,8 +16,9 @@ _FRAME_S: Final = 0.05  # that a frame may take
 _MANY_S: Final = 0.01  # that many of them may
 _FRAMES: Final = (4096, 8192, 16_384, 32_768, MAX_FRAME_BODY)
 _MANY: Final = 4  # full frames at a time, where the link is that fast
-# Before anything is known. A slow link has 0.16 s of these at 1.6 Mbit/s; a fast one is known after a millisecond.
+# Before anything is known: as if it were a link of 8 Mbit/s. A fast one has shown that it is after ten messages.
 _FIRST: Final = 32_768
+_FIRST_S: Final = 0.03
 # What was measured fades by a quarter with each new measurement, and faster with those that took long.
 _MEMORY: Final = 0.75
 _MEMORY_S: Final = 0.1
@@ -31,10 +32,11 @@ class Pace:
     """
 
     def __init__(self) -> None:
-        self._bytes = self._seconds = 0.0
-        self._messages = 1
+        self._bytes, self._seconds = float(_FIRST), _FIRST_S
         self.frame_body = _FIRST
         """The longest body of a frame, in bytes."""
+        self.is_fast = False
+        """Whether the socket may be given as much as it takes."""
 
     @property
     def message_bytes(self) -> int:
@@ -44,7 +46,7 @@ class Pace:
     @property
     def batch_bytes(self) -> int:
         """What to hand to the socket at a time, and have it hold of what the network does not take yet."""
-        return self.message_bytes * self._messages
+        return self.message_bytes * (_MANY if self.is_fast else 1)
 
     def note(self, count: int, seconds: float) -> bool:
         """Take a measurement; whether `batch_bytes` has changed."""
@@ -56,6 +58,5 @@ class Pace:
         self.frame_body = max(
             (each for each in _FRAMES if each * self._seconds <= within), default=_FRAMES[0]
         )
-        is_fast = _MANY * MAX_FRAME_BODY * self._seconds <= self._bytes * _MANY_S
-        self._messages = _MANY if is_fast else 1
+        self.is_fast = _MANY * MAX_FRAME_BODY * self._seconds <= self._bytes * _MANY_S
         return self.batch_bytes != before

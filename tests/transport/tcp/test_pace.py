@@ -57,5 +57,13 @@ def test_it_says_when_something_changed() -> None:
 
 def test_no_time_at_all_is_fast() -> None:
     pace = Pace()
-    pace.note(4096, 0)
-    assert pace.frame_body == FULL
+    for _ in range(20):
+        pace.note(32_768, 0)
+    assert pace.is_fast
+
+
+def test_a_link_is_not_fast_because_its_buffers_take_the_first_messages() -> None:
+    pace = Pace()
+    for _ in range(3):
+        pace.note(32_768, 0.0001)
+    assert not pace.is_fast
