@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from p2pboot.cli.options import Command, config_option, json_option, verbosity_options
-from p2pboot.cli.output import emit_json, human_duration, say, warn
+from p2pboot.cli.output import emit_json, human_duration, human_size, say, warn
 from p2pboot.cli.settings import overrides_of, setting_options
 
 _PUBLISH_TIMEOUT_S = 600.0  # hashing a rootfs of 100 GB takes minutes; the node answers when it has published
@@ -100,6 +100,12 @@ def _say(answer: dict[str, Any]) -> None:
         say(f"fetching   {pending['channel']}/{pending['arch']} number {pending['manifest_version']}")
     for peer in answer["peers"]:
         say(f"peer       {peer['peer_id']}  {' '.join(peer['addresses'])}")
+    for kind in sorted({row["kind"] for row in answer["traffic"]}):
+        sent, received = (
+            human_size(sum(row[way] for row in answer["traffic"] if row["kind"] == kind))
+            for way in ("sent", "received")
+        )
+        say(f"bytes      {kind}: {sent} sent, {received} received")
     for problem in answer["problems"]:
         say(f"problem    {problem['subject']}: {problem['text']}")
         if problem["remedy"]:

@@ -13,7 +13,7 @@ from p2pboot.cli.network import Client, begin, network_options
 from p2pboot.cli.options import FILE, Command, min_version_option
 from p2pboot.cli.output import counted, emit_json, human_size, say
 from p2pboot.cli.progress import PlainProgress, open_progress
-from p2pboot.cli.settings import setting_options
+from p2pboot.cli.settings import rate_options, setting_options
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
 @network_options()
+@rate_options
 def fetch(
     *,
     artifacts: tuple[str, ...],

@@ -34,6 +34,7 @@ if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
     from p2pboot.cli.progress import PlainProgress
     from p2pboot.config.settings import NodeSettings
     from p2pboot.core.identity import SecretKey
+    from p2pboot.transport.bandwidth import Rates
     from p2pboot.transport.interface import Transport
 
 T = TypeVar("T")
@@ -94,10 +95,12 @@ class Client:
     Args:
         key: its identity.
         mdns: whether to look around on the local network.
+        rates: the limits of bandwidth.
     """
 
     key: SecretKey
     mdns: bool
+    rates: Rates
 
     @classmethod
     def of(cls, settings: NodeSettings, key_path: Path | None) -> Client:
@@ -112,7 +115,7 @@ class Client:
                 "there is nobody to ask: no --bootstrap address, and mDNS is off",
                 remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or leave mDNS on",
             )
-        return cls(client_key(key_path), settings.network.mdns)
+        return cls(client_key(key_path), settings.network.mdns, settings.network.rates)
 
     def run(self, job: Job[T], progress: PlainProgress) -> T:
         """Run a job and return what it returns; the job gets the transport, what discovery finds, and the progress.
@@ -122,15 +125,22 @@ class Client:
         """
         import trio
 
+        from p2pboot.transport.bandwidth import Bandwidth
         from p2pboot.transport.light import open_light
+
+        def open_network() -> AbstractAsyncContextManager[Transport]:
+            return open_light(self.key, bandwidth=Bandwidth(self.rates))
 
         collect_garbage()
         with progress:
-            result: T = trio.run(self._run, job, progress, open_light(self.key))
+            result: T = trio.run(self._run, job, progress, open_network)
         return result
 
     async def _run(
-        self, job: Job[T], progress: PlainProgress, network: AbstractAsyncContextManager[Transport]
+        self,
+        job: Job[T],
+        progress: PlainProgress,
+        open_network: Callable[[], AbstractAsyncContextManager[Transport]],
     ) -> T:
         import trio
 
@@ -139,7 +149,7 @@ class Client:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope.cancel)
                 async with (
-                    network as transport,
+                    open_network() as transport,
                     self._discovery(transport) as hints,
                 ):
                     results.append(await job(transport, hints, progress))

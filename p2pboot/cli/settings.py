@@ -61,6 +61,13 @@ node_options: Decorator[Any] = options(
     verbosity_options,
 )
 
+rate_options: Decorator[Any] = setting_options(
+    "network.max_upload",
+    "network.max_download",
+    "network.max_upload_per_peer",
+    "network.max_download_per_peer",
+)
+
 
 def overrides_of(params: dict[str, Any]) -> Overrides:
     """The options that were given, as what wins over the configuration file.

@@ -11,6 +11,7 @@ from p2pboot.cli.network import Client, begin, network_options
 from p2pboot.cli.options import FILE, Command
 from p2pboot.cli.output import emit_json, human_size, say, warn
 from p2pboot.cli.progress import PlainProgress, open_progress
+from p2pboot.cli.settings import rate_options
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ LATEST = "latest"
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
 @network_options()
+@rate_options
 def sync(
     *,
     what: str,

@@ -18,6 +18,7 @@ from p2pboot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from p2pboot.core.policy import Publisher, TrustPolicy  # 10 ms that `--help` need not pay
+    from p2pboot.transport.bandwidth import Rates
 
 _EXAMPLE_PEER = "/dns4/boot-2.example.net/tcp/4001/p2p/12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"
 _EXAMPLE_KEY = "ed25519:8a88e3dd7409f195fd52db2d3cba5d72ca6709bf1d94121bf3748801b40f6f5c"
@@ -108,7 +109,7 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkSettings:
-    """How the node meets others. Rates are bytes per second over all peers, None is unlimited."""
+    """How the node meets others. Rates are bytes per second, None is unlimited."""
 
     listen: tuple[str, ...] = setting(
         values.listen_addresses,
@@ -148,9 +149,34 @@ class NetworkSettings:
     max_upload: int | None = setting(
         values.rate_bytes_per_s,
         "--max-upload RATE",
-        "Limit of all uploads together, for example 2MB/s.",
+        "Limit of all uploads together, for example 2MB/s. To peers and over HTTP; they get equal shares.",
         default="unlimited",
         example="20MB/s",
+        live=True,
+    )
+    max_download: int | None = setting(
+        values.rate_bytes_per_s,
+        "--max-download RATE",
+        "Limit of all downloads together. Who sends more is slowed down, nothing is thrown away.",
+        default="unlimited",
+        example="20MB/s",
+        live=True,
+    )
+    max_upload_per_peer: int | None = setting(
+        values.rate_bytes_per_s,
+        "--max-upload-per-peer RATE",
+        "Limit of the uploads to one peer, or to one HTTP client's address. However many connections it has;"
+        " an address in `trusted_proxies` stands for many clients and has only the limit of all.",
+        default="unlimited",
+        example="5MB/s",
+        live=True,
+    )
+    max_download_per_peer: int | None = setting(
+        values.rate_bytes_per_s,
+        "--max-download-per-peer RATE",
+        "Limit of the downloads from one peer. However many connections it has.",
+        default="unlimited",
+        example="5MB/s",
         live=True,
     )
     # longer than gossip remembers a message, else announcements are taken for repeats
@@ -170,6 +196,18 @@ class NetworkSettings:
         name="sync_interval",
         example="1m",
     )
+
+    @property
+    def rates(self) -> Rates:
+        """The limits of bandwidth."""
+        from p2pboot.transport.bandwidth import Rates
+
+        return Rates(
+            upload=self.max_upload,
+            download=self.max_download,
+            upload_per_peer=self.max_upload_per_peer,
+            download_per_peer=self.max_download_per_peer,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,11 @@ class TokenBucket:
         self._tokens = float(burst)
         self._filled_at = now
 
+    @property
+    def burst(self) -> float:
+        """The most that it can hold."""
+        return self._burst
+
     def take(self, amount: float, now: float) -> float:
         """Take tokens, on credit if need be; returns the seconds to wait before using them.
 

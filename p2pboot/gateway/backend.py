@@ -9,6 +9,7 @@ from p2pboot.node.awaiting import Awaited
 from p2pboot.node.status import RunningNode
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
+from p2pboot.transport.bandwidth import Bandwidth
 
 
 class Backend(Protocol):
@@ -21,6 +22,10 @@ class Backend(Protocol):
     @property
     def peer_id(self) -> str:
         """Its identity."""
+
+    @property
+    def bandwidth(self) -> Bandwidth:
+        """What it may use of the network, the gateway's part included."""
 
     @property
     def catalogue(self) -> Catalogue:

@@ -57,7 +57,7 @@ class Bases:
 
     def of(self, request: Request) -> str:
         """The beginning of URLs for one request: `http://boot.example:8080`."""
-        told = _read(request.fields, request.host) if self._is_proxy(request.ends.client) else _Told()
+        told = _read(request.fields, request.host) if self.is_proxy(request.ends.client) else _Told()
         host = told.host or request.host
         if self._advertised:
             return self._advertise(host, told.scheme)
@@ -65,7 +65,8 @@ class Bases:
             return base_url(*request.ends.own)
         return f"{told.scheme or 'http'}://{host}{told.prefix}"
 
-    def _is_proxy(self, client: str) -> bool:
+    def is_proxy(self, client: str) -> bool:
+        """Whether an address is of a proxy that the operator trusts."""
         if not self._proxies:
             return False
         address = ipaddress.ip_address(client.partition("%")[0])

@@ -1,4 +1,4 @@
-"""What the gateway counts; only ever grows."""
+"""What the gateway counts, but for bytes (`transport.traffic`); only ever grows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 class GatewayCounters:
     """Keys are from closed sets, never a client's words."""
 
-    bytes_sent: int = 0
     requests: Counter[tuple[str, int]] = field(default_factory=Counter)
     """By (kind of route, status)."""
     failures: int = 0

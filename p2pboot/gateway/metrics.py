@@ -13,6 +13,7 @@ from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.status import RunningNode
 from p2pboot.store.store import Store
+from p2pboot.transport.traffic import HTTP, SENT, Traffic
 
 L = TypeVar("L", bound=tuple[str, ...])  # what the labels of one sample say
 
@@ -74,9 +75,9 @@ def of_node(node: RunningNode) -> Iterable[Metric]:
     yield _gauge("p2pboot_problem", "1 for everything that is wrong now.", ("code", "subject"), wrong)
 
 
-def of_gateway(counters: GatewayCounters, slots: Slots) -> Iterable[Metric]:
+def of_gateway(counters: GatewayCounters, slots: Slots, traffic: Traffic) -> Iterable[Metric]:
     """What a gateway counted."""
-    yield CounterMetricFamily("p2pboot_http_bytes", "Bytes sent over HTTP.", value=counters.bytes_sent)
+    yield CounterMetricFamily("p2pboot_http_bytes", "Bytes sent over HTTP.", value=traffic[HTTP, SENT])
     requests = {(kind, str(status)): count for (kind, status), count in counters.requests.items()}
     yield _counter("p2pboot_http_requests", "Requests answered.", ("route", "status"), requests)
     yield CounterMetricFamily(

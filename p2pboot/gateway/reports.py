@@ -20,6 +20,7 @@ from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.page import render
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.status import RunningNode
+from p2pboot.transport.traffic import HTTP, RECEIVED, SENT
 
 FULL_BYTES: Final = 4 << 20  # below it neither the database nor a manifest can be relied on to be written
 
@@ -53,7 +54,8 @@ class Reports:
 
     def status(self, running: RunningNode) -> bytes:
         """The status as JSON."""
-        sent = sum(size for (_, direction), size in running.transferred.items() if direction == "sent")
+        traffic = self._node.bandwidth.traffic
+        sent = sum(size for (_, direction), size in running.transferred.items() if direction == SENT)
         document = {
             "version": __version__,
             "peer_id": self._node.peer_id,
@@ -64,7 +66,8 @@ class Reports:
             "bytes": {
                 "peers_sent": sent,
                 "peers_received": sum(running.transferred.values()) - sent,
-                "http_sent": self._counters.bytes_sent,
+                "http_sent": traffic[HTTP, SENT],
+                "http_received": traffic[HTTP, RECEIVED],
             },
             "connections": len(self._slots),
         }
@@ -72,8 +75,9 @@ class Reports:
 
     def metrics(self, running: RunningNode) -> tuple[bytes, str]:
         """The metrics in Prometheus' text form, and its media type."""
+        traffic = self._node.bandwidth.traffic
         held = of_store(self._node.store, self._node.catalogue.clock().now)
-        return exposition([*held, *of_node(running), *of_gateway(self._counters, self._slots)])
+        return exposition([*held, *of_node(running), *of_gateway(self._counters, self._slots, traffic)])
 
     def page(self) -> bytes:
         """The page for people."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
@@ -22,7 +23,9 @@ from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.slots import Slots
 from p2pboot.gateway.stream import ClientStream
+from p2pboot.transport.bandwidth import Meter
 from p2pboot.transport.interfaces import Interfaces
+from p2pboot.transport.traffic import HTTP
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +80,14 @@ class GatewayService:
         options = self._settings.gateway
         bases = Bases(options.advertise_http, options.trusted_proxies)
         gateway = Gateway(node, offers, reports, bases, self._counters)
+
+        def meter(client: str) -> Meter:
+            return node.bandwidth.meter(client, HTTP, is_many=bases.is_proxy(client))
+
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
-                nursery.start_soon(self._accept, nursery, gateway)
+                nursery.start_soon(self._accept, nursery, gateway, meter)
                 if self._settings.network.mdns:
                     name = self._settings.provider.name
                     said = ServiceAnnouncement(offers, name, node.peer_id, self._listener, self._interfaces)
@@ -91,11 +98,11 @@ class GatewayService:
         finally:
             self.close()
 
-    async def _accept(self, nursery: trio.Nursery, gateway: Gateway) -> None:
+    async def _accept(self, nursery: trio.Nursery, gateway: Gateway, meter: Callable[[str], Meter]) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._listener.fileno())
             try:
-                accepted, _ = self._listener.accept()
+                accepted, client = self._listener.accept()
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -104,7 +111,7 @@ class GatewayService:
                     await trio.sleep(_NO_FILES_PAUSE_S)
                 continue  # else the client went before it was accepted
             accepted.setblocking(False)
-            stream = ClientStream(accepted, self._counters)
+            stream = ClientStream(accepted, meter(client[0]))
             if self._slots.admit(stream.slot, trio.current_time()):
                 nursery.start_soon(self._serve, gateway, stream)
             else:

@@ -33,6 +33,8 @@ class Slot:
     taken: int = 0
     """Bytes that the client took since `since`."""
     moved_at: float = 0.0
+    held_since: float | None = None
+    """Since when a limit of ours keeps the next bytes back: time in which nothing is asked of the client."""
 
     def answer(self, now: float) -> None:
         """A request is complete: from now on the client's reading counts."""
@@ -52,14 +54,25 @@ class Slot:
         self.taken += size
         self.moved_at = now
 
+    def hold(self, now: float) -> None:
+        """A limit of ours keeps the next bytes back."""
+        self.held_since = now
+
+    def let_go(self, now: float) -> None:
+        """They may go: the client's time goes on where it was."""
+        if self.held_since is not None:
+            self.since += now - self.held_since
+            self.moved_at += now - self.held_since
+            self.held_since = None
+
     def is_slow(self, now: float) -> bool:
         """Whether the client took less than 10 kB/s for a minute or longer."""
-        elapsed_s = now - self.since
+        elapsed_s = (now if self.held_since is None else self.held_since) - self.since
         return self.answering and elapsed_s >= SLOW_AFTER_S and self.taken < SLOW_BYTES_PER_S * elapsed_s
 
     def is_stalled(self, now: float) -> bool:
         """Whether the client has taken nothing for minutes."""
-        return self.answering and now - self.moved_at >= STALL_S
+        return self.answering and self.held_since is None and now - self.moved_at >= STALL_S
 
 
 class Slots:

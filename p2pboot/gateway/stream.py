@@ -12,9 +12,9 @@ from typing import Final
 
 import trio
 
-from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.request import Ends
 from p2pboot.gateway.slots import Slot
+from p2pboot.transport.bandwidth import Meter
 
 RECEIVE_BYTES: Final = 16 * 1024
 _LINGER_BYTES: Final = 256 * 1024
@@ -27,17 +27,17 @@ class ClientStream:
 
     Args:
         connection: non-blocking; closed with the stream.
-        counters: told of every byte sent, headers included.
+        meter: told of every byte, headers included; what is sent waits for its limits.
     """
 
-    def __init__(self, connection: socket.socket, counters: GatewayCounters) -> None:
+    def __init__(self, connection: socket.socket, meter: Meter) -> None:
         self._socket = connection
         with suppress(OSError):  # it may be gone already
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.slot = Slot(self.cut, trio.current_time())
-        self._counters = counters
+        self._meter = meter
         self.at_once = 0
-        """How many bytes of the last `send_all` the kernel took without waiting for the client."""
+        """How many bytes of the last `send_all` went without waiting for the client, and in one turn of ours."""
 
     def ends(self) -> Ends:
         """The addresses of both sides."""
@@ -48,25 +48,34 @@ class ClientStream:
         return Ends(client[0], own[:2])
 
     async def send_all(self, data: bytes) -> None:
-        """Send everything; waits for the client as long as it takes."""
+        """Send everything; waits for the limits and for the client as long as it takes."""
         rest = memoryview(data)
         waited = False
         self.at_once = 0
         await trio.lowlevel.checkpoint()
         while rest:
+            allowed = await self._pay(len(rest))
             try:
-                size = self._socket.send(rest)
+                size = self._socket.send(rest[:allowed])
             except BlockingIOError:
                 waited = True
                 await self.wait_for_room()
                 continue
             except OSError as error:
                 raise self._gone() from error
-            rest = rest[size:]
-            self._counters.bytes_sent += size
+            self._meter.sent(size)
             self.slot.moved(size, trio.current_time())
             if not waited:
                 self.at_once += size
+            waited |= allowed < len(rest)
+            rest = rest[size:]
+
+    async def _pay(self, size: int) -> int:
+        self.slot.hold(trio.current_time())
+        try:
+            return await self._meter.pay(size)
+        finally:
+            self.slot.let_go(trio.current_time())
 
     async def wait_for_room(self) -> None:
         """Wait until the kernel's buffer has room: on Linux, for a third of its size."""
@@ -75,9 +84,12 @@ class ClientStream:
     async def receive_some(self) -> bytes:
         """The next bytes from the client, at most `RECEIVE_BYTES`; b"" when it will send no more."""
         await trio.lowlevel.checkpoint()
+        max_bytes = await self._meter.may_receive(RECEIVE_BYTES)
         while True:
             try:
-                return self._socket.recv(RECEIVE_BYTES)
+                data = self._socket.recv(max_bytes)
+                self._meter.received(len(data))
+                return data
             except BlockingIOError:
                 await trio.lowlevel.wait_readable(self._fileno())
             except OSError as error:
@@ -96,6 +108,7 @@ class ClientStream:
 
     def cut(self) -> None:
         """Close now. Idempotent."""
+        self._meter.close()
         if self._socket.fileno() >= 0:
             trio.lowlevel.notify_closing(self._socket.fileno())
             self._socket.close()

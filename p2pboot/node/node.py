@@ -7,7 +7,6 @@ announcer keep up with the catalogue: `mirroring` brings in what it wants, and `
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -43,11 +42,12 @@ from p2pboot.publish.build import BuildOptions
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer
-from p2pboot.serving.limits import Limits
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
+from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip
+from p2pboot.transport.traffic import HTTP
 
 # A key without a counter here: how long to look for versions that it signed elsewhere.
 ASK_THE_MESH_S: Final = 5.0
@@ -61,6 +61,7 @@ class Node:
         settings: what the operator wants; `apply` takes changed ones.
         store: locked by the caller.
         transport: the network, listening already.
+        bandwidth: that it uses, with the limits of `settings`.
         signing_key: signs what the own directory holds.
         wall: the machine's clock, unix seconds. Called from any thread.
         hints: addresses that discovery finds, None without discovery.
@@ -74,6 +75,7 @@ class Node:
         *,
         store: Store,
         transport: Gossip,
+        bandwidth: Bandwidth,
         signing_key: SecretKey,
         wall: Callable[[], float],
         hints: AsyncIterable[str] | None = None,
@@ -82,11 +84,12 @@ class Node:
         self._settings = settings
         self.store = store
         self._transport = transport
+        self.bandwidth = bandwidth
         self.peer_id = transport.peer_id
         self._hints = hints
         self._urls = urls
         self._started_at = trio.current_time()
-        self._serving = Serving(_limits(settings))
+        self._serving = Serving()
         self.problems = Problems(lambda: int(wall()))
         self._changes = Changes()
         self.catalogue = Catalogue(store, Trust(settings.policy, key=signing_key.public.keyid), wall)
@@ -188,7 +191,7 @@ class Node:
         When this returns, nothing of what is not trusted any more is here, on its way, or listened for.
         """
         self._settings = settings = live_part(self._settings, settings)
-        self._serving.reconfigure(_limits(settings))
+        self.bandwidth.reconfigure(settings.network.rates)
         self._images.max_artifact_bytes = settings.store.max_artifact_bytes
         self.store.blobs.quota_bytes = settings.store.quota_bytes
         trust = replace(self.catalogue.trust, configured=settings.policy)
@@ -282,13 +285,14 @@ class Node:
 
     def running(self) -> RunningNode:
         """What was counted since the start, and what is so now."""
-        transport, images = self._transport, self._images
+        transport, images, traffic = self._transport, self._images, self.bandwidth.traffic
         return RunningNode(
             peer_id=self.peer_id,
             addresses=transport.addresses(),
             peers={peer_id: transport.peer_addresses(peer_id) for peer_id in transport.peers()},
             uptime_s=trio.current_time() - self._started_at,
-            transferred=Counter(transport.traffic),
+            transferred={key: size for key, size in traffic.items() if key[0] != HTTP},
+            traffic=traffic.by_peer(),
             bytes_sent=self._serving.counters.bytes_sent.copy(),
             refused=self._intake.refused.copy(),
             refused_pieces=images.refused_pieces.copy(),
@@ -304,7 +308,3 @@ class Node:
         offered = {row.pair for row in self.catalogue.offered(channel, arch)}
         pairs = offered | {(one.channel, one.arch) for one in withheld}
         return [*withheld, *unheld(self.problems.all(), pairs, channel, arch)]
-
-
-def _limits(settings: NodeSettings) -> Limits:
-    return Limits(upload_bytes_per_s=settings.network.max_upload)

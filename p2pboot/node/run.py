@@ -26,6 +26,7 @@ from p2pboot.publish.scan import scan_each
 from p2pboot.store.keyfiles import load_key, load_or_generate
 from p2pboot.store.store import DATABASE_NAME, Store
 from p2pboot.transport.addresses import can_listen, parse_address
+from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip
 from p2pboot.transport.interfaces import Interfaces
 
@@ -152,7 +153,8 @@ async def _run(
         stack.callback(store.close)
         await trio.to_thread.run_sync(store.lock)
         interfaces = Interfaces()
-        transport = await _open_transport(stack, settings, key, interfaces)
+        bandwidth = Bandwidth(settings.network.rates)
+        transport = await _open_transport(stack, settings, key, interfaces, bandwidth)
 
         def urls() -> Sequence[str]:
             # Without a gateway of its own a publisher may name those of its mirrors.
@@ -171,6 +173,7 @@ async def _run(
             settings,
             store=store,
             transport=transport,
+            bandwidth=bandwidth,
             signing_key=signing_key,
             hints=hints,
             urls=reach.urls,
@@ -228,12 +231,17 @@ def _dialable(reach: Reachability) -> str:
 
 
 async def _open_transport(
-    stack: AsyncExitStack, settings: NodeSettings, key: SecretKey, interfaces: Interfaces
+    stack: AsyncExitStack,
+    settings: NodeSettings,
+    key: SecretKey,
+    interfaces: Interfaces,
+    bandwidth: Bandwidth,
 ) -> Gossip:
     from p2pboot.transport.libp2p.host import open_libp2p  # 1.3 s: after everything that can fail quickly
 
     async def listening(listen: Sequence[str]) -> Gossip:
-        return await stack.enter_async_context(open_libp2p(key, listen, interfaces=interfaces))
+        opened = open_libp2p(key, listen, interfaces=interfaces, bandwidth=bandwidth)
+        return await stack.enter_async_context(opened)
 
     network = settings.network
     if not network.listen_is_default:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,7 @@ from p2pboot.publish.scan import Tree
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
+from p2pboot.transport.traffic import RECEIVED, SENT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +28,8 @@ class RunningNode:
         addresses: its own, dialable.
         peers: addresses of the connected peers.
         uptime_s: seconds since it began.
-        transferred: bytes on streams by (protocol, "sent" or "received").
+        transferred: bytes exchanged with peers by (protocol, "sent" or "received").
+        traffic: the same by peer, and what went to HTTP clients by address; bounded, see `Traffic.by_peer`.
         bytes_sent: what was served, by protocol.
         refused: manifests by reason.
         refused_pieces: by the peer that sent them; bounded.
@@ -41,6 +44,7 @@ class RunningNode:
     peers: Mapping[str, Sequence[str]] = field(default_factory=dict)
     uptime_s: float
     transferred: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    traffic: Mapping[str, Counter[tuple[str, str]]] = field(default_factory=dict)
     bytes_sent: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     refused_pieces: Mapping[str, int] = field(default_factory=dict)
@@ -70,6 +74,11 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
         "withheld": [one.to_json() for one in catalogue.withheld()],
         "problems": [problem.to_json() for problem in node.problems],
         "bytes_sent": dict(node.bytes_sent),
+        "traffic": [
+            {"peer": peer, "kind": kind, "sent": counts[kind, SENT], "received": counts[kind, RECEIVED]}
+            for peer, counts in sorted(node.traffic.items())
+            for kind in sorted({kind for kind, _ in counts})
+        ],
         "http": list(node.http),
         "ignored": [
             {"channel": tree.channel, "arch": tree.arch, "path": str(one.path), "why": one.why}

@@ -24,6 +24,7 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import MAX_IN_FLIGHT, BadRequest, Reply, Request, Status, parse_request
 from p2pboot.serving.accounts import PeerAccount, Serving
+from p2pboot.serving.limits import FULL_SLICE
 from p2pboot.serving.memory import Grant
 from p2pboot.transport.interface import Stream, StreamReset
 
@@ -236,18 +237,21 @@ class _Conversation:
 
     async def _write(self, prepared: _Prepared) -> None:
         header, body = prepared.reply.encode_header(), memoryview(prepared.reply.body)
-        size = self._serving.limits.slice_bytes
-        first = max(0, size - len(header))  # together, so that a small reply is one frame of the connection
-        await self._write_slice(b"".join((header, body[:first])), prepared.grant)
-        for offset in range(first, len(body), size):
-            await self._write_slice(body[offset : offset + size], prepared.grant)
+        first = max(
+            0, FULL_SLICE - len(header)
+        )  # together, so that a small reply is one frame of the connection
+        await self._write_slice(memoryview(b"".join((header, body[:first]))), prepared.grant)
+        for offset in range(first, len(body), FULL_SLICE):
+            await self._write_slice(body[offset : offset + FULL_SLICE], prepared.grant)
 
-    async def _write_slice(self, data: bytes | memoryview, grant: Grant | None) -> None:
-        await self._serving.pace(self._peer, len(data))
-        with trio.fail_after(self._serving.limits.stall_s):
-            with grant.waiting_for_peer() if grant else nullcontext():
-                await self._stream.write(data)
-        self._serving.counters.bytes_sent[self._protocol] += len(data)
+    async def _write_slice(self, rest: memoryview, grant: Grant | None) -> None:
+        while rest:
+            size = await self._stream.pay(len(rest))  # in no time of the peer's
+            with trio.fail_after(self._serving.limits.stall_s):
+                with grant.waiting_for_peer() if grant else nullcontext():
+                    await self._stream.write(rest[:size])
+            self._serving.counters.bytes_sent[self._protocol] += size
+            rest = rest[size:]
 
     def _release(self, grant: Grant | None) -> None:
         if grant is not None:

@@ -1,6 +1,7 @@
 """What a peer may cost us: the limits, and the counts of what was served.
 
-Nothing here waits or reads a clock; `serving.accounts` does, and applies these to the peers.
+Nothing here waits or reads a clock; `serving.accounts` does, and applies these to the peers. How many bytes go out in
+a second is limited where they pass, in `transport.bandwidth`.
 """
 
 from __future__ import annotations
@@ -9,17 +10,13 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Final
 
-from p2pboot.core.pieces import KIB, MIB
+from p2pboot.core.pieces import MIB
 from p2pboot.protocol.messages import MAX_READ
 
 FULL_SLICE: Final = 4 * 65_507
 """Bytes of a body that are written at once: four full frames of the connection (docs/adr/0002); 256 KiB would be
 four and a scrap. Measured over loopback: 64 KiB costs a quarter more processor time a byte, 1 MiB costs no less,
 and leaves other streams of the connection waiting longer."""
-PACED_SLICE: Final = 64 * KIB
-"""At most so many while an upload cap is in force: a steady trickle, not bursts and silences."""
-SMALLEST_SLICE: Final = 4 * KIB
-_SLICES_PER_S: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,8 +29,6 @@ class Limits:
         artifact_requests_per_s, sync_requests_per_s: sustained rate for one peer, which may come in a burst
             of BURST_S seconds' worth. Beyond it: `busy`. A fetch at 400 MB/s of the usual pieces asks 400 a
             second. Snapshots have the rate of artifacts.
-        upload_bytes_per_s: to all peers together, None is unlimited; peers get equal shares.
-        peer_upload_bytes_per_s: to one peer, None is unlimited.
         body_memory: bytes of replies that are held in memory until they are written.
         peer_body_memory: likewise for one peer, so that none can occupy all of it.
         idle_s: seconds until a stream on which nothing is asked is closed.
@@ -46,8 +41,6 @@ class Limits:
     streams_per_peer: int = 16
     artifact_requests_per_s: float = 1000
     sync_requests_per_s: float = 50
-    upload_bytes_per_s: int | None = None
-    peer_upload_bytes_per_s: int | None = None
     body_memory: int = 64 * MIB
     peer_body_memory: int = 16 * MIB
     idle_s: float = 300
@@ -58,17 +51,6 @@ class Limits:
     def __post_init__(self) -> None:
         if not MAX_READ <= self.peer_body_memory <= self.body_memory:
             raise ValueError(f"the memory for bodies must hold one read of {MAX_READ} bytes")
-        for cap in (self.upload_bytes_per_s, self.peer_upload_bytes_per_s):
-            if cap is not None and cap < 1:
-                raise ValueError(f"an upload limit of {cap} bytes per second lets nothing through")
-
-    @property
-    def slice_bytes(self) -> int:
-        """How much of a body is written at once."""
-        caps = [cap for cap in (self.upload_bytes_per_s, self.peer_upload_bytes_per_s) if cap is not None]
-        if not caps:
-            return FULL_SLICE
-        return max(SMALLEST_SLICE, min(PACED_SLICE, min(caps) // _SLICES_PER_S))
 
 
 BURST_S: Final = 4.0

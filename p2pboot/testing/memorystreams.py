@@ -8,8 +8,7 @@ from typing import Final, Protocol
 import trio
 from typing_extensions import override
 
-from p2pboot.transport.interface import Connection, Stream, StreamReset
-from p2pboot.transport.traffic import RECEIVED, SENT, Traffic
+from p2pboot.transport.interface import BareStream, Connection, StreamReset
 
 WINDOW: Final = 256 * 1024
 """What one direction of a stream holds unread, as Yamux."""
@@ -17,8 +16,6 @@ WINDOW: Final = 256 * 1024
 
 class Owner(Protocol):
     """The node at one end."""
-
-    traffic: Traffic
 
     async def spend(self, size: int) -> None:
         """Wait until so many bytes may be sent."""
@@ -92,21 +89,18 @@ class Pipe:
         return taken
 
 
-class MemoryStream(Stream):
+class MemoryStream(BareStream):
     """One node's end of a stream.
 
     Args:
         owner: the node.
         connection: as the node knows it.
-        protocol: that is spoken.
         outgoing: to the other end.
         incoming: from there.
     """
 
-    def __init__(
-        self, owner: Owner, connection: Connection, protocol: str, outgoing: Pipe, incoming: Pipe
-    ) -> None:
-        self._owner, self._connection, self._protocol = owner, connection, protocol
+    def __init__(self, owner: Owner, connection: Connection, outgoing: Pipe, incoming: Pipe) -> None:
+        self._owner, self._connection = owner, connection
         self._outgoing, self._incoming = outgoing, incoming
         self._done = False
 
@@ -124,9 +118,7 @@ class MemoryStream(Stream):
     async def read(self, max_bytes: int) -> bytes:
         if self._done:
             raise StreamReset("the stream is closed")
-        data = await self._incoming.receive(max_bytes)
-        self._owner.traffic[self._protocol, RECEIVED] += len(data)
-        return data
+        return await self._incoming.receive(max_bytes)
 
     @override
     async def read_into(self, target: memoryview, at_least: int = 1) -> int:
@@ -146,7 +138,6 @@ class MemoryStream(Stream):
             part = rest[:WINDOW]
             await self._owner.spend(len(part))
             await self._outgoing.send(part)
-            self._owner.traffic[self._protocol, SENT] += len(part)
             rest = rest[len(part) :]
 
     @override

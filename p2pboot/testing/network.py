@@ -20,6 +20,7 @@ import trio
 
 from p2pboot.testing.memorystreams import MemoryStream, Pipe
 from p2pboot.transport.addresses import parse_address
+from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.cleanup import run_handler
 from p2pboot.transport.events import ConnectionRegister
 from p2pboot.transport.interface import (
@@ -34,8 +35,9 @@ from p2pboot.transport.interface import (
     StreamReset,
     Validator,
 )
+from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.seen import SeenMessages
-from p2pboot.transport.traffic import GOSSIP, SENT, Traffic
+from p2pboot.transport.traffic import Traffic
 
 log = logging.getLogger("p2pboot.testing.network")
 
@@ -79,12 +81,17 @@ class MemoryNetwork:
         self._hosts = 0
 
     @asynccontextmanager
-    async def open(self, peer_id: str) -> AsyncIterator[Gossip]:
-        """Run a node with an address of its own; another one may have the same peer id."""
+    async def open(self, peer_id: str, bandwidth: Bandwidth | None = None) -> AsyncIterator[Gossip]:
+        """Run a node with an address of its own; another one may have the same peer id.
+
+        Args:
+            peer_id: its own.
+            bandwidth: that it may use; unlimited if none is given.
+        """
         self._hosts += 1
         address = f"/ip4/10.0.{self._hosts // 250}.{self._hosts % 250 + 1}/tcp/4001"
         async with trio.open_nursery() as nursery:
-            node = _Node(self, peer_id, address, nursery)
+            node = _Node(self, peer_id, address, nursery, bandwidth or Bandwidth())
             self._nodes.append(node)
             nursery.start_soon(node.validate_messages)
             try:
@@ -181,10 +188,10 @@ class MemoryNetwork:
             return any(self.is_frozen(node) for node in link.ends)
 
         there, back = link.new_pipe(stopped), link.new_pipe(stopped)
-        accepted = MemoryStream(accepter, link.connections[accepter], protocol, back, there)
-        if not accepter.accept(protocol, accepted):
+        accepted = MemoryStream(accepter, link.connections[accepter], back, there)
+        if not accepter.accept(protocol, accepter.metered(accepted, protocol)):
             raise StreamReset(f"{connection.peer_id} opens no stream for {protocol}")
-        return MemoryStream(opener, connection, protocol, there, back)
+        return opener.metered(MemoryStream(opener, connection, there, back), protocol)
 
     def send_gossip(self, sender: _Node, topic: str, payload: bytes, *, but: str | None = None) -> None:
         """Hand a message to the sender's neighbours in the topic."""
@@ -202,10 +209,17 @@ def _are(ends: tuple[_Node, _Node], a: str, b: str) -> bool:
 class _Node:
     """`transport.interface.Gossip` in memory. Made by `MemoryNetwork.open`."""
 
-    def __init__(self, network: MemoryNetwork, peer_id: str, address: str, nursery: trio.Nursery) -> None:
+    def __init__(
+        self,
+        network: MemoryNetwork,
+        peer_id: str,
+        address: str,
+        nursery: trio.Nursery,
+        bandwidth: Bandwidth,
+    ) -> None:
         self.address = address
         self.register = ConnectionRegister(nursery)
-        self.traffic = Traffic()
+        self._bandwidth = bandwidth
         self.validators: dict[str, Validator] = {}
         self.upload_bytes_per_s: float | None = None
         self.dropped = 0
@@ -221,6 +235,10 @@ class _Node:
     @property
     def peer_id(self) -> str:
         return self._peer_id
+
+    @property
+    def traffic(self) -> Traffic:
+        return self._bandwidth.traffic
 
     @property
     def names(self) -> frozenset[str]:
@@ -293,7 +311,7 @@ class _Node:
 
     async def subscribe(self, topic: str, validator: Validator) -> None:
         await trio.lowlevel.checkpoint()
-        self.validators[topic] = self.traffic.of_messages(validator)
+        self.validators[topic] = self._bandwidth.of_messages(validator)
 
     async def unsubscribe(self, topic: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -302,7 +320,7 @@ class _Node:
     async def publish(self, topic: str, payload: bytes) -> None:
         await trio.lowlevel.checkpoint()
         self._seen.add(_message_id(payload))
-        self.traffic[GOSSIP, SENT] += len(payload)
+        self._bandwidth.published(len(payload))
         self._network.send_gossip(self, topic, payload)
 
     def forget_seen(self) -> None:
@@ -336,6 +354,10 @@ class _Node:
             start = max(self._upload_free_at, trio.current_time())
             self._upload_free_at = start + size / self.upload_bytes_per_s
             await trio.sleep_until(self._upload_free_at)
+
+    def metered(self, stream: MemoryStream, protocol: str) -> Stream:
+        """A stream of this node within its limits."""
+        return MeteredStream(stream, protocol, self._bandwidth)
 
     def accept(self, protocol: str, stream: Stream) -> bool:
         """Serve an inbound stream; False when nobody handles the protocol."""

@@ -69,8 +69,8 @@ class PeerRecord:
     addresses: tuple[str, ...]
 
 
-class Stream(Protocol):
-    """One bidirectional byte stream to one peer.
+class BareStream(Protocol):
+    """One bidirectional byte stream to one peer, as a transport has it before `transport.metering` limits it.
 
     One task may read while another writes. After a cancelled `write` nobody knows how much of the data went
     out, and after a cancelled `read_into` how much came in: only `reset` makes sense then. The connection and its
@@ -110,6 +110,20 @@ class Stream(Protocol):
         """Abort both directions. Bounded, idempotent, raises nothing."""
 
 
+class Stream(BareStream, Protocol):
+    """One bidirectional byte stream to one peer, within the limits of bandwidth: reading and writing wait for them."""
+
+    @property
+    def held_back(self) -> bool:
+        """Whether a read waits for a limit of ours: that nothing comes is then no fault of the peer's."""
+
+    async def pay(self, max_bytes: int) -> int:
+        """Wait until the limits let some bytes be written, and return how many: 1 to `max_bytes`.
+
+        The next `write` of so many waits for the peer alone. For who times the peer; everybody else just writes.
+        """
+
+
 StreamHandler = Callable[[Stream], Awaitable[None]]
 Validator = Callable[[str, bytes], Awaitable[Forwarding]]  # (peer the message came from, payload)
 
@@ -123,7 +137,10 @@ class Transport(Protocol):
 
     @property
     def traffic(self) -> Mapping[tuple[str, str], int]:
-        """Bytes since the start by (protocol, "sent" or "received"), payloads of gossip under "gossip"."""
+        """Bytes since the start by (protocol, "sent" or "received"), payloads of gossip under "gossip".
+
+        Of all that shares its bandwidth: a gateway's are under "http".
+        """
 
     def addresses(self) -> tuple[str, ...]:
         """Own dialable multiaddrs with `/p2p/<peer id>`, real ports, no wildcard addresses; the best first."""

@@ -82,6 +82,11 @@ def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
         "withheld": [{"channel": "stable", "arch": "x86_64", "reason": "expired", "text": "it expired"}],
         "fetching": [],
         "peers": [],
+        "traffic": [
+            {"peer": "12D4", "kind": "gossip", "sent": 1, "received": 1500},
+            {"peer": "12D5", "kind": "gossip", "sent": 0, "received": 500},
+            {"peer": "192.0.2.7", "kind": "http", "sent": 2_000_000, "received": 300},
+        ],
         "ignored": [ignored],
         "problems": [UNFIT],
         "dropped_peers": {},
@@ -94,3 +99,5 @@ def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
     assert "withheld   stable/x86_64: it expired" in done.stdout
     assert "ignored    stable/x86_64: /srv/rootfs.filepart: unfinished" in done.stdout
     assert "problem    testing/x86_64: no initramfs" in done.stdout
+    assert "bytes      gossip: 1 B sent, 2.0 kB received\n" in done.stdout
+    assert "bytes      http: 2.0 MB sent, 300 B received\n" in done.stdout

@@ -12,6 +12,7 @@ from p2pboot.config.show import as_document, as_toml
 from p2pboot.config.trust import PUBLISHER
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
+from p2pboot.transport.bandwidth import UNLIMITED, Rates
 
 ALICE = SecretKey(bytes([1]) * 32).public
 BOB = SecretKey(bytes([2]) * 32).public
@@ -33,6 +34,9 @@ EVERYTHING = Overrides(
         "network.gossip": False,
         "network.sync": False,
         "network.max_upload": "2MB/s",
+        "network.max_download": "3MB/s",
+        "network.max_upload_per_peer": "4KiB/s",
+        "network.max_download_per_peer": 5,
         "network.announce_interval": "1m",
         "network.sync_interval": "30s",
         "store.state": "state",
@@ -84,6 +88,8 @@ def test_reload_tells_what_is_applied_from_what_needs_a_restart() -> None:
     applied, needs_restart = diff_settings(old, new)
     assert "trust" in applied
     assert {"provider.cmdline", "provider.name", "network.max_upload", "store.quota"} <= set(applied)
+    rates = {f"network.max_{way}load{whose}" for way in ("up", "down") for whose in ("", "_per_peer")}
+    assert rates <= set(applied)
     assert {"network.listen", "identity.key_path", "store.state", "network.bootstrap"} <= set(needs_restart)
     assert len(applied) + len(needs_restart) == len(SETTINGS) + 1
     assert diff_settings(new, new) == ((), ())
@@ -137,3 +143,10 @@ def test_documentation_describes_every_key_and_flag() -> None:
     ]
     assert missing == []
     assert [name for name in PUBLISHER if f"`{name}`" not in text] == []
+
+
+def test_limits_of_bandwidth_are_each_its_own() -> None:
+    assert load(EVERYTHING).settings.network.rates == Rates(
+        upload=2_000_000, download=3_000_000, upload_per_peer=4096, download_per_peer=5
+    )
+    assert load().settings.network.rates == UNLIMITED

@@ -18,6 +18,7 @@ from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, artifact_of, content
 from p2pboot.testing.manifests import signed_manifest
 from p2pboot.testing.stores import hold_all
+from p2pboot.transport.bandwidth import Rates
 from tests.fetch.world import FILES, Client, CorruptBlobs, PartialBlobs, World, client_of, manifest_of
 
 SIZE = sum(map(len, FILES.values()))
@@ -133,12 +134,12 @@ async def test_two_capped_peers_are_nearly_twice_as_fast_as_one(
         "rootfs": content("r", 24 << 20),
     }
     manifest = manifest_of(files)
-    limits = Limits(upload_bytes_per_s=2 << 20)
-    async with world.provider(manifest, files, limits=limits) as one, client_of(world) as client:
+    rates = Rates(upload=2 << 20)
+    async with world.provider(manifest, files, rates=rates) as one, client_of(world) as client:
         await client.connect(one)
         alone_s = await client.fetch(manifest)
         async with (
-            world.provider(manifest, files, limits=limits) as other,
+            world.provider(manifest, files, rates=rates) as other,
             client_of(world, "state2") as second,
         ):
             await second.connect(one, other)

@@ -37,6 +37,7 @@ from p2pboot.testing.artifacts import PIECE, artifact_of, content
 from p2pboot.testing.manifests import ALICE, BOB, DAY_S, NOW, key_of, signed_manifest
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.testing.stores import offer
+from p2pboot.transport.bandwidth import UNLIMITED, Bandwidth, Rates
 from p2pboot.transport.interface import Transport
 
 KEY, OTHER_KEY = ALICE, BOB
@@ -141,6 +142,7 @@ class World:
         blobs: Callable[[BlobStore], BlobsProxy] = BlobsProxy,
         catalogue: Callable[[Any], Any] = lambda catalogue: catalogue,
         limits: Limits | None = None,
+        rates: Rates = UNLIMITED,
         detached: bool = True,
         twin_of: Provider | None = None,
         withheld: Callable[[str | None, str | None], Sequence[Withheld]] | None = None,
@@ -150,7 +152,7 @@ class World:
         with Store.open(self.directory / f"peer{self._count}") as store:
             if manifest is not None:
                 offer(store, manifest, files, sign_detached(manifest.raw, KEY) if detached else None)
-            async with self.network.open(peer_id) as transport:
+            async with self.network.open(peer_id, Bandwidth(rates)) as transport:
                 serving, proxy = Serving(limits), blobs(store.blobs)
                 transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(proxy, serving).handle)  # type: ignore[arg-type]
                 offering = Catalogue(store, Trust(POLICY), lambda: NOW)

@@ -369,6 +369,7 @@ async def test_status(gateway: Running) -> None:
     assert status["bytes"]["peers_sent"] == 3
     assert status["bytes"]["peers_received"] == 4
     assert status["bytes"]["http_sent"] > len(KERNEL)
+    assert status["bytes"]["http_received"] > len("GET /kernel HTTP/1.1")
 
 
 async def test_page_escapes_and_loads_nothing(store: Store, tmp_path: Path) -> None:

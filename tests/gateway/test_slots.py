@@ -109,3 +109,17 @@ def test_released_slot_is_free_and_release_is_idempotent() -> None:
     connections.slots.release(slot)
     assert connections.admit("new", 1.0)
     assert connections.cut == []
+
+
+def test_what_our_own_limit_holds_back_is_neither_slow_nor_stalled() -> None:
+    connections = Connections(1)
+    slot = connections.busy("one", 0.0)
+    slot.hold(1.0)
+    later = 1.0 + STALL_S + SLOW_AFTER_S
+    connections.slots.cut_stalled(later)
+    assert connections.admit("new", later) is None
+    slot.let_go(later)
+    assert not slot.is_stalled(later)
+    assert not slot.is_slow(later + SLOW_AFTER_S - 1.5)
+    assert slot.is_slow(later + SLOW_AFTER_S)
+    assert slot.is_stalled(later + STALL_S)

@@ -26,6 +26,7 @@ from p2pboot.testing.artifacts import PIECE, Sample, sample
 from p2pboot.testing.manifests import ALICE, NOW, signed_manifest
 from p2pboot.testing.stores import hold_all, offer
 from p2pboot.testing.waiting import HANG_S
+from p2pboot.transport.bandwidth import Bandwidth
 from tests.fetch.world import FILES, KEY, manifest_of
 
 PEER = KEY.public.peer_id
@@ -49,6 +50,7 @@ class OfferingNode:
 
     def __post_init__(self) -> None:
         self.catalogue = Catalogue(self.store, self.trust, lambda: self.now)
+        self.bandwidth = Bandwidth()
 
     def default_pair(self) -> tuple[str | None, str | None]:
         return self.default

@@ -34,7 +34,9 @@ from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.store.blobs import BlobStore
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from p2pboot.testing.stores import is_intact
+from p2pboot.transport.bandwidth import Rates
 from p2pboot.transport.interface import Forwarding, Stream
+from p2pboot.transport.traffic import HTTP, SENT
 from tests.connections import connection_with
 from tests.node.world import PAIR, Mesh, Running, Wall, files_of, never, signed, trusting, until, write_tree
 
@@ -626,12 +628,43 @@ async def test_limits_and_provider_are_taken_over_and_the_rest_waits_for_a_resta
         )
         await publisher.node.apply(changed)
         node = publisher.node
-        assert node._serving.limits.upload_bytes_per_s == 12_345
+        assert node.bandwidth.rates == Rates(upload=12_345)
         assert publisher.store.blobs.quota_bytes == 77
         assert node._images.max_artifact_bytes == 88
         await until(lambda: publisher.version() == 2)
         assert in_force(publisher).provider_name == "renamed"
         assert not publisher.transport.validators  # gossip needs a restart
+
+
+@pytest.mark.parametrize(("who", "limit"), [("mirror", "max_download"), ("publisher", "max_upload_per_peer")])
+async def test_a_nodes_limits_hold_and_change_while_it_runs(
+    mesh: Mesh, autojump_clock: None, who: str, limit: str
+) -> None:
+    image = sum(len(data) for data in files_of("image").values())
+    limits = {who: {limit: image // 20}}
+    async with (
+        mesh.publisher(network=limits.get("publisher", {})) as publisher,
+        mesh.node("mirror", trust=TRUST, network=to(publisher, **limits.get("mirror", {}))) as mirror,
+    ):
+        began = trio.current_time()
+        await until(lambda: list((mirror.settings.store.state / "partial").iterdir()))
+        await never(mirror.version, within_s=10)
+        limited = {"publisher": publisher, "mirror": mirror}[who]
+        network = replace(limited.settings.network, **{limit: None})
+        await limited.node.apply(replace(limited.settings, network=network))
+        await until(lambda: mirror.version() == 1)
+        assert trio.current_time() - began < 16
+        rows = {(row["peer"], row["kind"]): row for row in (await mirror.status())["traffic"]}
+        row = rows[publisher.transport.peer_id, ARTIFACT_PROTOCOL]
+        assert row["received"] > image > row["sent"] > 0
+
+
+async def test_what_went_over_http_is_not_what_went_to_peers(mesh: Mesh, autojump_clock: None) -> None:
+    async with mesh.publisher() as publisher:
+        publisher.node.bandwidth.meter("192.0.2.7", HTTP).sent(5)
+        running = publisher.node.running()
+    assert not any(kind == HTTP for kind, _ in running.transferred)
+    assert running.traffic["192.0.2.7"] == {(HTTP, SENT): 5}
 
 
 async def test_what_the_node_publishes_itself_is_never_a_stranger(mesh: Mesh, autojump_clock: None) -> None:

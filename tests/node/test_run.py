@@ -33,6 +33,7 @@ from p2pboot.store.keyfiles import generate_key
 from p2pboot.store.store import Store
 from p2pboot.testing.processes import mesh_in
 from p2pboot.testing.waiting import wait_until
+from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from tests.integration.images import write_artifacts
 from tests.node.world import settings_of, trusting, write_tree
@@ -286,7 +287,7 @@ async def test_by_default_one_listens_on_what_the_machine_has(
     )
     try:
         async with AsyncExitStack() as stack:
-            transport = await run_module._open_transport(stack, settings, key, machine)
+            transport = await run_module._open_transport(stack, settings, key, machine, Bandwidth())
             kinds = {address.split("/")[1] for address in transport.addresses()}
     except MachineError as error:
         pytest.skip(f"this machine has one family only: {error}")
@@ -305,7 +306,7 @@ async def test_a_taken_default_port_is_no_reason_to_stop(
         settings = settings_of(tmp_path, "node", network={"listen": listen, "listen_is_default": True})
         key = generate_key(tmp_path / "key")
         async with AsyncExitStack() as stack:
-            transport = await run_module._open_transport(stack, settings, key, Interfaces())
+            transport = await run_module._open_transport(stack, settings, key, Interfaces(), Bandwidth())
             assert transport.addresses()
             assert not [address for address in transport.addresses() if f"/tcp/{port}/" in address]
     assert "any free port" in caplog.text

@@ -30,6 +30,7 @@ from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
 from p2pboot.testing.manifests import NOW, key_of, signed_manifest
 from p2pboot.testing.network import MemoryNetwork
+from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip
 
 PAIR: Pair = ("stable", "x86_64")
@@ -142,11 +143,13 @@ class Mesh:
         settings = self.settings(name, **changes)
         settings.store.state.parent.mkdir(parents=True, exist_ok=True)
         with Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes) as store:
-            async with self.network.open(key_of(name).public.peer_id) as transport:
+            bandwidth = Bandwidth(settings.network.rates)
+            async with self.network.open(key_of(name).public.peer_id, bandwidth) as transport:
                 node = Node(
                     settings,
                     store=store,
                     transport=transport,
+                    bandwidth=bandwidth,
                     signing_key=key,
                     urls=urls,
                     wall=lambda: self.wall.now,

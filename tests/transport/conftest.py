@@ -12,6 +12,7 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.testing.network import MemoryNetwork
+from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip, Stream, Transport
 from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
 from p2pboot.transport.light import open_light
@@ -37,14 +38,16 @@ class Lab:
         listen: list[str] | None = None,
         *,
         key: SecretKey | None = None,
+        bandwidth: Bandwidth | None = None,
     ) -> Gossip:
         key = key or self.new_key()
         if self.kind == "memory":
-            return await self.hold(self.network.open(key.public.peer_id))
+            return await self.hold(self.network.open(key.public.peer_id, bandwidth))
         listening = ["/ip4/127.0.0.1/tcp/0"] if listen is None else listen
         if self.kind == "light":  # which has no gossip; no test of gossip asks for one
-            return cast("Gossip", await self.hold(open_light(key, listening, options)))
-        return await self.hold(open_libp2p(key, listening, options))
+            light = open_light(key, listening, options, bandwidth=bandwidth)
+            return cast("Gossip", await self.hold(light))
+        return await self.hold(open_libp2p(key, listening, options, bandwidth=bandwidth))
 
     async def twins(self) -> tuple[Gossip, Gossip]:
         """Two nodes with one key."""

@@ -8,6 +8,7 @@ import trio.testing
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
+from p2pboot.transport.bandwidth import Bandwidth, Rates
 from p2pboot.transport.interface import ConnectionEvent, DialError, Stream, StreamHandler, StreamReset
 from tests.connections import connection_with
 from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
@@ -415,3 +416,39 @@ async def test_bytes_are_counted_by_protocol_and_direction(lab: Lab) -> None:
     assert await read_all(stream) == b"seven b"
     await stream.close()
     assert a.traffic == b.traffic == {(ECHO, "sent"): 7, (ECHO, "received"): 7}
+
+
+async def test_streams_pay_and_are_counted_by_peer(lab: Lab) -> None:
+    """Both ways, whoever opened the stream; the limits are too high for anybody to wait."""
+    plenty = Rates(upload=1 << 24, download=1 << 24)
+    bandwidths = Bandwidth(plenty), Bandwidth(plenty)
+    a, b = [await lab.node(bandwidth=bandwidth) for bandwidth in bandwidths]
+    seen: list[Stream] = []
+
+    async def recording_echo(stream: Stream) -> None:
+        seen.append(stream)
+        await echo(stream)
+
+    b.handle(ECHO, recording_echo)
+    stream = await a.open_stream(await a.dial(b.addresses()[0]), ECHO)
+    sent = bytes(range(250)) * 4000
+    piece = bytearray(len(sent))
+
+    async def send() -> None:
+        await stream.write(sent)
+        await stream.close_write()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        assert await stream.read_into(memoryview(piece), len(piece)) == len(piece)
+    assert piece == sent
+    assert await stream.read_into(memoryview(piece), len(piece)) == 0
+    await stream.close()
+    counts = {(ECHO, "sent"): len(sent), (ECHO, "received"): len(sent)}
+    assert [bandwidth.traffic.by_peer() for bandwidth in bandwidths] == [
+        {b.peer_id: counts},
+        {a.peer_id: counts},
+    ]
+    for one in (stream, seen[0]):
+        assert await one.pay(1 << 30) < 1 << 20
+        assert not one.held_back

@@ -30,6 +30,7 @@ from p2pboot.transport.libp2p import Libp2pOptions, fastecdsa_standin, hardening
 from p2pboot.transport.libp2p.muxer import HardenedYamux
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.tcp import TcpStream
+from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import MAX_ADDRESSES
 from tests.connections import connection_with
 from tests.transport import attacker
@@ -400,8 +401,10 @@ async def test_a_stream_that_the_peer_never_closes_is_forgotten_in_the_end(libp2
 
     node.handle(ECHO, hold)
     stream = await client.open_stream(connection_with(client, node), ECHO)
-    assert isinstance(stream, Libp2pStream)
-    stream_id = stream._muxed.stream_id
+    assert isinstance(stream, MeteredStream)
+    inner = stream._stream
+    assert isinstance(inner, Libp2pStream)
+    stream_id = inner._muxed.stream_id
     await stream.close()
     muxed = attacker.muxer(client, node.peer_id)
     muxed._sweep_stale_streams(trio.current_time() + 30)

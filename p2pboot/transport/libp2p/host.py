@@ -34,6 +34,7 @@ from p2pboot.transport.addresses import (
     parse_address,
     parse_listen_address,
 )
+from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.cleanup import run_handler, shielded_for
 from p2pboot.transport.events import ConnectionRegister
 from p2pboot.transport.interface import (
@@ -51,9 +52,10 @@ from p2pboot.transport.libp2p.gossip import Gossip
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
+from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
 from p2pboot.transport.tcp.sockets import bound_address, open_listeners
-from p2pboot.transport.traffic import GOSSIP, SENT, Traffic
+from p2pboot.transport.traffic import Traffic
 
 log = logging.getLogger("p2pboot.transport.libp2p")
 
@@ -101,7 +103,7 @@ class HardenedHost(BasicHost):
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """Serve one inbound stream; an exception out of any handler would end the whole host."""
-        stream = self.wrap(net_stream, "", Traffic())  # its protocol is not known yet
+        stream = self.wrap(net_stream)
         try:
             if stream.siblings > self._max_streams:
                 log.debug(
@@ -114,9 +116,9 @@ class HardenedHost(BasicHost):
             log.debug("stream from %s ended: %r", stream.connection.peer_id, error)
             await stream.reset()
 
-    def wrap(self, net_stream: INetStream, protocol: str, traffic: Traffic) -> Libp2pStream:
-        """One of libp2p's streams as the rest of the program knows it."""
-        return Libp2pStream(self._swarm.name(net_stream.muxed_conn), net_stream, protocol, traffic)
+    def wrap(self, net_stream: INetStream) -> Libp2pStream:
+        """One of libp2p's streams as a stream of ours."""
+        return Libp2pStream(self._swarm.name(net_stream.muxed_conn), net_stream)
 
     async def open_on(self, connection: SwarmConn, protocol: str) -> INetStream:
         """Open a stream on one given connection; `new_stream` would choose one of the peer's.
@@ -161,13 +163,15 @@ class Libp2pTransport(interface.Gossip):
         gossip: Gossip,
         register: ConnectionRegister,
         reached_at: Callable[[], Sequence[Address]],
+        *,
+        bandwidth: Bandwidth,
     ) -> None:
         self._host = host
         self._swarm = swarm
         self._gossip = gossip
         self._register = register
         self._reached_at = reached_at
-        self._traffic = Traffic()
+        self._bandwidth = bandwidth
 
     @property
     @override
@@ -177,7 +181,7 @@ class Libp2pTransport(interface.Gossip):
     @property
     @override
     def traffic(self) -> Traffic:
-        return self._traffic
+        return self._bandwidth.traffic
 
     @override
     def addresses(self) -> tuple[str, ...]:
@@ -237,12 +241,13 @@ class Libp2pTransport(interface.Gossip):
             net_stream = await self._host.open_on(found, protocol)
         except Exception as error:
             raise StreamReset(f"{connection.peer_id} opens no stream for {protocol}") from error
-        return self._host.wrap(net_stream, protocol, self._traffic)
+        return MeteredStream(self._host.wrap(net_stream), protocol, self._bandwidth)
 
     @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         async def serve(net_stream: INetStream) -> None:
-            await run_handler(protocol, handler, self._host.wrap(net_stream, protocol, self._traffic), log)
+            stream = MeteredStream(self._host.wrap(net_stream), protocol, self._bandwidth)
+            await run_handler(protocol, handler, stream, log)
 
         self._host.set_stream_handler(TProtocol(protocol), serve)
 
@@ -252,7 +257,7 @@ class Libp2pTransport(interface.Gossip):
 
     @override
     async def subscribe(self, topic: str, validator: Validator) -> None:
-        await self._gossip.join(topic, self._traffic.of_messages(validator))
+        await self._gossip.join(topic, self._bandwidth.of_messages(validator))
 
     @override
     async def unsubscribe(self, topic: str) -> None:
@@ -260,7 +265,7 @@ class Libp2pTransport(interface.Gossip):
 
     @override
     async def publish(self, topic: str, payload: bytes) -> None:
-        self._traffic[GOSSIP, SENT] += len(payload)
+        self._bandwidth.published(len(payload))
         await self._gossip.publish(topic, payload)
 
     @override
@@ -274,6 +279,7 @@ async def open_libp2p(
     listen: Sequence[str],
     options: Libp2pOptions | None = None,
     interfaces: Interfaces | None = None,
+    bandwidth: Bandwidth | None = None,
 ) -> AsyncIterator[interface.Gossip]:
     """Run a node.
 
@@ -282,6 +288,7 @@ async def open_libp2p(
         listen: multiaddrs to listen on, as `/ip4/0.0.0.0/tcp/4001`; none for a mere client.
         options: its limits.
         interfaces: tells which addresses a wildcard stands for.
+        bandwidth: what all transports and gateways of the process may use together; a new one without limits else.
 
     Raises:
         UsageError: an address to listen on is malformed.
@@ -295,7 +302,14 @@ async def open_libp2p(
     failure: BaseException | None = None
     try:
         async with AsyncExitStack() as stack:
-            transport = await _start(stack, secret_key, listeners, options, interfaces or Interfaces())
+            transport = await _start(
+                stack,
+                secret_key,
+                listeners,
+                options,
+                interfaces or Interfaces(),
+                bandwidth=bandwidth or Bandwidth(),
+            )
             try:
                 yield transport
             except trio.Cancelled:
@@ -317,6 +331,8 @@ async def _start(
     listeners: Sequence[trio.SocketListener],
     options: Libp2pOptions,
     interfaces: Interfaces,
+    *,
+    bandwidth: Bandwidth,
 ) -> Libp2pTransport:
     """Start the parts; `stack` ends them the other way round: goodbyes, accepting, gossip, libp2p's services.
 
@@ -337,7 +353,7 @@ async def _start(
         serve = partial(trio.serve_listeners, swarm.serve_tcp, list(listeners), handler_nursery=accepting)
         accepting.start_soon(serve)
     stack.push_async_callback(_say_goodbye, swarm)
-    return Libp2pTransport(host, swarm, gossip, register, reached_at)
+    return Libp2pTransport(host, swarm, gossip, register, reached_at, bandwidth=bandwidth)
 
 
 @asynccontextmanager

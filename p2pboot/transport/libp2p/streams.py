@@ -1,4 +1,4 @@
-"""`transport.interface.Stream` on one of libp2p's streams."""
+"""`transport.interface.BareStream` on one of libp2p's streams."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, Muxed
 from typing_extensions import override
 
 from p2pboot.transport.cleanup import shielded_for
-from p2pboot.transport.interface import Connection, Stream, StreamReset
+from p2pboot.transport.interface import BareStream, Connection, StreamReset
 from p2pboot.transport.libp2p.muxer import HardenedYamuxStream
-from p2pboot.transport.traffic import RECEIVED, SENT, Traffic
 
 # A frozen peer's socket takes no more bytes; saying goodbye to it must not hold anybody up.
 _GOODBYE_S: Final = 0.3
@@ -31,20 +30,16 @@ _BROKEN: Final = (
 )
 
 
-class Libp2pStream(Stream):
+class Libp2pStream(BareStream):
     """A stream, already negotiated.
 
     Args:
         connection: that it is on.
         net_stream: libp2p's own, which keeps account of its connection. Bytes are read from and written to the Yamux
             stream under it directly.
-        protocol: what is spoken on it.
-        traffic: its bytes are counted there.
     """
 
-    def __init__(
-        self, connection: Connection, net_stream: INetStream, protocol: str, traffic: Traffic
-    ) -> None:
+    def __init__(self, connection: Connection, net_stream: INetStream) -> None:
         if not isinstance(net_stream, NetStream) or not isinstance(
             net_stream.muxed_stream, HardenedYamuxStream
         ):
@@ -53,8 +48,6 @@ class Libp2pStream(Stream):
         self._muxed = net_stream.muxed_stream
         self._connection = connection
         self._taken = 0
-        self._protocol = protocol
-        self._traffic = traffic
         self._done = False
 
     @property
@@ -84,7 +77,6 @@ class Libp2pStream(Stream):
         except _BROKEN as error:
             raise self._reset_error() from error
         self._taken += len(data)
-        self._traffic[self._protocol, RECEIVED] += len(data)
         return data
 
     @override
@@ -104,7 +96,6 @@ class Libp2pStream(Stream):
             await self._muxed.write(data)
         except _BROKEN as error:
             raise self._reset_error() from error
-        self._traffic[self._protocol, SENT] += len(data)
 
     @override
     async def close_write(self) -> None:

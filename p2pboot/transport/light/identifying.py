@@ -9,7 +9,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.transport.addressbook import AddressBook
 from p2pboot.transport.addresses import Address, of_peer, parse_address
-from p2pboot.transport.interface import Connection, Stream
+from p2pboot.transport.interface import BareStream, Connection, Stream
 from p2pboot.transport.multiaddrs import decode_multiaddr, encode_multiaddr
 from p2pboot.transport.records import MAX_ADDRESSES, read_record, sign_record
 from p2pboot.wire.identify import MAX_IDENTIFY, IdentifyReader, Identity, encode_identify
@@ -59,7 +59,7 @@ class Identifying:
             self._record = sign_record(self._secret_key, addresses, time.time_ns())
         return self._record
 
-    async def listen(self, stream: Stream) -> None:
+    async def listen(self, stream: BareStream) -> None:
         """Take what a peer says of itself, and keep what may be kept of it.
 
         Raises:

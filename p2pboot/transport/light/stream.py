@@ -1,4 +1,4 @@
-"""`transport.interface.Stream` on one of a connection's streams, with the negotiation of its protocol inside."""
+"""`transport.interface.BareStream` on one of a connection's streams, with the negotiation of its protocol inside."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from collections.abc import Collection
 from typing_extensions import override
 
 from p2pboot.errors import ProtocolError
-from p2pboot.transport.interface import Connection, Stream, StreamReset
+from p2pboot.transport.interface import BareStream, Connection, StreamReset
 from p2pboot.transport.tcp.stream import MuxedStream
-from p2pboot.transport.traffic import RECEIVED, SENT, Traffic
 from p2pboot.wire.multistream import MAX_LINE, Dialler, Listener
 
 
-class LightStream(Stream):
+class LightStream(BareStream):
     """A stream. It is of no use before `negotiate` or `propose`.
 
     Args:
@@ -27,11 +26,6 @@ class LightStream(Stream):
         self._dialler: Dialler | None = None  # whose proposal is not answered yet
         self._early = b""  # read together with the end of the negotiation
         self._protocol = ""
-        self._traffic = Traffic()
-
-    def count_in(self, traffic: Traffic) -> None:
-        """Count the bytes of the agreed protocol there from now on."""
-        self._traffic = traffic
 
     # Agreeing on a protocol.
 
@@ -99,10 +93,8 @@ class LightStream(Stream):
             await self.agreed()
         if self._early:
             data, self._early = self._early[:max_bytes], self._early[max_bytes:]
-        else:
-            data = await self._muxed.read(max_bytes)
-        self._traffic[self._protocol, RECEIVED] += len(data)
-        return data
+            return data
+        return await self._muxed.read(max_bytes)
 
     @override
     async def read_into(self, target: memoryview, at_least: int = 1) -> int:
@@ -113,13 +105,11 @@ class LightStream(Stream):
             target[:count], self._early = self._early[:count], self._early[count:]
         if count < at_least:
             count += await self._muxed.read_into(target[count:], at_least - count)
-        self._traffic[self._protocol, RECEIVED] += count
         return count
 
     @override
     async def write(self, data: bytes | memoryview) -> None:
         await self._muxed.write(data)
-        self._traffic[self._protocol, SENT] += len(data)
 
     @override
     async def close_write(self) -> None:

@@ -15,6 +15,7 @@ from typing_extensions import override
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import ProtocolError, first_error
 from p2pboot.transport.addresses import Address, parse_address, parse_listen_address
+from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.cleanup import run_handler, shielded_for
 from p2pboot.transport.events import ConnectionRegister
 from p2pboot.transport.interface import (
@@ -30,6 +31,7 @@ from p2pboot.transport.interface import (
 from p2pboot.transport.light.identifying import Identifying
 from p2pboot.transport.light.stream import LightStream
 from p2pboot.transport.limits import Admission, ConnectionLimits, Refused
+from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import read_record
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.endpoint import Endpoint
@@ -59,6 +61,7 @@ class LightTransport(Transport):
         nursery: owns its connections and handlers.
         limits: how many there may be.
         reached_at: tells where it can be reached now, the best first.
+        bandwidth: that its streams may use.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class LightTransport(Transport):
         nursery: trio.Nursery,
         limits: ConnectionLimits,
         reached_at: Callable[[], Sequence[Address]],
+        bandwidth: Bandwidth,
     ) -> None:
         self._peer_id = secret_key.public.peer_id
         self._nursery = nursery
@@ -77,10 +81,11 @@ class LightTransport(Transport):
         self._numbers = itertools.count()
         self._names: dict[TcpConnection, Connection] = {}
         self._live: dict[Connection, TcpConnection] = {}  # the oldest first
-        self._traffic = Traffic()
+        self._bandwidth = bandwidth
+        self._uncounted = Bandwidth()
         self._handlers: dict[str, StreamHandler] = {}
         self._identifying = Identifying(secret_key, reached_at, self._handlers)
-        # Not counted: nobody asked for it.
+        # Neither counted nor limited: nobody asked for it.
         self._own: dict[str, StreamHandler] = {
             IDENTIFY_PROTOCOL: self._identifying.answer,
             PING_PROTOCOL: _echo,
@@ -95,7 +100,7 @@ class LightTransport(Transport):
     @property
     @override
     def traffic(self) -> Traffic:
-        return self._traffic
+        return self._bandwidth.traffic
 
     @override
     def addresses(self) -> tuple[str, ...]:
@@ -230,9 +235,7 @@ class LightTransport(Transport):
 
     @override
     async def open_stream(self, connection: Connection, protocol: str) -> Stream:
-        stream = await self._open(connection, protocol)
-        stream.count_in(self._traffic)
-        return stream
+        return MeteredStream(await self._open(connection, protocol), protocol, self._bandwidth)
 
     async def _open(self, connection: Connection, protocol: str) -> LightStream:
         tcp = self._up(connection)
@@ -275,9 +278,9 @@ class LightTransport(Transport):
         except BaseException:
             await stream.reset()
             raise
-        if protocol not in self._own:
-            stream.count_in(self._traffic)
-        await run_handler(protocol, self._handlers[protocol], stream, log)
+        bandwidth = self._uncounted if protocol in self._own else self._bandwidth
+        metered = MeteredStream(stream, protocol, bandwidth)
+        await run_handler(protocol, self._handlers[protocol], metered, log)
 
 
 async def _echo(stream: Stream) -> None:
@@ -291,6 +294,7 @@ async def open_light(
     listen: Sequence[str] = (),
     limits: ConnectionLimits | None = None,
     interfaces: Interfaces | None = None,
+    bandwidth: Bandwidth | None = None,
 ) -> AsyncIterator[Transport]:
     """Run a client.
 
@@ -299,6 +303,7 @@ async def open_light(
         listen: multiaddrs to listen on, as `/ip4/0.0.0.0/tcp/4001`; mostly none.
         limits: how many connections it has.
         interfaces: tells which addresses a wildcard stands for.
+        bandwidth: what all transports and gateways of the process may use together; a new one without limits else.
 
     Raises:
         UsageError: an address to listen on is malformed.
@@ -313,7 +318,9 @@ async def open_light(
         reached_at = partial(reachable, bound, interfaces or Interfaces())
     try:
         async with trio.open_nursery() as nursery:
-            transport = LightTransport(secret_key, nursery, limits or ConnectionLimits(), reached_at)
+            transport = LightTransport(
+                secret_key, nursery, limits or ConnectionLimits(), reached_at, bandwidth or Bandwidth()
+            )
             nursery.start_soon(transport.look_after)
             if listeners:
                 nursery.start_soon(trio.serve_listeners, transport.accept, listeners)
