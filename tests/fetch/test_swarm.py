@@ -147,6 +147,29 @@ async def test_two_capped_peers_are_nearly_twice_as_fast_as_one(
     assert alone_s / together_s > 1.8
 
 
+async def test_who_waits_for_our_own_limit_is_not_silent(autojump_clock: MockClock, world: World) -> None:
+    """At 600 bytes a second for three peers each of them waits longer for its turn than a silent one is borne."""
+    files = {
+        "kernel": content("k", 20_000),
+        "initramfs": content("i", 20_000),
+        "rootfs": content("r", 20_000),
+    }
+    manifest = manifest_of(files)
+    async with (
+        world.provider(manifest, files) as one,
+        world.provider(manifest, files) as two,
+        world.provider(manifest, files) as three,
+        client_of(world, rates=Rates(download=600)) as client,
+    ):
+        await client.connect(one, two, three)
+        with trio.fail_after(1_000):
+            took_s = await client.fetch(manifest, patience_s=1e6)
+    assert took_s > 60
+    assert not client.ledger.stopped
+    assert not client.ledger.failures
+    assert not client.ledger.dropped
+
+
 async def test_a_slow_peer_does_not_hold_up_the_end(autojump_clock: MockClock, world: World) -> None:
     async with (
         world.provider(MANIFEST) as slow,

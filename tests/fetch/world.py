@@ -167,9 +167,11 @@ class World:
                 yield Provider(store, transport, proxy, serving, files)
 
     @asynccontextmanager
-    async def client(self, state: str = "state") -> AsyncIterator[tuple[Transport, Store]]:
+    async def client(
+        self, state: str = "state", rates: Rates = UNLIMITED
+    ) -> AsyncIterator[tuple[Transport, Store]]:
         with Store.open(self.directory / state) as store:
-            async with self.network.open(self.new_peer_id()) as transport:
+            async with self.network.open(self.new_peer_id(), Bandwidth(rates)) as transport:
                 yield transport, store
 
     def order(self, *providers: Provider, **changes: Any) -> FetchOrder:
@@ -214,8 +216,8 @@ class Client:
 
 
 @asynccontextmanager
-async def client_of(world: World, state: str = "state") -> AsyncIterator[Client]:
-    async with world.client(state) as (transport, store):
+async def client_of(world: World, state: str = "state", rates: Rates = UNLIMITED) -> AsyncIterator[Client]:
+    async with world.client(state, rates) as (transport, store):
         yield Client(world, transport, store)
 
 

@@ -141,9 +141,10 @@ class RequestStream:
 
         So while `outstanding` is not 0, the peer has been silent since then (`trio.current_time()`). A long
         body wakes its reader once; until then a byte is seen when this is asked for, so ask now and then.
+        While a limit of ours keeps us from reading, nobody is silent.
         """
         received = self._stream.received
-        if received != self._received:
+        if received != self._received or self._stream.held_back:
             self._received = received
             self._progress_at = trio.current_time()
         return self._progress_at
