@@ -1,9 +1,9 @@
-"""What one byte costs in our connection stack, without sockets, beside the cipher alone and the present muxer.
+"""What one byte costs in our connection stack, without sockets, beside the cipher alone and py-libp2p.
 
     python -m benchmarks.wire [--quick]
 
 Everything runs in one process, in turns, and counts processor time; the ratios of one run mean something also on a
-busy machine. The present muxer runs on trio over the same kind of pipe in memory.
+busy machine. py-libp2p's Noise and Yamux run on trio over the same kind of pipe in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from p2pboot.wire.yamux.events import Readable, StreamOpened
 from p2pboot.wire.yamux.scheduler import MAX_FRAME_BODY
 from p2pboot.wire.yamux.stream import Stream
 
-_BATCH = 4 * (MAX_PLAINTEXT + OVERHEAD)  # to the socket at once, as the present muxer does
+_BATCH = 4 * (MAX_PLAINTEXT + OVERHEAD)  # to the socket at once
 _RUST_FRAME = 16 * 1024
 _KEYS = [SecretKey(bytes([n]) * 32) for n in (1, 2)]
 
@@ -134,23 +134,20 @@ def _cipher(size: int) -> tuple[float, float]:
     return middle - began, time.process_time() - middle
 
 
-def _present(size: int) -> float:
-    """Seconds of both sides together, of py-libp2p's Noise and what replaces its muxer today."""
-    from p2pboot.transport.libp2p import hardening, muxer  # a second, and only here
+def _stock(size: int) -> float:
+    """Seconds of both sides together, of py-libp2p's Noise and Yamux as they come."""
+    import p2pboot.transport.libp2p  # noqa: F401  # a second, and only here; has a stand-in for what libp2p wants
 
-    hardening.apply()
-    muxer.install_stream_class()
-    return trio.run(_present_on_trio, size)
+    return trio.run(_stock_on_trio, size)
 
 
-async def _present_on_trio(size: int) -> float:
+async def _stock_on_trio(size: int) -> float:
     from libp2p.crypto.ed25519 import create_new_key_pair
     from libp2p.crypto.x25519 import create_new_key_pair as create_noise_key_pair
     from libp2p.network.connection.raw_connection import RawConnection
     from libp2p.peer.id import ID
     from libp2p.security.noise.transport import Transport
-
-    from p2pboot.transport.libp2p.muxer import HardenedYamux
+    from libp2p.stream_muxer.yamux.yamux import Yamux
 
     pairs = [create_new_key_pair(key.seed) for key in _KEYS]
     noise = [Transport(pair, noise_privkey=create_noise_key_pair().private_key) for pair in pairs]
@@ -168,10 +165,7 @@ async def _present_on_trio(size: int) -> float:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(dial)
         nursery.start_soon(listen)
-    muxers = [
-        HardenedYamux(end, end.get_remote_peer(), end.conn, pipe)
-        for end, pipe in zip(ends, pipes, strict=True)
-    ]
+    muxers = [Yamux(end, end.get_remote_peer(), is_initiator=end is ends[0]) for end in ends]
     async with trio.open_nursery() as nursery:
         for each in muxers:
             nursery.start_soon(each.start)
@@ -195,26 +189,38 @@ async def _write_all(stream: Any, size: int) -> None:
 
 
 def _pipes() -> list[Any]:
-    from p2pboot.transport.libp2p.tcp import TcpStream
+    from libp2p.io.abc import ReadWriteCloser
+    from libp2p.io.exceptions import IOException
 
-    class Pipe(TcpStream):
-        """Our TCP stream with a bounded channel in the place of the socket."""
+    class Pipe(ReadWriteCloser):
+        """What py-libp2p wants of a socket, over bounded channels."""
 
         def __init__(self, sending: Any, receiving: Any) -> None:
-            self._sending_end, self._receiving_end = sending, receiving
-            self._received = memoryview(b"")
+            self._sending, self._receiving = sending, receiving
+            self._received = b""
+
+        async def read(self, n: int | None = None) -> bytes:
+            if not self._received:
+                try:
+                    self._received = await self._receiving.receive()
+                except trio.EndOfChannel:
+                    return b""
+            taken, self._received = self._received[:n], self._received[n:] if n is not None else b""
+            return taken
 
         async def write(self, data: bytes) -> None:
-            await self._sending_end.send(data)
+            try:
+                await self._sending.send(bytes(data))
+            except trio.BrokenResourceError as error:
+                raise IOException("closed") from error
 
-        async def _receive(self) -> bool:
-            self._received = memoryview(await self._receiving_end.receive())
-            return True
+        async def close(self) -> None:
+            self._sending.close()
 
-        def abort(self) -> None:
-            self._sending_end.close()
+        def get_remote_address(self) -> tuple[str, int] | None:
+            return None
 
-    # As much as sockets buffer: with one message the present muxers lock each other up, each waiting to answer a ping.
+    # As much as sockets buffer: with one message stock muxers lock each other up, each waiting to answer a ping.
     first, second = (trio.open_memory_channel[bytes](64) for _ in range(2))
     return [Pipe(first[0], second[1]), Pipe(second[0], first[1])]
 
@@ -228,7 +234,7 @@ def measure_as_told(arguments: argparse.Namespace) -> Costs:
         "our stack, both ways at once": lambda: tuple(
             each / 2 for each in _core(size, MAX_FRAME_BODY, both_ways=True)
         ),
-        "present muxer": lambda: (_present(size),),
+        "py-libp2p": lambda: (_stock(size),),
     }
     samples: dict[str, list[tuple[float, ...]]] = {name: [] for name in measures}
     for _ in range(rounds):

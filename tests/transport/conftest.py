@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, cast
 
@@ -80,12 +80,15 @@ class Lab:
         return a, b
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for what has no event of its own; the test's timeout is the limit."""
+    while not condition():  # noqa: ASYNC110
+        await trio.sleep(0.005)
+
+
 async def wait_connected(node: Transport, peer_id: str, *, connected: bool = True) -> None:
-    if (peer_id in node.peers()) is connected:
-        return
-    async for _ in node.connection_events():
-        if (peer_id in node.peers()) is connected:
-            return
+    """Wait until a peer is there, or gone (of a peer that goes before anyone heard of it no event tells)."""
+    await until(lambda: (peer_id in node.peers()) is connected)
 
 
 async def echo(stream: Stream) -> None:

@@ -10,18 +10,20 @@ import trio
 import trio.lowlevel
 from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
+from libp2p.protocol_muxer.exceptions import MultiselectClientError
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
 from libp2p.utils.varint import encode_varint_prefixed
 
-from p2pboot.transport.interface import Forwarding, Gossip, StreamReset
+from p2pboot.transport.interface import Forwarding, Gossip
 from p2pboot.transport.libp2p import Libp2pOptions
 from p2pboot.transport.libp2p.gossip import MAX_PAYLOAD
 from p2pboot.transport.libp2p.host import Libp2pTransport
 from tests.connections import connection_with
 from tests.transport import attacker
-from tests.transport.conftest import ECHO, TOPIC, Lab, echo, wait_connected
+from tests.transport.attacker import Stranger
+from tests.transport.conftest import ECHO, TOPIC, Lab, echo, until, wait_connected
 
 MESHSUB = str(PROTOCOL_ID_V11)
 NOISE = random.Random(20260101).randbytes(4096)
@@ -35,9 +37,9 @@ async def node(libp2p_lab: Lab) -> Gossip:
 
 
 @pytest.fixture
-async def stranger(libp2p_lab: Lab, node: Gossip) -> Gossip:
-    stranger = await libp2p_lab.node()
-    await stranger.dial(node.addresses()[0])
+async def stranger(libp2p_lab: Lab, node: Gossip) -> Stranger:
+    stranger = await libp2p_lab.hold(attacker.stranger(node))
+    await wait_connected(node, stranger.peer_id)
     return stranger
 
 
@@ -82,12 +84,11 @@ async def test_nothing_but_noise_is_spoken(node: Gossip, protocol: str) -> None:
 
 @pytest.mark.parametrize(("protocol", "spoken"), [("/mplex/6.7.0", False), ("/yamux/1.0.0", True)])
 async def test_nothing_but_yamux_is_spoken(node: Gossip, protocol: str, spoken: bool) -> None:
-    secured = await attacker.noise(node)
-    await secured.write(attacker.MULTISTREAM + attacker.line(protocol.encode()))
-    communicator = MultiselectCommunicator(secured)
-    assert await communicator.read() == "/multistream/1.0.0"
-    assert await communicator.read() == (protocol if spoken else "na")
-    await secured.close()
+    async with attacker.noise(node) as (_, secured):
+        await secured.write(attacker.MULTISTREAM + attacker.line(protocol.encode()))
+        communicator = MultiselectCommunicator(secured)
+        assert await communicator.read() == "/multistream/1.0.0"
+        assert await communicator.read() == (protocol if spoken else "na")
 
 
 BEFORE_A_SESSION = [
@@ -113,9 +114,9 @@ async def test_garbage_before_a_session_is_hung_up_on(libp2p_lab: Lab, node: Gos
 
 
 async def test_garbage_inside_a_noise_session_ends_it(
-    libp2p_lab: Lab, node: Gossip, stranger: Gossip
+    libp2p_lab: Lab, node: Gossip, stranger: Stranger
 ) -> None:
-    await attacker.muxer(stranger, node.peer_id).tcp.write(b"\x00\x40" + NOISE[:64])
+    await stranger.socket.send_all(b"\x00\x40" + NOISE[:64])
     await wait_connected(node, stranger.peer_id, connected=False)
     await still_serves(libp2p_lab, node)
 
@@ -133,29 +134,25 @@ FRAMES = [
 ]
 
 
-async def test_garbage_frames_end_at_most_their_connection(
-    libp2p_lab: Lab, node: Gossip, stranger: Gossip
-) -> None:
+async def test_garbage_frames_end_at_most_their_connection(libp2p_lab: Lab, node: Gossip) -> None:
     for frames in FRAMES:
-        await stranger.dial(node.addresses()[0])
-        await attacker.muxer(stranger, node.peer_id)._write_frame(frames)
-        await stranger.hang_up(connection_with(stranger, node))
-        await wait_connected(stranger, node.peer_id, connected=False)
+        async with attacker.stranger(node) as stranger:
+            await stranger.send_frames(frames)
+    await until(lambda: not node.peers())
     await still_serves(libp2p_lab, node)
 
 
 async def test_a_peer_that_ignores_the_window_is_hung_up_on(
-    libp2p_lab: Lab, node: Gossip, stranger: Gossip
+    libp2p_lab: Lab, node: Gossip, stranger: Stranger
 ) -> None:
     idle = trio.Event()
     node.handle("/test/idle/1", lambda _stream: idle.wait())
-    await attacker.stream(stranger, node.peer_id, "/test/idle/1")
-    muxed = attacker.muxer(stranger, node.peer_id)
-    stream_id = max(muxed.streams)
+    await stranger.open_stream("/test/idle/1")
+    stream_id = max(stranger.muxer.streams)
     body = bytes(60_000)
     with pytest.raises(IOException):  # noqa: PT012
-        for _ in range(2000):  # 120 MB where 256 KiB are allowed
-            await muxed._write_frame(attacker.frame(0, 0, stream_id, len(body), body))
+        for _ in range(2000):  # 120 MB where 1 MiB is allowed
+            await stranger.send_frames(attacker.frame(0, 0, stream_id, len(body), body))
     await wait_connected(node, stranger.peer_id, connected=False)
     idle.set()
     await still_serves(libp2p_lab, node)
@@ -163,20 +160,20 @@ async def test_a_peer_that_ignores_the_window_is_hung_up_on(
 
 @pytest.mark.parametrize("protocol", [MESHSUB, "/ipfs/id/1.0.0", "/ipfs/ping/1.0.0", ECHO])
 async def test_garbage_on_a_stream_ends_at_most_that_stream(
-    libp2p_lab: Lab, node: Gossip, stranger: Gossip, protocol: str
+    libp2p_lab: Lab, node: Gossip, stranger: Stranger, protocol: str
 ) -> None:
     for garbage in (b"\x05hello", NOISE, b"\xff" * 20, b"\xff\xff\xff\x7f", b"\x00" * 50, b""):
         for end in ("close", "reset"):
-            stream = await attacker.stream(stranger, node.peer_id, protocol)
+            stream = await stranger.open_stream(protocol)
             await stream.write(garbage)
             await getattr(stream, end)()
     assert stranger.peer_id in node.peers()
     await still_serves(libp2p_lab, node)
 
 
-async def test_identify_push_is_not_spoken(node: Gossip, stranger: Gossip) -> None:
-    with pytest.raises(StreamReset):
-        await stranger.open_stream(connection_with(stranger, node), "/ipfs/id/push/1.0.0")
+async def test_identify_push_is_not_spoken(stranger: Stranger) -> None:
+    with pytest.raises(MultiselectClientError):
+        await stranger.open_stream("/ipfs/id/push/1.0.0")
 
 
 def message(
@@ -193,7 +190,7 @@ def message(
 
 
 async def test_gossip_that_is_not_properly_signed_is_never_judged(
-    libp2p_lab: Lab, node: Gossip, stranger: Gossip
+    libp2p_lab: Lab, node: Gossip, stranger: Stranger
 ) -> None:
     validated: list[bytes] = []
 
@@ -217,7 +214,7 @@ async def test_gossip_that_is_not_properly_signed_is_never_judged(
         subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid="t" * 5000)],
         senderRecord=NOISE,
     )
-    stream = await attacker.stream(stranger, node.peer_id, MESHSUB)
+    stream = await stranger.open_stream(MESHSUB)
     await stream.write(encode_varint_prefixed(rpc.SerializeToString()))
     await still_serves(libp2p_lab, node)
     assert not validated
@@ -225,7 +222,7 @@ async def test_gossip_that_is_not_properly_signed_is_never_judged(
     assert all(len(topic) < 1000 for topic in node._gossip._pubsub.peer_topics)
 
 
-async def test_control_messages_make_us_do_little(libp2p_lab: Lab, node: Gossip, stranger: Gossip) -> None:
+async def test_control_messages_make_us_do_little(libp2p_lab: Lab, node: Gossip, stranger: Stranger) -> None:
     assert isinstance(node, Libp2pTransport)
     router, other = node._gossip._router, await libp2p_lab.node()
     await node.subscribe(TOPIC, ignore)
@@ -238,7 +235,7 @@ async def test_control_messages_make_us_do_little(libp2p_lab: Lab, node: Gossip,
         rpc.control.graft.add(topicID=f"topic {number}")
     dial_me = rpc.control.prune.add(topicID=TOPIC, backoff=1).peers.add()
     dial_me.peerID = ID.from_base58(other.peer_id).to_bytes()
-    stream = await attacker.stream(stranger, node.peer_id, MESHSUB)
+    stream = await stranger.open_stream(MESHSUB)
     await stream.write(encode_varint_prefixed(rpc.SerializeToString()))
     await still_serves(libp2p_lab, node)
     assert set(router.back_off) <= {TOPIC}
@@ -283,7 +280,7 @@ async def test_a_handshake_that_stalls_holds_up_nobody(libp2p_lab: Lab, node: Go
 
 
 async def test_a_stranger_cannot_make_us_remember_much(
-    libp2p_lab: Lab, stranger: Gossip, node: Gossip
+    libp2p_lab: Lab, stranger: Stranger, node: Gossip
 ) -> None:
     from multiaddr import Multiaddr
 

@@ -24,10 +24,8 @@ from libp2p.protocol_muxer.multiselect_client import MultiselectClient
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.security.noise.transport import Transport as NoiseTransport
 from libp2p.stream_muxer.exceptions import MuxedStreamEOF, MuxedStreamReset
-from libp2p.stream_muxer.yamux import yamux
 from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
-from p2pboot.transport.libp2p.muxer import HardenedYamuxStream
 from p2pboot.wire.multistream import Dialler, Listener, NoCommonProtocol
 from p2pboot.wire.yamux.frames import INITIAL_WINDOW
 from p2pboot.wire.yamux.stream import StreamWasReset
@@ -66,13 +64,6 @@ class Pipe(ReadWriteCloser):
 
     def get_remote_address(self) -> tuple[str, int] | None:
         return None
-
-
-@pytest.fixture(autouse=True)
-def _stock_streams(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The adapter puts its own class in the place of the library's for the whole process."""
-    stock = HardenedYamuxStream.__mro__[1]
-    monkeypatch.setattr(yamux, "YamuxStream", stock)
 
 
 async def secured(pipe: Pipe, *, stock_dials: bool) -> tuple[ISecureConn, Yamux]:

@@ -61,6 +61,14 @@ class ValidatingPubsub(Pubsub):
         self._buckets: dict[ID, TokenBucket] = {}
         self._validating: set[bytes] = set()
 
+    async def _handle_new_peer(self, peer_id: ID) -> None:
+        """Greet a peer, and tell it what was joined or left while the greeting went out (stock tells it to nobody)."""
+        before = set(self.topic_ids)
+        await super()._handle_new_peer(peer_id)
+        for topic in before.symmetric_difference(self.topic_ids):
+            packet, _ = self._build_announce_rpc(topic, subscribe=topic in self.topic_ids)
+            self.router.send_rpc(peer_id, packet)
+
     async def continuously_read_stream(self, stream: INetStream) -> None:
         """Read a peer's RPCs until its stream ends, one message after the other.
 

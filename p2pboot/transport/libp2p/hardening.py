@@ -1,6 +1,6 @@
 """What is changed inside py-libp2p for the whole process: few names, each checked to exist, and its logging.
 
-Everything else is done by subclasses that only our own hosts use (`muxer`, `swarm`, `host`, `gossip`). The
+Everything else is done by subclasses that only our own hosts use (`swarm`, `host`, `gossip`). The
 reason for each change is in docs/adr/0002-py-libp2p-adapter.md.
 """
 
@@ -23,9 +23,6 @@ from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.mcache import MessageCache
 from libp2p.pubsub.pubsub import Pubsub
-from libp2p.security.noise.io import NoiseTransportReadWriter
-from libp2p.stream_muxer.yamux import yamux
-from libp2p.transport.upgrader import TransportUpgrader
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from p2pboot.errors import MachineError
@@ -34,27 +31,20 @@ log = logging.getLogger("p2pboot.transport.libp2p")
 
 SUPPORTED_VERSION: Final = "0.8.1"
 
-# A yamux frame of this size is exactly one Noise message (65,535 bytes less its 16-byte tag). Stock frames of
-# 65,536 need two: measured 79 → 132 MB/s on one stream.
-MAX_FRAME: Final = 65_519
 # Longest protocol id we would want to hear of. Stock libp2p reads what a stranger asks for, up to 25 MB.
 _MAX_NEGOTIATION_LINE: Final = 1024
 
 # The private and public names that our subclasses override or call, by class or module.
 _NAMES: Final[Mapping[object, str]] = {
-    yamux: "MAX_MESSAGE_SIZE YamuxStream YAMUX_HEADER_FORMAT DEFAULT_WINDOW_SIZE TYPE_DATA TYPE_PING",
-    yamux.Yamux: "start _write_frame _read_data_body _measure_rtt_loop _sweep_stale_streams",
-    yamux.YamuxStream: "read write close reset send_window_update _auto_tune_and_send_window_update",
-    NoiseTransportReadWriter: "encrypt",
     multiselect_communicator: "read_delim",
     swarm_connection: "logging",
     swarm_connection.SwarmConn: "new_stream",
     Swarm: "add_conn remove_conn get_connections notify_connected",
-    TransportUpgrader: "upgrade_connection upgrade_security",
     BasicHost: "run close _swarm_stream_handler _schedule_identify _identify_peer",
     PeerStore: "add_addrs set_protocols add_protocols consume_peer_record clear_peerdata",
-    Pubsub: "push_msg continuously_read_stream handle_subscription notify_subscriptions _peer_is_connected",
-    GossipSub: "heartbeat handle_rpc publish remove_peer on_peer_subscribed flush_pending_messages",
+    Pubsub: "push_msg continuously_read_stream handle_subscription notify_subscriptions _peer_is_connected"
+    " _handle_new_peer _build_announce_rpc topic_ids",
+    GossipSub: "send_rpc heartbeat handle_rpc publish remove_peer on_peer_subscribed flush_pending_messages",
     MessageCache: "put",
 }
 
@@ -125,7 +115,6 @@ def apply() -> None:
         MachineError: as `check_library`.
     """
     check_library()
-    yamux.MAX_MESSAGE_SIZE = MAX_FRAME
     setattr(multiselect_communicator, "read_delim", _read_line)  # noqa: B010
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     quieten()

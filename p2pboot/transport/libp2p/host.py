@@ -10,17 +10,15 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Final
+from typing import Final, cast
 
 import trio
 from libp2p.abc import INetStream
-from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.custom_types import TProtocol
 from libp2p.host.basic_host import BasicHost
 from libp2p.identity.identify_push.identify_push import ID_PUSH
-from libp2p.network.connection.swarm_connection import SwarmConn
+from libp2p.network.stream.net_stream import NetStream
 from libp2p.peer.id import ID
-from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from multiaddr import Multiaddr
 from typing_extensions import override
 
@@ -47,10 +45,11 @@ from p2pboot.transport.interface import (
     Validator,
 )
 from p2pboot.transport.interfaces import Interfaces, reachable
-from p2pboot.transport.libp2p import hardening, muxer
+from p2pboot.transport.libp2p import hardening
 from p2pboot.transport.libp2p.gossip import Gossip
+from p2pboot.transport.libp2p.muxed import HostStream, MuxedConnection
 from p2pboot.transport.libp2p.options import Libp2pOptions
-from p2pboot.transport.libp2p.streams import Libp2pStream
+from p2pboot.transport.libp2p.streams import NEGOTIATION_S, Libp2pStream
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
 from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
@@ -59,7 +58,6 @@ from p2pboot.transport.traffic import Traffic
 
 log = logging.getLogger("p2pboot.transport.libp2p")
 
-_NEGOTIATION_S: Final = 10
 _SHUTDOWN_S: Final = 0.5
 
 
@@ -78,16 +76,13 @@ class HardenedHost(BasicHost):
         swarm: BoundedSwarm,
         nursery: trio.Nursery,
         reached_at: Callable[[], Sequence[Address]],
-        options: Libp2pOptions,
     ) -> None:
         self._nursery = nursery
-        self._swarm = swarm
         self._reached_at = reached_at
         self._announced: tuple[Sequence[Address], list[Multiaddr]] = ((), [])
-        self._max_streams = options.max_streams_per_connection
         super().__init__(
             swarm,
-            negotiate_timeout=_NEGOTIATION_S,
+            negotiate_timeout=NEGOTIATION_S,
             addrs_factory=self._announce,
             disable_identify_address_discovery=True,
         )
@@ -103,41 +98,11 @@ class HardenedHost(BasicHost):
 
     async def _swarm_stream_handler(self, net_stream: INetStream) -> None:
         """Serve one inbound stream; an exception out of any handler would end the whole host."""
-        stream = self.wrap(net_stream)
         try:
-            if stream.siblings > self._max_streams:
-                log.debug(
-                    "peer %s has more than %d streams open", stream.connection.peer_id, self._max_streams
-                )
-                await stream.reset()
-            else:
-                await super()._swarm_stream_handler(net_stream)
+            await super()._swarm_stream_handler(net_stream)
         except Exception as error:
-            log.debug("stream from %s ended: %r", stream.connection.peer_id, error)
-            await stream.reset()
-
-    def wrap(self, net_stream: INetStream) -> Libp2pStream:
-        """One of libp2p's streams as a stream of ours."""
-        return Libp2pStream(self._swarm.name(net_stream.muxed_conn), net_stream)
-
-    async def open_on(self, connection: SwarmConn, protocol: str) -> INetStream:
-        """Open a stream on one given connection; `new_stream` would choose one of the peer's.
-
-        Raises:
-            Exception: of many kinds: the connection has ended, or the peer does not speak `protocol`.
-        """
-        net_stream = await connection.new_stream()
-        try:
-            communicator = MultiselectCommunicator(net_stream)
-            chosen = await self.multiselect_client.select_one_of(
-                [TProtocol(protocol)], communicator, _NEGOTIATION_S
-            )
-        except BaseException:
-            with shielded_for(_SHUTDOWN_S):
-                await net_stream.reset()
-            raise
-        net_stream.set_protocol(chosen)
-        return net_stream
+            log.debug("stream from %s ended: %r", net_stream.muxed_conn.peer_id, error)
+            await net_stream.reset()
 
     def _schedule_identify(self, peer_id: ID, *, reason: str) -> None:
         if peer_id != self.get_id() and peer_id not in self._identify_inflight:
@@ -229,27 +194,29 @@ class Libp2pTransport(interface.Gossip):
         found = self._swarm.find(connection)
         if found is not None:
             await self._swarm.hang_up([found])
-            self._swarm.remove_conn(found)  # at once: whoever dials again wants a new one
-            await trio.lowlevel.checkpoint()  # which the swarm counts when it has seen the end of this one
 
     @override
     async def open_stream(self, connection: Connection, protocol: str) -> Stream:
         found = self._swarm.find(connection)
         if found is None:
             raise StreamReset(f"not connected with {connection.peer_id} any more")
-        try:
-            net_stream = await self._host.open_on(found, protocol)
-        except Exception as error:
-            raise StreamReset(f"{connection.peer_id} opens no stream for {protocol}") from error
-        return MeteredStream(self._host.wrap(net_stream), protocol, self._bandwidth)
+        muxed = cast(MuxedConnection, found.muxed_conn).tcp.open()
+        stream = await Libp2pStream.propose(muxed, connection, protocol)
+        return MeteredStream(stream, protocol, self._bandwidth)
 
     @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         async def serve(net_stream: INetStream) -> None:
-            stream = MeteredStream(self._host.wrap(net_stream), protocol, self._bandwidth)
+            stream = MeteredStream(self._wrap(net_stream), protocol, self._bandwidth)
             await run_handler(protocol, handler, stream, log)
 
         self._host.set_stream_handler(TProtocol(protocol), serve)
+
+    def _wrap(self, net_stream: INetStream) -> Libp2pStream:
+        """Take one of the connection's streams out of libp2p's layers; these see its end when the handler returns."""
+        stream = cast(HostStream, cast(NetStream, net_stream).muxed_stream)
+        name = cast(MuxedConnection, stream.muxed_conn).name
+        return Libp2pStream(stream.muxed, name)
 
     @override
     def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
@@ -297,7 +264,6 @@ async def open_libp2p(
     options = options or Libp2pOptions()
     addresses = [parse_listen_address(text) for text in listen]
     hardening.apply()
-    muxer.install_stream_class()
     listeners = open_listeners(addresses)
     failure: BaseException | None = None
     try:
@@ -340,10 +306,11 @@ async def _start(
     """
     nursery = await stack.enter_async_context(_cancelled_at_end())
     register = ConnectionRegister(nursery)
-    swarm = BoundedSwarm(create_new_key_pair(secret_key.seed), options, register)
+    swarm = BoundedSwarm(secret_key, options, register, nursery)
+    nursery.start_soon(swarm.look_after)
     bound = [bound_address(listener) for listener in listeners]
     reached_at = partial(reachable, bound, interfaces)
-    host = HardenedHost(swarm, nursery, reached_at, options)
+    host = HardenedHost(swarm, nursery, reached_at)
     gossip = Gossip(host, options)
     await stack.enter_async_context(host.run(()))
     stack.push_async_callback(_close, host)

@@ -1,59 +1,51 @@
-"""`transport.interface.BareStream` on one of libp2p's streams."""
+"""`transport.interface.BareStream` on one of a connection's streams: no layer of libp2p lies between."""
 
 from __future__ import annotations
 
-import contextlib
 from typing import Final
 
 import trio
-from libp2p.abc import INetStream
-from libp2p.io.exceptions import IOException
-from libp2p.network.stream.exceptions import StreamError
-from libp2p.network.stream.net_stream import NetStream
-from libp2p.stream_muxer.exceptions import MuxedConnError, MuxedStreamEOF, MuxedStreamError
 from typing_extensions import override
 
-from p2pboot.transport.cleanup import shielded_for
+from p2pboot.errors import ProtocolError
 from p2pboot.transport.interface import BareStream, Connection, StreamReset
-from p2pboot.transport.libp2p.muxer import HardenedYamuxStream
+from p2pboot.transport.tcp.stream import MuxedStream
+from p2pboot.wire.multistream import MAX_LINE, Dialler
 
-# A frozen peer's socket takes no more bytes; saying goodbye to it must not hold anybody up.
-_GOODBYE_S: Final = 0.3
-# What a dying stream or connection raises on its way through libp2p's layers.
-_BROKEN: Final = (
-    MuxedStreamError,
-    MuxedConnError,
-    StreamError,
-    IOException,
-    OSError,
-    trio.ClosedResourceError,
-)
+NEGOTIATION_S: Final = 10
 
 
 class Libp2pStream(BareStream):
     """A stream, already negotiated.
 
     Args:
+        muxed: the connection's.
         connection: that it is on.
-        net_stream: libp2p's own, which keeps account of its connection. Bytes are read from and written to the Yamux
-            stream under it directly.
+        early: what came together with the end of the negotiation.
     """
 
-    def __init__(self, connection: Connection, net_stream: INetStream) -> None:
-        if not isinstance(net_stream, NetStream) or not isinstance(
-            net_stream.muxed_stream, HardenedYamuxStream
-        ):
-            raise TypeError("not a stream of our muxer")
-        self._net = net_stream
-        self._muxed = net_stream.muxed_stream
+    def __init__(self, muxed: MuxedStream, connection: Connection, early: bytes = b"") -> None:
+        self._muxed = muxed
         self._connection = connection
-        self._taken = 0
-        self._done = False
+        self._early = early
 
-    @property
-    def siblings(self) -> int:
-        """Streams that are open on the same connection, this one included."""
-        return len(self._muxed.conn.streams)
+    @classmethod
+    async def propose(cls, muxed: MuxedStream, connection: Connection, protocol: str) -> Libp2pStream:
+        """Agree with the peer on what is spoken on a stream that was opened here.
+
+        Raises:
+            StreamReset: the peer is gone, or does not speak `protocol`.
+        """
+        try:
+            with trio.fail_after(NEGOTIATION_S):
+                early = await _propose(muxed, protocol)
+        except (ProtocolError, trio.TooSlowError) as error:
+            await muxed.reset()
+            raise StreamReset(f"{connection.peer_id} opens no stream for {protocol}") from error
+        except BaseException:
+            await muxed.reset()
+            raise
+        return cls(muxed, connection, early)
 
     @property
     @override
@@ -63,75 +55,50 @@ class Libp2pStream(BareStream):
     @property
     @override
     def received(self) -> int:
-        return self._taken + len(self._muxed.conn.stream_buffers.get(self._muxed.stream_id, b""))
+        return self._muxed.received
 
     @override
     async def read(self, max_bytes: int) -> bytes:
-        try:
+        if self._early:
+            data, self._early = self._early[:max_bytes], self._early[max_bytes:]
+        else:
             data = await self._muxed.read(max_bytes)
-        except MuxedStreamEOF as error:
-            # Stock libp2p also says EOF for a reset that finds a reader waiting, and for a lost connection.
-            if self._muxed.ended_in_order and not self._done:
-                return b""
-            raise self._reset_error() from error
-        except _BROKEN as error:
-            raise self._reset_error() from error
-        self._taken += len(data)
         return data
 
     @override
     async def read_into(self, target: memoryview, at_least: int = 1) -> int:
-        filled = 0
-        while filled < at_least:
-            data = await self.read(len(target) - filled)
-            if not data:
-                break
-            target[filled : filled + len(data)] = data
-            filled += len(data)
-        return filled
+        head = min(len(self._early), len(target))
+        if head:
+            target[:head], self._early = self._early[:head], self._early[head:]
+        count = head
+        if head < at_least:
+            count += await self._muxed.read_into(target[head:], at_least - head)
+        return count
 
     @override
     async def write(self, data: bytes | memoryview) -> None:
-        try:
-            await self._muxed.write(data)
-        except _BROKEN as error:
-            raise self._reset_error() from error
+        await self._muxed.write(data)
 
     @override
     async def close_write(self) -> None:
-        try:
-            await self._muxed.close()
-        except _BROKEN as error:
-            raise self._reset_error() from error
+        await self._muxed.close_write()
 
     @override
     async def close(self) -> None:
-        if self._done:
-            return
-        self._done = True
-        muxed = self._muxed
-        buffered = muxed.conn.stream_buffers.get(muxed.stream_id)
-        if buffered:
-            buffered.clear()  # nobody will read it; unread bytes keep a stream accounted for
-        if not muxed.recv_closed:
-            muxed.abandoned_at = trio.current_time()
-        await self._say_goodbye(reset=False)
+        await self._muxed.close()
 
     @override
     async def reset(self) -> None:
-        if self._done:
-            return
-        self._done = True
-        await self._say_goodbye(reset=True)
-        self._muxed.forget()
+        await self._muxed.reset()
 
-    async def _say_goodbye(self, *, reset: bool) -> None:
-        with shielded_for(_GOODBYE_S) as scope, contextlib.suppress(*_BROKEN):
-            await (self._net.reset() if reset else self._net.close())
-        if scope.cancelled_caught:
-            self._muxed.forget()
-            with shielded_for(_GOODBYE_S):
-                await self._net.remove()
 
-    def _reset_error(self) -> StreamReset:
-        return StreamReset(f"the stream with {self._connection.peer_id} ended unexpectedly")
+async def _propose(muxed: MuxedStream, protocol: str) -> bytes:
+    """Agree with the peer; return what it sent behind its agreement."""
+    dialler = Dialler([protocol])
+    await muxed.write(dialler.data_to_send())
+    while dialler.selected is None:
+        data = await muxed.read(MAX_LINE)
+        if not data:
+            raise StreamReset("the stream ended before a protocol was agreed on")
+        dialler.receive(data)
+    return dialler.trailing_data
