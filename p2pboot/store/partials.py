@@ -40,8 +40,9 @@ class PartialBlob:
     """One artifact that is being fetched; all methods may be called from any thread.
 
     Made by `BlobStore.begin`. Invariants: a piece in `_held` was checked and written; a
-    piece is written by one thread only (`_writing`); the file descriptor stays open while a write or a hash
-    is under way.
+    piece is written by one thread only (`_writing`); the file descriptor stays open while a write, a sync or a hash
+    is under way. The whole's digest is of the checked bytes in memory where pieces come in order, and of what is read
+    back where they do not.
     """
 
     def __init__(
