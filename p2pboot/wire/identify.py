@@ -92,16 +92,15 @@ class IdentifyReader:
         Raises:
             RemoteProtocolError: it is cut off, unreadable, or goes beyond a limit.
         """
-        merged, at = b"", 0
+        merged, at = bytearray(), 0
         while at < len(self._received):
             prefix = decode_varint(self._received, at, max_bytes=_MAX_PREFIX)
             if prefix is None or sum(prefix) > len(self._received):
                 raise RemoteProtocolError("identify ends within a message")
             length, start = prefix
             at = start + length
-            merged += self._received[
-                start:at
-            ]  # protobuf's own rule: messages one after the other are one message
+            # Protobuf's own rule: messages one after the other are one message.
+            merged += self._received[start:at]
         return _decode(bytes(merged))
 
 

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import PeerRecord
-from p2pboot.transport.multiaddrs import decode_multiaddr
+from p2pboot.transport.multiaddrs import decode_multiaddr, encode_multiaddr
 from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record, sign_record
 from tests.transport.conftest import Lab
 
@@ -120,3 +122,21 @@ async def test_a_third_node_can_read_where_a_peer_of_its_peer_is(lab: Lab) -> No
     assert c.read_peer_record(told) == PeerRecord(a.peer_id, a.addresses())
     assert c.read_peer_record(b"nonsense") is None or lab.kind == "memory"
     assert (await c.dial(a.addresses()[0])).peer_id == a.peer_id
+
+
+@given(
+    at=st.integers(0, 200),
+    cut=st.integers(0, 20),
+    put=st.binary(max_size=20),
+    junk=st.binary(max_size=100),
+)
+def test_whatever_a_stranger_sends_is_a_record_or_none(at: int, cut: int, put: bytes, junk: bytes) -> None:
+    good = sign_record(
+        SecretKey(b"\x01" * 32), [parse_address(ADDRESS), parse_address("/dns4/a.example/tcp/1")], 1
+    )
+    for raw in (junk, good[:at] + put + good[at + cut :], good + junk):
+        found = read_record(raw)
+        assert found is None or found.peer_id == PEER
+    for raw in (junk, put):
+        address = decode_multiaddr(raw)
+        assert address is None or decode_multiaddr(encode_multiaddr(address)) == address
