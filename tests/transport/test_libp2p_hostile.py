@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Sequence
 
 import pytest
 import trio
 import trio.lowlevel
+from libp2p.abc import IMuxedStream
 from libp2p.io.exceptions import IOException
 from libp2p.peer.id import ID
-from libp2p.protocol_muxer.exceptions import MultiselectClientError
+from libp2p.protocol_muxer.exceptions import MultiselectClientError, MultiselectError
+from libp2p.protocol_muxer.multiselect import Multiselect
 from libp2p.protocol_muxer.multiselect_communicator import MultiselectCommunicator
 from libp2p.pubsub.gossipsub import PROTOCOL_ID_V11
 from libp2p.pubsub.pb import rpc_pb2
+from libp2p.stream_muxer.exceptions import MuxedStreamError
 from libp2p.utils.varint import encode_varint_prefixed
 
 from p2pboot.transport.interface import Forwarding, Gossip
 from p2pboot.transport.libp2p import Libp2pOptions
 from p2pboot.transport.libp2p.gossip import MAX_PAYLOAD
 from p2pboot.transport.libp2p.host import Libp2pTransport
+from p2pboot.transport.libp2p.router import HardenedGossipSub
 from tests.connections import connection_with
 from tests.transport import attacker
 from tests.transport.attacker import Stranger
@@ -241,6 +246,39 @@ async def test_control_messages_make_us_do_little(libp2p_lab: Lab, node: Gossip,
     assert set(router.back_off) <= {TOPIC}
     assert set(router.mesh) == {TOPIC}
     assert other.peer_id not in node.peers()
+
+
+async def never(_router: HardenedGossipSub) -> None:
+    await trio.sleep_forever()
+
+
+async def test_who_subscribes_before_it_takes_streams_is_grafted_when_it_does(
+    libp2p_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HardenedGossipSub, "heartbeat", never)  # which would graft it sometime
+    node = await libp2p_lab.node()
+    assert isinstance(node, Libp2pTransport)
+    pubsub, router = node._gossip._pubsub, node._gossip._router
+    await node.subscribe(TOPIC, ignore)
+    slow = await libp2p_lab.hold(attacker.stranger(node))
+    stream = await slow.open_stream(MESHSUB)
+    rpc = rpc_pb2.RPC(subscriptions=[rpc_pb2.RPC.SubOpts(subscribe=True, topicid=TOPIC)])
+    await stream.write(encode_varint_prefixed(rpc.SerializeToString()))
+    await until(lambda: pubsub.peer_topics.get(TOPIC))
+    assert not router.mesh[TOPIC]
+
+    async def accept() -> None:
+        while True:
+            nursery.start_soon(agree, await slow.muxer.accept_stream())
+
+    async def agree(stream: IMuxedStream) -> None:
+        with contextlib.suppress(MultiselectError, MuxedStreamError):
+            await Multiselect({PROTOCOL_ID_V11: None}).negotiate(MultiselectCommunicator(stream), 5)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(accept)
+        await until(lambda: router.mesh[TOPIC])
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_message_is_resent_three_times_to_one_who_asks_for_ever(node: Gossip) -> None:

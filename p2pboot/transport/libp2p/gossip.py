@@ -69,6 +69,15 @@ class ValidatingPubsub(Pubsub):
             packet, _ = self._build_announce_rpc(topic, subscribe=topic in self.topic_ids)
             self.router.send_rpc(peer_id, packet)
 
+    async def _replay_recent_messages(self, peer_id: ID, topic: str) -> None:
+        """Take a peer into the mesh before it is sent what it missed: what comes in between would never reach it.
+
+        (Stock grafts at the next heartbeat whoever subscribed before there was a stream to it.)
+        """
+        if peer_id in self.peers:
+            await self.router.on_peer_subscribed(peer_id, topic)
+        await super()._replay_recent_messages(peer_id, topic)
+
     async def continuously_read_stream(self, stream: INetStream) -> None:
         """Read a peer's RPCs until its stream ends, one message after the other.
 

@@ -43,7 +43,7 @@ _NAMES: Final[Mapping[object, str]] = {
     BasicHost: "run close _swarm_stream_handler _schedule_identify _identify_peer",
     PeerStore: "add_addrs set_protocols add_protocols consume_peer_record clear_peerdata",
     Pubsub: "push_msg continuously_read_stream handle_subscription notify_subscriptions _peer_is_connected"
-    " _handle_new_peer _build_announce_rpc topic_ids",
+    " _handle_new_peer _replay_recent_messages _build_announce_rpc topic_ids",
     GossipSub: "send_rpc heartbeat handle_rpc publish remove_peer on_peer_subscribed flush_pending_messages",
     MessageCache: "put",
 }
