@@ -30,11 +30,11 @@ from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from p2pboot.transport.libp2p import Libp2pOptions, fastecdsa_standin, hardening, open_libp2p
 from p2pboot.transport.libp2p.host import Libp2pTransport
 from p2pboot.transport.libp2p.muxed import MuxedConnection
-from p2pboot.transport.libp2p.streams import Libp2pStream
 from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import MAX_ADDRESSES
 from p2pboot.transport.tcp import connection as tcp_connection
 from p2pboot.transport.tcp.connection import TcpConnection
+from p2pboot.transport.tcp.negotiated import NegotiatedStream
 from tests.connections import connection_with
 from tests.transport import attacker
 from tests.transport.conftest import ECHO, TOPIC, Lab, echo, read_all, until, wait_connected
@@ -432,7 +432,7 @@ async def test_a_stream_that_the_peer_never_closes_is_forgotten_in_the_end(libp2
     stream = await client.open_stream(connection_with(client, node), ECHO)
     assert isinstance(stream, MeteredStream)
     inner = stream._stream
-    assert isinstance(inner, Libp2pStream)
+    assert isinstance(inner, NegotiatedStream)
     core = inner._muxed._core
     await stream.close()
     now = trio.current_time()

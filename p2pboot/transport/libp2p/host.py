@@ -49,15 +49,16 @@ from p2pboot.transport.libp2p import hardening
 from p2pboot.transport.libp2p.gossip import Gossip
 from p2pboot.transport.libp2p.muxed import HostStream, MuxedConnection
 from p2pboot.transport.libp2p.options import Libp2pOptions
-from p2pboot.transport.libp2p.streams import NEGOTIATION_S, Libp2pStream
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
 from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
+from p2pboot.transport.tcp.negotiated import NegotiatedStream
 from p2pboot.transport.tcp.sockets import bound_address, open_listeners
 from p2pboot.transport.traffic import Traffic
 
 log = logging.getLogger("p2pboot.transport.libp2p")
 
+_NEGOTIATION_S: Final = 10  # of a stream
 _SHUTDOWN_S: Final = 0.5
 
 
@@ -82,7 +83,7 @@ class HardenedHost(BasicHost):
         self._announced: tuple[Sequence[Address], list[Multiaddr]] = ((), [])
         super().__init__(
             swarm,
-            negotiate_timeout=NEGOTIATION_S,
+            negotiate_timeout=_NEGOTIATION_S,
             addrs_factory=self._announce,
             disable_identify_address_discovery=True,
         )
@@ -200,8 +201,17 @@ class Libp2pTransport(interface.Gossip):
         found = self._swarm.find(connection)
         if found is None:
             raise StreamReset(f"not connected with {connection.peer_id} any more")
-        muxed = cast(MuxedConnection, found.muxed_conn).tcp.open()
-        stream = await Libp2pStream.propose(muxed, connection, protocol)
+        stream = NegotiatedStream(cast(MuxedConnection, found.muxed_conn).tcp.open(), connection)
+        try:
+            with trio.fail_after(_NEGOTIATION_S):
+                await stream.propose(protocol)
+                await stream.agreed()
+        except trio.TooSlowError as error:
+            await stream.reset()
+            raise StreamReset(f"{connection.peer_id} does not say whether it speaks {protocol}") from error
+        except BaseException:
+            await stream.reset()
+            raise
         return MeteredStream(stream, protocol, self._bandwidth)
 
     @override
@@ -212,11 +222,11 @@ class Libp2pTransport(interface.Gossip):
 
         self._host.set_stream_handler(TProtocol(protocol), serve)
 
-    def _wrap(self, net_stream: INetStream) -> Libp2pStream:
+    def _wrap(self, net_stream: INetStream) -> NegotiatedStream:
         """Take one of the connection's streams out of libp2p's layers; these see its end when the handler returns."""
         stream = cast(HostStream, cast(NetStream, net_stream).muxed_stream)
         name = cast(MuxedConnection, stream.muxed_conn).name
-        return Libp2pStream(stream.muxed, name)
+        return NegotiatedStream(stream.muxed, name)
 
     @override
     def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:

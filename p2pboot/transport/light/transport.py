@@ -29,12 +29,12 @@ from p2pboot.transport.interface import (
     Transport,
 )
 from p2pboot.transport.light.identifying import Identifying
-from p2pboot.transport.light.stream import LightStream
 from p2pboot.transport.limits import Admission, ConnectionLimits, Refused
 from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import read_record
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.endpoint import Endpoint
+from p2pboot.transport.tcp.negotiated import NegotiatedStream
 from p2pboot.transport.tcp.sockets import bound_address, open_listeners, prepare, release, remote_of
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.traffic import Traffic
@@ -237,11 +237,11 @@ class LightTransport(Transport):
     async def open_stream(self, connection: Connection, protocol: str) -> Stream:
         return MeteredStream(await self._open(connection, protocol), protocol, self._bandwidth)
 
-    async def _open(self, connection: Connection, protocol: str) -> LightStream:
+    async def _open(self, connection: Connection, protocol: str) -> NegotiatedStream:
         tcp = self._up(connection)
         if tcp is None:
             raise StreamReset(f"not connected with {connection.peer_id}")
-        stream = LightStream(tcp.open(), connection)
+        stream = NegotiatedStream(tcp.open(), connection)
         try:
             await stream.propose(protocol)
             if not self._identifying.speaks(connection, protocol):  # otherwise the answer can only be yes
@@ -267,7 +267,7 @@ class LightTransport(Transport):
         self._nursery.start_soon(self._serve, muxed)
 
     async def _serve(self, muxed: MuxedStream) -> None:
-        stream = LightStream(muxed, self._name(muxed.connection))
+        stream = NegotiatedStream(muxed, self._name(muxed.connection))
         try:
             with trio.fail_after(_NEGOTIATION_S):
                 protocol = await stream.negotiate(self._handlers)

@@ -1,4 +1,7 @@
-"""`transport.interface.BareStream` on one of a connection's streams, with the negotiation of its protocol inside."""
+"""`transport.interface.BareStream` on one of a connection's streams, with the negotiation of its protocol inside.
+
+For both transports.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.wire.multistream import MAX_LINE, Dialler, Listener
 
 
-class LightStream(BareStream):
-    """A stream. It is of no use before `negotiate` or `propose`.
+class NegotiatedStream(BareStream):
+    """A stream. It is of no use before `negotiate` or `propose`, unless somebody else has negotiated.
 
     Args:
         muxed: the connection's.
