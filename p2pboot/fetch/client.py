@@ -256,6 +256,10 @@ class _Fetch:
             raise self._explained(error) from None
         self._transfer_s += trio.current_time() - began
 
+    def _has_all(self, output: Output, selected: Sequence[Artifact]) -> bool:
+        """Whether what was brought is still here: to another process that shares the store it may be left over."""
+        return all(self._store.blobs.holds(one.sha256) or output.holds(one) for one in selected)
+
     def _check_held(self, artifact: Artifact) -> None:
         """Read what an earlier run verified again, unless it is known to be untouched.
 

@@ -22,14 +22,14 @@ class ConnectionLimits:
         max_outbound: connections dialled at a time.
         max_inbound_per_ip: of the inbound ones, from one IP address (a site behind NAT is one address).
         max_connections_per_peer: with one peer id, in both directions together.
-        max_streams_per_connection: open streams that one connection may have; each may hold a receive window.
+        max_inbound_streams: open streams that a peer may have on one connection; each may hold a receive window.
     """
 
     max_inbound: int = 256
     max_outbound: int = 128
     max_inbound_per_ip: int = 64
     max_connections_per_peer: int = 4
-    max_streams_per_connection: int = 256
+    max_inbound_streams: int = 128
 
 
 class Refused(ProtocolError):

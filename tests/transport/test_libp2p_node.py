@@ -362,7 +362,7 @@ async def test_a_node_dials_so_many(libp2p_lab: Lab) -> None:
 
 
 async def test_one_connection_gets_so_many_streams(libp2p_lab: Lab) -> None:
-    node = await libp2p_lab.node(Libp2pOptions(max_streams_per_connection=12))
+    node = await libp2p_lab.node(Libp2pOptions(max_inbound_streams=12))
     node.handle(ECHO, echo)
     client = await libp2p_lab.node(listen=[])
     await client.dial(node.addresses()[0])
@@ -379,7 +379,7 @@ async def test_one_connection_gets_so_many_streams(libp2p_lab: Lab) -> None:
 
 
 async def test_asking_for_one_stream_too_many_harms_nothing(libp2p_lab: Lab) -> None:
-    node = await libp2p_lab.node(Libp2pOptions(max_streams_per_connection=1000))
+    node = await libp2p_lab.node(Libp2pOptions(max_inbound_streams=1000))
     node.handle(ECHO, echo)
     client = await libp2p_lab.node(listen=[])
     connection = await client.dial(node.addresses()[0])

@@ -127,6 +127,7 @@ async def test_both_sides_notice_the_end(libp2p_lab: Lab) -> None:
     ended = trio.Event()
 
     async def hold(stream: Stream) -> None:
+        await stream.write(b".")
         with pytest.raises(StreamReset):
             await stream.read(1)
         ended.set()
@@ -135,7 +136,8 @@ async def test_both_sides_notice_the_end(libp2p_lab: Lab) -> None:
     async with open_light(KEY) as client:
         connection = await client.dial(node.addresses()[0])
         await wait_connected(node, client.peer_id)
-        await client.open_stream(connection, ECHO)
+        stream = await client.open_stream(connection, ECHO)
+        assert await stream.read(1) == b"."  # a protocol may not be waited for: the handler runs from here on
         events = client.connection_events()
         assert (await events.receive()).connected
         await client.hang_up(connection)
@@ -161,9 +163,13 @@ async def test_negotiation_of_a_stream_is_bounded(
 ) -> None:
     client, node = await light_lab.pair()
     assert isinstance(client, LightTransport)
+    assert isinstance(node, LightTransport)
     muxed = client._live[connection_with(client, node)].open()
     await muxed.write(b"\x13/multi")
-    await trio.testing.wait_all_tasks_blocked(0.01)
+    (there,) = node._live.values()
+    while not any(one.id == muxed.id for one in there.streams):
+        await trio.lowlevel.checkpoint()
+    await trio.testing.wait_all_tasks_blocked()
     mock_clock.jump(11)
     with pytest.raises(StreamReset):
         await muxed.read(1)

@@ -12,6 +12,8 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.transport.interface import Connection, StreamReset, Transport
 from p2pboot.transport.light import open_light
 from p2pboot.transport.light.transport import LightTransport
+from p2pboot.transport.metering import MeteredStream
+from p2pboot.transport.tcp.negotiated import NegotiatedStream
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.wire.multistream import GREETING, encode_line
 from p2pboot.wire.yamux.limits import Limits
@@ -104,8 +106,9 @@ async def test_a_peer_that_ignores_the_window_is_hung_up_on(
     done = trio.Event()
     node.handle("/test/idle/1", lambda _stream: done.wait())
     stream = await stranger.open_stream(next(iter(stranger.connections())), "/test/idle/1")
-    (muxed,) = (one for one in session_of(stranger).streams if one.sending.name == "OPEN")
-    muxed.send_window = 1 << 30
+    assert isinstance(stream, MeteredStream)
+    assert isinstance(stream._stream, NegotiatedStream)
+    stream._stream._muxed._core.send_window = 1 << 30
     with pytest.raises(StreamReset):
         await stream.write(bytes(64 << 20))
     await wait_connected(node, stranger.peer_id, connected=False)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import logging
-import sys
 from collections.abc import Mapping
 from typing import Final
 
@@ -102,12 +101,6 @@ def quieten() -> None:
     setattr(swarm_connection, "logging", logging.getLogger("libp2p.network.connection"))  # noqa: B010
 
 
-SWITCH_INTERVAL_S: Final = 0.0005
-"""How long a thread may keep the interpreter from the event loop. The loop gives it up at every system call, and
-threads that hash and write take it: with Python's 5 ms a fetch of 512 MiB ran at 125, 121, 174 and 174 MB/s, with
-this at 156, 168, 181 and 193 (in turns, two cores)."""
-
-
 def apply() -> None:
     """Check the library and make the process-wide changes. Idempotent.
 
@@ -116,5 +109,4 @@ def apply() -> None:
     """
     check_library()
     setattr(multiselect_communicator, "read_delim", _read_line)  # noqa: B010
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
     quieten()

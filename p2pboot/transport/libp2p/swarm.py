@@ -80,7 +80,7 @@ class BoundedSwarm(Swarm):
                 max_connections_per_peer=options.max_connections_per_peer,
             ),
         )
-        self._endpoint = Endpoint(secret_key, Limits(inbound_streams=options.max_streams_per_connection))
+        self._endpoint = Endpoint(secret_key, Limits(inbound_streams=options.max_inbound_streams))
         self._public_key = secret_key.public
         self._admission = Admission(options)
         self._register = register

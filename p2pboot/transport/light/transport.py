@@ -77,7 +77,7 @@ class LightTransport(Transport):
         self._admission = Admission(limits)
         self._reached_at = reached_at
         self._register = ConnectionRegister(nursery)
-        self._endpoint = Endpoint(secret_key, Limits(inbound_streams=limits.max_streams_per_connection // 2))
+        self._endpoint = Endpoint(secret_key, Limits(inbound_streams=limits.max_inbound_streams))
         self._numbers = itertools.count()
         self._names: dict[TcpConnection, Connection] = {}
         self._live: dict[Connection, TcpConnection] = {}  # the oldest first

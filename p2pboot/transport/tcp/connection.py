@@ -28,7 +28,7 @@ from p2pboot.wire.yamux.stream import Stream
 
 log = logging.getLogger("p2pboot.transport.tcp")
 
-_PING_EVERY_S: Final = 30.0
+_PING_EVERY_S: Final = 15.0
 _SILENCE_S: Final = (
     30.0  # after a ping; longer than a slow link needs to drain what lies in front of the answer
 )

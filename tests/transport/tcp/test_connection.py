@@ -25,9 +25,9 @@ BEAT_S = 10.0
 async def beats(clock: trio.testing.MockClock, count: int) -> None:
     """Let the clock that looks after connections strike."""
     for _ in range(count):
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.05)
         clock.jump(BEAT_S)
-    await trio.testing.wait_all_tasks_blocked(0.01)
+    await trio.testing.wait_all_tasks_blocked(0.05)
 
 
 async def test_both_directions_in_bulk_with_all_buffers_full() -> None:
@@ -46,7 +46,7 @@ async def test_both_directions_in_bulk_with_all_buffers_full() -> None:
             for pair in streams:
                 for stream in pair:
                     nursery.start_soon(write, stream)
-            await trio.testing.wait_all_tasks_blocked(0.01)  # nothing goes any more: all windows are used up
+            await trio.testing.wait_all_tasks_blocked(0.05)  # nothing goes any more: all windows are used up
             for pair in streams:
                 for stream in pair:
                     nursery.start_soon(read, stream)
@@ -56,7 +56,7 @@ async def test_both_directions_in_bulk_with_all_buffers_full() -> None:
 async def test_a_link_that_is_not_known_to_be_fast_is_given_one_message_at_a_time() -> None:
     async with ends() as (one, other):
         ours, _ = await open_between(one, other)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.05)
         connection = one.connection
         connection._pace = Pace()
         connection._set_pace()
@@ -74,7 +74,7 @@ async def test_a_cancelled_write_leaves_the_connection_whole() -> None:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(ours.write, bytearray(BODY))
-                await trio.testing.wait_all_tasks_blocked(0.01)
+                await trio.testing.wait_all_tasks_blocked(0.05)
                 scope.cancel()
         await ours.reset()
         with pytest.raises(StreamReset):
@@ -93,7 +93,7 @@ async def test_a_cancelled_read_gives_the_buffer_back() -> None:
         with trio.CancelScope() as scope:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(theirs.read_into, memoryview(target), 1000)
-                await trio.testing.wait_all_tasks_blocked(0.01)
+                await trio.testing.wait_all_tasks_blocked(0.05)
                 scope.cancel()
         before = bytes(target)
         await ours.write(b"x" * 100)
@@ -105,7 +105,7 @@ async def test_what_came_is_counted_read_or_not() -> None:
     async with ends() as (one, other):
         ours, theirs = await open_between(one, other)
         await ours.write(b"x" * 1000)
-        await trio.testing.wait_all_tasks_blocked(0.01)
+        await trio.testing.wait_all_tasks_blocked(0.05)
         assert theirs.received == 1001
         assert await theirs.read(10) == b"x" * 10
         assert theirs.received == 1001
@@ -122,7 +122,7 @@ async def test_the_end_is_told_to_everybody_who_waits() -> None:
                     await theirs.read(1)
 
             nursery.start_soon(reader)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.05)
             await one.connection.hang_up()
         await other.connection.closed.wait()
         await one.connection.closed.wait()
@@ -140,9 +140,9 @@ async def test_hanging_up_on_one_who_does_not_read_is_bounded(mock_clock: trio.t
         ours = end.connection.open()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_write_in_vain, ours)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.05)
             nursery.start_soon(end.connection.hang_up)
-            await trio.testing.wait_all_tasks_blocked(0.01)
+            await trio.testing.wait_all_tasks_blocked(0.05)
             assert end.connection.failure is None  # it waits for its goodbye to go out
             mock_clock.jump(0.5)
         await end.connection.closed.wait()
@@ -223,9 +223,9 @@ async def test_a_peer_that_answers_nothing_is_given_up(
     caplog.set_level(logging.INFO, "p2pboot.transport.tcp")
     async with against_a_core() as (end, _core, driver):
         driver._stream.send_all = _swallow  # type: ignore[method-assign, assignment]
-        await beats(mock_clock, 5)
+        await beats(mock_clock, 4)
         assert end.connection.failure is None
-        await beats(mock_clock, 2)
+        await beats(mock_clock, 1)
         await end.connection.closed.wait()
     (record,) = caplog.records
     assert "has not answered for 30 s" in record.getMessage()
