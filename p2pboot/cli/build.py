@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from p2pboot.cli.options import FILE, Command, config_option, json_option, verbo
 from p2pboot.cli.output import emit_json, note, warn
 from p2pboot.cli.progress import open_progress
 from p2pboot.cli.settings import overrides_of, setting_options
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import ManifestError, UsageError
 
 if TYPE_CHECKING:

@@ -6,10 +6,11 @@ import errno
 import os
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import click
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import (
     ArtifactError,
     ConfigError,

@@ -9,7 +9,6 @@ import logging
 import signal
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,6 +27,7 @@ from p2pboot.cli.options import (
 )
 from p2pboot.cli.output import warn
 from p2pboot.cli.settings import overrides_of, setting_options
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import NotFoundError
 
 if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them

@@ -6,11 +6,12 @@ The network's part of `p2pboot discover`, over an open transport.
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import ManifestError, SignatureError
 from p2pboot.fetch.asking.dialling import Dialler, for_each_connection

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 from p2pboot.config.setting import Setting
 from p2pboot.config.settings import SETTINGS, TABLES, NodeSettings, with_values
 from p2pboot.config.trust import KEY_ID_REMEDY, PUBLISHER, TRUST, publisher, publisher_of_options
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import ConfigError, UsageError, machine_error

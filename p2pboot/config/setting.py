@@ -6,9 +6,11 @@ The command line is made of them at every start, so this imports nothing that is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, cast
+
+from p2pboot.core.dataclass import dataclass
 
 T = TypeVar("T")
 Parse = Callable[[object, Path], T]

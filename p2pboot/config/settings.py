@@ -8,12 +8,13 @@ last two). Nothing here reads files or knows where a value came from.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from p2pboot.config import values
 from p2pboot.config.setting import declared_in, setting
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:

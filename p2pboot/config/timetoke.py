@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 from p2pboot.config.load import load_snapshot_paths
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timetoke.signatures import SnapshotSigningKey
 from p2pboot.store.durable import make_directory
 from p2pboot.store.snapshots.keys import load_or_generate_snapshot_key, load_snapshot_key

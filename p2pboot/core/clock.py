@@ -9,9 +9,8 @@ decides says so (:mod:`.verify`), and ``p2pboot state recover`` forgets it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from p2pboot import RELEASE_DATE
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import MAX_TIME
 
 

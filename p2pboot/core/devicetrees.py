@@ -15,10 +15,10 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Self
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import Malformed
 
 ReadRange = Callable[[int, int], bytes]

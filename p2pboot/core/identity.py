@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hmac
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
@@ -19,6 +18,7 @@ from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
 from p2pboot.core import base58
+from p2pboot.core.dataclass import dataclass
 
 KEY_BYTES: Final = 32
 SIGNATURE_BYTES: Final = 64

@@ -9,13 +9,14 @@ on, and one bad piece costs one piece, not the artifact.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import lru_cache
 from typing import Final
 
 import msgspec
 from blake3 import blake3
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import DIGEST_BYTES
 from p2pboot.errors import Malformed
 

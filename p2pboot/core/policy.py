@@ -8,10 +8,10 @@ trust on first use: without a publisher nothing is taken.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from typing import Protocol
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import parse_keyid
 from p2pboot.core.names import check_name, normalise_arch
 from p2pboot.errors import ConfigError, UsageError

@@ -8,8 +8,9 @@ keeps its meaning.
 from __future__ import annotations
 
 import enum
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import P2PBootError
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Collection
-from dataclasses import dataclass
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 
 

@@ -9,9 +9,10 @@ such as a boot client, has the operator's policy and nothing else.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Protocol
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher, TrustPolicy
 
 Pair = tuple[str, str]  # (channel, arch)

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Final
 
 from p2pboot.core.clock import AcceptedTime, Clock
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Candidate, Manifest, Statement, check_detached
 from p2pboot.core.policy import Policy, Publisher, no_trust

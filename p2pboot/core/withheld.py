@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+
+from p2pboot.core.dataclass import dataclass
 
 
 class Why(enum.StrEnum):

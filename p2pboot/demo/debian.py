@@ -16,9 +16,10 @@ import tarfile
 import tempfile
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from p2pboot.core.dataclass import dataclass
 
 KERNEL = re.compile(r"(?:\./)?boot/(vmlinuz-[A-Za-z0-9.+~-]{1,80})")
 BUSYBOX = re.compile(r"(?:\./)?(?:usr/)?bin/(busybox)")

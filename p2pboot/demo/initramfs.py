@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import gzip
 import stat
-from dataclasses import dataclass
+
+from p2pboot.core.dataclass import dataclass
 
 INIT = b"""#!/bin/busybox sh
 /bin/busybox mount -t proc proc /proc

@@ -5,9 +5,9 @@ from __future__ import annotations
 import platform
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.demo.debian import DebianFiles, Unobtainable, debian_files
 from p2pboot.demo.initramfs import build_initramfs
 from p2pboot.errors import machine_error

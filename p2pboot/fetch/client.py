@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterable, Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Artifact, Manifest
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trust import Trust

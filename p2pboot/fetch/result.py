@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.verify import Verdict
 from p2pboot.fetch.ledger import Ledger
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.gateway.hosts import base_url, is_host
 from p2pboot.gateway.request import Fields, Request
 

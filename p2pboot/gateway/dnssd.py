@@ -16,13 +16,13 @@ import logging
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, NonUniqueNameException, ServiceInfo, Zeroconf
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import P2PBootError
 from p2pboot.gateway.hosts import lan_addresses, own_addresses, port_of

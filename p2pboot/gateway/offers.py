@@ -6,10 +6,10 @@ An artifact's name leads nowhere but through here, so a name can only mean what 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import normalise_arch
 from p2pboot.core.withheld import Withheld

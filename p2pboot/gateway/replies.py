@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.gateway.body import ArtifactBody
 from p2pboot.gateway.ranges import NotModified, OutOfRange, Part, PreconditionFailed, Whole, select

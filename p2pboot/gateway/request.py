@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from p2pboot.core.dataclass import dataclass
 
 Fields = Mapping[str, Sequence[str]]
 """Header fields by lower-case name, of each the values in the order of the lines."""

@@ -7,8 +7,9 @@ boot in crowds, whoever holds one without using it has to make room. Pure bookke
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
+
+from p2pboot.core.dataclass import dataclass
 
 SLOTS: Final = 512  # connections at the same time; at rest one costs 8 KiB
 SLOW_BYTES_PER_S: Final = 10_000

@@ -7,10 +7,10 @@ remembered, as that means passing over all of it.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.devicetrees import Archive
 from p2pboot.core.manifest import Artifact
 from p2pboot.store.blobs import BlobStore

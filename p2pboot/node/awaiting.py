@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.problems import Code, Problem
 from p2pboot.node.observing import pair_of
 from p2pboot.store.catalogue import SOON_S

@@ -8,12 +8,12 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Artifact, Candidate, Manifest, sign_detached
 from p2pboot.core.trust import Pair

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.errors import FetchError, P2PBootError

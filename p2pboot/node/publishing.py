@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import trio
 
 from p2pboot import RELEASE_DATE
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, Statement
 from p2pboot.core.problems import Code, Problem

@@ -7,11 +7,11 @@ a configured peer offers (any peer, where none is configured) or what a trusted 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.trust import Pair

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from p2pboot import __version__
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Candidate
 from p2pboot.core.problems import Problem
 from p2pboot.core.timestamps import format_time

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import DIGEST_BYTES, is_digest
 from p2pboot.core.manifest import MAX_MANIFEST
 from p2pboot.core.names import NAME_PATTERN

@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Self, get_args
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
 from p2pboot.core.names import ARCHS, check_name
 from p2pboot.core.pieces import MIB

@@ -10,9 +10,10 @@ Use: `reader.expect(Expected(query))` and send `query.frame`. What arrives goes 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import Malformed, RemoteProtocolError
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused, Query
 from p2pboot.protocol.frames import FrameReader, NotJson, decode_object

@@ -7,8 +7,8 @@ compared with what is announced, or with the limits of the format, while only th
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import DIGEST_BYTES, is_digest
 from p2pboot.core.pieces import PieceTable, piece_count
 from p2pboot.core.timetoke.announcement import MAX_ANNOUNCEMENT

@@ -7,9 +7,10 @@ makes of a reply. `docs/protocol-wire.md` is the specification.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import ClassVar, Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import MAX_PIECES
 from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer, is_keyid
 from p2pboot.protocol.frames import encode_array

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.names import NAME_PATTERN
 from p2pboot.protocol.frames import MAX_PAYLOAD, first_fitting
 

@@ -7,10 +7,10 @@ Owns what a manifest says. Which number it gets, and whether the one in force st
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.core.manifest import Artifact, Candidate, Manifest, Statement, add_signature
 from p2pboot.errors import UsageError, machine_error

@@ -11,10 +11,11 @@ import os
 import stat
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import MAX_MANIFEST, Candidate
 from p2pboot.core.names import DTB_ARCHIVE, INITRAMFS, KERNEL, UKI, check_artifact_key, output_file_name
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.filenames import artifact_key_for_file
 from p2pboot.core.ignored import Reason, why_not_a_place
 from p2pboot.core.names import DTB_PREFIX, REQUIRED_KEYS, UKI, check_name, normalise_arch

@@ -13,11 +13,12 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.devicetrees import ENDINGS, MAX_DIRECTORIES, check_member_name, check_member_names
 from p2pboot.core.filenames import artifact_key_for_file, begins_like, known_form, may_be_uki
 from p2pboot.core.ignored import Reason, why_ignored, why_ignored_directory

@@ -17,10 +17,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from p2pboot import RELEASE_DATE
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import (
     Artifact,
     Candidate,

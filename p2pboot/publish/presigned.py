@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import MAX_MANIFEST, Candidate, Manifest, check_detached
 from p2pboot.core.names import DTB_ARCHIVE
 from p2pboot.core.textfiles import decode_text

@@ -13,9 +13,9 @@ not.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.names import check_name, normalise_arch
 from p2pboot.errors import P2PBootError, UsageError, machine_error
 from p2pboot.publish.layout import Ignored, Leaf, Leaves, Root, all_leaves, one_leaf

@@ -7,8 +7,8 @@ fails, nothing is exposed. Announcing is a step of its own: only what is there m
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SIGNATURE_BYTES, SecretKey
 from p2pboot.core.timetoke.announcement import Announcement, SnapshotFacts
 from p2pboot.core.timetoke.chunks import SnapshotChunk

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.names import DTB_PREFIX
 from p2pboot.publish.chosen import CHOSEN_NAME
 from p2pboot.publish.layout import Ignored

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL

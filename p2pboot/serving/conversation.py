@@ -13,13 +13,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import Any, ClassVar, Final
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import MAX_IN_FLIGHT, BadRequest, Reply, Request, Status, parse_request

@@ -7,9 +7,10 @@ a second is limited where they pass, in `transport.bandwidth`.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import MIB
 from p2pboot.protocol.messages import MAX_READ
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from blake3 import blake3
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timetoke.chunks import RunningHash
 
 

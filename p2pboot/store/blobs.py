@@ -15,10 +15,10 @@ import contextlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Set
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import check_digest, is_digest
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, machine_error

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Self
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import PieceTable
 from p2pboot.store.database import Database
 

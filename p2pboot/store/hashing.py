@@ -15,11 +15,11 @@ import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Final, Protocol
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import MIB, PieceTable, piece_length_for
 from p2pboot.core.timetoke.chunks import ChunkTableBuilder
 from p2pboot.errors import ArtifactError, machine_error

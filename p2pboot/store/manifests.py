@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import StoreError
 from p2pboot.store.blobs import BlobStore

@@ -11,8 +11,8 @@ content is ours it need not be said twice.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Candidate
 from p2pboot.errors import Malformed
 from p2pboot.store.database import Database, Row

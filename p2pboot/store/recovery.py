@@ -7,13 +7,14 @@ nothing, and no repair takes a version back: whatever is forgotten, an older man
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
 
 from p2pboot import RELEASE_DATE
 from p2pboot.core.clock import AcceptedTime
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
 from p2pboot.errors import MachineError, UsageError, machine_error

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from typing import Final
 
 from p2pboot.core.clock import AcceptedTime
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.rollback import AcceptedHead, VersionStanding, judge_version
 from p2pboot.store.database import Database

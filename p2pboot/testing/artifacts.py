@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from blake3 import blake3
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import MIB, MIN_PIECE, PieceTable
 

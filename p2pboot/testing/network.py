@@ -13,11 +13,12 @@ import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Final
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.testing.memorystreams import MemoryStream, Pipe
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.bandwidth import Bandwidth

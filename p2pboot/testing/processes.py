@@ -18,10 +18,10 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import NotFoundError, P2PBootError, machine_error
 from p2pboot.testing.waiting import HANG_S, wait_until
 

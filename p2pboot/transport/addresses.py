@@ -12,10 +12,11 @@ import re
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import UsageError
 
 MAX_ADDRESS_LENGTH: Final = 400  # a DNS name has at most 253 characters

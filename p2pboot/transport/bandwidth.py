@@ -13,13 +13,14 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Final
 from weakref import WeakValueDictionary
 
 import trio
 from cachetools import LRUCache
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import KIB
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.transport.interface import Forwarding, Validator

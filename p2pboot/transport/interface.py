@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Protocol
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import NotFoundError, RemoteProtocolError
 
 

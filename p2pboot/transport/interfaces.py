@@ -19,11 +19,12 @@ import struct
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.transport.addresses import Address
 
 LOOK_AGAIN_S: Final = (

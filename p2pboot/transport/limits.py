@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import ProtocolError
 
 T = TypeVar("T")

@@ -18,13 +18,13 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from itertools import chain, count
 from typing import Final
 
 import trio
 from cachetools import TTLCache
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import UsageError, first_error
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interfaces import Interfaces, Listing

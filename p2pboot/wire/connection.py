@@ -15,10 +15,10 @@ third; so the first request arrives with the second round trip.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.errors import ProtocolError, RemoteProtocolError
 from p2pboot.wire.multistream import Dialler, Listener

@@ -6,9 +6,9 @@ go-libp2p divides what is long over several, which are put together again here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.wire.noise.payload import decode_public_key, encode_public_key

@@ -20,11 +20,11 @@ import base64
 import dataclasses
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SIGNATURE_BYTES, PublicKey
 from p2pboot.core.jsonform import canonical, decode_canonical, decode_typed, not_canonical, shown
 from p2pboot.core.manifest import fields

@@ -6,8 +6,8 @@ These values know nothing of JSON or signatures; :mod:`.document` reads and writ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import sha256_cid
 from p2pboot.core.names import artifact_path
 

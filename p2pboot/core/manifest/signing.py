@@ -9,10 +9,10 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import msgspec
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SIGNATURE_BYTES, SecretKey
 from p2pboot.core.jsonform import canonical
 from p2pboot.core.manifest.candidate import Candidate, assemble

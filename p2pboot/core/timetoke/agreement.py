@@ -16,9 +16,9 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.announcement import Announcement, SnapshotFacts
 from p2pboot.core.timetoke.errors import AnnouncementConflict

@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import is_digest
 from p2pboot.core.identity import SIGNATURE_BYTES, PublicKey, SecretKey
 from p2pboot.core.jsonform import MAX_INTEGER, canonical, decode_typed, not_canonical

@@ -6,11 +6,12 @@ chunks may be of any other length, too, as in the source system; what is announc
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from blake3 import blake3
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import DIGEST_BYTES
 from p2pboot.core.pieces import DEFAULT_PIECE, MAX_PIECE, MAX_PIECES, PieceTable, check_piece_length
 

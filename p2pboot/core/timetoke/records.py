@@ -5,12 +5,12 @@ Field names and their order are the source system's; they are the order of the b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 from msgspec.structs import force_setattr
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import is_digest
 from p2pboot.core.timetoke.numbers import U64_MAX, U128_MAX, round_f32
 

@@ -13,9 +13,9 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SIGNATURE_BYTES, PublicKey, SecretKey
 from p2pboot.core.timetoke.errors import (
     KeyVersionInvalid,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timetoke.reader import SnapshotReader
 from p2pboot.core.timetoke.records import TimetokeRecord, timetoke_root_text
 from p2pboot.core.timetoke.writer import encode_snapshot

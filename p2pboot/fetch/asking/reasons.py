@@ -7,9 +7,10 @@ decides nothing.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.protocol.messages import Head
 from p2pboot.protocol.withheld import WithheldHead
 

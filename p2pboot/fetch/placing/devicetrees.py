@@ -13,10 +13,10 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.devicetrees import (
     MAX_DIRECTORIES,
     MAX_MEMBER_BYTES,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import MIB, PieceSet
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.rates import RateMeter

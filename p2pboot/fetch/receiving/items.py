@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import PieceSet, PieceTable, piece_count
 from p2pboot.errors import BlobCorrupt, P2PBootError
 from p2pboot.fetch.asking.requests import RequestStream

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import PieceSet
 
 

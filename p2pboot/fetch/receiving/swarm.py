@@ -10,13 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 from weakref import WeakKeyDictionary
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import FetchError, NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import for_each_connection
 from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_json

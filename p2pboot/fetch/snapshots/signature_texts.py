@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.timetoke.errors import SnapshotSignatureError
 from p2pboot.core.timetoke.reader import Payload

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterable
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import trio
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, Conflict

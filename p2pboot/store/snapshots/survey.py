@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timetoke.manifests import KIND_UNKNOWN, payload_kind
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import HashedPath

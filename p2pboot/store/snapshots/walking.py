@@ -14,10 +14,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import machine_error
 
 PAYLOAD_SUFFIX: Final = ".json"

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from p2pboot.core.dataclass import dataclass
 from p2pboot.transport.limits import ConnectionLimits
 
 

@@ -7,9 +7,9 @@ https://github.com/libp2p/specs/blob/master/peer-ids/peer-ids.md#keys.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import KEY_BYTES, PublicKey, SecretKey
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.wire.protobuf import bytes_field, expect_bytes, expect_text, number_field, read_fields

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from p2pboot.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     from p2pboot.wire.yamux.stream import Stream

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from p2pboot.core.dataclass import dataclass
 from p2pboot.wire.yamux.frames import INITIAL_WINDOW
 
 MIB = 1024 * 1024
