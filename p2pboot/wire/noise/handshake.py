@@ -11,8 +11,11 @@ from hashlib import sha256
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+# Not cryptography's X25519: that loads the rest of its OpenSSL, a twentieth of what starting a client takes.
+from nacl.bindings import crypto_scalarmult, crypto_scalarmult_base
+from nacl.exceptions import CryptoError
 
 from p2pboot.errors import LocalProtocolError, RemoteProtocolError
 
@@ -91,10 +94,7 @@ class Handshake:
 
     def __init__(self, *, initiator: bool, static: bytes, ephemeral: bytes, prologue: bytes = b"") -> None:
         self._initiator = initiator
-        self._own = {
-            "s": X25519PrivateKey.from_private_bytes(static),
-            "e": X25519PrivateKey.from_private_bytes(ephemeral),
-        }
+        self._own = {"s": static, "e": ephemeral}
         self._remote: dict[str, bytes] = {}
         self._symmetric = SymmetricState(PROTOCOL_NAME, prologue)
         self._done = 0  # messages written and read
@@ -117,7 +117,7 @@ class Handshake:
     @property
     def static_public(self) -> bytes:
         """Our own static key as the peer sees it, 32 bytes."""
-        return self._own["s"].public_key().public_bytes_raw()
+        return crypto_scalarmult_base(self._own["s"])
 
     @property
     def remote_static(self) -> bytes:
@@ -140,7 +140,7 @@ class Handshake:
             if step in _DIFFIE_HELLMAN:
                 self._mix_shared_secret(step)
                 continue
-            public = self._own[step].public_key().public_bytes_raw()
+            public = crypto_scalarmult_base(self._own[step])
             if step == "e":
                 self._symmetric.mix_hash(public)
                 message += public
@@ -192,10 +192,9 @@ class Handshake:
     def _mix_shared_secret(self, step: str) -> None:
         initiators, responders = _DIFFIE_HELLMAN[step]
         ours, theirs = (initiators, responders) if self._initiator else (responders, initiators)
-        remote = X25519PublicKey.from_public_bytes(self._remote[theirs])
         try:
-            secret = self._own[ours].exchange(remote)
-        except ValueError:  # a point of low order: the secret would be known to everybody
+            secret = crypto_scalarmult(self._own[ours], self._remote[theirs])
+        except CryptoError:  # a point of low order: the secret would be known to everybody
             raise RemoteProtocolError("the peer's Noise key is impossible") from None
         self._symmetric.mix_key(secret)
 
