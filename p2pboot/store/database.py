@@ -85,18 +85,19 @@ class Database:
         self._upgrade()
 
     def _upgrade(self) -> None:
-        """Take the steps from the file's schema to ours, each wholly or not at all.
+        """Take the steps from the file's schema to ours, all of them or none: a commit waits for the disk.
 
         Two processes may find the same empty or old file at once: inside the transaction the version is asked again.
         """
-        for version, statements in enumerate(STEPS, start=1):
-            with self.transaction() as sql:
-                if self._pragma("user_version") != version - 1:
-                    continue
+        with self.transaction() as sql:
+            missing = STEPS[self._pragma("user_version") :]
+            if not missing:
+                return
+            for statements in missing:
                 for statement in statements.split(";"):
                     sql.execute(statement)
-                sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-                sql.execute(f"PRAGMA user_version = {version}")
+            sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     def _use_wal(self) -> None:
         """Choose the journal; a file system without shared memory keeps SQLite's own: slower, as durable.
