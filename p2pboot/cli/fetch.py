@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from p2pboot.config.settings import NodeSettings
     from p2pboot.fetch.client import FetchOrder
     from p2pboot.fetch.result import FetchResult
-    from p2pboot.transport.interface import Transport
+    from p2pboot.serving.artifacts import ArtifactServer
+    from p2pboot.store.blobs import BlobStore
+    from p2pboot.transport.interface import Stream, StreamHandler, Transport
 
 
 @click.command(cls=Command)
@@ -102,8 +105,6 @@ def _order(
 def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
     from p2pboot.fetch.client import fetch as fetch_into
     from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
-    from p2pboot.serving.accounts import Serving
-    from p2pboot.serving.artifacts import ArtifactServer
     from p2pboot.store.durable import make_directory
     from p2pboot.store.store import Store
 
@@ -112,7 +113,7 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
 
         async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> FetchResult:
             # Whoever is connected and fetches the same may have the pieces that are here already.
-            transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, Serving()).handle)
+            transport.handle(ARTIFACT_PROTOCOL, _sharing(store.blobs))
             return await fetch_into(
                 order,
                 transport=transport,
@@ -123,6 +124,22 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
             )
 
         return client.run(job, open_progress("fetching", "fetched"))
+
+
+def _sharing(blobs: BlobStore) -> StreamHandler:
+    """The answers to who asks for artifacts. Mostly nobody does, so the server is loaded for the first."""
+
+    @cache
+    def server() -> ArtifactServer:
+        from p2pboot.serving.accounts import Serving
+        from p2pboot.serving.artifacts import ArtifactServer
+
+        return ArtifactServer(blobs, Serving())
+
+    async def handle(stream: Stream) -> None:
+        await server().handle(stream)
+
+    return handle
 
 
 def _say(result: FetchResult, took_s: float) -> None:

@@ -37,6 +37,7 @@ NOT_FOR_CLIENTS = {
         "p2pboot.node",
         "p2pboot.gateway",
         "p2pboot.publish",
+        "p2pboot.serving",
         "p2pboot.transport.libp2p",
         "p2pboot.transport.interfaces",
         "p2pboot.core.ignored",

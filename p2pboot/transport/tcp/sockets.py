@@ -39,8 +39,11 @@ async def dial_tcp(address: Address) -> socket.socket:
     Raises:
         DialError: nobody answers there, with the system's reason.
     """
+    host = (
+        address.host.encode() if address.is_ip else address.host
+    )  # bytes need no tables of international names
     try:
-        stream = await trio.open_tcp_stream(address.host, address.port)
+        stream = await trio.open_tcp_stream(host, address.port)
     except (OSError, UnicodeError) as error:
         raise DialError(
             f"cannot reach {address}: {_reason(error)}",
