@@ -113,7 +113,7 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
 
         async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> FetchResult:
             # Whoever is connected and fetches the same may have the pieces that are here already.
-            transport.handle(ARTIFACT_PROTOCOL, _sharing(store.blobs))
+            transport.handle(ARTIFACT_PROTOCOL, sharing(store.blobs))
             return await fetch_into(
                 order,
                 transport=transport,
@@ -126,7 +126,7 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
         return client.run(job, open_progress("fetching", "fetched"))
 
 
-def _sharing(blobs: BlobStore) -> StreamHandler:
+def sharing(blobs: BlobStore) -> StreamHandler:
     """The answers to who asks for artifacts. Mostly nobody does, so the server is loaded for the first."""
 
     @cache

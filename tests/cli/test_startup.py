@@ -43,9 +43,9 @@ NOT_FOR_CLIENTS = {
         "p2pboot.core.ignored",
     ),
 }
-MOST_MODULES = 520
-"""About 500 take 0.25 s of a processor, half of it for trio, cryptography and click; whoever adds some looks at what
-`python -X importtime` says of them, and at `benchmarks/startup.py`."""
+MOST_MODULES = 490
+"""About 480 take 0.18 s of a processor, three quarters of it for trio, cryptography and click; whoever adds some looks
+at what `python -X importtime` says of them, and at `benchmarks/startup.py`."""
 
 
 def python(directory: Path, code: str, *args: str) -> subprocess.CompletedProcess[str]:
