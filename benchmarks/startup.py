@@ -25,7 +25,6 @@ FETCH, PACKAGES = "fetch", "packages"
 _NAMES = {FETCH: "`fetch` of 1 MiB", PACKAGES: "importing the packages that it uses"}
 _PACKAGES = (
     "import blake3, cachetools, click, msgspec, nacl.signing, rfc8785, sqlite3, trio;"
-    "from cryptography.hazmat.primitives.asymmetric import x25519;"
     "from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305"
 )
 
