@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv demo test kills boot-test fuzz bench lint format types contracts check coverage ci document lock minimal build clean distclean
+.PHONY: help venv compiled demo test kills boot-test fuzz bench lint format types contracts check coverage ci document lock minimal build clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -26,23 +26,27 @@ $(DEV): requirements/build.txt requirements/dev.txt pyproject.toml scripts/boots
 
 venv: $(DEV) ## make .venv with everything for development
 
-demo: $(RUN) ## publish, mirror and fetch in separate processes on this machine
+# Where Python may write no bytecode, each process would compile everything again.
+compiled: $(RUN)
+	@$(BIN)/python -m compileall -q p2pboot >/dev/null 2>&1 || true
+
+demo: compiled ## publish, mirror and fetch in separate processes on this machine
 	@$(BIN)/python -m p2pboot demo
 
 # Most tests wait for processes and sockets more than they compute, so four at a time fit on two cores.
-test: $(DEV) ## run the tests in random order (SEED=n for the order of an earlier run)
+test: $(DEV) compiled ## run the tests in random order (SEED=n for the order of an earlier run)
 	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ORDER) -m "not netboot"
 
-kills: $(DEV) ## end a fetch with SIGKILL 100 times and resume it each time
+kills: $(DEV) compiled ## end a fetch with SIGKILL 100 times and resume it each time
 	@P2PBOOT_KILLS=$${P2PBOOT_KILLS:-100} $(BIN)/python -m pytest --timeout=1800 tests/integration/test_kills.py
 
-boot-test: $(DEV) ## boot virtual machines over HTTP from a mirror (needs QEMU and iPXE)
+boot-test: $(DEV) compiled ## boot virtual machines over HTTP from a mirror (needs QEMU and iPXE)
 	@$(BIN)/python -m pytest -m netboot tests/integration/test_netboot.py
 
 fuzz: $(DEV) ## throw made-up bytes at the connection stack (INPUTS=n, SEED=n to repeat one)
 	@$(BIN)/python -m tests.wire.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
 
-bench: $(DEV) ## measure throughput and latencies
+bench: $(DEV) compiled ## measure throughput and latencies
 	@$(BIN)/python -m benchmarks
 
 lint: $(DEV) ## check style and formatting
