@@ -184,7 +184,7 @@ class TcpConnection:
 
     def _set_pace(self) -> None:
         self._core.session.frame_body = self._pace.frame_body
-        set_unsent_low_water(self._socket, self._pace.batch_bytes)
+        set_unsent_low_water(self._socket, self._pace.low_water)
 
     def flush(self) -> None:
         """Send what there is to send, as far as the socket takes it now. Never waits, raises nothing."""
@@ -195,13 +195,15 @@ class TcpConnection:
     def _send(self) -> None:
         try:
             while self._unsent or self._core.has_data_to_send:
-                self._unsent = self._unsent or self._core.data_to_send(self._pace.batch_bytes)
+                if not self._unsent:
+                    crowded = self._core.session.is_crowded
+                    self._unsent = self._core.data_to_send(self._pace.batch_bytes(crowded=crowded))
                 if not self._unsent:
                     break
                 count = self._socket.send(self._unsent)
                 self._taken += count
                 self._unsent = self._unsent[count:]
-                if count >= self._pace.frame_body and not self._pace.is_fast:
+                if count >= self._pace.turn_body and not self._pace.is_fast:
                     # The kernel would take 64 KiB whatever its low water mark is, as one packet to be cut up later;
                     # but it says that a socket is writable only once half of that mark has left.
                     self._full.set()

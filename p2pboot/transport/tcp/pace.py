@@ -1,7 +1,9 @@
 """How much is handed to the socket at a time, by what the link drains.
 
 What is in the socket can no longer be overtaken. On a fast link that is nothing to wait for, and each call should do
-much; at 1.6 Mbit/s a full frame keeps a ping waiting for a third of a second.
+much; at 1.6 Mbit/s a full frame keeps a ping waiting for a third of a second. On the other hand each message wakes both
+ends, and on slow links that is most of what a byte costs. So frames are short while several streams want to send, and
+longer while there is one, as in a fetch: then only a ping or a new request can wait for it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ from p2pboot.wire.noise.transport import OVERHEAD
 from p2pboot.wire.yamux.frames import HEADER_BYTES
 from p2pboot.wire.yamux.scheduler import MAX_FRAME_BODY
 
-_FRAME_S: Final = 0.05  # that a frame may take
+_TURN_S: Final = 0.05  # that a frame may take while others wait
+_FRAME_S: Final = 0.2  # and while none does
 _MANY_S: Final = 0.01  # that many of them may
 _FRAMES: Final = (4096, 8192, 16_384, 32_768, MAX_FRAME_BODY)
 _MANY: Final = 4  # full frames at a time, where the link is that fast
@@ -35,28 +38,41 @@ class Pace:
         self._bytes, self._seconds = float(_FIRST), _FIRST_S
         self.frame_body = _FIRST
         """The longest body of a frame, in bytes."""
+        self.turn_body = _FIRST
+        """The longest while several streams wait for their turns."""
         self.is_fast = False
         """Whether the socket may be given as much as it takes."""
 
     @property
-    def message_bytes(self) -> int:
-        """Bytes of such a frame on the wire."""
-        return self.frame_body + HEADER_BYTES + OVERHEAD
+    def low_water(self) -> int:
+        """What the socket is to hold, about, of bytes that the network does not take yet."""
+        return self.batch_bytes(crowded=True)
 
-    @property
-    def batch_bytes(self) -> int:
-        """What to hand to the socket at a time, and have it hold of what the network does not take yet."""
-        return self.message_bytes * (_MANY if self.is_fast else 1)
+    def batch_bytes(self, *, crowded: bool) -> int:
+        """What to hand to the socket at a time.
+
+        Args:
+            crowded: whether several streams wait for their turns.
+        """
+        if self.is_fast:
+            return _MANY * _message(MAX_FRAME_BODY)
+        return _message(self.turn_body if crowded else self.frame_body)
 
     def note(self, count: int, seconds: float) -> bool:
-        """Take a measurement; whether `batch_bytes` has changed."""
-        before = self.batch_bytes
+        """Take a measurement; whether anything has changed."""
+        before = self.frame_body, self.turn_body, self.is_fast
         memory = _MEMORY / (1 + seconds / _MEMORY_S)
         self._bytes = self._bytes * memory + count
         self._seconds = self._seconds * memory + seconds
-        within = self._bytes * _FRAME_S
-        self.frame_body = max(
-            (each for each in _FRAMES if each * self._seconds <= within), default=_FRAMES[0]
-        )
+        self.frame_body, self.turn_body = self._longest(_FRAME_S), self._longest(_TURN_S)
         self.is_fast = _MANY * MAX_FRAME_BODY * self._seconds <= self._bytes * _MANY_S
-        return self.batch_bytes != before
+        return before != (self.frame_body, self.turn_body, self.is_fast)
+
+    def _longest(self, seconds: float) -> int:
+        within = self._bytes * seconds
+        return max((each for each in _FRAMES if each * self._seconds <= within), default=_FRAMES[0])
+
+
+def _message(body: int) -> int:
+    """Bytes of such a frame on the wire."""
+    return body + HEADER_BYTES + OVERHEAD

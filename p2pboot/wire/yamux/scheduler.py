@@ -74,6 +74,11 @@ class Scheduler:
         return self._farewell is not None
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether several streams wait for their turns."""
+        return len(self._short) + len(self._bulk) > 1
+
+    @property
     def has_data(self) -> bool:
         """Whether `next_frames` would return something."""
         waits = self._pings or self._resets or self._control or self._short or self._bulk or self.leaving

@@ -379,6 +379,11 @@ class Session:
     # What is sent.
 
     @property
+    def is_crowded(self) -> bool:
+        """Whether several streams wait for their turns to send."""
+        return self._scheduler.is_crowded
+
+    @property
     def has_data_to_send(self) -> bool:
         """Whether `data_to_send` would return something."""
         return self._scheduler.has_data

@@ -64,7 +64,24 @@ async def test_a_link_that_is_not_known_to_be_fast_is_given_one_message_at_a_tim
         ours._core.write(bytes(200_000))
         connection.flush()
         connection.flush()
-        assert 0 < connection._taken - before <= connection._pace.message_bytes
+        assert 0 < connection._taken - before <= connection._pace.batch_bytes(crowded=False)
+
+
+@pytest.mark.parametrize(("writers", "longest"), [(1, 32_768), (2, 8192)])
+async def test_frames_are_short_only_while_several_streams_want_to_send(writers: int, longest: int) -> None:
+    async with ends() as (one, other):
+        streams = [(await open_between(one, other))[0] for _ in range(writers)]
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        connection = one.connection
+        connection._pace = Pace()
+        for _ in range(30):
+            connection._pace.note(32_768, 32_768 / 200_000)
+        connection._set_pace()
+        for stream in streams:
+            stream._core.write(bytes(100_000))
+        before = connection._taken
+        connection.flush()
+        assert connection._taken - before == longest + 30
 
 
 async def test_a_cancelled_write_leaves_the_connection_whole() -> None:

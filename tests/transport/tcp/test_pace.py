@@ -7,24 +7,39 @@ import pytest
 from p2pboot.transport.tcp.pace import Pace
 
 FULL = 65_507
+OVERHEAD = 30  # a Yamux header, the length of a Noise message and its tag
 
 
 @pytest.mark.parametrize(
-    ("bytes_per_s", "frame", "at_once"),
+    ("bytes_per_s", "turn", "frame"),
     [
-        (1_000, 4096, 1),  # 8 kbit/s: shorter ones would be headers only
-        (200_000, 8192, 1),  # 1.6 Mbit/s
-        (750_000, 32_768, 1),  # 6 Mbit/s
-        (6_250_000, FULL, 1),  # 50 Mbit/s: several at once would be a tenth of a second
-        (120_000_000, FULL, 4),
+        (1_000, 4096, 4096),  # 8 kbit/s: shorter ones would be headers only
+        (200_000, 8192, 32_768),  # 1.6 Mbit/s
+        (750_000, 32_768, FULL),  # 6 Mbit/s
+        (6_250_000, FULL, FULL),  # 50 Mbit/s: several at once would be a tenth of a second
     ],
 )
-def test_a_frame_takes_a_twentieth_of_a_second_at_most(bytes_per_s: int, frame: int, at_once: int) -> None:
+def test_a_frame_takes_a_twentieth_of_a_second_while_others_wait_and_a_fifth_while_none_does(
+    bytes_per_s: int, turn: int, frame: int
+) -> None:
+    pace = _pace_of(bytes_per_s)
+    assert (pace.turn_body, pace.frame_body) == (turn, frame)
+    assert pace.batch_bytes(crowded=True) == pace.low_water == turn + OVERHEAD
+    assert pace.batch_bytes(crowded=False) == frame + OVERHEAD
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_a_fast_link_is_given_four_frames_at_a_time(crowded: bool) -> None:
+    pace = _pace_of(120_000_000)
+    assert pace.frame_body == pace.turn_body == FULL
+    assert pace.batch_bytes(crowded=crowded) == pace.low_water == 4 * (FULL + OVERHEAD)
+
+
+def _pace_of(bytes_per_s: int) -> Pace:
     pace = Pace()
     for _ in range(30):
         pace.note(32_768, 32_768 / bytes_per_s)
-    assert pace.frame_body == frame
-    assert pace.batch_bytes == at_once * pace.message_bytes
+    return pace
 
 
 def test_a_short_stall_changes_nothing_for_long() -> None:
@@ -32,10 +47,10 @@ def test_a_short_stall_changes_nothing_for_long() -> None:
     for _ in range(10):
         pace.note(262_144, 0.001)
     pace.note(262_144, 1.0)
-    assert pace.frame_body < FULL
+    assert pace.turn_body < FULL
     for _ in range(12):
         pace.note(262_144, 0.001)
-    assert pace.frame_body == FULL
+    assert pace.turn_body == FULL
 
 
 def test_a_link_that_became_slow_is_noticed_within_a_second() -> None:
@@ -43,7 +58,7 @@ def test_a_link_that_became_slow_is_noticed_within_a_second() -> None:
     for _ in range(100):
         pace.note(262_144, 0.001)
     passed = 0.0
-    while pace.frame_body > 8192:
+    while pace.turn_body > 8192:
         pace.note(65_536, 65_536 / 200_000)
         passed += 65_536 / 200_000
     assert passed < 1
