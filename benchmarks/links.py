@@ -33,7 +33,10 @@ _HUB = 254
 
 @dataclass(frozen=True)
 class Spent:
-    """What moving `size` bytes took: seconds, and the user's processor seconds of all processes without start-up."""
+    """What moving `size` bytes took: seconds, and the user's processor seconds of all processes.
+
+    Without what the same takes with a file of a few bytes: starting all the programs, and connecting them.
+    """
 
     size: int
     seconds: float
@@ -182,17 +185,24 @@ class Storm:
 
     def measure(self, clients: Sequence[int], servers: Sequence[Node]) -> Spent:
         """Have all clients fetch at the same time from all servers."""
-        peers = [server.address for server in servers]
-        startup_s = self.fetch(clients[0], *peers, more=("--artifact", "kernel")).user_s
-        before = [server.user_s() for server in servers]
-        with ThreadPoolExecutor(len(clients)) as pool:
-            done = list(pool.map(lambda number: self.fetch(number, *peers), clients))
+        little_servers_s, little = self._together(clients, servers, ("--artifact", "kernel"))
+        servers_s, done = self._together(clients, servers)
         return Spent(
             size=sum(one.document["downloaded_bytes"] for one in done),
             seconds=max(one.document["transfer_s"] for one in done),
-            servers_user_s=sum(server.user_s() - then for server, then in zip(servers, before, strict=True)),
-            clients_user_s=sum(one.user_s - startup_s for one in done),
+            servers_user_s=servers_s - little_servers_s,
+            clients_user_s=sum(one.user_s for one in done) - sum(one.user_s for one in little),
         )
+
+    def _together(
+        self, clients: Sequence[int], servers: Sequence[Node], more: Sequence[str] = ()
+    ) -> tuple[float, list[Finished]]:
+        """Have all fetch at the same time; the servers' seconds meanwhile, and how each client ended."""
+        peers = [server.address for server in servers]
+        before = sum(server.user_s() for server in servers)
+        with ThreadPoolExecutor(len(clients)) as pool:
+            done = list(pool.map(lambda number: self.fetch(number, *peers, more=more), clients))
+        return sum(server.user_s() for server in servers) - before, done
 
 
 @contextmanager
