@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import nullcontext
 from enum import StrEnum
 from math import inf
 from typing import Any, ClassVar, Final
@@ -24,7 +23,7 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import MAX_IN_FLIGHT, BadRequest, Reply, Request, Status, parse_request
 from p2pboot.serving.accounts import PeerAccount, Serving
-from p2pboot.serving.limits import FULL_SLICE
+from p2pboot.serving.limits import FULL_FRAME, FULL_SLICE
 from p2pboot.serving.memory import Grant
 from p2pboot.transport.interface import Stream, StreamReset
 
@@ -237,19 +236,28 @@ class _Conversation:
 
     async def _write(self, prepared: _Prepared) -> None:
         header, body = prepared.reply.encode_header(), memoryview(prepared.reply.body)
-        first = max(
-            0, FULL_SLICE - len(header)
-        )  # together, so that a small reply is one frame of the connection
-        await self._write_slice(memoryview(b"".join((header, body[:first]))), prepared.grant)
-        for offset in range(first, len(body), FULL_SLICE):
-            await self._write_slice(body[offset : offset + FULL_SLICE], prepared.grant)
+        # Together, so that a small reply is one frame of the connection; of a long one the first frame alone is copied.
+        first = max(0, FULL_FRAME - len(header)) if len(body) > FULL_SLICE else len(body)
+        with (
+            trio.CancelScope() as in_time
+        ):  # one for the whole reply: it costs as much as the write of a slice
+            await self._write_part(memoryview(header + body[:first]), prepared.grant, in_time)
+            await self._write_part(body[first:], prepared.grant, in_time)
+        if in_time.cancelled_caught:
+            raise trio.TooSlowError
 
-    async def _write_slice(self, rest: memoryview, grant: Grant | None) -> None:
+    async def _write_part(self, rest: memoryview, grant: Grant | None, in_time: trio.CancelScope) -> None:
+        """Write slices of a reply, each within the time that the peer has for one."""
         while rest:
-            size = await self._stream.pay(len(rest))  # in no time of the peer's
-            with trio.fail_after(self._serving.limits.stall_s):
-                with grant.waiting_for_peer() if grant else nullcontext():
-                    await self._stream.write(rest[:size])
+            in_time.deadline = inf
+            size = await self._stream.pay(min(len(rest), FULL_SLICE))  # in no time of the peer's
+            now = trio.current_time()
+            in_time.deadline = now + self._serving.limits.stall_s
+            if grant is not None:
+                grant.begin_wait(now)
+            await self._stream.write(rest[:size])
+            if grant is not None:
+                grant.end_wait(trio.current_time())
             self._serving.counters.bytes_sent[self._protocol] += size
             rest = rest[size:]
 

@@ -8,8 +8,7 @@ memory, a reply whose peer has kept us waiting too long is given up with its str
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from math import inf
 
 import trio
@@ -92,15 +91,14 @@ class Grant:
         self._waits_since: float | None = None
         self._held = True
 
-    @contextmanager
-    def waiting_for_peer(self) -> Iterator[None]:
-        """Around every write: our own disk and upload cap are not the peer's fault."""
-        self._waits_since = trio.current_time()
-        try:
-            yield
-        finally:
-            self._kept_s = self.kept_waiting_s(trio.current_time())
-            self._waits_since = None
+    def begin_wait(self, now: float) -> None:
+        """A write begins: until `end_wait` the peer keeps us waiting, or the grant is released."""
+        self._waits_since = now
+
+    def end_wait(self, now: float) -> None:
+        """The write is over; what our own disk and upload cap take is not the peer's fault."""
+        self._kept_s = self.kept_waiting_s(now)
+        self._waits_since = None
 
     def kept_waiting_s(self, now: float) -> float:
         """Seconds that were spent in writes so far."""

@@ -108,13 +108,13 @@ async def test_reply_that_waits_for_its_peer_is_given_up_once_others_wait(
     memory = BodyMemory(100, patience_s=10)
     slow, slow_revoked = await held(memory, 60)
     ours, ours_revoked = await held(memory, 40)  # its peer is quick, our own cap delays it
-    with slow.waiting_for_peer():
-        await trio.sleep(1000)
-        assert not slow_revoked.is_set()  # nobody needs the memory
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(held, memory, 60)
-            await slow_revoked.wait()
-            slow.release()
+    slow.begin_wait(trio.current_time())
+    await trio.sleep(1000)
+    assert not slow_revoked.is_set()  # nobody needs the memory
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(held, memory, 60)
+        await slow_revoked.wait()
+        slow.release()
     assert not ours_revoked.is_set()
     ours.release()
 
@@ -123,8 +123,9 @@ async def test_time_that_a_peer_takes_adds_up_over_writes(autojump_clock: trio.t
     memory = BodyMemory(100, patience_s=10)
     grant, _ = await held(memory, 1)
     for _ in range(3):
-        with grant.waiting_for_peer():
-            await trio.sleep(2)
+        grant.begin_wait(trio.current_time())
+        await trio.sleep(2)
+        grant.end_wait(trio.current_time())
         await trio.sleep(100)
     assert grant.kept_waiting_s(trio.current_time()) == pytest.approx(6)
 
@@ -137,8 +138,9 @@ async def test_quick_holders_are_left_alone_however_long_others_wait(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(held, memory, 1)
         for _ in range(5):
-            with grant.waiting_for_peer():
-                await trio.sleep(1)
+            grant.begin_wait(trio.current_time())
+            await trio.sleep(1)
+            grant.end_wait(trio.current_time())
             await trio.sleep(30)
         assert not revoked.is_set()
         grant.release()
