@@ -28,6 +28,7 @@ from libp2p.stream_muxer.yamux.yamux import Yamux, YamuxStream
 
 from p2pboot.wire.multistream import Dialler, Listener, NoCommonProtocol
 from p2pboot.wire.yamux.frames import INITIAL_WINDOW
+from p2pboot.wire.yamux.limits import Limits
 from p2pboot.wire.yamux.stream import StreamWasReset
 from tests.wire.driving import DIALLER, LISTENER, Driver, connection, driving
 
@@ -164,7 +165,7 @@ async def test_more_than_the_first_window_is_granted_to_stock(stock_dials: bool)
         await driver.accept()
         while other.send_window == INITIAL_WINDOW:
             await trio.testing.wait_all_tasks_blocked()
-        assert other.send_window == 4 * INITIAL_WINDOW
+        assert other.send_window == Limits().window
 
 
 @both_ways

@@ -38,6 +38,7 @@ from tests.wire.sessions import (
 from tests.wire.vectors import YAMUX, each_step, feed
 
 SMALL = Limits(window=INITIAL_WINDOW)
+WINDOW = Limits().window
 
 
 # The specification's frames.
@@ -67,7 +68,7 @@ def test_conversation_of_the_specification(step: int) -> None:
 
 
 def test_dialler_writes_the_specifications_frames() -> None:
-    dialler = Session(initiator=True)
+    dialler = Session(initiator=True, limits=Limits(window=MIB))
     stream = dialler.open()
     assert stream.write(b"hello") == 5
     stream.close_write()
@@ -92,13 +93,13 @@ def test_more_than_the_first_window_is_granted_with_syn_and_ack() -> None:
     dialler, listener = pair()
     ours = dialler.open()
     (syn,) = frames(said := dialler.data_to_send(100))
-    assert syn == Frame(WINDOW_UPDATE, SYN, 1, MIB - INITIAL_WINDOW)
+    assert syn == Frame(WINDOW_UPDATE, SYN, 1, WINDOW - INITIAL_WINDOW)
     listener.receive(said)
     theirs = opened(listener)
     (ack,) = frames(said := listener.data_to_send(100))
-    assert ack == Frame(WINDOW_UPDATE, ACK, 1, MIB - INITIAL_WINDOW)
+    assert ack == Frame(WINDOW_UPDATE, ACK, 1, WINDOW - INITIAL_WINDOW)
     dialler.receive(said)
-    assert ours.send_window == theirs.send_window == MIB
+    assert ours.send_window == theirs.send_window == WINDOW
 
 
 def test_no_more_than_the_first_window_is_sent_before_the_peer_grants_it() -> None:
@@ -113,14 +114,14 @@ def test_no_more_than_the_first_window_is_sent_before_the_peer_grants_it() -> No
 
 
 def test_windows_beyond_the_first_are_shared_by_all_streams() -> None:
-    dialler = Session(initiator=True, limits=Limits(extra_windows=MIB))
+    dialler = Session(initiator=True, limits=Limits(extra_windows=WINDOW))
     first, second, third = (dialler.open() for _ in range(3))
     extra = [frame.length for frame in sent(dialler)]
-    assert extra == [MIB - INITIAL_WINDOW, INITIAL_WINDOW, 0]
+    assert extra == [WINDOW - INITIAL_WINDOW, INITIAL_WINDOW, 0]
     for stream in (first, second, third):
         stream.reset()
     dialler.open()
-    assert sent(dialler)[-1].length == MIB - INITIAL_WINDOW
+    assert sent(dialler)[-1].length == WINDOW - INITIAL_WINDOW
 
 
 # Frames are taken as long as the window allows, and sent within everybody's limits.
@@ -316,16 +317,15 @@ def test_slow_reader_grants_what_it_took_when_asked_to() -> None:
     assert ours.send_window == 1
 
 
-def test_windows_are_granted_by_the_quarter() -> None:
+def test_windows_are_granted_by_the_half() -> None:
     dialler, listener, ours, theirs = connected(SMALL)
     ours.write(bytes(INITIAL_WINDOW))
     exchange(dialler, listener)
-    theirs.read(INITIAL_WINDOW // 4 - 1)
-    assert not listener.has_data_to_send
-    for _ in range(3):
+    for _ in range(2):
+        theirs.read(INITIAL_WINDOW // 2 - 1)
+        assert not listener.has_data_to_send
         theirs.read(1)
-        assert sent(listener) == [Frame(WINDOW_UPDATE, 0, 1, INITIAL_WINDOW // 4)]
-        theirs.read(INITIAL_WINDOW // 4 - 1)
+        assert sent(listener) == [Frame(WINDOW_UPDATE, 0, 1, INITIAL_WINDOW // 2)]
 
 
 def test_nothing_is_granted_to_a_peer_that_has_ended() -> None:
@@ -664,8 +664,8 @@ HOSTILE = {
     "data on a stream that never was": header(DATA, 0, 3, 1),
     "window of a stream that never was": header(WINDOW_UPDATE, 0, 3, 1),
     "data on a stream of its own that never was": header(DATA, 0, 2, 1),
-    "window overrun": data_frame(1, b"") + header(DATA, 0, 1, MIB + 1),
-    "window overrun with SYN": header(DATA, SYN, 2, MIB + 1),
+    "window overrun": data_frame(1, b"") + header(DATA, 0, 1, WINDOW + 1),
+    "window overrun with SYN": header(DATA, SYN, 2, WINDOW + 1),
     "length of 4 GiB": header(DATA, 0, 1, 0xFFFFFFFF),
     "data after FIN": header(DATA, FIN, 1, 0) + header(DATA, 0, 1, 1),
     "FIN and then more": data_frame(1, b"x", FIN) + data_frame(1, b"y"),

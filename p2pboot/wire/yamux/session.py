@@ -153,7 +153,7 @@ class Session:
     def grant_reads(self) -> None:
         """Grant the peers of slow readers what was read, however little it is.
 
-        Grants are made by the quarter of a window. Call this now and then (every ten seconds) while streams are being
+        Grants are made by the half of a window. Call this now and then (every ten seconds) while streams are being
         read: others take a window that stays shut for 30 s for a stream that is dead.
         """
         for stream in self._streams.values():
