@@ -121,10 +121,11 @@ class MuxedStream:
         Raises:
             StreamReset: it is gone.
         """
-        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint_if_cancelled()
         rest = memoryview(data)
         # What is queued must not change; the buffer is the caller's again when this returns.
         may_change = not isinstance(rest.obj, bytes)
+        waited = False
         try:
             while rest:
                 part = bytes(rest[: self._core.room or 1]) if may_change else rest
@@ -133,8 +134,11 @@ class MuxedStream:
                 self.connection.flush()
                 if not taken and not self._core.room:
                     await self._writable()
+                    waited = True
         except ProtocolError as error:
             raise self._reset_error() from error
+        if not waited:  # others get their turn
+            await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def close_write(self) -> None:
         """Half-close: nothing more will be written; reading goes on.
