@@ -89,6 +89,17 @@ async def test_a_second_fetch_downloads_and_writes_nothing(autojump_clock: MockC
                 assert result.ledger.downloaded_bytes == (0 if again else SIZE)
 
 
+async def test_what_the_job_itself_has_brought_is_not_read_again(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.provider(V1) as provider, world.client() as (transport, store):
+        reads: list[str] = []
+        monkeypatch.setattr(store.blobs, "read", lambda digest, *_span: reads.append(digest))
+        await run(world.order(provider), transport, store, world.watcher)
+    assert placed(world.directory / "out") == ALL
+    assert reads == []
+
+
 async def test_right_final_files_are_enough_without_the_store(
     autojump_clock: MockClock, world: World
 ) -> None:
