@@ -122,6 +122,8 @@ class TcpConnection:
         buffer = self._workspace.received
         while True:
             await trio.lowlevel.wait_readable(self._socket.fileno())
+            if self.failure is not None:  # sending found out; what still comes is no fault of the peer's
+                return
             try:
                 count = self._socket.recv_into(buffer)
                 self._heard = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 
 import pytest
 import trio
@@ -211,6 +212,21 @@ async def test_a_damaged_message_ends_the_connection_with_one_line(caplog: pytes
         await end.connection.closed.wait()
     (record,) = caplog.records
     assert "damaged" in record.getMessage()
+
+
+async def test_a_peer_is_not_blamed_for_what_it_sent_before_sending_failed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "p2pboot.transport.tcp")
+    async with ends() as (near, far):
+        far.connection.open()
+        far.connection.flush()
+        near.connection._socket.shutdown(socket.SHUT_WR)
+        near.connection.open()
+        near.connection.flush()
+        assert isinstance(near.connection.failure, OSError)
+        await near.connection.closed.wait()
+    assert not caplog.records
 
 
 async def test_unread_bytes_of_all_connections_have_one_bound() -> None:
