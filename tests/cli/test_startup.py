@@ -156,7 +156,7 @@ import trio
 from p2pboot.cli.main import main
 
 def instead_of_running(*_arguments):
-    print("collects" if gc.isenabled() else "does not collect")
+    print("collects" if gc.isenabled() else "does not collect", flush=True)
     raise SystemExit(0)
 
 trio.run = instead_of_running
@@ -169,4 +169,4 @@ def test_whatever_runs_on_collects_garbage(tmp_path: Path, command: str) -> None
     where = ("--bootstrap", "/ip4/127.0.0.1/tcp/1", "-o", "out") if command == "fetch" else ("--state", "s")
     what = ("--channel", "c", "--arch", "arm64", "--trust", ALICE.public.keyid, "--no-mdns")
     done = python(tmp_path, _GARBAGE_PROBE, command, *what, *where)
-    assert done.stdout.split("\n")[0] == "collects", done.stderr
+    assert done.stdout.split("\n")[0] == "collects", (done.returncode, done.stderr)
