@@ -130,7 +130,9 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Mesh, 
     write_image(directory / "artifacts" / "stable" / "x86_64", {"vmlinuz": 1000, "initramfs.img": 1000})
     with mesh_in(directory) as mesh:
         trust = mesh.new_key("publisher")
-        yield mesh, trust, mesh.serve(directory / "artifacts", "-q").address
+        node = mesh.serve(directory / "artifacts", "-q")
+        node.wait_for_head(1)  # who asks earlier finds nothing
+        yield mesh, trust, node.address
 
 
 @pytest.mark.parametrize("command", ["fetch", "discover", "snapshot sync"])
