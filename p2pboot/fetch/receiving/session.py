@@ -86,11 +86,13 @@ class Session:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                self.pump()
-                await self._over.wait()
+                try:
+                    self.pump()
+                    await self._over.wait()
+                finally:
+                    self._nursery = None  # before it closes: others' sessions pump this one until the end
                 nursery.cancel_scope.cancel()
         finally:
-            self._nursery = None
             self._sessions.remove(self)
             schedule.remove_peer(self._source)
             pump_all(self._sessions)  # what this peer owed is the others' now
