@@ -1,0 +1,61 @@
+"""Whom a cost is put down to: the address that a stranger comes from, which he cannot multiply, before the peer id.
+
+Peer ids are free: anybody makes thousands. IPv4 addresses are not, and of IPv6 whoever has one has its whole /64.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+from typing import Final
+
+from p2pboot.core.dataclass import dataclass
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
+_PREFIX: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Party:
+    """Who uses something: an origin first, one of its peers second.
+
+    Args:
+        origin: as `origin_of` gives it.
+        peer_id: the peer's; empty where nobody has proved who it is, and for HTTP clients.
+    """
+
+    origin: str
+    peer_id: str = ""
+
+
+def party_of(address: str, peer_id: str = "") -> Party:
+    """The party of a peer at an address (an IP address or a multiaddr)."""
+    return Party(origin_of(address), peer_id)
+
+
+@lru_cache(maxsize=4096)
+def origin_of(address: str) -> str:
+    """Name what a stranger at an address cannot have many of.
+
+    Args:
+        address: an IP address, with or without a zone, or a multiaddr that begins with one.
+
+    Returns:
+        ``192.0.2.7``, or ``2001:db8:1:2::/64``. An IPv6 address that stands for an IPv4 address (mapped, or
+        translated by NAT64's well-known prefix) counts as that. What is no IP address is its own origin.
+    """
+    host = address
+    if address.startswith("/"):
+        parts = address.split("/", 3)
+        host = parts[2] if len(parts) > 2 else address
+    try:
+        ip = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return host
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        if ip in _NAT64:
+            return str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+        return str(ipaddress.IPv6Network((ip, _PREFIX), strict=False))
+    return str(ip)
