@@ -220,7 +220,7 @@ def _build(
     loaded: Loaded, tree: Tree, options: BuildOptions, key: SecretKey | None, publics: list[PublicKey]
 ) -> Built:
     from p2pboot.publish.build import build as build_manifest
-    from p2pboot.publish.numbering import Series, went_back
+    from p2pboot.publish.numbering import Series, valid_too_long, went_back
     from p2pboot.store.store import Store
 
     now = wall_now()
@@ -231,8 +231,8 @@ def _build(
             tree, options, keys=keys, signers=publics, store=store, now=now, progress=progress
         )
         said = built.statement
-        problem = went_back(store.publications, Series(said.signers, said.channel, said.arch), now)
-    if problem is not None:
+        wrong_date = went_back(store.publications, Series(said.signers, said.channel, said.arch), now)
+    for problem in filter(None, (wrong_date, valid_too_long(said))):
         warn(f"{problem.subject}: {problem.text}; {problem.remedy}")
     return built
 

@@ -10,7 +10,7 @@ import click
 
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.network import Client, begin, network_options
-from p2pboot.cli.options import Command
+from p2pboot.cli.options import Command, max_lifetime_option
 from p2pboot.cli.output import emit_json, human_duration, human_size, say
 from p2pboot.cli.progress import PlainProgress
 from p2pboot.cli.settings import setting_options, take_pair
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 @click.command(cls=Command)
 @setting_options("provider.channel", "provider.arch")
+@max_lifetime_option
 @network_options(
     timeout_s=5.0, timeout_help="Seconds to look around; without mDNS it ends as soon as everybody answered."
 )
@@ -163,11 +164,12 @@ def _say(survey: Survey, verdicts: dict[str, Verdict]) -> None:
 
 def _say_offer(manifest: Manifest, verdict: Verdict | None) -> None:
     left_s = manifest.expires_at - wall_now()
+    age = human_duration(max(0, wall_now() - manifest.created_at))
     expiry = f"expires in {human_duration(left_s)}" if left_s > 0 else f"expired {human_duration(left_s)} ago"
     total = human_size(sum(artifact.size for artifact in manifest.artifacts.values()))
     say(
         f"  {manifest.channel}/{manifest.arch}  version {manifest.version}"
-        f"  manifest version {manifest.manifest_version}  {total}  {expiry}"
+        f"  manifest version {manifest.manifest_version}  {total}  {age} old, {expiry}"
     )
     say(f"    digest     sha256:{manifest.digest}")
     for keyid in manifest.signers:

@@ -11,8 +11,8 @@ import click
 
 from p2pboot.cli.clock import wall_clock
 from p2pboot.cli.network import Client, begin, network_options
-from p2pboot.cli.options import FILE, Command, min_version_option
-from p2pboot.cli.output import counted, emit_json, human_size, say
+from p2pboot.cli.options import FILE, Command, max_lifetime_option, min_version_option
+from p2pboot.cli.output import counted, emit_json, human_duration, human_size, say
 from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options, setting_options
 from p2pboot.errors import UsageError
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Memory of accepted versions, and store.  [default: .p2pboot in the output directory]",
 )
+@max_lifetime_option
 @min_version_option
 @click.option(
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
@@ -149,6 +150,9 @@ def _say(result: FetchResult, took_s: float) -> None:
         f"{manifest.channel}/{manifest.arch}  version {manifest.version}"
         f"  manifest version {manifest.manifest_version}  sha256:{manifest.digest}"
     )
+    now = wall_clock()()
+    age = human_duration(max(0, now - manifest.created_at))
+    say(f"created    {age} ago, expires in {human_duration(max(0, manifest.expires_at - now))}")
     for keyid in manifest.signers:
         say(f"signed by  {keyid}")
     width = max(len(file.key) for file in result.files)

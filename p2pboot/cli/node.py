@@ -13,7 +13,7 @@ import click
 from p2pboot.cli import logs, output
 from p2pboot.cli.clock import wall_clock
 from p2pboot.cli.main import collect_garbage
-from p2pboot.cli.options import Command, config_option, trust_options, verbosity_options
+from p2pboot.cli.options import Command, config_option, max_lifetime_option, trust_options, verbosity_options
 from p2pboot.cli.settings import node_options, overrides_of, setting_options
 from p2pboot.errors import UsageError
 
@@ -50,6 +50,7 @@ def serve(config_path: Path | None, **params: Any) -> None:
 @click.command(cls=Command)
 @setting_options("provider.channel", "provider.arch", "identity.key_path", "network", "gateway", "store")
 @trust_options
+@max_lifetime_option
 @config_option
 @verbosity_options
 def mirror(config_path: Path | None, **params: Any) -> None:

@@ -142,6 +142,11 @@ trust_options: Decorator[Any] = options(
         "--threshold", type=int, metavar="N", help="How many of these keys must have signed.  [default: 1]"
     ),
 )
+max_lifetime_option: Decorator[Any] = click.option(
+    "--max-lifetime",
+    metavar="DURATION",
+    help="Refuse manifests that are valid for longer.  [default: 400d]",
+)
 min_version_option: Decorator[Any] = click.option(
     "--min-version",
     type=click.IntRange(min=0),

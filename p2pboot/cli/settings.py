@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli.options import Decorator, config_option, options, trust_options, verbosity_options
+from p2pboot.cli.options import (
+    Decorator,
+    config_option,
+    max_lifetime_option,
+    options,
+    trust_options,
+    verbosity_options,
+)
 from p2pboot.config.setting import Setting
 from p2pboot.config.settings import SETTINGS, TABLES
 
@@ -57,6 +64,7 @@ node_options: Decorator[Any] = options(
     click.argument("provider_directory", metavar="[DIR]", required=False),
     setting_options("provider.channel", "provider.arch", *TABLES),
     trust_options,
+    max_lifetime_option,
     config_option,
     verbosity_options,
 )
@@ -81,7 +89,8 @@ def overrides_of(params: dict[str, Any]) -> Overrides:
         for one in SETTINGS.values()
         if params.get(one.parameter) not in (None, ())
     }
-    return Overrides(given, tuple(params.get("trust") or ()), params.get("threshold"))
+    trust = tuple(params.get("trust") or ())
+    return Overrides(given, trust, params.get("threshold"), params.get("max_lifetime"))
 
 
 def take_pair(params: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -48,7 +48,9 @@ def _say(candidate: Candidate) -> None:
     when = f"in {human_duration(left_s)}" if left_s > 0 else f"{human_duration(left_s)} ago"
     say(f"{said.channel}/{said.arch}  version {said.version}  manifest version {said.manifest_version}")
     say(f"digest     sha256:{candidate.digest}")
-    say(f"created    {format_time(said.created_at)}")
+    age_s = wall_now() - said.created_at
+    age = f"  ({human_duration(age_s)} ago)" if age_s > 0 else ""
+    say(f"created    {format_time(said.created_at)}{age}")
     say(f"expires    {format_time(said.expires_at)}  ({when})")
     say(f"provider   {said.provider_name}  {said.provider_peer_id}")
     if said.cmdline is not None:

@@ -9,7 +9,15 @@ import click
 
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
-from p2pboot.cli.options import FILE, Command, config_option, json_option, min_version_option, trust_options
+from p2pboot.cli.options import (
+    FILE,
+    Command,
+    config_option,
+    json_option,
+    max_lifetime_option,
+    min_version_option,
+    trust_options,
+)
 from p2pboot.cli.output import emit_json, say
 from p2pboot.cli.settings import overrides_of, setting_options, take_pair
 
@@ -25,6 +33,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-", "noted": "note"}
 @click.command(cls=Command)
 @click.argument("file", type=FILE)
 @trust_options
+@max_lifetime_option
 @setting_options("provider.channel", "provider.arch")
 @min_version_option
 @click.option(

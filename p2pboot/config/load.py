@@ -10,7 +10,14 @@ from typing import cast
 
 from p2pboot.config.setting import Setting
 from p2pboot.config.settings import SETTINGS, TABLES, NodeSettings, with_values
-from p2pboot.config.trust import KEY_ID_REMEDY, PUBLISHER, TRUST, publisher, publisher_of_options
+from p2pboot.config.trust import (
+    KEY_ID_REMEDY,
+    PUBLISHER,
+    TRUST,
+    max_lifetime_of_option,
+    publisher,
+    publisher_of_options,
+)
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
@@ -38,11 +45,13 @@ class Overrides:
         values: dotted key ("network.listen") to raw value, only of options that were given.
         trust: key ids of `--trust`, all keys of one publisher; they replace the file's `[[trust]]` wholly.
         threshold: of that publisher, None when not given.
+        max_lifetime: of every publisher's manifests, as it was given; None when it was not.
     """
 
     values: Mapping[str, object]
     trust: tuple[str, ...] = ()
     threshold: int | None = None
+    max_lifetime: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,9 @@ def load(overrides: Overrides = NO_OVERRIDES, config_path: Path | None = None) -
             provenance[dotted] = Provenance.FILE
             given[dotted] = stated[0]
     trust, provenance[TRUST] = _publishers(overrides, document, config_path)
+    if overrides.max_lifetime is not None:
+        lifetime_s = max_lifetime_of_option(overrides.max_lifetime)
+        trust = tuple(replace(one, max_lifetime_s=lifetime_s) for one in trust)
     settings = with_values(NodeSettings(trust=trust), given)
     listen_is_default = provenance["network.listen"] is Provenance.DEFAULT
     network = replace(settings.network, listen_is_default=listen_is_default)

@@ -8,7 +8,7 @@ from pathlib import Path
 from p2pboot.config.load import Loaded, Provenance
 from p2pboot.config.setting import Setting
 from p2pboot.config.settings import SETTINGS
-from p2pboot.config.trust import PUBLISHER, TRUST
+from p2pboot.config.trust import PUBLISHER, TRUST, attribute_of
 from p2pboot.core.policy import Publisher
 
 
@@ -65,7 +65,7 @@ def _trust_rows(loaded: Loaded) -> list[tuple[str, str]]:
 
 
 def _publisher(publisher: Publisher) -> dict[str, object]:
-    return {name: _plain(getattr(publisher, name)) for name in PUBLISHER}
+    return {name: _plain(getattr(publisher, attribute_of(name))) for name in PUBLISHER}
 
 
 def _plain(value: object) -> object:

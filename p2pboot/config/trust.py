@@ -46,10 +46,18 @@ _DECLARED = (
         default_words="all",
         example=["arm64", "x86_64"],
     ),
+    Setting(
+        name="max_lifetime",
+        attribute="max_lifetime_s",
+        parse=values.duration_s,
+        default="400d",
+        text="How long its manifests may be valid for, from their creation to their expiry. What is valid for longer is"
+        " refused: whoever keeps machines from newer manifests could go on for as long.",
+    ),
     Setting(name="name", parse=values.provider_name, text="What messages call it.", example="release team"),
 )
 PUBLISHER = {one.name: one for one in _DECLARED}
-"""The keys of a `[[trust]]` table, which are the attributes of `core.policy.Publisher`."""
+"""The keys of a `[[trust]]` table, which are the attributes of `core.policy.Publisher` where no other is named."""
 
 
 def publisher(table: Mapping[str, object]) -> Publisher:
@@ -64,10 +72,23 @@ def publisher(table: Mapping[str, object]) -> Publisher:
     members: dict[str, Any] = {}
     for name in (name for name in PUBLISHER if name in table):
         try:
-            members[name] = PUBLISHER[name].parse(table[name], Path())
+            members[attribute_of(name)] = PUBLISHER[name].parse(table[name], Path())
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     return Publisher(**members)
+
+
+def attribute_of(name: str) -> str:
+    """What a publisher calls a key of the table."""
+    return PUBLISHER[name].attribute or name
+
+
+def max_lifetime_of_option(said: str) -> int:
+    """The seconds that `--max-lifetime` says; UsageError when it says none."""
+    try:
+        return values.duration_s(said, Path())
+    except ValueError as error:
+        raise UsageError(f"--max-lifetime: {error}", remedy="give it as 400d or 2w") from None
 
 
 def publisher_of_options(key_ids: Iterable[str], threshold: int | None) -> Publisher:

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from typing import Protocol
+from typing import Final, Protocol
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import parse_keyid
 from p2pboot.core.names import check_name, normalise_arch
 from p2pboot.errors import ConfigError, UsageError
+
+MAX_LIFETIME_S: Final = 400 * 86_400
+"""For how long a manifest may be valid, unless the operator says otherwise: who holds machines on an old one is found
+out when it expires, so one that never does would let him."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +31,7 @@ class Publisher:
         channels: what it may publish, not empty; None for every channel.
         archs: for which architectures, not empty; None for all.
         name: what to call it in messages.
+        max_lifetime_s: seconds that its manifests may be valid for, from `created_at` to `expires_at`; None for any.
 
     Raises:
         ConfigError: no key, one that is not, a threshold that can never be met, a name that is not allowed.
@@ -37,6 +42,7 @@ class Publisher:
     channels: tuple[str, ...] | None = None
     archs: tuple[str, ...] | None = None
     name: str | None = None
+    max_lifetime_s: int | None = MAX_LIFETIME_S
 
     def __post_init__(self) -> None:
         who = f"trust {self.name!r}" if self.name else "trust"

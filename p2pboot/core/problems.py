@@ -25,6 +25,7 @@ class Code(enum.StrEnum):
     WITHDRAWN = "withdrawn"  # no longer offered here; mirrors keep it until it expires
     SHARED_KEY = "shared-key"  # another node signs with this node's key
     CLOCK = "clock"  # this machine's clock is wrong
+    LIFETIME = "lifetime"  # what is published is valid for longer than others take
     CLOCK_WENT_BACK = "clock-went-back"  # what is published now is dated before what was published earlier
     NOT_MIRRORED = "not-mirrored"  # something trusted, an image or a snapshot, that can not be had
     REFUSED = "refused"  # a manifest of somebody that this node is to follow is not taken

@@ -105,4 +105,6 @@ class Trust:
 
 def _itself(pair: Pair, signers: tuple[str, ...]) -> Publisher:
     channel, arch = pair
-    return Publisher(signers, len(signers), channels=(channel,), archs=(arch,), name="this node")
+    return Publisher(
+        signers, len(signers), channels=(channel,), archs=(arch,), name="this node", max_lifetime_s=None
+    )

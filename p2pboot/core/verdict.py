@@ -29,6 +29,7 @@ CHECKS: Final = {
     "clock": None,
     "created_at": "not_yet_valid",
     "expiry": "expired",
+    "lifetime": "lifetime",
     "provider": None,
     "detached": "detached",
 }

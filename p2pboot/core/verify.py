@@ -162,12 +162,14 @@ def judge(manifest: Manifest, question: Question, detached: str | None = None) -
         _clock(clock),
         _created_at(manifest, clock),
         _expiry(manifest, clock),
+        _lifetime(manifest, publisher if is_ours else None),
         _provider(manifest),
         _detached(manifest, detached),
     )
     return Verdict(checks, manifest)
 
 
+_DAY_S: Final = 86_400
 _GET_AGAIN: Final = "get the manifest again from its publisher or another mirror"
 
 
@@ -285,7 +287,12 @@ def _created_at(manifest: Manifest, clock: Clock) -> Check:
             "if this machine's clock is right, the publisher's was ahead when it signed, and a newer manifest"
             " of it mends that; otherwise set this machine's clock",
         )
-    return _passed("created_at", f"created at {created}")
+    return _passed("created_at", f"created at {created}{_age(manifest, clock)}")
+
+
+def _age(manifest: Manifest, clock: Clock) -> str:
+    days = (clock.now - manifest.created_at) // _DAY_S
+    return f", {days} days ago" if days > 1 else ""
 
 
 def _expiry(manifest: Manifest, clock: Clock) -> Check:
@@ -297,6 +304,22 @@ def _expiry(manifest: Manifest, clock: Clock) -> Check:
     if held is not None and clock.wall is not None and clock.wall < manifest.expires_at:
         return _failed("expiry", f"{detail}; {_whose(held, clock)}", _recovery(held))
     return _failed("expiry", detail, "ask the publisher for a renewed manifest, or look for another provider")
+
+
+def _lifetime(manifest: Manifest, publisher: Publisher | None) -> Check:
+    """Have no manifest valid for ever: its expiry is what ends a freeze."""
+    days = -(-(manifest.expires_at - manifest.created_at) // _DAY_S)
+    if publisher is None or publisher.max_lifetime_s is None:
+        return _skipped("lifetime", f"valid for {days} days in all")
+    allowed_days = publisher.max_lifetime_s / _DAY_S
+    if manifest.expires_at - manifest.created_at > publisher.max_lifetime_s:
+        return _failed(
+            "lifetime",
+            f"it is valid for {days} days in all, and at most {allowed_days:g} are taken: whoever holds others back"
+            " could offer it for as long",
+            "ask the publisher for a manifest with an earlier expiry, or raise --max-lifetime",
+        )
+    return _passed("lifetime", f"valid for {days} days in all, at most {allowed_days:g}")
 
 
 def _min_version(manifest: Manifest, minimum: int) -> Check:

@@ -27,7 +27,7 @@ from p2pboot.node.adoption import OUTBID_S, SharedKey
 from p2pboot.node.building import Builder, Description
 from p2pboot.node.watching import touched_within, watch_directory
 from p2pboot.node.withdrawal import GonePairs, last_published, withdrawn_problem
-from p2pboot.publish.numbering import Series, renewal_at, went_back
+from p2pboot.publish.numbering import Series, renewal_at, valid_too_long, went_back
 from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
 from p2pboot.store.gate import Gate
 from p2pboot.store.hashing import ChangedWhileHashing
@@ -263,7 +263,7 @@ class DirectoryPublisher:
                     *self._directory_problems(scanned, error),
                 ],
             )
-            self._report("dates", await trio.to_thread.run_sync(self._dates_that_went_back, now))
+            self._report("dates", await trio.to_thread.run_sync(self._wrong_dates, now))
             self.due_within(await trio.to_thread.run_sync(self._renewal_s, now))
         return Outcome(published, withdrawn, _refusal(held_back, None if gone else error))
 
@@ -403,10 +403,11 @@ class DirectoryPublisher:
 
     # -- dates -------------------------------------------------------------------------------------------------------
 
-    def _dates_that_went_back(self, now: int) -> list[Problem]:
+    def _wrong_dates(self, now: int) -> list[Problem]:
         streams = (Series(self._builder.signers, *pair) for pair in self._in_force)
         found = (went_back(self._store.publications, stream, now) for stream in streams)
-        return [problem for problem in found if problem is not None]
+        too_long = (valid_too_long(manifest) for manifest in self._in_force.values())
+        return [problem for problem in (*found, *too_long) if problem is not None]
 
     def _renewal_s(self, now: int) -> float:
         """Seconds until the first of what is in force is to be renewed."""

@@ -31,6 +31,7 @@ from p2pboot.core.manifest import (
     compose,
     unsigned,
 )
+from p2pboot.core.policy import MAX_LIFETIME_S
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
@@ -205,6 +206,20 @@ def went_back(publications: Publications, series: Series, now: int) -> Problem |
     )
 
 
+def valid_too_long(dated: Statement) -> Problem | None:
+    """Say that a document is valid for longer than machines take which were told nothing else; None if it is not."""
+    valid_s = dated.expires_at - dated.created_at
+    if valid_s <= MAX_LIFETIME_S:
+        return None
+    return Problem(
+        Code.LIFETIME,
+        f"{dated.channel}/{dated.arch}",
+        f"version {dated.manifest_version} is valid for {-(-valid_s // 86_400)} days, and machines take at most"
+        f" {MAX_LIFETIME_S // 86_400} unless they are told otherwise",
+        "publish with a shorter --expires-in, which a running publisher renews by itself; or give --max-lifetime there",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Claim:
     content: Content
@@ -254,13 +269,16 @@ class _Claim:
         return not self._renewal_is_due(stored) and self._says_the_same(stored)
 
     def _renewal_is_due(self, stored: Candidate) -> bool:
-        """Whether little of the validity is left, or a clock far ahead made it (nobody takes it).
+        """Whether little of the validity is left, or nobody takes it.
 
+        Nobody takes what a clock far ahead made, and what is valid for too long, where the operator now wants less.
         For a clock that stands before the release of this program that date is put in its place: such a clock can
         not tell what was made too early.
         """
         claims, now = stored.claims, self.wishes.now
         if now >= renewal_at(claims, elsewhere=self._is_from_elsewhere(stored)):
+            return True
+        if claims.expires_at - claims.created_at > MAX_LIFETIME_S >= self.wishes.expires_in_s:
             return True
         return claims.created_at > now + MAX_AHEAD_S and now != RELEASE_DATE
 

@@ -57,6 +57,13 @@ def test_manifest_goes_to_standard_output_and_notes_do_not(cli: Cli, images: Pat
     assert "hashed" in done.stderr
 
 
+def test_what_others_will_not_take_for_its_lifetime_is_built_with_a_warning(cli: Cli, images: Path) -> None:
+    done = cli("manifest", "build", images, *CHANNEL, "--expires-in", "401d")
+    assert done.status == 0
+    assert "valid for 401 days" in done.stderr
+    assert "valid for" not in cli("manifest", "build", images, *CHANNEL, "--expires-in", "400d").stderr
+
+
 def test_every_option_reaches_the_manifest(cli: Cli, images: Path, tmp_path: Path) -> None:
     args = (
         "--cmdline",

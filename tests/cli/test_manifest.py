@@ -125,6 +125,7 @@ REFUSED = {
         "signature",
     ),
     "expired": (manifest_bytes(created_at=NOW - 90000, expires_at=NOW - 10), "expired"),
+    "valid for too long": (manifest_bytes(expires_at=NOW + 401 * 86_400), "lifetime"),
     "not yet valid": (manifest_bytes(created_at=NOW + 3600), "not_yet_valid"),
     "wrong channel": (manifest_bytes(channel="testing"), "channel"),
     "wrong arch": (manifest_bytes(arch="x86_64"), "arch"),
@@ -147,6 +148,14 @@ def test_bad_manifest_is_refused_with_one_clear_line(
     as_json = cli("manifest", "verify", path, *args, "--json")
     assert as_json.status == 1
     assert as_json.document["reason"] == reason
+
+
+def test_longer_lifetime_is_taken_where_the_operator_says_so(cli: Cli, tmp_path: Path) -> None:
+    path = write(tmp_path / "m.json", manifest_bytes(expires_at=NOW + 401 * 86_400))
+    assert cli("manifest", "verify", path, "--trust", ALICE.public.keyid, "--max-lifetime", "2y").status == 2
+    assert (
+        cli("manifest", "verify", path, "--trust", ALICE.public.keyid, "--max-lifetime", "500d").status == 0
+    )
 
 
 def test_detached_signature_beside_the_file_is_checked(cli: Cli, tmp_path: Path) -> None:

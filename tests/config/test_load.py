@@ -94,6 +94,7 @@ def test_unknown_key_is_an_error_with_a_suggestion(
         ('[[trust]]\nkeys = ["xyz"]\n', "[[trust]] number 1: keys"),
         (f'[[trust]]\nkeys = ["{ALICE.keyid}"]\nthreshold = 2\n', "[[trust]] number 1: trust: 2 signatures"),
         (f'[[trust]]\nkeys = ["{ALICE.keyid}"]\nthreshold = true\n', "[[trust]] number 1: threshold"),
+        (f'[[trust]]\nkeys = ["{ALICE.keyid}"]\nmax_lifetime = "0s"\n', "[[trust]] number 1: max_lifetime"),
         (f'[[trust]]\nkeys = ["{ALICE.keyid}"]\nchannels = []\n', "[[trust]] number 1: channels"),
     ],
 )
@@ -137,6 +138,16 @@ def test_trust_of_the_command_line_replaces_that_of_the_file(tmp_path: Path) -> 
     assert loaded.provenance["trust"] is Provenance.COMMAND_LINE
 
 
+def test_lifetime_is_each_publishers_unless_the_command_line_says_one_for_all(tmp_path: Path) -> None:
+    one, other = f'keys = ["{ALICE.keyid}"]\nchannels = ["a"]', f'keys = ["{BOB.keyid}"]\nchannels = ["b"]'
+    path = write(tmp_path, f'[[trust]]\n{one}\nmax_lifetime = "2w"\n[[trust]]\n{other}\n')
+    day_s = 86_400
+    said = [publisher.max_lifetime_s for publisher in load(config_path=path).settings.trust]
+    assert said == [14 * day_s, 400 * day_s]
+    loaded = load(Overrides({}, max_lifetime="500d"), path)
+    assert [publisher.max_lifetime_s for publisher in loaded.settings.trust] == [500 * day_s] * 2
+
+
 def test_two_publishers_for_one_channel_are_refused_with_the_files_name(tmp_path: Path) -> None:
     path = write(tmp_path, f'[[trust]]\nkeys = ["{ALICE.keyid}"]\n[[trust]]\nkeys = ["{BOB.keyid}"]\n')
     with pytest.raises(ConfigError, match=str(path)):
@@ -153,6 +164,7 @@ def test_two_publishers_for_one_channel_are_refused_with_the_files_name(tmp_path
         (Overrides({}, trust=("xyz",)), "--trust"),
         (Overrides({}, trust=(ALICE.keyid,), threshold=2), "--threshold"),
         (Overrides({}, threshold=1), "--threshold"),
+        (Overrides({}, max_lifetime="for ever"), "--max-lifetime"),
         (Overrides({}, trust=(ALICE.keyid, ALICE.peer_id), threshold=2), "--threshold"),
     ],
 )

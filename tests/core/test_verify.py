@@ -7,6 +7,7 @@ from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.manifest import Manifest, add_signature, sign_detached, unsigned
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
+from p2pboot.core.trust import Trust
 from p2pboot.core.verify import (
     CHECKS,
     MAX_AHEAD_S,
@@ -71,6 +72,10 @@ REFUSALS: dict[str, tuple[Manifest | bytes, dict[str, Any]]] = {
     "arch": (manifest(), {"arch": "arm64"}),
     "not_yet_valid": (manifest(), {"clock": Clock(CREATED - MAX_AHEAD_S - 1)}),
     "expired": (manifest(), {"clock": Clock(EXPIRES)}),
+    "lifetime": (
+        manifest(),
+        {"policy": TrustPolicy((Publisher((A,), max_lifetime_s=EXPIRES - CREATED - 1),))},
+    ),
     "min_version": (manifest(), {"min_version": 8}),
     "rollback": (manifest(), {"head": AcceptedHead(8, "0" * 64, (A,))}),
     "equivocation": (manifest(), {"head": AcceptedHead(7, "0" * 64, (A,))}),
@@ -96,6 +101,20 @@ def test_each_refusal_has_its_word_its_line_and_its_remedy(reason: str) -> None:
     assert verdict.failed is not None
     assert verdict.failed.detail in refused.message
     assert "\n" not in refused.message + refused.remedy
+
+
+def test_lifetime_is_the_publishers_limit_and_a_node_has_none_for_itself() -> None:
+    at_the_limit = TrustPolicy((Publisher((A,), max_lifetime_s=EXPIRES - CREATED),))
+    assert outcomes(verdict_on(manifest(), policy=at_the_limit))["lifetime"] == "passed"
+    for policy in (TrustPolicy((Publisher((A,), max_lifetime_s=None),)), TrustPolicy((Publisher((B,)),))):
+        assert outcomes(verdict_on(manifest(), policy=policy))["lifetime"] == "skipped"
+    assert Trust(TrustPolicy(), {("stable", "x86_64"): (A,)}).publishers[0].max_lifetime_s is None
+
+
+def test_age_is_told() -> None:
+    verdict = verdict_on(manifest(), clock=Clock(CREATED + 5 * 86_400))
+    check = next(one for one in verdict.checks if one.name == "created_at")
+    assert check.detail.endswith(", 5 days ago")
 
 
 def test_every_reason_is_tried() -> None:

@@ -58,6 +58,14 @@ async def test_a_renewal_made_in_the_wrong_time_is_replaced_and_told(
         assert desk.problem("clock-went-back") is not None
 
 
+async def test_publishing_what_others_will_not_take_for_its_lifetime_is_told(
+    desk: Desk, autojump_clock: None
+) -> None:
+    desk.options = replace(desk.options, expires_in_s=401 * DAY_S)
+    async with desk.running():
+        assert desk.problem("lifetime") is not None
+
+
 async def test_it_stands_over_restarts_and_versions_until_that_date_is_reached(
     desk: Desk, autojump_clock: None
 ) -> None:
