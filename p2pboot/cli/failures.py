@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import traceback
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
+from typing import Final
 
 import click
 
@@ -31,6 +33,9 @@ from p2pboot.errors import (
 
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h: a bug of ours, unlike all statuses of `ExitStatus`
 INTERRUPTED = 130
+
+# What somebody gave in place of a number or a name; a path of that length can not exist.
+_ENDLESS_WORD: Final = re.compile(r"\S{1024,}")
 
 _REASONS: dict[type, str] = {
     ArtifactError: "artifact",
@@ -79,9 +84,17 @@ class Failure:
         }
 
 
-def explain(error: BaseException) -> Failure | None:  # noqa: PLR0911 - one return for each kind
+def explain(error: BaseException) -> Failure | None:
     """What to say of an exception; None for a reader that closed our standard output."""
-    error = _root_of(error)
+    said = _explain(_root_of(error))
+    return said and replace(said, message=_ENDLESS_WORD.sub(_shorter, said.message))
+
+
+def _shorter(word: re.Match[str]) -> str:
+    return f"{word[0][:80]}… ({len(word[0])} characters)"
+
+
+def _explain(error: BaseException) -> Failure | None:  # noqa: PLR0911 - one return for each kind
     match error:
         case P2PBootError():
             return Failure(error.message, error.remedy, _reason(error), error.exit_status, _details(error))

@@ -21,6 +21,7 @@ from p2pboot.config.trust import (
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
+from p2pboot.core.tomlform import parse_toml
 from p2pboot.errors import ConfigError, UsageError, machine_error
 
 MAX_FILE = 1 << 20  # bytes; a larger file is some other file
@@ -181,8 +182,6 @@ def load_snapshot_paths(path: Path) -> tuple[Path | None, Path | None]:
 
 
 def _read_file(path: Path) -> Mapping[str, object]:
-    import tomllib  # with difflib 5 ms that most commands need not pay
-
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE + 1)
@@ -202,13 +201,15 @@ def _read_file(path: Path) -> Mapping[str, object]:
             remedy="check the path after --config",
         )
     try:
-        return tomllib.loads(decode_text(raw))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}", remedy=_TOML_REMEDY) from None
+        text = decode_text(raw)
     except OtherEncoding as error:
         raise ConfigError(f"{path} {error}, so it is no TOML", remedy=SAVE_AS_UTF8) from None
     except ValueError as error:
         raise ConfigError(f"{path} {error}, so it is no TOML", remedy=_TOML_REMEDY) from None
+    try:
+        return parse_toml(text)
+    except ValueError as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", remedy=_TOML_REMEDY) from None
 
 
 def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:

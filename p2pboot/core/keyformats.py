@@ -21,11 +21,11 @@ import base64
 import binascii
 import codecs
 import re
-import tomllib
 from typing import TYPE_CHECKING, Final
 
 from p2pboot.core.identity import KEY_BYTES, SecretKey
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
+from p2pboot.core.tomlform import parse_toml
 from p2pboot.errors import KeyFileError
 
 if TYPE_CHECKING:
@@ -73,8 +73,8 @@ def parse_key_toml(text: str, *, source: str) -> SecretKey:
         KeyFileError: no TOML, no ``secret_key``, wrong length, not hex, or ``public_key`` of another key.
     """
     try:
-        document = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        document = parse_toml(text)
+    except ValueError as error:
         raise _no_toml(text, str(error), source) from None
     if "secret_key" not in document:
         raise KeyFileError(f"{source} has no secret_key", remedy=_REMEDY_FORMAT)
@@ -103,7 +103,7 @@ def parse_key_version(text: str, *, source: str) -> int | None:
     Raises:
         KeyFileError: it is no whole number from 0 to 2^32-1.
     """
-    version = tomllib.loads(text.removeprefix("\ufeff")).get("version")
+    version = parse_toml(text.removeprefix("\ufeff")).get("version")
     if version is not None and (type(version) is not int or not 0 <= version < 2**32):
         raise KeyFileError(
             f"{source}: version is not a whole number from 0 to {2**32 - 1}",
@@ -120,7 +120,7 @@ def import_version(data: bytes, *, source: str) -> int | None:
     """
     try:
         text = decode_text(data).strip()
-        tomllib.loads(text)
+        parse_toml(text)
     except ValueError:
         return None
     return parse_key_version(text, source=source)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tomllib
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
@@ -19,6 +18,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import MAX_MANIFEST, Candidate
 from p2pboot.core.names import DTB_ARCHIVE, INITRAMFS, KERNEL, UKI, check_artifact_key, output_file_name
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
+from p2pboot.core.tomlform import parse_toml
 from p2pboot.errors import ArtifactError, Malformed, machine_error
 from p2pboot.publish.layout import Root
 from p2pboot.store.hashing import shown
@@ -70,10 +70,10 @@ class Chosen:
 def _read(root: Root, path: Path, names: list[str]) -> dict[str, str]:
     root.check_inside(path)
     try:
-        entries = tomllib.loads(_text(path))
+        entries = parse_toml(_text(path))
     except OtherEncoding as error:
         raise ArtifactError(f"{shown(path)} {error}", remedy=SAVE_AS_UTF8) from None
-    except (ValueError, RecursionError) as error:  # of tomllib, which nests as deep as the text, and of UTF-8
+    except ValueError as error:  # also of UTF-8
         raise ArtifactError(f"{shown(path)} is no TOML file: {error}", remedy=_REMEDY) from None
     chosen: dict[str, str] = {}
     for key, name in entries.items():

@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 
 from p2pboot import RELEASE_DATE
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.jsonform import MAX_INTEGER
 from p2pboot.core.manifest import (
     Artifact,
     Candidate,
@@ -305,8 +306,19 @@ class _Claim:
     def _compose_next(self, stored: Candidate | None, counter: int) -> ManifestBody:
         highest = max(counter, self.wishes.floor)
         number = highest + 1 if self.wishes.manifest_version is None else self.wishes.manifest_version
+        series = self.content.series
+        if highest >= MAX_INTEGER:
+            raise UsageError(
+                f"{series.channel}/{series.arch}: {', '.join(series.signers)} signed version {highest}, and no manifest"
+                " can have a higher one",
+                remedy="publish with another key (--signing-key), and have machines trust that in place of this one",
+            )
+        if number > MAX_INTEGER:
+            raise UsageError(
+                f"manifest_version {number} is too high: at most {MAX_INTEGER}",
+                remedy=f"use {highest + 1}, or leave the number out",
+            )
         if 1 <= number <= highest:
-            series = self.content.series
             raise UsageError(
                 f"manifest_version {number} is used up: {series.channel}/{series.arch} is at {highest}",
                 remedy=f"use {highest + 1}, or leave the number out",

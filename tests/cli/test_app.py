@@ -70,6 +70,12 @@ def test_wrong_usage_is_one_line_that_names_the_help(cli: Cli) -> None:
         assert done.stderr.count("\n") == 1
 
 
+def test_endless_value_is_not_repeated_in_full(cli: Cli) -> None:
+    line = cli("manifest", "build", "x", "--manifest-version", "9" * 5000).error_line
+    assert "(5002 characters)" in line  # with its quotes
+    assert len(line) < 400
+
+
 def test_failure_with_json_is_one_document_on_stdout_and_the_line_on_stderr(cli: Cli) -> None:
     done = cli("key", "show", "--json")
     assert done.status == 2

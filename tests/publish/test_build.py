@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.jsonform import MAX_INTEGER
 from p2pboot.core.manifest import Candidate, Manifest, add_signature
 from p2pboot.core.timestamps import parse_time
 from p2pboot.errors import ArtifactError, StoreError, UsageError
@@ -159,6 +160,17 @@ def test_a_raised_counter_overtakes_what_is_stored(image: Path, store: Store) ->
     build_image(image, store)
     store.publications.raise_counter([KEY.public.keyid], "stable", "arm64", 5)
     assert build_image(image, store).manifest.manifest_version == 6
+
+
+def test_no_number_follows_the_highest_and_that_is_said(image: Path, store: Store) -> None:
+    with pytest.raises(UsageError, match=f"at most {MAX_INTEGER}"):
+        build_image(image, store, manifest_version=MAX_INTEGER + 1)
+    assert build_image(image, store, manifest_version=MAX_INTEGER).manifest.manifest_version == MAX_INTEGER
+    with pytest.raises(UsageError, match="no manifest can have a higher one") as caught:
+        build_image(image, store, cmdline="changed")
+    assert "another key" in (caught.value.remedy or "")
+    with pytest.raises(UsageError, match="no manifest can have a higher one"):
+        build_image(image, store, cmdline="changed", floor=MAX_INTEGER, manifest_version=8)
 
 
 def test_an_explicit_number_must_be_new(image: Path, store: Store) -> None:

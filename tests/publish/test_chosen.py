@@ -104,6 +104,7 @@ def test_what_editors_add_or_leave_out_does_not_matter(image: Path, content: byt
     [
         ('kernel = "gone"', "there is no file 'gone' for kernel"),
         ("kernel = vmlinuz", "is no TOML file"),
+        ("kernel = " + "9" * 5000, "a number of too many digits"),
         (b"\xff\xfe", "is saved as UTF-16"),
         (b'kernel = "\xff"', "is no TOML file"),
         ('Kernel = "disk"', "artifact name 'Kernel' is not allowed"),
