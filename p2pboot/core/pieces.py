@@ -250,6 +250,10 @@ class PieceTable:
         offset = index * self.piece_length
         return offset, min(self.piece_length, self.size - offset)
 
+    def digest_of(self, index: int) -> bytes:
+        """Return the BLAKE3 digest of a piece, 32 bytes; empty for one that there is not."""
+        return self.raw[index * DIGEST_BYTES : (index + 1) * DIGEST_BYTES]
+
     def zeros(self) -> PieceSet:
         """Return the pieces of which the digest says that they are nothing but zeros."""
         starts = range(0, len(self.raw), DIGEST_BYTES)
@@ -277,7 +281,4 @@ class PieceTable:
             IndexError: no such piece.
         """
         _, length = self.span(index)
-        if len(data) != length:
-            return False
-        start = index * DIGEST_BYTES
-        return blake3(data).digest() == self.raw[start : start + DIGEST_BYTES]
+        return len(data) == length and blake3(data).digest() == self.digest_of(index)

@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Set
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import check_digest, is_digest
@@ -30,8 +30,17 @@ from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.hashing import Examination, HashedPath
 from p2pboot.store.inplace import InPlaceFiles
 from p2pboot.store.partials import PartialBlob
-from p2pboot.store.reading import PieceCache, PieceMismatch, content, open_regular, read_checked
+from p2pboot.store.reading import (
+    PieceMismatch,
+    SliceDigests,
+    check_pieces,
+    content,
+    open_regular,
+    read_checked,
+)
 from p2pboot.store.tables import TableIndex
+
+T = TypeVar("T")
 
 MAX_READ_BYTES: Final = 16 * 1024 * 1024  # as in the artifact protocol: it bounds the memory of a read
 _LOOKS: Final = 2  # once more when `finish` moved the file between looking for it and opening it
@@ -81,7 +90,7 @@ class BlobStore:
         self._tables = tables
         self._hashes = hashes
         self.quota_bytes = quota_bytes
-        self._cache = PieceCache()
+        self._slices = SliceDigests()
         self._changes = threading.RLock()
         self._lock = threading.Lock()
         self._in_place = InPlaceFiles()
@@ -119,7 +128,7 @@ class BlobStore:
         raise BlobMissing(digest)
 
     def read(self, digest: str, offset: int, length: int) -> bytes:
-        """Read a range; every piece that covers it is checked against the piece table first.
+        """Read a range; all that is returned was checked against the piece table.
 
         Args:
             digest: of the artifact.
@@ -132,28 +141,14 @@ class BlobStore:
                 further reads say BlobGone until `take_damaged` was called, and BlobMissing then.
             RangeError: not inside the artifact.
         """
-        for _ in range(_LOOKS):
-            moved = False
-            for holding in self._holdings(digest):
-                pieces = _covering(holding.table, offset, length)
-                if isinstance(holding, PartialBlob) and not all(map(holding.has, pieces)):
-                    continue
-                try:
-                    return self._read_from(holding, digest, offset, length)
-                except PieceMismatch as mismatch:
-                    if isinstance(holding, PartialBlob):
-                        holding.lose(mismatch.index)
-                    else:
-                        self._lost(digest, holding)
-                except FileNotFoundError:
-                    moved = True
-                except OSError as error:
-                    raise machine_error(error, f"read {holding.path}") from error
-            if not moved:
-                break
-        with self._lock:
-            damaged = digest in self._damaged
-        raise BlobGone(digest) if damaged else BlobMissing(digest)
+        return self._read_with(read_checked, digest, offset, length)
+
+    def check(self, digest: str, offset: int, length: int) -> None:
+        """Read the pieces that cover a range whole, and check them: `read` gives it bit by bit for little then.
+
+        Arguments and exceptions are those of `read`; no more than one piece is held in memory.
+        """
+        self._read_with(check_pieces, digest, offset, length)
 
     def take_damaged(self) -> tuple[str, ...]:
         """The artifacts found changed on disk since the last call, to be fetched or hashed again."""
@@ -357,14 +352,40 @@ class BlobStore:
                 self._damaged[digest] = None
         return there
 
-    def _read_from(
-        self, holding: HashedPath | StoredFile | PartialBlob, digest: str, offset: int, length: int
-    ) -> bytes:
-        fd = holding.open() if isinstance(holding, HashedPath) else open_regular(holding.path)
-        try:
-            return read_checked(fd, holding.table, offset, length, digest=digest, cache=self._cache)
-        finally:
-            os.close(fd)
+    def _read_with(
+        self,
+        way: Callable[[int, PieceTable, int, int, SliceDigests], T],
+        digest: str,
+        offset: int,
+        length: int,
+    ) -> T:
+        """Read a range in one of two ways, wherever it is intact; see `read`."""
+        for _ in range(_LOOKS):
+            moved = False
+            for holding in self._holdings(digest):
+                pieces = _covering(holding.table, offset, length)
+                if isinstance(holding, PartialBlob) and not all(map(holding.has, pieces)):
+                    continue
+                try:
+                    fd = holding.open() if isinstance(holding, HashedPath) else open_regular(holding.path)
+                    try:
+                        return way(fd, holding.table, offset, length, self._slices)
+                    finally:
+                        os.close(fd)
+                except PieceMismatch as mismatch:
+                    if isinstance(holding, PartialBlob):
+                        holding.lose(mismatch.index)
+                    else:
+                        self._lost(digest, holding)
+                except FileNotFoundError:
+                    moved = True
+                except OSError as error:
+                    raise machine_error(error, f"read {holding.path}") from error
+            if not moved:
+                break
+        with self._lock:
+            damaged = digest in self._damaged
+        raise BlobGone(digest) if damaged else BlobMissing(digest)
 
     def _lost(self, digest: str, file: HashedPath | StoredFile) -> None:
         """What is there is not what was verified: stop offering it, and remember to mend it."""
@@ -398,7 +419,6 @@ class BlobStore:
         path = self._files.partial(digest)
         self.reserve(max(table.size - file_size(path), 0))
         self._tables.put(digest, table)
-        self._cache.clear()
         make_directory(path.parent)
         partial = PartialBlob(
             path,

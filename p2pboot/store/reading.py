@@ -1,8 +1,9 @@
 """Reads of artifacts that return only bytes checked against the piece table.
 
-Every piece that a read touches is read whole and hashed (0.4 ms a MiB), so neither bit rot nor a file edited
-behind our back is ever passed on. Reads of whole pieces return what the kernel delivered, without a copy;
-smaller ones keep the verified piece for the next read in a small cache.
+Nothing is passed on that was not hashed after it came from the disk (0.4 ms a MiB), so neither bit rot nor a file
+edited behind our back ever is. Reads of whole pieces return what the kernel delivered, without a copy. The first
+smaller read of a piece hashes all of it, and its *slices*: from then on a byte of it costs one slice, also where a
+piece has 16 MiB, and a long reply can be read again slice by slice as its reader takes it.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from blake3 import blake3
 from cachetools import LRUCache
 
-from p2pboot.core.pieces import PieceSet, PieceTable
+from p2pboot.core.digests import DIGEST_BYTES
+from p2pboot.core.pieces import KIB, MIB, PieceSet, PieceTable
 from p2pboot.core.timetoke.chunks import RunningHash
 from p2pboot.store.algorithms import Algorithm
 
-CACHE_BYTES: Final = 16 * 1024 * 1024  # one piece of the largest length, or sixteen of the usual one
+SLICE_BYTES: Final = 64 * KIB
+"""What is hashed for the smallest read: the shortest piece, and what the gateway reads at once for slow clients."""
 
-PieceKey = tuple[str, int, int]  # (digest, piece length, index)
+SLICE_DIGESTS_BYTES: Final = 8 * MIB
+"""For the digests of slices: of 10 GB in pieces of 1 MiB."""
+
+_ENTRY_BYTES: Final = 256  # that each piece takes beside its digests
 
 
 class PieceMismatch(Exception):
@@ -38,28 +45,28 @@ class PieceMismatch(Exception):
         self.index = index
 
 
-class PieceCache:
-    """Verified pieces, the least recently used dropped first; of bounded size, for any number of threads."""
+class SliceDigests:
+    """The digests of the slices of pieces, the least recently used dropped first; for any number of threads.
 
-    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
-        self._pieces: LRUCache[PieceKey, bytes] = LRUCache(max_bytes, len)
+    They are kept by the digest of their piece, and come from bytes that had it. So they hold for whatever file
+    is to have that piece, and there is nothing to be forgotten when one changes: what is read is compared each time.
+    """
+
+    def __init__(self, max_bytes: int = SLICE_DIGESTS_BYTES) -> None:
+        self._digests: LRUCache[bytes, bytes] = LRUCache(
+            max_bytes, lambda digests: len(digests) + _ENTRY_BYTES
+        )
         self._lock = threading.Lock()
 
-    def get(self, key: PieceKey) -> bytes | None:
-        """A piece that is there, now the most recently used."""
+    def get(self, piece: bytes) -> bytes | None:
+        """The digests of a piece's slices one after the other, now the most recently used; None: not known."""
         with self._lock:
-            return self._pieces.get(key)
+            return self._digests.get(piece)
 
-    def put(self, key: PieceKey, piece: bytes) -> None:
-        """Keep a verified piece."""
+    def put(self, piece: bytes, digests: bytes) -> None:
+        """Keep the digests of the slices of bytes that have this digest."""
         with self._lock:
-            if len(piece) <= self._pieces.maxsize:
-                self._pieces[key] = piece
-
-    def clear(self) -> None:
-        """Forget all pieces."""
-        with self._lock:
-            self._pieces.clear()
+            self._digests[piece] = digests
 
 
 def open_regular(path: Path) -> int:
@@ -75,9 +82,7 @@ def open_regular(path: Path) -> int:
     return fd
 
 
-def read_checked(
-    fd: int, table: PieceTable, offset: int, length: int, *, digest: str, cache: PieceCache
-) -> bytes:
+def read_checked(fd: int, table: PieceTable, offset: int, length: int, slices: SliceDigests) -> bytes:
     """Read a range of an artifact.
 
     Args:
@@ -85,23 +90,35 @@ def read_checked(
         table: of the same artifact.
         offset: where to start, bytes.
         length: how much, bytes, at least 1; the range is inside the artifact.
-        digest: of the artifact, for the cache.
-        cache: where verified pieces stay for the next small read.
+        slices: what is known of pieces that were read before.
 
     Raises:
-        PieceMismatch: a piece that covers the range is not what the table says, or can not be read from the
-            disk.
+        PieceMismatch: what covers the range is not what the table says, or can not be read from the disk.
     """
-    first, last = offset // table.piece_length, (offset + length - 1) // table.piece_length
+    first, last = _covered(table, offset, length)
     last_offset, last_length = table.span(last)
     if offset == first * table.piece_length and offset + length == last_offset + last_length:
         return _read_whole_pieces(fd, table, first, last)
-    parts: list[memoryview] = []
+    parts = []
     for index in range(first, last + 1):
         start, size = table.span(index)
-        piece = memoryview(_cached_piece(fd, table, index, digest, cache))
-        parts.append(piece[max(offset - start, 0) : min(offset + length - start, size)])
-    return b"".join(parts)
+        begin, end = max(offset - start, 0), min(offset + length - start, size)
+        if end - begin == size:
+            parts.append(_read_whole_pieces(fd, table, index, index))
+        else:
+            digests = slices.get(table.digest_of(index)) or _examine_piece(fd, table, index, slices)
+            parts.append(_read_slices(fd, table, index, range(begin, end), digests))
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def check_pieces(fd: int, table: PieceTable, offset: int, length: int, slices: SliceDigests) -> None:
+    """Read the pieces that cover a range, whole, so that reading the range bit by bit costs little afterwards.
+
+    Arguments and exceptions are those of `read_checked`; no more than one piece is held in memory.
+    """
+    first, last = _covered(table, offset, length)
+    for index in range(first, last + 1):
+        _examine_piece(fd, table, index, slices)
 
 
 def examine(fd: int, table: PieceTable, whole: RunningHash) -> tuple[PieceSet, str]:
@@ -159,13 +176,38 @@ def _read_whole_pieces(fd: int, table: PieceTable, first: int, last: int) -> byt
     return data
 
 
-def _cached_piece(fd: int, table: PieceTable, index: int, digest: str, cache: PieceCache) -> bytes:
-    key = (digest, table.piece_length, index)
-    piece = cache.get(key)
-    if piece is None:
-        piece = _read_whole_pieces(fd, table, index, index)
-        cache.put(key, piece)
-    return piece
+def _covered(table: PieceTable, offset: int, length: int) -> tuple[int, int]:
+    """The first and the last piece that cover a range."""
+    return offset // table.piece_length, (offset + length - 1) // table.piece_length
+
+
+def _examine_piece(fd: int, table: PieceTable, index: int, slices: SliceDigests) -> bytes:
+    """Check a piece; returns the digests of its slices, which are known afterwards."""
+    data = _read_whole_pieces(fd, table, index, index)
+    digests = slices.get(table.digest_of(index))
+    if digests is None:
+        digests = _digests_of(data)
+        slices.put(table.digest_of(index), digests)
+    return digests
+
+
+def _read_slices(fd: int, table: PieceTable, index: int, part: range, digests: bytes) -> bytes:
+    """Read a part of a piece, in bytes from its start."""
+    start, size = table.span(index)
+    first, last = part.start // SLICE_BYTES, part[-1] // SLICE_BYTES + 1
+    from_byte, to_byte = first * SLICE_BYTES, min(last * SLICE_BYTES, size)
+    data = pread_exactly(fd, to_byte - from_byte, start + from_byte, index)
+    if _digests_of(data) != digests[first * DIGEST_BYTES : last * DIGEST_BYTES]:
+        raise PieceMismatch(index)
+    if part == range(from_byte, to_byte):
+        return data
+    return data[part.start - from_byte : part.stop - from_byte]
+
+
+def _digests_of(data: bytes) -> bytes:
+    """The digests of slices, one after the other."""
+    view = memoryview(data)
+    return b"".join(blake3(view[at : at + SLICE_BYTES]).digest() for at in range(0, len(data), SLICE_BYTES))
 
 
 def pread_exactly(fd: int, length: int, offset: int, index: int) -> bytes:

@@ -7,11 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from blake3 import blake3
 
+from p2pboot.core import pieces
 from p2pboot.core.pieces import MIB, PieceSet
 from p2pboot.errors import BlobMissing, MachineError
 from p2pboot.store import reading
@@ -19,7 +20,7 @@ from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.hashing import HashedPath
 from p2pboot.store.partials import PartialBlob
-from p2pboot.store.reading import PieceCache, read_checked
+from p2pboot.store.reading import SLICE_BYTES, SliceDigests, read_checked
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, table_of
 from p2pboot.testing.stores import hold, is_intact
@@ -237,7 +238,7 @@ def test_an_aligned_read_is_not_copied(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "pread", noting)
     fd = os.open(path, os.O_RDONLY)
     for offset, length in [(0, PIECE), (PIECE, 2 * PIECE), (2 * PIECE, PIECE + 1)]:
-        data = read_checked(fd, chosen.table, offset, length, digest=chosen.sha256, cache=PieceCache())
+        data = read_checked(fd, chosen.table, offset, length, SliceDigests())
         assert data is delivered[-1]
     os.close(fd)
     assert len(delivered) == 3
@@ -251,25 +252,73 @@ def test_a_short_read_of_the_system_is_continued(store: Store, monkeypatch: pyte
     assert store.blobs.read(chosen.sha256, 0, PIECE) == chosen.data
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=60))
-def test_the_cache_never_exceeds_its_bytes_and_never_mixes_pieces(puts: list[tuple[int, int]]) -> None:
-    cache = PieceCache(100)
-    for index, size in puts:
-        cache.put(("a", 1, index), bytes([index]) * size)
-        held = [cache.get(("a", 1, key)) for key in range(10)]
-        assert sum(len(piece) for piece in held if piece) <= 100
-        assert all(set(piece) == {key} for key, piece in enumerate(held) if piece)
-    cache.put(("b", 1, 0), bytes(101))
-    assert cache.get(("b", 1, 0)) is None
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many bytes were hashed, each time."""
+    lengths: list[int] = []
+
+    def noting(data: bytes) -> Any:
+        lengths.append(len(data))
+        return blake3(data)
+
+    monkeypatch.setattr(reading, "blake3", noting)
+    monkeypatch.setattr(pieces, "blake3", noting)
+    return lengths
 
 
-def test_the_cache_drops_what_was_not_used_for_longest() -> None:
-    cache = PieceCache(100)
-    for index in range(2):
-        cache.put(("a", 1, index), bytes(50))
-    cache.get(("a", 1, 0))
-    cache.put(("a", 1, 2), bytes(50))
-    assert [cache.get(("a", 1, index)) is None for index in range(3)] == [False, True, False]
+def test_small_reads_of_a_large_piece_hash_it_once_and_then_a_slice_each(
+    store: Store, hashed: list[int]
+) -> None:
+    big = sample(4 * MIB, piece_length=4 * MIB)
+    put_fetched(store, big)
+    hashed.clear()
+    assert store.blobs.read(big.sha256, 5, 1) == big.data[5:6]
+    assert sum(hashed) == 2 * 4 * MIB + SLICE_BYTES  # whole, in slices, and the one that was asked for
+    hashed.clear()
+    for offset in range(7, 4 * MIB, 99_991):
+        assert store.blobs.read(big.sha256, offset, 1) == big.data[offset : offset + 1]
+    assert set(hashed) == {SLICE_BYTES}
+    hashed.clear()
+    assert store.blobs.read(big.sha256, SLICE_BYTES - 1, SLICE_BYTES + 2) == big.data[65_535 : 2 * 65_536 + 1]
+    assert hashed == [SLICE_BYTES] * 3
+
+
+def test_what_was_checked_is_read_again_by_the_slice(store: Store, hashed: list[int]) -> None:
+    chosen = sample(2 * MIB + 100, piece_length=MIB)
+    put_fetched(store, chosen)
+    store.blobs.check(chosen.sha256, 5, 2 * MIB)
+    hashed.clear()
+    read = b"".join(store.blobs.read(chosen.sha256, at, SLICE_BYTES) for at in range(0, 2 * MIB, SLICE_BYTES))
+    assert read == chosen.data[: 2 * MIB]
+    assert sum(hashed) == 2 * MIB
+
+
+def test_rot_in_a_slice_is_noticed_although_its_piece_was_good(store: Store) -> None:
+    chosen = sample(4 * PIECE, piece_length=2 * PIECE)
+    path = put_fetched(store, chosen)
+    assert store.blobs.read(chosen.sha256, 0, 1) == chosen.data[:1]
+    flip(path, PIECE + 7)
+    assert store.blobs.read(chosen.sha256, 1, 1) == chosen.data[1:2]  # of the other slice
+    with pytest.raises(BlobGone):
+        store.blobs.read(chosen.sha256, PIECE, 1)
+
+
+@pytest.mark.parametrize("bad", [0, 2 * PIECE])
+def test_check_finds_rot_in_every_piece_that_covers_the_range(store: Store, bad: int) -> None:
+    chosen = sample(3 * PIECE)
+    flip(put_fetched(store, chosen), bad)
+    with pytest.raises(BlobGone):
+        store.blobs.check(chosen.sha256, PIECE - 1, PIECE + 2)
+    assert store.blobs.take_damaged() == (chosen.sha256,)
+
+
+def test_digests_of_slices_are_bounded_and_the_least_used_go_first() -> None:
+    slices = SliceDigests(700)
+    for piece in (b"a", b"b"):
+        slices.put(piece, bytes(50))
+    slices.get(b"a")
+    slices.put(b"c", bytes(50))
+    assert [slices.get(piece) is None for piece in (b"a", b"b", b"c")] == [False, True, False]
 
 
 def test_rot_costs_only_the_bad_piece(store: Store) -> None:
@@ -604,13 +653,12 @@ def test_a_removed_artifact_is_gone_whole_or_partial(store: Store) -> None:
     assert store.blobs.take_damaged() == ()
 
 
-def test_a_big_piece_is_served_within_the_caches_bounds(store: Store) -> None:
+def test_the_longest_read_may_begin_inside_the_largest_piece(store: Store) -> None:
     big = sample(16 * MIB + 5, piece_length=16 * MIB)
     put_fetched(store, big)
     assert store.blobs.read(big.sha256, 1, 16 * MIB) == big.data[1 : 16 * MIB + 1]
     with pytest.raises(RangeError):
         store.blobs.read(big.sha256, 0, 16 * MIB + 1)
-    assert reading.CACHE_BYTES >= 16 * MIB
 
 
 def test_a_table_of_the_same_bytes_is_the_same_table() -> None:
