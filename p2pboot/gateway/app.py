@@ -23,6 +23,7 @@ from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.front import read_request
 from p2pboot.gateway.ipxe import boot_script
+from p2pboot.gateway.names import Names
 from p2pboot.gateway.offers import Offer, Offers
 from p2pboot.gateway.phase import phase_view
 from p2pboot.gateway.replies import Reply, refusal
@@ -47,24 +48,33 @@ class Gateway:
         offers: its manifests.
         reports: what there is to say about the node.
         bases: where clients reach it.
+        names: by which the reports may be asked for.
         counters: told of faults of ours.
     """
 
     def __init__(
-        self, node: Backend, offers: Offers, reports: Reports, bases: Bases, counters: GatewayCounters
+        self,
+        node: Backend,
+        offers: Offers,
+        reports: Reports,
+        bases: Bases,
+        *,
+        names: Names,
+        counters: GatewayCounters,
     ) -> None:
         self._node = node
         self._offers = offers
         self._reports = reports
         self._bases = bases
+        self._names = names
         self._counters = counters
         self._lookups = Threads(LOOKUPS)
         self._artifacts = Artifacts(node, self._lookups)
         self._routes = (
-            route("report", "/", self._page),
+            route("report", "/", self._page, for_anyone=False),
             route("report", "/health", self._health),
-            route("report", "/status", self._status),
-            route("report", "/metrics", self._metrics),
+            route("report", "/status", self._status, for_anyone=False),
+            route("report", "/metrics", self._metrics, for_anyone=False),
             route("blob", f"/blobs/{SHA256}", self._blob),
             route("blob", f"/blobs/(?P<prefix>[^/]+)/{SHA256}\\.bin", self._blob),
             *self._of_manifests(PAIR, NAME),
@@ -100,6 +110,8 @@ class Gateway:
         if found is None:
             return refusal(404, "there is nothing of that name")
         chosen, parts = found
+        if not chosen.for_anyone and not all(map(self._names.has, request.hosts)):
+            return refusal(421, "this node is not known by that name; --advertise-http gives it one")
         try:
             reply = await chosen.endpoint(request, parts)
         except P2PBootError as error:

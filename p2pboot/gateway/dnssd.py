@@ -171,9 +171,14 @@ def describe(
             "version": manifest.version,
             "http_port": str(port),
         },
-        server=f"p2pboot-{announcement.peer_id[-12:].lower()}.local.",
+        server=host_name(announcement.peer_id),
         addresses=[ipaddress.ip_address(address).packed for address in addresses],
     )
+
+
+def host_name(peer_id: str) -> str:
+    """The name of the host that instances lead to, with a dot at its end."""
+    return f"p2pboot-{peer_id[-12:].lower()}.local."
 
 
 def _instance(announcement: ServiceAnnouncement, manifest: Manifest) -> str:

@@ -36,14 +36,15 @@ def is_host(text: str) -> bool:
     if match is None or not 0 < int(match["port"] or 80) <= 65535:
         return False
     if match["name"].startswith("["):
-        return _is_ip(match["name"][1:-1], 6)
+        return is_ip(match["name"][1:-1], 6)
     last = match["name"].rstrip(".").rpartition(".")[2]
-    return not last.isdigit() or _is_ip(match["name"], 4)
+    return not last.isdigit() or is_ip(match["name"], 4)
 
 
-def _is_ip(text: str, version: int) -> bool:
+def is_ip(text: str, *versions: int) -> bool:
+    """Whether a text is an IP address, without brackets; of one of these versions, if any are named."""
     with suppress(ValueError):
-        return ipaddress.ip_address(text).version == version
+        return ipaddress.ip_address(text).version in (versions or (4, 6))
     return False
 
 

@@ -24,8 +24,15 @@ from p2pboot.gateway.stream import ClientStream
 
 HEADER_BYTES: Final = 16 * 1024  # request line and header fields together; what boots sends less than 1 KiB
 HEADER_S: Final = 15.0  # for a whole request to arrive, and between two on one connection
-BODY_BYTES: Final = 4 << 20  # of a body that nobody wants are read past; the reply does not wait for more
+BODY_BYTES: Final = (
+    256 * 1024
+)  # of a body that nobody wants are read past, as it is sent; the reply waits for no more
 REQUESTS: Final = 1000  # on one connection
+
+_WHAT_IS_WRONG: Final = {
+    HTTPStatus.REQUEST_URI_TOO_LONG: "no request line here is as long",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: f"the head of a request has at most {HEADER_BYTES} bytes",
+}
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +72,9 @@ class Connection:
                 break
             self._http.start_next_cycle()
             self._stream.slot.rest(trio.current_time())
+        if self._http.their_state in (h11.SEND_BODY, h11.ERROR):
+            self._stream.slot.rest(trio.current_time())
+            await self._stream.linger()
         self._stream.finish()
 
     async def _serve_one(self) -> None:
@@ -72,7 +82,10 @@ class Connection:
             with trio.move_on_after(HEADER_S):
                 await self._receive()
         except h11.RemoteProtocolError as error:
-            await self._send(refusal(error.error_status_hint, "this is not HTTP", is_last=True))
+            status = HTTPStatus(error.error_status_hint)
+            if self._request is None and status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
+                status = _too_long(self._http.trailing_data[0])
+            await self._send(refusal(status, _WHAT_IS_WRONG.get(status, "this is not HTTP"), is_last=True))
             return
         if self._request is not None:
             self._stream.slot.answer(trio.current_time())
@@ -87,15 +100,20 @@ class Connection:
         if not isinstance(event, h11.Request):
             return
         self._request = event
-        self._is_last |= not _is_clear(event, raw.removesuffix(self._http.trailing_data[0]))
-        left = BODY_BYTES
-        while left > 0 and not self._http.they_are_waiting_for_100_continue:  # who waits gets the reply
+        rest = self._http.trailing_data[0]
+        if len(raw) - len(rest) > HEADER_BYTES:  # h11 counts only what is not complete
+            raise h11.RemoteProtocolError("too long a head", error_status_hint=_too_long(raw))
+        self._is_last |= not _is_clear(event, raw.removesuffix(rest))
+        await self._read_past_body(BODY_BYTES - len(rest))
+
+    async def _read_past_body(self, left: int) -> None:
+        while not self._http.they_are_waiting_for_100_continue:  # who waits gets the reply
             event = self._http.next_event()
-            if event is h11.NEED_DATA:
-                self._http.receive_data(await self._stream.receive_some())
-            elif isinstance(event, h11.Data):
-                left -= len(event.data)
-            else:
+            if event is h11.NEED_DATA and left > 0:
+                data = await self._stream.receive_some()
+                left -= len(data)
+                self._http.receive_data(data)
+            elif not isinstance(event, h11.Data):
                 return
 
     async def _send(self, reply: Reply) -> None:
@@ -136,6 +154,12 @@ def _head(reply: Reply, *, is_last: bool) -> h11.Response:
         headers=[(name.encode(), value.encode("latin-1")) for name, value in headers],
         reason=HTTPStatus(reply.status).phrase,
     )
+
+
+def _too_long(head: bytes) -> HTTPStatus:
+    """What is wrong with a head that is too long, or with as much of it as was read: its first line, or the others."""
+    is_first_line = b"\n" not in head[:HEADER_BYTES]
+    return HTTPStatus.REQUEST_URI_TOO_LONG if is_first_line else HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
 
 
 def _is_clear(request: h11.Request, raw: bytes) -> bool:

@@ -36,6 +36,11 @@ class Request:
     host: str | None
     ends: Ends
 
+    @property
+    def hosts(self) -> set[str]:
+        """All that the client calls us: in the request line, and in the field, which may say something else."""
+        return {*self.values("host"), *([] if self.host is None else [self.host])}
+
     def values(self, name: str) -> Sequence[str]:
         """The values of a header field, by its lower-case name."""
         return self.fields.get(name, ())

@@ -16,9 +16,10 @@ from p2pboot.gateway.app import Gateway
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
-from p2pboot.gateway.dnssd import ServiceAnnouncement, announce
+from p2pboot.gateway.dnssd import ServiceAnnouncement, announce, host_name
 from p2pboot.gateway.hosts import advertised, base_urls, listen, own_addresses, port_of
 from p2pboot.gateway.http1 import Connection
+from p2pboot.gateway.names import Names
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.slots import Slots
@@ -79,7 +80,8 @@ class GatewayService:
         reports = Reports(node, offers, self._counters, self._slots)
         options = self._settings.gateway
         bases = Bases(options.advertise_http, options.trusted_proxies)
-        gateway = Gateway(node, offers, reports, bases, self._counters)
+        names = Names(options.advertise_http, host_name(node.peer_id))
+        gateway = Gateway(node, offers, reports, bases, names=names, counters=self._counters)
 
         def meter(client: str) -> Meter:
             return node.bandwidth.meter(client, HTTP, is_many=bases.is_proxy(client))
@@ -87,6 +89,7 @@ class GatewayService:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._sweep)
+                nursery.start_soon(names.learn)
                 nursery.start_soon(self._accept, nursery, gateway, meter)
                 if self._settings.network.mdns:
                     name = self._settings.provider.name

@@ -18,6 +18,7 @@ from p2pboot.transport.bandwidth import Meter
 
 RECEIVE_BYTES: Final = 16 * 1024
 _LINGER_BYTES: Final = 256 * 1024
+_LINGER_S: Final = 1.0
 
 
 class ClientStream:
@@ -94,6 +95,14 @@ class ClientStream:
                 await trio.lowlevel.wait_readable(self._fileno())
             except OSError as error:
                 raise self._gone() from error
+
+    async def linger(self) -> None:
+        """After a reply to what was not read to its end: a moment for the client to stop sending and see it."""
+        left = _LINGER_BYTES
+        with trio.move_on_after(_LINGER_S), suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            while left > 0 and (data := await self.receive_some()):
+                left -= len(data)
 
     def finish(self) -> None:
         """Close after the last reply. What has arrived is read first: unread bytes would make the kernel reset the

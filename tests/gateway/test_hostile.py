@@ -123,6 +123,33 @@ async def test_header_flood_is_refused(gateway: Running) -> None:
     assert received == b"" or status_of(received) == 431
 
 
+LONG = http1.HEADER_BYTES
+
+
+@pytest.mark.parametrize("parts", [1, 2, 17])
+@pytest.mark.parametrize(
+    ("head", "status"),
+    [
+        (b"GET /kernel HTTP/1.0\r\nHost: x\r\nX: " + b"a" * (LONG - 38) + b"\r\n\r\n", 200),
+        (b"GET /kernel HTTP/1.0\r\nHost: x\r\nX: " + b"a" * (LONG - 37) + b"\r\n\r\n", 431),
+        (b"GET /kernel HTTP/1.0\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
+        (b"HEAD /kernel HTTP/1.0\r\nHost: x\r\n" + b"X: y\r\n" * 3_000 + b"\r\n", 431),
+        (b"GET /kernel?" + b"a" * 20_000 + b" HTTP/1.0\r\nHost: x\r\n\r\n", 414),
+        (b"GET /" + b"a" * 2_000 + b" HTTP/1.0\r\nHost: x\r\n\r\n", 414),
+    ],
+    ids=["fits", "one too many", "one line", "many lines", "query", "path"],
+)
+async def test_head_has_one_limit_however_it_arrives(
+    gateway: Running, head: bytes, status: int, parts: int
+) -> None:
+    async with connected(gateway.port) as client:
+        size = -(-len(head) // parts)
+        for start in range(0, len(head), size):
+            await client.send_all(head[start : start + size])
+        assert status_of(await drained(client)) == status
+    assert gateway.service._counters.failures == 0
+
+
 @pytest.mark.parametrize(
     "upgrade", [("Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__", "Connection: Upgrade, HTTP2-Settings")]
 )
