@@ -8,20 +8,21 @@ another image (equivocation).
 from __future__ import annotations
 
 import enum
-from collections.abc import Collection
+from collections.abc import Iterable, Sequence
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.policy import Publisher
 
 
 @dataclass(frozen=True, slots=True)
 class AcceptedHead:
-    """What a verifier remembers per (channel, arch): the highest version it ever accepted.
+    """What a verifier remembers per (signers, channel, arch): the highest version it ever accepted.
 
     Args:
         manifest_version: its counter.
         digest: its manifest digest, hex.
-        signers: its signers' key ids.
+        signers: its signers' key ids, sorted.
     """
 
     manifest_version: int
@@ -33,13 +34,24 @@ class AcceptedHead:
         """Return what to remember of a manifest that is being accepted."""
         return cls(manifest.manifest_version, manifest.digest, manifest.signers)
 
-    def binds(self, trusted_keys: Collection[str]) -> bool:
-        """Whether this memory still counts under these trusted keys.
 
-        It survives a change of keys, and ends only when none of the trusted keys is among its signers: then
-        it is another publisher's, whose numbers say nothing about this one's.
-        """
-        return not set(self.signers).isdisjoint(trusted_keys)
+def binding(heads: Iterable[AcceptedHead], publisher: Publisher | None) -> tuple[AcceptedHead, ...]:
+    """Which of the heads of one channel and arch bind now: the highest whose signers the publisher's threshold takes.
+
+    So memory survives a change of keys as long as the old signers count, what another publisher did in between
+    lowers nothing, and what does not count now may count again.
+
+    Args:
+        heads: everything remembered, whoever signed it.
+        publisher: trusted now for that channel and arch; None for nobody, whom nothing binds.
+
+    Returns:
+        None or one; or several, all of one version, which contradict each other: keys that were different publishers'
+        when they were believed are one publisher's now.
+    """
+    counting = [] if publisher is None else [head for head in heads if publisher.is_met_by(head.signers)]
+    highest = max((head.manifest_version for head in counting), default=0)
+    return tuple(head for head in counting if head.manifest_version == highest)
 
 
 class VersionStanding(enum.Enum):
@@ -49,27 +61,21 @@ class VersionStanding(enum.Enum):
     SAME = "same"
     OLDER = "older"
     EQUIVOCATION = "equivocation"
-    BELOW_MINIMUM = "below minimum"
 
 
-def judge_version(
-    head: AcceptedHead | None, manifest: Manifest, trusted_keys: Collection[str], min_version: int = 0
-) -> VersionStanding:
-    """Compare a manifest with the head of its channel and arch.
+def judge_version(heads: Sequence[AcceptedHead], manifest: Manifest) -> VersionStanding:
+    """Compare a manifest with what binds of its channel and arch.
 
     Only for a manifest that the trusted keys have signed: anybody can write any number, so a stranger's
     manifest is neither a rollback nor an equivocation.
 
     Args:
-        head: what was accepted before, or None.
+        heads: as `binding` returns them.
         manifest: what is offered now.
-        trusted_keys: key ids of the publisher that is trusted for this channel and arch.
-        min_version: the lowest version that the operator takes.
     """
-    if manifest.manifest_version < min_version:
-        return VersionStanding.BELOW_MINIMUM
-    if head is None or not head.binds(trusted_keys) or manifest.manifest_version > head.manifest_version:
+    if not heads or manifest.manifest_version > heads[0].manifest_version:
         return VersionStanding.NEWER
-    if manifest.manifest_version < head.manifest_version:
+    if manifest.manifest_version < heads[0].manifest_version:
         return VersionStanding.OLDER
-    return VersionStanding.SAME if manifest.digest == head.digest else VersionStanding.EQUIVOCATION
+    is_known = {head.digest for head in heads} == {manifest.digest}
+    return VersionStanding.SAME if is_known else VersionStanding.EQUIVOCATION

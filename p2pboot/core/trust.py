@@ -76,11 +76,6 @@ class Trust:
             return self.configured.publisher_for(channel, arch)
         return _itself((channel, arch), signers)
 
-    def keys_for(self, offered: Offered) -> tuple[str, ...]:
-        """The key ids of the publisher for a manifest's channel and arch; none if there is none."""
-        publisher = self.publisher_for(offered.channel, offered.arch)
-        return () if publisher is None else publisher.keys
-
     def takes(self, offered: Offered) -> bool:
         """Whether these signers, if they really signed, may publish for this channel and arch."""
         return self._accepts(offered.channel, offered.arch, offered.signers)

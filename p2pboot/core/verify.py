@@ -19,7 +19,7 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Candidate, Manifest, Statement, check_detached
 from p2pboot.core.policy import Policy, Publisher, no_trust
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.rollback import AcceptedHead, VersionStanding, judge_version
+from p2pboot.core.rollback import AcceptedHead, VersionStanding, binding, judge_version
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verdict import CHECKS, Check, Outcome, Refused, Verdict
 from p2pboot.errors import Malformed, SignatureError
@@ -49,7 +49,7 @@ class Question:
     Args:
         policy: whom to believe.
         clock: the moment to judge by.
-        head: what was accepted before for this channel and arch, if anything.
+        heads: what was accepted before for this channel and arch, whoever signed it.
         channel: the channel that was asked for; None takes any that the policy covers.
         arch: the (canonical) architecture that was asked for; None as above.
         min_version: the lowest ``manifest_version`` that the operator takes.
@@ -58,7 +58,7 @@ class Question:
 
     policy: Policy
     clock: Clock
-    head: AcceptedHead | None = None
+    heads: tuple[AcceptedHead, ...] = ()
     channel: str | None = None
     arch: str | None = None
     min_version: int = 0
@@ -150,14 +150,13 @@ def judge(manifest: Manifest, question: Question, detached: str | None = None) -
         _asked("arch", manifest.arch, question.arch),
     ]
     is_ours = all(check.outcome is not Outcome.FAILED for check in (trust, *place))
-    keys = publisher.keys if publisher is not None and is_ours else ()
     checks = (
         _passed("structure", f"{len(manifest.raw)} bytes, every field within its rules"),
         _signatures_passed(manifest.signers),
         _passed("canonical", "the document is exactly what was signed"),
         trust,
         *place,
-        *_against_head(manifest, question, keys),
+        *_against_heads(manifest, question, publisher if is_ours else None),
         _min_version(manifest, question.min_version),
         _clock(clock),
         _created_at(manifest, clock),
@@ -333,21 +332,28 @@ def _min_version(manifest: Manifest, minimum: int) -> Check:
     return _passed("min_version", f"manifest version {number}, at least {minimum} is asked for")
 
 
-def _against_head(manifest: Manifest, question: Question, keys: tuple[str, ...]) -> Iterator[Check]:
-    """Compare with what was accepted before; ``keys`` is empty when the manifest is not this publisher's."""
-    number, head = manifest.manifest_version, question.head
-    why = "no earlier manifest of these keys is known" if keys else "it is not what is asked for or trusted"
-    if head is not None and not head.binds(keys):
-        head = None
-    standing = judge_version(head, manifest, keys)
-    if head is not None and standing is VersionStanding.EQUIVOCATION:
+def _against_heads(manifest: Manifest, question: Question, publisher: Publisher | None) -> Iterator[Check]:
+    """Compare with what was accepted before; ``publisher`` is None when the manifest is not what is asked for."""
+    number = manifest.manifest_version
+    why = (
+        "it is not what is asked for or trusted"
+        if publisher is None
+        else "no earlier manifest of these keys is known"
+    )
+    heads = binding(question.heads, publisher)
+    standing = judge_version(heads, manifest)
+    if standing is VersionStanding.EQUIVOCATION:
+        accepted = ", and ".join(
+            f"sha256:{head.digest} was accepted before" for head in heads if head.digest != manifest.digest
+        )
         yield _failed(
             "equivocation",
-            f"two manifests with version {number} are signed: sha256:{manifest.digest},"
-            f" and sha256:{head.digest} was accepted before",
+            f"two manifests with version {number} are signed: sha256:{manifest.digest}, and {accepted}",
             "tell the publisher: its key is misused or its counter was lost; a higher version resumes",
         )
-    elif keys and standing is VersionStanding.NEWER and manifest.digest in question.known_bad:
+    elif (
+        publisher is not None and standing is VersionStanding.NEWER and manifest.digest in question.known_bad
+    ):
         # One half of a known contradiction is no better because the other half does not show up now.
         yield _failed(
             "equivocation",
@@ -355,20 +361,20 @@ def _against_head(manifest: Manifest, question: Question, keys: tuple[str, ...])
             " one of the two",
             "tell the publisher; a higher version resumes",
         )
-    elif head is None:
+    elif not heads:
         yield _skipped("equivocation", why)
     else:
         yield _passed("equivocation", "no second manifest with this version is known")
-    if head is None:
+    if not heads:
         yield _skipped("rollback", why)
     elif standing is VersionStanding.OLDER:
         yield _failed(
             "rollback",
-            f"manifest version {number} is older than {head.manifest_version}, which was accepted before",
+            f"manifest version {number} is older than {heads[0].manifest_version}, which was accepted before",
             "look for a provider that has the newest; who offers this one is behind, or turns you back",
         )
     else:
-        yield _passed("rollback", f"manifest version {number}, accepted before: {head.manifest_version}")
+        yield _passed("rollback", f"manifest version {number}, accepted before: {heads[0].manifest_version}")
 
 
 def _provider(manifest: Manifest) -> Check:

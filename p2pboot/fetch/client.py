@@ -2,8 +2,8 @@
 
 The transfer begins with the first manifest that may be used, while others may still answer (see :mod:`.ahead`); until
 that is decided it fills the store, and nothing else. Then comes what makes it safe to kill at any moment: the manifest
-is remembered (so that no later run goes back behind it), its artifacts are all in the store, whole and verified, and
-only then does anything get a final name in the output directory.
+is remembered (so that no later run goes back behind it), its artifacts are all in the store, whole and verified, it is
+judged once more and in force, and only then does anything get a final name in the output directory.
 """
 
 from __future__ import annotations
@@ -168,9 +168,10 @@ class _Fetch:
             await self._bring(
                 output, selected
             )  # what another process that shares the store took for left over
+        await trio.to_thread.run_sync(partial(self._settle, chosen, question))
+        if not unchanged:
             stored = partial(stored_artifact, self._store)
             placed = await trio.to_thread.run_sync(output.place, manifest, chosen.detached, selected, stored)
-        await trio.to_thread.run_sync(self._catalogue.completed, manifest.digest)
         files = tuple(
             FetchedFile(a.key, output.path(a), a.sha256, a.size, output.path(a) in placed) for a in selected
         )
@@ -190,6 +191,10 @@ class _Fetch:
     def _enter(self, found: FoundManifest, question: Question) -> None:
         source = ", ".join(sorted(found.offered_by))
         self._gate.enter(found.manifest, found.detached, source=source, question=question).raise_if_refused()
+
+    def _settle(self, found: FoundManifest, question: Question) -> None:
+        """The last word, before anything gets a final name: a download takes a while."""
+        self._gate.settle(found.manifest, found.detached, question=question)
 
     async def _find(self, question: Question, suggest: Callable[[Manifest | None], None]) -> FoundManifest:
         search = HeadSearch(self._transport, question, self._ledger, suggest)

@@ -178,12 +178,9 @@ class Builder:
     def _floor(self, tree: Tree) -> int:
         """The highest number that others are known to have used; a new key of the same publisher counts on from it."""
         pair = (tree.channel, tree.arch)
-        head = self._store.trust.head(*pair)
         is_first = self._store.publications.counter(self.signers, *pair) == 0
-        publisher = self._gate.catalogue.trust.publisher_for(*pair)
-        keys = () if publisher is None else publisher.keys
-        known = head.manifest_version if is_first and head is not None and head.binds(keys) else 0
-        return max(known, self._floor_elsewhere(pair))
+        accepted = self._gate.catalogue.accepted(*pair) if is_first else ()
+        return max([self._floor_elsewhere(pair), *(head.manifest_version for head in accepted)])
 
     def _last_in_force(self, pair: Pair) -> Manifest | None:
         for row in self._store.manifests.current():

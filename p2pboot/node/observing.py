@@ -14,7 +14,7 @@ import trio
 from p2pboot.core.manifest import Candidate
 from p2pboot.core.names import ARCHS
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.trust import Offered, Pair
+from p2pboot.core.trust import Pair
 from p2pboot.core.verify import clock_problem
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import Malformed, P2PBootError
@@ -107,8 +107,7 @@ class Observer:
         self._problems.report("clock", [] if wrong is None else [wrong])
         withheld = await trio.to_thread.run_sync(self._catalogue.withheld)
         self._problems.report("expiry", expired_problems(withheld))
-        takes = self._catalogue.trust.takes
-        found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, takes)
+        found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, self._catalogue)
         self._problems.report("equivocations", found)
 
 
@@ -126,18 +125,18 @@ def expired_problems(withheld: Iterable[Withheld]) -> list[Problem]:
     ]
 
 
-def equivocation_problems(trust: TrustState, takes: Callable[[Offered], bool]) -> list[Problem]:
+def equivocation_problems(trust: TrustState, catalogue: Catalogue) -> list[Problem]:
     """Trusted keys that signed two manifests of one number, until a higher one is accepted; blocking."""
     found: list[Problem] = []
     for one in trust.equivocations():
-        head = trust.head(one.channel, one.arch)
-        if head is None or head.manifest_version > one.manifest_version:
+        accepted = catalogue.accepted(one.channel, one.arch)
+        if not accepted or accepted[0].manifest_version > one.manifest_version:
             continue
         try:
             first, second = Candidate.decode(one.first), Candidate.decode(one.second)
         except Malformed:
             continue
-        if takes(first):
+        if catalogue.trust.takes(first):
             problem = Problem(
                 Code.EQUIVOCATION,
                 f"{one.channel}/{one.arch}",

@@ -383,7 +383,7 @@ class DirectoryPublisher:
         return [
             pair
             for pair in filter(self._is_asked, self._store.publications.pairs(own))
-            if (head := self._store.trust.head(*pair)) is not None and head.signers == own
+            if own in {head.signers for head in self._store.trust.heads_of(*pair)}
         ]
 
     def _withdrawn(self, scanned: Scanned, gone: set[Pair], now: int) -> tuple[Statement, ...]:

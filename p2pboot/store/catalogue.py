@@ -14,6 +14,7 @@ from typing import Final, TypeVar
 
 from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.manifest import Manifest, check_detached
+from p2pboot.core.rollback import AcceptedHead, binding
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Listed, Pair, Trust
 from p2pboot.core.withheld import Why, Withheld
@@ -60,6 +61,10 @@ class Catalogue:
         """This machine publishes for a channel and arch itself, signed by these keys."""
         if self._trust.own.get(pair) != signers:
             self.change_trust(self._trust.publishing(pair, signers))
+
+    def accepted(self, channel: str, arch: str) -> tuple[AcceptedHead, ...]:
+        """What binds now for a channel and arch; several contradict each other, see `core.rollback.binding`."""
+        return binding(self._store.trust.heads_of(channel, arch), self._trust.publisher_for(channel, arch))
 
     def clock(self) -> Clock:
         """The time to judge manifests by."""
@@ -161,10 +166,10 @@ class Catalogue:
         return row.role == "current" and self._manifests.is_whole(row.digest)
 
     def _choose(self, pair: Pair, unfinished: Sequence[HeadRow]) -> HeadRow | None:
-        head = self._store.trust.head(*pair)
-        if head is not None:
-            accepted = next((row for row in unfinished if row.digest == head.digest), None)
-            if accepted is not None or self._manifests.is_whole(head.digest):
+        heads = self.accepted(*pair)
+        if len(heads) == 1:
+            accepted = next((row for row in unfinished if row.digest == heads[0].digest), None)
+            if accepted is not None or self._manifests.is_whole(heads[0].digest):
                 return accepted
         damaged = (row for row in unfinished if row.role == "current")
         return max(damaged, key=lambda row: row.manifest_version, default=None)
@@ -216,14 +221,14 @@ class Catalogue:
         news: list[L] = []
         older: list[L] = []
         for head in filter(self._trust.takes, heads):
-            accepted = self._store.trust.head(head.channel, head.arch)
+            accepted = self.accepted(head.channel, head.arch)
             row = self._manifests.row(head.digest)
-            if accepted is None or not accepted.binds(self._trust.keys_for(head)):
+            if not accepted:
                 news.append(head)
-            elif head.digest == accepted.digest:
+            elif head.digest in {one.digest for one in accepted}:
                 if row is None or (row.fault is None and not self._manifests.is_whole(head.digest)):
                     news.append(head)
-            elif head.manifest_version >= accepted.manifest_version:
+            elif head.manifest_version >= accepted[0].manifest_version:
                 news.append(head)  # the same version with another digest is evidence worth having
             elif row is None:
                 older.append(head)
@@ -231,17 +236,22 @@ class Catalogue:
 
     # -- what changes ------------------------------------------------------------------------------------------------
 
-    def completed(self, digest: str) -> None:
+    def completed(self, digest: str, check: Callable[[], object] = lambda: None) -> None:
         """All that a manifest names is here: it is in force from now on, and what nobody needs any more goes.
 
         Its predecessor is kept. A publisher may change the set of its keys: what other sets signed for the same
         channel and arch is kept only until there is a previous version of this one, or every change would leave two
         versions behind for ever.
 
+        Args:
+            digest: of the manifest.
+            check: called first, within the same transaction; what it raises leaves everything as it was.
+
         Raises:
             StoreError: the manifest is not here, or its version is below the one in force.
         """
         with self._changing():
+            check()
             row = self._manifests.row(digest)
             if row is not None:
                 self._forget_former_signers(row)

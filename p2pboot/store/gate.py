@@ -38,8 +38,8 @@ class Gate:
         self, channel: str | None = None, arch: str | None = None, *, min_version: int = 0
     ) -> Question:
         """What decides now about a manifest, as far as that is known before there is one."""
-        head = None if channel is None or arch is None else self._store.trust.head(channel, arch)
-        return Question(self.catalogue.trust, self.catalogue.clock(), head, channel, arch, min_version)
+        heads = () if channel is None or arch is None else self._store.trust.heads_of(channel, arch)
+        return Question(self.catalogue.trust, self.catalogue.clock(), heads, channel, arch, min_version)
 
     def read(self, raw: bytes, channel: str | None = None, arch: str | None = None) -> Manifest | Verdict:
         """Read what a stranger sent, in the order of what that costs; quick, and nothing is looked up.
@@ -105,6 +105,21 @@ class Gate:
             self.catalogue.tell()
         return verdict
 
+    def settle(self, manifest: Manifest, detached: str | None, *, question: Question) -> None:
+        """Judge for the last time, and bring into force what passes, as one step.
+
+        All that the manifest names is here, and nothing of it is placed yet: what came in between (a newer one that
+        another process accepted, the expiry) is found now or never.
+
+        Raises:
+            Refused: it may not be used any more; what is in force stays.
+        """
+
+        def check() -> None:
+            judge(manifest, self._as_of_now(manifest, question), detached).raise_if_refused()
+
+        self.catalogue.completed(manifest.digest, check)
+
     def publish(self, manifest: Manifest, detached: str | None) -> bool:
         """Bring into force what this machine publishes itself: nobody else's trust or clock judges it.
 
@@ -112,11 +127,12 @@ class Gate:
             False when it is not newer than what is known of its signers, who would contradict themselves.
         """
         with self._store.transaction():
-            keys = {*self.catalogue.trust.keys_for(manifest), *manifest.signers}
-            if not self._store.trust.accept(manifest, keys):
+            pair = (manifest.channel, manifest.arch)
+            trust = self.catalogue.trust.publishing(pair, manifest.signers)
+            if not self._store.trust.accept(manifest, trust.publisher_for(*pair)):
                 return False
             self._store.manifests.put(manifest, detached)
-        self.catalogue.publishes((manifest.channel, manifest.arch), manifest.signers)
+        self.catalogue.publishes(pair, manifest.signers)
         self.catalogue.completed(manifest.digest)
         return True
 
@@ -135,37 +151,42 @@ class Gate:
             asked,
             policy=self.catalogue.trust,
             clock=self.catalogue.clock(),
-            head=self._store.trust.head(*pair),
+            heads=self._store.trust.heads_of(*pair),
             known_bad=self._store.trust.contradicted(*pair),
         )
 
     def _take(self, manifest: Manifest, detached: str | None) -> None:
-        trust, manifests = self.catalogue.trust, self._store.manifests
-        head = self._store.trust.head(manifest.channel, manifest.arch)
-        if head is not None and head.digest == manifest.digest:
+        trust, manifests, pair = (
+            self.catalogue.trust,
+            self._store.manifests,
+            (manifest.channel, manifest.arch),
+        )
+        if manifest.digest in {head.digest for head in self.catalogue.accepted(*pair)}:
             if trust.is_own(manifest):
                 return  # taken out of the directory, it is not brought back by mirrors
             if detached is None and manifests.row(manifest.digest) is not None:
                 return  # nothing to write: it is announced again and again
         manifests.put(manifest, detached)  # a head whose bytes are lost can not be resumed
         manifests.drop_superseded(manifest)
-        self._store.trust.accept(manifest, trust.keys_for(manifest))
+        self._store.trust.accept(manifest, trust.publisher_for(*pair))
 
     def _keep_evidence(self, manifest: Manifest, source: str) -> None:
         """Keep it beside the one that was accepted; the alarm is given once, however often either comes again."""
-        head = self._store.trust.head(manifest.channel, manifest.arch)
-        accepted = None if head is None else self._store.manifests.get(head.digest)
-        if head is None or accepted is None or head.manifest_version != manifest.manifest_version:
-            return
-        if not self._store.trust.record_equivocation(accepted.raw, manifest.raw):
-            return
-        log.error(
-            "%s/%s: two manifests with version %d are signed, sha256:%s (accepted first, and kept) and sha256:%s"
-            " (from %s): a key is misused or its counter was lost; a higher version resumes",
-            manifest.channel,
-            manifest.arch,
-            manifest.manifest_version,
-            head.digest,
-            manifest.digest,
-            source,
-        )
+        for head in self.catalogue.accepted(manifest.channel, manifest.arch):
+            accepted = self._store.manifests.get(head.digest)
+            if accepted is None or head.manifest_version != manifest.manifest_version:
+                continue
+            if head.digest == manifest.digest or not self._store.trust.record_equivocation(
+                accepted.raw, manifest.raw
+            ):
+                continue
+            log.error(
+                "%s/%s: two manifests with version %d are signed, sha256:%s (accepted first, and kept) and sha256:%s"
+                " (from %s): a key is misused or its counter was lost; a higher version resumes",
+                manifest.channel,
+                manifest.arch,
+                manifest.manifest_version,
+                head.digest,
+                manifest.digest,
+                source,
+            )

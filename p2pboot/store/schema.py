@@ -90,5 +90,28 @@ _ANNOUNCEMENT_FAULTS: Final = """
 ALTER TABLE announcements ADD COLUMN fault TEXT;
 """
 
-STEPS: Final = (_FIRST_TABLES, _TIME_BY_PAIR, _PUBLISHED_BEFORE, _SNAPSHOTS, _FAULTS, _ANNOUNCEMENT_FAULTS)
+# What one publisher signed lowers nothing of another's: one row for each set of signers.
+_HEADS_BY_SIGNERS: Final = """
+ALTER TABLE accepted_heads RENAME TO heads_by_pair;
+CREATE TABLE accepted_heads(
+    signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
+    digest TEXT NOT NULL, PRIMARY KEY (signers, channel, arch)
+);
+INSERT INTO accepted_heads SELECT signers, channel, arch, manifest_version, digest FROM heads_by_pair;
+INSERT INTO accepted_heads SELECT signers, channel, arch, max(manifest_version), digest FROM manifests
+    WHERE role <> 'pending' GROUP BY signers, channel, arch
+    ON CONFLICT DO UPDATE SET manifest_version = excluded.manifest_version, digest = excluded.digest
+    WHERE excluded.manifest_version > accepted_heads.manifest_version;
+DROP TABLE heads_by_pair;
+"""
+
+STEPS: Final = (
+    _FIRST_TABLES,
+    _TIME_BY_PAIR,
+    _PUBLISHED_BEFORE,
+    _SNAPSHOTS,
+    _FAULTS,
+    _ANNOUNCEMENT_FAULTS,
+    _HEADS_BY_SIGNERS,
+)
 SCHEMA_VERSION: Final = len(STEPS)

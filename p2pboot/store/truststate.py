@@ -7,18 +7,24 @@ version wins whatever their order.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
 from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.rollback import AcceptedHead, VersionStanding, judge_version
+from p2pboot.core.policy import Publisher
+from p2pboot.core.rollback import AcceptedHead, VersionStanding, binding, judge_version
+from p2pboot.errors import StoreError
 from p2pboot.store.database import Database
 
 MAX_EQUIVOCATIONS: Final = 16  # per channel and arch; one is proof enough, and a pair takes up to 128 KiB
 # That one key may hold, over all channels and co-signers; it pushes out its own oldest only.
 MAX_TIMES: Final = 64
+MAX_COSIGNERS: Final = 16
+"""Rows of one channel and arch that the same trusted keys may hold with different co-signers, whom they can make up."""
+MAX_HEADS: Final = 4096
+"""Rows that name one key: far more than a fleet has channels. Beyond, another channel is refused: none is forgotten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,7 @@ class Equivocation:
 
 @dataclass(frozen=True, slots=True)
 class RememberedHead:
-    """The highest version accepted for a channel and arch; `created_at` in unix seconds if the manifest is kept."""
+    """The highest version that certain signers reached; `created_at` in unix seconds if the manifest is kept."""
 
     channel: str
     arch: str
@@ -56,21 +62,27 @@ class TrustState:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def head(self, channel: str, arch: str) -> AcceptedHead | None:
-        """The highest version accepted for this channel and arch."""
-        row = self._database.row(
-            "SELECT manifest_version, digest, signers FROM accepted_heads WHERE channel = ? AND arch = ?",
+    def heads_of(self, channel: str, arch: str) -> tuple[AcceptedHead, ...]:
+        """The highest version accepted of each set of signers of a channel and arch, whoever is trusted now.
+
+        Which of them bind is `core.rollback.binding`'s to say.
+        """
+        rows = self._database.rows(
+            "SELECT manifest_version, digest, signers FROM accepted_heads WHERE channel = ? AND arch = ?"
+            " ORDER BY signers",
             channel,
             arch,
         )
-        return None if row is None else AcceptedHead(row[0], row[1], tuple(row[2].split(",")))
+        return tuple(
+            AcceptedHead(version, digest, tuple(signers.split(","))) for version, digest, signers in rows
+        )
 
     def heads(self) -> list[RememberedHead]:
-        """The highest version accepted for each channel and arch, whoever is trusted now."""
+        """All that is remembered, by channel, arch and signers, whoever is trusted now."""
         rows = self._database.rows(
             "SELECT head.channel, head.arch, head.manifest_version, head.digest, head.signers, manifests.created_at"
             " FROM accepted_heads AS head LEFT JOIN manifests ON manifests.digest = head.digest"
-            " ORDER BY head.channel, head.arch"
+            " ORDER BY head.channel, head.arch, head.signers"
         )
         return [
             RememberedHead(channel, arch, version, digest, tuple(signers.split(",")), created_at)
@@ -109,37 +121,79 @@ class TrustState:
                 (",".join(time.signers), time.channel, time.arch, time.created_at),
             )
 
-    def accept(self, manifest: Manifest, trusted_keys: Collection[str] | None = None) -> bool:
-        """Remember a manifest that the trust policy took, unless what is remembered is newer.
+    def accept(self, manifest: Manifest, publisher: Publisher | None = None) -> bool:
+        """Remember a manifest that the trust policy took, unless what binds is newer.
 
         Args:
             manifest: verified and trusted.
-            trusted_keys: key ids of the publisher trusted for this channel and arch. When none of them signed
-                what is remembered, that was another publisher's and gives way whatever its number. None:
-                nothing gives way.
+            publisher: trusted for this channel and arch; what signers who do not meet its threshold reached stays
+                as it is and binds nobody now. None: each of the manifest's own signers alone would do.
 
         Returns:
             Whether the manifest is the head now (also when it was before). False: another process or thread
             accepted a newer one, or another one with the same number.
+
+        Raises:
+            StoreError: one of the signers has made up more channels and co-signers than are remembered.
         """
+        publisher = publisher or Publisher(manifest.signers)
         with self._database.transaction() as sql:
-            head = self.head(manifest.channel, manifest.arch)
-            keys = head.signers if head is not None and trusted_keys is None else trusted_keys
-            standing = judge_version(head, manifest, keys or ())
+            heads = self.heads_of(manifest.channel, manifest.arch)
+            standing = judge_version(binding(heads, publisher), manifest)
+            if standing not in (VersionStanding.NEWER, VersionStanding.SAME):
+                return False
+            trusted = publisher.trusted_among(manifest.signers) or manifest.signers
             if standing is VersionStanding.NEWER:
-                sql.execute(
-                    "INSERT OR REPLACE INTO accepted_heads VALUES (?, ?, ?, ?, ?)",
-                    (*_number(manifest), manifest.digest, ",".join(manifest.signers)),
+                self._move_head(sql, manifest, heads, publisher, trusted)
+            sql.execute(
+                "INSERT INTO accepted_times VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
+                " SET newest_created_at = max(newest_created_at, excluded.newest_created_at)",
+                (*_series(manifest), manifest.created_at),
+            )
+            _bound_times(sql, trusted)
+            return True
+
+    def _move_head(
+        self,
+        sql: sqlite3.Connection,
+        manifest: Manifest,
+        heads: Iterable[AcceptedHead],
+        publisher: Publisher,
+        trusted: tuple[str, ...],
+    ) -> None:
+        others = [head for head in heads if head.signers != manifest.signers]
+        # Whoever believes a set of signers believes a larger one that has all of them, and that stands higher now.
+        obsolete = [
+            head for head in others if set(head.signers) < set(manifest.signers) and _below(head, manifest)
+        ]
+        alike = [
+            head
+            for head in others
+            if publisher.trusted_among(head.signers) == trusted and head not in obsolete
+        ]
+        alike.sort(key=lambda head: head.manifest_version, reverse=True)
+        sql.executemany(
+            "DELETE FROM accepted_heads WHERE signers = ? AND channel = ? AND arch = ?",
+            [
+                (",".join(head.signers), manifest.channel, manifest.arch)
+                for head in (*obsolete, *alike[MAX_COSIGNERS - 1 :])
+            ],
+        )
+        sql.execute(
+            "INSERT INTO accepted_heads VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET manifest_version = excluded.manifest_version, digest = excluded.digest"
+            " WHERE excluded.manifest_version > manifest_version",
+            (*_series(manifest), manifest.manifest_version, manifest.digest),
+        )
+        for key in trusted:
+            (count,) = sql.execute(
+                "SELECT count(*) FROM accepted_heads WHERE instr(signers, ?)", (key,)
+            ).fetchone()
+            if count > MAX_HEADS:
+                raise StoreError(
+                    f"{key} publishes for more than {MAX_HEADS} channels and archs: no more are remembered",
+                    remedy="name the channels and archs that it may publish for in the trust policy",
                 )
-            if standing in (VersionStanding.NEWER, VersionStanding.SAME):
-                sql.execute(
-                    "INSERT INTO accepted_times VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE"
-                    " SET newest_created_at = max(newest_created_at, excluded.newest_created_at)",
-                    (",".join(manifest.signers), manifest.channel, manifest.arch, manifest.created_at),
-                )
-                _bound_times(sql, set(manifest.signers).intersection(keys or manifest.signers))
-                return True
-            return False
 
     def record_equivocation(self, raw_a: bytes, raw_b: bytes) -> bool:
         """Keep two manifests as evidence against their publisher.
@@ -196,6 +250,14 @@ class TrustState:
 
 def _number(manifest: Manifest) -> tuple[str, str, int]:
     return manifest.channel, manifest.arch, manifest.manifest_version
+
+
+def _series(manifest: Manifest) -> tuple[str, str, str]:
+    return ",".join(manifest.signers), manifest.channel, manifest.arch
+
+
+def _below(head: AcceptedHead, manifest: Manifest) -> bool:
+    return head.manifest_version < manifest.manifest_version
 
 
 def _bound_times(sql: sqlite3.Connection, keys: Collection[str]) -> None:

@@ -54,7 +54,7 @@ def test_a_good_manifest_is_taken_and_every_check_is_listed_in_order() -> None:
         found,
         channel="stable",
         arch="x86_64",
-        head=AcceptedHead.of(manifest(manifest_version=6)),
+        heads=(AcceptedHead.of(manifest(manifest_version=6)),),
         detached=sign_detached(found.raw, ALICE),
     )
     assert verdict.ok
@@ -77,8 +77,8 @@ REFUSALS: dict[str, tuple[Manifest | bytes, dict[str, Any]]] = {
         {"policy": TrustPolicy((Publisher((A,), max_lifetime_s=EXPIRES - CREATED - 1),))},
     ),
     "min_version": (manifest(), {"min_version": 8}),
-    "rollback": (manifest(), {"head": AcceptedHead(8, "0" * 64, (A,))}),
-    "equivocation": (manifest(), {"head": AcceptedHead(7, "0" * 64, (A,))}),
+    "rollback": (manifest(), {"heads": (AcceptedHead(8, "0" * 64, (A,)),)}),
+    "equivocation": (manifest(), {"heads": (AcceptedHead(7, "0" * 64, (A,)),)}),
     "detached": (manifest(), {"detached": sign_detached(manifest().raw, STRANGER)}),
 }
 
@@ -158,13 +158,13 @@ def test_a_strangers_number_is_neither_rollback_nor_equivocation(head: AcceptedH
         (manifest(), {"channel": "testing"}),
         (manifest(), {"arch": "arm64"}),
     ):
-        results = outcomes(verdict_on(found, head=head, **changes))
+        results = outcomes(verdict_on(found, heads=(head,), **changes))
         assert (results["rollback"], results["equivocation"]) == ("skipped", "skipped")
 
 
 def test_equivocation_does_not_hide_behind_an_expiry() -> None:
     head = AcceptedHead(7, "0" * 64, (A,))
-    verdict = verdict_on(manifest(), head=head, clock=Clock(EXPIRES), min_version=8)
+    verdict = verdict_on(manifest(), heads=(head,), clock=Clock(EXPIRES), min_version=8)
     assert failures(verdict) == ["equivocation", "min_version", "expiry"]
     assert verdict.reason == "equivocation"
 
@@ -182,7 +182,7 @@ def test_memory_of_keys_that_are_no_longer_trusted_does_not_bind() -> None:
                 ),
             )
         ),
-        head=AcceptedHead(9, "0" * 64, (A,)),
+        heads=(AcceptedHead(9, "0" * 64, (A,)),),
     )
     assert verdict.ok
     assert outcomes(verdict)["rollback"] == "skipped"
@@ -194,7 +194,7 @@ def test_the_minimum_itself_is_taken() -> None:
 
 
 def test_the_same_manifest_again_is_taken() -> None:
-    assert verdict_on(manifest(), head=AcceptedHead.of(manifest())).ok
+    assert verdict_on(manifest(), heads=(AcceptedHead.of(manifest()),)).ok
 
 
 # --- trust ---

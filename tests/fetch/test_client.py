@@ -9,6 +9,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.verify import Refused
 from p2pboot.errors import FetchError, ManifestError, NotFoundError, UsageError
 from p2pboot.fetch.choosing.artifacts import select_artifacts
@@ -19,7 +20,7 @@ from p2pboot.testing.artifacts import PIECE, artifact_of, content
 from p2pboot.testing.manifests import NOW
 from p2pboot.testing.stores import offer
 from p2pboot.transport.interface import Transport
-from tests.fetch.world import FILES, CorruptBlobs, Provider, Watcher, World, manifest_of
+from tests.fetch.world import FILES, OTHER_KEY, POLICY, CorruptBlobs, Provider, Watcher, World, manifest_of
 
 SIZE = sum(map(len, FILES.values()))
 V1 = manifest_of()
@@ -130,6 +131,44 @@ async def test_a_damaged_final_file_is_repaired(autojump_clock: MockClock, world
     assert result.ledger.downloaded_bytes == (len(FILES["kernel"]) if damage == "overwritten in place" else 0)
 
 
+async def test_another_publisher_in_between_lowers_nothing_and_nothing_is_placed(
+    autojump_clock: MockClock, world: World
+) -> None:
+    by_other = manifest_of(version=1, key=OTHER_KEY, cmdline="other")
+    other = TrustPolicy((Publisher((OTHER_KEY.public.keyid,)),))
+    steps = ((manifest_of(NEW_FILES, 6), NEW_FILES, POLICY), (by_other, FILES, other))
+    for manifest, files, policy in steps:
+        async with (
+            world.provider(manifest, files, detached=False) as provider,
+            world.client() as (transport, store),
+        ):
+            await run(world.order(provider, policy=policy), transport, store, world.watcher)
+    out = world.directory / "out"
+    before = {path.name: path.stat().st_ino for path in out.iterdir()}
+    async with (
+        world.provider(manifest_of(NEW_FILES, 5), NEW_FILES) as provider,
+        world.client() as (transport, store),
+    ):
+        with pytest.raises(Refused, match="older than 6"):
+            await run(world.order(provider), transport, store, world.watcher)
+        assert {path.name: path.stat().st_ino for path in out.iterdir()} == before
+
+
+async def test_a_newer_version_that_another_process_accepts_meanwhile_keeps_this_one_from_being_placed(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with world.provider(V1) as provider, world.client() as (transport, store):
+
+        def overtake(_key: str, _done: int) -> None:
+            if store.trust.heads_of("stable", "x86_64"):
+                store.trust.accept(V2)
+
+        world.watcher.on_artifact = overtake
+        with pytest.raises(Refused, match="older than 2"):
+            await run(world.order(provider), transport, store, world.watcher)
+    assert placed(world.directory / "out") == set()
+
+
 async def test_nobody_there_leaves_the_files_alone(autojump_clock: MockClock, world: World) -> None:
     async with world.provider(V1) as provider, world.client() as (transport, store):
         await run(world.order(provider), transport, store, world.watcher)
@@ -203,7 +242,7 @@ async def test_the_transfer_goes_on_beside_the_grace_for_who_has_not_answered(
         await transport.dial(mute.address)
         world.network.freeze(mute.peer_id)
         world.watcher.on_artifact = lambda _key, done: seen.append(
-            (trio.current_time(), store.trust.head("stable", "x86_64") is None, done > 0)
+            (trio.current_time(), not store.trust.heads_of("stable", "x86_64"), done > 0)
         )
         await run(world.order(provider), transport, store, world.watcher)
         assert trio.current_time() < 2.5  # 2 s of grace and 1.5 s of transfer
@@ -227,10 +266,10 @@ async def test_nothing_is_placed_or_remembered_before_the_grace_is_over(
         await trio.sleep(1.9)
         assert blobs_in(store) == {artifact.sha256 for artifact in V1.artifacts.values()}
         assert placed(world.directory / "out") == set()
-        assert store.trust.head("stable", "x86_64") is None
+        assert not store.trust.heads_of("stable", "x86_64")
         await trio.sleep(0.5)
         assert placed(world.directory / "out") == ALL
-        assert store.trust.head("stable", "x86_64") is not None
+        assert store.trust.heads_of("stable", "x86_64")
 
 
 async def test_a_newer_manifest_ends_a_transfer_that_was_begun(

@@ -269,7 +269,7 @@ async def test_a_higher_version_resumes_after_equivocation(autojump_clock: MockC
 
 
 async def test_with_memory_what_was_accepted_first_stays(autojump_clock: MockClock, world: World) -> None:
-    question = dataclasses.replace(QUESTION, head=AcceptedHead.of(V2_AGAIN))
+    question = dataclasses.replace(QUESTION, heads=(AcceptedHead.of(V2_AGAIN),))
     async with (
         listing(world, V2) as one,
         listing(world, V2_AGAIN) as other,

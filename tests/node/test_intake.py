@@ -74,8 +74,7 @@ async def test_new_and_trusted_is_accepted_and_so_is_the_current_head_again(stor
     assert await desk.said(signed(3).raw) == ("taken", ACCEPT)
     assert await desk.said(signed(3).raw) == ("taken", ACCEPT)
     assert await desk.said(signed(4).raw) == ("taken", ACCEPT)
-    head = store.trust.head(*PAIR)
-    assert head is not None
+    (head,) = store.trust.heads_of(*PAIR)
     assert head.manifest_version == 4
     assert store.manifests.get(signed(4).digest) is not None  # kept, so that it can be resumed
     assert not desk.intake.refused
@@ -107,8 +106,7 @@ async def test_only_what_no_honest_node_sends_is_rejected(
     await desk.said(signed(3).raw)
     assert await desk.said(raw) == expected
     assert desk.intake.refused == {expected[0]: 1}
-    head = store.trust.head(*PAIR)
-    assert head is not None
+    (head,) = store.trust.heads_of(*PAIR)
     assert head.digest == signed(3).digest
 
 
@@ -183,7 +181,7 @@ async def test_a_disk_that_can_not_be_read_punishes_nobody(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk = Desk(store)
-    monkeypatch.setattr(store.trust, "head", broken)
+    monkeypatch.setattr(store.trust, "heads_of", broken)
     assert await desk.said(signed(3).raw) == ("undecided", IGNORE)
 
 

@@ -727,7 +727,7 @@ async def test_a_disk_that_fails_for_a_while_does_not_end_the_node(
         with monkeypatch.context() as patch:
             for part, method in (
                 (mirror.store.manifests, "heads"),
-                (mirror.store.trust, "head"),
+                (mirror.store.trust, "heads_of"),
                 (mirror.store.trust, "newest_created_at"),
                 (publisher.store.manifests, "heads"),
             ):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.trust import Trust
@@ -17,7 +18,9 @@ from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import NotRecorded
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import sample
 from p2pboot.testing.manifests import ALICE, BOB, CREATED
+from p2pboot.testing.stores import hold
 from tests.store.samples import manifest
 
 NOW = CREATED + 3600
@@ -34,8 +37,7 @@ def enter(gate: Gate, one: Manifest) -> str | None:
 
 
 def accepted(store: Store) -> int:
-    head = store.trust.head(*PAIR)
-    return 0 if head is None else head.manifest_version
+    return max((head.manifest_version for head in store.trust.heads_of(*PAIR)), default=0)
 
 
 def test_what_is_taken_is_kept_and_nothing_older_is_taken_after_it(state: Path) -> None:
@@ -89,6 +91,61 @@ def test_the_second_of_one_number_is_evidence_and_the_first_stays(store: Store) 
     assert enter(gate, manifest(2)) == "rollback"
 
 
+def trusting(*keys: SecretKey, threshold: int = 1) -> Trust:
+    return Trust(TrustPolicy((Publisher(tuple(key.public.keyid for key in keys), threshold),)))
+
+
+def test_another_publisher_in_between_lowers_nothing(state: Path) -> None:
+    for trust, one, expected in (
+        (trusting(ALICE), manifest(6), None),
+        (trusting(BOB), manifest(1, keys=(BOB,)), None),
+        (trusting(ALICE), manifest(5), "rollback"),
+        (trusting(ALICE, BOB), manifest(5, keys=(BOB,)), "rollback"),
+        (trusting(ALICE, BOB), manifest(6, keys=(ALICE, BOB)), "equivocation"),
+        (
+            trusting(ALICE, BOB, threshold=2),
+            manifest(4, keys=(ALICE, BOB)),
+            None,
+        ),  # ALICE alone does not count
+        (trusting(ALICE), manifest(5), "rollback"),
+        (trusting(ALICE, BOB), manifest(7, keys=(BOB,)), None),
+    ):
+        with Store.open(state) as store:
+            assert enter(gate_of(store, trust), one) == expected
+
+
+def test_two_that_were_believed_apart_contradict_each_other_under_one_publisher(store: Store) -> None:
+    one, other = manifest(6), manifest(6, keys=(ALICE, BOB), text="another")
+    assert enter(gate_of(store, trusting(ALICE)), one) is None
+    assert enter(gate_of(store, trusting(ALICE, BOB, threshold=2)), other) is None
+    both = gate_of(store, trusting(ALICE, BOB))
+    for each in (one, other):
+        assert enter(both, each) == "equivocation"
+    (evidence,) = store.trust.equivocations()
+    assert {evidence.first, evidence.second} == {one.raw, other.raw}
+    assert both.catalogue.wanted() == []
+    assert enter(both, manifest(7)) is None
+
+
+def test_what_was_overtaken_while_it_was_brought_is_not_settled(store: Store) -> None:
+    gate, samples = gate_of(store), (sample(10, seed=1), sample(10, seed=2, key="initramfs"))
+    one, newer = manifest(6, *samples), manifest(7)
+    question = gate.question(*PAIR)
+    for each in samples:
+        hold(store, each.artifact, each.data)
+    assert enter(gate, one) is None
+    gate.settle(one, None, question=question)
+    assert [row.manifest_version for row in store.manifests.current()] == [6]
+    gate.settle(one, None, question=question)  # nothing new
+    assert enter(gate, newer) is None
+    with pytest.raises(Refused, match="manifest version 6 is older than 7"):
+        gate.settle(one, None, question=question)
+    expired = Gate(store, Catalogue(store, TRUST, lambda: newer.expires_at))
+    with pytest.raises(Refused, match="expired"):
+        expired.settle(newer, None, question=question)
+    assert [row.manifest_version for row in store.manifests.current()] == [6]
+
+
 def test_a_disk_that_fails_takes_nothing_and_says_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> None:
         raise MachineError("the disk is full", remedy="free some space")
@@ -100,7 +157,7 @@ def test_a_disk_that_fails_takes_nothing_and_says_so(store: Store, monkeypatch: 
             gate.enter(manifest(1), source="test")
     assert store.manifests.pending() == []  # all of it or nothing
     with monkeypatch.context() as patch:
-        patch.setattr(store.trust, "head", fail)
+        patch.setattr(store.trust, "heads_of", fail)
         with pytest.raises(MachineError) as unread:
             gate.enter(manifest(1), source="test")
     assert not isinstance(unread.value, NotRecorded)

@@ -89,7 +89,7 @@ def test_a_state_of_schema_3_keeps_everything(of_schema_3: Path) -> None:
         assert store.manifests.row(before.digest) is not None
         assert [row.digest for row in store.manifests.pending()] == [coming.digest]
         assert not [row for row in store.manifests.known() if row.fault]
-        assert store.trust.head("stable", "arm64") == AcceptedHead.of(coming)
+        assert store.trust.heads_of("stable", "arm64") == (AcceptedHead.of(coming),)
         assert [(one.channel, one.created_at) for one in store.trust.times()] == [
             ("beta", CREATED + 2 * DAY_S),
             ("stable", CREATED + 8),
@@ -134,12 +134,28 @@ def test_each_head_brings_the_date_of_its_own_manifest_or_the_former_time_of_all
 def test_nothing_else_is_lost_by_upgrading(old: Path) -> None:
     kept = manifest(7, created_at=CREATED + DAY_S)
     with Store.open(old) as store:
-        assert store.trust.head("stable", "arm64") == AcceptedHead.of(kept)
+        assert store.trust.heads_of("stable", "arm64") == (AcceptedHead.of(kept),)
         assert [head.manifest_version for head in store.trust.heads()] == [9, 7, 3]
         assert store.manifests.get(kept.digest) is not None
         assert store.publications.last(kept.signers, "stable", "arm64") == kept.raw
         assert len(store.trust.equivocations()) == 1
         assert not store.trust.accept(manifest(6, created_at=CREATED + 5 * DAY_S))
+
+
+def test_what_another_publisher_lowered_comes_back_from_the_manifests_that_are_kept(old: Path) -> None:
+    """Up to schema 6 the memory was one head for each channel and arch, whoever signed."""
+    by_other = (OTHER_KEY.public.keyid,)
+    with contextlib.closing(sqlite3.connect(old / DATABASE_NAME)) as sql:
+        sql.execute("UPDATE manifests SET role = 'current'")
+        sql.execute(
+            "UPDATE accepted_heads SET manifest_version = 1, digest = 'x', signers = ? WHERE channel = 'stable'",
+            by_other,
+        )
+        sql.commit()
+    kept = manifest(7, created_at=CREATED + DAY_S)
+    with Store.open(old) as store:
+        heads = store.trust.heads_of("stable", "arm64")
+        assert set(heads) == {AcceptedHead.of(kept), AcceptedHead(1, "x", by_other)}
 
 
 def test_an_upgrade_that_fails_leaves_the_old_database(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:

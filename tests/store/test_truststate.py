@@ -11,16 +11,20 @@ from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
-from p2pboot.errors import Malformed
+from p2pboot.errors import Malformed, StoreError
+from p2pboot.store import truststate
 from p2pboot.store.store import Store
-from p2pboot.store.truststate import MAX_EQUIVOCATIONS, MAX_TIMES, RememberedHead
+from p2pboot.store.truststate import MAX_COSIGNERS, MAX_EQUIVOCATIONS, MAX_TIMES, RememberedHead
 from p2pboot.testing.manifests import ALICE, BOB
 from tests.store.samples import manifest
 
 
-def head_version(store: Store, channel: str = "stable") -> int | None:
-    head = store.trust.head(channel, "arm64")
-    return None if head is None else head.manifest_version
+def versions(store: Store, channel: str = "stable") -> list[int]:
+    return sorted(head.manifest_version for head in store.trust.heads_of(channel, "arm64"))
+
+
+def of(*keys: SecretKey, threshold: int = 1) -> Publisher:
+    return Publisher(tuple(key.public.keyid for key in keys), threshold)
 
 
 def anybody(_channel: str, _arch: str, _signers: tuple[str, ...]) -> bool:
@@ -33,7 +37,7 @@ def newest(store: Store, accepts: Callable[[str, str, tuple[str, ...]], bool] = 
 
 
 def test_nothing_is_remembered_at_first(store: Store) -> None:
-    assert store.trust.head("stable", "arm64") is None
+    assert store.trust.heads_of("stable", "arm64") == ()
     assert newest(store) is None
     assert store.trust.equivocations() == []
 
@@ -43,7 +47,7 @@ def test_what_was_accepted_is_remembered_durably(state: Path) -> None:
     with Store.open(state) as store:
         assert store.trust.accept(made)
     with Store.open(state) as store:
-        assert store.trust.head("stable", "arm64") == AcceptedHead(7, made.digest, made.signers)
+        assert store.trust.heads_of("stable", "arm64") == (AcceptedHead(7, made.digest, made.signers),)
         assert newest(store) == made.created_at
 
 
@@ -53,17 +57,17 @@ def test_the_head_never_moves_back_or_aside(store: Store) -> None:
     assert store.trust.accept(made)
     for refused in (manifest(6, created_at=5000), manifest(7, text="another", created_at=5000)):
         assert not store.trust.accept(refused)
-        assert not store.trust.accept(refused, (ALICE.public.keyid,))
-    assert store.trust.head("stable", "arm64") == AcceptedHead.of(made)
+        assert not store.trust.accept(refused, of(ALICE, BOB))
+    assert store.trust.heads_of("stable", "arm64") == (AcceptedHead.of(made),)
     assert newest(store) == 1000
     assert store.trust.accept(manifest(8, created_at=2000))
-    assert head_version(store) == 8
+    assert versions(store) == [8]
 
 
 def test_the_time_never_moves_back(store: Store) -> None:
     store.trust.accept(manifest(1, created_at=2000))
     store.trust.accept(manifest(2, created_at=1000))
-    assert (head_version(store), newest(store)) == (2, 2000)
+    assert (versions(store), newest(store)) == ([2], 2000)
 
 
 def test_only_those_who_are_trusted_now_tell_the_time(store: Store) -> None:
@@ -85,7 +89,7 @@ def test_only_those_who_are_trusted_now_tell_the_time(store: Store) -> None:
 
 def test_a_key_that_is_trusted_no_more_takes_its_date_along(store: Store) -> None:
     store.trust.accept(manifest(7, created_at=9000))
-    store.trust.accept(manifest(1, created_at=1000, keys=(BOB,)), (BOB.public.keyid,))
+    store.trust.accept(manifest(1, created_at=1000, keys=(BOB,)), of(BOB))
     assert newest(store, TrustPolicy((Publisher((BOB.public.keyid,)),)).accepts) == 1000
     assert newest(store, TrustPolicy((Publisher((ALICE.public.keyid,)),)).accepts) == 9000
 
@@ -107,19 +111,19 @@ def test_a_key_that_makes_up_channels_pushes_out_only_its_own_oldest_dates(store
 
 
 def test_a_key_that_makes_up_cosigners_is_bounded_too(store: Store) -> None:
-    trusted = (ALICE.public.keyid,)
     for number in range(1, MAX_TIMES + 3):
         stranger = SecretKey(number.to_bytes(32, "big"))
-        store.trust.accept(manifest(number, created_at=1000 + number, keys=(ALICE, stranger)), trusted)
+        store.trust.accept(manifest(number, created_at=1000 + number, keys=(ALICE, stranger)), of(ALICE))
     assert len(store.trust.times()) == MAX_TIMES
     assert newest(store) == 1000 + MAX_TIMES + 2
+    assert versions(store) == list(range(MAX_TIMES + 3 - MAX_COSIGNERS, MAX_TIMES + 3))
 
 
 def test_a_forgotten_date_leaves_the_version_and_what_came_later(store: Store) -> None:
     store.trust.accept(manifest(7, created_at=9000))
     (wrong,) = store.trust.times()
     store.trust.forget_time(wrong)
-    assert (newest(store), head_version(store)) == (None, 7)
+    assert (newest(store), versions(store)) == (None, [7])
     assert not store.trust.accept(manifest(6, created_at=5000))
     store.trust.accept(manifest(8, created_at=5000))
     store.trust.forget_time(wrong)
@@ -140,17 +144,40 @@ def test_heads_are_listed_with_the_date_of_what_is_kept(store: Store) -> None:
 def test_channels_have_heads_of_their_own(store: Store) -> None:
     store.trust.accept(manifest(7))
     store.trust.accept(manifest(2, channel="testing"))
-    assert (head_version(store), head_version(store, "testing")) == (7, 2)
+    assert (versions(store), versions(store, "testing")) == ([7], [2])
 
 
-def test_another_publishers_memory_gives_way_only_when_no_key_of_it_is_trusted(store: Store) -> None:
-    store.trust.accept(manifest(7))
-    fresh = manifest(1, keys=(BOB,))
-    assert not store.trust.accept(fresh)
-    assert not store.trust.accept(fresh, (ALICE.public.keyid, BOB.public.keyid))
-    assert head_version(store) == 7
-    assert store.trust.accept(fresh, (BOB.public.keyid,))
-    assert store.trust.head("stable", "arm64") == AcceptedHead.of(fresh)
+def test_what_another_publisher_reached_neither_binds_nor_lowers(store: Store) -> None:
+    assert store.trust.accept(manifest(7), of(ALICE))
+    assert not store.trust.accept(manifest(1, keys=(BOB,)), of(ALICE, BOB))
+    assert store.trust.accept(manifest(1, keys=(BOB,)), of(BOB))
+    assert versions(store) == [1, 7]
+    assert not store.trust.accept(manifest(6), of(ALICE))
+    assert not store.trust.accept(manifest(2, keys=(BOB,)), of(ALICE, BOB))
+    assert store.trust.accept(manifest(2, keys=(ALICE, BOB)), of(ALICE, BOB, threshold=2))
+    assert versions(store) == [2, 7]  # whoever believes BOB believes both, and that is higher
+    assert not store.trust.accept(manifest(1, keys=(BOB,)), of(BOB))
+
+
+def test_made_up_cosigners_push_out_nothing_that_others_reached(store: Store) -> None:
+    store.trust.accept(manifest(3, keys=(ALICE, BOB)), of(ALICE, BOB, threshold=2))
+    for number in range(1, MAX_COSIGNERS + 3):
+        stranger = SecretKey(number.to_bytes(32, "big"))
+        store.trust.accept(manifest(10 + number, keys=(ALICE, stranger)), of(ALICE, BOB))
+    assert not store.trust.accept(manifest(2, keys=(ALICE, BOB)), of(ALICE, BOB, threshold=2))
+
+
+def test_more_channels_than_are_remembered_are_refused_and_none_is_forgotten(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(truststate, "MAX_HEADS", 2)
+    for channel in ("one", "two"):
+        assert store.trust.accept(manifest(2, channel=channel))
+    with pytest.raises(StoreError, match="no more are remembered"):
+        store.trust.accept(manifest(1, channel="three"))
+    assert store.trust.accept(manifest(1, channel="three", keys=(BOB,)))
+    assert store.trust.accept(manifest(3, channel="one"))
+    assert [len(store.trust.heads_of(one, "arm64")) for one in ("one", "two", "three")] == [1, 1, 1]
 
 
 def test_of_many_that_accept_at_once_the_highest_version_wins(state: Path) -> None:
@@ -160,9 +187,7 @@ def test_of_many_that_accept_at_once_the_highest_version_wins(state: Path) -> No
     def accept_all(store: Store, seed: int) -> None:
         for each in random.Random(seed).sample(made, len(made)):
             store.trust.accept(each)
-            seen = store.trust.head("stable", "arm64")
-            assert seen is not None
-            assert seen.manifest_version >= each.manifest_version
+            assert versions(store) >= [each.manifest_version]
 
     failures: list[object] = []
     threads = [
@@ -174,7 +199,7 @@ def test_of_many_that_accept_at_once_the_highest_version_wins(state: Path) -> No
     for thread in threads:
         thread.join()
     assert failures == []
-    assert head_version(stores[0]) == 12
+    assert versions(stores[0]) == [12]
     for store in stores:
         store.close()
 

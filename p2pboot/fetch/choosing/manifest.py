@@ -126,7 +126,7 @@ def _closeness(offer: FoundManifest) -> tuple[bool, int]:
 
 
 def _equivocation(question: Question, one: Manifest, other: Manifest) -> Verdict:
-    against_one = judge(other, dataclasses.replace(question, head=AcceptedHead.of(one)))
+    against_one = judge(other, dataclasses.replace(question, heads=(AcceptedHead.of(one),)))
     detail = (
         f"two manifests with version {one.manifest_version} are signed and offered:"
         f" sha256:{one.digest} and sha256:{other.digest}; neither is taken"
