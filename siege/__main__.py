@@ -1,0 +1,77 @@
+"""`python -m siege`: what each attack costs one node, alone and all of them together.
+
+    python -m siege                     each alone for ten seconds, then all at once for ten minutes
+    python -m siege NAME… --seconds 10  these alone, ten seconds each
+    python -m siege NAME… --together    these at once
+    python -m siege --list              what there is
+
+Ratios are to the quiet minutes of the same run; a busy machine is slow in both.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from pathlib import Path
+
+from siege.attacks import ATTACKS
+from siege.campaign import Campaign
+from siege.report import render
+from siege.room import room_in
+from siege.target import MIB
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m siege", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="of attacks  [default: all]")
+    parser.add_argument("--seconds", type=float, help="of each attack; of all together  [default: 10; 600]")
+    parser.add_argument(
+        "--each", type=float, default=10, help="of each alone before all at once  [default: 10]"
+    )
+    parser.add_argument("--quiet-seconds", type=float, default=10, help="of the baseline  [default: 10]")
+    parser.add_argument("--together", action="store_true", help="those named at once, not one by one")
+    parser.add_argument("--mib", type=int, default=48, help="of the image's largest artifact  [default: 48]")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there as well")
+    parser.add_argument("--list", action="store_true", help="name the attacks and end")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in ATTACKS]
+    if unknown:
+        parser.error(f"no attack is called {', '.join(unknown)}; --list names them")
+    return arguments
+
+
+def main() -> None:
+    arguments = _arguments()
+    if arguments.list:
+        for name, attack in ATTACKS.items():
+            print(f"{name:22}{attack.what}; against: {attack.bound}")
+        return
+    names = arguments.names or list(ATTACKS)
+    with (
+        tempfile.TemporaryDirectory(prefix="p2pboot-siege-") as scratch,
+        room_in(Path(scratch), arguments.mib * MIB) as room,
+        Campaign(room).begun() as campaign,
+    ):
+        try:
+            campaign.quiet("quiet", arguments.quiet_seconds)
+            if not arguments.together:
+                each = arguments.seconds if arguments.names and arguments.seconds else arguments.each
+                for name in names:
+                    campaign.attack(name, [name], each)
+            if arguments.together or not arguments.names:
+                campaign.attack("all at once", names, arguments.seconds or 600)
+            campaign.quiet("quiet again", arguments.quiet_seconds)
+        finally:
+            print(render(campaign.windows), file=sys.stdout, flush=True)
+            if arguments.json:
+                arguments.json.write_text(
+                    json.dumps([window.document for window in campaign.windows], indent=2)
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""The form that all attacks have."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import ClassVar
+
+import trio
+
+from p2pboot.core.identity import SecretKey
+from siege.peer import LOST, Peer, connected, secure
+from siege.target import Target
+
+_AGAIN_S = 0.5
+"""How long one that was turned away waits before it comes again."""
+_FIRST = 2
+"""The last byte of the first address that attackers come from; honest peers are 127.0.0.1."""
+
+
+class Attack(ABC):
+    """So many connections doing the same; who is turned away comes again.
+
+    Args:
+        target: the node.
+        network: the third byte of the loopback addresses that it comes from.
+    """
+
+    name: ClassVar[str]
+    what: ClassVar[str]
+    """One line: what it does."""
+    bound: ClassVar[str]
+    """What has to hold it."""
+    connections: ClassVar[int]
+    addresses: ClassVar[int] = 1
+
+    def __init__(self, target: Target, network: int) -> None:
+        self.target = target
+        self.counts: Counter[str] = Counter()
+        self._network = network
+
+    @abstractmethod
+    async def one(self, number: int) -> None:
+        """Do what one connection does, again and again; ends only by an error."""
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        async with trio.open_nursery() as nursery:
+            for number in range(self.connections):
+                nursery.start_soon(self._again_and_again, number)
+
+    async def _again_and_again(self, number: int) -> None:
+        while True:
+            try:
+                await self.one(number)
+            except (*LOST, trio.TooSlowError):
+                self.counts["turned away"] += 1
+            except BaseExceptionGroup as group:
+                _, others = group.split((*LOST, trio.TooSlowError))
+                if others is not None:
+                    raise
+                self.counts["turned away"] += 1
+            await trio.sleep(_AGAIN_S)
+
+    def source(self, number: int) -> str:
+        """Return the address that a connection comes from."""
+        return f"127.0.{self._network}.{_FIRST + number % self.addresses}"
+
+    @asynccontextmanager
+    async def socket(
+        self, number: int, *, http: bool = False, receive_buffer: int | None = None
+    ) -> AsyncIterator[trio.SocketStream]:
+        """Connect to the node, or to its gateway."""
+        host, port = self.target.http if http else (self.target.host, self.target.port)
+        async with connected(host, port, self.source(number), receive_buffer=receive_buffer) as sock:
+            self.counts["connected"] += 1
+            yield sock
+
+    @asynccontextmanager
+    async def peer(
+        self,
+        number: int,
+        *,
+        grants: bool = True,
+        bytes_per_s: float | None = None,
+        key: SecretKey | None = None,
+    ) -> AsyncIterator[Peer]:
+        """Be a peer that listens.
+
+        Args:
+            number: of the connection.
+            grants: whether what was heard may be sent again.
+            bytes_per_s: how fast it listens; its link holds a quarter of a second.
+            key: its identity; somebody new otherwise.
+        """
+        buffer = None if bytes_per_s is None else max(4096, int(bytes_per_s / 4))
+        async with self.socket(number, receive_buffer=buffer) as sock:
+            peer = await secure(sock, key, grants=grants)
+            self.counts["secured"] += 1
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(peer.listen, bytes_per_s)
+                try:
+                    yield peer
+                finally:
+                    self.counts["received"] += peer.received
+                nursery.cancel_scope.cancel()

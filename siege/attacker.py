@@ -1,0 +1,40 @@
+"""One attack as a process: `python -m siege.attacker NAME TARGET NETWORK NICE`.
+
+Prints a line once it is under way, and, when its standard input ends, what came of it as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+from pathlib import Path
+
+import trio
+
+from siege.attacks import ATTACKS
+from siege.target import Target
+
+
+async def _run(name: str, target: Target, network: int) -> None:
+    attack = ATTACKS[name](target, network)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(attack.run)
+        print(name, flush=True)
+        await trio.lowlevel.wait_readable(sys.stdin)  # also when whoever laid siege is gone
+        nursery.cancel_scope.cancel()
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    print(json.dumps({"cpu_s": usage.ru_utime + usage.ru_stime, "counts": attack.counts}), flush=True)
+
+
+def main() -> None:
+    name, target, network, nice = sys.argv[1:]
+    os.nice(int(nice))
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    trio.run(_run, name, Target.read(Path(target)), int(network))
+
+
+if __name__ == "__main__":
+    main()

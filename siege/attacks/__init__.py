@@ -1,0 +1,13 @@
+"""The attacks, by what they are aimed at."""
+
+from __future__ import annotations
+
+from siege.attack import Attack
+from siege.attacks import connections, giants, gossip, http, reading, sync
+
+ATTACKS: dict[str, type[Attack]] = {
+    attack.name: attack
+    for module in (connections, reading, sync, gossip, http, giants)
+    for attack in module.ATTACKS
+}
+"""By name, in the order in which they are tried alone."""

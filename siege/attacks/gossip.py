@@ -1,0 +1,156 @@
+"""Attacks on gossip: RPCs that cost more to read than to send, and messages that cost more to judge than to make."""
+
+from __future__ import annotations
+
+import secrets
+from abc import abstractmethod
+from collections.abc import Iterator
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.wire.varint import encode_varint
+from siege import rpc
+from siege.attack import Attack
+from siege.manifests import made_up
+
+
+class _Gossiper(Attack):
+    """Subscribes, and sends one RPC after the other as fast as the node reads them."""
+
+    connections, addresses = 16, 4
+
+    async def one(self, number: int) -> None:
+        key = SecretKey(secrets.token_bytes(32))
+        async with self.peer(number, key=key) as peer:
+            greeting = rpc.rpc(rpc.subscription(self.target.topic))
+            stream = await peer.open(rpc.GOSSIP_PROTOCOL, greeting)
+            for said in self.rpcs(key):
+                await peer.write(stream, said)
+                self.counts["RPCs"] += 1
+
+    @abstractmethod
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        """What one of them says."""
+
+
+class EmptyMessages(_Gossiper):
+    name = "gossip-empties"
+    what = "16 ids send RPCs of 1 MiB of empty messages"
+    bound = "RPCs by bytes, entries and CPU, before they are decoded"
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        said = rpc.filled(rpc.empty_message())
+        while True:
+            yield said
+
+
+class Subscriptions(_Gossiper):
+    name = "gossip-subscriptions"
+    what = "16 ids send RPCs of 1 MiB of subscriptions, to topics that nobody knows"
+    bound = "subscriptions count as entries"
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        while True:
+            topics = (f"/p2pboot/1/manifests/{secrets.token_hex(8)}/x86_64" for _ in range(1000))
+            yield rpc.rpc(*(rpc.subscription(topic, join=join) for topic in topics for join in (True, False)))
+
+
+class Control(_Gossiper):
+    name = "gossip-control"
+    what = "16 ids send RPCs full of IHAVE, IWANT, GRAFT and PRUNE"
+    bound = "control messages count as entries"
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        topic = self.target.topic
+        while True:
+            ids = [secrets.token_bytes(32) for _ in range(64)]
+            entries = (rpc.ihave(topic, ids), rpc.iwant(ids), rpc.graft(topic), rpc.prune(topic))
+            yield rpc.rpc(*([rpc.control(*entries * 16)] * 8))
+
+
+class Grafts(_Gossiper):
+    name = "gossip-grafts"
+    what = "40 ids send single small RPCs, GRAFT and PRUNE by turns, thousands a second"
+    bound = "RPCs count, however small"
+    connections = 40
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        topic = self.target.topic
+        while True:
+            yield (rpc.rpc(rpc.control(rpc.graft(topic))) + rpc.rpc(rpc.control(rpc.prune(topic)))) * 200
+
+
+class Dribbles(_Gossiper):
+    name = "gossip-nothing"
+    what = "40 ids send RPCs of no byte, tens of thousands a second"
+    bound = "RPCs count, however small"
+    connections = 40
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        while True:
+            yield b"\0" * 20_000
+
+
+class Unfinished(_Gossiper):
+    name = "gossip-unfinished"
+    what = "64 ids send all but the last byte of an RPC of 1 MiB, and wait"
+    bound = "bytes of RPCs that have not arrived wholly"
+    connections = 64
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        yield encode_varint(rpc.MAX_RPC - 16) + bytes(rpc.MAX_RPC - 17)
+        while True:
+            yield b""
+
+
+class Junk(_Gossiper):
+    name = "gossip-junk"
+    what = "40 ids send manifests, each another one, signed by keys that nobody trusts, in true envelopes"
+    bound = "messages by address; what is rejected costs score and connection"
+    connections = 40
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        version = 0
+        while True:
+            version += 1
+            yield rpc.rpc(rpc.message(self.target.topic, made_up(key, version), key))
+
+
+class Forged(_Gossiper):
+    name = "gossip-forged"
+    what = "40 ids send RPCs of 500 messages whose envelopes are forged"
+    bound = "messages by address, counted before the envelope is looked at"
+    connections = 40
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        while True:
+            yield rpc.rpc(
+                *(
+                    rpc.message(self.target.topic, secrets.token_bytes(64), key, forged=True)
+                    for _ in range(500)
+                )
+            )
+
+
+class Large(_Gossiper):
+    name = "gossip-large"
+    what = "16 ids send messages of 64 KiB of nothing, sixteen in an RPC"
+    bound = "messages by address; bytes of gossip by address"
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        while True:
+            yield rpc.rpc(
+                *(rpc.message(self.target.topic, secrets.token_bytes(60_000), key) for _ in range(16))
+            )
+
+
+ATTACKS = (
+    EmptyMessages,
+    Subscriptions,
+    Control,
+    Grafts,
+    Dribbles,
+    Unfinished,
+    Junk,
+    Forged,
+    Large,
+)

@@ -1,0 +1,87 @@
+"""Attacks on what a node says of itself, and on the reading of requests."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+
+import trio
+
+from p2pboot.protocol.frames import encode_prefix
+from p2pboot.protocol.messages import (
+    SYNC_PROTOCOL,
+    HeadsRequest,
+    ManifestRequest,
+    PeersRequest,
+    encode_request,
+)
+from siege.attack import Attack
+from siege.replies import Replies
+
+
+class _Asker(Attack):
+    connections, addresses = 40, 4
+
+    async def one(self, number: int) -> None:
+        async with self.peer(number) as peer:
+            replies, questions = Replies(SYNC_PROTOCOL), self.questions()
+            first = b"".join(itertools.islice(questions, 16))
+            stream = await peer.open(SYNC_PROTOCOL, first, replies.hear)
+            while not stream.over:
+                await replies.more()
+                taken = replies.take()
+                self.counts.update(taken)
+                await peer.write(stream, b"".join(itertools.islice(questions, len(taken))))
+            raise EOFError
+
+    def questions(self) -> Iterator[bytes]:
+        raise NotImplementedError
+
+
+class SyncFlood(_Asker):
+    name = "sync-flood"
+    what = "40 ids from four addresses ask for heads and peers without pause"
+    bound = "requests by address"
+
+    def questions(self) -> Iterator[bytes]:
+        return itertools.cycle((encode_request(HeadsRequest()), encode_request(PeersRequest())))
+
+
+class ManifestFlood(_Asker):
+    name = "manifest-flood"
+    what = "40 ids from four addresses ask for manifests that nobody has"
+    bound = "requests by address"
+
+    def questions(self) -> Iterator[bytes]:
+        return (encode_request(ManifestRequest(f"{number:064x}")) for number in itertools.count())
+
+
+class BadRequests(_Asker):
+    name = "bad-requests"
+    what = "40 ids from four addresses send JSON that is as large and deep as it may be, and no request"
+    bound = "requests by address; reading costs no more than answering"
+
+    def questions(self) -> Iterator[bytes]:
+        nested = "[" * 1900 + "]" * 1900
+        many = json.dumps({f"{number:x}": number for number in range(360)}, separators=(",", ":"))
+        return itertools.cycle(encode_prefix(len(text)) + text.encode() for text in (nested, many))
+
+
+class BadFrames(Attack):
+    name = "bad-frames"
+    what = "16 ids of two addresses open streams, send what is no frame, and do it again"
+    bound = "streams opened by address"
+    connections, addresses = 16, 2
+
+    async def one(self, number: int) -> None:
+        async with self.peer(number) as peer:
+            while True:
+                streams = [await peer.open(SYNC_PROTOCOL, b"\xff" * 64) for _ in range(16)]
+                self.counts["streams"] += len(streams)
+                with trio.move_on_after(2):
+                    for stream in streams:
+                        await stream.ended()
+
+
+ATTACKS = (SyncFlood, ManifestFlood, BadRequests, BadFrames)

@@ -1,0 +1,129 @@
+"""The node under attack, and what honest peers need to use it: on loopback, in a directory of its own.
+
+::
+
+    publisher ──► node under attack ──► fetch, curl      honest, from 127.0.0.1
+        gossip  ─────►      ─────►  third node           two peers that know only the node
+    attackers ───►                                       each attack from 127.0.<its own>.x
+
+The node is a mirror: it follows the honest publisher, and a second one who is trusted and means no good.
+"""
+
+from __future__ import annotations
+
+import os
+import urllib.parse
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from p2pboot.core.manifest import Manifest
+from p2pboot.store.keyfiles import load_key
+from p2pboot.testing.artifacts import write_image
+from p2pboot.testing.processes import LOOPBACK, PYTHON, Mesh, Node
+from p2pboot.transport.addresses import parse_address
+from siege.target import ARCH, CHANNEL, MIB, SECOND_CHANNEL, Target
+
+_GRACE_S = 5.0
+_PATIENCE_S = 120.0
+
+
+@dataclass(frozen=True)
+class Room:
+    """What a siege happens in.
+
+    Args:
+        directory: of all its files.
+        mesh: owns the honest processes.
+        node: the one under attack.
+        target: how it is reached.
+        target_file: says so to other processes.
+        trust: key id of the honest publisher.
+        manifest_file: what that one published.
+        key_file: its key.
+    """
+
+    directory: Path
+    mesh: Mesh
+    node: Node
+    target: Target
+    target_file: Path
+    trust: str
+    manifest_file: Path
+    key_file: Path
+
+    @property
+    def state_bytes(self) -> int:
+        """What the node's state takes on the disk."""
+        return sum(path.stat().st_blocks * 512 for path in _files(self.node.state))
+
+
+def _files(directory: Path) -> Iterator[Path]:
+    for folder, _, names in os.walk(directory):
+        for name in names:
+            path = Path(folder, name)
+            if path.exists():
+                yield path
+
+
+@contextmanager
+def room_in(directory: Path, rootfs_bytes: int) -> Iterator[Room]:
+    """Have a node under attack that holds an image.
+
+    Args:
+        directory: empty.
+        rootfs_bytes: of its largest artifact.
+    """
+    mesh = Mesh(directory, patience_s=_PATIENCE_S, grace_s=_GRACE_S)
+    try:
+        yield _furnish(mesh, directory, rootfs_bytes)
+    finally:
+        mesh.end()
+
+
+def _furnish(mesh: Mesh, directory: Path, rootfs_bytes: int) -> Room:
+    sizes = {"vmlinuz": 4 * MIB, "initrd.img": MIB + 1, "rootfs.img": rootfs_bytes}
+    leaf = write_image(directory / "images" / CHANNEL / ARCH, sizes)
+    for path in leaf.iterdir():
+        os.utime(path, (1, 1))  # it is not being written any more
+    trust, second = mesh.new_key("publisher"), mesh.new_key("second")
+    publisher = mesh.serve(directory / "images")
+    node = _mirror(mesh, directory / "node", {CHANNEL: trust, SECOND_CHANNEL: second}, publisher.address)
+    node.wait_for_head(1, within_s=_PATIENCE_S)
+    taken = mesh.fetch(trust, directory / "first", node.address)
+    if taken.status != 0:
+        raise SystemExit(f"an honest fetch fails before any attack: {taken.last_line}")
+    publisher.stop()
+    manifest_file = directory / "first" / "manifest.json"
+    manifest = Manifest.parse(manifest_file.read_bytes())
+    address, http = parse_address(node.address), urllib.parse.urlsplit(node.status()["http"][0])
+    rootfs = manifest.artifacts["rootfs"]
+    target = Target(
+        host=address.host,
+        port=address.port,
+        peer_id=node.peer_id,
+        http=(str(http.hostname), int(http.port or 80)),
+        path=f"{http.path}/rootfs",
+        sha256=rootfs.sha256,
+        size=rootfs.size,
+        second_seed=load_key(directory / "second" / "node.toml").seed.hex(),
+    )
+    target_file = directory / "target.json"
+    target.write(target_file)
+    key_file = directory / "publisher" / "node.toml"
+    return Room(directory, mesh, node, target, target_file, trust, manifest_file, key_file)
+
+
+def _mirror(mesh: Mesh, home: Path, trust: dict[str, str], publisher: str) -> Node:
+    home.mkdir()
+    config = home / "config.toml"
+    tables = (
+        f'[[trust]]\nkeys = ["{key}"]\nchannels = ["{channel}"]\narchs = ["{ARCH}"]\n'
+        for channel, key in trust.items()
+    )
+    config.write_text("\n".join(tables))
+    command = [*PYTHON, "mirror", "--config", str(config), "--bootstrap", publisher]
+    places = ["--key", str(home / "node.toml"), "--state", str(home / "state"), "--no-mdns"]
+    listen = ["--listen", LOOPBACK, "--http", "127.0.0.1:0"]
+    return mesh.node([*command, *places, *listen], state=home / "state", log=home / "log")

@@ -1,0 +1,57 @@
+"""What attackers are told of the node under attack: how to reach it, and what it holds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.protocol.messages import manifest_topic
+
+MIB = 1 << 20
+CHANNEL, ARCH = "stable", "x86_64"
+SECOND_CHANNEL = "second"
+"""Of the publisher that is trusted and means no good."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """One node.
+
+    Args:
+        host, port, peer_id: where it speaks libp2p, and as whom.
+        http: host and port of its gateway.
+        path: of the largest artifact there.
+        sha256, size: of the same artifact.
+        second_seed: of the secret key whose manifests of `SECOND_CHANNEL` it trusts, as hex.
+    """
+
+    host: str
+    port: int
+    peer_id: str
+    http: tuple[str, int]
+    path: str
+    sha256: str
+    size: int
+    second_seed: str
+
+    @property
+    def topic(self) -> str:
+        """On which it hears the honest publisher."""
+        return manifest_topic(CHANNEL, ARCH)
+
+    @property
+    def second_key(self) -> SecretKey:
+        """Of the trusted publisher that means no good."""
+        return SecretKey(bytes.fromhex(self.second_seed))
+
+    def write(self, path: Path) -> None:
+        path.write_text(json.dumps(asdict(self)))
+
+    @classmethod
+    def read(cls, path: Path) -> Target:
+        said: Mapping[str, object] = json.loads(path.read_text())
+        host, port = said["http"]  # type: ignore[misc]
+        return cls(**{**said, "http": (host, port)})  # type: ignore[arg-type]
