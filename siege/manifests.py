@@ -40,11 +40,3 @@ def made_up(key: SecretKey, version: int) -> bytes:
 @lru_cache
 def _small() -> tuple[Artifact, ...]:
     return tuple(artifact_of(name, channel=CHANNEL, arch=ARCH) for name in ("kernel", "initramfs"))
-
-
-def giant(key: SecretKey, version: int, size: int, channel: str) -> bytes:
-    """A manifest whose largest artifact nobody has."""
-    said = {"channel": channel, "arch": ARCH}
-    small = [artifact_of(name, **said) for name in ("kernel", "initramfs")]
-    large = artifact_of("rootfs", sha256=f"{version:064x}", table_digest=f"{version:064x}", size=size, **said)
-    return signed(key, version, [*small, large], channel=channel)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import secrets
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -17,7 +17,7 @@ import trio
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.wire.connection import NOISE_PROTOCOL
-from p2pboot.wire.multistream import GREETING, Dialler, encode_line
+from p2pboot.wire.multistream import GREETING, Dialler, NoCommonProtocol, encode_line
 from p2pboot.wire.noise.handshake import Handshake
 from p2pboot.wire.noise.payload import encode_payload
 from p2pboot.wire.noise.transport import LENGTH_BYTES, MAX_PLAINTEXT, OVERHEAD, Framer, Opener, Sealer
@@ -35,6 +35,7 @@ from p2pboot.wire.yamux.frames import (
     header,
 )
 from p2pboot.wire.yamux.session import YAMUX_PROTOCOL
+from siege.answers import Answer, Answering
 
 LOST = (OSError, EOFError, trio.BrokenResourceError, trio.ClosedResourceError, RemoteProtocolError)
 """What an attack meets when the node has had enough of it."""
@@ -88,6 +89,8 @@ class Peer:
         self.grants = grants
         self.received = 0
         self.streams: dict[int, Stream] = {}
+        self.answers: Mapping[str, Answer] = {}
+        """What the node may ask here."""
         self._sealer, self._opener, self._framer = sealer, opener, framer
         self._sending = trio.Lock()
         self._next_id = 1
@@ -192,6 +195,8 @@ class Peer:
         del said[:at]
 
     def _take_header(self, kind: int, flags: int, stream_id: int, length: int) -> None:
+        if flags & SYN and stream_id and not stream_id % 2:
+            self._accept(stream_id)
         stream = self.streams.get(stream_id)
         if kind == PING and flags & SYN:
             self._owed += header(PING, ACK, SESSION, length)
@@ -200,12 +205,31 @@ class Peer:
         elif kind == WINDOW_UPDATE and stream is not None:
             stream.room += length
             stream.change()
-        if flags & SYN and stream_id and stream is None:  # identify, gossip: we have nothing to say there
-            self._owed += header(WINDOW_UPDATE, RST, stream_id, 0)
         if flags & RST and stream is not None:
             stream.over = True
             stream.change()
             del self.streams[stream_id]
+
+    def _accept(self, stream_id: int) -> None:
+        """Answer on a stream that the node opens, or reset it: where an attack has no answers, and for identify."""
+        answering = Answering(self.answers)
+
+        def hear(data: bytes) -> None:
+            try:
+                said = answering.receive(data)
+            except NoCommonProtocol:
+                self.streams.pop(stream_id, None)
+                self._owed += header(WINDOW_UPDATE, RST, stream_id, 0)
+                return
+            for start in range(0, len(said), _BODY):
+                part = said[start : start + _BODY]
+                self._owed += header(DATA, 0, stream_id, len(part)) + part
+
+        if self.answers:
+            self.streams[stream_id] = Stream(stream_id, hear)
+            self._owed += header(WINDOW_UPDATE, ACK, stream_id, 0)
+        else:
+            self._owed += header(WINDOW_UPDATE, RST, stream_id, 0)
 
     def _hear(self, data: bytes) -> None:
         self._body -= len(data)
