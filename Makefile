@@ -3,12 +3,12 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv compiled demo test kills boot-test fuzz bench lint format types contracts check coverage ci document lock minimal build clean distclean
+.PHONY: help venv compiled demo test kills boot-test fuzz bench siege lint format types contracts check coverage ci document lock minimal build clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
-SOURCES := p2pboot tests scripts/document.py $(wildcard benchmarks)
+SOURCES := p2pboot tests scripts/document.py $(wildcard benchmarks siege)
 ORDER := $(if $(SEED),--randomly-seed=$(SEED))
 
 help: ## show this list
@@ -49,6 +49,9 @@ fuzz: $(DEV) ## throw made-up bytes at the connection stack (INPUTS=n, SEED=n to
 bench: $(DEV) compiled ## measure throughput and latencies
 	@$(BIN)/python -m benchmarks
 
+siege: $(DEV) compiled ## attack a node in all ways for ten minutes (SECONDS=n) and show what each cost it
+	@$(BIN)/python -m siege --seconds $(or $(SECONDS),600)
+
 lint: $(DEV) ## check style and formatting
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/ruff format --check $(SOURCES)
@@ -86,7 +89,7 @@ build: $(DEV) ## make the wheel and the source archive in dist/
 
 clean: ## remove what tools left behind
 	@rm -rf dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
-	@find p2pboot tests $(wildcard benchmarks) -name __pycache__ -prune -exec rm -rf {} +
+	@find p2pboot tests $(wildcard benchmarks siege) -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and .venv
 	@rm -rf .venv

@@ -33,13 +33,23 @@ class Attack(ABC):
     """One line: what it does."""
     bound: ClassVar[str]
     """What has to hold it."""
+    shows: ClassVar[str] = "connected"
+    """The count that grows once it does what it says."""
     connections: ClassVar[int]
     addresses: ClassVar[int] = 1
 
     def __init__(self, target: Target, network: int) -> None:
         self.target = target
         self.counts: Counter[str] = Counter()
+        self.shown = trio.Event()
+        """It does what it says: something has been counted under `shows`."""
         self._network = network
+
+    def count(self, what: str, number: int = 1) -> None:
+        """Note that so much more of something was done."""
+        self.counts[what] += number
+        if what == self.shows:
+            self.shown.set()
 
     @abstractmethod
     async def one(self, number: int) -> None:
@@ -56,12 +66,12 @@ class Attack(ABC):
             try:
                 await self.one(number)
             except (*LOST, trio.TooSlowError):
-                self.counts["turned away"] += 1
+                self.count("turned away")
             except BaseExceptionGroup as group:
                 _, others = group.split((*LOST, trio.TooSlowError))
                 if others is not None:
                     raise
-                self.counts["turned away"] += 1
+                self.count("turned away")
             await trio.sleep(_AGAIN_S)
 
     def source(self, number: int) -> str:
@@ -75,7 +85,7 @@ class Attack(ABC):
         """Connect to the node, or to its gateway."""
         host, port = self.target.http if http else (self.target.host, self.target.port)
         async with connected(host, port, self.source(number), receive_buffer=receive_buffer) as sock:
-            self.counts["connected"] += 1
+            self.count("connected")
             yield sock
 
     @asynccontextmanager
@@ -98,11 +108,11 @@ class Attack(ABC):
         buffer = None if bytes_per_s is None else max(4096, int(bytes_per_s / 4))
         async with self.socket(number, receive_buffer=buffer) as sock:
             peer = await secure(sock, key, grants=grants)
-            self.counts["secured"] += 1
+            self.count("secured")
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(peer.listen, bytes_per_s)
                 try:
                     yield peer
                 finally:
-                    self.counts["received"] += peer.received
+                    self.count("received", peer.received)
                 nursery.cancel_scope.cancel()

@@ -22,7 +22,7 @@ async def _run(name: str, target: Target, network: int) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(attack.run)
         print(name, flush=True)
-        await trio.lowlevel.wait_readable(sys.stdin)  # also when whoever laid siege is gone
+        await trio.lowlevel.wait_readable(sys.stdin.fileno())  # also when whoever laid siege is gone
         nursery.cancel_scope.cancel()
     usage = resource.getrusage(resource.RUSAGE_SELF)
     print(json.dumps({"cpu_s": usage.ru_utime + usage.ru_stime, "counts": attack.counts}), flush=True)

@@ -20,7 +20,7 @@ from siege.honest import Honest, Sample, within
 from siege.room import Room
 
 _NICE_TOGETHER = "10"
-"""Strangers have machines of their own: here dozens of them must not keep the node and honest peers from the processor."""
+"""Strangers have machines of their own: here dozens of them must not keep node and honest peers from the processor."""
 _SETTLE_S = 2.0  # between an attack's beginning, or its end, and the first figure
 _COMING_UP_S = 60.0
 _ENDING_S = 30.0

@@ -85,7 +85,7 @@ async def _run(target: Target, manifest: Manifest, key: SecretKey, pace_s: float
 
 
 async def _end(scope: trio.CancelScope) -> None:
-    await trio.lowlevel.wait_readable(sys.stdin)
+    await trio.lowlevel.wait_readable(sys.stdin.fileno())
     scope.cancel()
 
 

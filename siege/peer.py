@@ -110,7 +110,7 @@ class Peer:
             part = frames[start : start + MAX_PLAINTEXT]
             sealed = bytearray(len(part) + OVERHEAD)
             self._sealer.seal_into(part, memoryview(sealed))
-            await self.sock.send_all(sealed)
+            await self.sock.send_all(memoryview(sealed))
 
     async def open(self, protocol: str, first: bytes = b"", heard: Listener | None = None) -> Stream:
         """Open a stream, speak of a protocol without waiting for the answer, and send the first bytes behind it."""

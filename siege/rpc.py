@@ -22,9 +22,9 @@ def rpc(*fields: bytes) -> bytes:
     return encode_varint(len(body)) + body
 
 
-def filled(field: bytes, size: int = MAX_RPC) -> bytes:
+def filled(field: bytes) -> bytes:
     """An RPC that says the same until it is as long as it may be."""
-    return rpc(field * ((size - 16) // len(field)))
+    return rpc(field * ((MAX_RPC - 16) // len(field)))
 
 
 def subscription(topic: str, *, join: bool = True) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.protocol.messages import manifest_topic
@@ -52,6 +52,5 @@ class Target:
 
     @classmethod
     def read(cls, path: Path) -> Target:
-        said: Mapping[str, object] = json.loads(path.read_text())
-        host, port = said["http"]  # type: ignore[misc]
-        return cls(**{**said, "http": (host, port)})  # type: ignore[arg-type]
+        said: dict[str, Any] = json.loads(path.read_text())
+        return cls(**{**said, "http": tuple(said["http"])})

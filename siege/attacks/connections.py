@@ -27,13 +27,13 @@ async def fill(attack: Attack, peer: Peer, streams: int) -> None:
     async def one() -> None:
         while True:
             stream = await peer.open(PING_PROTOCOL)
-            attack.counts["streams"] += 1
+            attack.count("streams")
             try:
                 while True:
                     await peer.write(stream, bytes(60_000))
-                    attack.counts["sent"] += 60_000
+                    attack.count("sent", 60_000)
             except EOFError:
-                attack.counts["reset"] += 1
+                attack.count("reset")
                 await trio.sleep(1)
 
     async with trio.open_nursery() as nursery:
@@ -45,6 +45,7 @@ class PingWindows(Attack):
     name = "ping-windows"
     what = "250 ping streams a connection, their windows full, none of them read"
     bound = "what a connection, an address and the process hold unread"
+    shows = "sent"
     connections, addresses = 20, 4
 
     async def one(self, number: int) -> None:
@@ -56,6 +57,7 @@ class PingDeaf(Attack):
     name = "ping-deaf"
     what = "the same, 256 connections with eight streams each, whose sockets nobody reads either"
     bound = "the same, and what waits to be sent"
+    shows = "sent"
     connections, addresses = 256, 8
 
     async def one(self, number: int) -> None:
@@ -67,6 +69,7 @@ class IdlePeers(Attack):
     name = "idle-peers"
     what = "256 peers from four addresses that do nothing"
     bound = "admission of connections: shares by address, the idlest goes"
+    shows = "secured"
     connections, addresses = 256, 4
 
     async def one(self, number: int) -> None:
@@ -78,6 +81,7 @@ class CrowdedPeers(Attack):
     name = "idle-crowd"
     what = "512 peers from 128 addresses that do nothing"
     bound = "admission of connections: a reserve for newcomers"
+    shows = "secured"
     connections, addresses = 512, 128
 
     async def one(self, number: int) -> None:
@@ -129,6 +133,7 @@ class HandshakeChurn(Attack):
     name = "handshake-churn"
     what = "32 tasks from four addresses that shake hands and hang up, as somebody else each time"
     bound = "rate of handshakes by address"
+    shows = "secured"
     connections, addresses = 32, 4
 
     async def one(self, number: int) -> None:
@@ -141,6 +146,7 @@ class Crumbs(Attack):
     name = "yamux-crumbs"
     what = "8 connections that send pings in frames of one byte"
     bound = "cost of a frame; what a connection may have done for it at once"
+    shows = "frames"
     connections, addresses = 8, 2
 
     async def one(self, number: int) -> None:
@@ -153,7 +159,7 @@ class Crumbs(Attack):
                     await stream.changed.wait()
                 stream.room -= count
                 await peer.send(frames)
-                self.counts["frames"] += count
+                self.count("frames", count)
             raise EOFError
 
 
@@ -161,6 +167,7 @@ class WindowUpdates(Attack):
     name = "yamux-windows"
     what = "8 connections that grow a window by a byte without end"
     bound = "control frames by connection"
+    shows = "frames"
     connections, addresses = 8, 2
 
     async def one(self, number: int) -> None:
@@ -170,13 +177,14 @@ class WindowUpdates(Attack):
             frames = header(WINDOW_UPDATE, 0, stream.id, 1) * count
             while True:
                 await peer.send(frames)
-                self.counts["frames"] += count
+                self.count("frames", count)
 
 
 class MuxerPings(Attack):
     name = "yamux-pings"
     what = "8 connections that send Yamux pings, 30 a message, and read the answers"
     bound = "control frames by connection"
+    shows = "frames"
     connections, addresses = 8, 2
 
     async def one(self, number: int) -> None:
@@ -184,13 +192,14 @@ class MuxerPings(Attack):
             frames = b"".join(header(PING, SYN, SESSION, value) for value in range(30))
             while True:
                 await peer.send(frames)
-                self.counts["frames"] += 30
+                self.count("frames", 30)
 
 
 class StreamChurn(Attack):
     name = "yamux-churn"
     what = "8 connections that open streams and reset them at once"
     bound = "streams opened by connection and address"
+    shows = "streams"
     connections, addresses = 8, 2
 
     async def one(self, number: int) -> None:
@@ -203,13 +212,14 @@ class StreamChurn(Attack):
                     frames += header(WINDOW_UPDATE, SYN, stream.id, 0)
                     frames += header(WINDOW_UPDATE, RST, stream.id, 0)
                 await peer.send(frames)
-                self.counts["streams"] += 60
+                self.count("streams", 60)
 
 
 class Guesses(Attack):
     name = "negotiation-guesses"
     what = "16 connections that guess protocols, 60 on each stream, stream after stream"
     bound = "streams opened by connection and address"
+    shows = "streams"
     connections, addresses = 16, 2
 
     async def one(self, number: int) -> None:
@@ -222,13 +232,14 @@ class Guesses(Attack):
                 await trio.sleep(0.05)
                 for stream in streams:
                     await peer.reset(stream)
-                self.counts["streams"] += 16
+                self.count("streams", 16)
 
 
 class IdentifyChurn(Attack):
     name = "identify-churn"
     what = "16 connections that ask who the node is, again and again"
     bound = "streams opened by connection and address"
+    shows = "streams"
     connections, addresses = 16, 2
 
     async def one(self, number: int) -> None:
@@ -238,7 +249,7 @@ class IdentifyChurn(Attack):
                 await trio.sleep(0.05)
                 for stream in streams:
                     await peer.reset(stream)
-                self.counts["streams"] += 16
+                self.count("streams", 16)
 
 
 ATTACKS = (

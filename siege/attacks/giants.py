@@ -26,6 +26,7 @@ class Giants(Attack):
     name = "giants"
     what = "a second trusted publisher announces artifacts of 1 GiB, says that it has all of them, and gives nothing"
     bound = "disk is allocated as pieces come; limits by publisher"
+    shows = "manifests"
     connections = 1
 
     async def one(self, number: int) -> None:
@@ -38,18 +39,18 @@ class Giants(Attack):
                     ARTIFACT_PROTOCOL: partial(self._answer, table),
                     SYNC_PROTOCOL: lambda _: refusal("not_found"),
                 }
-                said = {"channel": SECOND_CHANNEL, "arch": ARCH, "piece_length": MIB}
-                digests = {"sha256": f"{version:064x}", "table_digest": table.digest}
+                said: dict[str, Any] = {"channel": SECOND_CHANNEL, "arch": ARCH, "piece_length": MIB}
+                digests: dict[str, Any] = {"sha256": f"{version:064x}", "table_digest": table.digest}
                 artifacts = [
                     artifact_of(key, size=_SIZE, **digests, **said) for key in ("kernel", "initramfs")
                 ]
                 manifest = signed(key, version, artifacts, channel=SECOND_CHANNEL)
                 await peer.write(stream, rpc.rpc(rpc.message(topic, manifest, key)))
-                self.counts["manifests"] += 1
+                self.count("manifests")
                 await trio.sleep(3)
 
     def _answer(self, table: PieceTable, asked: Mapping[str, Any]) -> bytes | None:
-        self.counts[asked["op"]] += 1
+        self.count(asked["op"])
         match asked["op"]:
             case "have":
                 return reply(PieceSet.full(table.count).to_bytes())

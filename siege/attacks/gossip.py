@@ -14,6 +14,7 @@ from siege.manifests import made_up
 
 
 class _Gossiper(Attack):
+    shows = "RPCs"
     """Subscribes, and sends one RPC after the other as fast as the node reads them."""
 
     connections, addresses = 16, 4
@@ -25,7 +26,8 @@ class _Gossiper(Attack):
             stream = await peer.open(rpc.GOSSIP_PROTOCOL, greeting)
             for said in self.rpcs(key):
                 await peer.write(stream, said)
-                self.counts["RPCs"] += 1
+                self.count("RPCs")
+            await stream.ended()
 
     @abstractmethod
     def rpcs(self, key: SecretKey) -> Iterator[bytes]:
@@ -98,8 +100,6 @@ class Unfinished(_Gossiper):
 
     def rpcs(self, key: SecretKey) -> Iterator[bytes]:
         yield encode_varint(rpc.MAX_RPC - 16) + bytes(rpc.MAX_RPC - 17)
-        while True:
-            yield b""
 
 
 class Junk(_Gossiper):

@@ -27,13 +27,14 @@ class SlowClients(_Client):
     name = "http-slow"
     what = "600 readers of one address that take 12 kB/s each of the largest artifact"
     bound = "connections by address; a minimum rate while others wait"
+    shows = "received"
     connections = 600
 
     async def one(self, number: int) -> None:
         async with self.socket(number, http=True, receive_buffer=_SMALL_BUFFER) as sock:
             await sock.send_all(self.request())
             while data := await sock.receive_some(6_000):
-                self.counts["received"] += len(data)
+                self.count("received", len(data))
                 await trio.sleep(len(data) / 12_000)
             raise EOFError
 
@@ -94,6 +95,7 @@ class LargeHeaders(_Client):
     name = "http-headers"
     what = "32 clients of two addresses that send headers of 20 kB, in one packet"
     bound = "bytes of a header, however they arrive"
+    shows = "answers"
     connections, addresses = 32, 2
 
     async def one(self, number: int) -> None:
@@ -102,13 +104,15 @@ class LargeHeaders(_Client):
             async with self.socket(number, http=True) as sock:
                 await sock.send_all(request)
                 answer = await sock.receive_some(4096)
-                self.counts[answer[9:12].decode() or "cut"] += 1
+                self.count(answer[9:12].decode() or "cut")
+                self.count("answers")
 
 
 class RangeBombs(_Client):
     name = "http-ranges"
     what = "32 clients of two addresses that ask for a thousand ranges at once"
     bound = "ranges of a request"
+    shows = "answers"
     connections, addresses = 32, 2
 
     async def one(self, number: int) -> None:
@@ -119,13 +123,14 @@ class RangeBombs(_Client):
                 answer = await sock.receive_some(65_536)
                 if not answer:
                     raise EOFError
-                self.counts[answer[9:12].decode(errors="replace")] += 1
+                self.count("answers")
 
 
 class SingleBytesOverHttp(_Client):
     name = "http-single-bytes"
     what = "64 clients of one address that ask for single bytes, each of another piece"
     bound = "disk work by address; small reads of a piece are served from one verification"
+    shows = "answers"
     connections = 64
 
     async def one(self, number: int) -> None:
@@ -136,7 +141,7 @@ class SingleBytesOverHttp(_Client):
                 await sock.send_all(self.request(f"Range: bytes={at}-{at}"))
                 if not await sock.receive_some(4096):
                     raise EOFError
-                self.counts["answers"] += 1
+                self.count("answers")
 
 
 class HangUps(_Client):
@@ -156,6 +161,7 @@ class Downloads(_Client):
     name = "http-downloads"
     what = "64 clients of one address that read the largest artifact as fast as they can"
     bound = "fair shares by address"
+    shows = "received"
     connections = 64
 
     async def one(self, number: int) -> None:
@@ -163,7 +169,7 @@ class Downloads(_Client):
             async with self.socket(number, http=True) as sock:
                 await sock.send_all(self.request("Connection: close"))
                 while data := await sock.receive_some(262_144):
-                    self.counts["received"] += len(data)
+                    self.count("received", len(data))
 
 
 ATTACKS = (

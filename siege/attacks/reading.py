@@ -15,6 +15,7 @@ from siege.target import MIB
 
 
 class _Reader(Attack):
+    shows = "ok"
     """One stream, so many reads in flight; one more for each that is answered.
 
     Subclasses say which reads, how fast replies are taken, and how many are in flight.
@@ -31,8 +32,9 @@ class _Reader(Attack):
     def requests(self, number: int) -> Iterator[bytes]:
         chance = random.Random(number)
         while True:
-            offset = chance.randrange(max(1, self.target.size - self.length))
-            yield encode_request(ReadRequest(self.target.sha256, offset, self.length))
+            length = min(self.length, self.target.size)
+            offset = chance.randrange(self.target.size - length + 1)
+            yield encode_request(ReadRequest(self.target.sha256, offset, length))
 
     async def read(self, peer: Peer, requests: Iterator[bytes]) -> None:
         replies = Replies(ARTIFACT_PROTOCOL)
@@ -42,7 +44,7 @@ class _Reader(Attack):
             await replies.more()
             taken = replies.take()
             for status in taken:
-                self.counts[status] += 1
+                self.count(status)
             if "busy" in taken:
                 await trio.sleep(0.1)
             await peer.write(stream, b"".join(next(requests) for _ in taken))
@@ -77,6 +79,7 @@ class Crawlers(_Reader):
     name = "crawlers"
     what = "64 peers from four addresses that take a kilobyte every other second"
     bound = "the same: each holds a slice, and gives it up while others wait"
+    shows = "secured"  # a reply takes half an hour
     connections, addresses = 64, 4
     bytes_per_s = 512
 
@@ -95,7 +98,7 @@ class SingleBytesOfOnePiece(SingleBytes):
 
     def requests(self, number: int) -> Iterator[bytes]:
         while True:
-            yield encode_request(ReadRequest(self.target.sha256, random.randrange(1000), 1))
+            yield encode_request(ReadRequest(self.target.sha256, random.randrange(100), 1))
 
 
 class Sprinters(_Reader):
@@ -109,12 +112,13 @@ class IdleStreams(Attack):
     name = "idle-streams"
     what = "64 ids of one address with 16 idle streams each: all 1,024"
     bound = "slots of streams: shares by address, a reserve, the idlest goes"
+    shows = "streams"
     connections = 64
 
     async def one(self, number: int) -> None:
         async with self.peer(number) as peer:
             streams = [await peer.open(ARTIFACT_PROTOCOL) for _ in range(16)]
-            self.counts["streams"] += len(streams)
+            self.count("streams", len(streams))
             async with trio.open_nursery() as nursery:
                 for stream in streams:
                     nursery.start_soon(self._hold, peer, stream)
@@ -122,7 +126,7 @@ class IdleStreams(Attack):
     async def _hold(self, peer: Peer, stream: Stream) -> None:
         while True:
             await stream.ended()
-            self.counts["reset"] += 1
+            self.count("reset")
             await trio.sleep(1)
             stream = await peer.open(ARTIFACT_PROTOCOL)
 
@@ -131,13 +135,14 @@ class NeverRead(Attack):
     name = "never-read"
     what = "64 ids from four addresses ask for 16 times 1 MiB on each of 16 streams, and read nothing"
     bound = "bytes waiting by address and in all"
+    shows = "streams"
     connections, addresses = 64, 4
 
     async def one(self, number: int) -> None:
         async with self.peer(number, grants=False) as peer:
             asked = encode_request(ReadRequest(self.target.sha256, 0, min(MIB, self.target.size)))
             streams = [await peer.open(ARTIFACT_PROTOCOL, asked * MAX_IN_FLIGHT) for _ in range(16)]
-            self.counts["streams"] += len(streams)
+            self.count("streams", len(streams))
             for stream in streams:
                 await stream.ended()
             raise EOFError
@@ -147,6 +152,7 @@ class Cancelled(Attack):
     name = "cancelled-replies"
     what = "32 ids of two addresses ask for 16 times 1 MiB, take the first header, reset, and ask again"
     bound = "a reply that is given up is paid for: disk work by address"
+    shows = "streams"
     connections, addresses = 32, 2
 
     async def one(self, number: int) -> None:
@@ -154,16 +160,16 @@ class Cancelled(Attack):
         async with self.peer(number) as peer:
             while True:
                 heard, hear = _first()
-                size = self.target.size
+                room = max(1, self.target.size - MIB)
                 asked = b"".join(
-                    encode_request(ReadRequest(self.target.sha256, chance.randrange(size - MIB), MIB))
+                    encode_request(ReadRequest(self.target.sha256, chance.randrange(room), MIB))
                     for _ in range(MAX_IN_FLIGHT)
                 )
                 stream = await peer.open(ARTIFACT_PROTOCOL, asked, hear)
                 with trio.move_on_after(2):
                     await heard.wait()
                 await peer.reset(stream)
-                self.counts["streams"] += 1
+                self.count("streams")
 
 
 def _first() -> tuple[trio.Event, Callable[[bytes], None]]:
@@ -182,6 +188,7 @@ class TrickledRequests(Attack):
     name = "trickled-requests"
     what = "64 ids of one address, eight streams each, a byte of a request every second"
     bound = "time that a request may take to arrive; slots of streams by address"
+    shows = "secured"
     connections = 64
 
     async def one(self, number: int) -> None:

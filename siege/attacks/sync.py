@@ -31,7 +31,8 @@ class _Asker(Attack):
             while not stream.over:
                 await replies.more()
                 taken = replies.take()
-                self.counts.update(taken)
+                for status in taken:
+                    self.count(status)
                 await peer.write(stream, b"".join(itertools.islice(questions, len(taken))))
             raise EOFError
 
@@ -43,6 +44,7 @@ class SyncFlood(_Asker):
     name = "sync-flood"
     what = "40 ids from four addresses ask for heads and peers without pause"
     bound = "requests by address"
+    shows = "ok"
 
     def questions(self) -> Iterator[bytes]:
         return itertools.cycle((encode_request(HeadsRequest()), encode_request(PeersRequest())))
@@ -52,6 +54,7 @@ class ManifestFlood(_Asker):
     name = "manifest-flood"
     what = "40 ids from four addresses ask for manifests that nobody has"
     bound = "requests by address"
+    shows = "not_found"
 
     def questions(self) -> Iterator[bytes]:
         return (encode_request(ManifestRequest(f"{number:064x}")) for number in itertools.count())
@@ -61,6 +64,7 @@ class BadRequests(_Asker):
     name = "bad-requests"
     what = "40 ids from four addresses send JSON that is as large and deep as it may be, and no request"
     bound = "requests by address; reading costs no more than answering"
+    shows = "bad_request"
 
     def questions(self) -> Iterator[bytes]:
         nested = "[" * 1900 + "]" * 1900
@@ -72,13 +76,14 @@ class BadFrames(Attack):
     name = "bad-frames"
     what = "16 ids of two addresses open streams, send what is no frame, and do it again"
     bound = "streams opened by address"
+    shows = "streams"
     connections, addresses = 16, 2
 
     async def one(self, number: int) -> None:
         async with self.peer(number) as peer:
             while True:
                 streams = [await peer.open(SYNC_PROTOCOL, b"\xff" * 64) for _ in range(16)]
-                self.counts["streams"] += len(streams)
+                self.count("streams", len(streams))
                 with trio.move_on_after(2):
                     for stream in streams:
                         await stream.ended()

@@ -1,0 +1,61 @@
+"""Each attack of `siege/` can be begun and ended, so that they are there when somebody lays siege to a node."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.heads import SyncServer
+from p2pboot.store.store import Store
+from p2pboot.testing.waiting import HANG_S
+from p2pboot.transport.addresses import parse_address
+from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
+from siege import rpc
+from siege.attacks import ATTACKS
+from siege.target import Target
+from tests.gateway.world import PAIR, OfferingNode, gateway_settings, put, serving
+
+
+async def test_each_attack_does_what_it_says(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One after the other, a connection each, against little."""
+    monkeypatch.setattr(rpc, "MAX_RPC", 20_000)
+    manifest = put(store, {"kernel": bytes(5000), "initramfs": bytes(1000)})
+    node, accounts = OfferingNode(store), Serving()
+    limits = Libp2pOptions(max_inbound_per_ip=256)
+    async with (
+        serving(node, gateway_settings(tmp_path)) as gateway,
+        open_libp2p(SecretKey(b"n" * 32), ["/ip4/127.0.0.1/tcp/0"], limits) as transport,
+    ):
+        transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, accounts).handle)
+        heads = SyncServer(
+            store.manifests, transport.peer_records, lambda: node.now, accounts, node.catalogue.withheld
+        )
+        transport.handle(SYNC_PROTOCOL, heads.handle)
+        address = parse_address(transport.addresses()[0])
+        name, smallest = min(manifest.artifacts.items(), key=lambda item: item[1].size)
+        target = Target(
+            host=address.host,
+            port=address.port,
+            peer_id=transport.peer_id,
+            http=("127.0.0.1", gateway.port),
+            path=f"{PAIR}/{name}",
+            sha256=smallest.sha256,
+            size=smallest.size,
+            second_seed="07" * 32,
+        )
+        for number, kind in enumerate(ATTACKS.values(), start=1):
+            attack = kind(target, number)
+            attack.connections = 1  # type: ignore[misc]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(attack.run)
+                with trio.fail_after(HANG_S):
+                    await attack.shown.wait()
+                nursery.cancel_scope.cancel()
