@@ -20,7 +20,14 @@ from p2pboot.core.manifest import Artifact, Manifest
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import Outcome, Question, Refused
-from p2pboot.errors import BlobMissing, NotFoundError, P2PBootError, UsageError, first_error
+from p2pboot.errors import (
+    BlobMissing,
+    Contradiction,
+    NotFoundError,
+    P2PBootError,
+    UsageError,
+    first_error,
+)
 from p2pboot.fetch.ahead import Ahead
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
@@ -161,7 +168,11 @@ class _Fetch:
             )  # from here on nothing older is taken
             unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, chosen.detached, selected)
             if not unchanged:
-                await ahead.finish(manifest)
+                try:
+                    await ahead.finish(manifest)
+                except Contradiction as error:  # what it brought can never be of use
+                    await trio.to_thread.run_sync(self._catalogue.blame, manifest.digest, error)
+                    raise
             nursery.cancel_scope.cancel()
         placed: tuple[Path, ...] = ()
         if not unchanged:

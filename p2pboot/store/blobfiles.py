@@ -6,6 +6,7 @@ their way. No path is made of anything but a digest that was checked before.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -13,6 +14,7 @@ from pathlib import Path
 from p2pboot.core.digests import is_digest
 from p2pboot.errors import machine_error
 from p2pboot.store.durable import clean_temporaries, fsync_directory, make_directory
+from p2pboot.store.holes import data_ranges
 
 
 class BlobFiles:
@@ -33,6 +35,16 @@ class BlobFiles:
         make_directory(self._partial)
         for each in self._all():
             clean_temporaries(each)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what killed processes began and nobody ever showed a piece of; makes nothing.
+
+        What can not be removed takes no room either, and may stay.
+        """
+        for digest in self.partials():
+            with contextlib.suppress(OSError):
+                _unlink_if_idle(self.partial(digest), only_empty=True)
 
     def whole(self, digest: str) -> Path:
         """Where a whole artifact lies or would lie."""
@@ -52,9 +64,14 @@ class BlobFiles:
         """Every artifact of which there is a file that is on its way."""
         return {path.name for path in _entries(self._partial) if is_digest(path.name)}
 
-    def used_bytes(self) -> int:
-        """Sum of the files' sizes, holes included; a partial has its full size from the start."""
-        return sum(file_size(path) for directory in self._all() for path in _entries(directory))
+    def sizes(self) -> dict[str, int]:
+        """The size of every artifact's file, holes included; a partial has its full size from the start."""
+        return {
+            path.name: file_size(path)
+            for directory in self._all()
+            for path in _entries(directory)
+            if is_digest(path.name)
+        }
 
     def demote(self, digest: str) -> None:
         """Make a damaged artifact a partial, of which only the bad pieces are fetched again.
@@ -108,14 +125,15 @@ def _entries(directory: Path) -> list[Path]:
         raise machine_error(error, f"list {directory}") from error
 
 
-def _unlink_if_idle(path: Path) -> bool:
+def _unlink_if_idle(path: Path, *, only_empty: bool = False) -> bool:
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
         return True
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        path.unlink(missing_ok=True)
+        if not only_empty or not any(data_ranges(fd, os.fstat(fd).st_size)):
+            path.unlink(missing_ok=True)
     except BlockingIOError:
         return False
     finally:

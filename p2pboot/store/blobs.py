@@ -12,9 +12,10 @@ never held over I/O).
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -23,9 +24,9 @@ from p2pboot.core.digests import check_digest, is_digest
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, machine_error
 from p2pboot.store.algorithms import SHA256, Algorithm
-from p2pboot.store.blobfiles import BlobFiles, file_size
+from p2pboot.store.blobfiles import BlobFiles
 from p2pboot.store.durable import make_directory
-from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
+from p2pboot.store.errors import BlobGone, RangeError, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.hashing import Examination, HashedPath
 from p2pboot.store.inplace import InPlaceFiles
@@ -38,6 +39,7 @@ from p2pboot.store.reading import (
     open_regular,
     read_checked,
 )
+from p2pboot.store.room import Plan, Quota, Room, Yielding
 from p2pboot.store.tables import TableIndex
 
 T = TypeVar("T")
@@ -74,7 +76,7 @@ class BlobStore:
         hashes: HashCache,
         *,
         algorithm: Algorithm = SHA256,
-        quota_bytes: int | None = None,
+        quota_bytes: Quota = None,
     ) -> None:
         """Take over the directories below `directory`.
 
@@ -83,13 +85,13 @@ class BlobStore:
             tables: the piece tables of what is in it.
             hashes: to be told of files that are not what was hashed.
             algorithm: of the digests.
-            quota_bytes: how much the store may hold; files served in place do not count. None: no limit.
+            quota_bytes: how much the store may hold; files served in place do not count.
         """
         self._files = BlobFiles(directory)
         self._algorithm = algorithm
         self._tables = tables
         self._hashes = hashes
-        self.quota_bytes = quota_bytes
+        self.room = Room(directory, self._files.sizes, quota_bytes)
         self._slices = SliceDigests()
         self._changes = threading.RLock()
         self._lock = threading.Lock()
@@ -100,6 +102,10 @@ class BlobStore:
     def prepare(self) -> None:
         """Make the directories that are missing, and clear away what a killed process left half-made."""
         self._files.prepare()
+
+    def sweep(self) -> None:
+        """Clear away what killed processes began without a piece of it; makes nothing."""
+        self._files.sweep()
 
     # what is held
 
@@ -223,7 +229,19 @@ class BlobStore:
 
     # bringing artifacts in
 
-    def begin(self, digest: str, table: PieceTable) -> PartialBlob | None:
+    def plan(self, sizes: Mapping[str, int], yielding: Yielding | None = None) -> Plan:
+        """Plan to bring in what is not here of all this; its caller closes it.
+
+        Args:
+            sizes: bytes, by digest.
+            yielding: what may be given up for it.
+
+        Raises:
+            StoreFull: the quota can not hold it.
+        """
+        return self.room.plan({one: size for one, size in sizes.items() if not self.holds(one)}, yielding)
+
+    def begin(self, digest: str, table: PieceTable, plan: Plan | None = None) -> PartialBlob | None:
         """Start or go on fetching an artifact.
 
         There is one PartialBlob for each artifact: whoever began it closes or finishes it before it is begun again.
@@ -232,6 +250,7 @@ class BlobStore:
         Args:
             digest: of an artifact of a manifest in the catalogue (else `retain` may remove it at any time).
             table: the artifact's piece table, as far as anybody knows.
+            plan: what it is part of; None for something of its own.
 
         Returns:
             None when the artifact is wholly held: there is nothing to fetch.
@@ -240,7 +259,7 @@ class BlobStore:
             ValueError: not a digest.
             StoreFull: the quota does not allow it.
             TableConflict: the artifact is held, or being fetched, with another table.
-            MachineError: disk full (nothing is left behind), or it is being fetched already.
+            MachineError: the disk has no room for it (nothing is left behind), or it is being fetched already.
         """
         with self._changes:
             partial = self._active_partial(check_digest(digest))
@@ -248,7 +267,7 @@ class BlobStore:
                 raise TableConflict(digest)
             if self._settled(digest, table):
                 return None
-            return self._open_partial(digest, table)
+            return self._open_partial(digest, table, plan or self.room.plan({digest: table.size}))
 
     def remove(self, digest: str) -> None:
         """Remove an artifact from the store, whole or partial; files served in place are served on."""
@@ -261,20 +280,18 @@ class BlobStore:
 
     # room
 
+    @property
+    def quota_bytes(self) -> Quota:
+        """How much the store may hold; can be changed at any time."""
+        return self.room.quota
+
+    @quota_bytes.setter
+    def quota_bytes(self, quota: Quota) -> None:
+        self.room.quota = quota
+
     def used_bytes(self) -> int:
         """What counts for the quota: the sizes of whole artifacts and partials, as if they had no holes."""
-        return self._files.used_bytes()
-
-    def reserve(self, size: int) -> None:
-        """Check that the quota allows `size` more bytes; nothing more is always allowed.
-
-        Raises:
-            StoreFull: it does not.
-        """
-        if self.quota_bytes is not None and size > 0:
-            used = self.used_bytes()
-            if used + size > self.quota_bytes:
-                raise StoreFull(str(self._files.directory), needed=size, used=used, quota=self.quota_bytes)
+        return self.room.used_bytes()
 
     @contextlib.contextmanager
     def standstill(self) -> Iterator[None]:
@@ -415,10 +432,8 @@ class BlobStore:
         self._tables.put(digest, table)
         return True
 
-    def _open_partial(self, digest: str, table: PieceTable) -> PartialBlob:
+    def _open_partial(self, digest: str, table: PieceTable, plan: Plan) -> PartialBlob:
         path = self._files.partial(digest)
-        self.reserve(max(table.size - file_size(path), 0))
-        self._tables.put(digest, table)
         make_directory(path.parent)
         partial = PartialBlob(
             path,
@@ -426,6 +441,8 @@ class BlobStore:
             digest=digest,
             table=table,
             algorithm=self._algorithm,
+            plan=plan,
+            begun=functools.partial(self._tables.put, digest, table),
             ended=self._ended,
         )
         with self._lock:

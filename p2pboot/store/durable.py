@@ -176,8 +176,13 @@ def disk_error(error: OSError, needed: int, directory: Path) -> MachineError:
     """Say what a failed write into `directory` means; for a full disk with the bytes needed and available."""
     if error.errno not in _FULL:
         return machine_error(error, f"write {needed} bytes into {directory}")
+    return disk_full(needed, free_bytes(directory), directory)
+
+
+def disk_full(needed: int, available: int, directory: Path) -> MachineError:
+    """Say that there is no room in `directory`; both numbers are bytes."""
     return MachineError(
-        f"disk full: {needed} bytes are needed in {directory}, {free_bytes(directory)} are available",
+        f"disk full: {needed} bytes are needed in {directory}, {available} are available",
         remedy="free some space or use a directory on another disk",
     )
 

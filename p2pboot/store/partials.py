@@ -1,11 +1,13 @@
 """An artifact while it arrives: pieces in any order from several threads, checked before they are written.
 
-On the disk a partial is a file of the artifact's full size; which of its pieces are good is not recorded
-anywhere: after a crash they are hashed again against the table, which was durable before the first piece. So
-there is no bitmap on disk that could claim more than the disk kept.
+On the disk a partial is a file of the artifact's full size that is one hole at first, and takes room as pieces come:
+anybody can sign or claim a size. Where nobody showed a piece, nothing stays. Which of the pieces are good is not
+recorded anywhere: after a crash those for which there is data are hashed again against the table. So there is no bitmap
+on disk that could claim more than the disk kept. What is not good stays where it is, until it is written over or the
+file is finished: a table may be a stranger's lie, and the next one know it for good.
 
-Pieces of zeros are told by their digests. They are holes in the file and held from the start: nobody is asked for
-them, and a mostly empty image takes as much disk as it has content.
+Pieces of zeros are told by their digests. They stay holes and are held from the start: nobody is asked for them, and a
+mostly empty image takes as much disk as it has content.
 """
 
 from __future__ import annotations
@@ -23,9 +25,10 @@ from blake3 import blake3
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError, machine_error
 from p2pboot.store.algorithms import Algorithm
-from p2pboot.store.durable import disk_error, fsync_directory, make_directory, preallocate, write_at
-from p2pboot.store.holes import make_zeros
+from p2pboot.store.durable import disk_error, fsync_directory, make_directory, write_at
+from p2pboot.store.holes import data_ranges, make_zeros
 from p2pboot.store.reading import PieceMismatch, examine, good_pieces, pread_exactly
+from p2pboot.store.room import Plan
 
 HASH_CHUNK_BYTES: Final = 1024 * 1024
 
@@ -53,21 +56,27 @@ class PartialBlob:
         digest: str,
         table: PieceTable,
         algorithm: Algorithm,
+        plan: Plan,
+        begun: Callable[[], None],
         ended: Callable[[PartialBlob], None],
     ) -> None:
-        """Open the file at `path`, of full size from the start, and find out which of its pieces are good.
+        """Open the file at `path` and find out which of its pieces are good.
 
         Args:
             path: where the partial lies or will lie; its directory exists.
             final: where the finished artifact belongs.
             digest: of the artifact, hex.
-            table: of the artifact, durable already.
+            table: of the artifact.
             algorithm: of the digest.
+            plan: what it is part of; is told what is written.
+            begun: called before the first piece is written, and before it is finished: the table has to be durable
+                afterwards.
             ended: called once when the partial is finished, discarded or closed.
 
         Raises:
-            MachineError: disk full (then there is no file), no permission, or another process fetches this
-                artifact.
+            StoreFull: the quota does not allow it.
+            MachineError: disk full, no permission, or another process fetches this artifact. Where it was not begun
+                before, there is no file then.
         """
         self.digest = digest
         self.table = table
@@ -75,7 +84,13 @@ class PartialBlob:
         self._name = algorithm.what + digest  # in messages
         self._new_hash = algorithm.begin
         self._final = final
+        self._plan = plan
+        self._begun = begun
         self._ended = ended
+        self._beginning = (
+            threading.Lock()
+        )  # guards `_is_begun`, and comes before everything that `begun` takes
+        self._is_begun = False
         self._changed = threading.Condition()  # guards everything below but the hash
         self._state = _State.OPEN
         self._writing: set[int] = set()
@@ -85,24 +100,50 @@ class PartialBlob:
         self._hashed = 0
         self.zeros = table.zeros()
         """The pieces that are nothing but zeros and so are held from the start."""
-        self._fd, fresh = _open_locked(path, table, self.zeros, self._name)
+        self._held = self.zeros
+        self._fd, fresh = _open_locked(path, table, self._name)
+        self._is_new = fresh
         try:
-            self._held = self.zeros if fresh else self._resume()
+            if not fresh:
+                self._held = self._resume()
+            plan.begin(digest, sum(table.span(index)[1] for index in self._held.missing()))
         except BaseException:
-            os.close(self._fd)
+            self._close_file(unlink=fresh)
             raise
+
+    @property
+    def _fetched(self) -> PieceSet:
+        """The pieces held that somebody had to give."""
+        return self._held - self.zeros
 
     def _resume(self) -> PieceSet:
         """Find out which pieces are good in what an earlier process left; where zeros belong, make them."""
-        for offset, length in self.table.extents(self.zeros):
+        try:
+            there = self._pieces_with_data()
+            good = good_pieces(self._fd, self.table, there - self.zeros)
+        except OSError as error:
+            raise machine_error(error, f"read {self.path}") from error
+        for offset, length in self.table.extents(there & self.zeros):
             try:
                 make_zeros(self._fd, offset, length)
             except OSError as error:
                 raise disk_error(error, length, self.path.parent) from error
-        try:
-            return good_pieces(self._fd, self.table, self.zeros)
-        except OSError as error:
-            raise machine_error(error, f"read {self.path}") from error
+        return good | self.zeros
+
+    def _pieces_with_data(self) -> PieceSet:
+        each = self.table.piece_length
+        there = PieceSet(self.table.count)
+        for offset, length in data_ranges(self._fd, self.table.size):
+            there |= PieceSet.of(self.table.count, range(offset // each, (offset + length - 1) // each + 1))
+        return there
+
+    def _begin(self) -> None:
+        """Somebody showed a piece: from here on there is something to keep."""
+        with self._beginning:
+            if not self._is_begun:
+                self._begun()
+                self._plan.shown()
+                self._is_begun = True
 
     @property
     def held(self) -> PieceSet:
@@ -134,6 +175,7 @@ class PartialBlob:
             if self._state is _State.FINISHED or index in self._held or index in self._writing:
                 return False
         self._check(index, data)
+        self._begin()
         with self._changed:
             self._require_open()
             if index in self._held or index in self._writing:
@@ -155,6 +197,7 @@ class PartialBlob:
                 if written:
                     self._held = self._held.with_piece(index)
                 self._changed.notify_all()
+        self._plan.wrote(self.digest, length)
         self._hash_from_memory(offset, data)
         return True
 
@@ -228,6 +271,10 @@ class PartialBlob:
             MachineError: the disk failed. Where it gave back other bytes than were written, those pieces are
                 not held any more and can be fetched again.
         """
+        with self._changed:
+            is_ready = self._state is _State.OPEN and self._held.complete
+        if is_ready:
+            self._begin()  # of what is nothing but zeros nobody showed a piece
         with self._hashing:
             with self._changed:
                 if self._state is _State.FINISHED:
@@ -252,7 +299,7 @@ class PartialBlob:
             self._end(_State.CLOSED, unlink=True)
 
     def close(self) -> None:
-        """Stop working on the artifact; what is there stays on disk and can be resumed.
+        """Stop working on the artifact; pieces that are there stay on disk and can be resumed.
 
         After `finish` or `discard` it does nothing.
         """
@@ -310,6 +357,7 @@ class PartialBlob:
 
     def _move_to_final(self) -> None:
         try:
+            os.ftruncate(self._fd, self.table.size)  # it may have been resumed by a table that claimed more
             os.fsync(self._fd)
             make_directory(self._final.parent)
             self.path.replace(self._final)
@@ -326,17 +374,25 @@ class PartialBlob:
             # A descriptor closed under a write could be another file's by the time the write happens.
             self._changed.wait_for(lambda: not (self._writing or self._syncing))
             try:
-                if unlink:  # while it is locked: another process may take it over as soon as it is closed
-                    self.path.unlink(missing_ok=True)
-            except OSError as error:
-                raise machine_error(error, f"remove {self.path}") from error
+                self._close_file(
+                    unlink=unlink or (state is _State.CLOSED and self._is_new and not self._fetched)
+                )
             finally:
-                os.close(self._fd)
+                self._plan.drop(self.digest)
                 self._ended(self)
 
+    def _close_file(self, *, unlink: bool) -> None:
+        try:
+            if unlink:  # while it is locked: another process may take it over as soon as it is closed
+                self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise machine_error(error, f"remove {self.path}") from error
+        finally:
+            os.close(self._fd)
 
-def _open_locked(path: Path, table: PieceTable, zeros: PieceSet, name: str) -> tuple[int, bool]:
-    """Open or create the partial's file, lock it against other processes, and give it size and room."""
+
+def _open_locked(path: Path, table: PieceTable, name: str) -> tuple[int, bool]:
+    """Open or create the partial's file, lock it against other processes, and give it its size."""
     try:
         fd = _open_current(path)
     except BlockingIOError:
@@ -346,19 +402,18 @@ def _open_locked(path: Path, table: PieceTable, zeros: PieceSet, name: str) -> t
         ) from None
     except OSError as error:
         raise machine_error(error, f"open {path}") from error
+    fresh = os.fstat(fd).st_size == 0
     try:
-        fresh = os.fstat(fd).st_size == 0
         try:
-            preallocate(fd, table.size, table.extents(zeros.missing()), path.parent)
-        except MachineError:
+            if os.fstat(fd).st_size < table.size:
+                os.ftruncate(fd, table.size)  # a hole, of no room
+            fsync_directory(path.parent)
+        except OSError as error:
             if fresh:
                 path.unlink(missing_ok=True)
-            raise
-        fsync_directory(path.parent)
-    except BaseException as error:
+            raise disk_error(error, table.size, path.parent) from error
+    except BaseException:
         os.close(fd)
-        if isinstance(error, OSError):
-            raise machine_error(error, f"prepare {path}") from error
         raise
     return fd, fresh
 

@@ -31,6 +31,7 @@ from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.manifests import Manifests
 from p2pboot.store.ondemand import DatabaseOnDemand
 from p2pboot.store.publications import Publications
+from p2pboot.store.room import Quota
 from p2pboot.store.tables import TableIndex
 from p2pboot.store.truststate import TrustState
 
@@ -49,7 +50,7 @@ class Store:
         database: Database,
         *,
         algorithm: Algorithm = SHA256,
-        quota_bytes: int | None = None,
+        quota_bytes: Quota = None,
         max_hashes: int | None = None,
     ) -> None:
         self.path = path
@@ -65,12 +66,12 @@ class Store:
         self.announcements = Announcements(database)
 
     @classmethod
-    def open(cls, path: Path, *, quota_bytes: int | None = None) -> Store:
+    def open(cls, path: Path, *, quota_bytes: Quota = None) -> Store:
         """Open a state directory, making it when there is none.
 
         Args:
             path: the directory.
-            quota_bytes: how much artifacts may take up, None for no limit.
+            quota_bytes: how much artifacts may take up.
 
         Raises:
             MachineError: no permission, disk full, another process holds the database too long.
@@ -100,7 +101,9 @@ class Store:
             MachineError, StoreError: as `open`.
         """
         database = DatabaseOnDemand.open(path / DATABASE_NAME)
-        return cls(path, database, algorithm=BLAKE3, max_hashes=MAX_SNAPSHOTS)
+        store = cls(path, database, algorithm=BLAKE3, max_hashes=MAX_SNAPSHOTS)
+        store.blobs.sweep()
+        return store
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:

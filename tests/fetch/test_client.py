@@ -11,16 +11,29 @@ from trio.testing import MockClock
 
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.verify import Refused
-from p2pboot.errors import FetchError, ManifestError, NotFoundError, UsageError
+from p2pboot.errors import BlobCorrupt, FetchError, ManifestError, NotFoundError, UsageError
 from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.client import FetchOrder, fetch
 from p2pboot.fetch.result import FetchResult
+from p2pboot.store.blobs import BlobStore
+from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, artifact_of, content
 from p2pboot.testing.manifests import NOW
 from p2pboot.testing.stores import offer
 from p2pboot.transport.interface import Transport
-from tests.fetch.world import FILES, OTHER_KEY, POLICY, CorruptBlobs, Provider, Watcher, World, manifest_of
+from tests.fetch.world import (
+    FILES,
+    OTHER_KEY,
+    POLICY,
+    BlobsProxy,
+    CorruptBlobs,
+    PartialBlobs,
+    Provider,
+    Watcher,
+    World,
+    manifest_of,
+)
 
 SIZE = sum(map(len, FILES.values()))
 V1 = manifest_of()
@@ -341,7 +354,33 @@ async def test_a_corrupt_peer_alone_fails_soon_and_leaves_nothing(
         with pytest.raises(FetchError, match=liar.peer_id):
             await run(world.order(liar, timeout_s=600), transport, store, world.watcher)
         assert trio.current_time() < 10
+        assert store.blobs.used_bytes() == 0
     assert placed(world.directory / "out") == set()
+
+
+async def test_what_nobody_gives_takes_no_room(autojump_clock: MockClock, world: World) -> None:
+    """Its manifest and its tables are to be had, and not one piece."""
+
+    def nothing(blobs: BlobStore) -> BlobsProxy:
+        return PartialBlobs(blobs, lambda _index: False)
+
+    async with world.provider(V1, blobs=nothing) as peer, world.client() as (transport, store):
+        with pytest.raises(FetchError, match="rootfs"):
+            await run(world.order(peer, timeout_s=5), transport, store, world.watcher)
+        assert store.blobs.used_bytes() == 0
+
+
+async def test_what_can_never_be_whole_leaves_nothing(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def contradict(self: PartialBlob) -> Path:
+        raise BlobCorrupt(self.digest, "cd" * 32)
+
+    async with world.provider(V1) as peer, world.client() as (transport, store):
+        monkeypatch.setattr(PartialBlob, "finish", contradict)
+        with pytest.raises(ManifestError, match="every piece is what the manifest says"):
+            await run(world.order(peer), transport, store, world.watcher)
+        assert store.blobs.used_bytes() == 0
 
 
 async def test_a_corrupt_peer_is_named_in_the_result(autojump_clock: MockClock, world: World) -> None:

@@ -569,10 +569,7 @@ def test_rot_may_be_mended_by_a_manifest_with_another_table(store: Store) -> Non
 def test_a_full_disk_is_noticed_before_anything_is_fetched(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr(os, "posix_fallocate", full)
+    monkeypatch.setattr("p2pboot.store.room.free_bytes", lambda _directory: 4 * PIECE)
     chosen = sample(5 * PIECE)
     with pytest.raises(
         MachineError, match=rf"{5 * PIECE} bytes are needed in {store.path}/partial, \d+ are available"
@@ -607,7 +604,9 @@ def test_the_quota_counts_whole_artifacts_and_the_full_size_of_partials(state: P
     first, second, third = sample(2 * PIECE, 1), sample(PIECE, 2), sample(1, 3)
     with Store.open(state, quota_bytes=3 * PIECE) as store:
         put_fetched(store, first)
-        assert store.blobs.begin(second.sha256, second.table) is not None
+        partial = store.blobs.begin(second.sha256, second.table)
+        assert partial is not None
+        partial.write(0, second.data)
         assert store.blobs.used_bytes() == 3 * PIECE
         with pytest.raises(StoreFull) as caught:
             store.blobs.begin(third.sha256, third.table)

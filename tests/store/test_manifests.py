@@ -150,6 +150,7 @@ def test_what_another_process_fetches_stays_too(state: Path, store: Store) -> No
     with Store.open(state) as other:
         partial = other.blobs.begin(kernel(1).sha256, kernel(1).table)
         assert partial is not None
+        partial.write(0, kernel(1).data)
         assert store.manifests.retain() == ()
         assert partial.path.exists()
     assert store.manifests.retain() == (kernel(1).sha256,)
@@ -158,7 +159,9 @@ def test_what_another_process_fetches_stays_too(state: Path, store: Store) -> No
 def test_leftovers_that_nothing_names_go(state: Path) -> None:
     with Store.open(state) as store:
         hold(store, kernel(1).artifact, kernel(1).data)
-        assert store.blobs.begin(kernel(2).sha256, kernel(2).table) is not None
+        partial = store.blobs.begin(kernel(2).sha256, kernel(2).table)
+        assert partial is not None
+        partial.write(0, kernel(2).data)
     with Store.open(state) as store:
         assert set(store.manifests.retain()) == {kernel(1).sha256, kernel(2).sha256}
         assert store.blobs.used_bytes() == 0

@@ -16,6 +16,7 @@ from p2pboot.fetch.receiving.swarm import Network, fetch_wanted
 from p2pboot.protocol.client import ask_have, ask_pieces, ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
 from p2pboot.store.blobs import BlobStore
+from p2pboot.store.room import Yielding
 
 
 class ArtifactDialect(Dialect):
@@ -54,16 +55,19 @@ class ArtifactDialect(Dialect):
         )
 
 
-async def fetch_artifacts(artifacts: Iterable[Artifact], blobs: BlobStore, network: Network) -> None:
+async def fetch_artifacts(
+    artifacts: Iterable[Artifact], blobs: BlobStore, network: Network, yielding: Yielding | None = None
+) -> None:
     """Have all these artifacts in the store, whole and verified, when it returns.
 
     Args:
         artifacts: of a manifest that was verified and put into the catalogue; fetched in this order.
         blobs: takes the artifacts; what it holds already is not fetched.
         network: who is asked.
+        yielding: what may be given up for them.
 
     Raises:
         P2PBootError: as `fetch_wanted`.
     """
     wanted = [Wanted(one.key, one.sha256, one.size, one.piece_length, one.table_digest) for one in artifacts]
-    await fetch_wanted(wanted, blobs, ArtifactDialect(), network)
+    await fetch_wanted(wanted, blobs, ArtifactDialect(), network, yielding)

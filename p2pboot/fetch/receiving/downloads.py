@@ -16,6 +16,7 @@ from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
+from p2pboot.store.room import Plan
 
 HASH_BYTES = 8 * MIB
 """Pieces that came out of order are read back and hashed by so much per thread hop, 8 ms with SHA extensions and 25
@@ -81,12 +82,13 @@ class Downloads:
     Args:
         blobs: where it goes.
         dialect: how peers are asked.
+        plan: the room for all of it.
         ledger: the job's record of peers; its progress is told what is done.
         wanting: called when there is something new to ask peers for.
     """
 
     def __init__(
-        self, blobs: BlobStore, dialect: Dialect, ledger: Ledger, wanting: Callable[[], None]
+        self, blobs: BlobStore, dialect: Dialect, plan: Plan, ledger: Ledger, wanting: Callable[[], None]
     ) -> None:
         self.dialect = dialect
         self.schedule = Schedule(pieces_at_once=dialect.pieces_at_once)
@@ -94,6 +96,7 @@ class Downloads:
         """By digest; what is wanted of peers now."""
         self.buffers = Buffers()
         self._blobs = blobs
+        self._plan = plan
         self._ledger = ledger
         self._wanting = wanting
         self._writers = trio.CapacityLimiter(WRITERS)
@@ -123,7 +126,7 @@ class Downloads:
         download = self.open[wanted.blob] = Download(wanted, rank)
         try:
             table = await self._find_table(download)
-            partial = await self._locally(self._blobs.begin, wanted.blob, table)
+            partial = await self._locally(self._blobs.begin, wanted.blob, table, self._plan)
             if partial is None:  # another task of this process was faster
                 return
             download.partial = partial

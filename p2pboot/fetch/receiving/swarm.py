@@ -27,6 +27,7 @@ from p2pboot.fetch.receiving.downloads import Downloads
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.session import Session, pump_all
 from p2pboot.store.blobs import BlobStore
+from p2pboot.store.room import Plan, Yielding
 from p2pboot.transport.interface import Connection, StreamReset, Transport
 
 FIRST_RETRY_S = 0.2
@@ -63,7 +64,11 @@ class Network:
 
 
 async def fetch_wanted(
-    wanted: Sequence[Wanted], blobs: BlobStore, dialect: Dialect, network: Network
+    wanted: Sequence[Wanted],
+    blobs: BlobStore,
+    dialect: Dialect,
+    network: Network,
+    yielding: Yielding | None = None,
 ) -> None:
     """Have all this in the store, whole and verified, when it returns.
 
@@ -74,6 +79,7 @@ async def fetch_wanted(
         blobs: where it goes.
         dialect: how peers are asked for it.
         network: who is asked.
+        yielding: what may be given up for it, once somebody showed a piece.
 
     Raises:
         NotFoundError: no peer was connected at the end of patience.
@@ -83,10 +89,14 @@ async def fetch_wanted(
         MachineError: no space, quota used up, the disk fails.
     """
     turns = _TURNS.setdefault(blobs, _Turns())
+    sizes = {each.blob: each.size for each in wanted}
+    plan = await trio.to_thread.run_sync(blobs.plan, sizes, yielding)
     try:
-        await _Swarm(network, blobs, dialect, turns).run(wanted)
+        await _Swarm(network, blobs, dialect, plan, turns).run(wanted)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
+    finally:
+        plan.close()
 
 
 class _Turns:
@@ -111,14 +121,16 @@ _TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
 
 
 class _Swarm:
-    def __init__(self, network: Network, blobs: BlobStore, dialect: Dialect, turns: _Turns) -> None:
+    def __init__(
+        self, network: Network, blobs: BlobStore, dialect: Dialect, plan: Plan, turns: _Turns
+    ) -> None:
         self._network = network
         self._transport = network.transport
         self._ledger = network.ledger
         self._turns = turns
         self._stall = Stall(network.ledger.progress)
         self._sessions: list[Session] = []
-        self._downloads = Downloads(blobs, dialect, network.ledger, partial(pump_all, self._sessions))
+        self._downloads = Downloads(blobs, dialect, plan, network.ledger, partial(pump_all, self._sessions))
         self._missing: dict[str, Wanted] = {}
 
     async def run(self, wanted: Sequence[Wanted]) -> None:

@@ -122,6 +122,8 @@ async def _bring(
             name_faults(chosen, network)
             return
     assert failure is not None  # noqa: S101 - there is at least one variant
+    if isinstance(failure, RootMismatch):  # of every table: nothing that came can be of use
+        await trio.to_thread.run_sync(store.blobs.remove, agreed.root)
     raise failure
 
 

@@ -79,6 +79,7 @@ async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) ->
     """Have the snapshot wait in the store; return what peers say that stands in the `.sig` file, by peer id."""
     root, ledger = claims.root, network.ledger
     no_room: MachineError | None = None
+    is_a_lie = False  # all that is there
     for _ in range(MAX_TABLES):
         table = claims.best()
         if table is None:
@@ -91,9 +92,11 @@ async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) ->
             connected = dialect.backers & network.transport.connections()
             return not any(ledger.usable(connection.peer_id) for connection in connected)
 
+        is_a_lie = False
         try:
             await fetch_snapshot(dialect, store, dataclasses.replace(network, hopeless=hopeless))
         except RootMismatch:
+            is_a_lie = True
             for peer_id in _ids_of(dialect.backers):
                 claims.lied(peer_id, f"its chunk table is not that of snapshot {root}")
         except (FetchError, NotFoundError) as error:
@@ -103,6 +106,8 @@ async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) ->
             no_room = no_room or error
         else:
             return dialect.signature_texts
+    if is_a_lie:
+        await trio.to_thread.run_sync(store.blobs.remove, root)
     raise no_room or claims.error()
 
 

@@ -34,7 +34,6 @@ from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest, ChunksRe
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve
 from p2pboot.serving.snapshots import SnapshotServer
-from p2pboot.store.durable import preallocate
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.files import REMEMBERED_BYTES
 from p2pboot.transport.interface import Connection
@@ -674,6 +673,7 @@ async def test_by_root_only_forgers_bring_nothing_and_are_all_named(
     assert one.peer_id in caught.value.message
     assert other.peer_id in caught.value.message
     assert world.visible() == []
+    assert list((world.directory / "out" / ".p2pboot" / "partial").iterdir()) == []
 
 
 async def test_by_root_a_signature_that_is_not_trusted_costs_nobody_the_payload(
@@ -820,12 +820,7 @@ async def test_by_root_a_size_that_somebody_claims_holds_nothing_up(
     server: type[SnapshotServer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def on_a_small_disk(fd: int, size: int, *rest: Any) -> None:
-        if size > 10**9:
-            raise MachineError("disk full")
-        preallocate(fd, size, *rest)
-
-    monkeypatch.setattr("p2pboot.store.partials.preallocate", on_a_small_disk)
+    monkeypatch.setattr("p2pboot.store.room.free_bytes", lambda _directory: 10**9)
     async with (
         world.provider(server=server) as one,
         world.provider(server=server) as other,
