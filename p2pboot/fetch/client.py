@@ -35,7 +35,7 @@ from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.placing.output import Output, stored_artifact
+from p2pboot.fetch.placing.output import Output
 from p2pboot.fetch.progress import Progress, Recorder
 from p2pboot.fetch.receiving.artifacts import fetch_artifacts
 from p2pboot.fetch.receiving.swarm import Network
@@ -43,7 +43,6 @@ from p2pboot.fetch.result import FetchedFile, FetchResult
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.gate import Gate
-from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport
 
@@ -137,7 +136,7 @@ class _Fetch:
 
     async def run(self) -> FetchResult:
         output = await trio.to_thread.run_sync(
-            Output.open, self._order.directory, self._store.hashes, trio.from_thread.check_cancelled
+            Output.open, self._order.directory, self._store.blobs.table, trio.from_thread.check_cancelled
         )
         try:
             async with trio.open_nursery() as nursery:
@@ -181,7 +180,7 @@ class _Fetch:
             )  # what another process that shares the store took for left over
         await trio.to_thread.run_sync(partial(self._settle, chosen, question))
         if not unchanged:
-            stored = partial(stored_artifact, self._store)
+            stored = self._store.blobs.path
             placed = await trio.to_thread.run_sync(output.place, manifest, chosen.detached, selected, stored)
         files = tuple(
             FetchedFile(a.key, output.path(a), a.sha256, a.size, output.path(a) in placed) for a in selected
@@ -275,24 +274,17 @@ class _Fetch:
         self._brought.update(artifact.sha256 for artifact in needed)
         self._transfer_s += trio.current_time() - began
 
-    def _has_all(self, output: Output, selected: Sequence[Artifact]) -> bool:
-        """Whether what was brought is still here: to another process that shares the store it may be left over."""
-        return all(self._store.blobs.holds(one.sha256) or output.holds(one) for one in selected)
-
     def _check_held(self, artifact: Artifact) -> None:
-        """Read what an earlier run verified again, unless it is known to be untouched.
+        """Read what an earlier run verified again: the state was out of our sight since, and so was the disk.
 
         It may well have changed: a final name is a hard link to it, and editing the one edits the other.
         """
         blobs = self._store.blobs
         if not blobs.holds(artifact.sha256):
             return
-        try:
-            known = self._store.hashes.get(FileIdentity.of(blobs.path(artifact.sha256).stat()))
-        except OSError:
-            known = None
         table = blobs.table(artifact.sha256)
-        if table is None or (known is not None and known.digest == artifact.sha256):
+        if table is None or table.digest != artifact.table_digest:  # the state's word, not the signer's
+            blobs.remove(artifact.sha256)
             return
         try:  # the store checks every piece; what is not intact is not held any more afterwards
             for index in range(table.count):

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import enum
 import errno
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -25,7 +26,7 @@ from p2pboot.core.timetoke.chunks import ChunkTableBuilder
 from p2pboot.errors import ArtifactError, machine_error
 from p2pboot.store.algorithms import SHA256, Algorithm
 from p2pboot.store.hashes import FileIdentity, HashedFile
-from p2pboot.store.reading import PieceMismatch, open_regular, pread_exactly
+from p2pboot.store.reading import open_regular
 
 Progress = Callable[[int, int], None]
 """Called with (bytes done, bytes in all); what it raises ends the work."""
@@ -132,16 +133,75 @@ class HashedPath:
         try:
             if FileIdentity.of(os.fstat(fd)) != identity:
                 return Examination.CHANGING
-            for index in range(self.table.count):
-                go_on()
-                offset, length = self.table.span(index)
-                if not self.table.matches(index, pread_exactly(fd, length, offset, index)):
-                    return Examination.OTHER
-        except PieceMismatch:
-            return Examination.OTHER
+            if not is_intact(fd, self.table, go_on):
+                return Examination.OTHER
         finally:
             os.close(fd)
         return Examination.SAME if self.look() == identity else Examination.CHANGING
+
+
+def is_intact(fd: int, table: PieceTable, go_on: Callable[[], None]) -> bool:
+    """Read a whole file and compare it with a piece table, up to the first difference.
+
+    One thread: BLAKE3 of pieces of 1 MiB takes 0.35 s a GiB, and a second thread gains nothing of it.
+
+    Args:
+        fd: of the file.
+        table: what it should be.
+        go_on: called before each piece; what it raises ends the work.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    if os.fstat(fd).st_size != table.size:
+        return False
+    buffer = bytearray(min(table.piece_length, table.size))
+    for index in range(table.count):
+        go_on()
+        offset, length = table.span(index)
+        piece = memoryview(buffer)[:length]
+        if not _fill(fd, piece, offset) or not table.matches(index, piece):
+            return False
+    return True
+
+
+def sha256_of(fd: int, size: int, go_on: Callable[[], None]) -> str | None:
+    """Read a whole file: its SHA-256 in hex, None where it has not this many bytes.
+
+    Args:
+        fd: of the file.
+        size: bytes it should have.
+        go_on: called before each MiB; what it raises ends the work.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    if os.fstat(fd).st_size != size:
+        return None
+    whole, buffer = hashlib.sha256(), bytearray(min(READ_BYTES, size))
+    for offset in range(0, size, READ_BYTES):
+        go_on()
+        part = memoryview(buffer)[: min(READ_BYTES, size - offset)]
+        if not _fill(fd, part, offset):
+            return None
+        whole.update(part)
+    return whole.hexdigest()
+
+
+def _fill(fd: int, part: memoryview, offset: int) -> bool:
+    """Read exactly as much as `part` takes; False where the file ends before, or its disk fails there."""
+    done = 0
+    while done < len(part):
+        try:
+            count = os.preadv(fd, [part[done:]], offset + done)
+        except OSError as error:
+            if error.errno == errno.EIO:  # a bad sector: like rot
+                return False
+            raise
+        if not count:
+            return False
+        done += count
+    return True
 
 
 def hash_file(

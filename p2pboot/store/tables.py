@@ -22,7 +22,7 @@ class TableIndex:
         self._lock = threading.Lock()
 
     def get(self, digest: str) -> PieceTable | None:
-        """The table of an artifact that is wholly held, or None."""
+        """The table of an artifact that is wholly held, or None; whether it is the signed one, its user checks."""
         with self._lock:
             table = self._cached.get(digest)
         if table is not None:
@@ -30,7 +30,10 @@ class TableIndex:
         row = self._database.row("SELECT size, piece_length, digests FROM tables WHERE digest = ?", digest)
         if row is None:
             return None
-        table = PieceTable(*row)
+        try:
+            table = PieceTable(int(row[0]), int(row[1]), bytes(row[2]))
+        except (ValueError, TypeError):
+            return None  # the state was tampered with, or is damaged: what it names is read again
         with self._lock:
             self._cached[digest] = table
         return table

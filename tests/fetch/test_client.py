@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pboot.core.pieces import PieceTable
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.verify import Refused
 from p2pboot.errors import BlobCorrupt, FetchError, ManifestError, NotFoundError, UsageError
@@ -16,9 +18,10 @@ from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.client import FetchOrder, fetch
 from p2pboot.fetch.result import FetchResult
 from p2pboot.store.blobs import BlobStore
+from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
-from p2pboot.testing.artifacts import PIECE, artifact_of, content
+from p2pboot.testing.artifacts import PIECE, artifact_of, content, table_of
 from p2pboot.testing.manifests import NOW
 from p2pboot.testing.stores import offer
 from p2pboot.transport.interface import Transport
@@ -180,6 +183,73 @@ async def test_a_newer_version_that_another_process_accepts_meanwhile_keeps_this
         with pytest.raises(Refused, match="older than 2"):
             await run(world.order(provider), transport, store, world.watcher)
     assert placed(world.directory / "out") == set()
+def evil(key: str) -> bytes:
+    """As long as what it takes the place of."""
+    return content("evil", len(FILES[key]))
+
+
+def say_it_is(store: Store, path: Path, key: str, table: PieceTable) -> None:
+    """Plant in the state what would make an evil file pass, as who has the disk in his hands can."""
+    store.hashes.put(FileIdentity.of(path.stat()), HashedFile(V1.artifacts[key].sha256, table))
+
+
+async def test_what_the_state_says_of_a_final_file_is_no_proof(
+    autojump_clock: MockClock, world: World
+) -> None:
+    kernel = world.directory / "out" / "kernel"
+    async with world.provider(V1) as provider:
+        async with world.client() as (transport, store):
+            await run(world.order(provider), transport, store, world.watcher)
+        was = kernel.stat()
+        kernel.unlink()
+        kernel.write_bytes(evil("kernel"))
+        os.utime(kernel, ns=(was.st_atime_ns, was.st_mtime_ns))
+        async with world.client() as (transport, store):
+            say_it_is(store, kernel, "kernel", table_of(FILES["kernel"]))
+            result = await run(world.order(provider), transport, store, world.watcher)
+    assert not result.unchanged
+    assert kernel.read_bytes() == FILES["kernel"]
+    assert result.ledger.downloaded_bytes == 0  # the store's own copy is another file by now
+
+
+@pytest.mark.parametrize("table", ["evil", "true", "broken", "none"])
+async def test_what_the_state_says_of_its_own_copy_is_no_proof(
+    autojump_clock: MockClock, world: World, table: str
+) -> None:
+    """The final file is gone, and the copy in the store that would take its place is not what was signed."""
+    kernel, artifact = world.directory / "out" / "kernel", V1.artifacts["kernel"]
+    async with world.provider(V1) as provider:
+        async with world.client() as (transport, store):
+            await run(world.order(provider), transport, store, world.watcher)
+        kernel.write_bytes(evil("kernel"))  # a hard link: the store's copy is the same file
+        kernel.unlink()
+        async with world.client() as (transport, store):
+            planted = table_of(evil("kernel") if table == "evil" else FILES["kernel"])
+            say_it_is(store, store.blobs.path(artifact.sha256), "kernel", planted)
+            with store._database.transaction() as sql:
+                if table == "none":
+                    sql.execute("DELETE FROM tables WHERE digest = ?", (artifact.sha256,))
+                else:
+                    row = (planted.raw[:-1] if table == "broken" else planted.raw, artifact.sha256)
+                    sql.execute("UPDATE tables SET digests = ? WHERE digest = ?", row)
+            await run(world.order(provider), transport, store, world.watcher)
+    assert kernel.read_bytes() == FILES["kernel"]
+
+
+async def test_what_was_not_asked_for_is_no_less_read_where_it_lies(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """`manifest.json` vouches for all that lies beside it, and a command line boots as much as a kernel does."""
+    out, silent = world.directory / "out", manifest_of(cmdline=None)
+    async with world.provider(silent) as provider, world.client() as (transport, store):
+        await run(world.order(provider), transport, store, world.watcher)
+        only_kernel = world.order(provider, artifacts=("kernel",))
+        assert (await run(only_kernel, transport, store, world.watcher)).unchanged
+        (out / "initramfs").write_bytes(evil("initramfs"))
+        (out / "cmdline").write_bytes(b"init=/bin/sh")
+        result = await run(only_kernel, transport, store, world.watcher)
+    assert not result.unchanged
+    assert placed(out) == {"kernel", "rootfs", "manifest.json", "manifest.json.sig"}
 
 
 async def test_nobody_there_leaves_the_files_alone(autojump_clock: MockClock, world: World) -> None:

@@ -15,7 +15,7 @@ from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.errors import MachineError, ManifestError
 from p2pboot.fetch.placing import devicetrees as trees_module
 from p2pboot.fetch.placing import output as place_module
-from p2pboot.fetch.placing.output import Output, stored_artifact
+from p2pboot.fetch.placing.output import Output
 from p2pboot.publish.presigned import take_presigned
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, content
@@ -46,7 +46,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 @pytest.fixture
 def output(tmp_path: Path, store: Store) -> Iterator[Output]:
-    with Output.open(tmp_path / "out", store.hashes) as output:
+    with Output.open(tmp_path / "out", store.blobs.table) as output:
         yield output
 
 
@@ -54,7 +54,7 @@ def place(
     output: Output, store: Store, manifest: Manifest, detached: str | None = None, *keys: str
 ) -> set[str]:
     artifacts = [a for key, a in manifest.artifacts.items() if not keys or key in keys]
-    written = output.place(manifest, detached, artifacts, lambda sha256: stored_artifact(store, sha256))
+    written = output.place(manifest, detached, artifacts, store.blobs.path)
     return {str(path.relative_to(output.directory)) for path in written}
 
 
@@ -208,7 +208,7 @@ def test_killed_between_three_versions_nothing_of_the_middle_one_stays(
 
 def test_a_second_process_is_refused_with_the_first_ones_id(output: Output, store: Store) -> None:
     with pytest.raises(MachineError, match=f"process {os.getpid()}"):
-        Output.open(output.directory, store.hashes)
+        Output.open(output.directory, store.blobs.table)
 
 
 def test_a_journal_can_not_make_us_remove_foreign_files(output: Output, store: Store, tmp_path: Path) -> None:
@@ -222,13 +222,13 @@ def test_a_journal_can_not_make_us_remove_foreign_files(output: Output, store: S
 def test_a_directory_that_is_not_writable_is_a_clear_error(tmp_path: Path, store: Store) -> None:
     (tmp_path / "sealed").mkdir(mode=0o500)
     with permissions_applied(), pytest.raises(MachineError, match="sealed"):
-        Output.open(tmp_path / "sealed", store.hashes)
+        Output.open(tmp_path / "sealed", store.blobs.table)
 
 
 def test_a_file_where_the_directory_should_be_is_a_clear_error(tmp_path: Path, store: Store) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(MachineError, match="file"):
-        Output.open(tmp_path / "file", store.hashes)
+        Output.open(tmp_path / "file", store.blobs.table)
 
 
 # Device trees that came in one archive
@@ -291,7 +291,7 @@ def test_a_complete_directory_is_known_without_any_memory(
     place(output, trees_store, A1)
     output.close()
     shutil.copytree(output.directory, tmp_path / "copy", ignore=shutil.ignore_patterns(".p2pboot"))
-    with Output.open(tmp_path / "copy", trees_store.hashes) as copy:
+    with Output.open(tmp_path / "copy", trees_store.blobs.table) as copy:
         assert is_complete(copy, A1)
         assert not is_complete(copy, A2)
 
@@ -417,7 +417,7 @@ def test_what_a_killed_process_was_writing_is_cleared_away(output: Output, trees
     output.close()
     left = output.directory / "dtbs/qcom/.sm8250-mtp.dtb.p2pboot-0123456789abcdef.tmp"
     left.write_bytes(b"half")
-    with Output.open(output.directory, trees_store.hashes):
+    with Output.open(output.directory, trees_store.blobs.table):
         assert visible(output.directory) == WHOLE_A1
 
 

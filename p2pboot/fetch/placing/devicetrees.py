@@ -78,6 +78,10 @@ class DeviceTrees:
         noted, names = self._noted()
         return names if noted == artifact.sha256 else tuple(sorted(self._listed(self.directory, "", 0)))
 
+    def is_noted(self, artifact: Artifact) -> bool:
+        """Whether the members that were placed last are those of this archive."""
+        return self._noted()[0] == artifact.sha256
+
     def noted_names(self) -> tuple[str, ...]:
         """The members that were placed last."""
         return self._noted()[1]

@@ -10,23 +10,25 @@
     DIR/.p2pboot/output/           a lock, which names a placing that was killed may have left, which device trees an
                                    archive had
 
-Nothing here fetches or verifies; who calls `place` has every artifact whole and verified in the store.
+Nothing here fetches; who calls `place` has every artifact whole and verified in the store. What lies under a final
+name is read and compared with what was signed, by every run: a note of an earlier one is no proof.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
-from collections.abc import Callable, Collection, Iterable
+import stat
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final, Self
 
 from p2pboot.core.devicetrees import Archive, check_member_name
-from p2pboot.core.manifest import Artifact, Manifest
+from p2pboot.core.manifest import Artifact, Manifest, check_detached
 from p2pboot.core.names import DTB_ARCHIVE, DTB_PREFIX, check_artifact_key, output_file_name
+from p2pboot.core.pieces import PieceTable
 from p2pboot.errors import (
-    ArtifactError,
-    BlobMissing,
     MachineError,
     Malformed,
     ManifestError,
@@ -41,10 +43,9 @@ from p2pboot.store.durable import (
     make_directory,
     write_file,
 )
-from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
-from p2pboot.store.hashing import hash_file
+from p2pboot.store.hashes import FileIdentity
+from p2pboot.store.hashing import is_intact, sha256_of
 from p2pboot.store.locking import DirectoryLock
-from p2pboot.store.store import Store
 
 MANIFEST: Final = "manifest.json"
 DETACHED: Final = "manifest.json.sig"
@@ -52,7 +53,13 @@ CMDLINE: Final = "cmdline"
 _PRIVATE: Final = Path(".p2pboot") / "output"
 _JOURNAL: Final = "placing.json"
 _TREES_NOTE: Final = "devicetrees.json"
+_NO_SUCH_FILE: Final = frozenset(
+    {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}
+)  # a link, a socket: not ours
 _MAX_SMALL_FILE: Final = 4 << 20  # the journal of two sets with all the device trees that there can be
+
+
+Tables = Callable[[str], PieceTable | None]
 
 
 class Output:
@@ -62,22 +69,24 @@ class Output:
     """
 
     def __init__(
-        self, directory: Path, lock: DirectoryLock, hashes: HashCache, interrupt: Callable[[], None]
+        self, directory: Path, lock: DirectoryLock, tables: Tables, interrupt: Callable[[], None]
     ) -> None:
         self.directory = directory
         self._lock = lock
-        self._hashes = hashes
+        self._tables = tables
         self._interrupt = interrupt
+        self._read: dict[FileIdentity, str] = {}  # what this run itself has read, and its SHA-256
         self._journal = directory / _PRIVATE / _JOURNAL
         self._trees = DeviceTrees(directory / "dtbs", directory / _PRIVATE / _TREES_NOTE, interrupt)
 
     @classmethod
-    def open(cls, directory: Path, hashes: HashCache, interrupt: Callable[[], None] = lambda: None) -> Self:
+    def open(cls, directory: Path, tables: Tables, interrupt: Callable[[], None] = lambda: None) -> Self:
         """Claim a directory, made when there is none, and clear away what a killed process left half-made.
 
         Args:
             directory: where artifacts are to be placed.
-            hashes: remembers what the files there contain.
+            tables: gives by SHA-256 an artifact's piece table, as far as anybody knows: what is not the signed one is
+                not used.
             interrupt: called at least once a MiB of reading; what it raises ends the work.
 
         Raises:
@@ -93,7 +102,7 @@ class Output:
         lock = DirectoryLock.take(directory / _PRIVATE)
         try:
             clean_temporaries(directory)
-            output = cls(directory, lock, hashes, interrupt)
+            output = cls(directory, lock, tables, interrupt)
             output._trees.clean()
             return output
         except BaseException:
@@ -115,7 +124,7 @@ class Output:
         return self.directory / output_file_name(artifact.key)
 
     def holds(self, artifact: Artifact) -> bool:
-        """Whether the artifact is under its final name, intact; reads what changed since the last time.
+        """Whether the artifact is under its final name, intact; reads what this run has not read yet.
 
         Raises:
             MachineError: it can not be read.
@@ -124,39 +133,73 @@ class Output:
             return self._trees.holds(artifact)
         path = self.path(artifact)
         try:
-            if path.is_symlink() or path.stat().st_size != artifact.size:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in _NO_SUCH_FILE:
                 return False
-            hashed = hash_file(
-                path,
-                cache=self._hashes,
-                piece_length=artifact.piece_length,
-                progress=lambda _done, _total: self._interrupt(),
-            )
-        except (
-            FileNotFoundError,
-            NotADirectoryError,
-            ArtifactError,
-        ):  # also what is not a file, or just changes
-            return False
+            raise machine_error(error, f"read {path}") from error
+        try:
+            return self._is_artifact(fd, artifact)
         except OSError as error:
             raise machine_error(error, f"read {path}") from error
-        return hashed.digest == artifact.sha256
+        finally:
+            os.close(fd)
 
-    def is_complete(self, manifest: Manifest, detached: str | None, artifacts: Iterable[Artifact]) -> bool:
-        """Whether `place` would change nothing; without a detached signature, one that is there may stay."""
+    def is_complete(self, manifest: Manifest, detached: str | None, artifacts: Collection[Artifact]) -> bool:
+        """Whether `place` would change nothing.
+
+        So nothing is wrong with what lies here of the other artifacts of this manifest either. Without a detached
+        signature, a good one that is there may stay.
+        """
         small = _small_files(manifest, detached)
+        meant = {artifact.key for artifact in artifacts}
+        others = [one for key, one in manifest.artifacts.items() if key not in meant and self._lies_here(one)]
         return (
             all(_read_small(self.directory / name) == content for name, content in small.items())
-            and not self._journal.exists()
-            and all(self.holds(artifact) for artifact in artifacts)
+            and (manifest.cmdline is not None or not os.path.lexists(self.directory / CMDLINE))
+            and (detached is not None or self._has_no_bad_signature(manifest))
+            and not os.path.lexists(self._journal)
+            and all(self.holds(artifact) for artifact in (*artifacts, *others))
         )
+
+    def _is_artifact(self, fd: int, artifact: Artifact) -> bool:
+        """Whether an open file has the content that was signed: by pieces where their table is at hand."""
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or status.st_size != artifact.size:
+            return False
+        identity = FileIdentity.of(status)
+        if identity not in self._read:
+            table = self._tables(artifact.sha256)
+            if table is not None and _is_signed(table, artifact):
+                found = artifact.sha256 if is_intact(fd, table, self._interrupt) else ""
+            else:
+                found = sha256_of(fd, artifact.size, self._interrupt) or ""
+            if FileIdentity.of(os.fstat(fd)) != identity:
+                return False  # it just changes
+            self._read[identity] = found
+        return self._read[identity] == artifact.sha256
+
+    def _lies_here(self, artifact: Artifact) -> bool:
+        if artifact.key == DTB_ARCHIVE:
+            return self._trees.is_noted(artifact)
+        return os.path.lexists(self.path(artifact))
+
+    def _has_no_bad_signature(self, manifest: Manifest) -> bool:
+        text = _read_small(self.directory / DETACHED)
+        if text is None:
+            return not os.path.lexists(self.directory / DETACHED)
+        try:
+            check_detached(manifest.raw, text.decode("ascii"), manifest.signers)
+        except (SignatureError, ValueError):
+            return False
+        return True
 
     def place(
         self,
         manifest: Manifest,
         detached: str | None,
         artifacts: Collection[Artifact],
-        source: Callable[[str], tuple[Path, HashedFile]],
+        source: Callable[[str], Path],
     ) -> tuple[Path, ...]:
         """Make the directory hold exactly this manifest's set; killed anywhere, the next call completes it.
 
@@ -167,7 +210,7 @@ class Output:
             manifest: verified and trusted.
             detached: text of its detached signature, checked; None when there is none.
             artifacts: those of the manifest that are wanted.
-            source: gives by SHA-256 where a whole, verified artifact lies, and its digests.
+            source: gives by SHA-256 where a whole artifact lies, which this run has verified.
 
         Returns:
             The artifacts' final names that were written now.
@@ -178,14 +221,14 @@ class Output:
         """
         wanted = {artifact.key: artifact for artifact in artifacts if not self.holds(artifact)}
         archive = wanted.pop(DTB_ARCHIVE, None)
-        unpacked = None if archive is None else _open_archive(archive, manifest, source(archive.sha256)[0])
+        unpacked = None if archive is None else _open_archive(archive, manifest, source(archive.sha256))
         leftovers = self._begin(manifest, unpacked)
         placed = []
         for artifact in wanted.values():
-            placed.append(self._place_artifact(artifact, *source(artifact.sha256)))
+            placed.append(self._place_artifact(artifact, source(artifact.sha256)))
         if archive is not None and unpacked is not None:
             self._trees.write_note(archive, [member.name for member in unpacked.members])
-            self._trees.place(unpacked, source(archive.sha256)[0])
+            self._trees.place(unpacked, source(archive.sha256))
             placed.append(self.path(archive))
         self._remove_leftovers(leftovers, manifest)
         for name, content in _small_files(manifest, detached).items():
@@ -199,10 +242,11 @@ class Output:
         Returns:
             The files, relative to the directory, that earlier sets may have left.
         """
-        left = self._left_by_killed() | _named_by(_read_small(self.directory / MANIFEST))
+        # A command line that nobody signed says as much of what is booted as a kernel does.
+        left = {CMDLINE} | self._left_by_killed() | _named_by(_read_small(self.directory / MANIFEST))
         left |= {DTB_PREFIX + name for name in self._trees.noted_names()}
         members = () if unpacked is None else unpacked.members
-        names = left | _files_of(manifest) | {CMDLINE} | {DTB_PREFIX + member.name for member in members}
+        names = left | _files_of(manifest) | {DTB_PREFIX + member.name for member in members}
         write_file(self._journal, json.dumps(sorted(names)).encode())
         _remove(self.directory / MANIFEST)
         _remove(self.directory / DETACHED)
@@ -215,19 +259,14 @@ class Output:
             return set()
         return {name for name in names if _is_ours(name)} if isinstance(names, list) else set()
 
-    def _place_artifact(self, artifact: Artifact, source: Path, hashed: HashedFile) -> Path:
+    def _place_artifact(self, artifact: Artifact, source: Path) -> Path:
         path = self.path(artifact)
         make_directory(path.parent, 0o755)
         link_or_copy(source, path)
-        # The new name changed the file's ctime, so that it would count as never hashed.
-        try:
-            self._hashes.put(FileIdentity.of(path.stat()), hashed)
-        except OSError as error:
-            raise machine_error(error, f"read {path}") from error
         return path
 
     def _remove_leftovers(self, leftovers: set[str], manifest: Manifest) -> None:
-        if CMDLINE in leftovers and manifest.cmdline is None:
+        if manifest.cmdline is None:
             _remove(self.directory / CMDLINE)
         right = {output_file_name(key): artifact for key, artifact in manifest.artifacts.items()}
         archive = manifest.artifacts.get(DTB_ARCHIVE)
@@ -264,17 +303,9 @@ def _open_archive(artifact: Artifact, manifest: Manifest, path: Path) -> Archive
         raise machine_error(error, f"read {path}") from error
 
 
-def stored_artifact(store: Store, sha256: str) -> tuple[Path, HashedFile]:
-    """Where the store has a whole artifact, and its digests: a `source` for `Output.place`.
-
-    Raises:
-        BlobMissing: it does not have it.
-    """
-    path = store.blobs.path(sha256)
-    table = store.blobs.table(sha256)
-    if table is None:
-        raise BlobMissing(sha256)
-    return path, HashedFile(sha256, table)
+def _is_signed(table: PieceTable, artifact: Artifact) -> bool:
+    stated = (artifact.size, artifact.piece_length, artifact.table_digest)
+    return (table.size, table.piece_length, table.digest) == stated
 
 
 def _is_ours(name: object) -> bool:

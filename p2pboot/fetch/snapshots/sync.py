@@ -163,6 +163,7 @@ class _Sync:
             str, dict[str, str]
         ] = {}  # by root, what peers say of the signature; maybe in part here
         self._rounds = Rounds(transport, self._ledger, self._ask, will_do_at=self._will_do_at)
+        self._rechecked: set[str] = set()  # roots of which what was here before is known to be right, or gone
         self._answered: set[str] = set()
         self._strangers: set[str] = set()  # untrusted signers that peers list
 
@@ -217,11 +218,17 @@ class _Sync:
 
     async def _fetch_ahead(self, facts: SnapshotFacts) -> None:
         """Bring a payload to where nobody sees it, while others may still announce something else."""
+        await self._recheck(facts.root)
         if not await trio.to_thread.run_sync(self._store.has_snapshot, facts.root):
             dialect = SnapshotDialect(wanted_snapshot(facts))
             self._begun[facts.root] = dialect.signature_texts
             network = Network(self._transport, self._ledger, self._order.timeout_s)
             await fetch_snapshot(dialect, self._store, network)
+
+    async def _recheck(self, root: str) -> None:
+        if root not in self._rechecked:
+            await trio.to_thread.run_sync(self._store.recheck, root)
+            self._rechecked.add(root)
 
     async def _end_ahead(self, agreed: Agreed | None) -> None:
         """Have what was begun, where it is what is wanted; forget it where it is not."""
@@ -248,6 +255,7 @@ class _Sync:
         root = self._order.root if agreed is None else agreed.root
         if root is None:
             raise self._nothing(dialler)
+        await self._recheck(root)
         network = Network(
             self._transport,
             self._ledger,

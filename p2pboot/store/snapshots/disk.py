@@ -29,7 +29,7 @@ from p2pboot.core.digests import is_digest
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable
 from p2pboot.core.timetoke.agreement import Conflict
-from p2pboot.core.timetoke.chunks import ChunkTableBuilder
+from p2pboot.core.timetoke.chunks import ChunkTableBuilder, payload_root
 from p2pboot.core.timetoke.errors import SnapshotChanged, SnapshotMissing
 from p2pboot.errors import BlobMissing, MachineError, machine_error
 from p2pboot.store.announcements import Announcements
@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from p2pboot.core.timetoke.reader import Payload
 
 PRIVATE: Final = ".p2pboot"
+
+_COPIES: Final = 8
+"""Files that are looked at when one payload is said to be in several."""
 
 
 class DiskSnapshotStore(SnapshotStore):
@@ -164,6 +167,31 @@ class DiskSnapshotStore(SnapshotStore):
                 yield payload
         finally:
             os.close(fd)
+
+    def recheck(self, root: str) -> None:
+        """Read whatever is here under a root, shown or waiting: what is something else is not here any more.
+
+        For who leaves it as the right one: what was noted of a file when it was hashed is a hint only.
+
+        Raises:
+            MachineError: it can not be read.
+        """
+        for _ in range(_COPIES):
+            try:
+                held = self._held(root)
+            except SnapshotMissing:
+                break
+            with suppress(OSError, ValueError), mapped(held.path) as payload:  # it may be gone, or empty
+                if payload_root(payload) == root:
+                    return
+            self._state.hashes.forget(held.identity)
+            self._files.lose(root)
+            self._look(anew=True)
+        if self.blobs.holds(root):
+            with self.arrived(root) as payload:
+                is_right = payload_root(payload) == root
+            if not is_right:
+                self.blobs.remove(root)
 
     # what arrives
 

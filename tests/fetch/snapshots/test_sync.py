@@ -14,7 +14,7 @@ import trio
 from blake3 import blake3
 from trio.testing import MockClock
 
-from p2pboot.core.pieces import MAX_PIECE, MAX_PIECES
+from p2pboot.core.pieces import DEFAULT_PIECE, MAX_PIECE, MAX_PIECES, PieceTable
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.core.timetoke.chunks import ChunkTableBuilder, payload_root
@@ -34,8 +34,11 @@ from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest, ChunksRe
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve
 from p2pboot.serving.snapshots import SnapshotServer
+from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.files import REMEMBERED_BYTES
+from p2pboot.store.store import Store
+from p2pboot.store.tables import TableIndex
 from p2pboot.transport.interface import Connection
 from tests.core.timetoke.samples import ALICE, BOB, CAROL, CHUNK, announce, payload_of, sign
 from tests.fetch.snapshots.world import (
@@ -229,6 +232,51 @@ async def test_a_missing_signature_beside_a_payload_is_added_without_a_download(
         result = await world.sync(provider)
     assert result.ledger.downloaded_bytes == 0
     world.assert_synced()
+
+
+EVIL = PAYLOAD[:-2] + b" }"
+
+
+@pytest.mark.parametrize("named", [False, True])
+async def test_what_the_state_says_of_a_payload_is_no_proof(
+    autojump_clock: MockClock, world: SnapshotWorld, named: bool
+) -> None:
+    """A file of the right name and size, and notes that make it the right one: as who had the disk can leave it."""
+    options: dict[str, Any] = {"root": ROOT, "require_signatures": False} if named else {}
+    provides = world.provider(signature=None) if named else world.provider(PAYLOAD, ANNOUNCEMENT)
+    async with provides as provider:
+        path = (await world.sync(provider, **options)).path
+        path.unlink()
+        path.write_bytes(EVIL)
+        with Store.of_snapshots(path.parent / ".p2pboot") as state:
+            table = ChunkTableBuilder(DEFAULT_PIECE if named else CHUNK)
+            table.update(PAYLOAD)
+            state.hashes.put(FileIdentity.of(path.stat()), HashedFile(ROOT, table.finish()[1]))
+        result = await world.sync(provider, **options)
+    assert not result.unchanged
+    assert result.path.read_bytes() == PAYLOAD
+
+
+async def test_a_payload_that_waits_to_be_verified_is_read_whole(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    store, built = DiskSnapshotStore(world.directory / "out"), ChunkTableBuilder(CHUNK)
+    built.update(EVIL)
+    evil, table = built.finish()
+    assert isinstance(table, PieceTable)
+    arriving = store.blobs.begin(evil, table)
+    assert arriving is not None
+    for index in range(table.count):
+        offset, length = table.span(index)
+        arriving.write(index, EVIL[offset : offset + length])
+    where = world.directory / "out/.p2pboot/blobs" / ROOT[:2]
+    where.mkdir(parents=True)
+    arriving.finish().rename(where / ROOT)
+    with Store.of_snapshots(world.directory / "out/.p2pboot") as state:
+        TableIndex(state._database).put(ROOT, table)
+    async with world.provider(signature=None) as provider:
+        result = await world.sync(provider, root=ROOT, require_signatures=False)
+    assert result.path.read_bytes() == PAYLOAD
 
 
 # m of n
