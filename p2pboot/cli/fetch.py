@@ -107,9 +107,12 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
     from p2pboot.fetch.client import fetch as fetch_into
     from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
     from p2pboot.store.durable import make_directory
+    from p2pboot.store.ownership import OUTPUT, opened_directory
     from p2pboot.store.store import Store
 
     make_directory(order.directory, 0o755)  # before the store makes it 0700 on the way to its own
+    with opened_directory(order.directory, OUTPUT, follow=True):
+        pass  # before anything is made in it
     with Store.open(state) as store:
 
         async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> FetchResult:

@@ -12,9 +12,10 @@ import os
 from pathlib import Path
 
 from p2pboot.core.digests import is_digest
-from p2pboot.errors import machine_error
+from p2pboot.errors import MachineError, machine_error
 from p2pboot.store.durable import clean_temporaries, fsync_directory, make_directory
 from p2pboot.store.holes import data_ranges
+from p2pboot.store.ownership import STATE, check_real_directory, opened_state
 
 
 class BlobFiles:
@@ -31,9 +32,11 @@ class BlobFiles:
 
     def prepare(self) -> None:
         """Make the directories that are missing, and clear away what a killed process left half-made."""
-        make_directory(self._whole)
-        make_directory(self._partial)
+        for each in (self._whole, self._partial):
+            make_directory(each)
+            check_real_directory(each, STATE)
         for each in self._all():
+            check_real_directory(each, STATE)
             clean_temporaries(each)
         self.sweep()
 
@@ -42,9 +45,23 @@ class BlobFiles:
 
         What can not be removed takes no room either, and may stay.
         """
-        for digest in self.partials():
-            with contextlib.suppress(OSError):
-                _unlink_if_idle(self.partial(digest), only_empty=True)
+        with contextlib.suppress(MachineError), opened_state(self.directory):
+            check_real_directory(self._partial, STATE)
+            for digest in self.partials():
+                with contextlib.suppress(OSError):
+                    _unlink_if_idle(self.partial(digest), only_empty=True)
+
+    def make_room(self, digest: str) -> None:
+        """Make the directory of an artifact that is to come, where nobody else leads it elsewhere.
+
+        Raises:
+            NotOurs: the directories are others', or others may write there, or one is a link.
+        """
+        make_directory(self.directory)
+        with opened_state(self.directory):
+            for each in (self._whole, self._partial, self.whole(digest).parent):
+                check_real_directory(each, STATE)
+            make_directory(self._partial)
 
     def whole(self, digest: str) -> Path:
         """Where a whole artifact lies or would lie."""

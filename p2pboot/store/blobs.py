@@ -25,7 +25,6 @@ from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, machine_error
 from p2pboot.store.algorithms import SHA256, Algorithm
 from p2pboot.store.blobfiles import BlobFiles
-from p2pboot.store.durable import make_directory
 from p2pboot.store.errors import BlobGone, RangeError, TableConflict
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.hashing import Examination, HashedPath
@@ -434,7 +433,7 @@ class BlobStore:
 
     def _open_partial(self, digest: str, table: PieceTable, plan: Plan) -> PartialBlob:
         path = self._files.partial(digest)
-        make_directory(path.parent)
+        self._files.make_room(digest)
         partial = PartialBlob(
             path,
             self._files.whole(digest),

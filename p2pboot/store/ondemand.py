@@ -4,8 +4,8 @@ A snapshot directory is the user's; looking at it leaves nothing there. Three si
 
 - no file: reading finds nothing, and the first change makes the file;
 - a file that may be changed: it is used as any other, other processes change it as well, or replace the directory;
-- one that can only be read (another owner, a read-only file system), or no file and no right to make one: what it
-  says is held in memory, read again when it changes, and our own changes live as long as the process.
+- one that can only be read (a read-only file system) or that others own or may write, or no file and no right to make
+  one: what it says is held in memory, read again when it changes, and our own changes live as long as the process.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import contextlib
 import errno
 import os
 import sqlite3
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
@@ -21,6 +22,7 @@ from typing import Final, Self
 from p2pboot.errors import MachineError, machine_error
 from p2pboot.store.database import Database, Row, primary_code
 from p2pboot.store.durable import make_directory
+from p2pboot.store.ownership import NotOurs, check_files, opened_state
 
 _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _SQLITE_REFUSALS: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
@@ -87,6 +89,7 @@ class DatabaseOnDemand(Database):
     def _use_file(self) -> None:
         try:
             make_directory(self.path.parent, 0o755)  # as the snapshots beside it: others may serve them
+            _require_ours(self.path)
             _require_writable(self.path)
             opened = Database.open(self.path)
         except MachineError as error:
@@ -145,6 +148,8 @@ def _in_memory(path: Path, appearance: object) -> Database:
 
 
 def _fill(database: Database, path: Path) -> None:
+    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
+        raise MachineError(f"{path} is not a regular file", remedy="remove it, and find out who put it there")
     failure: sqlite3.Error | None = None
     for way in _WAYS_TO_READ:
         try:
@@ -158,6 +163,13 @@ def _fill(database: Database, path: Path) -> None:
         raise MachineError(f"cannot read {path}: {failure}", remedy="check its permissions")
 
 
+def _require_ours(path: Path) -> None:
+    """What others own or may write, or lead elsewhere by a link, is read at most: it is not ours to change."""
+    names = tuple(path.name + end for end in ("", "-wal", "-shm", "-journal"))
+    with opened_state(path.parent) as directory:
+        check_files(names, directory, path.parent)
+
+
 def _require_writable(path: Path) -> None:
     """SQLite begins a transaction on a file that it can not write, and fails only later, at the first change."""
     if os.path.exists(path) and not os.access(path, os.W_OK, effective_ids=True):
@@ -168,6 +180,8 @@ def _require_writable(path: Path) -> None:
 
 def _is_refusal(error: MachineError) -> bool:
     cause = error.__cause__
+    if isinstance(error, NotOurs):
+        return True
     if isinstance(cause, OSError):
         return cause.errno in _REFUSALS
     return isinstance(cause, sqlite3.Error) and primary_code(cause) in _SQLITE_REFUSALS

@@ -30,12 +30,14 @@ from p2pboot.store.hashes import HashCache
 from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.manifests import Manifests
 from p2pboot.store.ondemand import DatabaseOnDemand
+from p2pboot.store.ownership import check_files, opened_state
 from p2pboot.store.publications import Publications
 from p2pboot.store.room import Quota
 from p2pboot.store.tables import TableIndex
 from p2pboot.store.truststate import TrustState
 
 DATABASE_NAME: Final = "state.sqlite3"
+DATABASE_FILES: Final = tuple(DATABASE_NAME + end for end in ("", "-wal", "-shm", "-journal"))
 
 MAX_SNAPSHOTS: Final = 65_536
 """Payloads of which the digests are remembered; of a larger directory the rest is hashed again when it is opened."""
@@ -74,12 +76,15 @@ class Store:
             quota_bytes: how much artifacts may take up.
 
         Raises:
+            NotOurs: others own the directory or something in it, or may write there.
             MachineError: no permission, disk full, another process holds the database too long.
             StoreError: the database is damaged, another program's, or of a newer p2pboot.
         """
         make_directory(path)
-        clean_temporaries(path)
-        database = Database.open(path / DATABASE_NAME)
+        with opened_state(path) as directory:
+            check_files(DATABASE_FILES, directory, path)
+            clean_temporaries(path)
+            database = Database.open(path / DATABASE_NAME)
         try:
             store = cls(path, database, quota_bytes=quota_bytes)
             store.blobs.prepare()

@@ -231,6 +231,30 @@ def test_a_file_where_the_directory_should_be_is_a_clear_error(tmp_path: Path, s
         Output.open(tmp_path / "file", store.blobs.table)
 
 
+@pytest.mark.parametrize("link", [".p2pboot", ".p2pboot/output", "dtbs"])
+def test_a_directory_that_is_a_link_leads_nothing_elsewhere(tmp_path: Path, store: Store, link: str) -> None:
+    """Who had the directory before us, or the disk that it is on, may have left it."""
+    out, victim = tmp_path / "out", tmp_path / "victim"
+    victim.mkdir(mode=0o700)
+    (victim / ".board.dtb.p2pboot-0123456789abcdef.tmp").touch()
+    (out / link).parent.mkdir(mode=0o700, parents=True)
+    (out / link).symlink_to(victim)
+    with pytest.raises(MachineError, match=f"{out / link} is a symbolic link"):
+        Output.open(out, store.blobs.table)
+    assert [path.name for path in victim.iterdir()] == [".board.dtb.p2pboot-0123456789abcdef.tmp"]
+
+
+@pytest.mark.parametrize("name", ["kernel", "cmdline", "manifest.json", ".p2pboot/output/placing.json"])
+def test_a_pipe_where_a_file_should_be_is_replaced_not_waited_for(
+    output: Output, store: Store, name: str
+) -> None:
+    (output.directory / name).unlink(missing_ok=True)
+    os.mkfifo(output.directory / name)
+    assert not output.is_complete(V1, SIG, list(V1.artifacts.values()))
+    place(output, store, V1, SIG)
+    assert visible(output.directory) == WHOLE_V1
+
+
 # Device trees that came in one archive
 
 TREES = {
@@ -294,6 +318,20 @@ def test_a_complete_directory_is_known_without_any_memory(
     with Output.open(tmp_path / "copy", trees_store.blobs.table) as copy:
         assert is_complete(copy, A1)
         assert not is_complete(copy, A2)
+
+
+def test_a_link_among_the_device_trees_leads_nothing_elsewhere(
+    output: Output, trees_store: Store, tmp_path: Path
+) -> None:
+    place(output, trees_store, A1)
+    vendor = next(path for path in (output.directory / "dtbs").iterdir() if path.is_dir())
+    vendor.rename(tmp_path / "victim")
+    vendor.symlink_to(tmp_path / "victim")
+    before = {path.name: path.read_bytes() for path in (tmp_path / "victim").iterdir()}
+    for manifest in (A1, A2, NO_TREES):
+        with pytest.raises(MachineError, match=f"{vendor} is a symbolic link"):
+            place(output, trees_store, manifest)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "victim").iterdir()} == before
 
 
 def test_files_of_others_among_the_device_trees_do_not_matter(output: Output, trees_store: Store) -> None:

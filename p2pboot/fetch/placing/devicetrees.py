@@ -40,6 +40,8 @@ from p2pboot.store.durable import (
     write_at,
     write_file,
 )
+from p2pboot.store.ownership import OUTPUT, check_real_directory
+from p2pboot.store.reading import open_regular
 
 _MAX_NOTE_BYTES: Final = 4 * 1024 * 1024  # 8192 names of 100 bytes, twice over
 
@@ -59,14 +61,22 @@ class DeviceTrees:
     interrupt: Callable[[], None]
 
     def clean(self) -> None:
-        """Remove what a killed process left half-written."""
+        """Remove what a killed process left half-written.
+
+        Raises:
+            NotOurs: the directory is a link that leads elsewhere.
+        """
+        check_real_directory(self.directory, OUTPUT)
         for place, _names, _files in os.walk(self.directory):
             clean_temporaries(Path(place))
 
     def holds(self, artifact: Artifact) -> bool:
         """Whether every member of this archive is there, intact; reads all of them."""
         try:
-            members = layout((name, self._size(name)) for name in self.names_of(artifact))
+            names = self.names_of(artifact)
+            for name in names:
+                self.check_way(self.directory / name)
+            members = layout((name, self._size(name)) for name in names)
             return archive_bytes(members) == artifact.size and self._digest(members) == artifact.sha256
         except (ValueError, FileNotFoundError, NotADirectoryError):
             return False
@@ -77,6 +87,17 @@ class DeviceTrees:
         """The members of this archive by the note, or else every device tree that lies there; sorted."""
         noted, names = self._noted()
         return names if noted == artifact.sha256 else tuple(sorted(self._listed(self.directory, "", 0)))
+
+    def check_way(self, path: Path) -> None:
+        """Refuse a file that a link among the directories above it, up to this one, leads elsewhere.
+
+        Raises:
+            NotOurs: there is one.
+        """
+        for parent in path.parents:
+            if not parent.is_relative_to(self.directory):
+                return
+            check_real_directory(parent, OUTPUT)
 
     def is_noted(self, artifact: Artifact) -> bool:
         """Whether the members that were placed last are those of this archive."""
@@ -105,6 +126,7 @@ class DeviceTrees:
                     self.interrupt()
                     path = self.directory / member.name
                     make_directory(path.parent, 0o755)
+                    self.check_way(path)
                     places.add(path.parent)
                     self._write(path, os.pread(fd, member.size, member.offset))
                 for place in places:
@@ -122,7 +144,12 @@ class DeviceTrees:
 
     def _write(self, path: Path, content: bytes) -> None:
         with contextlib.suppress(FileNotFoundError):
-            if stat.S_ISREG(path.lstat().st_mode) and path.read_bytes() == content:
+            status = path.lstat()
+            if (
+                stat.S_ISREG(status.st_mode)
+                and status.st_size == len(content)
+                and path.read_bytes() == content
+            ):
                 return
         with temporary_file(path, 0o644) as (temporary, fd):
             write_at(fd, content, 0)
@@ -137,7 +164,7 @@ class DeviceTrees:
         whole = hashlib.sha256()
         for member in members:
             self.interrupt()
-            with (self.directory / member.name).open("rb") as file:
+            with open(open_regular(self.directory / member.name), "rb") as file:
                 content = file.read(MAX_MEMBER_BYTES + 1)
             whole.update(header(member) + content + padding(member.size))
         whole.update(end())
@@ -156,7 +183,7 @@ class DeviceTrees:
     def _noted(self) -> tuple[str | None, tuple[str, ...]]:
         """Hash of the archive and names of its members; what is no such note is none."""
         try:
-            with self.note.open("rb") as file:
+            with open(open_regular(self.note), "rb") as file:
                 found = json.loads(file.read(_MAX_NOTE_BYTES))
             names = tuple(found["names"])
             check_member_names(names)  # they will be removed one day: nothing outside of the directory

@@ -46,11 +46,12 @@ from p2pboot.store.durable import (
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import is_intact, sha256_of
 from p2pboot.store.locking import DirectoryLock
+from p2pboot.store.ownership import OUTPUT, PRIVATE, check_real_directory, opened_directory, opened_state
 
 MANIFEST: Final = "manifest.json"
 DETACHED: Final = "manifest.json.sig"
 CMDLINE: Final = "cmdline"
-_PRIVATE: Final = Path(".p2pboot") / "output"
+_PRIVATE: Final = Path(PRIVATE) / "output"
 _JOURNAL: Final = "placing.json"
 _TREES_NOTE: Final = "devicetrees.json"
 _NO_SUCH_FILE: Final = frozenset(
@@ -90,6 +91,7 @@ class Output:
             interrupt: called at least once a MiB of reading; what it raises ends the work.
 
         Raises:
+            NotOurs: others own it, or may replace what is there, or something in it is a link that leads elsewhere.
             MachineError: it can not be made or written to, or another process is placing there (with its id).
         """
         make_directory(directory, 0o755)
@@ -98,8 +100,13 @@ class Output:
                 f"cannot write into {directory}",
                 remedy="change its permissions or choose another -o directory",
             )
-        make_directory(directory / _PRIVATE)
-        lock = DirectoryLock.take(directory / _PRIVATE)
+        private = directory / PRIVATE
+        with opened_directory(directory, OUTPUT, follow=True):
+            make_directory(private)
+            with opened_state(private):
+                make_directory(directory / _PRIVATE)
+                check_real_directory(directory / _PRIVATE, OUTPUT)
+                lock = DirectoryLock.take(directory / _PRIVATE)
         try:
             clean_temporaries(directory)
             output = cls(directory, lock, tables, interrupt)
@@ -132,6 +139,7 @@ class Output:
         if artifact.key == DTB_ARCHIVE:
             return self._trees.holds(artifact)
         path = self.path(artifact)
+        self._check_way(path)
         try:
             fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
         except OSError as error:
@@ -262,8 +270,14 @@ class Output:
     def _place_artifact(self, artifact: Artifact, source: Path) -> Path:
         path = self.path(artifact)
         make_directory(path.parent, 0o755)
+        self._check_way(path)
         link_or_copy(source, path)
         return path
+
+    def _check_way(self, path: Path) -> None:
+        """What is placed lies in this directory, whatever links somebody left here."""
+        if path.parent != self.directory:
+            check_real_directory(path.parent, OUTPUT)
 
     def _remove_leftovers(self, leftovers: set[str], manifest: Manifest) -> None:
         if manifest.cmdline is None:
@@ -274,6 +288,7 @@ class Output:
         for name in leftovers - {CMDLINE} - members:
             artifact = right.get(name)
             if artifact is None or not self.holds(artifact):
+                self._trees.check_way(self.directory / name)
                 _remove(self.directory / name)
         if any(name.startswith(DTB_PREFIX) for name in leftovers):
             self._trees.remove_empty()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +32,8 @@ from p2pboot.fetch.snapshots.by_root import bring_by_root
 from p2pboot.fetch.snapshots.chunks import SnapshotDialect, wanted_snapshot
 from p2pboot.fetch.snapshots.hearing import hear_peer
 from p2pboot.protocol.snapshots import SnapshotHead
+from p2pboot.store.durable import make_directory
+from p2pboot.store.ownership import OUTPUT, opened_directory
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Connection, Transport
 
@@ -136,13 +137,18 @@ async def sync_snapshot(
         MachineError: disk full, no permission, another sync into the same directory is running.
     """
     keys = tuple(PublicKey.from_keyid(key) for key in order.trusted.keys)
-    opened = partial(DiskSnapshotStore, order.directory, keys=keys, warn=_said_in_the_result)
-    store = await trio.to_thread.run_sync(opened)
+    store = await trio.to_thread.run_sync(_open_store, order.directory, keys)
     job = _Sync(order, store, transport, progress)
     try:
         return await job.run(hints)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
+
+
+def _open_store(directory: Path, keys: tuple[PublicKey, ...]) -> DiskSnapshotStore:
+    make_directory(directory, 0o755)
+    with opened_directory(directory, OUTPUT, follow=True):
+        return DiskSnapshotStore(directory, keys=keys, warn=_said_in_the_result)
 
 
 def _said_in_the_result(_text: str) -> None:

@@ -46,6 +46,7 @@ from p2pboot.store.durable import (
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import HashedPath
+from p2pboot.store.ownership import PRIVATE, STATE, check_real_directory
 from p2pboot.store.snapshots.base import Draft, SnapshotStore, checked_text, logger, says_the_same
 from p2pboot.store.snapshots.files import SnapshotFiles, mapped
 from p2pboot.store.snapshots.former import take_over
@@ -56,8 +57,6 @@ from p2pboot.store.store import Store
 
 if TYPE_CHECKING:
     from p2pboot.core.timetoke.reader import Payload
-
-PRIVATE: Final = ".p2pboot"
 
 _COPIES: Final = 8
 """Files that are looked at when one payload is said to be in several."""
@@ -284,6 +283,7 @@ class DiskSnapshotStore(SnapshotStore):
         ]
         if self.announcements.put_conflict(conflict) and self.announcements.are_durable:
             make_directory(shelf, 0o755)
+            check_real_directory(shelf, STATE)
             for path, raw in zip(paths, documents, strict=True):
                 if not path.exists():
                     write_file(path, raw)

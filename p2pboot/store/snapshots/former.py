@@ -19,8 +19,10 @@ from pathlib import Path
 
 from p2pboot.core.timetoke.agreement import Conflict
 from p2pboot.core.timetoke.announcement import MAX_ANNOUNCEMENT, Announcement
-from p2pboot.errors import Malformed, SignatureError
+from p2pboot.errors import MachineError, Malformed, SignatureError
 from p2pboot.store.announcements import Announcements
+from p2pboot.store.ownership import STATE, check_real_directory, opened_state
+from p2pboot.store.reading import open_regular
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +43,17 @@ def take_over(private: Path, announcements: Announcements) -> None:
         announcements.put_all(
             [one for _, one in found], list(_conflicts(one for _, one in _documents(private / "conflicts")))
         )
-        with contextlib.suppress(OSError):  # not ours to change: read again the next time
+        with (
+            contextlib.suppress(OSError, MachineError),
+            opened_state(private),
+        ):  # else read again the next time
             for path, _ in found:
                 path.unlink()
             (former / "lock").unlink(missing_ok=True)
             former.rmdir()
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError, MachineError), opened_state(private):
+        check_real_directory(private / "whole", STATE)
+        check_real_directory(private / "partial", STATE)
         for path in sorted((private / "whole").iterdir()):
             path.rename(private / "partial" / path.name)
         (private / "whole").rmdir()
@@ -58,7 +65,7 @@ def _documents(directory: Path) -> Iterator[tuple[Path, Announcement]]:
         for name in sorted(os.listdir(directory)):
             path = directory / name
             try:
-                with path.open("rb") as file:
+                with open(open_regular(path), "rb") as file:
                     yield path, Announcement.parse(file.read(MAX_ANNOUNCEMENT + 1))
             except (OSError, Malformed, SignatureError) as error:
                 if name != "lock":
