@@ -1,6 +1,6 @@
 """`python -m siege`: what each attack costs one node, alone and all of them together.
 
-    python -m siege                     each alone for ten seconds, then all at once for ten minutes
+    python -m siege                     each alone for six seconds, then all at once for ten minutes
     python -m siege NAME… --seconds 10  these alone, ten seconds each
     python -m siege NAME… --together    these at once
     python -m siege --list              what there is
@@ -28,9 +28,9 @@ def _arguments() -> argparse.Namespace:
         prog="python -m siege", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="of attacks  [default: all]")
-    parser.add_argument("--seconds", type=float, help="of each attack; of all together  [default: 10; 600]")
+    parser.add_argument("--seconds", type=float, help="of each attack; of all together  [default: 6; 600]")
     parser.add_argument(
-        "--each", type=float, default=10, help="of each alone before all at once  [default: 10]"
+        "--each", type=float, default=6, help="of each alone before all at once  [default: 6]"
     )
     parser.add_argument("--quiet-seconds", type=float, default=10, help="of the baseline  [default: 10]")
     parser.add_argument("--together", action="store_true", help="those named at once, not one by one")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import socket
 
 import trio
 
 from siege.attack import Attack
 
 _SMALL_BUFFER = 8192
+_ESTABLISHED = 1  # of TCP's states
 
 
 class _Client(Attack):
@@ -48,11 +50,9 @@ class StalledClients(_Client):
     async def one(self, number: int) -> None:
         async with self.socket(number, http=True, receive_buffer=_SMALL_BUFFER) as sock:
             await sock.send_all(self.request())
-            while True:
-                await trio.sleep(2)
-                await sock.send_all(b"")
-                if sock.socket.getsockopt(1, 4):  # SOL_SOCKET, SO_ERROR: it was cut
-                    raise EOFError
+            while sock.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED:
+                await trio.sleep(1)
+            raise EOFError
 
 
 class IdleClients(_Client):
