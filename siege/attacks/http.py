@@ -50,7 +50,7 @@ class StalledClients(_Client):
     async def one(self, number: int) -> None:
         async with self.socket(number, http=True, receive_buffer=_SMALL_BUFFER) as sock:
             await sock.send_all(self.request())
-            while sock.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED:
+            while sock.socket.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED:  # noqa: ASYNC110
                 await trio.sleep(1)
             raise EOFError
 
