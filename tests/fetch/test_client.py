@@ -183,6 +183,8 @@ async def test_a_newer_version_that_another_process_accepts_meanwhile_keeps_this
         with pytest.raises(Refused, match="older than 2"):
             await run(world.order(provider), transport, store, world.watcher)
     assert placed(world.directory / "out") == set()
+
+
 def evil(key: str) -> bytes:
     """As long as what it takes the place of."""
     return content("evil", len(FILES[key]))
