@@ -54,6 +54,26 @@ _LIBP2P_64: Final = bytes.fromhex("08011240")
 _LIBP2P_96: Final = bytes.fromhex("08011260")
 _LIBP2P_PUBLIC: Final = bytes.fromhex("08011220")
 _DER_SEQUENCE: Final = 0x30
+# What files begin with, in the place of which 32 bytes are no key; of DER, id-Ed25519 and a version before it.
+_MAGICS: Final = (
+    b"\x1f\x8b\x08\x00",
+    b"\x1f\x8b\x08\x08",
+    b"\x7fELF",
+    b"PK\x03\x04",
+    b"\xfd7zXZ\x00",
+    b"\x28\xb5\x2f\xfd",
+    b"%PDF-",
+    b"MZ\x90\x00",
+)
+_MARKS: Final = (
+    b"-----BEGIN",
+    b"PRIVATE KEY",
+    b"openssh-key-v",
+    b"secret_key",
+    b"ssh-ed25519",
+    b"SQLite format",
+    bytes.fromhex("300506032b6570"),
+)
 # OneAsymmetricKey version 2 (RFC 5958, example in RFC 8410), as Rust's crates write it: the number 1,
 # id-Ed25519, the seed, possibly attributes [0], the public key [1]. The cryptography package reads version 1.
 _PKCS8_V2: Final = re.compile(
@@ -152,12 +172,8 @@ def import_secret(data: bytes, *, source: str, password: bytes | None = None) ->
     if len(data) > MAX_KEY_FILE:
         raise KeyFileError(f"{source} is too large for a key file", remedy=f"give {_FORMATS}")
     if len(data) == KEY_BYTES:  # first: random bytes may begin like anything
-        if _is_text(data):  # a PEM file that was cut off would be everybody's key
-            raise KeyFileError(
-                f"{source} holds 32 bytes of text, which is no key",
-                remedy="copy the file again, whole; if these bytes really are the key, give them as 64 hex digits",
-            )
-        return SecretKey(data)
+        _refuse_known(data, source)
+        return _secret(data, source)
     if data.startswith((_LIBP2P_64, _LIBP2P_96, _LIBP2P_PUBLIC)):
         return _from_libp2p(data, source)
     _refuse_other_binary(data, source)
@@ -176,7 +192,7 @@ def import_secret(data: bytes, *, source: str, password: bytes | None = None) ->
     if text.startswith(_PUBLIC_MARKS):
         raise _public_only(source)
     if _HEX.fullmatch(text):
-        return SecretKey(bytes.fromhex(text))
+        return _secret(bytes.fromhex(text), source)
     if "secret_key" in text:
         return parse_key_toml(text, source=source)
     _refuse_other_text(text, source)
@@ -193,14 +209,53 @@ def _unknown(data: bytes, source: str) -> KeyFileError:
     )
 
 
+def _refuse_known(data: bytes, source: str) -> None:
+    """Refuse 32 bytes that others know as well: what some other file begins with, or what a disk holds that lost it.
+
+    A key that is one of these by chance has not been made yet: each is rarer than one in 10^9.
+    """
+    if _is_text(data):  # a PEM file that was cut off would be everybody's key
+        raise KeyFileError(
+            f"{source} holds 32 bytes of text, which is no key",
+            remedy="copy the file again, whole; if these bytes really are the key, give them as 64 hex digits",
+        )
+    if data.startswith((_LIBP2P_64, _LIBP2P_96, _LIBP2P_PUBLIC, *_MAGICS)) or any(
+        mark in data for mark in _MARKS
+    ):
+        raise KeyFileError(
+            f"{source} holds the first 32 bytes of another file, which is no key",
+            remedy="copy the file again, whole; if these bytes really are the key, give them as 64 hex digits",
+        )
+
+
+def _secret(seed: bytes, source: str) -> SecretKey:
+    """A key of 32 bytes, but for those that a disk or its flash gives where it lost what was there."""
+    if seed in (bytes(KEY_BYTES), b"\xff" * KEY_BYTES):
+        raise KeyFileError(
+            f"{source}: every byte of the key is {seed[0]:02x}, so everybody has it",
+            remedy="restore the file from a copy, or make a new key: p2pboot key generate",
+        )
+    return SecretKey(seed)
+
+
 def _is_text(data: bytes) -> bool:
-    """Whether bytes are printable ASCII in a usual encoding; of 32 random bytes not one in 10^13 times all are."""
+    """Whether bytes are text in a usual encoding; of 32 random bytes not one in 10^9 times all are."""
     characters = data.removeprefix(codecs.BOM_UTF8)
-    if data.startswith(codecs.BOM_UTF16_LE) and not any(data[3::2]):
+    if not any(data[1::2]):
+        characters = data[::2]
+    elif not any(data[::2]):
+        characters = data[1::2]
+    elif data.startswith(codecs.BOM_UTF16_LE) and not any(data[3::2]):
         characters = data[2::2]
     elif data.startswith(codecs.BOM_UTF16_BE) and not any(data[2::2]):
         characters = data[3::2]
-    return all(32 <= byte < 127 or byte in b"\t\r\n" for byte in characters)
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(
+            characters
+        )  # its last character may be cut in two
+    except UnicodeDecodeError:
+        return False
+    return bool(text) and all(character.isprintable() or character in "\t\r\n" for character in text)
 
 
 def _refuse_other_binary(data: bytes, source: str) -> None:
@@ -292,7 +347,7 @@ def _from_libp2p(data: bytes, source: str) -> SecretKey:
             f"{source} is a libp2p private key of {len(body)} instead of {data[3]} bytes",
             remedy="copy the file again: it is cut off or has something appended",
         )
-    secret = SecretKey(body[:KEY_BYTES])
+    secret = _secret(body[:KEY_BYTES], source)
     for start in range(KEY_BYTES, len(body), KEY_BYTES):
         _check_public(secret, body[start : start + KEY_BYTES], "the public half", source)
     return secret
@@ -335,7 +390,7 @@ def _from_pkcs8_v2(pem: bytes, source: str) -> SecretKey | None:
     match = _PKCS8_V2.fullmatch(der)
     if match is None:
         return None
-    secret = SecretKey(match[1])
+    secret = _secret(match[1], source)
     _check_public(secret, match[2], "the public half", source)
     return secret
 
@@ -375,7 +430,7 @@ def _ed25519_of(loaded: PrivateKeyTypes, source: str) -> SecretKey:
 
     if not isinstance(loaded, Ed25519PrivateKey):
         raise KeyFileError(f"{source} is no Ed25519 key", remedy="give an Ed25519 key")
-    return SecretKey(loaded.private_bytes_raw())
+    return _secret(loaded.private_bytes_raw(), source)
 
 
 def _hex_entry(value: object, name: str, source: str) -> bytes:

@@ -225,6 +225,9 @@ def test_other_forms_are_refused_by_name_and_never_shown(data: bytes, says: str,
         codecs.BOM_UTF16_BE + PEM[:15].decode().encode("utf-16-be"),
         b"correct horse battery staple 123",
         b" " * 32,
+        "# Schlüssel für den Bootserv".encode() + b"a\xc3",
+        PEM[:16].decode().encode("utf-16-le"),
+        PEM[:16].decode().encode("utf-16-be"),
     ],
 )
 def test_32_bytes_of_text_are_no_seed(data: bytes) -> None:
@@ -233,6 +236,32 @@ def test_32_bytes_of_text_are_no_seed(data: bytes) -> None:
         import_secret(data, source="x")
     assert "64 hex digits" in (caught.value.remedy or "")
     assert import_secret(data.hex().encode(), source="x").seed == data  # for who means it
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"# Schl\xfcssel\n" + PEM[:20],
+        base64.b64decode(b"".join(PEM.splitlines()[1:-1])),
+        base64.b64decode(b"".join((VECTORS / "openssh").read_bytes().splitlines()[1:-1])),
+        b"\x08\x01\x12\x40" + KEY.seed,
+        b"\x08\x01\x12\x20" + KEY.public.raw,
+        b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x03\x00\x3e\x00\x01" + bytes(31),
+        b"SQLite format 3\x00\x10\x00\x02\x02\x00\x40\x20\x20" + bytes(8),
+    ],
+)
+def test_32_bytes_that_another_file_begins_with_are_no_seed(data: bytes) -> None:
+    """Of a key file that was cut it may even be half a key, and the other half zeros for whoever tries."""
+    with pytest.raises(KeyFileError, match="first 32 bytes of another file") as caught:
+        import_secret(data[:32], source="x")
+    assert "whole" in (caught.value.remedy or "")
+
+
+@pytest.mark.parametrize("seed", [bytes(32), b"\xff" * 32])
+def test_what_a_disk_gives_that_lost_a_key_is_none(seed: bytes) -> None:
+    for data in (seed, seed.hex().encode(), b"\x08\x01\x12\x40" + seed + SecretKey(seed).public.raw):
+        with pytest.raises(KeyFileError, match="everybody has it"):
+            import_secret(data, source="x")
 
 
 @given(st.binary(min_size=32, max_size=32).filter(lambda seed: max(seed) > 126 and min(seed) < 9))
