@@ -22,6 +22,7 @@ from p2pboot.core.keyformats import MAX_KEY_FILE, parse_key_toml, render_key_tom
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.errors import KeyFileError, machine_error
 from p2pboot.store.durable import fsync_directory, make_directory
+from p2pboot.store.ownership import is_unowned, user_name
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ Warn = Callable[[str], None]
 """Takes one line for a person; by default it is logged."""
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
 _PRIVATE_FILE: Final = 0o600
 # What link(2) answers where the file system has no hard links (FAT, exFAT, some network and FUSE ones).
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
@@ -42,7 +44,8 @@ def load_key(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
         warn: told when others than the owner may read the secret.
 
     Raises:
-        KeyFileError: there is none, it is no regular file, or not a valid key file.
+        KeyFileError: there is none, it is no regular file, others own it or may write it, or it is not a valid key
+            file.
         MachineError: it can not be read.
     """
     return parse_key_toml(read_key_text(path, warn), source=str(path))
@@ -148,6 +151,7 @@ def _read(path: Path, warn: Warn) -> bytes:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise KeyFileError(f"{path} is not a regular file", remedy="give the path of a key file")
+            _refuse_others(path, status)
             if status.st_mode & _OTHERS:
                 warn(f"others may read the secret key {path}: run chmod 600 {path}")
             data = os.read(fd, MAX_KEY_FILE + 1)
@@ -162,6 +166,26 @@ def _read(path: Path, warn: Warn) -> bytes:
     if len(data) > MAX_KEY_FILE:
         raise KeyFileError(f"{path} is too large for a key file", remedy="give the path of a key file")
     return data
+
+
+def _refuse_others(path: Path, status: os.stat_result) -> None:
+    """Refuse a secret that somebody else may have put there: he knows it, and could sign as we do.
+
+    Of a group nobody knows here who will be in it tomorrow; where every file has the same owner and mode, a warning
+    that others may read it has to do.
+    """
+    is_others = status.st_uid not in (os.geteuid(), 0)
+    if not (is_others or status.st_mode & _WRITABLE) or is_unowned(Path(os.path.realpath(path)), status):
+        return
+    if is_others:
+        raise KeyFileError(
+            f"the secret key {path} belongs to {user_name(status.st_uid)}",
+            remedy="run as that user, or make a key of your own: p2pboot key generate --key PATH",
+        )
+    raise KeyFileError(
+        f"others may write the secret key {path} (mode {stat.S_IMODE(status.st_mode):04o})",
+        remedy=f"if nobody else put it there, chmod 600 {path}; else make a new one",
+    )
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ import pytest
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import KeyFileError, MachineError
-from p2pboot.store import keyfiles
+from p2pboot.store import keyfiles, ownership
 
 KEY = SecretKey(bytes(range(32)))
 VECTORS = Path(__file__).parent.parent / "vectors" / "identity"
@@ -171,15 +171,45 @@ def test_a_secret_that_others_may_read_is_warned_about(
     warnings = list[str]()
     keyfiles.load_key(path, warn=warnings.append)
     assert warnings == []
-    for mode in (0o640, 0o604, 0o660):
+    for mode in (0o640, 0o604):
         path.chmod(mode)
         keyfiles.load_key(path, warn=warnings.append)
-    assert len(warnings) == 3
+    assert len(warnings) == 2
     assert all(f"chmod 600 {path}" in warning for warning in warnings)
     with caplog.at_level(logging.WARNING):
         keyfiles.load_or_generate(path)
     assert f"chmod 600 {path}" in caplog.text
     assert KEY.seed.hex() not in caplog.text
+
+
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666, 0o777])
+def test_a_secret_that_others_may_write_is_refused(
+    tmp_path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "node.toml"
+    keyfiles.write_key(path, KEY)
+    path.chmod(mode)
+    with pytest.raises(KeyFileError, match="others may write") as caught:
+        keyfiles.load_or_generate(path)
+    assert f"chmod 600 {path}" in (caught.value.remedy or "")
+    # A file system that has no modes gives every file this one.
+    monkeypatch.setattr(ownership, "_made_in", lambda _directory: path.stat())
+    assert keyfiles.load_key(path, warn=lambda _text: None) == KEY
+
+
+def test_a_secret_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "node.toml"
+    keyfiles.write_key(path, KEY)
+    if os.geteuid() == 0:
+        os.chown(path, 65533, -1)
+    else:
+        monkeypatch.setattr(ownership, "_made_in", lambda _directory: None)
+        me = os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+    (tmp_path / "link").symlink_to(path)
+    for named in (path, tmp_path / "link"):
+        with pytest.raises(KeyFileError, match="belongs to user"):
+            keyfiles.load_key(named)
 
 
 def test_a_missing_key_file_says_how_to_make_one(tmp_path: Path) -> None:
