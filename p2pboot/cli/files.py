@@ -48,12 +48,17 @@ def read_start(path: Path, max_bytes: int, *, what: str) -> bytes:
 
 @contextmanager
 def open_input(path: Path, *, what: str) -> Iterator[IO[bytes]]:
-    """Open a file or, for "-", standard input, which stays open afterwards. Raises as `read_input`."""
+    """Open a file or, for "-", standard input, which stays open afterwards.
+
+    A pipe that was named is read as well; where nobody writes to it that is a UsageError. Else raises as `read_input`.
+    """
     if path == STANDARD_INPUT:
         yield sys.stdin.buffer
         return
+    from p2pboot.store.inputs import open_named
+
     try:
-        file = path.open("rb")
+        file = open_named(path)
     except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"there is no {what} {path}", remedy="check the path") from None
     except IsADirectoryError:
@@ -74,17 +79,18 @@ def write_output(path: Path | None, data: bytes) -> None:
         data: all of it.
 
     Raises:
+        UsageError: it is a pipe that nobody reads.
         MachineError: it can not be written.
     """
     from p2pboot.store.durable import write_file
+    from p2pboot.store.inputs import write_stream
 
     if path is None or path == STANDARD_INPUT:
         sys.stdout.buffer.write(data)
         return
     try:
         if _is_stream(path):
-            with path.open("wb", buffering=0) as stream:
-                stream.write(data)
+            write_stream(path, data)
             return
     except OSError as error:
         raise machine_error(error, f"write {path}") from error

@@ -182,8 +182,10 @@ def load_snapshot_paths(path: Path) -> tuple[Path | None, Path | None]:
 
 
 def _read_file(path: Path) -> Mapping[str, object]:
+    from p2pboot.store.inputs import open_named  # most commands need no file
+
     try:
-        with path.open("rb") as file:
+        with open_named(path) as file:
             raw = file.read(MAX_FILE + 1)
     except FileNotFoundError:
         raise ConfigError(

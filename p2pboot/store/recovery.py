@@ -6,6 +6,7 @@ nothing, and no repair takes a version back: whatever is forgotten, an older man
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -19,6 +20,7 @@ from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
 from p2pboot.errors import MachineError, UsageError, machine_error
 from p2pboot.store.publications import Publication
+from p2pboot.store.reading import open_regular
 from p2pboot.store.store import DATABASE_NAME, Store
 from p2pboot.store.truststate import RememberedHead
 
@@ -86,12 +88,14 @@ def open_existing(path: Path) -> Store:
         StoreError, MachineError: as :meth:`Store.open`.
     """
     try:
-        with (path / DATABASE_NAME).open("rb") as file:
+        with open(open_regular(path / DATABASE_NAME), "rb") as file:
             start = file.read(len(_SQLITE))
-    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    except (FileNotFoundError, NotADirectoryError):
         start = b""
     except OSError as error:
-        raise machine_error(error, f"read {path / DATABASE_NAME}") from error
+        if error.errno != errno.EINVAL:  # a directory, or a pipe
+            raise machine_error(error, f"read {path / DATABASE_NAME}") from error
+        start = b""
     if start != _SQLITE:
         raise UsageError(
             f"{path} is no state directory: there is no database {DATABASE_NAME} in it",

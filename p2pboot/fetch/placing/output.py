@@ -47,6 +47,7 @@ from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import is_intact, sha256_of
 from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.ownership import OUTPUT, PRIVATE, check_real_directory, opened_directory, opened_state
+from p2pboot.store.reading import open_regular
 
 MANIFEST: Final = "manifest.json"
 DETACHED: Final = "manifest.json.sig"
@@ -307,7 +308,7 @@ class Output:
 def _open_archive(artifact: Artifact, manifest: Manifest, path: Path) -> Archive:
     """Read what is in an archive before anything here is touched: that it was signed does not make it one."""
     try:
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:
             return Archive.read(lambda offset, length: os.pread(file.fileno(), length, offset), artifact.size)
     except Malformed as error:
         raise ManifestError(
@@ -364,7 +365,7 @@ def _read_small(path: Path) -> bytes | None:
     try:
         if not path.is_file() or path.is_symlink():
             return None
-        with path.open("rb") as file:
+        with open(open_regular(path), "rb") as file:
             return file.read(_MAX_SMALL_FILE)
     except FileNotFoundError:
         return None

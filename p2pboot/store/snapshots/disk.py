@@ -47,6 +47,7 @@ from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import HashedPath
 from p2pboot.store.ownership import PRIVATE, STATE, check_real_directory
+from p2pboot.store.reading import open_regular
 from p2pboot.store.snapshots.base import Draft, SnapshotStore, checked_text, logger, says_the_same
 from p2pboot.store.snapshots.files import SnapshotFiles, mapped
 from p2pboot.store.snapshots.former import take_over
@@ -221,7 +222,7 @@ class DiskSnapshotStore(SnapshotStore):
         if table is None:
             raise BlobMissing(root)
         try:
-            with path.open("rb") as file:
+            with open(open_regular(path), "rb") as file:
                 self.expose(root, table, path, file.fileno(), signature)
         except OSError as error:
             raise machine_error(error, f"read {path}") from error

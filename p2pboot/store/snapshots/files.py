@@ -23,6 +23,7 @@ from p2pboot.errors import ArtifactError, MachineError
 from p2pboot.store.algorithms import BLAKE3
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.hashing import ChangedWhileHashing, HashedPath, hash_file
+from p2pboot.store.reading import open_regular
 from p2pboot.store.snapshots.walking import PAYLOAD_SUFFIX, Walk, walk
 from p2pboot.store.store import Store
 
@@ -204,7 +205,10 @@ class _LargeFiles:
 @contextlib.contextmanager
 def mapped(path: Path) -> Iterator[mmap.mmap]:
     """The content of a file without copying it; OSError where it can not be read, ValueError where it is empty."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as payload:
+    with (
+        open(open_regular(path), "rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as payload,
+    ):
         yield payload
 
 
