@@ -98,6 +98,7 @@ def _say(answer: dict[str, Any]) -> None:
         say(f"ignored    {one['channel']}/{one['arch']}: {one['path']}: {one['why']}")
     for pending in answer["fetching"]:
         say(f"fetching   {pending['channel']}/{pending['arch']} number {pending['manifest_version']}")
+    _say_room(answer.get("store"))
     for peer in answer["peers"]:
         say(f"peer       {peer['peer_id']}  {' '.join(peer['addresses'])}")
     for kind in sorted({row["kind"] for row in answer["traffic"]}):
@@ -114,3 +115,12 @@ def _say(answer: dict[str, Any]) -> None:
         say(f"dropped    {peer_id}: {why}")
     if answer["equivocations"]:
         say(f"ALARM      {answer['equivocations']} pairs of contradicting manifests from a trusted key")
+
+
+def _say_room(store: dict[str, Any] | None) -> None:
+    if store is None:  # a node of an earlier version
+        return
+    most = "no limit" if store["limit"] is None else f"at most {human_size(store['limit'])}"
+    if store["quota"] == "auto":
+        most += ", which leaves a tenth of the disk free"
+    say(f"store      {human_size(store['used'])} of fetched artifacts; {most}")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from p2pboot.config import values
 from p2pboot.config.setting import declared_in, setting
@@ -250,7 +250,7 @@ class GatewaySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
-    """Where the node keeps its state, and how many bytes of artifacts it may keep there (None: unlimited)."""
+    """Where the node keeps its state, and what it may keep there (a quota of None: unlimited)."""
 
     # None: where the platform wants it
     chosen: Path | None = setting(
@@ -263,21 +263,33 @@ class StoreSettings:
         default_words="the user's, by the platform's convention; on Linux `~/.local/state/p2pboot`",
         example="/var/lib/p2pboot",
     )
-    quota_bytes: int | None = setting(
-        values.size_bytes,
+    quota_bytes: int | Literal["auto"] | None = setting(
+        values.quota_bytes,
         "--quota SIZE",
-        "Most that the state directory may hold, for example 20GB. Fetched artifacts count by their"
-        " sizes, though holes in them take no room; a publisher's own files are served where they lie and"
-        " do not count.",
-        default="unlimited",
+        "Most that the state directory may hold, for example 20GB; a tenth of the disk stays free unless you say."
+        " Fetched artifacts count by their sizes, though holes in them take no room; a publisher's own files are"
+        " served where they lie and do not count. Followed snapshots may take as much again in their directory."
+        ' `"auto"` counts what the disk has left instead, `"unlimited"` takes all of it.',
+        default="auto",
+        default_words='`"auto"`: what leaves a tenth of the file system free',
         name="quota",
         example="50GB",
+        live=True,
+    )
+    keep: int = setting(
+        values.kept_versions,
+        "--keep N",
+        "How many versions of an image to keep, 1 or 2. With 2 the version before stays beside the one that is"
+        " offered, and yields where a next one finds no room. With 1 the one that is offered yields, too, once"
+        " somebody gave a piece of the next one: nothing is offered then until that is whole.",
+        default=2,
         live=True,
     )
     max_artifact_bytes: int = setting(
         values.bounded_size_bytes,
         "--max-artifact SIZE",
-        "Largest artifact to mirror. A trusted publisher's manifest with a larger one is not mirrored.",
+        "Largest artifact or snapshot to mirror. A trusted publisher's manifest with a larger artifact is not mirrored,"
+        " nor is a larger snapshot that trusted signers announce.",
         default="64GiB",
         name="max_artifact",
         example="10GB",

@@ -9,6 +9,7 @@ from p2pboot.config.load import Loaded, Provenance
 from p2pboot.config.setting import Setting
 from p2pboot.config.settings import SETTINGS
 from p2pboot.config.trust import PUBLISHER, TRUST, attribute_of
+from p2pboot.config.values import UNLIMITED
 from p2pboot.core.policy import Publisher
 
 
@@ -42,6 +43,8 @@ def as_document(loaded: Loaded) -> dict[str, object]:
 
 def _assignment(key: Setting, loaded: Loaded) -> str:
     value = _plain(key.of(loaded.settings))
+    if value is None and key.default not in (None, UNLIMITED):
+        value = UNLIMITED  # against the default
     return f"# {key.name} is not set" if value is None else f"{key.name} = {toml(value)}"
 
 

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, Literal
 
 from p2pboot.core.timestamps import parse_duration
 from p2pboot.errors import Malformed
@@ -45,6 +45,7 @@ _KINDS = {  # what a person calls the TOML type of a value
 _HTTP_ADDRESS = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})"
 _SIZE = r"(\d{1,16}(?:\.\d{1,6})?)\s*([A-Za-z]*)"
 UNLIMITED = "unlimited"
+AUTO: Final = "auto"
 
 
 def boolean(value: object, _base: Path) -> bool:
@@ -129,6 +130,21 @@ def duration_s(value: object, _base: Path) -> int:
 def size_bytes(value: object, _base: Path) -> int | None:
     """Bytes, from 1048576, "10MB" (10^6), "1GiB" (2^30); None for "unlimited"."""
     return _amount(value, 'a size like "500MB", "20GiB" or "unlimited"')
+
+
+def quota_bytes(value: object, _base: Path) -> int | Literal["auto"] | None:
+    """Like `size_bytes`, or "auto" for what leaves a part of the disk free."""
+    if isinstance(value, str) and value.strip().lower() == AUTO:
+        return AUTO
+    return _amount(value, 'a size like "500MB" or "20GiB", "auto" or "unlimited"')
+
+
+def kept_versions(value: object, base: Path) -> int:
+    """How many versions of an image stay: 1 or 2."""
+    number = integer(value, base)
+    if number not in (1, 2):
+        raise ValueError(f"must be 1 or 2, not {number}")
+    return number
 
 
 def bounded_size_bytes(value: object, base: Path) -> int:

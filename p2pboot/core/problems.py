@@ -28,6 +28,7 @@ class Code(enum.StrEnum):
     LIFETIME = "lifetime"  # what is published is valid for longer than others take
     CLOCK_WENT_BACK = "clock-went-back"  # what is published now is dated before what was published earlier
     NOT_MIRRORED = "not-mirrored"  # something trusted, an image or a snapshot, that can not be had
+    QUOTA = "quota"  # what is kept leaves no room for a next version
     REFUSED = "refused"  # a manifest of somebody that this node is to follow is not taken
     EXPIRED = "expired"  # what is held is out of date and not offered any more
     EQUIVOCATION = "equivocation"  # a trusted key signed two manifests of one number

@@ -9,8 +9,10 @@ import logging
 from collections.abc import Callable, Container
 from typing import Final
 
+import trio
 from typing_extensions import override
 
+from p2pboot.config.settings import StoreSettings
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, AnnouncementStanding, Conflict
@@ -21,8 +23,10 @@ from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.fetch.snapshots.bring import complete_held, hold_announced, is_signed
-from p2pboot.node.mirroring import Followed, Item, patient_network
+from p2pboot.node.mirroring import Followed, Item, check_sizes, patient_network
 from p2pboot.protocol.snapshots import SnapshotHead
+from p2pboot.store.errors import StoreFull
+from p2pboot.store.room import AUTO
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Transport
 
@@ -45,6 +49,7 @@ class FollowedSnapshots(Followed[Agreed]):
         transport: whom it is fetched from.
         trusted: whose announcements count, and how many must agree.
         changed: told when something else may be wanted, or is here; any thread.
+        limits: tells how large one may be, and how much all of them; called in any thread.
     """
 
     blamable: tuple[type[P2PBootError], ...] = (SnapshotError, AnnouncedMismatch)
@@ -55,11 +60,13 @@ class FollowedSnapshots(Followed[Agreed]):
         transport: Transport,
         trusted: Publisher,
         changed: Callable[[], None],
+        limits: Callable[[], StoreSettings],
     ) -> None:
         self._store = store
         self._transport = transport
         self._trusted = trusted
         self._changed = changed
+        self._limits = limits
         self._agreement = Agreement(trusted)
         self._agreed: Agreed | None = None
         self._undecided: AnnouncementConflict | None = None
@@ -175,8 +182,32 @@ class FollowedSnapshots(Followed[Agreed]):
     @override
     async def bring(self, item: Item[Agreed], stalled: Callable[[str | None], None]) -> None:
         agreed, network = item.content, patient_network(self._transport, stalled)
+        await trio.to_thread.run_sync(self._check_room, agreed)
         if await hold_announced(agreed, self._trusted.threshold, self._store, network):
             log.info("snapshot %s: holding sequence %d", agreed.root, agreed.sequence)
+
+    def _check_room(self, agreed: Agreed) -> None:
+        """Refuse what is larger than the operator allows, alone or with what was followed before; blocking."""
+        limits, root, size = self._limits(), agreed.root, max(facts.size for facts in agreed.variants)
+        check_sizes({f"snapshot {root}": size}, limits.max_artifact_bytes)
+        quota = limits.quota_bytes
+        self._store.blobs.quota_bytes = AUTO if quota == AUTO else None
+        if not isinstance(quota, int) or self._store.has_snapshot(root):
+            return
+        held = {
+            one.root: one.facts.size
+            for one in self._store.announcements.all()
+            if self.trusts(one.signer) and self._store.has_snapshot(one.root)
+        }
+        used = sum(held.values())
+        if used + size > quota:
+            raise StoreFull(
+                str(self._store.directory),
+                needed=size,
+                used=used,
+                quota=quota,
+                remedy="remove snapshots there that nobody needs any more, or raise store.quota (--quota)",
+            )
 
     @override
     def completed(self, item: Item[Agreed]) -> None:

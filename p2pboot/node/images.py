@@ -12,13 +12,16 @@ from typing_extensions import override
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
-from p2pboot.errors import Contradiction, P2PBootError, SignatureError
+from p2pboot.errors import Contradiction, MachineError, P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.artifacts import fetch_artifacts
 from p2pboot.node.mirroring import Followed, Item, check_sizes, patient_network
 from p2pboot.node.syncing import find_detached
 from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.errors import StoreFull
+from p2pboot.store.former import FormerVersions
 from p2pboot.store.manifests import HeadRow
+from p2pboot.store.room import AUTO
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport
 
@@ -77,7 +80,11 @@ class Images(Followed[HeadRow]):
     @override
     async def bring(self, item: Item[HeadRow], stalled: Callable[[str | None], None]) -> None:
         manifest = await trio.to_thread.run_sync(self._prepare, item.version)
-        await self._fetch(manifest, stalled)
+        former = self._catalogue.former(item.version)
+        try:
+            await self._fetch(manifest, former, stalled)
+        except StoreFull as error:
+            raise await trio.to_thread.run_sync(self._explained, error, manifest, former) from None
         if self._syncs:
             await self._find_detached(manifest)
 
@@ -101,10 +108,28 @@ class Images(Followed[HeadRow]):
         self._catalogue.check_tables(manifest)
         return manifest
 
-    async def _fetch(self, manifest: Manifest, stalled: Callable[[str | None], None]) -> None:
+    def _explained(self, error: StoreFull, manifest: Manifest, former: FormerVersions) -> MachineError:
+        """With what the former version has to do with it, and what can be done; blocking."""
+        version, in_force = manifest.manifest_version, former.in_force()
+        enough = error.used + error.needed
+        raised = f"raise store.quota (--quota) to {enough} bytes or more"
+        if self._store.blobs.quota_bytes == AUTO:
+            raised = "free some space on the disk, or say how much the store may hold: store.quota (--quota)"
+        why, remedy = f"no room for version {version}", f"{raised}; or follow fewer channels"
+        if in_force is not None and self._catalogue.keep > 1:
+            why += f" beside version {in_force.manifest_version}, which is offered until it is whole"
+            remedy = (
+                f"{raised}; or keep one version only (--keep 1, or keep = 1 in [store]): version"
+                f" {in_force.manifest_version} then makes room, and nothing is offered until version {version} is whole"
+            )
+        return MachineError(f"{why}: {error.message}", remedy=remedy)
+
+    async def _fetch(
+        self, manifest: Manifest, former: FormerVersions, stalled: Callable[[str | None], None]
+    ) -> None:
         network = patient_network(self._transport, stalled)
         try:
-            await fetch_artifacts(manifest.artifacts.values(), self._store.blobs, network)
+            await fetch_artifacts(manifest.artifacts.values(), self._store.blobs, network, former)
         finally:
             self._note_liars(network.ledger)
 

@@ -92,7 +92,9 @@ class Node:
         self._serving = Serving()
         self.problems = Problems(lambda: int(wall()))
         self._changes = Changes()
-        self.catalogue = Catalogue(store, Trust(settings.policy, key=signing_key.public.keyid), wall)
+        self.catalogue = Catalogue(
+            store, Trust(settings.policy, key=signing_key.public.keyid), wall, keep=settings.store.keep
+        )
         self.catalogue.listen(self._changes.tell)
         gate = Gate(store, self.catalogue)
         self._publisher: DirectoryPublisher | None = None
@@ -160,9 +162,8 @@ class Node:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_control, self._settings.store.state, self._answer)
             if self._settings.snapshots.directory is not None:
-                await nursery.start(
-                    run_snapshots, self._settings, self._transport, self._serving, self.problems
-                )
+                run = partial(run_snapshots, limits=lambda: self._settings.store)
+                await nursery.start(run, self._settings, self._transport, self._serving, self.problems)
             task_status.started()
             nursery.start_soon(self._peering.run, self._hints)
             nursery.start_soon(self._mirror.run)
@@ -194,6 +195,7 @@ class Node:
         self.bandwidth.reconfigure(settings.network.rates)
         self._images.max_artifact_bytes = settings.store.max_artifact_bytes
         self.store.blobs.quota_bytes = settings.store.quota_bytes
+        self.catalogue.keep = settings.store.keep
         trust = replace(self.catalogue.trust, configured=settings.policy)
         await trio.to_thread.run_sync(self.catalogue.change_trust, trust)
         self._transport.forget_seen()

@@ -20,6 +20,7 @@ from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import Malformed, P2PBootError
 from p2pboot.node.problems import Problems
 from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.room import AUTO
 from p2pboot.store.store import Store
 from p2pboot.store.truststate import TrustState
 
@@ -107,6 +108,8 @@ class Observer:
         self._problems.report("clock", [] if wrong is None else [wrong])
         withheld = await trio.to_thread.run_sync(self._catalogue.withheld)
         self._problems.report("expiry", expired_problems(withheld))
+        room = await trio.to_thread.run_sync(quota_problems, self._store, self._catalogue)
+        self._problems.report("quota", room)
         found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, self._catalogue)
         self._problems.report("equivocations", found)
 
@@ -122,6 +125,45 @@ def expired_problems(withheld: Iterable[Withheld]) -> list[Problem]:
         )
         for one in withheld
         if one.why is Why.EXPIRED
+    ]
+
+
+def quota_problems(store: Store, catalogue: Catalogue) -> list[Problem]:
+    """What is followed and can not be renewed, because its next version would find no room; blocking.
+
+    It counts one version of everything and, unless one is kept only, the next one of the largest beside it, as if
+    nothing of that stayed the same.
+    """
+    limit = store.blobs.room.limit_bytes()
+    if limit is None:
+        return []
+    sizes: dict[Pair, dict[str, int]] = {}
+    for row in sorted(store.manifests.known(), key=lambda row: row.manifest_version):  # the newest counts
+        if row.fault is None and catalogue.trust.takes(row) and not catalogue.trust.is_own(row):
+            sizes[row.pair] = catalogue.sizes(row.digest)
+    if not sizes:
+        return []
+    total = sum({sha256: size for each in sizes.values() for sha256, size in each.items()}.values())
+    pair, largest = max(((pair, sum(each.values())) for pair, each in sizes.items()), key=lambda one: one[1])
+    needed = total if catalogue.keep == 1 else total + largest
+    if needed <= limit:
+        return []
+    subject = "/".join(pair)
+    remedy = f"raise store.quota (--quota) to {needed} bytes or more"
+    if store.blobs.quota_bytes == AUTO:
+        remedy = f"free {needed - limit} bytes on the disk, or more"
+    if catalogue.keep > 1:
+        remedy += "; or keep one version only (--keep 1, or keep = 1 in [store])"
+        what = f"one version of everything and a next one of {subject}, whose last has {largest} bytes, are"
+    else:
+        what = "one version of everything is"
+    return [
+        Problem(
+            Code.QUOTA,
+            subject,
+            f"the store may hold {limit} bytes, and {what} {needed} bytes: the next version may not be taken",
+            remedy,
+        )
     ]
 
 

@@ -22,6 +22,7 @@ _WARNINGS: Final = (
     Code.WITHDRAWN,
     Code.SHARED_KEY,
     Code.NOT_MIRRORED,
+    Code.QUOTA,
     Code.INOTIFY,
     Code.INTERFACES,
     Code.LOCAL_DISCOVERY,

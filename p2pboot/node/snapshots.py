@@ -8,13 +8,13 @@ announced. What is new, what the last run left, and what somebody took away from
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
 
 import trio
 
-from p2pboot.config.settings import NodeSettings
+from p2pboot.config.settings import NodeSettings, StoreSettings
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, AnnouncementStanding
 from p2pboot.core.timetoke.announcement import Announcement, claim
@@ -57,6 +57,7 @@ async def run_snapshots(
     serving: Serving,
     problems: Problems,
     *,
+    limits: Callable[[], StoreSettings],
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Open the store that the settings name, and run a `SnapshotNode` over it until cancelled.
@@ -83,6 +84,7 @@ async def run_snapshots(
         announce_interval_s=network.announce_interval_s,
         sync_interval_s=network.sync_interval_s,
         gossip=network.gossip,
+        limits=limits,
     )
     await node.run(task_status=task_status)
 
@@ -103,9 +105,10 @@ class SnapshotNode:
         announce_interval_s: seconds between two announcements of one snapshot.
         sync_interval_s: seconds between two questions to one peer.
         gossip: whether to announce and to hear announcements by gossip.
+        limits: tells what may be fetched now; called in any thread.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a node shares with this part of it
         self,
         store: DiskSnapshotStore,
         transport: Gossip,
@@ -116,6 +119,7 @@ class SnapshotNode:
         announce_interval_s: float,
         sync_interval_s: float,
         gossip: bool = True,
+        limits: Callable[[], StoreSettings] = StoreSettings,
     ) -> None:
         self._store = store
         self._transport = transport
@@ -136,7 +140,7 @@ class SnapshotNode:
         )
         self._followed: FollowedSnapshots | None = None
         if trusted is not None:
-            self._followed = FollowedSnapshots(store, transport, trusted, self._changes.tell)
+            self._followed = FollowedSnapshots(store, transport, trusted, self._changes.tell, limits)
             self._mirror: Mirror[Agreed] = Mirror(
                 self._followed, partial(problems.report, "followed snapshots")
             )

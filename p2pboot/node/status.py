@@ -69,6 +69,7 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
         ],
         "heads": [_describe_row(store, row, now) for row in store.manifests.heads()],
         "fetching": [_describe_row(store, row, now) for row in store.manifests.pending()],
+        "store": _describe_room(store, catalogue),
         "equivocations": len(store.trust.equivocations()),
         "refused": dict(node.refused),
         "dropped_peers": dict(node.dropped_peers),
@@ -86,6 +87,16 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
             for tree in node.trees
             for one in tree.ignored
         ],
+    }
+
+
+def _describe_room(store: Store, catalogue: Catalogue) -> dict[str, Any]:
+    """In bytes; a limit of None is none."""
+    return {
+        "used": store.blobs.used_bytes(),
+        "limit": store.blobs.room.limit_bytes(),
+        "quota": store.blobs.quota_bytes,
+        "keep": catalogue.keep,
     }
 
 

@@ -288,6 +288,10 @@ class BlobStore:
     def quota_bytes(self, quota: Quota) -> None:
         self.room.quota = quota
 
+    def sizes(self) -> dict[str, int]:
+        """The size of every artifact of which there is a file in the store, holes included."""
+        return self._files.sizes()
+
     def used_bytes(self) -> int:
         """What counts for the quota: the sizes of whole artifacts and partials, as if they had no holes."""
         return self.room.used_bytes()

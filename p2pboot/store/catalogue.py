@@ -8,8 +8,8 @@ run ended, damaged, or trusted again is all the same to him.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 from p2pboot.core.clock import AcceptedTime, Clock, effective_now
@@ -18,7 +18,8 @@ from p2pboot.core.rollback import AcceptedHead, binding
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Listed, Pair, Trust
 from p2pboot.core.withheld import Why, Withheld
-from p2pboot.errors import Contradiction, P2PBootError, StoreError
+from p2pboot.errors import Contradiction, Malformed, P2PBootError, SignatureError, StoreError
+from p2pboot.store.former import FormerVersions
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 
@@ -34,13 +35,15 @@ class Catalogue:
         store: what there is.
         trust: whose manifests count.
         wall: the machine's clock, unix seconds.
+        keep: how many versions of an image stay, 1 or 2; can be changed, `change_trust` brings it into force.
     """
 
-    def __init__(self, store: Store, trust: Trust, wall: Callable[[], float]) -> None:
+    def __init__(self, store: Store, trust: Trust, wall: Callable[[], float], *, keep: int = 2) -> None:
         self._store = store
         self._manifests = store.manifests
         self._trust = trust
         self._wall = wall
+        self.keep = keep
         self._newest: AcceptedTime | None = None  # as `clock` saw it last
         self._listeners: list[Callable[[], None]] = []
 
@@ -56,6 +59,7 @@ class Catalogue:
         with self._changing():  # nothing passes the gate meanwhile
             self._manifests.drop(lambda row: not trust.takes(row))
             self._trust = trust
+            self._forget_previous()
 
     def publishes(self, pair: Pair, signers: tuple[str, ...]) -> None:
         """This machine publishes for a channel and arch itself, signed by these keys."""
@@ -186,6 +190,12 @@ class Catalogue:
             raise StoreError(f"manifest {digest} is not in the catalogue")
         return Manifest.parse(stored.raw)
 
+    def sizes(self, digest: str) -> dict[str, int]:
+        """The bytes of each artifact that a manifest here names, by SHA-256; none where the disk damaged it."""
+        with suppress(StoreError, Malformed, SignatureError):
+            return {one.sha256: one.size for one in self.manifest(digest).artifacts.values()}
+        return {}
+
     def check_tables(self, manifest: Manifest) -> None:
         """Compare what a manifest states of artifacts that are here already with what was found to be true of them.
 
@@ -239,9 +249,9 @@ class Catalogue:
     def completed(self, digest: str, check: Callable[[], object] = lambda: None) -> None:
         """All that a manifest names is here: it is in force from now on, and what nobody needs any more goes.
 
-        Its predecessor is kept. A publisher may change the set of its keys: what other sets signed for the same
-        channel and arch is kept only until there is a previous version of this one, or every change would leave two
-        versions behind for ever.
+        Its predecessor is kept, unless one version is to be kept only. A publisher may change the set of its keys: what
+        other sets signed for the same channel and arch is kept only until there is a previous version of this one, or
+        every change would leave two versions behind for ever.
 
         Args:
             digest: of the manifest.
@@ -256,6 +266,7 @@ class Catalogue:
             if row is not None:
                 self._forget_former_signers(row)
             self._manifests.set_head(digest)
+            self._forget_previous()
 
     @contextmanager
     def _changing(self) -> Iterator[None]:
@@ -279,6 +290,28 @@ class Catalogue:
                 and not self._trust.is_own(other)
             )
         )
+
+    def _forget_previous(self) -> None:
+        """Where one version is kept, nothing older than what is offered."""
+        if self.keep > 1:
+            return
+        offered = {row.pair: row.manifest_version for row in self.offered()}
+        self._manifests.drop(
+            lambda row: (
+                row.manifest_version < offered.get(row.pair, 0)
+                and row.role != "pending"
+                and not self._trust.is_own(row)
+            )
+        )
+
+    def former(self, digest: str) -> FormerVersions:
+        """The versions that yield to a manifest which is being brought in."""
+        return FormerVersions(self._store, self, digest)
+
+    def forget(self, digests: Set[str]) -> None:
+        """Give manifests up, and what only they name."""
+        with self._changing():
+            self._manifests.drop(lambda row: row.digest in digests)
 
     def blame(self, digest: str, error: P2PBootError) -> None:
         """A manifest can never be whole, and that is its signers' fault: it is not wanted any more.

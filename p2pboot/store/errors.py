@@ -58,12 +58,21 @@ class StoreFull(MachineError):
         needed: bytes that were asked for.
         used: bytes that the store holds.
         quota: bytes that it may hold.
+        remedy: what to do about it.
     """
 
-    def __init__(self, directory: str, *, needed: int, used: int, quota: int) -> None:
+    def __init__(
+        self,
+        directory: str,
+        *,
+        needed: int,
+        used: int,
+        quota: int,
+        remedy: str = "raise store.quota (--quota), or follow fewer channels",
+    ) -> None:
         super().__init__(
             f"no room for {needed} bytes in {directory}: {used} of its quota of {quota} bytes are used",
-            remedy="raise the store's quota, or follow fewer channels",
+            remedy=remedy,
         )
         self.needed = needed
         self.used = used

@@ -175,6 +175,19 @@ class Manifests:
         rows = self._database.rows("SELECT sha256 FROM manifest_artifacts WHERE digest = ?", digest)
         return bool(rows) and all(self._blobs.holds(sha256) for (sha256,) in rows)
 
+    def of_pair(self, pair: tuple[str, str]) -> list[HeadRow]:
+        """Every manifest of a channel and arch, in whatever role."""
+        return self._rows("WHERE channel = ? AND arch = ?", *pair)
+
+    def artifacts(self) -> dict[str, set[str]]:
+        """The SHA-256 of all that each manifest without a fault names, by the manifest's digest."""
+        named: dict[str, set[str]] = {}
+        for digest, sha256 in self._database.rows(
+            "SELECT digest, sha256 FROM manifest_artifacts NATURAL JOIN manifests WHERE fault IS NULL"
+        ):
+            named.setdefault(digest, set()).add(sha256)
+        return named
+
     def naming(self, sha256: str) -> list[HeadRow]:
         """Every manifest, in whatever role, that names an artifact."""
         return self._rows(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from p2pboot.errors import MachineError
+from p2pboot.errors import machine_error
 from p2pboot.store.durable import disk_full, free_bytes
 from p2pboot.store.errors import StoreFull
 
@@ -179,13 +179,18 @@ class Room:
         if content <= 0:
             return
         free = self._free() - self._promised_before(plan)
-        if content > free + spare:
-            raise disk_full(content, max(free, 0), self.directory / "partial")
-        if self.quota == AUTO and content > free - self._spared() + spare:
+        if self.quota == AUTO and content > (left := free - self._spared()) + spare:
             used = self.used_bytes()
             raise StoreFull(
-                str(self.directory), needed=content, used=used, quota=used + max(free - self._spared(), 0)
+                str(self.directory),
+                needed=content,
+                used=used,
+                quota=used + max(left, 0),
+                remedy="free some space: a tenth of the disk stays free, unless store.quota (--quota) says what"
+                " the store may hold",
             )
+        if content > free + spare:
+            raise disk_full(content, max(free, 0), self.directory / "partial")
 
     def shortage(self, plan: Plan) -> int:
         """How many bytes are missing for all of a plan; 0 or less when there is room."""
@@ -225,11 +230,17 @@ class Room:
         try:
             return os.stat(self.directory).st_dev
         except OSError as error:
-            raise MachineError(f"cannot look at {self.directory}: {error.strerror}") from error
+            raise machine_error(error, f"look at {self.directory}") from error
 
     def _free(self) -> int:
-        return free_bytes(self.directory)
+        try:
+            return free_bytes(self.directory)
+        except OSError as error:
+            raise machine_error(error, f"look at {self.directory}") from error
 
     def _spared(self) -> int:
-        status = os.statvfs(self.directory)
+        try:
+            status = os.statvfs(self.directory)
+        except OSError as error:
+            raise machine_error(error, f"look at {self.directory}") from error
         return status.f_blocks * status.f_frsize // SPARED

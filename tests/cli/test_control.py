@@ -91,6 +91,7 @@ def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
         "problems": [UNFIT],
         "dropped_peers": {},
         "equivocations": 0,
+        "store": {"used": 1_500_000, "limit": 4_000_000, "quota": "auto", "keep": 2},
     }
     answering(monkeypatch, answer)
     done = CliRunner().invoke(status, ["--state", str(tmp_path)])
@@ -99,5 +100,9 @@ def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
     assert "withheld   stable/x86_64: it expired" in done.stdout
     assert "ignored    stable/x86_64: /srv/rootfs.filepart: unfinished" in done.stdout
     assert "problem    testing/x86_64: no initramfs" in done.stdout
+    assert (
+        "store      1.5 MB of fetched artifacts; at most 4.0 MB, which leaves a tenth of the disk free"
+        in done.stdout
+    )
     assert "bytes      gossip: 1 B sent, 2.0 kB received\n" in done.stdout
     assert "bytes      http: 2.0 MB sent, 300 B received\n" in done.stdout

@@ -41,6 +41,7 @@ EVERYTHING = Overrides(
         "network.sync_interval": "30s",
         "store.state": "state",
         "store.quota": "20GB",
+        "store.keep": 1,
         "store.max_artifact": "1GiB",
         "gateway.http": "127.0.0.1:8080",
         "gateway.advertise_http": ("http://192.0.2.7:8080",),
@@ -55,13 +56,18 @@ EVERYTHING = Overrides(
 )
 
 
-@pytest.mark.parametrize("overrides", [Overrides({}), EVERYTHING])
+NO_QUOTA = Overrides({"store.quota": "unlimited"})
+"""Against the default, which has to be shown."""
+
+
+@pytest.mark.parametrize("overrides", [Overrides({}), EVERYTHING, NO_QUOTA])
 def test_what_config_show_prints_loads_as_the_same_settings(tmp_path: Path, overrides: Overrides) -> None:
     shown = as_toml(load(overrides))
     path = tmp_path / "shown.toml"
     path.write_text(shown)
     again = load(config_path=path)
     assert tomllib.loads(as_toml(again)) == tomllib.loads(shown)
+    assert again.settings.store.quota_bytes == load(overrides).settings.store.quota_bytes
 
 
 def test_every_value_is_shown_with_its_source(tmp_path: Path) -> None:

@@ -41,6 +41,25 @@ def test_size_of_another_type_is_refused(value: object) -> None:
         values.size_bytes(value, HERE)
 
 
+@pytest.mark.parametrize(
+    ("text", "quota"), [("auto", "auto"), (" Auto ", "auto"), ("unlimited", None), ("20GB", 20 * 10**9)]
+)
+def test_a_quota_is_a_size_or_what_the_disk_has(text: object, quota: object) -> None:
+    assert values.quota_bytes(text, HERE) == quota
+
+
+def test_what_is_no_quota_is_refused() -> None:
+    with pytest.raises(ValueError, match='must be a size like "500MB" or "20GiB", "auto" or "unlimited"'):
+        values.quota_bytes("some", HERE)
+
+
+@pytest.mark.parametrize("number", [0, 3, "1", True])
+def test_one_or_two_versions_are_kept(number: object) -> None:
+    assert values.kept_versions(1, HERE) == 1
+    with pytest.raises(ValueError, match="must be"):
+        values.kept_versions(number, HERE)
+
+
 def test_limit_that_must_be_can_not_be_unlimited() -> None:
     assert values.bounded_size_bytes("1GiB", HERE) == 1 << 30
     with pytest.raises(ValueError, match="there has to be a limit"):

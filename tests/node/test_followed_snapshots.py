@@ -10,6 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pboot.config.settings import StoreSettings
 from p2pboot.core.policy import Publisher
 from p2pboot.node.problems import Problems
 from p2pboot.protocol.snapshots import SNAPSHOT_TOPIC
@@ -205,3 +206,52 @@ async def test_a_peer_that_comes_after_a_contradiction_is_asked_as_ever(
         await second.dial(first.addresses()[0])
         newer = put(source, payload_of(30), 6)
         await until(lambda: follower.has_snapshot(newer))
+
+
+# -- what signers may make a node hold
+
+
+async def test_a_snapshot_larger_than_the_largest_artifact_is_not_fetched(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path, reads: list[str]
+) -> None:
+    network, problems = MemoryNetwork(), Problems(lambda: 7)
+    limits = StoreSettings(max_artifact_bytes=len(OLD))
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2, problems=problems, limits=lambda: limits) as (_, follower, second),
+    ):
+        await second.dial(first.addresses()[0])
+        small = put(source, OLD, 1)
+        await until(lambda: follower.has_snapshot(small))
+        large = put(source, NEW, 2)
+        await until(lambda: bool(texts(problems)))
+        ((problem),) = problems.all()
+        assert f"snapshot {large} has {len(NEW)} bytes, more than the {len(OLD)}" in problem.text
+        assert problem.remedy == "raise store.max_artifact in the configuration"
+        assert large not in reads
+        limits = StoreSettings()  # a reload
+        await until(lambda: follower.has_snapshot(large))
+
+
+async def test_what_signers_announce_takes_no_more_than_the_quota(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path, reads: list[str]
+) -> None:
+    network, problems = MemoryNetwork(), Problems(lambda: 7)
+    limits = StoreSettings(quota_bytes=len(OLD) + len(NEW) - 1)
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2, problems=problems, limits=lambda: limits) as (_, follower, second),
+    ):
+        await second.dial(first.addresses()[0])
+        old = put(source, OLD, 1)
+        await until(lambda: follower.has_snapshot(old))
+        new = put(source, NEW, 2)
+        await until(lambda: bool(texts(problems)))
+        ((problem),) = problems.all()
+        assert (
+            f"no room for {len(NEW)} bytes in {follower.directory}: {len(OLD)} of its quota" in problem.text
+        )
+        assert "remove snapshots there" in str(problem.remedy)
+        assert new not in reads
+        follower.path(old).unlink()
+        await until(lambda: follower.has_snapshot(new))

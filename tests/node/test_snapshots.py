@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pboot.config.settings import StoreSettings
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code
@@ -53,6 +54,7 @@ async def node(
     number: int,
     trusted: Publisher | None = TRUSTED,
     problems: Problems | None = None,
+    limits: Callable[[], StoreSettings] = StoreSettings,
 ) -> AsyncIterator[tuple[SnapshotNode, DiskSnapshotStore, Gossip]]:
     store = DiskSnapshotStore(directory / f"node{number}", chunk_length=CHUNK)
     async with network.open(peer(number)) as transport, trio.open_nursery() as nursery:
@@ -64,6 +66,7 @@ async def node(
             problems=problems or Problems(lambda: 7),
             announce_interval_s=300,
             sync_interval_s=15,
+            limits=limits,
         )
         await nursery.start(running.run)
         yield running, store, transport

@@ -232,3 +232,49 @@ def test_nobody_is_told_of_what_did_not_change(desk: Desk) -> None:
     desk.catalogue.withdraw(("testing", "arm64"), [manifest(1).signers])
     desk.catalogue.tidy()
     assert desk.changes == changes
+
+
+# -- how many versions are kept
+
+
+def test_one_version_is_kept_where_the_operator_says_so(store: Store) -> None:
+    desk = Desk(store)
+    for number in (1, 2):
+        desk.hold(number, kernel(number), INITRAMFS)
+    assert store.blobs.holds(kernel(1).sha256)
+    desk.catalogue.keep = 1
+    desk.catalogue.change_trust(BOTH)  # as at a start, or a reload
+    assert not store.blobs.holds(kernel(1).sha256)
+    desk.hold(3, kernel(3), INITRAMFS)
+    assert desk.offered == [3]
+    assert not store.blobs.holds(kernel(2).sha256)
+    assert store.blobs.holds(INITRAMFS.sha256)
+
+
+def test_what_is_kept_is_what_is_offered_not_what_is_newest(store: Store) -> None:
+    desk = Desk(store)
+    for number in (1, 2):
+        desk.hold(number, kernel(number), INITRAMFS)
+    store.blobs.remove(kernel(2).sha256)  # it rotted
+    desk.catalogue.keep = 1
+    desk.catalogue.change_trust(BOTH)
+    assert desk.offered == [1]
+
+
+@pytest.mark.parametrize(("keep", "yields"), [(2, [1]), (1, [1, 2])])
+def test_former_versions_yield_one_after_the_other(store: Store, keep: int, yields: list[int]) -> None:
+    """What they have in common with the next one, or with another channel, gives no room."""
+    desk = Desk(store)
+    for number in (1, 2):
+        desk.hold(number, kernel(number), INITRAMFS)
+    desk.catalogue.keep = keep
+    new = desk.enter(3, kernel(3), INITRAMFS)
+    former = desk.catalogue.former(new.digest)
+    assert former.bytes() == sum(kernel(number).table.size for number in yields)
+    former.give_up(1)
+    assert not store.blobs.holds(kernel(1).sha256)
+    assert desk.offered == [2]
+    former.give_up(1)
+    assert desk.offered == ([] if keep == 1 else [2])
+    assert store.blobs.holds(INITRAMFS.sha256)
+    assert desk.wanted == [3]

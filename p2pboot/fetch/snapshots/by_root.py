@@ -31,6 +31,7 @@ from p2pboot.fetch.snapshots.signature_texts import Chosen, choose_text
 from p2pboot.protocol.client import PeerBusy, PeerRefused
 from p2pboot.protocol.snapshot_client import ask_chunks, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
+from p2pboot.store.room import AUTO
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Connection, StreamReset
 
@@ -66,6 +67,7 @@ async def bring_by_root(
         FetchError: peers have it, and together they do not give all of it intact.
         MachineError: disk full, or another process is fetching into this directory.
     """
+    store.blobs.quota_bytes = AUTO  # nobody answers for its size: whatever is claimed, the disk is not filled
     claims = _Claims(root, network, require_signature=require_signature)
     await claims.ask()
     texts = claims.texts

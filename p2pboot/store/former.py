@@ -1,0 +1,79 @@
+"""What yields to a manifest that is being brought in: the former versions of the same channel and arch.
+
+The version in force is offered until the next one is whole, and its predecessor is kept beside it. Where there is no
+room for both and the next one, the predecessor goes first. The one in force goes only if the operator keeps one version
+(`keep`), for then nothing is offered until the next one is whole; and only when somebody showed a piece of that, or a
+publisher's word alone would put an end to what is offered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from p2pboot.store.manifests import HeadRow
+from p2pboot.store.room import Yielding
+from p2pboot.store.store import Store
+
+if TYPE_CHECKING:
+    from p2pboot.store.catalogue import Catalogue
+
+
+class FormerVersions(Yielding):
+    """The former versions of one manifest; made by `Catalogue.former`.
+
+    Args:
+        store: where they are.
+        catalogue: of the same store.
+        digest: of the manifest.
+    """
+
+    def __init__(self, store: Store, catalogue: Catalogue, digest: str) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._digest = digest
+
+    def in_force(self) -> HeadRow | None:
+        """The version that is offered meanwhile."""
+        row = self._store.manifests.row(self._digest)
+        return None if row is None else next(iter(self._catalogue.offered(*row.pair)), None)
+
+    @override
+    def bytes(self) -> int:
+        *_, freed = [0, *(freed for _, freed in self._steps())]
+        return freed
+
+    @override
+    def give_up(self, needed: int) -> None:
+        given_up = set()
+        for row, freed in self._steps():
+            given_up.add(row.digest)
+            if freed >= needed:
+                break
+        self._catalogue.forget(given_up)
+
+    def _steps(self) -> Iterator[tuple[HeadRow, int]]:
+        """What can be given up, the first first, with how many bytes that and all before it give."""
+        manifests, sizes = self._store.manifests, self._store.blobs.sizes()
+        named = manifests.artifacts()
+        freed = 0
+        for row in self._yielding():
+            yields = named.pop(row.digest, set())
+            freed += sum(sizes.get(sha256, 0) for sha256 in yields.difference(*named.values()))
+            yield row, freed
+
+    def _yielding(self) -> list[HeadRow]:
+        new = self._store.manifests.row(self._digest)
+        if new is None:
+            return []
+        in_force = self.in_force()
+        older = [
+            row
+            for row in self._store.manifests.of_pair(new.pair)
+            if row.manifest_version < new.manifest_version and not self._catalogue.trust.is_own(row)
+        ]
+        if self._catalogue.keep > 1:
+            older = [row for row in older if in_force is None or row.digest != in_force.digest]
+        return sorted(older, key=lambda row: (row == in_force, row.manifest_version))

@@ -1,0 +1,118 @@
+"""A mirror whose room is short: it moves on, or says what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+
+import pytest
+import trio
+
+from p2pboot.errors import BlobMissing
+from p2pboot.node.observing import OBSERVE_S
+from p2pboot.store.blobs import BlobStore
+from tests.node.test_node import TRUST, republish, to
+from tests.node.world import Mesh, Running, files_of, never, until
+
+IMAGE = sum(len(data) for data in files_of("image").values())
+
+
+def problems(node: Running) -> dict[str, tuple[str, str]]:
+    return {one.code.value: (one.text, str(one.remedy)) for one in node.node.problems.all()}
+
+
+def _holds(node: Running, number: int) -> bool:
+    return node.version() == number
+
+
+async def test_room_for_two_versions_is_enough_to_move_on(mesh: Mesh, autojump_clock: None) -> None:
+    """The one before the one in force makes room."""
+    store = {"quota_bytes": 2 * IMAGE + 1000}
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=TRUST, network=to(publisher), store=store) as mirror,
+    ):
+        for number in range(1, 5):
+            await until(partial(_holds, mirror, number))
+            assert mirror.store.blobs.used_bytes() <= 2 * IMAGE
+            republish(publisher, f"image {number}")
+            await publisher.ask(op="publish")
+
+
+async def test_below_two_versions_a_mirror_says_what_to_do(mesh: Mesh, autojump_clock: None) -> None:
+    quota = IMAGE + 1000
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=TRUST, network=to(publisher), store={"quota_bytes": quota}) as mirror,
+    ):
+        await until(lambda: mirror.version() == 1)
+        await trio.sleep(2 * OBSERVE_S)  # before there is a next one
+        text, remedy = problems(mirror)["quota"]
+        assert f"the store may hold {quota} bytes" in text
+        assert f"a next one of stable/x86_64, whose last has {IMAGE} bytes, are {2 * IMAGE} bytes" in text
+        assert remedy == (
+            f"raise store.quota (--quota) to {2 * IMAGE} bytes or more; or keep one version only"
+            " (--keep 1, or keep = 1 in [store])"
+        )
+        republish(publisher, "another")
+        await publisher.ask(op="publish")
+        await until(lambda: "not-mirrored" in problems(mirror))
+        text, remedy = problems(mirror)["not-mirrored"]
+        assert text.startswith("no room for version 2 beside version 1, which is offered until it is whole: ")
+        assert f"{IMAGE} of its quota of {quota} bytes are used" in text
+        assert f"to {2 * IMAGE} bytes or more" in remedy
+        assert "--keep 1" in remedy
+        assert mirror.version() == 1
+        status = await mirror.status()
+        assert status["store"] == {"used": IMAGE, "limit": quota, "quota": quota, "keep": 2}
+        store = replace(mirror.settings.store, keep=1)
+        await mirror.node.apply(replace(mirror.settings, store=store))
+        await until(lambda: mirror.version() == 2)
+        await until(lambda: not problems(mirror))
+
+
+async def test_with_one_version_kept_the_old_one_yields_to_what_somebody_gives(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = BlobStore.read
+    gives = True
+
+    def read(self: BlobStore, sha256: str, offset: int, length: int) -> bytes:
+        if not gives:
+            raise BlobMissing(sha256)
+        return honest(self, sha256, offset, length)
+
+    monkeypatch.setattr(BlobStore, "read", read)
+    store = {"quota_bytes": IMAGE + 1000, "keep": 1}
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=TRUST, network=to(publisher), store=store) as mirror,
+    ):
+        await until(lambda: mirror.version() == 1)
+        gives = False  # its word comes, and its tables, and not one piece
+        republish(publisher, "another")
+        await publisher.ask(op="publish")
+        await until(mirror.store.manifests.pending)
+        await never(lambda: mirror.version() != 1, within_s=300)
+        gives = True
+        await until(lambda: mirror.version() == 2)
+        assert mirror.store.blobs.used_bytes() == IMAGE
+
+
+async def test_with_one_version_kept_nothing_yields_where_there_is_room(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=TRUST, network=to(publisher), store={"keep": 1}) as mirror,
+    ):
+        await until(lambda: mirror.version() == 1)
+        republish(publisher, "another")
+        await publisher.ask(op="publish")
+        seen = set()
+        while mirror.version() != 2:
+            seen.add(mirror.version())
+            await trio.sleep(0.01)
+        assert seen == {1}
+        assert mirror.store.blobs.used_bytes() == IMAGE
+        assert not problems(mirror)
