@@ -54,6 +54,22 @@ _DECLARED = (
         text="How long its manifests may be valid for, from their creation to their expiry. What is valid for longer is"
         " refused: whoever keeps machines from newer manifests could go on for as long.",
     ),
+    Setting(
+        name="quota",
+        attribute="quota_bytes",
+        parse=values.bounded_size_bytes,
+        text="How much of the store its artifacts may take. Nobody's images are removed for another's; whoever signs"
+        " more than that has to wait, or is told in `status`.",
+        default_words="all; of several publishers each an equal part of what the store may hold",
+        example="20GB",
+    ),
+    Setting(
+        name="max_pairs",
+        parse=values.pair_count,
+        default=64,
+        text="How many channels and architectures of it a node takes up, beside those that are named here or by"
+        " `--channel`.",
+    ),
     Setting(name="name", parse=values.provider_name, text="What messages call it.", example="release team"),
 )
 PUBLISHER = {one.name: one for one in _DECLARED}

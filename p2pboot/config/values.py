@@ -44,6 +44,7 @@ _KINDS = {  # what a person calls the TOML type of a value
 }
 _HTTP_ADDRESS = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})"
 _SIZE = r"(\d{1,16}(?:\.\d{1,6})?)\s*([A-Za-z]*)"
+MAX_PAIRS = 256
 UNLIMITED = "unlimited"
 AUTO: Final = "auto"
 
@@ -137,6 +138,14 @@ def quota_bytes(value: object, _base: Path) -> int | Literal["auto"] | None:
     if isinstance(value, str) and value.strip().lower() == AUTO:
         return AUTO
     return _amount(value, 'a size like "500MB" or "20GiB", "auto" or "unlimited"')
+
+
+def pair_count(value: object, base: Path) -> int:
+    """How many channels and architectures: 1 to 256, which is what one node follows."""
+    number = integer(value, base)
+    if not 1 <= number <= MAX_PAIRS:
+        raise ValueError(f"must be 1 to {MAX_PAIRS}, not {number}")
+    return number
 
 
 def kept_versions(value: object, base: Path) -> int:

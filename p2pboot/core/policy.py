@@ -20,6 +20,9 @@ MAX_LIFETIME_S: Final = 400 * 86_400
 """For how long a manifest may be valid, unless the operator says otherwise: who holds machines on an old one is found
 out when it expires, so one that never does would let him."""
 
+MAX_PAIRS: Final = 64
+"""Channels and architectures of one publisher, unless the operator says otherwise: a key can make up any number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Publisher:
@@ -32,6 +35,8 @@ class Publisher:
         archs: for which architectures, not empty; None for all.
         name: what to call it in messages.
         max_lifetime_s: seconds that its manifests may be valid for, from `created_at` to `expires_at`; None for any.
+        quota_bytes: of artifacts that it may make a mirror hold; None for its equal part of what that may hold.
+        max_pairs: channels and architectures that it may make a mirror follow, where `channels` names none.
 
     Raises:
         ConfigError: no key, one that is not, a threshold that can never be met, a name that is not allowed.
@@ -43,6 +48,8 @@ class Publisher:
     archs: tuple[str, ...] | None = None
     name: str | None = None
     max_lifetime_s: int | None = MAX_LIFETIME_S
+    quota_bytes: int | None = None
+    max_pairs: int = MAX_PAIRS
 
     def __post_init__(self) -> None:
         who = f"trust {self.name!r}" if self.name else "trust"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -20,7 +20,14 @@ from p2pboot.core.trust import Pair
 from p2pboot.core.verify import Verdict
 from p2pboot.errors import P2PBootError
 from p2pboot.node.images import keep_detached
-from p2pboot.node.refusals import OLDER_REMEDY, UNTRUSTED_REMEDY, Refusals, trusted, untrusted
+from p2pboot.node.refusals import (
+    OLDER_REMEDY,
+    TOO_MANY_REMEDY,
+    UNTRUSTED_REMEDY,
+    Refusals,
+    trusted,
+    untrusted,
+)
 from p2pboot.protocol.messages import Head
 from p2pboot.store.errors import NotRecorded
 from p2pboot.store.gate import Gate
@@ -34,6 +41,7 @@ TAKEN: Final = "taken"
 # Beside the reasons of `core.verdict`, with which they label the same counter:
 WRONG_TOPIC: Final = "wrong_topic"
 NOT_RECORDED: Final = "not_recorded"  # it may be used, but this node's disk did not take it down
+TOO_MANY: Final = "too_many"  # its publisher signs for more channels than this node takes up of it
 UNDECIDED: Final = "undecided"  # this node's disk does not say what was accepted before
 
 # REJECT only what no honest node sends; another policy or another clock is no offence.
@@ -61,14 +69,24 @@ class Intake:
         refusals: is told of what is offered and not taken.
         own: whoever publishes here; None on a mirror.
         syncs: whether heads are compared with peers, too.
+        is_named: whether the operator named a channel and arch, so that it counts whatever else its publisher signs.
     """
 
-    def __init__(self, gate: Gate, *, refusals: Refusals, own: OwnManifests | None, syncs: bool) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        *,
+        refusals: Refusals,
+        own: OwnManifests | None,
+        syncs: bool,
+        is_named: Callable[[Pair], bool] = lambda _pair: False,
+    ) -> None:
         self._gate = gate
         self._catalogue = gate.catalogue
         self._refusals = refusals
         self._own = own
         self._syncs = syncs
+        self._is_named = is_named
         self._equivocating: LRUCache[str, None] = LRUCache(_REMEMBERED)  # and was looked at already
         self.refused: Counter[str] = Counter()
 
@@ -86,6 +104,7 @@ class Intake:
         self._refusals.hear_of(peer_id, heads)
         try:
             chosen, older = await trio.to_thread.run_sync(self._catalogue.choose, heads)
+            chosen, beyond = await trio.to_thread.run_sync(self._divide, chosen)
         except P2PBootError as error:
             log.error("heads can not be compared: %s", error)
             return []
@@ -93,7 +112,19 @@ class Intake:
         for head in older:
             why = "which is older than what was accepted"
             self._refusals.refuse_head(peer_id, head, "rollback", why, OLDER_REMEDY)
+        if beyond:  # one stands for all: they would leave no place for what else is refused
+            why = "of one more channel than this node takes up of its publisher"
+            self._refusals.refuse_head(peer_id, beyond[0], TOO_MANY, why, TOO_MANY_REMEDY)
         return [head for head in chosen if head.digest not in self._equivocating]
+
+    def _admits(self, pair: Pair) -> bool:
+        return pair in self._catalogue.admitted([pair], self._is_named)
+
+    def _divide(self, heads: Sequence[Head]) -> tuple[list[Head], list[Head]]:
+        """What is taken up, and what is beyond what its publisher may make this node follow; blocking."""
+        admitted = self._catalogue.admitted({(head.channel, head.arch) for head in heads}, self._is_named)
+        taken = [head for head in heads if (head.channel, head.arch) in admitted]
+        return taken, [head for head in heads if (head.channel, head.arch) not in admitted]
 
     async def take(self, head: Head, raw: bytes, detached: str | None, peer_id: str) -> None:
         """Take what sync brought."""
@@ -122,6 +153,8 @@ class Intake:
         if isinstance(read, Verdict):
             return _reason(read), read
         try:
+            if not await trio.to_thread.run_sync(self._admits, (read.channel, read.arch)):
+                return TOO_MANY, None
             verdict = await trio.to_thread.run_sync(partial(self._gate.enter, read, source=peer_id))
         except NotRecorded as error:  # sync and the next announcement try again
             log.error("a manifest can not be taken down: %s", error)

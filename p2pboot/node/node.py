@@ -113,7 +113,13 @@ class Node:
         self._refusals = Refusals(
             follows=self._follows, counts=self._counts, report=partial(self.problems.report, "refusals")
         )
-        self._intake = Intake(gate, refusals=self._refusals, own=self._publisher, syncs=network.sync)
+        self._intake = Intake(
+            gate,
+            refusals=self._refusals,
+            own=self._publisher,
+            syncs=network.sync,
+            is_named=lambda pair: pair in self._settings.followed(),
+        )
         self._images = Images(
             store,
             self.catalogue,

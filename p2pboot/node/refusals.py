@@ -23,7 +23,7 @@ PATIENCE_S: Final = 60.0  # before an older version is a problem: who is just be
 _NAMED_KEYS: Final = 4
 
 _SILENT: Final = frozenset({"equivocation", "wrong_topic"})  # what has a problem of its own, and what is none
-_OF_A_TRUSTED_KEY: Final = frozenset({"expired", "not_yet_valid", "rollback"})
+_OF_A_TRUSTED_KEY: Final = frozenset({"expired", "not_yet_valid", "rollback", "too_many"})
 
 
 @dataclass(slots=True)
@@ -138,6 +138,9 @@ def trusted(publisher: Publisher) -> str:
 UNTRUSTED_REMEDY: Final = (
     "if these signers are to be believed, trust their keys (--trust, [[trust]]); otherwise connect to the publisher"
     " that is trusted"
+)
+TOO_MANY_REMEDY: Final = (
+    "name the channels that it may publish (channels in its [[trust]] entry), or raise max_pairs there"
 )
 OLDER_REMEDY: Final = (
     "the peer is behind, or its publisher lost its counter and must go above what was accepted"

@@ -97,6 +97,14 @@ def _describe_room(store: Store, catalogue: Catalogue) -> dict[str, Any]:
         "limit": store.blobs.room.limit_bytes(),
         "quota": store.blobs.quota_bytes,
         "keep": catalogue.keep,
+        "publishers": [
+            {
+                "publisher": publisher.name or publisher.keys[0],
+                "used": sum(catalogue.taken(publisher).values()),
+                "limit": catalogue.share(publisher),
+            }
+            for publisher in catalogue.trust.configured.publishers
+        ],
     }
 
 

@@ -8,12 +8,14 @@ run ended, damaged, or trusted again is all the same to him.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from typing import Final, TypeVar
 
 from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.manifest import Manifest, check_detached
+from p2pboot.core.policy import Publisher
 from p2pboot.core.rollback import AcceptedHead, binding
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Listed, Pair, Trust
@@ -195,6 +197,47 @@ class Catalogue:
         with suppress(StoreError, Malformed, SignatureError):
             return {one.sha256: one.size for one in self.manifest(digest).artifacts.values()}
         return {}
+
+    def taken(self, publisher: Publisher) -> dict[str, int]:
+        """What a publisher makes this store hold: the bytes of each artifact that is here or was promised its room."""
+        pairs = {row.digest: row.pair for row in self._manifests.all()}
+        sizes = {**self._store.blobs.room.promised(), **self._store.blobs.sizes()}
+        named: set[str] = set()
+        for digest, artifacts in self._manifests.artifacts().items():
+            pair = pairs.get(digest)
+            if pair is not None and self._trust.configured.publisher_for(*pair) == publisher:
+                named |= artifacts
+        return {sha256: sizes[sha256] for sha256 in named & sizes.keys()}
+
+    def share(self, publisher: Publisher) -> int | None:
+        """How many bytes a publisher may make this store hold; None for all that there is room for."""
+        if publisher.quota_bytes is not None:
+            return publisher.quota_bytes
+        limit, everybody = self._store.blobs.room.limit_bytes(), self._trust.configured.publishers
+        if limit is None or len(everybody) < 2:
+            return None
+        said = [one.quota_bytes for one in everybody if one.quota_bytes is not None]
+        return max(limit - sum(said), 0) // (len(everybody) - len(said))
+
+    def admitted(self, pairs: Iterable[Pair], is_named: Callable[[Pair], bool]) -> set[Pair]:
+        """Which channels and archs that others offer are taken up: a trusted key can make up any number of them.
+
+        Args:
+            pairs: that are offered.
+            is_named: whether the operator named one; those do not count.
+        """
+        known = {row.pair for row in self._manifests.known() if not is_named(row.pair)}
+        taken_up = Counter(self._trust.publisher_for(*pair) for pair in known)
+        admitted = set()
+        for pair in sorted(set(pairs)):
+            publisher = self._trust.publisher_for(*pair)
+            is_new = pair not in known and not is_named(pair)
+            if is_new and publisher is not None and publisher.channels is None:
+                if taken_up[publisher] >= publisher.max_pairs:
+                    continue
+                taken_up[publisher] += 1
+            admitted.add(pair)
+        return admitted
 
     def check_tables(self, manifest: Manifest) -> None:
         """Compare what a manifest states of artifacts that are here already with what was found to be true of them.

@@ -79,6 +79,25 @@ class StoreFull(MachineError):
         self.quota = quota
 
 
+class ShareUsed(MachineError):
+    """A publisher may not make this store hold more.
+
+    Args:
+        who: the publisher.
+        taken: bytes that it would make the store hold.
+        share: bytes that it may.
+    """
+
+    def __init__(self, who: str, *, taken: int, share: int) -> None:
+        super().__init__(
+            f"{who} may take {share} bytes of the store, and would take {taken}",
+            remedy="raise quota in its [[trust]] entry (or store.quota, of which it has its part), or follow fewer"
+            " of its channels",
+        )
+        self.taken = taken
+        self.share = share
+
+
 class NotRecorded(MachineError):
     """A manifest that may be used was not taken, because the disk does not take it down.
 

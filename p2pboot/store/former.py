@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from typing_extensions import override
 
+from p2pboot.store.errors import ShareUsed
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.room import Yielding
 from p2pboot.store.store import Store
@@ -41,12 +42,33 @@ class FormerVersions(Yielding):
         return None if row is None else next(iter(self._catalogue.offered(*row.pair)), None)
 
     @override
+    def check(self) -> None:
+        """Raise ShareUsed where the publisher may not make the store hold so much, whatever yields."""
+        taken, share, who = self._share()
+        if share is not None and taken > share + self.bytes():
+            raise ShareUsed(who, taken=taken, share=share)
+
+    def _share(self) -> tuple[int, int | None, str]:
+        """What the publisher will have here with this manifest, what it may have, and what it is called."""
+        row = self._store.manifests.row(self._digest)
+        publisher = None if row is None else self._catalogue.trust.configured.publisher_for(*row.pair)
+        if publisher is None:
+            return 0, None, ""
+        taken = {**self._catalogue.taken(publisher), **self._catalogue.sizes(self._digest)}
+        return sum(taken.values()), self._catalogue.share(publisher), publisher.name or publisher.keys[0]
+
+    @override
     def bytes(self) -> int:
         *_, freed = [0, *(freed for _, freed in self._steps())]
         return freed
 
     @override
     def give_up(self, needed: int) -> None:
+        taken, share, _ = self._share()
+        if share is not None:
+            needed = max(needed, taken - share)
+        if needed <= 0:
+            return
         given_up = set()
         for row, freed in self._steps():
             given_up.add(row.digest)

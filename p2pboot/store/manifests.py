@@ -175,6 +175,10 @@ class Manifests:
         rows = self._database.rows("SELECT sha256 FROM manifest_artifacts WHERE digest = ?", digest)
         return bool(rows) and all(self._blobs.holds(sha256) for (sha256,) in rows)
 
+    def all(self) -> list[HeadRow]:
+        """Every manifest, in whatever role."""
+        return self._rows()
+
     def of_pair(self, pair: tuple[str, str]) -> list[HeadRow]:
         """Every manifest of a channel and arch, in whatever role."""
         return self._rows("WHERE channel = ? AND arch = ?", *pair)

@@ -31,13 +31,16 @@ SPARED: Final = 10
 
 
 class Yielding(Protocol):
-    """What may be given up for a plan, once somebody showed that what is planned is to be had. Both methods block."""
+    """What a plan may take, and what may be given up for it, once somebody showed that it is to be had. All block."""
+
+    def check(self) -> None:
+        """Raise what stands against the plan besides room."""
 
     def bytes(self) -> int:
         """How much room it would give, at most."""
 
     def give_up(self, needed: int) -> None:
-        """Give up so many bytes of it, or more."""
+        """Give up so many bytes of it, or more; asked once, whether that is 0 or not."""
 
 
 class Plan:
@@ -72,6 +75,8 @@ class Plan:
             StoreFull: the quota does not allow it.
             MachineError: the disk is full, or will be with what others were promised.
         """
+        if self._yielding is not None:
+            self._yielding.check()
         spare = 0 if self._yielding is None or self._shown else self._yielding.bytes()
         with _ACCOUNTS:
             self._room.check(self, content, spare)
@@ -86,8 +91,7 @@ class Plan:
             if self._yielding is not None:
                 with _ACCOUNTS:
                     short = self._room.shortage(self)
-                if short > 0:
-                    self._yielding.give_up(short)
+                self._yielding.give_up(max(short, 0))
             self._shown = True
 
     def wrote(self, digest: str, length: int) -> None:
@@ -149,10 +153,19 @@ class Room:
             StoreFull: the quota does not allow it.
         """
         plan = Plan(self, sizes, yielding)
+        if yielding is not None:
+            yielding.check()
         spare = 0 if yielding is None else yielding.bytes()
         with _ACCOUNTS:
             self._check_quota(plan, spare)
         return plan
+
+    def promised(self) -> dict[str, int]:
+        """The sizes of all that is promised room here, by digest."""
+        with _ACCOUNTS:
+            return {
+                digest: size for plan in _PROMISED if plan.room is self for digest, size in plan.sizes.items()
+            }
 
     def used_bytes(self) -> int:
         """What counts for a quota: the sizes of whole artifacts and partials, as if they had no holes."""

@@ -8,11 +8,16 @@ from functools import partial
 import pytest
 import trio
 
+from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.trust import Trust
 from p2pboot.errors import BlobMissing
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.store.blobs import BlobStore
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.store import Store
+from p2pboot.testing.manifests import NOW, key_of
 from tests.node.test_node import TRUST, republish, to
-from tests.node.world import Mesh, Running, files_of, never, until
+from tests.node.world import PAIR, Mesh, Running, files_of, never, trusting, until
 
 IMAGE = sum(len(data) for data in files_of("image").values())
 
@@ -64,7 +69,14 @@ async def test_below_two_versions_a_mirror_says_what_to_do(mesh: Mesh, autojump_
         assert "--keep 1" in remedy
         assert mirror.version() == 1
         status = await mirror.status()
-        assert status["store"] == {"used": IMAGE, "limit": quota, "quota": quota, "keep": 2}
+        publishers = [{"publisher": key_of("publisher").public.keyid, "used": IMAGE, "limit": None}]
+        assert status["store"] == {
+            "used": IMAGE,
+            "limit": quota,
+            "quota": quota,
+            "keep": 2,
+            "publishers": publishers,
+        }
         store = replace(mirror.settings.store, keep=1)
         await mirror.node.apply(replace(mirror.settings, store=store))
         await until(lambda: mirror.version() == 2)
@@ -116,3 +128,68 @@ async def test_with_one_version_kept_nothing_yields_where_there_is_room(
         assert seen == {1}
         assert mirror.store.blobs.used_bytes() == IMAGE
         assert not problems(mirror)
+
+
+# -- what one publisher may make a node hold
+
+
+TWO = (*trusting("publisher", channels=("stable", "beta")), *trusting("other", channels=("testing",)))
+TESTING = ("testing", "x86_64")
+
+
+async def test_one_publisher_takes_no_room_from_another(mesh: Mesh, autojump_clock: None) -> None:
+    """Of two each has half of the quota, whoever comes first."""
+    for pair in (("stable", "arm64"), ("beta", "x86_64"), ("beta", "arm64")):
+        mesh.tree("publisher", "/".join(pair), pair)
+    leaf = mesh.tree("other", "theirs", TESTING)
+    store = {"quota_bytes": 4 * IMAGE + 1000}
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=TWO, network=to(publisher), store=store) as mirror,
+    ):
+        await until(lambda: mirror.store.blobs.used_bytes() == 2 * IMAGE)
+        await until(lambda: "not-mirrored" in problems(mirror))
+        text, remedy = problems(mirror)["not-mirrored"]
+        assert text.endswith(f"may take {2 * IMAGE + 500} bytes of the store, and would take {3 * IMAGE}")
+        assert remedy.startswith("raise quota in its [[trust]] entry")
+        async with mesh.node("other", provider={"directory": leaf}, network=to(mirror)):
+            await until(lambda: mirror.version(TESTING) == 1)
+        shares = (await mirror.status())["store"]["publishers"]
+        assert [(one["used"], one["limit"]) for one in shares] == [
+            (2 * IMAGE, 2 * IMAGE + 500),
+            (IMAGE, 2 * IMAGE + 500),
+        ]
+
+
+async def test_a_key_that_makes_up_channels_is_followed_in_so_many(mesh: Mesh, autojump_clock: None) -> None:
+    """What the operator named counts besides, also when it comes last."""
+    for number in range(4):
+        mesh.tree("publisher", "image", (f"a{number}", "x86_64"))
+    trust = trusting("publisher", max_pairs=2)
+    named = {"channel": PAIR[0], "arch": PAIR[1]}
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=trust, network=to(publisher), provider=named) as mirror,
+    ):
+        await until(partial(_holds, mirror, 1))
+        await until(lambda: "refused" in problems(mirror))
+        await trio.sleep(300)
+        assert {row.channel for row in mirror.store.manifests.known()} == {"a0", "a1", "stable"}
+        text, remedy = problems(mirror)["refused"]
+        assert "of one more channel than this node takes up of its publisher" in text
+        assert "max_pairs" in remedy
+
+
+def test_the_shares_of_publishers(store: Store) -> None:
+    first, second, third = (
+        Publisher((key_of(name).public.keyid,), channels=(name,), quota_bytes=quota)
+        for name, quota in (("first", None), ("second", 100), ("third", None))
+    )
+    catalogue = Catalogue(store, Trust(TrustPolicy((first, second, third))), lambda: NOW)
+    assert [catalogue.share(one) for one in (first, second)] == [None, 100]
+    store.blobs.quota_bytes = 1000
+    assert [catalogue.share(one) for one in (first, second, third)] == [450, 100, 450]
+    store.blobs.quota_bytes = 50
+    assert catalogue.share(first) == 0
+    alone = Catalogue(store, Trust(TrustPolicy((first,))), lambda: NOW)
+    assert alone.share(first) is None
