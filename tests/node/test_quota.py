@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -14,6 +15,7 @@ from p2pboot.errors import BlobMissing
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
 from p2pboot.testing.manifests import NOW, key_of
 from tests.node.test_node import TRUST, republish, to
@@ -86,8 +88,12 @@ async def test_below_two_versions_a_mirror_says_what_to_do(mesh: Mesh, autojump_
 async def test_with_one_version_kept_the_old_one_yields_to_what_somebody_gives(
     mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = BlobStore.read
-    gives = True
+    honest, honestly_finish = BlobStore.read, PartialBlob.finish
+    gives, offered = True, list[int]()
+
+    def finish(self: PartialBlob) -> Path:
+        offered.append(mirror.version())
+        return honestly_finish(self)
 
     def read(self: BlobStore, sha256: str, offset: int, length: int) -> bytes:
         if not gives:
@@ -95,12 +101,14 @@ async def test_with_one_version_kept_the_old_one_yields_to_what_somebody_gives(
         return honest(self, sha256, offset, length)
 
     monkeypatch.setattr(BlobStore, "read", read)
+    monkeypatch.setattr(PartialBlob, "finish", finish)
     store = {"quota_bytes": IMAGE + 1000, "keep": 1}
     async with (
         mesh.publisher() as publisher,
         mesh.node("mirror", trust=TRUST, network=to(publisher), store=store) as mirror,
     ):
         await until(lambda: mirror.version() == 1)
+        offered.clear()
         gives = False  # its word comes, and its tables, and not one piece
         republish(publisher, "another")
         await publisher.ask(op="publish")
@@ -108,6 +116,7 @@ async def test_with_one_version_kept_the_old_one_yields_to_what_somebody_gives(
         await never(lambda: mirror.version() != 1, within_s=300)
         gives = True
         await until(lambda: mirror.version() == 2)
+        assert offered == [0, 0]  # the next one has its room before it is whole
         assert mirror.store.blobs.used_bytes() == IMAGE
 
 
