@@ -11,7 +11,7 @@ import hashlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from dataclasses import field, replace
 from typing import Final
@@ -294,6 +294,9 @@ class _Node:
         link = self._network.link(self, connection)
         if link is not None:
             self._network.end(link)
+
+    def prefer(self, peer_ids: Collection[str]) -> None:
+        """There is room for everybody here."""
 
     async def open_stream(self, connection: Connection, protocol: str) -> Stream:
         await trio.lowlevel.checkpoint()

@@ -7,7 +7,7 @@ Three implementations: `transport.libp2p` (py-libp2p, for nodes), `transport.lig
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
 
 import trio
@@ -18,6 +18,18 @@ from p2pboot.errors import NotFoundError, RemoteProtocolError
 
 class StreamReset(RemoteProtocolError):
     """The stream or its connection ended without an orderly close."""
+
+
+class NoRoom(StreamReset):
+    """The peer has no room for another connection; it did nothing wrong."""
+
+    def __init__(
+        self,
+        message: str = "it is full, and has no room for another connection now",
+        *,
+        remedy: str | None = "try again in a while, or ask another provider: --bootstrap MULTIADDR",
+    ) -> None:
+        super().__init__(message, remedy=remedy)
 
 
 class DialError(NotFoundError):
@@ -173,6 +185,9 @@ class Transport(Protocol):
 
     async def hang_up(self, connection: Connection) -> None:
         """End one connection; nothing happens when it has ended already. Bounded, raises nothing."""
+
+    def prefer(self, peer_ids: Collection[str]) -> None:
+        """Take these peers in, also when there is no room: others give way. Replaces those of the last call."""
 
     async def open_stream(self, connection: Connection, protocol: str) -> Stream:
         """Open a stream on a connection; StreamReset when it has ended or the peer does not speak `protocol`.

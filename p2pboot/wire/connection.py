@@ -41,6 +41,7 @@ NOISE_PROTOCOL: Final = "/noise"
 _MUXERS: Final = (YAMUX_PROTOCOL,)
 # Ours are about 250 bytes; a key of another kind and certificates make others' longer. A stranger may say this much.
 _MAX_HANDSHAKE: Final = 8192
+_TOO_LONG: Final = 4  # times what is needed: such a buffer is exchanged for a shorter one
 
 
 class _State(Enum):
@@ -56,6 +57,10 @@ class WrongPeer(ProtocolError):
     def __init__(self, actual: PublicKey) -> None:
         super().__init__(f"the peer answers as {actual.peer_id}")
         self.actual = actual
+
+
+class EndedEarly(RemoteProtocolError):
+    """The connection ended before the peer proved who it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +150,11 @@ class Connection:
         """How many bytes must come at least before anything can happen: for SO_RCVLOWAT."""
         return 1 if self._state is _State.SECURITY else self._framer.wants_bytes
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that wait: unread, to be sent, encrypted, or a message in pieces."""
+        return self.session.unread + self.session.unsent + len(self._sealed) + self._framer.held
+
     def events(self) -> list[Event]:
         """Return what happened since the last call; to be asked for after `receive` and after `data_to_send`."""
         events = self._events + self.session.events()
@@ -173,13 +183,14 @@ class Connection:
         """Note that the socket has ended: every stream that has not ended in order is reset.
 
         Raises:
-            RemoteProtocolError: in the middle of a message, or before the peer proved who it is.
+            EndedEarly: before the peer proved who it is.
+            RemoteProtocolError: in the middle of a message.
         """
         self.session.end("the connection has ended")
+        if not self.secured:
+            raise EndedEarly("the connection ended before the peer proved who it is")
         if self._framer.partial:
             raise RemoteProtocolError("the connection ended within a message")
-        if not self.secured:
-            raise RemoteProtocolError("the connection ended before the peer proved who it is")
 
     def _receive(self, data: bytes | memoryview) -> None:
         if self._state is _State.SECURITY:
@@ -274,7 +285,7 @@ class Connection:
         return self.session.data_to_send(room) if self._may_send_frames() else b""
 
     def _buffer(self, length: int) -> memoryview:
-        if len(self._sealed) < length:
+        if not length <= len(self._sealed) <= _TOO_LONG * length:
             self._sealed = bytearray(length)
         return memoryview(self._sealed)
 

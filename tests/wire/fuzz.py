@@ -98,7 +98,7 @@ def fuzz_yamux(chance: random.Random) -> None:
                 use(chance, stream)
             frames(session.data_to_send(chance.choice((13, 100, 65_519))))
             unread = sum(stream.unread for stream in streams)
-            assert session._own_unread.used == unread <= _LIMITS.unread
+            assert session.unread == unread <= _LIMITS.unread
             assert len(session.streams) <= 6
 
 

@@ -20,10 +20,10 @@ from p2pboot.wire.yamux.frames import (
     WINDOW_UPDATE,
     header,
 )
-from p2pboot.wire.yamux.limits import MIB, Budget, Limits
+from p2pboot.wire.yamux.limits import MIB, Allowance, Limits
 from p2pboot.wire.yamux.scheduler import MAX_FRAME_BODY
 from p2pboot.wire.yamux.session import Session
-from p2pboot.wire.yamux.stream import StreamWasReset
+from p2pboot.wire.yamux.stream import Stream, StreamWasReset
 from tests.wire.sessions import (
     Frame,
     connected,
@@ -623,13 +623,13 @@ def test_writer_is_told_when_half_of_its_queue_is_free() -> None:
     assert not dialler.events()
 
 
-def test_what_is_written_is_not_copied() -> None:
+def test_what_is_written_at_length_is_not_copied() -> None:
     dialler = Session(initiator=True)
     stream = dialler.open()
-    data = bytearray(b"before")
+    data = bytearray(2000)
     stream.write(memoryview(data))
-    data[:] = b"after!"
-    assert sent(dialler)[-1].body == b"after!"
+    data[:] = b"x" * 2000
+    assert sent(dialler)[-1].body == b"x" * 2000
     assert stream.unsent == 0
 
 
@@ -750,7 +750,7 @@ def test_what_was_on_its_way_when_a_stream_was_reset_is_dropped() -> None:
     listener.receive(said[1000:])
     exchange(dialler, listener)
     assert of_type(dialler.events(), StreamReset) == [StreamReset(ours)]
-    assert listener._own_unread.used == 0
+    assert listener.unread == 0
 
 
 def test_stream_can_be_reset_in_the_middle_of_its_last_frame() -> None:
@@ -794,18 +794,58 @@ def test_unread_bytes_of_all_streams_are_bounded() -> None:
     assert len(listener.streams) == 1
 
 
-def test_unread_bytes_of_all_connections_are_bounded() -> None:
-    budget = Budget(1500)
-    listeners = [Session(initiator=False, unread=budget) for _ in range(2)]
-    streams = []
-    for listener in listeners:
-        listener.receive(header(WINDOW_UPDATE, SYN, 1, 0))
-        streams.append(opened(listener))
-        listener.receive(data_frame(1, bytes(1000)))
-    assert [len(of_type(listener.events(), StreamReset)) for listener in listeners] == [0, 1]
-    assert budget.used == 1000
-    assert streams[0].read(1000) == bytes(1000)
-    assert budget.used == 0
+class Little(Allowance):
+    """One stream, and no bytes to be sent."""
+
+    def __init__(self) -> None:
+        self.over: list[Stream] = []
+        self._places = 1
+
+    def unsent(self) -> int:
+        return 0
+
+    def take_stream(self) -> bool:
+        self._places -= 1
+        return self._places >= 0
+
+    def note_over(self, stream: Stream) -> None:
+        self.over.append(stream)
+
+
+def test_who_drives_it_says_how_many_streams_there_are_and_hears_when_one_is_over() -> None:
+    allowance = Little()
+    listener = Session(initiator=False, allowance=allowance)
+    listener.receive(header(WINDOW_UPDATE, SYN, 1, 0))
+    stream = opened(listener)
+    listener.receive(header(WINDOW_UPDATE, SYN, 3, 0))
+    assert [frame.stream_id for frame in sent(listener) if frame.flags == RST] == [3]
+    listener.receive(header(WINDOW_UPDATE, RST, 1, 0))
+    assert allowance.over == [stream]
+
+
+def test_where_there_is_no_memory_each_stream_still_has_a_little_waiting() -> None:
+    dialler, listener = Session(initiator=True, allowance=Little()), Session(initiator=False)
+    streams = [dialler.open() for _ in range(2)]
+    for stream in streams:
+        assert stream.write(bytes(100_000)) == Limits().least_unsent
+        assert stream.write(b"x") == stream.room == 0
+    assert dialler.unsent == 2 * Limits().least_unsent
+    exchange(dialler, listener)
+    assert of_type(dialler.events(), Writable)
+    assert dialler.unsent == 0
+    assert streams[0].room == Limits().least_unsent
+
+
+def test_what_is_written_in_small_parts_is_joined() -> None:
+    dialler, listener, ours, theirs = connected()
+    said = b"".join(bytes([number]) * (number + 1) for number in range(200))
+    for number in range(200):
+        ours.write(bytes([number]) * (number + 1))
+    ours.write(bytes(2000))
+    ours.write(b"end")
+    assert len(ours._queue) <= len(said) // 4096 + 4
+    exchange(dialler, listener, 1000)
+    assert theirs.read(1 << 20) == said + bytes(2000) + b"end"
 
 
 def test_what_waits_to_be_sent_is_bounded_though_the_peer_never_reads() -> None:

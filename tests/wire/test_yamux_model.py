@@ -175,7 +175,7 @@ class TwoSessions(RuleBasedStateMachine):
         for side in (0, 1):
             session = self.sides[side]
             streams = session.streams
-            assert session._own_unread.used == sum(end.stream.unread for end in self.known[side].values())
+            assert session.unread == sum(end.stream.unread for end in self.known[side].values())
             assert sum(stream.id % 2 == side for stream in streams) <= LIMITS.inbound_streams
             for stream in streams:
                 assert 0 <= stream.window <= LIMITS.window

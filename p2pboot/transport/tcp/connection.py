@@ -15,14 +15,18 @@ from typing import Final
 import trio
 
 from p2pboot.core.identity import PublicKey
+from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, RemoteProtocolError
-from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.interface import NoRoom, StreamReset
+from p2pboot.transport.tcp.holdings import Holding
 from p2pboot.transport.tcp.pace import Pace
 from p2pboot.transport.tcp.sockets import remote_of, set_receive_low_water, set_unsent_low_water
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.tcp.workspace import Workspace
-from p2pboot.wire.connection import Connection
+from p2pboot.wire.connection import Connection, Secured
+from p2pboot.wire.noise.transport import MAX_MESSAGE
 from p2pboot.wire.yamux import events
+from p2pboot.wire.yamux.frames import NO_ROOM, NORMAL
 from p2pboot.wire.yamux.states import Sending
 from p2pboot.wire.yamux.stream import Stream
 
@@ -66,7 +70,7 @@ class TcpConnection:
         self._core = core
         self._workspace = workspace
         self._accept = accept
-        self._streams: dict[int, MuxedStream] = {}
+        self._streams: dict[Stream, MuxedStream] = {}
         self._scope = trio.CancelScope()
         # What goes out.
         self._pace = Pace()
@@ -82,6 +86,10 @@ class TcpConnection:
         self._hanging: dict[Stream, tuple[int, float]] = {}  # how much it had sent, and since when
         self.remote = remote_of(sock)
         """IP address and port of the other end."""
+        self._holding = Holding(workspace.common, self.remote[0], core, self._resume, self.flush)
+        self._pause: trio.Event | None = None  # while it is not read from: set when it may be again
+        self._stuck = (0, 0.0)  # what was unread at the last beat in a pause, and since when
+        self._moved, self._moved_at = 0, trio.current_time()
         self.secured = trio.Event()
         """Set when the peer has proved who it is, or the connection is over: then `failure` says why."""
         self.closed = trio.Event()
@@ -98,6 +106,16 @@ class TcpConnection:
         return self._core.peer
 
     @property
+    def party(self) -> Party:
+        """Whose it is; without a peer id until it is secured."""
+        return self._holding.party
+
+    @property
+    def quiet_since(self) -> float:
+        """When a byte last went over one of its streams, or it began."""
+        return self._moved_at
+
+    @property
     def streams(self) -> tuple[MuxedStream, ...]:
         """Those that their users are not done with."""
         return tuple(self._streams.values())
@@ -105,6 +123,7 @@ class TcpConnection:
     async def run(self) -> None:
         """Carry bytes until the connection ends; raises nothing but Cancelled. Then every stream is reset."""
         self._workspace.add(self)
+        self._holding.begin()
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
@@ -115,15 +134,19 @@ class TcpConnection:
         finally:
             self._workspace.remove(self)
             self._end(RemoteProtocolError("the connection was given up"))
+            self._holding.end()
             self._socket.close()
             self.closed.set()
 
     async def _receive(self) -> None:
-        buffer = self._workspace.received
         while True:
+            await self._room()
             await trio.lowlevel.wait_readable(self._socket.fileno())
             if self.failure is not None:  # sending found out; what still comes is no fault of the peer's
                 return
+            buffer = self._workspace.received
+            if self._holding.is_tight:
+                buffer = buffer[:MAX_MESSAGE]
             try:
                 count = self._socket.recv_into(buffer)
                 self._heard = True
@@ -139,6 +162,18 @@ class TcpConnection:
                 return
             self.flush()
             self._set_low_water()
+
+    async def _room(self) -> None:
+        """Wait until there is room for what the peer sends; meanwhile it waits in the peer's own memory."""
+        self._stuck = (self._core.session.unread, trio.current_time())
+        while not self._holding.may_receive():
+            self._pause = trio.Event()
+            await self._pause.wait()
+        self._pause = None
+
+    def _resume(self) -> None:
+        if self._pause is not None:
+            self._pause.set()
 
     def _set_low_water(self) -> None:
         wanted = self._core.wants_bytes
@@ -159,14 +194,17 @@ class TcpConnection:
         for event in self._core.events():
             wake = _WAKES.get(type(event))
             if wake is not None:
-                stream = self._streams.get(event.stream.id)  # type: ignore[union-attr]
+                stream = self._streams.get(event.stream)  # type: ignore[union-attr]
                 if stream is not None:
                     wake(stream)
             elif isinstance(event, events.StreamOpened):
-                stream = self._streams[event.stream.id] = MuxedStream(event.stream, self)
+                stream = self._streams[event.stream] = MuxedStream(event.stream, self)
                 self._accept(stream)
-        if self._core.secured and not self.secured.is_set():
-            self.secured.set()
+            elif isinstance(event, Secured):
+                self._holding.name(event.peer.peer_id)
+                self.secured.set()
+            elif isinstance(event, events.WentAway) and event.code == NO_ROOM:
+                self._end(NoRoom())
 
     # What goes out.
 
@@ -193,6 +231,11 @@ class TcpConnection:
         if not self._full.is_set():
             self._send()
         self._dispatch()
+        self._holding.note()
+        if self._core.session.moved != self._moved:
+            self._moved, self._moved_at = self._core.session.moved, trio.current_time()
+        if self._pause is not None and self._holding.may_receive():
+            self._pause.set()
 
     def _send(self) -> None:
         try:
@@ -232,9 +275,13 @@ class TcpConnection:
         self._end(RemoteProtocolError("the connection was ended here"))
         self._scope.cancel()
 
-    async def hang_up(self) -> None:
-        """End the connection: with a goodbye if the socket takes it soon. Bounded, idempotent, raises nothing."""
-        self._core.session.go_away()
+    async def hang_up(self, code: int = NORMAL) -> None:
+        """End the connection: with a goodbye if the socket takes it soon. Bounded, idempotent, raises nothing.
+
+        Args:
+            code: why, as `wire.yamux.frames` has it.
+        """
+        self._core.session.go_away(code)
         if self._drained.is_set() and self.failure is None:
             self._drained = trio.Event()
         self.flush()
@@ -250,7 +297,10 @@ class TcpConnection:
             return
         self._core.session.grant_reads()
         self._reset_forgotten(now)
-        self._ping(now)
+        if self._pause is None:
+            self._ping(now)
+        else:
+            self._reset_unread(now)
         self.flush()
         if not (self._unsent or self._core.has_data_to_send):
             self._core.data_to_send(0)  # keeps no buffer while nothing is going on
@@ -274,7 +324,7 @@ class TcpConnection:
         hanging = [
             stream
             for stream in self._core.session.streams
-            if stream.blocked or (stream.sending is Sending.ENDED and stream.id not in self._streams)
+            if stream.blocked or (stream.sending is Sending.ENDED and stream not in self._streams)
         ]
         known, self._hanging = self._hanging, {}
         for stream in hanging:
@@ -286,6 +336,15 @@ class TcpConnection:
             else:
                 self._hanging[stream] = (stream.sent, since if sent == stream.sent else now)
 
+    def _reset_unread(self, now: float) -> None:
+        """Reset a stream that nobody here reads, where that keeps all others from being read; not the peer's fault."""
+        self._heard = True  # its answer to a ping may wait behind all that
+        unread, since = self._stuck
+        if self._core.session.unread < unread:
+            self._stuck = (self._core.session.unread, now)
+        elif now - since >= _HANGING_S:
+            self._holding.shed_bytes()
+
     # Streams.
 
     def open(self) -> MuxedStream:
@@ -295,13 +354,13 @@ class TcpConnection:
             StreamReset: the connection is over, or has enough streams.
         """
         try:
-            stream = MuxedStream(self._core.session.open(), self)
+            core = self._core.session.open()
         except ProtocolError as error:
             raise StreamReset(error.message) from error
-        self._streams[stream.id] = stream
+        stream = self._streams[core] = MuxedStream(core, self)
         return stream
 
-    def forget(self, stream: MuxedStream) -> None:
+    def forget(self, core: Stream) -> None:
         """Drop a stream that its user is done with."""
-        if self._streams.get(stream.id) is stream:
-            del self._streams[stream.id]
+        if self._streams.pop(core, None) is not None and not self._core.session.is_ours(core.id):
+            self._holding.note_over(core)

@@ -16,7 +16,7 @@ from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.sockets import dial_tcp
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.tcp.workspace import Workspace
-from p2pboot.wire.connection import Connection, Keys, WrongPeer
+from p2pboot.wire.connection import Connection, EndedEarly, Keys, WrongPeer
 from p2pboot.wire.yamux.limits import Limits
 from p2pboot.wire.yamux.session import Session
 
@@ -38,6 +38,10 @@ class Endpoint:
     async def run(self) -> None:
         """Look after the connections, for ever: as long as there are any, this has to run."""
         await self._workspace.run()
+
+    def is_self(self, peer: PublicKey) -> bool:
+        """Whether a peer is this node."""
+        return peer == self._secret_key.public
 
     def connection(
         self,
@@ -61,7 +65,7 @@ class Endpoint:
         core = Connection(
             initiator=initiator,
             keys=Keys(self._secret_key, self._static, secrets.token_bytes(32)),
-            session=Session(initiator=initiator, limits=self._limits, unread=self._workspace.unread),
+            session=Session(initiator=initiator, limits=self._limits),
             expected=expected,
             scratch=self._workspace.scratch,
         )
@@ -99,7 +103,7 @@ class Endpoint:
             raise
         if connection.failure is not None:
             raise _dial_error(address, connection.failure)
-        if connection.peer == self._secret_key.public:
+        if self.is_self(connection.peer):
             connection.abort()
             raise DialError(f"{address} is this node itself")
         return connection
@@ -117,6 +121,11 @@ def _expected(address: Address) -> PublicKey | None:
 def _dial_error(address: Address, failure: ProtocolError | OSError) -> DialError:
     if isinstance(failure, WrongPeer):
         return DialError(f"{address} answers as {failure.actual.peer_id}")
+    if isinstance(failure, (EndedEarly, OSError)):
+        return DialError(
+            f"{address} closed the connection before it had proved who it is: it may be full, or no libp2p node",
+            remedy="try again in a while, ask another provider (--bootstrap MULTIADDR), or check the port",
+        )
     who = "the peer named in it" if address.peer_id else "a libp2p node"
     return DialError(
         f"{address} answers, but not as {who} with Noise and Yamux: {failure}",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from p2pboot.errors import ProtocolError
-from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.interface import NoRoom, StreamReset
 from p2pboot.wire.yamux.stream import Stream
 
 if TYPE_CHECKING:
@@ -172,8 +172,10 @@ class MuxedStream:
     def _finish(self) -> None:
         self._done = True
         self.connection.flush()
-        self.connection.forget(self)
+        self.connection.forget(self._core)
         self.wake()
 
     def _reset_error(self) -> StreamReset:
+        if isinstance(self.connection.failure, NoRoom):
+            return NoRoom()
         return StreamReset(f"the stream with {self.connection.peer.peer_id} ended unexpectedly")

@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from p2pboot.transport.tcp.holdings import Common
 from p2pboot.wire.noise.transport import MAX_PLAINTEXT
-from p2pboot.wire.yamux.limits import MIB, Budget
 
 if TYPE_CHECKING:
     from p2pboot.transport.tcp.connection import TcpConnection
 
 _RECEIVE_BYTES: Final = 256 * 1024  # a system call's worth: four Noise messages
-_MAX_UNREAD: Final = 64 * MIB  # bytes of all connections that wait for readers
 _BEAT_S: Final = 5.0
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread may keep the interpreter from the event loop. The loop gives it up at every system call, and
@@ -32,7 +31,7 @@ class Workspace:
         # Nothing in these two outlives a turn.
         self.received = memoryview(bytearray(_RECEIVE_BYTES))
         self.scratch = bytearray(MAX_PLAINTEXT)
-        self.unread = Budget(_MAX_UNREAD)
+        self.common = Common()
         self._connections: set[TcpConnection] = set()
         self._some = trio.Event()
 

@@ -53,6 +53,11 @@ class Framer:
         """Whether a message has begun and is not complete."""
         return bool(self._partial)
 
+    @property
+    def held(self) -> int:
+        """Bytes of a message that is not complete."""
+        return len(self._partial)
+
     def receive(self, data: bytes | memoryview) -> None:
         """Take bytes of the peer; then go through `messages` before they change."""
         self._data = memoryview(data)

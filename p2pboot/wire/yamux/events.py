@@ -56,7 +56,8 @@ class WentAway:
     """The peer opens and takes no more streams, and is about to end the connection.
 
     Args:
-        code: 0 in order, 1 because of our protocol error, 2 because of one of its own; others exist.
+        code: 0 in order, 1 because of our protocol error, 2 because of one of its own, 0x1001 because it has no room
+            for another connection; others exist.
     """
 
     code: int

@@ -23,7 +23,7 @@ MAX_FRAME_BODY: Final = 65_507
 # A stream with no more than this to say goes before those in bulk.
 _SHORT: Final = 4096
 
-_Parts = list[bytes | memoryview]
+_Parts = list[bytes | bytearray | memoryview]
 
 
 class Scheduler:

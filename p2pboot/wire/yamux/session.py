@@ -28,7 +28,7 @@ from p2pboot.wire.yamux.frames import (
     WINDOW_UPDATE,
     header,
 )
-from p2pboot.wire.yamux.limits import Budget, Limits
+from p2pboot.wire.yamux.limits import Allowance, Limits
 from p2pboot.wire.yamux.scheduler import Scheduler
 from p2pboot.wire.yamux.states import RECEIVING, Cause, Receiving, Sending
 from p2pboot.wire.yamux.stream import Stream
@@ -48,20 +48,25 @@ class Session:
     Args:
         initiator: whether this side dialled; it decides which stream ids are ours.
         limits: what the peer may make us hold.
-        unread: memory for unread bytes that this session shares with others; by default as much as its own limit.
+        allowance: what it shares with others; by default nothing.
     """
 
     def __init__(
-        self, *, initiator: bool, limits: Limits | None = None, unread: Budget | None = None
+        self, *, initiator: bool, limits: Limits | None = None, allowance: Allowance | None = None
     ) -> None:
         self.limits = limits or Limits()
+        self.allowance = allowance or Allowance()
+        self.unread = 0
+        """Bytes that wait to be read, all streams together."""
+        self.unsent = 0
+        """Bytes that were written and have not left, all streams together."""
+        self.moved = 0
+        """Bytes that streams ever received and sent: whether it grows tells a connection in use from an idle one."""
         self._parity = 1 if initiator else 0
         self._next_id = 1 if initiator else 2
         self._streams: dict[int, Stream] = {}
         self._outbound = 0
         self._extra = 0  # by which all windows exceed the initial ones
-        self._own_unread = Budget(self.limits.unread)
-        self._shared_unread = unread or Budget(self.limits.unread)
         self._events: list[Event] = []
         self._failure = ""
         # Being received: a header in pieces, and a body.
@@ -274,21 +279,26 @@ class Session:
             return None
         if flags & SYN:
             return self._accept(stream_id)
-        if stream is None and self._is_ours(stream_id) and stream_id >= self._next_id:
+        if stream is None and self.is_ours(stream_id) and stream_id >= self._next_id:
             raise RemoteProtocolError(f"yamux: stream {stream_id} was never opened")
         return stream
 
-    def _is_ours(self, stream_id: int) -> bool:
+    def is_ours(self, stream_id: int) -> bool:
+        """Whether a number is one of those that this side opens streams under."""
         return stream_id % 2 == self._parity
 
     def _accept(self, stream_id: int) -> Stream | None:
-        if self._is_ours(stream_id):
+        if self.is_ours(stream_id):
             raise RemoteProtocolError(f"yamux: the peer opens stream {stream_id}, which is ours to open")
         if stream_id in self._streams:
             raise RemoteProtocolError(f"yamux: stream {stream_id} is opened twice")
         if self._scheduler.resets > _MAX_RESETS:
             raise RemoteProtocolError("yamux: the peer opens streams and does not read that they are reset")
-        if len(self._streams) - self._outbound >= self.limits.inbound_streams or self._scheduler.leaving:
+        if (
+            len(self._streams) - self._outbound >= self.limits.inbound_streams
+            or self._scheduler.leaving
+            or not self.allowance.take_stream()
+        ):
             self._refuse(stream_id)
             return None
         self._refused = 0
@@ -341,7 +351,10 @@ class Session:
         if self._streams.get(stream.id) is stream:  # and not one that a peer opened under its number since
             del self._streams[stream.id]
             self._extra -= stream.extra
-            self._outbound -= self._is_ours(stream.id)
+            if self.is_ours(stream.id):
+                self._outbound -= 1
+            else:
+                self.allowance.note_over(stream)
 
     # What streams tell the session.
 
@@ -353,17 +366,14 @@ class Session:
 
     def charge_unread(self, count: int) -> bool:
         """Account for bytes that wait to be read; whether there is room for them."""
-        if not self._own_unread.take(count):
+        if self.unread + count > self.limits.unread:
             return False
-        if not self._shared_unread.take(count):
-            self._own_unread.give_back(count)
-            return False
+        self.unread += count
         return True
 
     def uncharge_unread(self, count: int) -> None:
         """Account for bytes that were read or dropped."""
-        self._own_unread.give_back(count)
-        self._shared_unread.give_back(count)
+        self.unread -= count
 
     def readable(self, stream: Stream) -> None:
         """Have the stream's reader woken."""

@@ -7,7 +7,7 @@ to the peer again by itself; so a reader that stops pushes back for as long as i
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from p2pboot.errors import LocalProtocolError, ProtocolError
 from p2pboot.wire.yamux.frames import INITIAL_WINDOW
@@ -15,6 +15,10 @@ from p2pboot.wire.yamux.states import RECEIVING, SENDING, Cause, Receiving, Send
 
 if TYPE_CHECKING:
     from p2pboot.wire.yamux.session import Session
+
+
+_SHORT_PART: Final = 1024
+_JOINED_PART: Final = 4096
 
 
 class StreamWasReset(ProtocolError):
@@ -64,7 +68,7 @@ class Stream:
         self.window = INITIAL_WINDOW + extra  # what the peer may still send
         self.send_window = INITIAL_WINDOW  # what we may still send
         # Our direction.
-        self._queue: deque[memoryview] = deque()
+        self._queue: deque[memoryview | bytearray] = deque()
         self.unsent = 0
         """Bytes that were taken by `write` and have not left; their buffers must not change."""
         self.sent = 0
@@ -93,7 +97,9 @@ class Stream:
     @property
     def room(self) -> int:
         """Bytes that `write` would take now."""
-        return self._session.limits.unsent - self.unsent
+        limits = self._session.limits
+        least = max(0, limits.least_unsent - self.unsent)
+        return max(0, min(limits.unsent - self.unsent, max(self._session.allowance.unsent(), least)))
 
     @property
     def blocked(self) -> bool:
@@ -161,7 +167,7 @@ class Stream:
         return filled
 
     def write(self, data: bytes | memoryview) -> int:
-        """Queue bytes to be sent, without copying them: they must not change until `unsent` is 0.
+        """Queue bytes to be sent, without copying what is long: it must not change until `unsent` is 0.
 
         Returns:
             How many were taken; if not all, `Writable` follows when there is room.
@@ -173,11 +179,21 @@ class Stream:
         self._move_sending(Cause.DATA, "write to")
         taken = min(len(data), self.room)
         if taken:
-            self._queue.append(memoryview(data)[:taken])
+            self._enqueue(data, taken)
             self.unsent += taken
+            self._session.unsent += taken
             self._session.schedule(self)
         self._write_was_short = taken < len(data)
         return taken
+
+    def _enqueue(self, data: bytes | memoryview, count: int) -> None:
+        """Append to what waits. What is short is put together: each part costs 200 bytes, and pongs have 32."""
+        if count > _SHORT_PART:
+            self._queue.append(memoryview(data)[:count])
+        elif self._queue and isinstance(last := self._queue[-1], bytearray) and len(last) < _JOINED_PART:
+            last += memoryview(data)[:count]
+        else:
+            self._queue.append(bytearray(memoryview(data)[:count]))
 
     def close_write(self) -> None:
         """Half-close: what was written goes out, then the peer learns that nothing follows. Idempotent.
@@ -208,6 +224,7 @@ class Stream:
         if self._ignores_input or self.receiving is not Receiving.OPEN:
             return True
         self.received += len(chunk)
+        self._session.moved += len(chunk)
         if self._target is not None:
             chunk = self._fill_target(self._target, chunk)
         elif self._armed:
@@ -228,10 +245,12 @@ class Stream:
             self._tell_reader()
         return chunk[count:]
 
-    def take_for_frame(self, count: int, parts: list[bytes | memoryview]) -> None:
+    def take_for_frame(self, count: int, parts: list[bytes | bytearray | memoryview]) -> None:
         """Move `count` of the unsent bytes to `parts`."""
         self.unsent -= count
+        self._session.unsent -= count
         self.sent += count
+        self._session.moved += count
         self.send_window -= count
         while count:
             part = self._queue[0]
@@ -262,6 +281,7 @@ class Stream:
         self.sending = SENDING[self.sending, Cause.RST]
         self.receiving = RECEIVING[self.receiving, Cause.RST]
         self._queue.clear()
+        self._session.unsent -= self.unsent
         self.unsent = 0
         self._armed = False
 

@@ -4,23 +4,33 @@ from __future__ import annotations
 
 import logging
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 import trio.lowlevel
 import trio.testing
 
+from p2pboot.core.origins import Party
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.tcp.holdings import SLOT, Common
 from p2pboot.transport.tcp.pace import Pace
 from p2pboot.transport.tcp.stream import MuxedStream
-from p2pboot.wire.yamux.frames import DATA, PING, SESSION, SYN, WINDOW_UPDATE, header
+from p2pboot.wire.yamux.frames import DATA, INITIAL_WINDOW, PING, SESSION, SYN, WINDOW_UPDATE, header
 from p2pboot.wire.yamux.limits import Limits
-from tests.transport.tcp.ends import against_a_core, ends, open_between, read_all
+from tests.transport.tcp.ends import End, against_a_core, ends, open_between, read_all
 
 SMALL = 8 * 1024
 BODY = bytes(range(256)) * 4096
 BEAT_S = 10.0
+
+
+async def read_exactly(stream: MuxedStream, count: int) -> bytes:
+    received = bytearray(count)
+    assert await stream.read_into(memoryview(received), count) == count
+    return bytes(received)
 
 
 async def beats(clock: trio.testing.MockClock, count: int) -> None:
@@ -229,18 +239,70 @@ async def test_a_peer_is_not_blamed_for_what_it_sent_before_sending_failed(
     assert not caplog.records
 
 
-async def test_unread_bytes_of_all_connections_have_one_bound() -> None:
-    limits = Limits(window=1 << 20)
-    async with ends(limits=limits) as (one, other):
-        other.endpoint._workspace.unread._limit = 100_000
+@asynccontextmanager
+async def crowded() -> AsyncIterator[tuple[End, End]]:
+    """Both sides, of which the listener shares 128 KiB with somebody who holds all of it."""
+    async with ends(limits=Limits(window=INITIAL_WINDOW)) as (one, other):
+        common = other.connection._holding._common = Common(bytes_=4 * SLOT)
+        common.holdings.add(other.connection._holding)
+        common.bytes.take(Party("192.0.2.1"), 4)
+        common.bytes.take(Party("127.0.0.1"), 4)
+        yield one, other
+        common.bytes.give_back(Party("127.0.0.1"), 4)
+
+
+async def test_where_memory_is_short_a_peer_is_read_from_as_far_as_somebody_here_reads() -> None:
+    async with crowded() as (one, other):
         ours, theirs = await open_between(one, other)
-        await _write_in_vain(ours)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ours.write, BODY)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            unread = other.connection._core.session.unread
+            assert 0 < unread <= SLOT + 65_536
+            assert other.connection._pause is not None
+            assert await read_exactly(theirs, len(BODY)) == BODY
+
+
+async def test_where_memory_is_short_little_waits_to_be_sent() -> None:
+    async with crowded() as (one, other):
+        ours, theirs = await open_between(one, other)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theirs.write, BODY)
+            await trio.testing.wait_all_tasks_blocked(0.05)
+            assert 0 < other.connection._core.session.unsent <= SLOT + Limits().least_unsent
+            assert await read_exactly(ours, len(BODY)) == BODY
+
+
+async def test_when_others_need_less_reading_goes_on() -> None:
+    async with crowded() as (one, other):
+        ours, theirs = await open_between(one, other)
+        with trio.CancelScope() as scope:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.write, BODY)
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                common, before = other.connection._holding._common, theirs.received
+                common.bytes.capacity = 1000
+                common.note_room()
+                await trio.testing.wait_all_tasks_blocked(0.05)
+                assert theirs.received > before
+                scope.cancel()
+        await ours.reset()
+
+
+async def test_a_stream_that_nobody_reads_does_not_keep_the_others_waiting_for_ever(
+    mock_clock: trio.testing.MockClock,
+) -> None:
+    async with crowded() as (one, other):
+        ours, theirs = await open_between(one, other)
+        still, there = await open_between(one, other)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_write_in_vain, ours)
+            await beats(mock_clock, 1)
+            nursery.start_soon(still.write, b"x")
+            await beats(mock_clock, 4)
+            assert await there.read(1) == b"x"
         with pytest.raises(StreamReset):
             await theirs.read(1)
-        ours, theirs = await open_between(one, other)  # and the connection is none the worse
-        await ours.write(b"x")
-        assert await theirs.read(10) == b"x"
-        assert other.endpoint._workspace.unread.used == 0
 
 
 # What the clock notices.
