@@ -142,7 +142,7 @@ async def _mesh(
     stack: AsyncExitStack, scratch: Path, nodes: int, policy: TrustPolicy, arrivals: _Arrivals
 ) -> Transport:
     """Open the nodes, connect them, and return the one that publishes."""
-    options = Libp2pOptions(max_inbound_per_ip=256)
+    options = Libp2pOptions(max_inbound=512)
     transports: list[Transport] = []
     for number in range(nodes):
         store = Store.open(scratch / str(number))

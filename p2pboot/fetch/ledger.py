@@ -10,7 +10,7 @@ from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.asking.requests import NoAnswer, NoStream
 from p2pboot.fetch.progress import Progress
 from p2pboot.protocol.client import PeerRefused
-from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.interface import NoRoom, StreamReset
 
 LOST: Final = "connection lost"
 
@@ -78,7 +78,7 @@ class Ledger:
             case PeerRefused():
                 reason = f": {error.reason}" if error.reason else ""
                 self.note_failure(peer_id, f"answers {error.status.value}{reason}")
-            case NoAnswer() | NoStream():
+            case NoAnswer() | NoStream() | NoRoom():
                 self.note_failure(peer_id, error.message)
             case StreamReset():
                 self.note_failure(peer_id, "the stream broke off")

@@ -110,6 +110,7 @@ class Node:
             )
         network = settings.network
         self._peering = Peering(transport, network.bootstrap)
+        self._peering.prefer(settings.policy.publishers)
         self._refusals = Refusals(
             follows=self._follows, counts=self._counts, report=partial(self.problems.report, "refusals")
         )
@@ -204,6 +205,7 @@ class Node:
         self.catalogue.keep = settings.store.keep
         trust = replace(self.catalogue.trust, configured=settings.policy)
         await trio.to_thread.run_sync(self.catalogue.change_trust, trust)
+        self._peering.prefer(settings.policy.publishers)
         self._transport.forget_seen()
         await self._mirror.reconcile()
         self._mirror.retry()

@@ -12,12 +12,14 @@ import hashlib
 import logging
 import random
 from collections import Counter
-from collections.abc import AsyncIterable, Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Final
 
 import trio
 from cachetools import TTLCache
 
+from p2pboot.core.identity import PublicKey
+from p2pboot.core.policy import Publisher
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.dialling import connection_with, until_ended
 from p2pboot.transport.addresses import parse_address
@@ -61,6 +63,7 @@ class Peering:
         self.configured: set[str] = set()  # peer ids that answered at the bootstrap addresses
         self._untried = set(self._bootstrap)
         self._named = Counter(parse_address(address).peer_id for address in self._bootstrap)
+        self._publishers: frozenset[str] = frozenset()  # their peer ids
         if not self._bootstrap:
             self.tried.set()
 
@@ -77,6 +80,16 @@ class Peering:
             if hints is not None:
                 async for address in hints:
                     self._follow((address,), nursery)
+
+    def prefer(self, publishers: Iterable[Publisher]) -> None:
+        """Have the transport take in whom the operator named: these publishers, and peers at bootstrap addresses."""
+        keys = (key for publisher in publishers for key in publisher.keys)
+        self._publishers = frozenset(PublicKey.from_keyid(key).peer_id for key in keys)
+        self._tell_preferred()
+
+    def _tell_preferred(self) -> None:
+        named = {peer_id for peer_id in self._named if peer_id is not None}
+        self._transport.prefer(self._publishers | self.configured | named)
 
     @property
     def needs_peers(self) -> bool:
@@ -114,6 +127,7 @@ class Peering:
                 self._note_tried(address)
             else:
                 self.configured.add(connection.peer_id)
+                self._tell_preferred()
                 self._note_tried(address)
                 await until_ended(self._transport, connection)
                 if trio.current_time() - began >= STEADY_S:

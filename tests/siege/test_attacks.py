@@ -15,7 +15,7 @@ from p2pboot.serving.heads import SyncServer
 from p2pboot.store.store import Store
 from p2pboot.testing.waiting import HANG_S
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.libp2p import Libp2pOptions, open_libp2p
+from p2pboot.transport.libp2p import open_libp2p
 from siege import rpc
 from siege.attacks import ATTACKS
 from siege.target import Target
@@ -29,10 +29,9 @@ async def test_each_attack_does_what_it_says(
     monkeypatch.setattr(rpc, "MAX_RPC", 20_000)
     manifest = put(store, {"kernel": bytes(5000), "initramfs": bytes(1000)})
     node, accounts = OfferingNode(store), Serving()
-    limits = Libp2pOptions(max_inbound_per_ip=256)
     async with (
         serving(node, gateway_settings(tmp_path)) as gateway,
-        open_libp2p(SecretKey(b"n" * 32), ["/ip4/127.0.0.1/tcp/0"], limits) as transport,
+        open_libp2p(SecretKey(b"n" * 32), ["/ip4/127.0.0.1/tcp/0"]) as transport,
     ):
         transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(store.blobs, accounts).handle)
         heads = SyncServer(

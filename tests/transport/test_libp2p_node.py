@@ -25,7 +25,15 @@ from libp2p.pubsub.pb import rpc_pb2
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import MachineError, UsageError
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection, DialError, Forwarding, Stream, StreamReset, Transport
+from p2pboot.transport.interface import (
+    Connection,
+    DialError,
+    Forwarding,
+    NoRoom,
+    Stream,
+    StreamReset,
+    Transport,
+)
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from p2pboot.transport.libp2p import Libp2pOptions, fastecdsa_standin, hardening, open_libp2p
 from p2pboot.transport.libp2p.host import Libp2pTransport
@@ -338,16 +346,34 @@ async def test_connection_slots_are_given_back(libp2p_lab: Lab) -> None:
     await until(lambda: len(connections_alive() - of_other_tests) <= 8)
 
 
-async def test_one_address_gets_so_many_connections(libp2p_lab: Lab) -> None:
-    node = await libp2p_lab.node(Libp2pOptions(max_inbound_per_ip=2))
+async def test_a_full_node_says_so(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node(Libp2pOptions(max_inbound=2))
+    node.handle(ECHO, echo)
     first, second, third = [await libp2p_lab.node(listen=[]) for _ in range(3)]
-    await first.dial(node.addresses()[0])
-    await second.dial(node.addresses()[0])
-    with pytest.raises(DialError):
-        await third.dial(node.addresses()[0])
+    for client in (first, second):
+        await client.dial(node.addresses()[0])
+        await assert_echoes(client, node)
+    with pytest.raises((NoRoom, DialError), match="is full"):  # noqa: PT012
+        refused = await third.dial(node.addresses()[0])
+        stream = await third.open_stream(refused, ECHO)
+        await stream.read(1)
     await first.hang_up(connection_with(first, node))
     await wait_connected(node, first.peer_id, connected=False)
-    assert (await third.dial(node.addresses()[0])).peer_id == node.peer_id
+    await third.dial(node.addresses()[0])
+    await assert_echoes(third, node)
+
+
+async def test_a_full_node_takes_in_whom_it_was_told_to_and_the_idlest_goes(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node(Libp2pOptions(max_inbound=2))
+    node.handle(ECHO, echo)
+    first, second, third = [await libp2p_lab.node(listen=[]) for _ in range(3)]
+    node.prefer({third.peer_id})
+    for client in (first, second, third):
+        await client.dial(node.addresses()[0])
+        await assert_echoes(client, node)
+    await wait_connected(node, first.peer_id, connected=False)
+    await wait_connected(first, node.peer_id, connected=False)
+    assert node.peers() == {second.peer_id, third.peer_id}
 
 
 async def test_a_node_dials_so_many(libp2p_lab: Lab) -> None:

@@ -15,11 +15,12 @@ import trio.testing
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import MachineError
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import DialError, PeerRecord, Stream, StreamReset, Transport
+from p2pboot.transport.interface import DialError, NoRoom, PeerRecord, Stream, StreamReset, Transport
 from p2pboot.transport.libp2p import Libp2pOptions
 from p2pboot.transport.light import open_light
 from p2pboot.transport.light.transport import LightTransport
 from tests.connections import connection_with
+from tests.transport import attacker
 from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
 
 KEY = SecretKey(b"light" + bytes(27))
@@ -176,15 +177,32 @@ async def test_negotiation_of_a_stream_is_bounded(
     assert not [record for record in caplog.records if record.levelname != "DEBUG"]
 
 
-async def test_connections_from_one_address_are_bounded(light_lab: Lab) -> None:
-    node = await light_lab.node(Libp2pOptions(max_inbound_per_ip=1))
+async def test_a_full_node_says_so_and_takes_in_whom_it_was_told_to(light_lab: Lab) -> None:
+    node = await light_lab.node(Libp2pOptions(max_inbound=1))
+    node.handle(ECHO, echo)
     first, second = await light_lab.node(listen=[]), await light_lab.node(listen=[])
     connection = await first.dial(node.addresses()[0])
-    with pytest.raises(DialError):
-        await second.dial(node.addresses()[0])
-    await first.hang_up(connection)
-    await wait_connected(node, first.peer_id, connected=False)
-    assert (await second.dial(node.addresses()[0])).peer_id == node.peer_id
+    await wait_connected(node, first.peer_id)
+    with pytest.raises(NoRoom, match="is full"):  # noqa: PT012
+        stream = await second.open_stream(await second.dial(node.addresses()[0]), ECHO)
+        await stream.read(1)
+    node.prefer({second.peer_id})
+    stream = await second.open_stream(await second.dial(node.addresses()[0]), ECHO)
+    await stream.write(b"hello")
+    assert await stream.read(10) == b"hello"
+    await wait_connected(first, node.peer_id, connected=False)
+    assert connection not in first.connections()
+
+
+async def test_a_node_that_hangs_up_before_it_proves_who_it_is_may_be_full(light_lab: Lab) -> None:
+    node = await light_lab.node(Libp2pOptions(max_handshakes=1))
+    client = await light_lab.node(listen=[])
+    async with attacker.tcp(node):
+        with pytest.raises(DialError, match="before it had proved who it is: it may be full") as caught:  # noqa: PT012
+            while True:
+                await client.hang_up(await client.dial(node.addresses()[0]))
+    assert caught.value.remedy is not None
+    assert "in a while" in caught.value.remedy
 
 
 async def test_a_client_dials_so_many(light_lab: Lab) -> None:

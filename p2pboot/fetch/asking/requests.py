@@ -18,7 +18,7 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.client import Query
 from p2pboot.protocol.messages import MAX_IN_FLIGHT
 from p2pboot.protocol.replies import Answer, Expected, ReplyReader
-from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
+from p2pboot.transport.interface import Connection, NoRoom, Stream, StreamReset, Transport
 
 READ_BYTES = 4096
 """Taken at once where a header is due: one, and of a long body behind it little, for that is copied."""
@@ -54,12 +54,15 @@ async def open_stream(transport: Transport, connection: Connection, protocol: st
     Raises:
         NoAnswer: it took longer than OPEN_TIMEOUT_S.
         NoStream: the connection has ended, or the peer does not speak the protocol.
+        NoRoom: the peer is full.
     """
     try:
         with trio.fail_after(OPEN_TIMEOUT_S):
             return await transport.open_stream(connection, protocol)
     except trio.TooSlowError:
         raise NoAnswer(f"no answer in {OPEN_TIMEOUT_S:g} s") from None
+    except NoRoom:
+        raise
     except StreamReset as error:
         raise NoStream(f"opens no stream for {protocol}") from error
 

@@ -7,7 +7,7 @@ nothing is left behind when it returns, within a second or so also when a peer i
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final, cast
@@ -195,6 +195,10 @@ class Libp2pTransport(interface.Gossip):
         found = self._swarm.find(connection)
         if found is not None:
             await self._swarm.hang_up([found])
+
+    @override
+    def prefer(self, peer_ids: Collection[str]) -> None:
+        self._swarm.prefer(peer_ids)
 
     @override
     async def open_stream(self, connection: Connection, protocol: str) -> Stream:

@@ -10,9 +10,8 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import socket
-from collections.abc import Iterable
-from typing import Any, Final, cast
+from collections.abc import Collection, Iterable
+from typing import Any, cast
 
 import trio
 from libp2p.abc import INetConn
@@ -29,20 +28,20 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.transport.addressbook import AddressBook
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.events import ConnectionRegister
-from p2pboot.transport.interface import Connection, DialError
+from p2pboot.transport.interface import Connection, DialError, NoRoom
 from p2pboot.transport.libp2p.muxed import MuxedConnection, Streams
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
 from p2pboot.transport.limits import Admission, Refused
+from p2pboot.transport.tcp.accepting import accepted
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.endpoint import Endpoint
-from p2pboot.transport.tcp.sockets import prepare, release
+from p2pboot.transport.tcp.sockets import release
 from p2pboot.transport.tcp.stream import MuxedStream
+from p2pboot.wire.yamux.frames import NO_ROOM
 from p2pboot.wire.yamux.limits import Limits
 
 log = logging.getLogger("p2pboot.transport.libp2p")
-
-_NEGOTIATION_S: Final = 10  # a stranger holds a slot no longer without a key
 
 
 class BoundedSwarm(Swarm):
@@ -81,8 +80,7 @@ class BoundedSwarm(Swarm):
             ),
         )
         self._endpoint = Endpoint(secret_key, Limits(inbound_streams=options.max_inbound_streams))
-        self._public_key = secret_key.public
-        self._admission = Admission(options)
+        self._admission = Admission(options, self._make_way)
         self._register = register
         self._nursery = nursery
         self._numbers = itertools.count()
@@ -101,35 +99,32 @@ class BoundedSwarm(Swarm):
 
     async def serve_tcp(self, stream: trio.SocketStream) -> None:
         """Serve one accepted connection until it ends. Raises nothing but Cancelled."""
-        try:
-            ip = stream.socket.getpeername()[0]
-        except OSError:
-            return  # it hung up before it was accepted
-        try:
-            with self._admission.inbound(ip):
-                await self._serve_inbound(release(stream))
-        except Exception as error:
-            log.debug("connection from %s ended: %r", ip, error)
-
-    async def _serve_inbound(self, sock: socket.socket) -> None:
         streams = _new_streams()
+        sock = release(stream)
         try:
-            prepare(sock)
-            tcp = self._endpoint.connection(sock, streams[0].send_nowait, initiator=False)
-        except OSError:
-            sock.close()
-            raise
-        self._nursery.start_soon(tcp.run)
-        try:
-            with trio.fail_after(_NEGOTIATION_S):
-                await tcp.secured.wait()
-            if tcp.failure is None and tcp.peer != self._public_key:
+            async with accepted(
+                self._endpoint, self._admission, sock, streams[0].send_nowait, self._nursery
+            ) as tcp:
                 muxed = self._muxed(tcp, streams, dialled=False)
                 await self.hang_up(self._admission.surplus(self.get_connections(muxed.peer_id)))
                 await self.add_conn(muxed, direction="inbound")
                 await tcp.closed.wait()
-        finally:
-            tcp.abort()
+        except Exception as error:
+            log.debug("a connection was not taken, or ended: %r", error)
+
+    def _make_way(self, tcp: TcpConnection) -> None:
+        self._nursery.start_soon(self._end_for_others, tcp)
+
+    async def _end_for_others(self, tcp: TcpConnection) -> None:
+        log.debug("the connection with %s gives way to others", tcp.party)
+        await tcp.hang_up(NO_ROOM)
+        await self.hang_up(
+            [one for one in self.get_connections() if cast(MuxedConnection, one.muxed_conn).tcp is tcp]
+        )
+
+    def prefer(self, peer_ids: Collection[str]) -> None:
+        """Take these in whoever else is there."""
+        self._admission.prefer(peer_ids)
 
     async def dial(self, address: Address) -> Connection:
         """Make a new connection. The caller sets the timeout.
@@ -161,6 +156,9 @@ class BoundedSwarm(Swarm):
         try:
             await self.add_conn(muxed, direction="outbound")
         except Exception as error:
+            failure = muxed.tcp.failure
+            if isinstance(failure, NoRoom):
+                raise DialError(f"{muxed.name.address}: {failure.message}", remedy=failure.remedy) from error
             raise DialError(f"{muxed.name.address} was connected, and ended at once") from error
 
     def _muxed(self, tcp: TcpConnection, streams: Streams, *, dialled: bool) -> MuxedConnection:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -32,14 +32,16 @@ from p2pboot.transport.light.identifying import Identifying
 from p2pboot.transport.limits import Admission, ConnectionLimits, Refused
 from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import read_record
+from p2pboot.transport.tcp.accepting import accepted
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.negotiated import NegotiatedStream
-from p2pboot.transport.tcp.sockets import bound_address, open_listeners, prepare, release, remote_of
+from p2pboot.transport.tcp.sockets import bound_address, open_listeners, release
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.traffic import Traffic
 from p2pboot.wire.identify import IDENTIFY_PROTOCOL
 from p2pboot.wire.ping import PING_BYTES, PING_PROTOCOL
+from p2pboot.wire.yamux.frames import NO_ROOM
 from p2pboot.wire.yamux.limits import Limits
 
 if TYPE_CHECKING:
@@ -47,9 +49,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("p2pboot.transport.light")
 
-_NEGOTIATION_S: Final = (
-    10  # a stranger holds a slot no longer without a key, a stream no longer without a protocol
-)
+_NEGOTIATION_S: Final = 10  # that a stranger holds a stream without a protocol
 _SHUTDOWN_S: Final = 0.5
 
 
@@ -74,7 +74,7 @@ class LightTransport(Transport):
     ) -> None:
         self._peer_id = secret_key.public.peer_id
         self._nursery = nursery
-        self._admission = Admission(limits)
+        self._admission = Admission(limits, self._make_way)
         self._reached_at = reached_at
         self._register = ConnectionRegister(nursery)
         self._endpoint = Endpoint(secret_key, Limits(inbound_streams=limits.max_inbound_streams))
@@ -162,28 +162,22 @@ class LightTransport(Transport):
         """Serve one accepted socket until its connection ends. Raises nothing but Cancelled."""
         sock = release(stream)
         try:
-            prepare(sock)
-            with self._admission.inbound(remote_of(sock)[0]):
-                tcp = self._endpoint.connection(sock, self._accept, initiator=False)
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(tcp.run)
-                    await self._serve_inbound(tcp)
-        except (OSError, Refused) as error:
+            async with accepted(self._endpoint, self._admission, sock, self._accept, self._nursery) as tcp:
+                peer_id = tcp.peer.peer_id
+                for old in self._admission.surplus([one for one in self._live if one.peer_id == peer_id]):
+                    log.debug("peer %s has too many connections; the oldest is ended", peer_id)
+                    await self.hang_up(old)
+                await self._keep(tcp, self._come(tcp))
+        except (OSError, ProtocolError) as error:
             log.debug("a connection was not taken: %s", error)
-        finally:
-            sock.close()
 
-    async def _serve_inbound(self, tcp: TcpConnection) -> None:
-        with trio.move_on_after(_NEGOTIATION_S):
-            await tcp.secured.wait()
-        if not tcp.secured.is_set() or tcp.failure is not None or tcp.peer.peer_id == self._peer_id:
-            tcp.abort()
-            return
-        peer_id = tcp.peer.peer_id
-        for old in self._admission.surplus([one for one in self._live if one.peer_id == peer_id]):
-            log.debug("peer %s has too many connections; the oldest is ended", peer_id)
-            await self.hang_up(old)
-        await self._keep(tcp, self._come(tcp))
+    def _make_way(self, tcp: TcpConnection) -> None:
+        log.debug("the connection with %s gives way to others", tcp.party)
+        self._nursery.start_soon(tcp.hang_up, NO_ROOM)
+
+    @override
+    def prefer(self, peer_ids: Collection[str]) -> None:
+        self._admission.prefer(peer_ids)
 
     def _come(self, tcp: TcpConnection) -> Connection:
         named = self._name(tcp)
@@ -238,7 +232,7 @@ class LightTransport(Transport):
         return MeteredStream(await self._open(connection, protocol), protocol, self._bandwidth)
 
     async def _open(self, connection: Connection, protocol: str) -> NegotiatedStream:
-        tcp = self._up(connection)
+        tcp = self._live.get(connection)
         if tcp is None:
             raise StreamReset(f"not connected with {connection.peer_id}")
         stream = NegotiatedStream(tcp.open(), connection)

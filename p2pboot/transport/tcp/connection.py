@@ -356,9 +356,13 @@ class TcpConnection:
         try:
             core = self._core.session.open()
         except ProtocolError as error:
-            raise StreamReset(error.message) from error
+            raise self.reset_error(error.message) from error
         stream = self._streams[core] = MuxedStream(core, self)
         return stream
+
+    def reset_error(self, message: str) -> StreamReset:
+        """Say why a stream is gone: with the peer's reason for the end of the connection, if it gave one."""
+        return NoRoom() if isinstance(self.failure, NoRoom) else StreamReset(message)
 
     def forget(self, core: Stream) -> None:
         """Drop a stream that its user is done with."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import trio
 
 from p2pboot.errors import ProtocolError
-from p2pboot.transport.interface import NoRoom, StreamReset
+from p2pboot.transport.interface import StreamReset
 from p2pboot.wire.yamux.stream import Stream
 
 if TYPE_CHECKING:
@@ -176,6 +176,6 @@ class MuxedStream:
         self.wake()
 
     def _reset_error(self) -> StreamReset:
-        if isinstance(self.connection.failure, NoRoom):
-            return NoRoom()
-        return StreamReset(f"the stream with {self.connection.peer.peer_id} ended unexpectedly")
+        return self.connection.reset_error(
+            f"the stream with {self.connection.peer.peer_id} ended unexpectedly"
+        )
