@@ -106,6 +106,9 @@ class Observer:
     async def _report_what_stands(self) -> None:
         wrong = clock_problem(await trio.to_thread.run_sync(self._catalogue.clock))
         self._problems.report("clock", [] if wrong is None else [wrong])
+        doubt = await trio.to_thread.run_sync(self._store.doubt)
+        state = str(self._store.path)
+        self._problems.report("memory", [] if doubt is None else [Problem.of(Code.STATE, state, doubt)])
         withheld = await trio.to_thread.run_sync(self._catalogue.withheld)
         self._problems.report("expiry", expired_problems(withheld))
         room = await trio.to_thread.run_sync(quota_problems, self._store, self._catalogue)

@@ -23,8 +23,9 @@ from p2pboot.errors import ArtifactError, MachineError, P2PBootError, first_erro
 from p2pboot.node.node import Node
 from p2pboot.node.reach import Reachability
 from p2pboot.publish.scan import scan_each
+from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.keyfiles import load_key, load_or_generate
-from p2pboot.store.store import DATABASE_NAME, Store
+from p2pboot.store.store import Store
 from p2pboot.transport.addresses import can_listen, parse_address
 from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip
@@ -148,7 +149,10 @@ async def _run(
     path = settings.identity.signing_key_path
     signing_key = key if path is None else await trio.to_thread.run_sync(load_key, path)
     async with AsyncExitStack() as stack:
-        open_store = partial(Store.open, settings.store.state, quota_bytes=settings.store.quota_bytes)
+        # What it holds can be served, whatever becomes of its numbers.
+        open_store = partial(
+            Store.open, settings.store.state, quota_bytes=settings.store.quota_bytes, tolerant=True
+        )
         store = await trio.to_thread.run_sync(open_store)
         stack.callback(store.close)
         await trio.to_thread.run_sync(store.lock)
@@ -216,7 +220,7 @@ def _check_directory(settings: NodeSettings) -> None:
         return
     if not (settings.store.state / DATABASE_NAME).exists():
         raise refusal
-    with Store.open(settings.store.state) as store:
+    with Store.open(settings.store.state, tolerant=True) as store:
         if store.publications.is_empty():
             raise refusal
 

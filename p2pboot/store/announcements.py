@@ -77,8 +77,9 @@ class Announcements:
         return next((one.facts.chunk_length for one in self.of_root(root)), None)
 
     def last_sequence(self) -> int:
-        """The highest sequence of anybody; 0 when there is none."""
-        return max((one.sequence for one in self.all()), default=0)
+        """The highest sequence of anybody, also of what is not kept any more; 0 when there is none."""
+        row = self._database.row("SELECT max(sequence) FROM announced")
+        return 0 if row is None or row[0] is None else int(row[0])
 
     def put(self, announcement: Announcement, fault: str | None = None) -> None:
         """Keep an announcement, unless a newer one of the same signer and snapshot is there.
@@ -96,6 +97,14 @@ class Announcements:
                 " WHERE excluded.sequence > sequence OR excluded.sequence = sequence AND excluded.fault IS NOT NULL",
                 (signer, announcement.root, announcement.sequence, announcement.raw, fault),
             )
+            if fault is None:
+                raised = sql.execute(
+                    "INSERT INTO announced VALUES (?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence"
+                    " WHERE excluded.sequence > sequence",
+                    (signer, announcement.sequence),
+                )
+                if raised.rowcount:
+                    self._database.record_change()
             sql.execute(
                 "DELETE FROM announcements WHERE signer = ?1 AND (fault IS NULL) = ?2 AND rowid NOT IN ("
                 "SELECT rowid FROM announcements WHERE signer = ?1 AND (fault IS NULL) = ?2"

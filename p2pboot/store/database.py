@@ -8,7 +8,8 @@ short-lived worker threads. Other processes are kept apart by SQLite itself (wri
 busy timeout).
 
 `synchronous=FULL`: in WAL mode a commit is then on the disk before it returns. A publisher that lost a commit
-in a power cut would sign the same `manifest_version` twice.
+in a power cut would sign the same `manifest_version` twice. What must not be forgotten is said a second time beside
+it, before the commit: see :mod:`p2pboot.store.record`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pboot.errors import MachineError, P2PBootError, StoreError
+from p2pboot.store.errors import Doubt, MemoryInDoubt
+from p2pboot.store.record import Memory, Record, RecordKeeper
 from p2pboot.store.schema import SCHEMA_VERSION, STEPS
 
 APPLICATION_ID: Final = 0x70327062  # "p2pb", so that file(1) and we recognise our own
@@ -39,17 +42,29 @@ class Database:
         self._connection = connection
         self._lock = threading.RLock()
         self._depth = 0
+        self._keeper: RecordKeeper | None = None
+        self._record_due = False
         self.refusal: MachineError | None = None
         """Why changes are held in memory only; None as long as they are kept on the disk."""
 
     @classmethod
-    def open(cls, path: Path) -> Database:
+    def open(cls, path: Path, *, tolerant: bool = False, anew: bool = False) -> Database:
         """Open the database, making it when there is none.
 
+        Args:
+            path: the file; its record is beside it.
+            tolerant: open it although the record does not fit; numbers are not changed then, everything else may be.
+            anew: make it also where a record says that there was one.
+
         Raises:
-            StoreError: the file is damaged, not ours, or of a newer p2pboot.
+            StoreError: the file is not ours, or of a newer p2pboot.
+            MemoryInDoubt: it is damaged or gone, or, unless tolerant, does not fit its record.
             MachineError: it can not be opened or written, or another process holds it too long.
         """
+        record = Record(path.parent)
+        # In this order: whoever makes both has written the database first.
+        if not anew and record.appearance() is not None and is_empty(path):
+            raise MemoryInDoubt(Doubt.DATABASE_GONE, path.parent)
         with _clear_errors(path):
             connection = sqlite3.connect(
                 path,
@@ -62,6 +77,7 @@ class Database:
         try:
             with _clear_errors(path):
                 database._prepare()
+                database._keep(RecordKeeper(record), tolerant=tolerant)
         except BaseException:
             connection.close()
             raise
@@ -83,6 +99,21 @@ class Database:
         if verdict != "ok":
             raise _corrupt(self.path, str(verdict).splitlines()[-1])
         self._upgrade()
+
+    def _keep(self, keeper: RecordKeeper, *, tolerant: bool) -> None:
+        """From now on the record goes along; it is looked at closely only where the first look finds something."""
+        sql = self._connection
+        sql.execute("BEGIN")  # all is read as of one moment
+        try:
+            agrees = keeper.agrees(sql)
+        finally:
+            sql.execute("ROLLBACK")
+        self._keeper = keeper
+        if not agrees:
+            with self.transaction() as sql:
+                self._record_due = keeper.settle(sql)
+            if keeper.doubt is not None and not tolerant:
+                raise MemoryInDoubt(keeper.doubt, self.path.parent)
 
     def _upgrade(self) -> None:
         """Take the steps from the file's schema to ours, all of them or none: a commit waits for the disk.
@@ -136,21 +167,59 @@ class Database:
         """Read and write as one step that nobody comes between; on an exception nothing happened.
 
         Inside another transaction of the same thread it is a part of that one.
+
+        Raises:
+            MemoryInDoubt: it changes what must not be forgotten, and the record does not fit.
         """
         with self._lock, _clear_errors(self.path):
             if self._depth == 0:
                 self._connection.execute("BEGIN IMMEDIATE")
+                self._record_due = False
             self._depth += 1
             try:
+                if self._depth == 1 and self._keeper is not None:
+                    self._keeper.begin(self._connection)
                 yield self._connection
                 if self._depth == 1:
-                    self._connection.execute("COMMIT")
+                    self._commit()
             except BaseException:
                 if self._depth == 1 and self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
             finally:
                 self._depth -= 1
+
+    def _commit(self) -> None:
+        keeper = self._keeper if self._record_due else None
+        if keeper is not None:
+            keeper.write(self._connection)
+        self._connection.execute("COMMIT")
+        if keeper is not None:
+            keeper.committed()
+
+    def record_change(self) -> None:
+        """Within a transaction: it changes what `store.record` keeps."""
+        self._record_due = True
+
+    def doubt(self) -> MemoryInDoubt | None:
+        """Why no numbers can be changed now; None as long as they can."""
+        with self.transaction():
+            doubt = None if self._keeper is None else self._keeper.doubt
+        return None if doubt is None else MemoryInDoubt(doubt, self.path.parent)
+
+    def memory(self) -> Memory:
+        """What this database says that `store.record` keeps."""
+        with self.transaction() as sql:
+            return Memory.of(sql)
+
+    def resolve(self, other: Memory | None) -> None:
+        """Be in doubt no longer: believe what is here, and another memory where that is higher."""
+        with self.transaction() as sql:
+            if other is not None:
+                other.raise_in(sql)
+            if self._keeper is not None:
+                self._keeper.overrule(sql)
+            self.record_change()
 
     def rows(self, query: str, *values: object) -> list[Row]:
         """All rows of a query."""
@@ -202,8 +271,14 @@ def _translate(error: sqlite3.Error, path: Path) -> P2PBootError:
 
 
 def _corrupt(path: Path, detail: str) -> StoreError:
-    return StoreError(
-        f"{path} is damaged ({detail})",
-        remedy="move it and its -wal file away: artifacts are kept, but accepted and published versions"
-        " are forgotten",
-    )
+    return MemoryInDoubt(Doubt.DATABASE_DAMAGED, path.parent, detail)
+
+
+def is_empty(path: Path) -> bool:
+    """Whether there is no database, or nothing in it: one that was ever opened has a page."""
+    try:
+        return path.stat().st_size == 0
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # opening it says what is wrong

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import enum
+import shlex
+from pathlib import Path
+
 from p2pboot.errors import MachineError, P2PBootError, StoreError
+from p2pboot.store.filenames import DATABASE_NAME, RECORD_NAME
 
 
 class BlobGone(StoreError):
@@ -107,3 +112,36 @@ class NotRecorded(MachineError):
 
     def __init__(self, error: P2PBootError) -> None:
         super().__init__(error.message, remedy=error.remedy)
+
+
+class Doubt(enum.Enum):
+    """Why nobody can say for sure what a state remembers."""
+
+    DATABASE_GONE = "{database} is gone or empty, and {record} says what was published and accepted with it"
+    DATABASE_DAMAGED = "{database} is damaged"
+    DATABASE_OLD = "{database} is older than {record}: what was published and accepted since is missing in it"
+    RECORD_GONE = "{record} is gone, the second record of what was published and accepted with this state"
+    RECORD_DAMAGED = "{record} is damaged or cut short"
+    RECORD_OLD = "{record} is older than {database}"
+    RECORD_NEWER = "{record} was written by a newer p2pboot"
+    APART = "{database} and {record} do not belong together"
+    DIFFERENT = "{database} and {record} say different things"
+
+
+class MemoryInDoubt(StoreError):
+    """The numbers that were given out and accepted are not for sure: going on could use one twice, or go back.
+
+    Args:
+        doubt: why.
+        state: the directory.
+        detail: more of it, for people; "" for nothing.
+    """
+
+    def __init__(self, doubt: Doubt, state: Path, detail: str = "") -> None:
+        what = doubt.value.format(database=state / DATABASE_NAME, record=state / RECORD_NAME)
+        super().__init__(
+            f"{what}{f' ({detail})' if detail else ''}; nothing is published or accepted until it is said how to go on",
+            remedy=f"p2pboot state recover --state {shlex.quote(str(state))} shows what is remembered, and the ways",
+        )
+        self.doubt = doubt
+        self.state = state

@@ -22,6 +22,7 @@ from typing import Final, Self
 from p2pboot.errors import MachineError, machine_error
 from p2pboot.store.database import Database, Row, primary_code
 from p2pboot.store.durable import make_directory
+from p2pboot.store.filenames import MEMORY_FILES
 from p2pboot.store.ownership import NotOurs, check_files, opened_state
 
 _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -42,7 +43,7 @@ class DatabaseOnDemand(Database):
         self._seen: object = None
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def at(cls, path: Path) -> Self:
         """Take over the database at `path`, which may not exist; nothing is made.
 
         Raises:
@@ -91,7 +92,9 @@ class DatabaseOnDemand(Database):
             make_directory(self.path.parent, 0o755)  # as the snapshots beside it: others may serve them
             _require_ours(self.path)
             _require_writable(self.path)
-            opened = Database.open(self.path)
+            opened = Database.open(
+                self.path, tolerant=True
+            )  # what is here can be read whatever the record says
         except MachineError as error:
             if not _is_refusal(error):
                 raise
@@ -114,6 +117,7 @@ class DatabaseOnDemand(Database):
     def _replace(self, other: Database) -> None:
         self._connection.close()
         self._connection = other._connection
+        self._keeper = other._keeper  # what is held in memory only has none
 
     def _appearance(self) -> object:
         """Which file it is and, where it is copied, what it and its journal look like; None when there is no file."""
@@ -165,9 +169,8 @@ def _fill(database: Database, path: Path) -> None:
 
 def _require_ours(path: Path) -> None:
     """What others own or may write, or lead elsewhere by a link, is read at most: it is not ours to change."""
-    names = tuple(path.name + end for end in ("", "-wal", "-shm", "-journal"))
     with opened_state(path.parent) as directory:
-        check_files(names, directory, path.parent)
+        check_files(MEMORY_FILES, directory, path.parent)
 
 
 def _require_writable(path: Path) -> None:

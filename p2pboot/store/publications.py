@@ -153,6 +153,8 @@ class Publications:
             row = self._row("SELECT counter, digest FROM publications", signers, channel, arch)
             if row is not None and manifest_version <= row[0] and (manifest_version, digest) != row:
                 raise CounterTaken(channel, arch, row[0])
+            if row is None or manifest_version != row[0]:
+                self._database.record_change()
             if row is not None:
                 sql.execute("DELETE FROM publications_elsewhere WHERE digest = ?", (row[1],))
             if elsewhere:
@@ -165,12 +167,14 @@ class Publications:
     def raise_counter(self, signers: Iterable[str], channel: str, arch: str, at_least: int) -> None:
         """Take note that a number was used elsewhere (the mesh has it): the next one will be higher."""
         with self._database.transaction() as sql:
-            sql.execute(
+            changed = sql.execute(
                 "INSERT INTO publications VALUES (?, ?, ?, ?, NULL, NULL) ON CONFLICT DO UPDATE"
                 # No content of ours has this number: nothing may be recorded under it.
                 " SET counter = excluded.counter, digest = NULL WHERE excluded.counter > counter",
                 (_joined(signers), channel, arch, at_least),
             )
+            if changed.rowcount:
+                self._database.record_change()
 
     def _row(self, query: str, signers: Iterable[str], channel: str, arch: str) -> Row | None:
         return self._database.row(

@@ -19,9 +19,10 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
 from p2pboot.errors import MachineError, UsageError, machine_error
+from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.publications import Publication
 from p2pboot.store.reading import open_regular
-from p2pboot.store.store import DATABASE_NAME, Store
+from p2pboot.store.store import Store
 from p2pboot.store.truststate import RememberedHead
 
 _SQLITE: Final = b"SQLite format 3\0"

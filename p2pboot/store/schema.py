@@ -105,6 +105,15 @@ INSERT INTO accepted_heads SELECT signers, channel, arch, max(manifest_version),
 DROP TABLE heads_by_pair;
 """
 
+# How often the record beside the database was written (`store.record`), and which state both belong to; and sequences
+# that outlast the announcements which bore them.
+_RECORD: Final = """
+CREATE TABLE record(only INTEGER PRIMARY KEY CHECK (only = 1), serial INTEGER NOT NULL, state TEXT NOT NULL);
+INSERT INTO record VALUES (1, 0, lower(hex(randomblob(8))));
+CREATE TABLE announced(signer TEXT PRIMARY KEY, sequence INTEGER NOT NULL);
+INSERT INTO announced SELECT signer, max(sequence) FROM announcements WHERE fault IS NULL GROUP BY signer;
+"""
+
 STEPS: Final = (
     _FIRST_TABLES,
     _TIME_BY_PAIR,
@@ -113,5 +122,6 @@ STEPS: Final = (
     _FAULTS,
     _ANNOUNCEMENT_FAULTS,
     _HEADS_BY_SIGNERS,
+    _RECORD,
 )
 SCHEMA_VERSION: Final = len(STEPS)

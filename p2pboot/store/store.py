@@ -4,6 +4,7 @@
 
     <state>/            0700
     ├── state.sqlite3   piece tables, manifests, trust, hashes of files, publications, announcements
+    ├── record          numbers published and versions accepted, a second time
     ├── lock            held by the running node
     ├── blobs/ab/<hex>  whole artifacts by SHA-256
     └── partial/<hex>   artifacts on their way
@@ -17,15 +18,19 @@ A process may be killed at any moment: opening the store again finds it consiste
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
 from p2pboot.store.algorithms import BLAKE3, SHA256, Algorithm
 from p2pboot.store.announcements import Announcements
+from p2pboot.store.blobfiles import BlobFiles
 from p2pboot.store.blobs import BlobStore
-from p2pboot.store.database import Database
+from p2pboot.store.database import Database, is_empty
 from p2pboot.store.durable import clean_temporaries, make_directory
+from p2pboot.store.errors import MemoryInDoubt
+from p2pboot.store.filenames import DATABASE_NAME, MEMORY_FILES, RECORD_NAME
 from p2pboot.store.hashes import HashCache
 from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.manifests import Manifests
@@ -36,8 +41,7 @@ from p2pboot.store.room import Quota
 from p2pboot.store.tables import TableIndex
 from p2pboot.store.truststate import TrustState
 
-DATABASE_NAME: Final = "state.sqlite3"
-DATABASE_FILES: Final = tuple(DATABASE_NAME + end for end in ("", "-wal", "-shm", "-journal"))
+log = logging.getLogger(__name__)
 
 MAX_SNAPSHOTS: Final = 65_536
 """Payloads of which the digests are remembered; of a larger directory the rest is hashed again when it is opened."""
@@ -68,12 +72,13 @@ class Store:
         self.announcements = Announcements(database)
 
     @classmethod
-    def open(cls, path: Path, *, quota_bytes: Quota = None) -> Store:
+    def open(cls, path: Path, *, quota_bytes: Quota = None, tolerant: bool = False) -> Store:
         """Open a state directory, making it when there is none.
 
         Args:
             path: the directory.
             quota_bytes: how much artifacts may take up.
+            tolerant: open it although its memory is in doubt, if what it holds can be told: see `Database.open`.
 
         Raises:
             NotOurs: others own the directory or something in it, or may write there.
@@ -82,9 +87,10 @@ class Store:
         """
         make_directory(path)
         with opened_state(path) as directory:
-            check_files(DATABASE_FILES, directory, path)
+            check_files(MEMORY_FILES, directory, path)
             clean_temporaries(path)
-            database = Database.open(path / DATABASE_NAME)
+            _warn_of_lost_memory(path)
+            database = Database.open(path / DATABASE_NAME, tolerant=tolerant)
         try:
             store = cls(path, database, quota_bytes=quota_bytes)
             store.blobs.prepare()
@@ -105,10 +111,14 @@ class Store:
         Raises:
             MachineError, StoreError: as `open`.
         """
-        database = DatabaseOnDemand.open(path / DATABASE_NAME)
+        database = DatabaseOnDemand.at(path / DATABASE_NAME)
         store = cls(path, database, algorithm=BLAKE3, max_hashes=MAX_SNAPSHOTS)
         store.blobs.sweep()
         return store
+
+    def doubt(self) -> MemoryInDoubt | None:
+        """Why nothing can be published or accepted now; None as long as it can."""
+        return self._database.doubt()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
@@ -138,3 +148,17 @@ class Store:
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+def _warn_of_lost_memory(path: Path) -> None:
+    """Artifacts without a memory: nobody can tell a state of which both were removed from one that was prepared."""
+    if not is_empty(path / DATABASE_NAME) or (path / RECORD_NAME).exists():
+        return
+    if any(BlobFiles(path).digests()):
+        log.warning(
+            "%s holds artifacts and remembers nothing: if its %s and %s were lost, numbers begin again at 1 and older"
+            " manifests are accepted",
+            path,
+            DATABASE_NAME,
+            RECORD_NAME,
+        )

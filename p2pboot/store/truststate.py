@@ -161,6 +161,7 @@ class TrustState:
         publisher: Publisher,
         trusted: tuple[str, ...],
     ) -> None:
+        self._database.record_change()
         others = [head for head in heads if head.signers != manifest.signers]
         # Whoever believes a set of signers believes a larger one that has all of them, and that stands higher now.
         obsolete = [

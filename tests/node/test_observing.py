@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from p2pboot.node.observing import OBSERVE_S
-from tests.node.test_node import TRUST, in_force, to
+from p2pboot.store.filenames import RECORD_NAME
+from tests.node.test_node import TRUST, in_force, republish, to
 from tests.node.world import PAIR, Mesh, Running, signed, until
 
 
@@ -54,3 +55,22 @@ async def test_two_manifests_of_one_number_are_a_problem_until_a_higher_one_come
         await trio.sleep(2 * OBSERVE_S)
         assert "equivocation" not in problems(mirror)
         assert (await mirror.status())["equivocations"] == 1  # the evidence stays
+
+
+async def test_a_node_whose_memory_is_in_doubt_serves_what_it_has_and_takes_nothing(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    async with mesh.node("mirror", trust=TRUST) as mirror:
+        record = mirror.settings.store.state / RECORD_NAME
+        async with mesh.publisher(network=to(mirror)) as publisher:
+            await until(lambda: mirror.version() == 1)
+            record.rename(record.with_name("elsewhere"))
+            await trio.sleep(2 * OBSERVE_S)
+            assert problems(mirror) == {"state": str(record.parent)}
+            republish(publisher, "second")
+            await publisher.ask(op="publish")
+            await trio.sleep(2 * OBSERVE_S)
+            assert mirror.version() == 1
+            assert mirror.node.catalogue.offered()
+            record.with_name("elsewhere").rename(record)
+            await until(lambda: mirror.version() == 2 and problems(mirror) == {})

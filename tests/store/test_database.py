@@ -130,7 +130,7 @@ def test_a_file_that_is_no_database_is_a_clear_error(path: Path) -> None:
     path.write_bytes(b"not a database, but long enough to be looked at " * 20)
     with pytest.raises(StoreError, match=r"state\.sqlite3 is damaged") as caught:
         Database.open(path)
-    assert "move it" in str(caught.value.remedy)
+    assert "state recover" in str(caught.value.remedy)
 
 
 def test_damaged_pages_are_noticed_when_opening(path: Path) -> None:

@@ -15,8 +15,9 @@ from p2pboot.core.rollback import AcceptedHead
 from p2pboot.errors import MachineError
 from p2pboot.store import database as database_module
 from p2pboot.store.database import Database
+from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.schema import SCHEMA_VERSION, STEPS
-from p2pboot.store.store import DATABASE_NAME, Store
+from p2pboot.store.store import Store
 from tests.store.states.make_schema1 import CREATED, DAY_S, KEY, OTHER_KEY, manifest
 from tests.store.states.make_schema3 import HELD
 from tests.store.states.make_schema5 import ANNOUNCED, CONFLICT, FAULT, FAULTY

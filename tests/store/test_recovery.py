@@ -7,8 +7,9 @@ import pytest
 from p2pboot import RELEASE_DATE
 from p2pboot.core.verify import MAX_AHEAD_S
 from p2pboot.errors import MachineError, UsageError
+from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.recovery import Examined, examine, open_existing
-from p2pboot.store.store import DATABASE_NAME, Store
+from p2pboot.store.store import Store
 from p2pboot.testing.manifests import ALICE
 from tests.store.samples import manifest
 

@@ -23,7 +23,8 @@ from blake3 import blake3
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Artifact, Manifest, compose, sign
 from p2pboot.core.pieces import MIN_PIECE, PieceTable
-from p2pboot.store.store import DATABASE_NAME, Store
+from p2pboot.store.filenames import DATABASE_NAME
+from p2pboot.store.store import Store
 
 DAY_S = 86_400
 CREATED = 1_764_158_400

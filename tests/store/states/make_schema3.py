@@ -20,9 +20,10 @@ from pathlib import Path
 from blake3 import blake3
 
 from p2pboot.core.pieces import MIN_PIECE, PieceTable
+from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.hashing import hash_file
 from p2pboot.store.publications import Dated
-from p2pboot.store.store import DATABASE_NAME, Store
+from p2pboot.store.store import Store
 from tests.store.states.make_schema1 import CREATED, DAY_S, OTHER_KEY, artifact, manifest
 
 SIZES = {"kernel": 1, "initramfs": 2}  # of the artifacts of every manifest here

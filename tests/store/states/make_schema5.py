@@ -17,8 +17,9 @@ import tempfile
 from pathlib import Path
 
 from p2pboot.core.timetoke.agreement import Conflict
+from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.hashing import hash_file
-from p2pboot.store.store import DATABASE_NAME, Store
+from p2pboot.store.store import Store
 from tests.core.timetoke.samples import ALICE, BOB, announce, payload_of
 from tests.store.states.make_schema1 import manifest
 
