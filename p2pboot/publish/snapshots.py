@@ -158,7 +158,7 @@ def announce(
         if known is not None and sequence in (None, known.sequence):
             return Announced(known, is_new=False)
         number = shelf.last_sequence() + 1 if sequence is None else sequence
-        _check_sequence(number, own, known)
+        _check_sequence(number, own, known, lost_up_to=_lost(shelf, own, key))
         announcement = Announcement.make(
             facts, sequence=number, created_at=created_at, payload_signature=handle.signature, key=key
         )
@@ -166,7 +166,20 @@ def announce(
         return Announced(announcement, is_new=True)
 
 
-def _check_sequence(sequence: int, own: Iterable[Announcement], known: Announcement | None) -> None:
+def _lost(shelf: Announcements, own: Iterable[Announcement], key: SecretKey) -> int:
+    """The highest sequence of this key of which no announcement is kept; 0 where the newest one is."""
+    highest = shelf.highest_of(key.public.keyid)
+    return highest if highest > max((one.sequence for one in own), default=0) else 0
+
+
+def _check_sequence(
+    sequence: int, own: Iterable[Announcement], known: Announcement | None, *, lost_up_to: int
+) -> None:
+    if sequence <= lost_up_to:
+        raise UsageError(
+            f"this key announced sequences up to {lost_up_to}, and the announcements are lost: {sequence} may be taken",
+            remedy="use a higher --sequence, or leave it out",
+        )
     other = next((one for one in own if one.sequence == sequence), None)
     if other is not None:
         raise UsageError(

@@ -13,6 +13,9 @@ from p2pboot.core.timetoke.errors import SnapshotMalformed
 from p2pboot.core.timetoke.reader import Payload, SnapshotReader
 from p2pboot.errors import SignatureError, UsageError
 from p2pboot.publish.snapshots import announce
+from p2pboot.store.filenames import DATABASE_NAME
+from p2pboot.store.ownership import PRIVATE
+from p2pboot.store.resolving import Way, find_doubt, go_on
 from tests.core.timetoke.samples import (
     ALICE,
     BOB,
@@ -133,3 +136,26 @@ def test_what_is_not_signed_is_not_announced(tmp_path: Path) -> None:
     handle = TimetokeSnapshotProducer(store).publish([record()], TIMETOKE_ROOT)
     with pytest.raises(ValueError, match="without a signature"):
         announce(handle, store=store, shelf=store.announcements, key=ALICE, created_at=CREATED_AT)
+
+
+def test_sequences_whose_announcements_are_lost_are_not_used_again(tmp_path: Path) -> None:
+    """As after the database was lost, and made anew from the record beside it."""
+    store = DiskSnapshotStore(tmp_path)
+    producer = TimetokeSnapshotProducer(store, ALICE)
+    handles = [producer.publish([record(number)], TIMETOKE_ROOT) for number in range(3)]
+    options: dict[str, Any] = {
+        "store": store,
+        "shelf": store.announcements,
+        "key": ALICE,
+        "created_at": CREATED_AT,
+    }
+    for handle in handles[:2]:
+        announce(handle, **options)
+    (tmp_path / PRIVATE / DATABASE_NAME).write_bytes(b"")
+    found = find_doubt(tmp_path / PRIVATE)
+    assert found is not None
+    go_on(tmp_path / PRIVATE, found, Way.TRUST_RECORD)
+    for sequence in (1, 2):
+        with pytest.raises(UsageError, match="up to 2, and the announcements are lost"):
+            announce(handles[2], sequence=sequence, **options)
+    assert announce(handles[2], **options).announcement.sequence == 3
