@@ -47,6 +47,11 @@ class Shares:
         origins = len(self._by_origin) + (origin not in self._by_origin)
         return max(1, (self.capacity - self.reserve) // origins)
 
+    def even_share_of_peers(self, party: Party) -> int:
+        """What each peer could have if all that hold something, and this one, had the same; at least 1."""
+        parties = len(self._by_party) + (party not in self._by_party)
+        return max(1, (self.capacity - self.reserve) // parties)
+
     def fits(self, party: Party, amount: int = 1, *, trusted: bool = False) -> bool:
         """Whether there is room as it is.
 

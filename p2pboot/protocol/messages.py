@@ -12,7 +12,7 @@ client can not send one.
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from enum import StrEnum
 from typing import Any, ClassVar, Final, Self, get_args
@@ -193,16 +193,32 @@ def encode_request(request: Request) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
+class LongBody:
+    """A body that is not held in memory: whoever sends it reads it on as the other side takes it.
+
+    Args:
+        first: its first bytes, at least one.
+        length: of all of it, bytes.
+        read: gives some of it, exactly: from which byte on, and how many. What it raises ends the reply in the middle.
+    """
+
+    first: bytes
+    length: int
+    read: Callable[[int, int], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """One answer: a header and, when ok, its body.
 
     `extra` are further members of the header; one with another status than OK has no body, and no other member
-    than its reason: see `refusal`.
+    than its reason: see `refusal`. `long_body` stands in place of `body`.
     """
 
     status: Status
     body: bytes | bytearray | memoryview = b""
     extra: Mapping[str, object] | None = None
+    long_body: LongBody | None = None
 
     @classmethod
     def refusal(cls, status: Status, reason: str | None) -> Self:
@@ -223,7 +239,7 @@ class Reply:
         """
         header: dict[str, object] = {"status": self.status.value}
         if self.status is Status.OK:
-            header["length"] = len(self.body)
+            header["length"] = len(self.body) if self.long_body is None else self.long_body.length
         return encode_frame({**header, **(self.extra or {})})
 
 

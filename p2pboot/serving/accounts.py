@@ -1,26 +1,44 @@
-"""What all inbound streams of a node share: the peers' accounts, memory and counters.
+"""What all inbound streams of a node share: who has how many, what they hold, whose turn it is, counters.
 
-Applies `serving.limits` to peers: how many streams, how many requests. The life of one stream is
-`serving.conversation`'s.
+Applies `serving.limits` to parties: origins first, which a stranger has one of, and their peers second. The life of one
+stream is `serving.conversation`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum, auto
 from typing import Final
 
 import trio
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.origins import Party, party_of
+from p2pboot.core.shares import Shares
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
 from p2pboot.serving.limits import BURST_S, Limits, ServingCounters
-from p2pboot.serving.memory import BodyMemory, ByteBudget
+from p2pboot.serving.memory import ReplyMemory
+from p2pboot.serving.threads import Turns
+from p2pboot.transport.interface import Connection
 
 KNOWN_PEERS: Final = 1024
 """Peers without a stream whose accounts are kept, so that a new stream is no new allowance."""
+
+TURNS: Final = 4
+"""Requests of each protocol that are worked on at the same time: enough to keep a disk busy, few enough that hashing
+leaves the processor to others. A slow disk holds up only who reads from it."""
+
+
+class Admission(Enum):
+    """What becomes of a stream."""
+
+    SERVED = auto()
+    REFUSED = auto()  # it is told that this node is busy
+    DROPPED = auto()  # there are too many even to tell them
 
 
 @dataclass(slots=True, eq=False)
@@ -28,44 +46,114 @@ class PeerAccount:
     """What one peer has used and may use, over all its streams."""
 
     requests: dict[str, TokenBucket]
-    memory: ByteBudget
     streams: int = 0
+    refused: int = 0
+
+
+class StreamAccount:
+    """One stream among all.
+
+    Args:
+        party: whose it is.
+        peer: that party's account.
+        give_way: ends the stream, for another one; must not block.
+    """
+
+    def __init__(self, party: Party, peer: PeerAccount, give_way: Callable[[], None]) -> None:
+        self.party = party
+        self.peer = peer
+        self.give_way = give_way
+        self.admission = Admission.SERVED
+        self.is_busy = False
+        """Whether it is owed a reply."""
+        self.active_at = trio.current_time()
+        """When a request came, or the peer took something, for the last time."""
 
 
 class Serving:
-    """What all inbound streams of a node share: limits, the peers' accounts, memory, counters."""
+    """What all inbound streams of a node share.
 
-    def __init__(self, limits: Limits | None = None) -> None:
+    Args:
+        limits: how much they may cost.
+        is_trusted: whether a peer, by its id, is one whom the operator named: it may use what is held in reserve.
+    """
+
+    def __init__(
+        self, limits: Limits | None = None, is_trusted: Callable[[str], bool] = lambda _peer_id: False
+    ) -> None:
         self.limits = limits or Limits()
         self.counters = ServingCounters()
-        self.memory = BodyMemory(self.limits.body_memory, self.limits.patience_s)
+        self.memory = ReplyMemory(self.limits.body_memory, self.limits.body_memory // 4)
+        self.turns: defaultdict[str, Turns] = defaultdict(lambda: Turns(TURNS))
+        """By protocol."""
+        self._is_trusted = is_trusted
         self._peers: dict[str, PeerAccount] = {}
-        self._streams = 0
+        self._served: dict[StreamAccount, None] = {}
+        self._slots = Shares(self.limits.streams, self.limits.streams // 8)
+        refusals = max(1, self.limits.streams // 4)
+        self._refusals = Shares(refusals, refusals // 4)
 
     @contextmanager
-    def stream_of(self, peer_id: str) -> Iterator[PeerAccount]:
-        """Count one stream of a peer while it lives."""
-        peer = self._peers.pop(peer_id, None) or self._new_peer()
-        self._peers[peer_id] = peer  # last in order: recently seen
-        peer.streams += 1
-        self._streams += 1
+    def stream_of(self, connection: Connection, give_way: Callable[[], None]) -> Iterator[StreamAccount]:
+        """Count one stream while it lives, and say what becomes of it.
+
+        Args:
+            connection: that it is on.
+            give_way: is called if it is to end because others, who have less, want to be served; must not block.
+        """
+        party = party_of(connection.address, connection.peer_id)
+        peer = self._peers.pop(party.peer_id, None) or PeerAccount(self._request_buckets())
+        self._peers[party.peer_id] = peer  # last in order: recently seen
+        stream = StreamAccount(party, peer, give_way)
+        stream.admission = self._admit(stream)
         try:
-            yield peer
+            yield stream
         finally:
-            peer.streams -= 1
-            self._streams -= 1
+            self._leave(stream)
             self._forget_oldest()
 
-    def is_crowded(self, peer: PeerAccount, *, factor: int = 1) -> bool:
-        """Whether there are more streams than are served; with a factor: than are even answered."""
-        limits = self.limits
-        return peer.streams > limits.streams_per_peer * factor or self._streams > limits.streams * factor
+    def _admit(self, stream: StreamAccount) -> Admission:
+        party, peer, limits = stream.party, stream.peer, self.limits
+        if peer.streams < limits.streams_per_peer and (
+            self._slots.fits(party, trusted=self._is_trusted(party.peer_id)) or self._make_room(stream)
+        ):
+            self._slots.take(party)
+            peer.streams += 1
+            self._served[stream] = None
+            return Admission.SERVED
+        if peer.refused < limits.streams_per_peer and self._refusals.fits(party):
+            self._refusals.take(party)
+            peer.refused += 1
+            return Admission.REFUSED
+        return Admission.DROPPED
 
-    def _new_peer(self) -> PeerAccount:
-        return PeerAccount(
-            requests=self._request_buckets(),
-            memory=ByteBudget(self.limits.peer_body_memory),
+    def _make_room(self, newcomer: StreamAccount) -> bool:
+        """End the idlest stream of those who have more than the newcomer would have; whether there was one."""
+        origin = self._slots.gives_way(newcomer.party)
+        rivals = [each for each in self._served if each.party.origin == origin]
+        if not rivals:
+            return False
+        most = max(each.peer.streams for each in rivals)
+        goes = min(
+            (each for each in rivals if each.peer.streams == most),
+            key=lambda each: (each.is_busy, each.active_at),
         )
+        if origin == newcomer.party.origin:  # where all have the same, who asks goes before who does not
+            share = newcomer.peer.streams + 1
+            if most < share or (most == share and goes.is_busy):
+                return False
+        self._leave(goes)
+        goes.give_way()
+        return True
+
+    def _leave(self, stream: StreamAccount) -> None:
+        if stream.admission is Admission.SERVED and stream in self._served:
+            del self._served[stream]
+            self._slots.give_back(stream.party)
+            stream.peer.streams -= 1
+        elif stream.admission is Admission.REFUSED:
+            self._refusals.give_back(stream.party)
+            stream.peer.refused -= 1
 
     def _request_buckets(self) -> dict[str, TokenBucket]:
         now = trio.current_time()
@@ -78,6 +166,8 @@ class Serving:
 
     def _forget_oldest(self) -> None:
         if len(self._peers) > KNOWN_PEERS:
-            idle = next((peer_id for peer_id, peer in self._peers.items() if peer.streams == 0), None)
+            idle = next(
+                (peer_id for peer_id, peer in self._peers.items() if not (peer.streams or peer.refused)), None
+            )
             if idle is not None:
                 del self._peers[idle]

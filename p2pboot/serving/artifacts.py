@@ -16,6 +16,7 @@ from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
     ArtifactRequest,
     HaveRequest,
+    LongBody,
     PiecesRequest,
     ReadRequest,
     Reply,
@@ -23,7 +24,7 @@ from p2pboot.protocol.messages import (
 )
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve
-from p2pboot.serving.server import UNREADABLE, Server
+from p2pboot.serving.server import UNREADABLE, Server, table_reply
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone, RangeError
 
@@ -67,22 +68,28 @@ class ArtifactServer(Server):
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
 
     async def _read(self, request: ReadRequest, reserve: Reserve) -> Reply:
-        await reserve(request.length)
+        at_once = await reserve(request.length)
+        sha256, start = request.sha256, request.offset
+
+        async def read(offset: int, length: int) -> bytes:
+            return await self._in_thread(self._blobs.read, sha256, start + offset, length)
+
         try:
-            data = await self._in_thread(self._blobs.read, request.sha256, request.offset, request.length)
+            if not at_once:
+                return Reply(Status.OK, await read(0, request.length))
+            await self._in_thread(self._blobs.check, sha256, start, request.length)
+            return Reply(Status.OK, long_body=LongBody(await read(0, at_once), request.length, read))
         except BlobMissing:
             something = await self._in_thread(self._blobs.held, request.sha256)
             if something is not None:
                 return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
             return Reply(Status.NOT_FOUND)
-        return Reply(Status.OK, data)
 
     async def _pieces(self, request: PiecesRequest, reserve: Reserve) -> Reply:
         table = await self._in_thread(self._blobs.table, request.sha256)
         if table is None:
             return Reply(Status.NOT_FOUND)
-        await reserve(len(table.raw))
-        return Reply(Status.OK, table.raw)
+        return await table_reply(table, reserve)
 
     async def _have(self, request: HaveRequest) -> Reply:
         held = await self._in_thread(self._blobs.held, request.sha256)

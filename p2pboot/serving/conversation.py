@@ -3,15 +3,18 @@
 Owns order, backpressure, time limits, and how the stream ends. What the answer to a request is, `serving.artifacts`
 says; how a request looks, `protocol.messages`. Three tasks stand in a row, each passing on to the next:
 
-    read and parse  →  prepare the reply (disk)  →  write it
+    read and parse  →  prepare the reply, part by part (disk)  →  write it
 
-so the next reply is read from disk while the previous one is being written, never more than that one ahead.
+so the next part is read from disk while the previous one is being written, never more than that one ahead, and of a
+long reply not even that one where the peer has not proved quick. How large a part is, `serving.memory` says; when a
+request is worked on, `serving.threads`. A fourth task watches for a peer that takes nothing.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import field
 from enum import StrEnum
 from math import inf
 from typing import Any, ClassVar, Final
@@ -19,12 +22,20 @@ from typing import Any, ClassVar, Final
 import trio
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.errors import RemoteProtocolError
+from p2pboot.core.pieces import MIB
+from p2pboot.errors import P2PBootError, RemoteProtocolError
 from p2pboot.protocol.frames import FrameReader
-from p2pboot.protocol.messages import MAX_IN_FLIGHT, BadRequest, Reply, Request, Status, parse_request
-from p2pboot.serving.accounts import PeerAccount, Serving
+from p2pboot.protocol.messages import (
+    MAX_IN_FLIGHT,
+    BadRequest,
+    Reply,
+    Request,
+    Status,
+    parse_request,
+)
+from p2pboot.serving.accounts import Admission, Serving, StreamAccount
 from p2pboot.serving.limits import FULL_FRAME, FULL_SLICE
-from p2pboot.serving.memory import Grant
+from p2pboot.serving.memory import Ahead
 from p2pboot.transport.interface import Stream, StreamReset
 
 log = logging.getLogger(__name__)
@@ -33,11 +44,13 @@ READ_BYTES: Final = 4096
 """Taken from a stream at once. What is not taken fills the sender's window: that is the backpressure."""
 # Of the requests in flight one is in the hands of each of the three tasks; the others queue.
 _QUEUED: Final = MAX_IN_FLIGHT - 3
+_LOOKS: Final = 10  # at a peer that takes nothing, until it is given up
 
-Reserve = Callable[[int], Awaitable[None]]
+Reserve = Callable[[int], Awaitable[int]]
 Answer = Callable[[Any, Reserve], Awaitable[Reply]]
-"""Makes the reply to a request of its protocol. Before it holds a large body, it calls `reserve` with the
-body's length, once."""
+"""Makes the reply to a request of its protocol. Before it reads a body it calls `reserve` with the body's length, once.
+If that is not 0, the peer has not proved quick enough for all of it to be held: it is to be a `LongBody`, of which so
+many bytes are read before the reply begins."""
 
 
 class Ending(StrEnum):
@@ -47,6 +60,7 @@ class Ending(StrEnum):
     IDLE = "idle"  # nothing was asked for too long
     REFUSED = "refused"  # over the limit of streams, and told so
     DROPPED = "dropped"  # so far over it that nothing was read
+    GAVE_WAY = "gave_way"  # others wanted to be served who had less
     GONE = "gone"  # reset by the peer, or its connection ended
     VIOLATION = "violation"  # what came is not the protocol, or a request took too long to arrive
     STALLED = "stalled"  # the peer does not take its replies
@@ -55,6 +69,7 @@ class Ending(StrEnum):
 
 
 _IN_ORDER: Final = frozenset({Ending.CLOSED, Ending.IDLE, Ending.REFUSED})
+_GAVE_UP: Final = frozenset({Ending.GONE, Ending.STALLED})
 
 
 async def serve_stream(stream: Stream, protocol: str, answer: Answer, serving: Serving) -> None:
@@ -62,14 +77,15 @@ async def serve_stream(stream: Stream, protocol: str, answer: Answer, serving: S
 
     Nothing but cancellation comes out of it: a stranger's stream ends nothing but itself.
     """
-    with serving.stream_of(stream.connection.peer_id) as peer:
+    conversation = _Conversation(stream, protocol, answer, serving)
+    with serving.stream_of(stream.connection, conversation.give_way) as account:
         ending = Ending.CANCELLED
         try:
-            ending = await _Conversation(stream, protocol, answer, serving, peer).run()
+            ending = await conversation.run(account)
         finally:
             serving.counters.streams[protocol, ending.value] += 1
             with trio.CancelScope(shield=True):  # both are bounded
-                if ending in _IN_ORDER:
+                if ending in _IN_ORDER or (ending is Ending.GAVE_WAY and not account.is_busy):
                     await stream.close()
                 else:
                     await stream.reset()
@@ -86,56 +102,81 @@ class _Refused:
 _Asked = Request | BadRequest | _Refused
 
 
-@dataclass(slots=True)
-class _Prepared:
-    """A reply on its way to the stream, and the memory that it holds."""
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """A part of a reply on its way to the stream."""
 
-    op: str
-    reply: Reply
-    grant: Grant | None
+    data: bytes | bytearray | memoryview
+    header: bytes = b""  # before the first part
+    done: tuple[str, str] | None = None  # operation and status of the reply, with its last part
+    turns: float = 0.0  # that the reply took, likewise
+    held: int = 0  # bytes of memory beyond those that a part may have
+    written: trio.Event = field(default_factory=trio.Event)
 
 
 class _Conversation:
-    """The state that the three tasks of one stream share."""
+    """The state that the tasks of one stream share."""
 
-    def __init__(
-        self, stream: Stream, protocol: str, answer: Answer, serving: Serving, peer: PeerAccount
-    ) -> None:
+    def __init__(self, stream: Stream, protocol: str, answer: Answer, serving: Serving) -> None:
         self._stream = stream
         self._protocol = protocol
         self._answer = answer
         self._serving = serving
-        self._peer = peer
+        self._turns = serving.turns[protocol]
+        self._account: StreamAccount
+        self._ahead: Ahead
         self._frames = FrameReader()
         self._frame_deadline = inf  # of the request that is arriving
         self._in_flight = 0  # requests that were read and are not answered wholly
-        self._grants: set[Grant] = set()
+        self._held = 0  # bytes of memory beyond those that parts may have
+        self._took = 0.0  # turns for the reply that is being prepared
+        self._unpaid = 0.0  # turns for replies that the peer has not taken to the end
+        self._seen, self._seen_at = 0, 0.0  # bytes that had left when they last became more, and when
+        self._look_at = inf
+        self._is_written = False
         self._waiting_to_read = trio.CancelScope()
+        self._watching = trio.CancelScope()
         self._scope = trio.CancelScope()
         self._ending = Ending.CANCELLED
-        self._crowded = serving.is_crowded(peer)
 
-    async def run(self) -> Ending:
+    async def run(self, account: StreamAccount) -> Ending:
         """Serve until the peer is done, or a reason comes up to stop."""
-        if self._serving.is_crowded(self._peer, factor=2):
+        self._account = account
+        self._ahead = Ahead(self._serving.memory, account.party)
+        if account.admission is Admission.DROPPED:
             return Ending.DROPPED
+        self._stream.keep_unsent(self._ahead.unsent_bytes)
         send_asked, asked = trio.open_memory_channel[_Asked](_QUEUED)
-        send_prepared, prepared = trio.open_memory_channel[_Prepared](0)
+        send_prepared, prepared = trio.open_memory_channel[_Part](0)
         try:
             with self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._guard, self._read_requests, send_asked)
                     nursery.start_soon(self._guard, self._prepare_replies, asked, send_prepared)
+                    nursery.start_soon(self._guard, self._watch_peer)
                     nursery.start_soon(self._guard, self._write_replies, prepared)
         finally:
-            for grant in tuple(self._grants):
-                self._release(grant)
+            self._ahead.close()
+            self._release(self._held)
+        if self._ending in _GAVE_UP and self._unpaid:
+            self._turns.charge(account.party, self._unpaid)
         return self._ending
 
+    def give_way(self) -> None:
+        """End the stream because others want to be served who have less."""
+        self._abort(Ending.GAVE_WAY)
+
+    @property
+    def _is_crowded(self) -> bool:
+        return self._account.admission is Admission.REFUSED
+
     async def _guard(self, task: Callable[..., Awaitable[None]], *channels: object) -> None:
-        """Run one of the three tasks; the only place where an error of ours is caught."""
+        """Run one of the tasks; the only place where an error of ours is caught."""
         try:
             await task(*channels)
+        except P2PBootError as error:  # of the disk, in the middle of a reply
+            log.warning("a reply to %s ends early: %s", self._stream.connection.peer_id, error)
+            self._abort(Ending.FAILED)
         except Exception:
             log.exception("serving %s to %s", self._protocol, self._stream.connection.peer_id)
             self._abort(Ending.FAILED)
@@ -159,15 +200,15 @@ class _Conversation:
                 self._note(Ending.VIOLATION)
 
     async def _take_requests(self, asked: trio.MemorySendChannel[_Asked]) -> Ending:
-        bucket = self._peer.requests[self._protocol]
+        bucket = self._account.peer.requests[self._protocol]
         while not isinstance(payload := await self._next_frame(), Ending):
             request: _Asked = parse_request(self._protocol, payload)
             over_rate = not bucket.try_take(1, trio.current_time())
-            if over_rate or self._crowded:
-                request = _Refused("too many streams are open" if self._crowded else "too many requests")
-            self._in_flight += 1
+            if over_rate or self._is_crowded:
+                request = _Refused("too many streams are open" if self._is_crowded else "too many requests")
+            self._note_in_flight(+1)
             await asked.send(request)
-            if self._crowded:
+            if self._is_crowded:
                 return Ending.REFUSED
             if over_rate:  # refusing costs too: whoever floods us is refused at the allowed rate
                 await trio.sleep(bucket.wait_s(1, trio.current_time()))
@@ -194,74 +235,130 @@ class _Conversation:
         if self._frame_deadline != inf or self._in_flight:
             return self._frame_deadline
         limits = self._serving.limits
-        return trio.current_time() + (limits.frame_s if self._crowded else limits.idle_s)
+        return trio.current_time() + (limits.frame_s if self._is_crowded else limits.idle_s)
+
+    def _note_in_flight(self, change: int) -> None:
+        self._in_flight += change
+        self._account.is_busy = self._in_flight > 0
+        self._account.active_at = trio.current_time()
 
     async def _prepare_replies(
-        self, asked: trio.MemoryReceiveChannel[_Asked], prepared: trio.MemorySendChannel[_Prepared]
+        self, asked: trio.MemoryReceiveChannel[_Asked], prepared: trio.MemorySendChannel[_Part]
     ) -> None:
         async with prepared:
             async for request in asked:
-                await prepared.send(await self._prepare(request))
+                await self._prepare(request, prepared)
 
-    async def _prepare(self, request: _Asked) -> _Prepared:
+    async def _prepare(self, request: _Asked, prepared: trio.MemorySendChannel[_Part]) -> None:
+        """Make the reply, and pass it on part by part; each takes a turn."""
+        async with self._turns.take(self._account.party):
+            self._took = 0.0
+            reply = await self._reply_to(request)
+            body = reply.long_body
+            part = (
+                self._whole(request.op, reply) if body is None else _Part(body.first, reply.encode_header())
+            )
+        await prepared.send(part)
+        sent = len(part.data)
+        while body is not None and sent < body.length:
+            if self._ahead.is_least:
+                await part.written.wait()
+            async with self._turns.take(self._account.party):
+                data = await body.read(sent, min(body.length - sent, self._ahead.part_bytes))
+            sent += len(data)
+            is_last = sent == body.length
+            done = (request.op, reply.status.value) if is_last else None
+            part = _Part(data, done=done, turns=self._took if is_last else 0.0)
+            await prepared.send(part)
+
+    def _whole(self, op: str, reply: Reply) -> _Part:
+        """A reply in one part; where that is large it has to have memory, or it is none."""
+        held = len(reply.body) if len(reply.body) > self._ahead.part_bytes else 0
+        if held and not self._serving.memory.take(self._account.party, held):
+            held, reply = 0, Reply.refusal(Status.BUSY, "too much waits for slow readers")
+        self._held += held
+        return _Part(reply.body, reply.encode_header(), (op, reply.status.value), self._took, held)
+
+    async def _reply_to(self, request: _Asked) -> Reply:
         if isinstance(request, _Refused):
-            return _Prepared(request.op, Reply.refusal(Status.BUSY, request.reason), None)
+            return Reply.refusal(Status.BUSY, request.reason)
         if isinstance(request, BadRequest):
-            return _Prepared(request.op, Reply.refusal(Status.BAD_REQUEST, request.reason), None)
-        grant: Grant | None = None
+            return Reply.refusal(Status.BAD_REQUEST, request.reason)
+        return await self._answer(request, self._reserve)
 
-        async def reserve(size: int) -> None:
-            nonlocal grant
-            grant = await self._serving.memory.acquire(self._peer.memory, size, self._give_up)
-            self._grants.add(grant)
+    async def _reserve(self, size: int) -> int:
+        self._took = max(1.0, size / MIB)
+        self._unpaid += self._took
+        if self._took > 1:
+            self._turns.charge(self._account.party, self._took - 1)
+        return self._ahead.part_bytes if size > self._ahead.part_bytes else 0
 
-        reply = await self._answer(request, reserve)
-        return _Prepared(request.op, reply, grant)
-
-    def _give_up(self) -> None:
-        self._abort(Ending.STALLED)
-
-    async def _write_replies(self, prepared: trio.MemoryReceiveChannel[_Prepared]) -> None:
+    async def _write_replies(self, prepared: trio.MemoryReceiveChannel[_Part]) -> None:
         try:
-            async for each in prepared:
-                await self._write(each)
-                self._serving.counters.requests[self._protocol, each.op, each.reply.status.value] += 1
-                self._release(each.grant)
-                self._in_flight -= 1
-                self._waiting_to_read.deadline = self._read_deadline()
+            async for part in prepared:
+                await self._write(part)
+                part.written.set()
+                self._release(part.held)
+                if part.done is not None:
+                    self._serving.counters.requests[(self._protocol, *part.done)] += 1
+                    self._unpaid -= part.turns
+                    self._note_in_flight(-1)
+                    self._waiting_to_read.deadline = self._read_deadline()
         except StreamReset:
             self._abort(Ending.GONE)
-        except trio.TooSlowError:
-            self._give_up()
+        finally:
+            self._is_written = True
+            self._look(-inf)
 
-    async def _write(self, prepared: _Prepared) -> None:
-        header, body = prepared.reply.encode_header(), memoryview(prepared.reply.body)
-        # Together, so that a small reply is one frame of the connection; of a long one the first frame alone is copied.
-        first = max(0, FULL_FRAME - len(header)) if len(body) > FULL_SLICE else len(body)
-        with (
-            trio.CancelScope() as in_time
-        ):  # one for the whole reply: it costs as much as the write of a slice
-            await self._write_part(memoryview(header + body[:first]), prepared.grant, in_time)
-            await self._write_part(body[first:], prepared.grant, in_time)
-        if in_time.cancelled_caught:
-            raise trio.TooSlowError
+    async def _write(self, part: _Part) -> None:
+        rest, seconds = memoryview(part.data), 0.0
+        if part.header:
+            # Together, so that a small reply is one frame of the connection; of a long one the first frame alone is
+            # copied.
+            first = max(0, FULL_FRAME - len(part.header)) if len(rest) > FULL_SLICE else len(rest)
+            seconds = await self._write_slices(memoryview(part.header + rest[:first]))
+            rest = rest[first:]
+        seconds += await self._write_slices(rest)
+        self._ahead.note_written(len(part.data), seconds)
+        self._stream.keep_unsent(self._ahead.unsent_bytes)
 
-    async def _write_part(self, rest: memoryview, grant: Grant | None, in_time: trio.CancelScope) -> None:
-        """Write slices of a reply, each within the time that the peer has for one."""
+    async def _write_slices(self, rest: memoryview) -> float:
+        """Write a part; returns the seconds that the peer has kept us waiting."""
+        seconds = 0.0
         while rest:
-            in_time.deadline = inf
             size = await self._stream.pay(min(len(rest), FULL_SLICE))  # in no time of the peer's
-            now = trio.current_time()
-            in_time.deadline = now + self._serving.limits.stall_s
-            if grant is not None:
-                grant.begin_wait(now)
+            began = self._seen_at = trio.current_time()
+            self._seen = self._stream.sent
+            self._look(began + self._serving.limits.stall_s / _LOOKS)
             await self._stream.write(rest[:size])
-            if grant is not None:
-                grant.end_wait(trio.current_time())
+            self._look(inf)
+            self._account.active_at = trio.current_time()
+            seconds += self._account.active_at - began
             self._serving.counters.bytes_sent[self._protocol] += size
             rest = rest[size:]
+        return seconds
 
-    def _release(self, grant: Grant | None) -> None:
-        if grant is not None:
-            self._grants.discard(grant)
-            grant.release()
+    def _look(self, at: float) -> None:
+        """Have the peer looked at then, whether it takes anything."""
+        self._look_at = self._watching.deadline = at
+
+    async def _watch_peer(self) -> None:
+        """End the stream once its peer takes not a byte for too long; whoever takes one at times may be slow."""
+        stall_s = self._serving.limits.stall_s
+        while True:
+            self._watching = trio.CancelScope(deadline=self._look_at)
+            with self._watching:
+                await trio.sleep(inf)
+            now = trio.current_time()
+            if self._is_written:
+                return
+            if self._stream.sent != self._seen:
+                self._seen, self._seen_at = self._stream.sent, now
+            elif now - self._seen_at >= stall_s:
+                self._abort(Ending.STALLED)
+            self._look_at = now + stall_s / _LOOKS
+
+    def _release(self, held: int) -> None:
+        if held:
+            self._held -= held
+            self._serving.memory.give_back(self._account.party, held)

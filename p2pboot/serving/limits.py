@@ -12,7 +12,6 @@ from typing import Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import MIB
-from p2pboot.protocol.messages import MAX_READ
 
 FULL_FRAME: Final = 65_507
 """Bytes of a body in one full frame of the connection."""
@@ -28,33 +27,27 @@ class Limits:
     """How much serving others may cost; every number is per node unless it says otherwise.
 
     Args:
-        streams: inbound streams at the same time. Beyond it a stream is answered `busy`.
-        streams_per_peer: likewise, for one peer; beyond twice as many they are reset unread.
+        streams: inbound streams at the same time. Beyond it those who have most give way, their idlest stream first; a
+            stream for which nobody does is answered `busy`.
+        streams_per_peer: likewise, for one peer; beyond it `busy`, beyond twice as many they are reset unread.
         artifact_requests_per_s, sync_requests_per_s: sustained rate for one peer, which may come in a burst
             of BURST_S seconds' worth. Beyond it: `busy`. A fetch at 400 MB/s of the usual pieces asks 400 a
             second. Snapshots have the rate of artifacts.
-        body_memory: bytes of replies that are held in memory until they are written.
-        peer_body_memory: likewise for one peer, so that none can occupy all of it.
+        body_memory: bytes of replies that are held until their peers take them, beside the little that every stream
+            may hold (`serving.memory`).
         idle_s: seconds until a stream on which nothing is asked is closed.
         frame_s: seconds that one request may take to arrive once it has begun.
-        stall_s: seconds that a peer may take to accept one slice of a body.
-        patience_s: while others wait for memory, a reply that has waited for its peer this long is given up.
+        stall_s: seconds after which a peer that has not taken a byte of a reply is given up.
     """
 
     streams: int = 1024
     streams_per_peer: int = 16
     artifact_requests_per_s: float = 1000
     sync_requests_per_s: float = 50
-    body_memory: int = 64 * MIB
-    peer_body_memory: int = 16 * MIB
+    body_memory: int = 48 * MIB
     idle_s: float = 300
     frame_s: float = 10
     stall_s: float = 30
-    patience_s: float = 10
-
-    def __post_init__(self) -> None:
-        if not MAX_READ <= self.peer_body_memory <= self.body_memory:
-            raise ValueError(f"the memory for bodies must hold one read of {MAX_READ} bytes")
 
 
 BURST_S: Final = 4.0

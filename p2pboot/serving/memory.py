@@ -1,162 +1,118 @@
-"""The memory for replies in flight: who gets how much of it, in which order, and who loses it again.
+"""The memory for replies that their peers have not taken yet: who holds how much of it.
 
-A peer that asks for much and reads slowly makes us hold what it does not take. Three rules keep that
-harmless: all replies together stay within a budget, one peer within its share, and while anybody waits for
-memory, a reply whose peer has kept us waiting too long is given up with its stream.
+Nobody waits for memory. A stream holds little from the start (`FLOOR`), so that all of them together may exist whatever
+their peers do, and more only as its peer proves quick: what it holds is what the peer takes in a moment. That more
+comes out of a pool that is shared fairly, by origin and then by peer; who does not get any goes on with little, a part
+of a reply after the other. So a slow peer costs next to nothing, for as long as it likes, and is no reason to end it.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
-from math import inf
+from typing import Final
 
-import trio
+from p2pboot.core.origins import Party
+from p2pboot.core.pieces import KIB, MIB
+from p2pboot.core.shares import Shares
+
+FLOOR: Final = 64 * KIB
+"""What every stream reads of a reply at once, at least: the shortest piece. It reads on once that is written, so that a
+peer that takes nothing keeps 96 KiB of ours, with what waits in its connection."""
+
+CEILING: Final = MIB
+"""And at most: a piece of the usual length, with one turn of a thread."""
+
+PARTS: Final = 3
+"""What a stream holds at a time: a part in the connection's hands, one that is being written, and the next one."""
+
+_QUICK_S: Final = 0.05
+_SLOW_S: Final = 0.25
+_PROOF: Final = 4  # parts that a peer takes quickly before they become larger,
+_PROOF_BYTES: Final = 512 * KIB  # and no less than this: it may ask for 256 KiB ahead and then stall
 
 
-class ByteBudget:
-    """A semaphore in bytes; first come, first served, so small requests do not overtake a large one forever.
+class ReplyMemory:
+    """The pool.
 
     Args:
-        capacity: bytes that may be held at the same time; nobody may ask for more at once.
-        patience_s: seconds that somebody waits before `when_slow` is called, and again after as many more.
-        when_slow: makes holders give back, if any can be made to.
+        capacity: bytes for everybody, beside what each stream has from the start.
+        reserve: of these, bytes for who holds little.
     """
 
-    def __init__(
-        self, capacity: int, *, patience_s: float = inf, when_slow: Callable[[], None] = lambda: None
-    ) -> None:
-        self._free = capacity
-        self._waiting: deque[_Turn] = deque()
-        self._patience_s = patience_s
-        self._when_slow = when_slow
+    def __init__(self, capacity: int, reserve: int) -> None:
+        self._shares = Shares(capacity, reserve)
+        self._in_vain: Party | None = None  # who has asked last and got nothing
 
     @property
     def free(self) -> int:
         """Bytes that nobody holds."""
-        return self._free
+        return self._shares.capacity - self._shares.used
 
-    async def acquire(self, size: int) -> None:
-        """Wait for `size` bytes; the caller releases them."""
-        if not self._waiting and size <= self._free:
-            self._free -= size
-            return
-        turn = _Turn(size)
-        self._waiting.append(turn)
-        try:
-            while not turn.come.is_set():
-                with trio.move_on_after(self._patience_s):
-                    await turn.come.wait()
-                if not turn.come.is_set():
-                    self._when_slow()
-        except BaseException:
-            self._leave(turn)
-            raise
+    def take(self, party: Party, size: int) -> bool:
+        """Take bytes for a party if that is fair; whether they were taken."""
+        fits = self._shares.fits(party, size)
+        if fits:
+            self._shares.take(party, size)
+        self._in_vain = None if fits else party
+        return fits
 
-    def release(self, size: int) -> None:
-        """Give back `size` bytes."""
-        self._free += size
-        self._serve_next()
+    def give_back(self, party: Party, size: int) -> None:
+        """Return bytes taken before."""
+        self._shares.give_back(party, size)
 
-    def _leave(self, turn: _Turn) -> None:
-        if turn.come.is_set():
-            self.release(turn.size)
-        else:
-            self._waiting.remove(turn)
-            self._serve_next()
-
-    def _serve_next(self) -> None:
-        while self._waiting and self._waiting[0].size <= self._free:
-            turn = self._waiting.popleft()
-            self._free -= turn.size
-            turn.come.set()
+    def should_give_back(self, party: Party) -> bool:
+        """Whether another one has asked in vain since the last time, and this party holds more than most."""
+        if self._in_vain in (None, party):
+            return False
+        gives = self._shares.held_by(party) > self._shares.even_share_of_peers(self._in_vain)
+        if gives:
+            self._in_vain = None
+        return gives
 
 
-class _Turn:
-    """A place in the queue; `come` is set when the bytes are the waiter's."""
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.come = trio.Event()
-
-
-class Grant:
-    """Memory that one reply holds until `release`; knows how long its peer has kept it waiting."""
-
-    def __init__(self, size: int, revoke: Callable[[], None], give_back: Callable[[Grant], None]) -> None:
-        self.size = size
-        self.revoke = revoke
-        self._give_back = give_back
-        self._kept_s = 0.0
-        self._waits_since: float | None = None
-        self._held = True
-
-    def begin_wait(self, now: float) -> None:
-        """A write begins: until `end_wait` the peer keeps us waiting, or the grant is released."""
-        self._waits_since = now
-
-    def end_wait(self, now: float) -> None:
-        """The write is over; what our own disk and upload cap take is not the peer's fault."""
-        self._kept_s = self.kept_waiting_s(now)
-        self._waits_since = None
-
-    def kept_waiting_s(self, now: float) -> float:
-        """Seconds that were spent in writes so far."""
-        return self._kept_s + (0.0 if self._waits_since is None else now - self._waits_since)
-
-    def release(self) -> None:
-        """Give the memory back; further calls do nothing."""
-        if self._held:
-            self._held = False
-            self._give_back(self)
-
-
-class BodyMemory:
-    """The budget for all replies, with one share for each peer.
+class Ahead:
+    """How much of its replies one stream holds; see the module.
 
     Args:
-        capacity: bytes for everybody.
-        patience_s: seconds in writes after which a reply may be given up for those who wait.
+        memory: the pool.
+        party: whose stream it is.
     """
 
-    def __init__(self, capacity: int, patience_s: float) -> None:
-        self._total = ByteBudget(capacity, patience_s=patience_s, when_slow=self._revoke_slow)
-        self._patience_s = patience_s
-        self._grants: dict[Grant, None] = {}  # oldest first
+    def __init__(self, memory: ReplyMemory, party: Party) -> None:
+        self._memory = memory
+        self._party = party
+        self._proof = 0
+        self.part_bytes = FLOOR
+        """How much of a reply to read at once."""
 
     @property
-    def free(self) -> int:
-        """Bytes that no reply holds."""
-        return self._total.free
+    def unsent_bytes(self) -> int:
+        """How much may wait in the connection."""
+        return self.part_bytes // 2 if self.is_least else self.part_bytes
 
-    async def acquire(self, share: ByteBudget, size: int, revoke: Callable[[], None]) -> Grant:
-        """Wait for memory, first within the peer's share and only then among all.
+    @property
+    def is_least(self) -> bool:
+        """Whether the stream holds no more than every one may."""
+        return self.part_bytes == FLOOR
 
-        So a peer with many requests waits for itself, and has no more than its share queued before others.
+    def note_written(self, size: int, seconds: float) -> None:
+        """A peer has taken so many bytes of a part in so many seconds; no more than a part was left behind."""
+        if seconds > _SLOW_S or (self.part_bytes > FLOOR and self._memory.should_give_back(self._party)):
+            self._proof = 0
+            self._shrink(max(self.part_bytes // 2, FLOOR))
+            return
+        if seconds > _QUICK_S or self.part_bytes == CEILING:
+            return
+        self._proof += size
+        if self._proof >= max(_PROOF * self.part_bytes, _PROOF_BYTES):
+            self._proof = 0
+            if self._memory.take(self._party, PARTS * self.part_bytes):
+                self.part_bytes *= 2
 
-        Args:
-            share: of the peer.
-            size: bytes.
-            revoke: ends the stream that holds the memory, which then releases it; must not block.
-        """
-        await share.acquire(size)
-        try:
-            await self._total.acquire(size)
-        except BaseException:
-            share.release(size)
-            raise
+    def close(self) -> None:
+        """The stream is over."""
+        self._shrink(FLOOR)
 
-        def give_back(grant: Grant) -> None:
-            del self._grants[grant]
-            self._total.release(size)
-            share.release(size)
-
-        grant = Grant(size, revoke, give_back)
-        self._grants[grant] = None
-        return grant
-
-    def _revoke_slow(self) -> None:
-        now = trio.current_time()
-        for grant in tuple(self._grants):
-            if grant.kept_waiting_s(now) >= self._patience_s:
-                grant.revoke()
+    def _shrink(self, part_bytes: int) -> None:
+        if part_bytes < self.part_bytes:
+            self._memory.give_back(self._party, PARTS * (self.part_bytes - part_bytes))
+            self.part_bytes = part_bytes

@@ -25,7 +25,7 @@ from p2pboot.core.timetoke.errors import (
     SnapshotMissing,
 )
 from p2pboot.errors import MachineError, P2PBootError
-from p2pboot.protocol.messages import Reply, Status
+from p2pboot.protocol.messages import LongBody, Reply, Status
 from p2pboot.protocol.snapshots import (
     MAX_SNAPSHOT_HEADS,
     SNAPSHOT_PROTOCOL,
@@ -40,7 +40,7 @@ from p2pboot.protocol.snapshots import (
 )
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve
-from p2pboot.serving.server import Server
+from p2pboot.serving.server import Server, table_reply
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 
 log = logging.getLogger(__name__)
@@ -101,8 +101,7 @@ class SnapshotServer(Server):
                 return await self._in_thread(self._info, request)
             case ChunksRequest():
                 table = await self._in_thread(self._store.table, request.root)
-                await reserve(len(table.raw))
-                return Reply(Status.OK, table.raw)
+                return await table_reply(table, reserve)
             case ChunkRequest():
                 return await self._chunk(request, reserve)
 
@@ -128,8 +127,17 @@ class SnapshotServer(Server):
         )
 
     async def _chunk(self, request: ChunkRequest, reserve: Reserve) -> Reply:
-        table = await self._in_thread(self._store.table, request.root)
-        await reserve(table.piece_length)
-        chunk = await self._in_thread(self._store.chunk, request.root, request.index)
-        header = {"root": chunk.root, "index": chunk.index, "total": chunk.total}
-        return Reply(Status.OK, chunk.data, header)
+        table = await self._in_thread(self._store.chunk_table, request.root, request.index)
+        _, length = table.span(request.index)
+        header = {"root": request.root, "index": request.index, "total": table.count}
+        at_once = await reserve(length)
+        if not at_once:
+            chunk = await self._in_thread(self._store.chunk, request.root, request.index)
+            return Reply(Status.OK, chunk.data, header)
+        await self._in_thread(self._store.check_chunk, request.root, request.index)
+
+        async def read(offset: int, size: int) -> bytes:
+            part = self._store.part_of_chunk
+            return await self._in_thread(part, request.root, request.index, offset, size)
+
+        return Reply(Status.OK, b"", header, LongBody(await read(0, at_once), length, read))

@@ -33,6 +33,8 @@ class Pipe:
         self._ended = self._broken = False
         self._stopped = stopped
         self._taken = 0
+        self.sent = 0
+        """Bytes that ever were put in."""
         self._change = trio.Event()
 
     @property
@@ -72,6 +74,7 @@ class Pipe:
                 await self._change.wait()
                 continue
             self._buffer += data[:room]
+            self.sent += len(data[:room])
             data = data[room:]
             self.poke()
 
@@ -113,6 +116,15 @@ class MemoryStream(BareStream):
     @override
     def received(self) -> int:
         return self._incoming.received
+
+    @property
+    @override
+    def sent(self) -> int:
+        return self._outgoing.sent
+
+    @override
+    def keep_unsent(self, max_bytes: int) -> None:
+        pass  # what is not in the pipe is in the writer's hands
 
     @override
     async def read(self, max_bytes: int) -> bytes:

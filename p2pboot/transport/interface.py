@@ -97,6 +97,10 @@ class BareStream(Protocol):
     def received(self) -> int:
         """Bytes that have come from the peer so far, read or not: tells a peer that stalls from one that is slow."""
 
+    @property
+    def sent(self) -> int:
+        """Bytes that have left for the peer so far, likewise: those for which its window and the link had room."""
+
     async def read(self, max_bytes: int) -> bytes:
         """1 to `max_bytes` bytes as soon as there are any, b"" at the orderly end; StreamReset otherwise."""
 
@@ -111,6 +115,12 @@ class BareStream(Protocol):
 
     async def write(self, data: bytes | memoryview) -> None:
         """Hand over all of `data`; waits while the peer's window is full. StreamReset when it is gone."""
+
+    def keep_unsent(self, max_bytes: int) -> None:
+        """Have at most so many written bytes wait to be sent: a `write` of more waits for them. Never waits.
+
+        A transport may keep less. For who writes to many slow peers; the rest stays in the writer's hands.
+        """
 
     async def close_write(self) -> None:
         """Half-close: nothing more will be written; reading goes on. StreamReset when the peer is gone."""

@@ -33,6 +33,11 @@ class MeteredStream(Stream):
 
     @property
     @override
+    def sent(self) -> int:
+        return self._stream.sent
+
+    @property
+    @override
     def held_back(self) -> bool:
         return self._meter.held_back
 
@@ -68,6 +73,10 @@ class MeteredStream(Stream):
             if size == len(rest):
                 return
             rest = memoryview(rest)[size:]
+
+    @override
+    def keep_unsent(self, max_bytes: int) -> None:
+        self._stream.keep_unsent(max_bytes)
 
     @override
     async def close_write(self) -> None:

@@ -73,6 +73,15 @@ def test_what_is_given_back_is_free_again() -> None:
         shares.give_back(SITE)
 
 
+def test_even_share_of_peers_counts_each_of_an_origin() -> None:
+    shares, one = Shares(10, 2), Party("192.0.2.1", "a")
+    assert shares.even_share_of_peers(one) == 8
+    shares.take(one)
+    shares.take(Party("192.0.2.1", "b"))
+    assert shares.even_share_of_peers(one) == 4
+    assert shares.even_share_of_peers(Party("192.0.2.1", "c")) == 2
+
+
 @pytest.mark.parametrize("reserve", [-1, 10])
 def test_reserve_leaves_something(reserve: int) -> None:
     with pytest.raises(ValueError, match="leaves nothing"):

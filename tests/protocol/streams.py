@@ -33,7 +33,7 @@ class MemoryStream:
         self._in, self._out = link.pipes[side], link.pipes[1 - side]
         self._closed = False
         self.connection = Connection(peer_id, f"/ip4/10.0.0.1/tcp/4001/p2p/{peer_id}", side)
-        self.received = 0
+        self.received = self.sent = 0
         self.held_back = False
         self.writes: list[int] = []
 
@@ -87,11 +87,15 @@ class MemoryStream:
                     raise StreamReset("written after the end")
                 room = self._out.window - len(self._out.buffer)
                 self._out.buffer += rest[:room]
+                self.sent += len(rest[:room])
                 rest = rest[room:]
                 self._out.changed.notify_all()
                 if not rest:
                     return
                 await self._out.changed.wait()
+
+    def keep_unsent(self, max_bytes: int) -> None:
+        pass
 
     async def close_write(self) -> None:
         async with self._out.changed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
@@ -19,16 +20,19 @@ from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
     MAX_IN_FLIGHT,
     MAX_READ,
+    LongBody,
     ReadRequest,
     Reply,
     Status,
     encode_request,
 )
-from p2pboot.serving.accounts import KNOWN_PEERS, PeerAccount, Serving
+from p2pboot.serving.accounts import KNOWN_PEERS, TURNS, PeerAccount, Serving, StreamAccount
 from p2pboot.serving.conversation import Answer, Reserve, serve_stream
 from p2pboot.serving.limits import FULL_SLICE, Limits
+from p2pboot.serving.memory import CEILING, FLOOR, PARTS
+from p2pboot.store.errors import BlobGone
 from p2pboot.transport.bandwidth import UNLIMITED, Bandwidth, Rates
-from p2pboot.transport.interface import StreamReset
+from p2pboot.transport.interface import Connection, StreamReset
 from p2pboot.transport.metering import MeteredStream
 from tests.protocol.streams import MemoryStream, stream_pair
 
@@ -40,9 +44,8 @@ def read(offset: int = 0, length: int = 1) -> bytes:
     return encode_request(ReadRequest(DIGEST, offset, length))
 
 
-async def zeros(request: ReadRequest, reserve: Reserve) -> Reply:
-    """Any artifact is there, and consists of zeros."""
-    await reserve(request.length)
+async def zeros(request: ReadRequest, _reserve: Reserve) -> Reply:
+    """Any artifact is there, and consists of zeros; it is in memory."""
     return Reply(Status.OK, bytes(request.length))
 
 
@@ -88,16 +91,20 @@ class Served:
         answer: Answer = zeros,
         limits: Limits | None = None,
         rates: Rates = UNLIMITED,
+        is_trusted: Callable[[str], bool] = lambda _peer_id: False,
     ) -> None:
-        self.serving = Serving(limits)
+        self.serving = Serving(limits, is_trusted)
         self.bandwidth = Bandwidth(rates)
         self.nursery = nursery
         self.ended = trio.Event()  # one stream did
         self._answer = answer
 
-    def connect(self, peer: str = "peer", *, window: int = 256 * KIB) -> tuple[Client, MemoryStream]:
+    def connect(
+        self, peer: str = "peer", *, window: int = 256 * KIB, at: str = "10.0.0.1"
+    ) -> tuple[Client, MemoryStream]:
         """The peer's client, and the server's own end of the stream."""
         near, far = stream_pair(window=window, left=peer)
+        far.connection = Connection(peer, f"/ip4/{at}/tcp/4001/p2p/{peer}", 0)
         self.nursery.start_soon(self._serve, far)
         return Client(near), far
 
@@ -321,57 +328,179 @@ async def test_large_reply_is_written_in_slices() -> None:
 # --- memory
 
 
-async def test_hostile_readers_never_get_more_memory_than_there_is(
-    mock_clock: trio.testing.MockClock,
-) -> None:
-    """On a clock that stands still: nobody loses his memory because filling it took long."""
-    peak = 0
+class Zeros:
+    """An artifact of zeros that is read as its reader takes it; `reads` are the parts that were read."""
 
-    async def measure(request: ReadRequest, reserve: Reserve) -> Reply:
-        nonlocal peak
-        await reserve(request.length)
-        peak = max(peak, served.serving.limits.body_memory - served.serving.memory.free)
-        return Reply(Status.OK, bytes(request.length))
+    def __init__(self) -> None:
+        self.reads: list[int] = []
 
+    async def answer(self, request: ReadRequest, reserve: Reserve) -> Reply:
+        at_once = await reserve(request.length)
+        if not at_once:
+            return await zeros(request, reserve)
+
+        async def part(_offset: int, length: int) -> bytes:
+            self.reads.append(length)
+            return bytes(length)
+
+        return Reply(Status.OK, long_body=LongBody(await part(0, at_once), request.length, part))
+
+
+async def test_stream_whose_peer_takes_nothing_holds_little_however_much_is_asked() -> None:
+    artifact = Zeros()
     async with trio.open_nursery() as nursery:
-        served = Served(nursery, measure)
+        served = Served(nursery, artifact.answer)
         for peer in range(10):
-            for _ in range(10):
-                client, _ = served.connect(f"peer {peer}", window=1)
-                nursery.start_soon(client.stream.write, read(length=MAX_READ) * 4)
+            client, _ = served.connect(f"peer {peer}", window=4 * KIB)
+            await client.stream.write(read(length=MAX_READ) * MAX_IN_FLIGHT)
         await trio.testing.wait_all_tasks_blocked()
-        nursery.cancel_scope.cancel()
-    assert peak == served.serving.limits.body_memory
-
-
-async def test_one_peer_gets_no_more_than_its_share(mock_clock: trio.testing.MockClock) -> None:
-    async with trio.open_nursery() as nursery:
-        served = Served(nursery)
-        limits = served.serving.limits
-        for _ in range(10):
-            client, _ = served.connect("greedy", window=4096)
-            await client.stream.write(read(length=MAX_READ) * 2)
-        await trio.testing.wait_all_tasks_blocked()
-        assert served.serving.memory.free == limits.body_memory - limits.peer_body_memory
+        assert artifact.reads == [FLOOR] * 10
         nursery.cancel_scope.cancel()
 
 
-async def test_readers_that_do_not_read_can_not_starve_the_others(
+async def test_quick_peer_gets_large_parts_and_one_that_becomes_slow_small_ones_again(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
+    artifact = Zeros()
     async with trio.open_nursery() as nursery:
-        served = Served(nursery, limits=Limits(stall_s=1e6))
-        for peer in range(4):
-            client, _ = served.connect(f"hostile {peer}", window=4096)
-            await client.stream.write(read(length=MAX_READ))
-        await trio.sleep(1000)
-        assert served.serving.memory.free == 0  # nobody else wants it: slow is allowed
+        served = Served(nursery, artifact.answer)
+        memory, client = served.serving.memory, served.connect()[0]
+        await client.stream.write(read(length=MAX_READ))
+        await client.reply()
+        assert artifact.reads[0] == FLOOR
+        assert max(artifact.reads) == CEILING
+        assert memory.free == served.serving.limits.body_memory - PARTS * (CEILING - FLOOR)
+        await client.stream.write(read(length=MAX_READ))
+        await client.header()
+        for _ in range(64):
+            await trio.sleep(1)
+            await client.body(256 * KIB)
+        assert artifact.reads[-1] == FLOOR
+        assert memory.free == served.serving.limits.body_memory
+        await client.stream.close()
+
+
+async def test_whoever_comes_is_served_at_once_beside_any_number_of_slow_readers() -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, Zeros().answer)
+        for peer in range(50):
+            client, _ = served.connect(f"slow {peer}", window=4 * KIB)
+            await client.stream.write(read(length=MIB) * 3)
+        await trio.testing.wait_all_tasks_blocked()
         honest, _ = served.connect("honest")
         await honest.stream.write(read(length=MIB))
-        with trio.fail_after(2 * served.serving.limits.patience_s):
-            assert await honest.reply() == ("ok", bytes(MIB))
+        assert await honest.reply() == ("ok", bytes(MIB))
+        assert not served.endings()  # and nobody is the worse for it
         nursery.cancel_scope.cancel()
-    assert served.endings()["stalled"] == 4
+
+
+async def test_body_that_is_there_as_a_whole_has_memory_or_its_peer_is_told_busy() -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery)
+        for _ in range(5):
+            client, _ = served.connect(window=1)
+            nursery.start_soon(client.stream.write, read(length=MAX_READ))
+        await trio.testing.wait_all_tasks_blocked()
+        assert served.serving.memory.free <= MAX_READ
+        client, _ = served.connect()
+        await client.stream.write(read(length=MAX_READ))
+        assert await client.header() == {"status": "busy", "reason": "too much waits for slow readers"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_reply_that_can_not_be_read_to_its_end_ends_its_stream(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def part(_offset: int, _length: int) -> bytes:
+        raise BlobGone(DIGEST)
+
+    async def answer(request: ReadRequest, reserve: Reserve) -> Reply:
+        first = bytes(await reserve(request.length))
+        return Reply(Status.OK, long_body=LongBody(first, request.length, part))
+
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, answer)
+        client, _ = served.connect()
+        await client.stream.write(read(length=MIB))
+        with pytest.raises(StreamReset):
+            await client.reply()
+    assert served.endings() == {"failed": 1}
+    assert "ends early" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+# --- turns
+
+
+class Counted:
+    """Takes a second to answer with a byte, and knows whose turn it was, by the offset that was asked for."""
+
+    def __init__(self) -> None:
+        self.turns: list[int] = []
+
+    async def answer(self, request: ReadRequest, reserve: Reserve) -> Reply:
+        await reserve(request.length)
+        await trio.sleep(1)
+        self.turns.append(request.offset)
+        return Reply(Status.OK, b"x")
+
+
+async def turns_of(asked: list[tuple[str, str, bytes]]) -> list[int]:
+    """Have everybody ask at once (peer, address, requests) while the node is at work; returns whose turns came then."""
+    counted = Counted()
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, counted.answer)
+        before = [(f"before {number}", "192.0.2.99", read(999)) for number in range(TURNS)]
+        for peer, address, requests in [*before, *asked]:
+            client, _ = served.connect(peer, at=address)
+            await client.stream.write(requests)
+            await client.stream.close_write()
+            for _ in range(10):  # until it waits; the clock stands still
+                await trio.lowlevel.checkpoint()
+    return counted.turns[TURNS:]
+
+
+async def test_request_waits_behind_one_of_each_other_origin_however_many_peers_that_has(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    strangers = [(f"id {number}", "192.0.2.1", read(number) * 3) for number in range(40)]
+    turns = await turns_of([*strangers, ("honest", "192.0.2.2", read(100) * 3)])
+    assert max(index // TURNS for index, offset in enumerate(turns) if offset == 100) <= 2 * 2
+
+
+async def test_peers_of_one_origin_take_turns_too(autojump_clock: trio.testing.MockClock) -> None:
+    streams = [("many", "192.0.2.1", read(1) * 3)] * 10
+    turns = await turns_of([*streams, ("few", "192.0.2.1", read(100) * 3)])
+    assert max(index // TURNS for index, offset in enumerate(turns) if offset == 100) <= 2 * 2
+
+
+async def test_long_read_counts_as_many_turns(autojump_clock: trio.testing.MockClock) -> None:
+    long = [("a", "192.0.2.1", read(1, 8 * MIB))] * 8
+    short = [("b", "192.0.2.2", read(100, MIB))] * 14
+    assert (await turns_of([*long, *short])).index(1, TURNS) >= 7
+
+
+async def test_who_gives_up_a_reply_pays_for_it() -> None:
+    artifact, given_up = Zeros(), trio.Event()
+
+    async def answer(request: ReadRequest, reserve: Reserve) -> Reply:
+        if not given_up.is_set():
+            return await artifact.answer(request, reserve)
+        return await counted.answer(request, reserve)
+
+    counted = Counted()
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, answer)
+        quitter, _ = served.connect("quitter", at="192.0.2.1", window=1)
+        turns = served.serving.turns[ARTIFACT_PROTOCOL]
+        charged: list[tuple[str, float]] = []
+        turns.charge = lambda party, turns: charged.append((party.origin, turns))  # type: ignore[method-assign]
+        await quitter.stream.write(read(length=4 * MIB))
+        await trio.testing.wait_all_tasks_blocked()
+        assert charged == [("192.0.2.1", 3)]  # beyond its own turn
+        await quitter.stream.reset()
+        await served.ended.wait()
+        assert charged[1:] == [("192.0.2.1", 4)]
 
 
 # --- time
@@ -444,22 +573,22 @@ async def test_reader_that_stops_reading_is_reset(autojump_clock: trio.testing.M
         await client.stream.write(read(length=MIB))
         begun = trio.current_time()
         await served.ended.wait()
-        assert trio.current_time() - begun == pytest.approx(served.serving.limits.stall_s)
+        assert 1 <= (trio.current_time() - begun) / served.serving.limits.stall_s < 1.2
         with pytest.raises(StreamReset):
             await client.stream.read(1)
     assert served.endings() == {"stalled": 1}
     assert served.serving.memory.free == served.serving.limits.body_memory
 
 
-async def test_slow_reader_is_served_as_long_as_it_reads(autojump_clock: trio.testing.MockClock) -> None:
+async def test_reader_of_a_byte_in_half_a_minute_is_served(autojump_clock: trio.testing.MockClock) -> None:
     async with trio.open_nursery() as nursery:
         served = Served(nursery)
-        client, _ = served.connect(window=16 * KIB)
-        await client.stream.write(read(length=MIB))
+        client, _ = served.connect(window=1)
+        await client.stream.write(read(length=20))
         await client.header()
-        for _ in range(64):
-            await trio.sleep(1.5)  # 256 KiB take 24 s, less than the 30 s that are allowed
-            await client.body(16 * KIB)
+        for _ in range(20):
+            await trio.sleep(served.serving.limits.stall_s - 4)
+            assert await client.stream.read(1) == b"\0"
         await client.stream.close()
     assert served.endings() == {"closed": 1}
 
@@ -537,60 +666,99 @@ async def test_stream_over_the_limit_on_which_nothing_is_asked_is_closed_soon(
         await first.stream.close()
 
 
-async def test_streams_of_all_peers_together_are_limited() -> None:
+async def open_idle(served: Served, peer: str, at: str, count: int = 1) -> list[MemoryStream]:
+    streams = [served.connect(peer, at=at)[1] for _ in range(count)]
+    await trio.testing.wait_all_tasks_blocked()
+    return streams
+
+
+async def test_when_it_is_full_the_idlest_of_who_has_most_goes(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """64 ids of one address with 16 streams each, as far as there is room; then another of the same comes."""
     async with trio.open_nursery() as nursery:
-        served = Served(nursery, limits=Limits(streams=3))
-        clients = []
-        for peer in range(4):
-            clients.append(served.connect(f"peer {peer}")[0])
-            await trio.testing.wait_all_tasks_blocked()
-        await clients[3].stream.write(read())
-        assert await clients[3].reply() == ("busy", b"")
-        for client in clients:
-            await client.stream.close()
+        served = Served(nursery, limits=Limits(streams=64, streams_per_peer=8))
+        held = []
+        for number in range(7):
+            held += await open_idle(served, f"id {number}", "192.0.2.1", 8)
+            await trio.sleep(1)
+        assert not any(stream.was_closed for stream in held)  # 56 of 64: all but the reserve
+        honest, _ = served.connect("honest", at="192.0.2.1")
+        await honest.stream.write(read())
+        assert await honest.reply() == ("ok", b"\0")
+        assert [stream.was_closed for stream in held[:8]].count(True) == 1
+        assert not any(stream.was_closed for stream in held[8:])
+        assert served.endings() == {"gave_way": 1}
+        nursery.cancel_scope.cancel()
+
+
+async def test_newcomers_of_other_origins_find_a_reserve_and_then_have_as_much_as_anybody() -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, limits=Limits(streams=64, streams_per_peer=8))
+        for number in range(7):
+            await open_idle(served, f"id {number}", "192.0.2.1", 8)
+        for number in range(4):
+            others = await open_idle(served, f"other {number}", f"192.0.2.{number + 2}", 8)
+            assert not any(stream.was_closed or stream.was_reset for stream in others)
+        assert served.endings()["gave_way"] == 32 + 56 - 64
+        nursery.cancel_scope.cancel()
+
+
+async def test_stream_that_is_owed_a_reply_goes_after_idle_ones_and_is_reset() -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, Zeros().answer, limits=Limits(streams=8, streams_per_peer=8))
+        busy, busy_end = served.connect("many", at="192.0.2.1", window=1)
+        await busy.stream.write(read(length=MIB))
+        await trio.testing.wait_all_tasks_blocked()
+        idle = await open_idle(served, "many", "192.0.2.1", 6)
+        for number in range(2, 7):
+            await open_idle(served, "other", f"192.0.2.{number}")
+        assert [stream.was_closed for stream in idle].count(True) == 4
+        assert not busy_end.was_reset
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_has_most_does_not_drive_out_anybody() -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, limits=Limits(streams=8))
+        few = await open_idle(served, "few", "192.0.2.1")
+        many = await open_idle(served, "many", "192.0.2.1", 6)
+        client, _ = served.connect("many", at="192.0.2.1")
+        await client.stream.write(read())
+        assert await client.header() == {"status": "busy", "reason": "too many streams are open"}
+        assert not any(stream.was_closed for stream in few + many)
+        nursery.cancel_scope.cancel()
+
+
+async def test_peer_that_the_operator_named_may_use_the_reserve() -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, limits=Limits(streams=8), is_trusted=lambda peer_id: peer_id == "mirror")
+        crowd = await open_idle(served, "crowd", "192.0.2.1", 7)
+        await open_idle(served, "mirror", "192.0.2.1")
+        assert not any(stream.was_closed for stream in crowd)
+        nursery.cancel_scope.cancel()
+
+
+async def test_so_many_refused_streams_that_they_are_too_many_are_dropped() -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, limits=Limits(streams=16, streams_per_peer=1))
+        for number in range(14):
+            await open_idle(served, f"id {number}", "192.0.2.1", 2)
+        assert served.endings() == {"dropped": 14 - 3}
+        nursery.cancel_scope.cancel()
 
 
 async def test_accounts_of_strangers_do_not_pile_up() -> None:
     serving = Serving()
     accounts: dict[int, PeerAccount] = {}
-    with serving.stream_of("stays"):
+
+    def stream_of(peer: str) -> AbstractContextManager[StreamAccount]:
+        return serving.stream_of(Connection(peer, "/ip4/192.0.2.1/tcp/1", 0), lambda: None)
+
+    with stream_of("stays"):
         for number in range(KNOWN_PEERS + 100):
-            with serving.stream_of(f"peer {number}") as accounts[number]:
-                pass
+            with stream_of(f"peer {number}") as stream:
+                accounts[number] = stream.peer
         for number, is_known in [(KNOWN_PEERS + 99, True), (101, True), (100, False)]:  # and "stays"
-            with serving.stream_of(f"peer {number}") as account:
-                assert (account is accounts[number]) == is_known
-
-
-# --- limits of bandwidth
-
-
-async def test_upload_limit_is_kept_in_small_steps(autojump_clock: trio.testing.MockClock) -> None:
-    rate = 1_000_000
-    async with trio.open_nursery() as nursery:
-        served = Served(nursery, rates=Rates(upload=rate))
-        client, _ = served.connect()
-        await client.stream.write(read(length=5 * rate))
-        begun = trio.current_time()
-        await client.header()
-        pauses, last = [], begun
-        for _ in range(5 * rate // 50_000):
-            await client.body(50_000)
-            pauses.append(trio.current_time() - last)
-            last = trio.current_time()
-        assert trio.current_time() - begun == pytest.approx(5, rel=0.05)
-        assert max(pauses) < 0.2
-        await client.stream.close()
-
-
-async def test_who_waits_for_our_limit_is_not_stalled(autojump_clock: trio.testing.MockClock) -> None:
-    """Two peers at 2 kB/s: each waits longer for its turn than it may take to accept a slice."""
-    async with trio.open_nursery() as nursery:
-        served = Served(nursery, limits=Limits(stall_s=1), rates=Rates(upload=2_000))
-        clients = [served.connect(peer)[0] for peer in ("a", "b")]
-        for client in clients:
-            await client.stream.write(read(length=20_000))
-        for client in clients:
-            assert (await client.reply())[0] == "ok"
-            await client.stream.close()
-    assert served.endings() == {"closed": 2}
+            with stream_of(f"peer {number}") as stream:
+                assert (stream.peer is accounts[number]) is is_known

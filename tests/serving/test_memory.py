@@ -1,146 +1,81 @@
-"""Memory for replies: bounded, in order, and taken from who does not use it."""
+"""Memory for replies: little for everybody, more for who is quick, and from the same pool for all."""
 
 from __future__ import annotations
 
 import pytest
-import trio
-import trio.testing
 
-from p2pboot.serving.memory import BodyMemory, ByteBudget, Grant
+from p2pboot.core.origins import Party
+from p2pboot.core.pieces import KIB, MIB
+from p2pboot.serving.memory import CEILING, FLOOR, PARTS, Ahead, ReplyMemory
 
-
-async def test_budget_is_served_in_order_and_never_exceeded() -> None:
-    budget = ByteBudget(10)
-    order: list[int] = []
-
-    async def take(size: int) -> None:
-        await budget.acquire(size)
-        order.append(size)
-
-    await budget.acquire(6)
-    async with trio.open_nursery() as nursery:
-        for size in (8, 3, 1):  # 3 and 1 would fit, and wait behind 8
-            nursery.start_soon(take, size)
-            await trio.testing.wait_all_tasks_blocked()
-        assert order == []
-        budget.release(6)
-        await trio.testing.wait_all_tasks_blocked()
-        assert order == [8]  # 1 would fit, and waits behind 3
-        budget.release(8)
-    assert sorted(order) == [1, 3, 8]
-    assert budget.free == 6
+ONE, SAME, OTHER = Party("192.0.2.1", "a"), Party("192.0.2.1", "b"), Party("192.0.2.2", "c")
+FULL = PARTS * (CEILING - FLOOR)  # what one quick stream takes of the pool
 
 
-async def test_waiter_that_is_cancelled_lets_the_next_one_through() -> None:
-    budget = ByteBudget(10)
-    await budget.acquire(5)
-    scope = trio.CancelScope()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(acquire_in, scope, budget, 10)
-        await trio.testing.wait_all_tasks_blocked()
-        nursery.start_soon(budget.acquire, 5)
-        await trio.testing.wait_all_tasks_blocked()
-        assert budget.free == 5
-        scope.cancel()
-    assert budget.free == 0
+def grown(memory: ReplyMemory, party: Party) -> Ahead:
+    """A stream whose peer takes everything at once."""
+    ahead = Ahead(memory, party)
+    for _ in range(200):
+        ahead.note_written(ahead.part_bytes, 0.0)
+    return ahead
 
 
-async def test_bytes_that_are_granted_to_a_cancelled_waiter_are_not_lost() -> None:
-    budget = ByteBudget(10)
-    await budget.acquire(10)
-    scope = trio.CancelScope()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(acquire_in, scope, budget, 10)
-        await trio.testing.wait_all_tasks_blocked()
-        scope.cancel()
-        budget.release(10)  # in the same moment
-    assert scope.cancelled_caught
-    assert budget.free == 10
+def test_parts_grow_with_what_a_quick_peer_takes_and_end_at_the_largest() -> None:
+    memory = ReplyMemory(48 * MIB, 12 * MIB)
+    ahead, sizes = Ahead(memory, ONE), []
+    for _ in range(50):
+        ahead.note_written(ahead.part_bytes, 0.01)
+        sizes.append(ahead.part_bytes)
+    counts = {size: sizes.count(size) for size in sizes}
+    assert counts == {64 * KIB: 7, 128 * KIB: 4, 256 * KIB: 4, 512 * KIB: 4, CEILING: 31}
+    assert memory.free == 48 * MIB - FULL
 
 
-async def acquire_in(scope: trio.CancelScope, budget: ByteBudget, size: int) -> None:
-    with scope:
-        await budget.acquire(size)
+@pytest.mark.parametrize("seconds", [0.06, 0.2])
+def test_parts_stay_as_they_are_at_a_middling_pace(seconds: float) -> None:
+    ahead = grown(ReplyMemory(8 * MIB, MIB), ONE)
+    before = ahead.part_bytes
+    for _ in range(20):
+        ahead.note_written(ahead.part_bytes, seconds)
+    assert ahead.part_bytes == before
 
 
-async def held(memory: BodyMemory, size: int, share: ByteBudget | None = None) -> tuple[Grant, trio.Event]:
-    revoked = trio.Event()
-    return await memory.acquire(share or ByteBudget(100), size, revoked.set), revoked
+def test_slow_peer_gives_its_memory_back_and_keeps_the_least() -> None:
+    memory = ReplyMemory(8 * MIB, MIB)
+    ahead = grown(memory, ONE)
+    for _ in range(10):
+        ahead.note_written(ahead.part_bytes, 10.0)
+    assert (ahead.part_bytes, memory.free) == (FLOOR, 8 * MIB)
 
 
-async def test_peer_waits_for_its_own_share_and_not_before_others() -> None:
-    memory = BodyMemory(100, patience_s=10)
-    share = ByteBudget(40)
-    first, _ = await held(memory, 40, share)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(held, memory, 40, share)
-        await trio.testing.wait_all_tasks_blocked()
-        await held(memory, 60)  # another peer is not behind it
-        assert memory.free == 0
-        first.release()
-    assert memory.free == 0
+def test_stream_that_ends_gives_back_all_of_it() -> None:
+    memory = ReplyMemory(8 * MIB, MIB)
+    grown(memory, ONE).close()
+    assert memory.free == 8 * MIB
 
 
-async def test_share_is_free_again_when_the_wait_is_cancelled() -> None:
-    memory = BodyMemory(100, patience_s=10)
-    await held(memory, 100)
-    share = ByteBudget(40)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(held, memory, 40, share)
-        await trio.testing.wait_all_tasks_blocked()
-        assert share.free == 0
-        nursery.cancel_scope.cancel()
-    assert share.free == 40
+def test_quick_streams_of_one_origin_leave_the_reserve_to_others() -> None:
+    memory = ReplyMemory(8 * MIB, 2 * MIB)
+    streams = [grown(memory, ONE) for _ in range(10)]
+    assert 2 * MIB <= memory.free < 3 * MIB
+    assert streams[-1].part_bytes == FLOOR  # and goes on with that
+    assert grown(memory, OTHER).part_bytes > FLOOR
 
 
-async def test_release_counts_once() -> None:
-    memory = BodyMemory(100, patience_s=10)
-    share = ByteBudget(40)
-    grant, _ = await held(memory, 40, share)
-    grant.release()
-    grant.release()
-    assert (memory.free, share.free) == (100, 40)
+def test_who_holds_more_than_others_makes_room_once_somebody_asks_in_vain() -> None:
+    memory = ReplyMemory(8 * MIB, 2 * MIB)
+    greedy = [grown(memory, ONE) for _ in range(10)]
+    late = grown(memory, SAME)
+    assert late.part_bytes == FLOOR
+    for _ in range(100):
+        for ahead in (late, *greedy):
+            ahead.note_written(ahead.part_bytes, 0.0)
+    assert late.part_bytes > FLOOR
 
 
-async def test_reply_that_waits_for_its_peer_is_given_up_once_others_wait(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    memory = BodyMemory(100, patience_s=10)
-    slow, slow_revoked = await held(memory, 60)
-    ours, ours_revoked = await held(memory, 40)  # its peer is quick, our own cap delays it
-    slow.begin_wait(trio.current_time())
-    await trio.sleep(1000)
-    assert not slow_revoked.is_set()  # nobody needs the memory
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(held, memory, 60)
-        await slow_revoked.wait()
-        slow.release()
-    assert not ours_revoked.is_set()
-    ours.release()
-
-
-async def test_time_that_a_peer_takes_adds_up_over_writes(autojump_clock: trio.testing.MockClock) -> None:
-    memory = BodyMemory(100, patience_s=10)
-    grant, _ = await held(memory, 1)
-    for _ in range(3):
-        grant.begin_wait(trio.current_time())
-        await trio.sleep(2)
-        grant.end_wait(trio.current_time())
-        await trio.sleep(100)
-    assert grant.kept_waiting_s(trio.current_time()) == pytest.approx(6)
-
-
-async def test_quick_holders_are_left_alone_however_long_others_wait(
-    autojump_clock: trio.testing.MockClock,
-) -> None:
-    memory = BodyMemory(100, patience_s=10)
-    grant, revoked = await held(memory, 100)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(held, memory, 1)
-        for _ in range(5):
-            grant.begin_wait(trio.current_time())
-            await trio.sleep(1)
-            grant.end_wait(trio.current_time())
-            await trio.sleep(30)
-        assert not revoked.is_set()
-        grant.release()
+def test_room_that_nobody_asks_for_is_not_made() -> None:
+    memory = ReplyMemory(8 * MIB, 2 * MIB)
+    one, other = grown(memory, ONE), grown(memory, OTHER)
+    assert not memory.should_give_back(ONE)
+    assert not memory.should_give_back(OTHER)
+    assert one.part_bytes == other.part_bytes == CEILING

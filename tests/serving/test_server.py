@@ -31,6 +31,7 @@ from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, MAX_PEERS, MAX_READ, He
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.memory import FLOOR
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.hashes import FileIdentity
@@ -236,18 +237,35 @@ async def test_memory_is_free_again_whatever_the_answers_were(store: Store) -> N
     }
 
 
-async def test_memory_is_reserved_before_anything_is_read() -> None:
-    held: list[int] = []
+async def test_long_read_is_checked_whole_before_its_header_and_then_read_bit_by_bit() -> None:
+    done: list[tuple[str, int, int]] = []
 
     class Watching:
-        def read(self, _sha256: str, _offset: int, length: int) -> bytes:
-            held.append(serving.limits.body_memory - serving.memory.free)
+        def check(self, _sha256: str, offset: int, length: int) -> None:
+            done.append(("check", offset, length))
+
+        def read(self, _sha256: str, offset: int, length: int) -> bytes:
+            done.append(("read", offset, length))
             return bytes(length)
 
-    serving = Serving()
-    async with asked(ArtifactServer(cast(BlobStore, Watching()), serving)) as requests:
-        await requests.ask(ask_read(NOWHERE, 0, MAX_READ))
-    assert held == [MAX_READ]
+    async with asked(ArtifactServer(cast(BlobStore, Watching()), Serving())) as requests:
+        await requests.ask(ask_read(NOWHERE, 5, MIB))
+    assert done[:2] == [("check", 5, MIB), ("read", 5, FLOOR)]
+    assert sum(length for what, _, length in done if what == "read") == MIB
+    assert [offset for what, offset, _ in done if what == "read"] == sorted(
+        {offset for what, offset, _ in done if what == "read"}
+    )
+
+
+async def test_rot_in_the_last_piece_of_a_long_read_is_gone_before_a_byte_of_it_is_sent(store: Store) -> None:
+    held = sample(20 * PIECE)
+    put_whole(store, held)
+    path = store.blobs.path(held.sha256)
+    path.write_bytes(held.data[:-1] + b"!")
+    async with asked(artifacts_of(store)) as requests:
+        with pytest.raises(PeerLacks) as caught:
+            await requests.ask(ask_read(held.sha256, 0, 20 * PIECE))
+        assert caught.value.status is Status.GONE
 
 
 async def test_largest_read_is_served(store: Store) -> None:

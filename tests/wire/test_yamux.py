@@ -623,6 +623,18 @@ def test_writer_is_told_when_half_of_its_queue_is_free() -> None:
     assert not dialler.events()
 
 
+def test_queue_of_a_stream_can_be_kept_shorter_than_the_sessions_limit() -> None:
+    dialler = Session(initiator=True, limits=Limits(unsent=1000))
+    stream = dialler.open()
+    assert stream.write(bytes(600)) == 600
+    stream.keep_unsent(100)
+    assert stream.room == 0
+    sent(dialler)
+    assert stream.write(bytes(600)) == 100
+    stream.keep_unsent(5000)
+    assert stream.room == 900
+
+
 def test_what_is_written_at_length_is_not_copied() -> None:
     dialler = Session(initiator=True)
     stream = dialler.open()

@@ -146,11 +146,22 @@ class SnapshotStore(ABC):
             SnapshotChanged: the file is not what it was.
             MachineError: it can not be read.
         """
+        table = self.chunk_table(root, index)
+        return SnapshotChunk(root, index, table.count, self._read_chunk(root, table, index))
+
+    def chunk_table(self, root: str, index: int) -> PieceTable:
+        """The chunk table of a payload that has this chunk, and may be given out.
+
+        Raises:
+            SnapshotMissing, ChunkMissing: there is none.
+            SnapshotSignatureError: its signature is unusable, or missing where one is required.
+            MachineError: it can not be read.
+        """
         table = self.table(root)
         if not 0 <= index < table.count:
             raise ChunkMissing(root, index, table.count)
         self.signature(root)
-        return SnapshotChunk(root, index, table.count, self._read_chunk(root, table, index))
+        return table
 
     def stream(self, root: str) -> Iterator[SnapshotChunk]:
         """Give all chunks in order, one at a time. What stops it at the start is raised at once.

@@ -23,7 +23,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from p2pboot.core.digests import is_digest
 from p2pboot.core.identity import PublicKey
@@ -61,6 +61,8 @@ if TYPE_CHECKING:
 
 _COPIES: Final = 8
 """Files that are looked at when one payload is said to be in several."""
+
+T = TypeVar("T")
 
 
 class DiskSnapshotStore(SnapshotStore):
@@ -193,6 +195,29 @@ class DiskSnapshotStore(SnapshotStore):
             if not is_right:
                 self.blobs.remove(root)
 
+    # what is given out bit by bit
+
+    def check_chunk(self, root: str, index: int) -> None:
+        """Check a chunk as `chunk` does, without keeping it in memory. Raises what that raises."""
+        table = self.chunk_table(root, index)
+        self._read_blob(root, self.blobs.check, *table.span(index))
+
+    def part_of_chunk(self, root: str, index: int, offset: int, length: int) -> bytes:
+        """Give some bytes of a chunk that was checked.
+
+        Args:
+            root: of the snapshot.
+            index: of the chunk.
+            offset: in the chunk, bytes.
+            length: bytes.
+
+        Raises:
+            SnapshotMissing, SnapshotChanged: it is not what it was.
+            MachineError: it can not be read.
+        """
+        start, _ = self.table(root).span(index)
+        return self._read_blob(root, self.blobs.read, start + offset, length)
+
     # what arrives
 
     @contextmanager
@@ -312,8 +337,11 @@ class DiskSnapshotStore(SnapshotStore):
         return None
 
     def _read_chunk(self, root: str, table: PieceTable, index: int) -> bytes:
+        return self._read_blob(root, self.blobs.read, *table.span(index))
+
+    def _read_blob(self, root: str, way: Callable[[str, int, int], T], offset: int, length: int) -> T:
         try:
-            return self.blobs.read(root, *table.span(index))
+            return way(root, offset, length)
         except (BlobGone, BlobMissing):
             self._files.lose(root)
             raise SnapshotChanged(root) from None

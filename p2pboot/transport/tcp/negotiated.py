@@ -90,6 +90,11 @@ class NegotiatedStream(BareStream):
     def received(self) -> int:
         return self._muxed.received
 
+    @property
+    @override
+    def sent(self) -> int:
+        return self._muxed.sent
+
     @override
     async def read(self, max_bytes: int) -> bytes:
         if self._dialler is not None:
@@ -113,6 +118,10 @@ class NegotiatedStream(BareStream):
     @override
     async def write(self, data: bytes | memoryview) -> None:
         await self._muxed.write(data)
+
+    @override
+    def keep_unsent(self, max_bytes: int) -> None:
+        self._muxed.keep_unsent(max_bytes)
 
     @override
     async def close_write(self) -> None:

@@ -40,6 +40,15 @@ class MuxedStream:
         """Bytes that have come from the peer, read or not."""
         return self._core.received
 
+    @property
+    def sent(self) -> int:
+        """Bytes that have left."""
+        return self._core.sent
+
+    def keep_unsent(self, max_bytes: int) -> None:
+        """Bound what was written and has not left; never more than the connection allows a stream."""
+        self._core.keep_unsent(max_bytes)
+
     def wake(self) -> None:
         """Have whoever waits look again. Never waits."""
         for event in (self._reader, self._writer):

@@ -42,6 +42,7 @@ class Stream:
         "_session",
         "_target",
         "_unreported",
+        "_unsent_limit",
         "_write_was_short",
         "credit",
         "extra",
@@ -69,6 +70,7 @@ class Stream:
         self.send_window = INITIAL_WINDOW  # what we may still send
         # Our direction.
         self._queue: deque[memoryview | bytearray] = deque()
+        self._unsent_limit = session.limits.unsent
         self.unsent = 0
         """Bytes that were taken by `write` and have not left; their buffers must not change."""
         self.sent = 0
@@ -97,9 +99,12 @@ class Stream:
     @property
     def room(self) -> int:
         """Bytes that `write` would take now."""
-        limits = self._session.limits
-        least = max(0, limits.least_unsent - self.unsent)
-        return max(0, min(limits.unsent - self.unsent, max(self._session.allowance.unsent(), least)))
+        least = max(0, self._session.limits.least_unsent - self.unsent)
+        return max(0, min(self._unsent_limit - self.unsent, max(self._session.allowance.unsent(), least)))
+
+    def keep_unsent(self, max_bytes: int) -> None:
+        """Let `write` take bytes only while fewer than so many wait to be sent; never more than the session's limit."""
+        self._unsent_limit = min(max_bytes, self._session.limits.unsent)
 
     @property
     def blocked(self) -> bool:
@@ -263,7 +268,7 @@ class Stream:
 
     def wants_writer(self) -> bool:
         """Whether to tell the writer, once, that there is room again: half of it, so that few turns do much."""
-        if self._write_was_short and self.unsent <= self._session.limits.unsent // 2:
+        if self._write_was_short and self.unsent <= self._unsent_limit // 2:
             self._write_was_short = False
             return True
         return False

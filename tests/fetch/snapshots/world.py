@@ -35,6 +35,11 @@ TOTAL = ANNOUNCEMENT.facts.total_chunks
 Tamper = Callable[["LyingServer", ChunkRequest, Reply], Awaitable[Reply] | Reply]
 
 
+async def _whole(_size: int) -> int:
+    """Have every body in memory."""
+    return 0
+
+
 class LyingServer(SnapshotServer):
     """Answers every chunk as `tamper` makes it."""
 
@@ -46,8 +51,8 @@ class LyingServer(SnapshotServer):
     async def handle(self, stream: Stream) -> None:
         await serve_stream(stream, SNAPSHOT_PROTOCOL, self._lie, self._serving)
 
-    async def _lie(self, request: Any, reserve: Reserve) -> Reply:
-        reply = await self._answer(request, reserve)
+    async def _lie(self, request: Any, _reserve: Reserve) -> Reply:
+        reply = await self._answer(request, _whole)  # which can be changed
         if isinstance(request, ChunkRequest):
             self.asked.append(request.index)
             changed = self._tamper(self, request, reply)
@@ -55,10 +60,7 @@ class LyingServer(SnapshotServer):
         return reply
 
     async def honest(self, request: ChunkRequest, index: int) -> Reply:
-        async def free(_size: int) -> None:
-            pass
-
-        return await self._answer(dataclasses.replace(request, index=index), free)
+        return await self._answer(dataclasses.replace(request, index=index), _whole)
 
 
 RawLie = Callable[[Stream, bytes, dict[str, object]], Awaitable[None]]
@@ -72,16 +74,13 @@ class RawLiar(SnapshotServer):
         self._raw_lie = lie
 
     async def handle(self, stream: Stream) -> None:
-        async def free(_size: int) -> None:
-            pass
-
         frames = FrameReader()
         while data := await stream.read(4096):
             frames.receive_data(data)
             while (payload := frames.next_frame()) is not None:
                 request: Request | BadRequest = parse_request(SNAPSHOT_PROTOCOL, payload)
                 assert not isinstance(request, BadRequest)
-                reply = await self._answer(request, free)  # type: ignore[arg-type]
+                reply = await self._answer(request, _whole)  # type: ignore[arg-type]
                 if isinstance(request, ChunkRequest):
                     header = {"status": "ok", "length": len(reply.body), **(reply.extra or {})}
                     await self._raw_lie(stream, bytes(reply.body), header)
