@@ -16,11 +16,15 @@ import trio
 from siege.attacks import ATTACKS
 from siege.target import Target
 
+_PATIENCE_S = 10
+
 
 async def _run(name: str, target: Target, network: int) -> None:
     attack = ATTACKS[name](target, network)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(attack.run)
+        with trio.move_on_after(_PATIENCE_S):  # a node that is well defended may never let it begin
+            await attack.shown.wait()
         print(name, flush=True)
         await trio.lowlevel.wait_readable(sys.stdin.fileno())  # also when whoever laid siege is gone
         nursery.cancel_scope.cancel()

@@ -106,6 +106,8 @@ class Campaign:
         with ExitStack() as stack:
             nice = _NICE_TOGETHER if len(attacks) > 1 else "0"
             attackers = [stack.enter_context(self._attacker(one, nice)) for one in attacks]
+            for attacker, one in zip(attackers, attacks, strict=True):
+                self._await(attacker, one)
             time.sleep(_SETTLE_S)
             start, cpu = time.time(), node.cpu_s()
             fetches = []
@@ -149,16 +151,12 @@ class Campaign:
         network = 1 + list(ATTACKS).index(name)
         told = [name, str(self._room.target_file), str(network), nice]
         command = [sys.executable, "-m", "siege.attacker", *told]
-        log = self._room.directory / f"{name}.log"
+        log = self._log(name)
         with log.open("wb") as errors:
             process = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=environment()
             )
         try:
-            assert process.stdout is not None
-            ready, _, _ = select.select([process.stdout], [], [], _COMING_UP_S)
-            if not ready or not process.stdout.readline():
-                raise SystemExit(f"{name} did not come up: {_tail(log)}")
             yield process
         finally:
             if process.poll() is None:
@@ -167,6 +165,15 @@ class Campaign:
             said = _tail(log)
             if said:
                 _say(f"{name} said: {said}")
+
+    def _await(self, attacker: subprocess.Popen[bytes], name: str) -> None:
+        assert attacker.stdout is not None
+        ready, _, _ = select.select([attacker.stdout], [], [], _COMING_UP_S)
+        if not ready or not attacker.stdout.readline():
+            raise SystemExit(f"{name} did not come up: {_tail(self._log(name))}")
+
+    def _log(self, name: str) -> Path:
+        return self._room.directory / f"{name}.log"
 
 
 def _end(process: subprocess.Popen[bytes]) -> dict[str, Any]:
