@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import subprocess
 import sys
@@ -109,13 +110,13 @@ class Campaign:
             for attacker, one in zip(attackers, attacks, strict=True):
                 self._await(attacker, one)
             time.sleep(_SETTLE_S)
-            start, cpu = time.time(), node.cpu_s()
+            start, cpu, theirs = time.time(), node.cpu_s(), _cpu_s(attackers)
             fetches = []
             while time.time() - start < seconds:
                 fetches.append(self._honest.fetch_once())
                 time.sleep(0.3)
             _check_alive(node)
-            end, used = time.time(), node.cpu_s() - cpu
+            end, used, theirs = time.time(), node.cpu_s() - cpu, _cpu_s(attackers) - theirs
             peak, grown = node.peak_memory_kib(), self._room.state_bytes - disk
             told = [_end(attacker) for attacker in attackers]
         self.windows.append(
@@ -123,7 +124,7 @@ class Campaign:
                 name=name,
                 seconds=end - start,
                 cpu=used / (end - start),
-                attackers_cpu=sum(each["cpu_s"] for each in told) / (end - start + _SETTLE_S),
+                attackers_cpu=theirs / (end - start),
                 rss_before_mib=before / 1024,
                 rss_mib=peak / 1024,
                 disk_mib=grown / (1 << 20),
@@ -131,7 +132,7 @@ class Campaign:
                 http=within(self._honest.http, start, end),
                 gossip=self._gossip(start, end),
                 machine=within(self._honest.spins, start, end),
-                counts=told[0]["counts"] if len(told) == 1 else {},
+                counts=told[0] if len(told) == 1 else {},
             )
         )
         time.sleep(_SETTLE_S)
@@ -176,13 +177,22 @@ class Campaign:
         return self._room.directory / f"{name}.log"
 
 
-def _end(process: subprocess.Popen[bytes]) -> dict[str, Any]:
+def _cpu_s(processes: Sequence[subprocess.Popen[bytes]]) -> float:
+    """Seconds of processor time that they took so far."""
+    ticks = 0
+    for process in processes:
+        fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _end(process: subprocess.Popen[bytes]) -> dict[str, int]:
     """End an attack and hear what came of it."""
     try:
         said, _ = process.communicate(timeout=_ENDING_S)
-        told: dict[str, Any] = json.loads(said)
+        told: dict[str, int] = json.loads(said)
     except (subprocess.TimeoutExpired, ValueError):
-        return {"cpu_s": 0.0, "counts": {"failed": 1}}
+        return {"failed": 1}
     return told
 
 
