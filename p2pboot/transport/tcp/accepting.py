@@ -39,21 +39,16 @@ async def accepted(
         Refused: there is no place for it (which its peer is told), it took too long, or it is this node itself.
         ProtocolError: the peer ended it before that.
     """
-    try:
+    with ExitStack() as stack:
+        undo = stack.enter_context(ExitStack())
+        undo.callback(sock.close)
         prepare(sock)
         with admission.handshake(origin_of(remote_of(sock)[0])):
             tcp = endpoint.connection(sock, accept, initiator=False)
+            undo.pop_all()  # from here on the connection closes it
+            stack.callback(tcp.abort)
             nursery.start_soon(tcp.run)
-            try:
-                await tcp.secured.wait()
-            except trio.Cancelled:
-                tcp.abort()
-                raise
-    except BaseException:
-        sock.close()
-        raise
-    with ExitStack() as stack:
-        stack.callback(tcp.abort)
+            await tcp.secured.wait()
         if tcp.failure is not None:
             raise tcp.failure
         if endpoint.is_self(tcp.peer):
