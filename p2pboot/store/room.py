@@ -126,6 +126,7 @@ class Plan:
 _ACCOUNTS: Final = threading.RLock()  # guards what plans and rooms know
 _PROMISED: Final[dict[Plan, int]] = {}  # and since which turn
 _TURNS: Final = itertools.count()
+_UNKNOWN: Final = 1 << 62  # more than any disk has
 
 
 class Room:
@@ -175,6 +176,8 @@ class Room:
         """How much the store may hold now; None for no limit."""
         if self.quota != AUTO:
             return self.quota
+        if not self._size():
+            return None
         return self.used_bytes() + max(self._free() - self._spared(), 0)
 
     def check(self, plan: Plan, content: int, spare: int) -> None:
@@ -246,14 +249,15 @@ class Room:
             raise machine_error(error, f"look at {self.directory}") from error
 
     def _free(self) -> int:
-        try:
-            return free_bytes(self.directory)
-        except OSError as error:
-            raise machine_error(error, f"look at {self.directory}") from error
+        return free_bytes(self.directory) if self._size() else _UNKNOWN
 
     def _spared(self) -> int:
+        return self._size() // SPARED
+
+    def _size(self) -> int:
+        """Bytes of the file system; 0 where it does not tell (a tmpfs without a limit, some in user space)."""
         try:
             status = os.statvfs(self.directory)
         except OSError as error:
             raise machine_error(error, f"look at {self.directory}") from error
-        return status.f_blocks * status.f_frsize // SPARED
+        return status.f_blocks * status.f_frsize

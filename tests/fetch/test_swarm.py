@@ -3,7 +3,9 @@ know."""
 
 from __future__ import annotations
 
+import math
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
 import trio
@@ -327,6 +329,23 @@ async def test_two_jobs_for_one_artifact_fetch_it_once(autojump_clock: MockClock
             nursery.start_soon(client.fetch, MANIFEST)
             nursery.start_soon(client.fetch, MANIFEST)
         assert client.ledger.downloaded_bytes == SIZE
+
+
+async def test_a_made_up_table_of_another_publisher_keeps_nobody_from_an_artifact(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """It is signed first, nobody has it, and whoever waits for it must not be waited for."""
+    made_up = [replace(artifact_of(key, FILES[key]), table_digest="ab" * 32) for key in FILES]
+    async with world.provider(MANIFEST) as provider, client_of(world) as client:
+        await client.connect(provider)
+        other = Client(world, client.transport, client.store)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(other.fetch, signed_manifest(made_up, manifest_version=2), math.inf)
+            await trio.sleep(1)
+            with trio.fail_after(60):
+                await client.fetch(MANIFEST)
+            client.assert_holds()
+            nursery.cancel_scope.cancel()
 
 
 async def test_a_full_store_ends_the_fetch_with_its_own_error(

@@ -238,3 +238,14 @@ def test_what_does_not_fit_even_then_gives_nothing_up(state: Path) -> None:
     new, old = sample(6 * PIECE), Old(PIECE)
     with Store.open(state, quota_bytes=4 * PIECE) as store, pytest.raises(StoreFull):
         store.blobs.plan({new.sha256: 6 * PIECE}, old)
+
+
+def test_a_file_system_that_does_not_tell_its_size_is_used(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tmpfs without a limit, and some in user space, say that they have nothing at all."""
+    nothing = SimpleNamespace(f_blocks=0, f_frsize=4096, f_bavail=0)
+    monkeypatch.setattr(os, "statvfs", lambda _path: nothing)
+    with Store.open(state, quota_bytes=AUTO) as store:
+        begin(store, sample(PIECE))
+        assert store.blobs.room.limit_bytes() is None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import trio
 
@@ -76,6 +78,33 @@ class Download:
             self.table_found.set()
 
 
+class _Turns:
+    """One lock for each artifact that is being fetched into a store: its partial file belongs to one job at a time."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, trio.Lock] = {}
+
+    @classmethod
+    def of(cls, blobs: BlobStore) -> _Turns:
+        """Those of an open store."""
+        return _TURNS.setdefault(blobs, cls())
+
+    @asynccontextmanager
+    async def take(self, blob: str) -> AsyncIterator[None]:
+        """Have the artifact with this digest to oneself; waits for whoever has it."""
+        lock = self._locks.setdefault(blob, trio.Lock())
+        try:
+            async with lock:
+                yield
+        finally:
+            if not lock.locked() and not lock.statistics().tasks_waiting:
+                self._locks.pop(blob, None)
+
+
+_TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
+"""For each open store: whichever jobs use it, of whichever part of the program."""
+
+
 class Downloads:
     """What is being fetched now, and how far it is.
 
@@ -97,6 +126,7 @@ class Downloads:
         self.buffers = Buffers()
         self._blobs = blobs
         self._plan = plan
+        self._turns = _Turns.of(blobs)
         self._ledger = ledger
         self._wanting = wanting
         self._writers = trio.CapacityLimiter(WRITERS)
@@ -126,17 +156,32 @@ class Downloads:
         download = self.open[wanted.blob] = Download(wanted, rank)
         try:
             table = await self._find_table(download)
-            partial = await self._locally(self._blobs.begin, wanted.blob, table, self._plan)
-            if partial is None:  # another task of this process was faster
-                return
-            download.partial = partial
-            try:
-                await self._fill(download, partial)
-            finally:
-                with trio.CancelScope(shield=True):  # waits for writes under way, a request each
-                    await trio.to_thread.run_sync(partial.close)
+            async with self._turn(
+                wanted.blob
+            ):  # whoever waits for a table that nobody has keeps nobody from it
+                partial = await self._locally(self._blobs.begin, wanted.blob, table, self._plan)
+                if partial is None:  # another task of this process was faster
+                    return
+                download.partial = partial
+                try:
+                    await self._fill(download, partial)
+                finally:
+                    with trio.CancelScope(shield=True):  # waits for writes under way, a request each
+                        await trio.to_thread.run_sync(partial.close)
         finally:
             del self.open[wanted.blob]
+
+    @asynccontextmanager
+    async def _turn(self, blob: str) -> AsyncIterator[None]:
+        """A partial file belongs to one job at a time; no peer can be blamed for the wait."""
+        async with AsyncExitStack() as stack:
+            self._local_work += 1
+            try:
+                await stack.enter_async_context(self._turns.take(blob))
+            finally:
+                self._local_work -= 1
+                self._last_gain = trio.current_time()
+            yield
 
     async def _locally(self, work: Callable[..., T], *args: Any) -> T:
         """Do something long in a thread that no peer can be blamed for."""

@@ -8,11 +8,9 @@ What was fetched is served on meanwhile by whoever serves the store.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NoReturn
-from weakref import WeakKeyDictionary
 
 import trio
 
@@ -88,46 +86,21 @@ async def fetch_wanted(
         StoreError: the store holds the same with another piece table.
         MachineError: no space, quota used up, the disk fails.
     """
-    turns = _TURNS.setdefault(blobs, _Turns())
     sizes = {each.blob: each.size for each in wanted}
     plan = await trio.to_thread.run_sync(blobs.plan, sizes, yielding)
     try:
-        await _Swarm(network, blobs, dialect, plan, turns).run(wanted)
+        await _Swarm(network, blobs, dialect, plan).run(wanted)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
     finally:
         plan.close()
 
 
-class _Turns:
-    """One lock for each artifact that is being fetched: its partial file belongs to one job at a time."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, trio.Lock] = {}
-
-    @asynccontextmanager
-    async def take(self, blob: str) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(blob, trio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and not lock.statistics().tasks_waiting:
-                self._locks.pop(blob, None)
-
-
-_TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
-"""For each open store: whichever jobs use it, of whichever part of the program."""
-
-
 class _Swarm:
-    def __init__(
-        self, network: Network, blobs: BlobStore, dialect: Dialect, plan: Plan, turns: _Turns
-    ) -> None:
+    def __init__(self, network: Network, blobs: BlobStore, dialect: Dialect, plan: Plan) -> None:
         self._network = network
         self._transport = network.transport
         self._ledger = network.ledger
-        self._turns = turns
         self._stall = Stall(network.ledger.progress)
         self._sessions: list[Session] = []
         self._downloads = Downloads(blobs, dialect, plan, network.ledger, partial(pump_all, self._sessions))
@@ -147,8 +120,7 @@ class _Swarm:
 
     async def _bring(self, wanted: Wanted, rank: int, slots: trio.Semaphore) -> None:
         try:
-            async with self._turns.take(wanted.blob):
-                await self._downloads.bring(wanted, rank)
+            await self._downloads.bring(wanted, rank)
             del self._missing[wanted.blob]
         finally:
             slots.release()
