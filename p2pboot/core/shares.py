@@ -194,8 +194,8 @@ class _Level(Generic[T]):
         self._now = 0.0  # when the latest turn began, in costs
 
     def next(self) -> str:
-        """Begin the turn of whoever may begin first; of equal ones, of who has waited longest."""
-        key = min(self.waiting, key=self._start)
+        """Begin the turn of whoever may begin first; of equal ones, of who was idle, and then of who waits longest."""
+        key = min(self.waiting, key=self._order)
         self._now = self._start(key)
         return key
 
@@ -210,6 +210,10 @@ class _Level(Generic[T]):
     def rest(self) -> None:
         """Nobody waits, so nobody is kept waiting by anybody: what they had is forgotten."""
         self._over.clear()
+
+    def _order(self, key: str) -> tuple[float, bool]:
+        # Where all turns cost the same, those of one round begin together: who comes now is not to wait for the round.
+        return self._start(key), self._over.get(key, -1.0) >= self._now
 
     def _start(self, key: str) -> float:
         return max(self._now, self._over.get(key, self._now))

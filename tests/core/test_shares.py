@@ -156,3 +156,13 @@ def test_first_of_an_origin_waits_behind_at_most_one_of_each_other(
         first.setdefault(queue.pop(), place)
     assert all(place < len(first) for place in first.values())
     assert not queue
+
+
+def test_of_those_who_may_begin_together_the_idle_comes_first() -> None:
+    queue = FairQueue[str]()
+    for origin in ("a", "b", "c"):
+        queue.push(Party(origin), origin + "1")
+        queue.push(Party(origin), origin + "2")
+    assert [queue.pop() for _ in range(4)] == ["a1", "b1", "c1", "a2"]
+    queue.push(Party("new"), "new")  # all others of this round have had a turn
+    assert list(drained(queue)) == ["new", "b2", "c2"]
