@@ -17,7 +17,7 @@ from typing import Any
 
 from p2pboot.testing.processes import Node, environment
 from siege.attacks import ATTACKS
-from siege.honest import Honest, Sample, within
+from siege.honest import FETCH_PATIENCE_S, Honest, Sample, within
 from siege.room import Room
 
 _NICE_TOGETHER = "10"
@@ -93,6 +93,10 @@ class Campaign:
     def quiet(self, name: str, seconds: float) -> None:
         """Look at the node while nobody attacks it."""
         self._look(name, [], seconds)
+        took_s = typical(self.windows[0].fetch)
+        if took_s is None:
+            raise SystemExit("honest fetches fail while nobody attacks")
+        self._honest.fetch_patience_s = max(FETCH_PATIENCE_S, 8 * took_s)
 
     def attack(self, name: str, attacks: Sequence[str], seconds: float) -> None:
         """Look at the node while these attacks go on."""
@@ -163,8 +167,7 @@ class Campaign:
             if process.poll() is None:
                 process.kill()
             process.wait()
-            said = _tail(log)
-            if said:
+            if said := log.read_text():
                 _say(f"{name} said: {said}")
 
     def _await(self, attacker: subprocess.Popen[bytes], name: str) -> None:
