@@ -7,7 +7,8 @@ published as one artifact (:mod:`p2pboot.core.devicetrees`), whose file has to e
     <state>/archives/<12 hex>/source                the directory that they are in, after which this one is named
 
 It is made again only when one of them changed, and the one before is kept, as it is still being served while the next
-is hashed and signed. What belongs to directories that are gone is removed.
+is hashed and signed. What belongs to directories that are gone is removed. One that an earlier process left is compared
+with its files before it is signed: its name is no proof of what is in it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
+
+from cachetools import LRUCache
 
 from p2pboot.core.devicetrees import ENDINGS, archive_bytes, end, header, layout, padding
 from p2pboot.core.names import DTB_ARCHIVE, DTB_PREFIX
@@ -35,10 +38,16 @@ from p2pboot.store.durable import (
 )
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.hashing import ChangedWhileHashing
+from p2pboot.store.ownership import STATE, check_real_directory
+from p2pboot.store.reading import open_regular
 
 _DIRECTORY: Final = "archives"
 _SOURCE: Final = "source"
+_LONGEST_PATH: Final = 4096
 _KEPT: Final = 2  # the one that is published next, and the one in force
+_compared: Final = LRUCache[FileIdentity, None](
+    256
+)  # archives that this process knows to be what they are called
 
 
 def files_to_publish(
@@ -61,6 +70,7 @@ def files_to_publish(
     trees = tree.device_trees
     in_archive = bool(tree.archived) if named is None else DTB_ARCHIVE in named
     try:
+        check_real_directory(state / _DIRECTORY, STATE)
         _remove_gone(state / _DIRECTORY)
         if trees and in_archive:
             files[DTB_ARCHIVE] = _archive(tree, trees, state, interrupt)
@@ -97,7 +107,7 @@ def _archive(tree: Tree, trees: Mapping[str, Path], state: Path, interrupt: Call
     fingerprint = hashlib.sha256(json.dumps(states).encode()).hexdigest()[:16]
     place = _place(tree.directory, state)
     path = place / f"dtbs-{fingerprint}.tar"
-    if not path.is_file():
+    if not check_real_directory(place, STATE) or not _is_made_of(path, trees, identities, interrupt):
         make_directory(place)
         clean_temporaries(place)
         write_file(place / _SOURCE, _source(tree.directory))
@@ -135,6 +145,7 @@ def _write(
             offset += len(block)
         write_at(fd, end(), offset)
         put_in_place(fd, temporary, final)
+        _compared[FileIdentity.of(os.fstat(fd))] = None
 
 
 def _read(path: Path, identity: FileIdentity) -> bytes:
@@ -156,6 +167,39 @@ def _read(path: Path, identity: FileIdentity) -> bytes:
     return content
 
 
+def _is_made_of(
+    path: Path,
+    trees: Mapping[str, Path],
+    identities: Mapping[str, FileIdentity],
+    interrupt: Callable[[], None],
+) -> bool:
+    """Whether a file is the archive of these files; it is read once by each process."""
+    try:
+        fd = open_regular(path)
+    except OSError:
+        return False
+    try:
+        found = FileIdentity.of(os.fstat(fd))
+        if found in _compared:
+            return True
+        members = layout((name, identity.size) for name, identity in identities.items())
+        offset = 0
+        for member in members:
+            interrupt()
+            block = header(member) + _read(trees[member.name], identities[member.name]) + padding(member.size)
+            if os.pread(fd, len(block), offset) != block:
+                return False
+            offset += len(block)
+        if os.pread(fd, len(end()) + 1, offset) != end():
+            return False
+    except ValueError:  # they fit into none, which making it says
+        return False
+    finally:
+        os.close(fd)
+    _compared[found] = None
+    return True
+
+
 def _keep_newest(place: Path, current: Path) -> None:
     others = [path for path in place.glob("dtbs-*.tar") if path != current]
     for path in sorted(others, key=_written_at)[: max(0, len(others) - (_KEPT - 1))]:
@@ -172,7 +216,9 @@ def _written_at(path: Path) -> int:
 def _remove_gone(archives: Path) -> None:
     """Remove the archives of directories that do not exist any more: nothing else would ever look at them."""
     for source in archives.glob(f"*/{_SOURCE}"):
-        if not os.path.isdir(os.fsdecode(source.read_bytes())):
+        with open(open_regular(source), "rb") as file:
+            named = file.read(_LONGEST_PATH)
+        if not os.path.isdir(os.fsdecode(named)):
             _remove_place(source.parent)
 
 

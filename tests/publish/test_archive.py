@@ -107,6 +107,30 @@ def test_it_is_made_anew_only_when_a_device_tree_changed(
     assert built(image, store).manifest.artifacts["dtbs.tar"] != first.manifest.artifacts["dtbs.tar"]
 
 
+@pytest.mark.parametrize("what", ["other content", "more content", "a pipe"])
+def test_one_that_somebody_left_under_its_name_is_not_signed(image: Path, store: Store, what: str) -> None:
+    first = built(image, store)
+    (path,) = archives(store)
+    right = path.read_bytes()
+    path.unlink()
+    if what == "a pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(right + b"x" if what == "more content" else right.replace(b"bbb", b"BBB"))
+    assert built(image, store).raw == first.raw
+    assert path.read_bytes() == right
+
+
+def test_a_link_in_the_place_of_the_archives_leads_nowhere(image: Path, tmp_path: Path, store: Store) -> None:
+    victim = tmp_path / "victim"
+    (victim / "kept").mkdir(parents=True)
+    (victim / "kept/source").write_bytes(b"/nowhere")
+    (store.path / "archives").symlink_to(victim)
+    with pytest.raises(MachineError, match="archives is a symbolic link"):
+        built(image, store)
+    assert (victim / "kept").exists()
+
+
 def test_the_one_in_force_stays_until_the_next_but_one(image: Path, store: Store) -> None:
     """What is published is offered on while its successor is hashed and signed."""
     seen = []
