@@ -34,6 +34,7 @@ from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
+from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
 from p2pboot.node.status import RunningNode, describe_node
 from p2pboot.node.syncing import Syncer
@@ -144,6 +145,7 @@ class Node:
             topics=self._topics,
             interval_s=network.announce_interval_s,
         )
+        self._scrubber = Scrubber(store, self.catalogue.tell, wall)
         self._observer = Observer(
             store,
             self.catalogue,
@@ -161,6 +163,8 @@ class Node:
         """
         network = self._settings.network
         await trio.to_thread.run_sync(self.catalogue.clock)
+        # Rows are hints, and nothing is served by them before they were read against what was signed.
+        await trio.to_thread.run_sync(self._scrubber.audit)
         self._serve()
         own = {} if self._publisher is None else await trio.to_thread.run_sync(self._publisher.signers)
         await trio.to_thread.run_sync(self.catalogue.change_trust, replace(self.catalogue.trust, own=own))
@@ -177,6 +181,7 @@ class Node:
             nursery.start_soon(self._changes.follow, self._mirror.reconcile, "nothing is mirrored")
             nursery.start_soon(self._retry_on_connect)
             nursery.start_soon(self._observer.run)
+            nursery.start_soon(self._scrubber.run)
             if network.sync:
                 nursery.start_soon(self._syncer.run)
             if network.gossip:

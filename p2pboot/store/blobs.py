@@ -36,6 +36,7 @@ from p2pboot.store.reading import (
     check_pieces,
     content,
     open_regular,
+    pread_exactly,
     read_checked,
 )
 from p2pboot.store.room import Plan, Quota, Room, Yielding
@@ -154,6 +155,58 @@ class BlobStore:
         Arguments and exceptions are those of `read`; no more than one piece is held in memory.
         """
         self._read_with(check_pieces, digest, offset, length)
+
+    def whole(self) -> list[str]:
+        """Every artifact that is wholly here, in the store or where it lies, sorted."""
+        with self._lock:
+            in_place = {file.digest for file in self._in_place.all()}
+        return [digest for digest in sorted(self._files.digests() | in_place) if self.holds(digest)]
+
+    def scrub(self, digest: str, index: int) -> bool:
+        """Read one piece of a whole artifact wherever it lies.
+
+        Returns:
+            Whether it is intact everywhere; where it is not, the artifact is not held any more (`take_damaged`).
+        """
+        is_intact = True
+        for holding in list(self._whole(digest)):
+            try:
+                fd = holding.open() if isinstance(holding, HashedPath) else open_regular(holding.path)
+                try:
+                    offset, length = holding.table.span(index)
+                    is_good = holding.table.matches(index, pread_exactly(fd, length, offset, index))
+                finally:
+                    os.close(fd)
+            except (FileNotFoundError, IndexError):
+                continue  # it went, or another one came
+            except PieceMismatch:
+                is_good = False
+            except OSError as error:
+                raise machine_error(error, f"read {holding.path}") from error
+            if not is_good:
+                self._lost(digest, holding)
+                is_intact = False
+        return is_intact
+
+    def keep_tables(self, signed: Mapping[str, Set[str]]) -> tuple[str, ...]:
+        """Forget piece tables that are not what was signed; the artifacts are read against the signed ones when begun.
+
+        Args:
+            signed: by SHA-256, the BLAKE3 of every table that counts; of others nothing is known.
+
+        Returns:
+            The SHA-256 of those whose table was another.
+        """
+        with self._changes:
+            false = []
+            for digest in sorted(self._tables.known() & signed.keys()):
+                table = self._tables.get(digest)
+                if (table is None or table.digest not in signed[digest]) and self._active_partial(
+                    digest
+                ) is None:
+                    self._tables.remove(digest)
+                    false.append(digest)
+            return tuple(false)
 
     def take_damaged(self) -> tuple[str, ...]:
         """The artifacts found changed on disk since the last call, to be fetched or hashed again."""

@@ -86,6 +86,20 @@ class Manifests:
         """What is known of the manifest with this digest."""
         return next(iter(self._rows("WHERE digest = ?", digest)), None)
 
+    def named_by(self, digest: str) -> set[str]:
+        """The SHA-256 of every artifact that a manifest is said to name."""
+        return {
+            sha256
+            for (sha256,) in self._database.rows(
+                "SELECT sha256 FROM manifest_artifacts WHERE digest = ?", digest
+            )
+        }
+
+    def drop_detached(self, digest: str) -> None:
+        """Forget a detached signature that turned out to be none."""
+        with self._database.transaction() as sql:
+            sql.execute("UPDATE manifests SET detached = NULL WHERE digest = ?", (digest,))
+
     def add_detached(self, digest: str, detached: str) -> None:
         """Keep a good detached signature of a manifest that is here and has none."""
         with self._database.transaction() as sql:
