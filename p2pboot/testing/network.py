@@ -323,7 +323,7 @@ class _Node:
 
     async def publish(self, topic: str, payload: bytes) -> None:
         await trio.lowlevel.checkpoint()
-        self._seen.add(_message_id(payload))
+        self._seen.add(topic, _message_id(payload))
         self._bandwidth.published(len(payload))
         self._network.send_gossip(self, topic, payload)
 
@@ -386,7 +386,7 @@ class _Node:
 
     async def _validate(self, sender: str, topic: str, payload: bytes) -> None:
         validator, key = self.validators.get(topic), _message_id(payload)
-        if validator is None or self._seen.has(key) or self._rejects[sender] >= _REJECTS:
+        if validator is None or self._seen.has(topic, key) or self._rejects[sender] >= _REJECTS:
             return
         try:
             forwarding = await validator(sender, payload)
@@ -396,7 +396,7 @@ class _Node:
         if forwarding is Forwarding.REJECT:
             self._rejects[sender] += 1
             return
-        self._seen.add(key, ignored=forwarding is Forwarding.IGNORE)
+        self._seen.add(topic, key, ignored=forwarding is Forwarding.IGNORE)
         if forwarding is Forwarding.ACCEPT:
             self._network.send_gossip(self, topic, payload, but=sender)
 

@@ -22,6 +22,8 @@ from libp2p.protocol_muxer import multiselect_communicator
 from libp2p.pubsub.gossipsub import GossipSub
 from libp2p.pubsub.mcache import MessageCache
 from libp2p.pubsub.pubsub import Pubsub
+from libp2p.pubsub.rpc_queue import RpcQueue
+from libp2p.pubsub.score import PeerScorer
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
 from p2pboot.errors import MachineError
@@ -41,10 +43,17 @@ _NAMES: Final[Mapping[object, str]] = {
     Swarm: "add_conn remove_conn get_connections notify_connected",
     BasicHost: "run close _swarm_stream_handler _schedule_identify _identify_peer",
     PeerStore: "add_addrs set_protocols add_protocols consume_peer_record clear_peerdata",
-    Pubsub: "push_msg continuously_read_stream handle_subscription notify_subscriptions _peer_is_connected"
-    " _handle_new_peer _replay_recent_messages _build_announce_rpc topic_ids",
-    GossipSub: "send_rpc heartbeat handle_rpc publish remove_peer on_peer_subscribed flush_pending_messages",
-    MessageCache: "put",
+    Pubsub: "push_msg stream_handler continuously_read_stream handle_subscription notify_subscriptions"
+    " _handle_new_peer _handle_dead_peer _peer_stream_retry_task handle_sending_messages get_hello_packet"
+    " _replay_recent_messages _send_recent_messages_to_new_peer _build_announce_rpc topic_ids"
+    " _forget_subscription _forget_all_subscriptions",
+    GossipSub: "send_rpc heartbeat mesh_heartbeat _maintain_mesh_quality _emit_control_msgs emit_graft"
+    " handle_rpc handle_ihave handle_graft handle_prune send_recent_messages _check_back_off _is_gossipsub_peer"
+    " _handle_dropped_rpc publish remove_peer on_peer_subscribed flush_pending_messages",
+    MessageCache: "put window shift",
+    PeerScorer: "allow_publish allow_gossip is_graylisted allow_px_from penalize_graft_flood on_heartbeat"
+    " on_join_mesh add_peer_ip",
+    RpcQueue: "push pop close split_rpc",
 }
 
 
