@@ -51,31 +51,12 @@ def write_file(path: Path, data: bytes, mode: int = 0o644) -> None:
         raise machine_error(error, f"write {path}") from error
 
 
-def link_or_copy(src: Path, dst: Path) -> None:
-    """Give the content of `src` the name `dst`, atomically and durably, replacing what had that name.
-
-    A hard link where the file system allows one, else a copy, with holes where there are holes or zeros in
-    `src`. With a hard link, who edits `dst` in place edits `src`.
-
-    Args:
-        src: a regular file.
-        dst: in a directory that exists, on any file system.
-
-    Raises:
-        MachineError: disk full, no permission, `dst` is a directory; `dst` is then what it was.
-    """
-    try:
-        with _staged(src, dst) as (temporary, fd):
-            put_in_place(fd, temporary, dst)
-    except OSError as error:
-        raise machine_error(error, f"place {src} as {dst}") from error
-
-
 @contextlib.contextmanager
-def _staged(src: Path, final: Path) -> Iterator[tuple[Path, int]]:
-    """The content of `src` under a temporary name beside `final`, as a hard link or a copy.
+def staged(src: Path, final: Path) -> Iterator[tuple[Path, int]]:
+    """The content of `src` under a temporary name beside `final`: a hard link, or a copy with holes for zeros.
 
-    Yields the name and an open descriptor; at the end the name is gone, unless `put_in_place` was called.
+    Yields the name and an open descriptor; at the end the name is gone, unless it was given another. With a hard link,
+    who edits the new file in place edits `src`.
 
     Raises:
         MachineError: disk full, or `src` is not a regular file.
@@ -98,6 +79,26 @@ def _staged(src: Path, final: Path) -> Iterator[tuple[Path, int]]:
                 yield temporary, fd
     finally:
         os.close(source)
+
+
+def write_temporary(final: Path, data: bytes) -> Path:
+    """Write a file under a temporary name beside `final`, durably, and return the name.
+
+    Nothing holds a lock on it: for directories where one process alone works.
+
+    Raises:
+        OSError: what the system calls say; there is no file then.
+    """
+    temporary, fd = _create_locked(final, 0o644)
+    try:
+        write_at(fd, data, 0)
+        os.fsync(fd)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    return temporary
 
 
 def put_in_place(fd: int, temporary: Path, final: Path) -> None:

@@ -3,6 +3,7 @@ killed."""
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -13,9 +14,8 @@ import pytest
 from p2pboot.core.devicetrees import end, header, layout, padding
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.errors import MachineError, ManifestError
-from p2pboot.fetch.placing import devicetrees as trees_module
-from p2pboot.fetch.placing import output as place_module
 from p2pboot.fetch.placing.output import Output
+from p2pboot.fetch.placing.staging import Staging
 from p2pboot.publish.presigned import take_presigned
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, content
@@ -76,6 +76,7 @@ WHOLE_V1 = {
     "manifest.json.sig": SIG.encode() + b"\n",
     "cmdline": b"quiet\n",
 }
+WHOLE_V1_BARE = {name: data for name, data in WHOLE_V1.items() if name != "manifest.json.sig"}
 WHOLE_V2 = {**files_as_placed(NEW_FILES), "manifest.json": V2.raw}
 
 
@@ -157,35 +158,68 @@ class Steps:
         self.left = before
 
     def counted(self, function: Callable[..., None]) -> Callable[..., None]:
-        def wrapped(*args: object) -> None:
+        def wrapped(*args: object, **options: object) -> None:
             if self.left == 0:
                 raise Killed
             self.left -= 1
-            function(*args)
+            function(*args, **options)
 
         return wrapped
 
 
-@pytest.mark.parametrize("step", range(12))
-def test_killed_at_any_step_there_is_no_manifest_until_the_next_run_completes(
-    output: Output, store: Store, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    place(output, store, V1, SIG)
+def final(directory: Path) -> dict[str, bytes]:
+    """What has a final name."""
+    there = visible(directory).items()
+    return {name: data for name, data in there if not name.rpartition("/")[2].startswith(".")}
+
+
+def assert_of_one_set(there: Mapping[str, bytes], *sets: Mapping[str, bytes]) -> None:
+    """Whatever has a final name is of one of these sets; and all of that set, where its manifest is there."""
+    of_one = [whole for whole in sets if there.items() <= whole.items()]
+    assert of_one, sorted(there)
+    if "manifest.json" in there:
+        assert there in of_one
+
+
+def kill_after(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Every change of a name is a step."""
     counted = Steps(step).counted
-    with monkeypatch.context() as patch:
-        for name in ("link_or_copy", "write_file", "_remove"):
-            patch.setattr(place_module, name, counted(getattr(place_module, name)))
-        try:
-            place(output, store, V2)
-        except Killed:
-            assert visible(output.directory).get("manifest.json") in (None, V1.raw, V2.raw)
-            there = visible(output.directory)
-            if there.get("manifest.json") == V1.raw:
-                assert there == WHOLE_V1
-            if there.get("manifest.json") == V2.raw:
-                assert there == WHOLE_V2
-    place(output, store, V2)
-    assert visible(output.directory) == WHOLE_V2
+    for owner, name in ((Path, "replace"), (Path, "unlink"), (os, "link"), (Path, "mkdir"), (Path, "rmdir")):
+        patch.setattr(owner, name, counted(getattr(owner, name)))
+
+
+def kill_everywhere(
+    directory: Path,
+    store: Store,
+    patch: pytest.MonkeyPatch,
+    before: Manifest,
+    after: Manifest,
+    *sets: dict[str, bytes],
+) -> None:
+    """Kill the change from one set to another at each of its steps, and look at what is left."""
+    patch.setattr(os, "fsync", lambda _fd: None)
+    for step in itertools.count():
+        with Output.open(directory, store.blobs.table) as output:
+            place(output, store, before)
+            try:
+                with patch.context() as inner:
+                    kill_after(step, inner)
+                    place(output, store, after)
+            except Killed:
+                assert_of_one_set(final(directory), *sets)
+            else:
+                break
+        with Output.open(directory, store.blobs.table) as output:
+            place(output, store, after)
+            assert final(directory) == sets[-1]
+    assert step > 10
+    assert final(directory) == sets[-1]
+
+
+def test_killed_at_any_step_there_is_nothing_of_two_sets_and_the_next_run_completes(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill_everywhere(tmp_path / "out", store, monkeypatch, V1, V2, WHOLE_V1_BARE, WHOLE_V2)
 
 
 def test_killed_between_three_versions_nothing_of_the_middle_one_stays(
@@ -193,11 +227,11 @@ def test_killed_between_three_versions_nothing_of_the_middle_one_stays(
 ) -> None:
     place(output, store, V1, SIG)
 
-    def die(_artifact: object, *_: object) -> None:
+    def die(*_: object) -> None:
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(output, "_remove_leftovers", die)  # V2's files are placed, its manifest is not
+        patch.setattr(output, "_tidy_trees", die)  # V2's files are placed, its manifest is not
         with pytest.raises(Killed):
             place(output, store, V2)
     assert (output.directory / "modules").exists()
@@ -397,28 +431,38 @@ def test_an_archive_that_was_not_selected_stays_only_if_it_is_the_same(
     assert not (output.directory / "dtbs").exists()
 
 
-@pytest.mark.parametrize("step", range(16))
-def test_killed_among_device_trees_there_is_no_manifest_until_the_next_run_completes(
-    output: Output, trees_store: Store, monkeypatch: pytest.MonkeyPatch, step: int
+def test_killed_among_device_trees_there_is_nothing_of_two_sets_and_the_next_run_completes(
+    tmp_path: Path, trees_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place(output, trees_store, A2)
-    counted = Steps(step).counted
+    kill_everywhere(tmp_path / "out", trees_store, monkeypatch, A2, A1, WHOLE_A2, WHOLE_A1)
+
+
+@pytest.mark.parametrize(
+    ("full", "manifest"), [("kernel", V2), ("modules", V2), ("dtbs/ti/am62.dtb", A2)], ids=["1", "2", "3"]
+)
+def test_a_disk_that_is_full_leaves_everything_as_it_was(
+    output: Output, trees_store: Store, monkeypatch: pytest.MonkeyPatch, full: str, manifest: Manifest
+) -> None:
+    place(output, trees_store, V1, SIG)
+
+    add = {name: getattr(Staging, name) for name in ("link", "write")}
+
+    def failing(name: str) -> Callable[..., None]:
+        def wrapped(staging: Staging, one: object, other: object) -> None:
+            if str(other if name == "link" else one).endswith(full):
+                raise MachineError("the disk is full")
+            add[name](staging, one, other)
+
+        return wrapped
+
     with monkeypatch.context() as patch:
-        for name in ("link_or_copy", "write_file", "_remove"):
-            patch.setattr(place_module, name, counted(getattr(place_module, name)))
-        for name in ("write_at", "write_file", "fsync_directory"):
-            patch.setattr(trees_module, name, counted(getattr(trees_module, name)))
-        try:
-            place(output, trees_store, A1)
-        except Killed:
-            there = visible(output.directory)
-            assert there.get("manifest.json") in (None, A1.raw, A2.raw)
-            if there.get("manifest.json") == A2.raw:
-                assert there == WHOLE_A2
-            if there.get("manifest.json") == A1.raw:
-                assert there == WHOLE_A1
-    place(output, trees_store, A1)
-    assert visible(output.directory) == WHOLE_A1
+        for name in add:
+            patch.setattr(Staging, name, failing(name))
+        with pytest.raises(MachineError, match="full"):
+            place(output, trees_store, manifest)
+    assert visible(output.directory) == WHOLE_V1
+    place(output, trees_store, manifest)
+    assert visible(output.directory)["manifest.json"] == manifest.raw
 
 
 def test_what_was_signed_as_an_archive_and_is_none_changes_nothing(output: Output, store: Store) -> None:

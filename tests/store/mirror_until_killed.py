@@ -8,7 +8,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from p2pboot.store.durable import link_or_copy, write_file
+from p2pboot.fetch.placing.staging import Staging
+from p2pboot.store.durable import write_file
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, Sample, sample
 from tests.store.samples import manifest
@@ -34,9 +35,11 @@ def main(state: Path, output: Path, first: int) -> None:
             store.manifests.put(made, None)
             store.trust.accept(made)
             say("accepted", version)
-            for each in chosen:
-                fetch(store, each)
-                link_or_copy(store.blobs.path(each.sha256), output / each.artifact.key)
+            with Staging() as staging:
+                for each in chosen:
+                    fetch(store, each)
+                    staging.link(store.blobs.path(each.sha256), output / each.artifact.key)
+                staging.place()
             store.manifests.set_head(made.digest)
             write_file(output / "manifest.json", made.raw)
             say("head", version)

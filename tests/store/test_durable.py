@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from p2pboot.errors import MachineError
+from p2pboot.fetch.placing.staging import Staging
 from p2pboot.store import durable
 from p2pboot.store.durable import (
     COPY_BYTES,
     clean_temporaries,
-    link_or_copy,
     make_directory,
     preallocate,
     write_file,
@@ -74,6 +74,12 @@ def test_write_file_on_a_full_disk_leaves_the_old_content_and_nothing_else(
         write_file(path, b"new")
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def link_or_copy(src: Path, dst: Path) -> None:
+    with Staging() as staging:
+        staging.link(src, dst)
+        staging.place()
 
 
 def test_write_file_into_no_directory_is_a_machine_error(tmp_path: Path) -> None:

@@ -32,12 +32,10 @@ from p2pboot.core.devicetrees import (
 )
 from p2pboot.core.manifest import Artifact
 from p2pboot.errors import machine_error
+from p2pboot.fetch.placing.staging import Staging
 from p2pboot.store.durable import (
     clean_temporaries,
-    fsync_directory,
     make_directory,
-    temporary_file,
-    write_at,
     write_file,
 )
 from p2pboot.store.ownership import OUTPUT, check_real_directory
@@ -111,50 +109,42 @@ class DeviceTrees:
         """Note durably which files belong to an archive."""
         write_file(self.note, json.dumps({"sha256": artifact.sha256, "names": sorted(names)}).encode())
 
-    def place(self, archive: Archive, file: Path) -> None:
-        """Write the members of a verified archive that are not there yet, or not intact.
+    def stage(self, staging: Staging, archive: Archive, file: Path) -> set[str]:
+        """Make ready the members of a verified archive that are not there yet, or not intact.
 
         Args:
+            staging: gets them.
             archive: what is in it.
             file: where it lies.
+
+        Returns:
+            The names of the others, which are right as they are.
         """
+        right = set[str]()
         try:
             fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
             try:
-                places = set[Path]()
                 for member in archive.members:
                     self.interrupt()
                     path = self.directory / member.name
                     make_directory(path.parent, 0o755)
                     self.check_way(path)
-                    places.add(path.parent)
-                    self._write(path, os.pread(fd, member.size, member.offset))
-                for place in places:
-                    fsync_directory(place)
+                    content = os.pread(fd, member.size, member.offset)
+                    if _is_there(path, content):
+                        right.add(member.name)
+                    else:
+                        staging.write(path, content)
             finally:
                 os.close(fd)
         except OSError as error:
             raise machine_error(error, f"write the device trees into {self.directory}") from error
+        return right
 
     def remove_empty(self) -> None:
         """Remove directories below this one, and this one itself, that have nothing in them any more."""
         for place, _names, _files in os.walk(self.directory, topdown=False):
             with contextlib.suppress(OSError):  # not empty, or somebody else's
                 os.rmdir(place)
-
-    def _write(self, path: Path, content: bytes) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            status = path.lstat()
-            if (
-                stat.S_ISREG(status.st_mode)
-                and status.st_size == len(content)
-                and path.read_bytes() == content
-            ):
-                return
-        with temporary_file(path, 0o644) as (temporary, fd):
-            write_at(fd, content, 0)
-            os.fsync(fd)
-            temporary.replace(path)  # the directories are synced together, after the last one
 
     def _size(self, name: str) -> int:
         status = (self.directory / name).lstat()
@@ -192,3 +182,11 @@ class DeviceTrees:
             return None, ()
         except OSError as error:
             raise machine_error(error, f"read {self.note}") from error
+
+
+def _is_there(path: Path, content: bytes) -> bool:
+    try:
+        status = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISREG(status.st_mode) and status.st_size == len(content) and path.read_bytes() == content

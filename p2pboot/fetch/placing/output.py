@@ -36,10 +36,10 @@ from p2pboot.errors import (
     machine_error,
 )
 from p2pboot.fetch.placing.devicetrees import DeviceTrees
+from p2pboot.fetch.placing.staging import Staging
 from p2pboot.store.durable import (
     clean_temporaries,
     fsync_directory,
-    link_or_copy,
     make_directory,
     write_file,
 )
@@ -212,6 +212,9 @@ class Output:
     ) -> tuple[Path, ...]:
         """Make the directory hold exactly this manifest's set; killed anywhere, the next call completes it.
 
+        Everything is made ready under other names first. Then what another set left goes, and only when all of that is
+        gone the new names are given, the manifest's last: what lies here is at no moment of two sets.
+
         Artifacts that an earlier set left here and that are not right for this manifest are removed. Files
         that no manifest here ever named are not touched.
 
@@ -226,24 +229,31 @@ class Output:
 
         Raises:
             ManifestError: what was signed as an archive of device trees is none; everything is as it was.
-            MachineError: disk full, no permission, a directory where a file must be.
+            MachineError: disk full, no permission, a directory where a file must be; everything is as it was, unless
+                the disk fails while names are given.
         """
         wanted = {artifact.key: artifact for artifact in artifacts if not self.holds(artifact)}
-        archive = wanted.pop(DTB_ARCHIVE, None)
+        archive = wanted.get(DTB_ARCHIVE)
         unpacked = None if archive is None else _open_archive(archive, manifest, source(archive.sha256))
-        leftovers = self._begin(manifest, unpacked)
-        placed = []
-        for artifact in wanted.values():
-            placed.append(self._place_artifact(artifact, source(artifact.sha256)))
-        if archive is not None and unpacked is not None:
-            self._trees.write_note(archive, [member.name for member in unpacked.members])
-            self._trees.place(unpacked, source(archive.sha256))
-            placed.append(self.path(archive))
-        self._remove_leftovers(leftovers, manifest)
+        with Staging() as staging:
+            for key, artifact in wanted.items():
+                if key != DTB_ARCHIVE:
+                    self._stage(staging, self.path(artifact), source(artifact.sha256))
+            right = self._members_here(manifest.artifacts.get(DTB_ARCHIVE))
+            if archive is not None and unpacked is not None:
+                found = self._trees.stage(staging, unpacked, source(archive.sha256))
+                right = {DTB_PREFIX + name for name in found}
+            leftovers = self._begin(manifest, unpacked)
+            staged = {str(final.relative_to(self.directory)) for final in staging.finals}
+            self._clear((leftovers | staged) - right, manifest)
+            if archive is not None and unpacked is not None:
+                self._trees.write_note(archive, [member.name for member in unpacked.members])
+            staging.place()
+        self._tidy_trees(leftovers, manifest.artifacts.get(DTB_ARCHIVE))
         for name, content in _small_files(manifest, detached).items():
             write_file(self.directory / name, content)
         _remove(self._journal)
-        return tuple(placed)
+        return tuple(map(self.path, wanted.values()))
 
     def _begin(self, manifest: Manifest, unpacked: Archive | None) -> set[str]:
         """Note durably what may lie here, then take the mark of a whole set away.
@@ -268,31 +278,35 @@ class Output:
             return set()
         return {name for name in names if _is_ours(name)} if isinstance(names, list) else set()
 
-    def _place_artifact(self, artifact: Artifact, source: Path) -> Path:
-        path = self.path(artifact)
+    def _stage(self, staging: Staging, path: Path, source: Path) -> None:
         make_directory(path.parent, 0o755)
         self._check_way(path)
-        link_or_copy(source, path)
-        return path
+        staging.link(source, path)
 
     def _check_way(self, path: Path) -> None:
         """What is placed lies in this directory, whatever links somebody left here."""
         if path.parent != self.directory:
             check_real_directory(path.parent, OUTPUT)
 
-    def _remove_leftovers(self, leftovers: set[str], manifest: Manifest) -> None:
-        if manifest.cmdline is None:
-            _remove(self.directory / CMDLINE)
+    def _clear(self, names: set[str], manifest: Manifest) -> None:
+        """Remove, of these files, what is not right for this manifest."""
         right = {output_file_name(key): artifact for key, artifact in manifest.artifacts.items()}
-        archive = manifest.artifacts.get(DTB_ARCHIVE)
-        members = self._members_here(archive)
-        for name in leftovers - {CMDLINE} - members:
-            artifact = right.get(name)
-            if artifact is None or not self.holds(artifact):
+        wrong = []
+        for name in names:
+            if name == CMDLINE:
+                wanted = _small_files(manifest, None).get(name)
+                is_right = wanted is not None and _read_small(self.directory / name) == wanted
+            else:
+                is_right = name in right and self.holds(right[name])
+            if not is_right:
                 self._trees.check_way(self.directory / name)
-                _remove(self.directory / name)
+                wrong.append(self.directory / name)
+        _remove(*wrong)
+
+    def _tidy_trees(self, leftovers: set[str], archive: Artifact | None) -> None:
         if any(name.startswith(DTB_PREFIX) for name in leftovers):
             self._trees.remove_empty()
+        members = self._members_here(archive)
         if archive is None or not members:
             _remove(self._trees.note)
         else:  # they may have been there before, without a note
@@ -373,11 +387,19 @@ def _read_small(path: Path) -> bytes | None:
         raise machine_error(error, f"read {path}") from error
 
 
-def _remove(path: Path) -> None:
-    try:
-        path.unlink(missing_ok=True)
-        fsync_directory(path.parent)
-    except (FileNotFoundError, NotADirectoryError):
-        return  # its directory is not there either
-    except OSError as error:
-        raise machine_error(error, f"remove {path}") from error
+def _remove(*paths: Path) -> None:
+    """Remove files, those that are there; durably, when this returns."""
+    changed = set[Path]()
+    for path in paths:
+        try:
+            path.unlink()
+        except (FileNotFoundError, NotADirectoryError):  # its directory is not there either
+            continue
+        except OSError as error:
+            raise machine_error(error, f"remove {path}") from error
+        changed.add(path.parent)
+    for directory in changed:
+        try:
+            fsync_directory(directory)
+        except OSError as error:
+            raise machine_error(error, f"sync {directory}") from error
