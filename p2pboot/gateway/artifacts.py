@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Final
 
 from p2pboot.core.manifest import Artifact
@@ -15,7 +14,7 @@ from p2pboot.gateway.offers import retry_after
 from p2pboot.gateway.replies import Reply, refusal, unavailable
 from p2pboot.gateway.request import Request
 from p2pboot.gateway.trees import Representation, TreeArchives
-from p2pboot.serving.threads import Threads
+from p2pboot.serving.threads import Threads, Turns
 from p2pboot.store.errors import BlobGone
 
 # Threads that read and hash at the same time; each may hold a piece of up to 16 MiB meanwhile.
@@ -35,7 +34,8 @@ class Artifacts:
         self._blobs = node.store.blobs
         self._trees = TreeArchives(node.store.blobs)
         self._lookups = lookups
-        self._readers = Threads(READERS)
+        self._readers = Turns(READERS)
+        self._threads = Threads(READERS)
 
     async def by_digest(self, request: Request, sha256: str) -> Reply:
         """Answer with any artifact that is wholly held: also what a former manifest names."""
@@ -65,7 +65,10 @@ class Artifacts:
         headers = {"Content-Type": replies.BINARY, "Cache-Control": cache} | headers
         if content.is_whole:
             headers["X-Artifact-Hash"] = f"sha256:{content.sha256}"
-        read = partial(self._readers.run, self._blobs.read, content.sha256)
+
+        async def read(offset: int, length: int) -> bytes:
+            async with self._readers.take(request.ends.party):
+                return await self._threads.run(self._blobs.read, content.sha256, offset, length)
 
         def body(start: int, end: int) -> ArtifactBody:
             return ArtifactBody(read, content.start + start, content.start + end)

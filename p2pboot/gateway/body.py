@@ -1,19 +1,48 @@
 """The bytes of an artifact as a body, for readers of any speed in little memory.
 
 What is sent was checked against the piece table by `store.blobs.read`. The next bytes are read only when the kernel
-has room for them, and no more than it took at once the last time: a client that does not read costs what its kernel
-buffer holds and no piece of ours, while a quick one soon gets whole pieces (1 MiB moves seven times as fast as 64 KiB).
+has room for them and our limits allow them, and no more than it took at once the last time. What it does not take is
+dropped and read again, unless the client is quick and there is `Room`: so one that does not read costs what its kernel
+buffer holds and not a byte of ours. A quick one soon gets whole pieces: 1 MiB moves seven times as fast as 64 KiB.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
 SMALLEST_READ: Final = 64 * 1024
 LARGEST_READ: Final = 1024 * 1024
+ROOM_BYTES: Final = 16 * 1024 * 1024
+KEPT_S: Final = 0.25
+"""How long it is waited for a client with bytes in hand; reading them again takes less than a hundredth of it."""
+
 Read = Callable[[int, int], Awaitable[bytes]]
 """Reads verified bytes of an artifact: where they start, and how many, exactly."""
+
+
+class Room:
+    """The memory for bytes that clients did not take at once, of all connections together.
+
+    Args:
+        max_bytes: what all may keep.
+    """
+
+    def __init__(self, max_bytes: int = ROOM_BYTES) -> None:
+        self._free = max_bytes
+
+    @contextmanager
+    def keeping(self, size: int) -> Iterator[bool]:
+        """Keep some bytes as long as the block lasts, if there is room for them: it is told whether there is."""
+        if size > self._free:
+            yield False
+            return
+        self._free -= size
+        try:
+            yield True
+        finally:
+            self._free += size
 
 
 class ArtifactBody:
@@ -32,32 +61,36 @@ class ArtifactBody:
         self._first = b""
 
     def __len__(self) -> int:
-        """How many bytes are still to be read."""
+        """How many bytes are still to be sent."""
         return self._end - self._offset
 
     async def open(self) -> None:
         """Read the first bytes: a reply begins only when they are good. Raises what reading raises."""
-        self._first = await self._next(SMALLEST_READ)
+        self._first = await self.read(self.until(SMALLEST_READ))
+
+    def until(self, size: int) -> int:
+        """How many bytes there are up to a multiple of `size`, or the end."""
+        return piece_end(self._offset, size, self._end) - self._offset
 
     async def read(self, size: int) -> bytes:
-        """Read on, up to a multiple of `size`; not at the end. Raises what reading raises."""
-        data, self._first = self._first or await self._next(size), b""
-        self._offset += len(data)
-        return data
+        """Read the next bytes, at most so many; the same ones until they are `taken`. Raises what reading raises."""
+        first, self._first = self._first, b""
+        return first[:size] or await self._read(self._offset, size)
 
-    async def _next(self, size: int) -> bytes:
-        return await self._read(self._offset, piece_end(self._offset, size, self._end) - self._offset)
+    def taken(self, size: int) -> None:
+        """So many of the bytes that were read are sent."""
+        self._offset += size
 
 
-def next_size(sent: int, at_once: int, size: int) -> int:
+def next_size(sent: int, taken: int, size: int) -> int:
     """How much to read next, a power of two: more when all of the last bytes were taken at once, else what was.
 
     Args:
         sent: bytes of the last send.
-        at_once: how many of them (headers and all) the kernel took without waiting.
+        taken: how many of them the kernel took.
         size: how much was to be read the last time.
     """
-    wanted = size * 2 if at_once >= sent else 1 << max(at_once.bit_length() - 1, 0)
+    wanted = size * 2 if taken >= sent else 1 << max(taken.bit_length() - 1, 0)
     return max(SMALLEST_READ, min(wanted, LARGEST_READ))
 
 

@@ -13,7 +13,7 @@ from p2pboot.errors import MachineError, machine_error
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.interfaces import Interfaces, Reach, reachable
 
-BACKLOG: Final = 256  # connections that the kernel keeps while all tasks are busy
+BACKLOG: Final = 1024  # connections that the kernel keeps while all tasks are busy
 MAX_URLS: Final = 4
 """How many of the machine's addresses are advertised, the best ones. Each is in the manifest once for every artifact,
 and a client tries them one after the other; the format has room for 16."""

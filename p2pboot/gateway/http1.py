@@ -11,16 +11,17 @@ import logging
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Final
+from typing import Final, NamedTuple
 
 import h11
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.gateway.body import SMALLEST_READ, ArtifactBody, next_size
+from p2pboot.gateway.body import KEPT_S, SMALLEST_READ, ArtifactBody, Room, next_size
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.stream import ClientStream
+from p2pboot.serving.threads import Turns
 
 HEADER_BYTES: Final = 16 * 1024  # request line and header fields together; what boots sends less than 1 KiB
 HEADER_S: Final = 15.0  # for a whole request to arrive, and between two on one connection
@@ -40,19 +41,33 @@ Answer = Callable[[h11.Request], Awaitable[Reply]]
 """Finds the reply to a request; raises nothing."""
 
 
+class Shared(NamedTuple):
+    """What all connections share.
+
+    Args:
+        turns: for working on a request.
+        room: for what quick clients did not take at once.
+        counters: told of every reply.
+    """
+
+    turns: Turns
+    room: Room
+    counters: GatewayCounters
+
+
 class Connection:
     """Serves the requests of one connection until it ends.
 
     Args:
         stream: the connection.
         answer: called with one request at a time.
-        counters: told of every reply.
+        shared: with all other connections.
     """
 
-    def __init__(self, stream: ClientStream, answer: Answer, counters: GatewayCounters) -> None:
+    def __init__(self, stream: ClientStream, answer: Answer, shared: Shared) -> None:
         self._stream = stream
         self._answer = answer
-        self._counters = counters
+        self._turns, self._room, self._counters = shared
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
         self._request: h11.Request | None = None
         """The one that is being received or answered."""
@@ -89,14 +104,23 @@ class Connection:
             return
         if self._request is not None:
             self._stream.slot.answer(trio.current_time())
-            await self._send(await self._answer(self._request))
+            await self._stream.wait_for_room()  # before anything is read for it
+            async with self._turns.take(self._stream.party):
+                reply = await self._answer(self._request)
+            await self._send(reply)
 
     async def _receive(self) -> None:
         """Receive a request, if the client sends one, and read past its body."""
-        raw = self._http.trailing_data[0]
-        while (event := self._http.next_event()) is h11.NEED_DATA:
+        raw, is_all = self._http.trailing_data
+        if not raw and not is_all:
             self._http.receive_data(await self._stream.receive_some())
-            raw = self._http.trailing_data[0]
+        while True:
+            async with self._turns.take(self._stream.party):
+                raw = self._http.trailing_data[0]
+                event = self._http.next_event()
+            if event is not h11.NEED_DATA:
+                break
+            self._http.receive_data(await self._stream.receive_some())
         if not isinstance(event, h11.Request):
             return
         self._request = event
@@ -104,17 +128,19 @@ class Connection:
         if len(raw) - len(rest) > HEADER_BYTES:  # h11 counts only what is not complete
             raise h11.RemoteProtocolError("too long a head", error_status_hint=_too_long(raw))
         self._is_last |= not _is_clear(event, raw.removesuffix(rest))
-        await self._read_past_body(BODY_BYTES - len(rest))
+        await self._read_past_body()
 
-    async def _read_past_body(self, left: int) -> None:
+    async def _read_past_body(self) -> None:
+        left = BODY_BYTES
         while not self._http.they_are_waiting_for_100_continue:  # who waits gets the reply
-            event = self._http.next_event()
-            if event is h11.NEED_DATA and left > 0:
-                data = await self._stream.receive_some()
-                left -= len(data)
-                self._http.receive_data(data)
-            elif not isinstance(event, h11.Data):
+            async with self._turns.take(self._stream.party):  # chunks of a byte are a lot of work
+                while isinstance(event := self._http.next_event(), h11.Data):
+                    pass
+            if event is not h11.NEED_DATA or left <= 0:
                 return
+            data = await self._stream.receive_some()
+            left -= len(data)
+            self._http.receive_data(data)
 
     async def _send(self, reply: Reply) -> None:
         status = 0
@@ -136,11 +162,22 @@ class Connection:
     async def _send_artifact(self, body: ArtifactBody) -> None:
         size = SMALLEST_READ
         while body:
-            await self._stream.wait_for_room()
-            data = await body.read(size)
-            await self._stream.send_all(self._http.send(h11.Data(data)))
-            size = next_size(len(data), self._stream.at_once, size)
-            del data  # nothing is held while the client is not reading
+            allowed = await self._stream.wait_to_send(body.until(size))
+            data = memoryview(await body.read(allowed))
+            taken = self._send_some(body, data)
+            size = next_size(len(data), taken, size)
+            rest = data[taken:]
+            with self._room.keeping(len(rest)) as is_room, trio.move_on_after(KEPT_S):
+                while is_room and rest:
+                    allowed = await self._stream.wait_to_send(len(rest))
+                    rest = rest[self._send_some(body, rest[:allowed]) :]
+            del data, rest  # nothing is held while the client is not reading
+
+    def _send_some(self, body: ArtifactBody, data: memoryview) -> int:
+        taken = self._stream.send_some(data)
+        self._http.send_with_data_passthrough(h11.Data(data[:taken]))  # type: ignore[arg-type] # only counts it
+        body.taken(taken)
+        return taken
 
 
 def _head(reply: Reply, *, is_last: bool) -> h11.Response:

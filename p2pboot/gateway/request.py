@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.origins import Party
 
 Fields = Mapping[str, Sequence[str]]
 """Header fields by lower-case name, of each the values in the order of the lines."""
@@ -12,10 +13,11 @@ Fields = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """The addresses of a connection: of the client, without its port, and our own."""
+    """The addresses of a connection: of the client, without its port, and our own; and whose it is."""
 
     client: str
     own: tuple[str, int]
+    party: Party
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,39 +3,46 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import logging
+import socket
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
 import trio
 
 from p2pboot.config.settings import NodeSettings
-from p2pboot.gateway.app import Gateway
+from p2pboot.core.origins import Party, party_of
+from p2pboot.gateway.app import LOOKUPS, Gateway
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.bases import Bases
+from p2pboot.gateway.body import Room
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.dnssd import ServiceAnnouncement, announce, host_name
 from p2pboot.gateway.hosts import advertised, base_urls, listen, own_addresses, port_of
-from p2pboot.gateway.http1 import Connection
+from p2pboot.gateway.http1 import Connection, Shared
 from p2pboot.gateway.names import Names
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.reports import Reports
-from p2pboot.gateway.slots import Slots
+from p2pboot.gateway.slots import WAIT_S, Slots
 from p2pboot.gateway.stream import ClientStream
-from p2pboot.transport.bandwidth import Meter
+from p2pboot.serving.threads import Turns
 from p2pboot.transport.interfaces import Interfaces
 from p2pboot.transport.traffic import HTTP
 
 log = logging.getLogger(__name__)
 
-SWEEP_S: Final = 10.0  # how often stalled connections are looked for
+MEASURE_S: Final = 2.0  # how often it is looked how clients read
+ACCEPTED: Final = 64  # connections at once, before others have their turn
 _NO_FILES_PAUSE_S: Final = 0.1
 _NO_SLOT: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 10\r\nConnection: close\r\n\r\n"
 )
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
+
+_Opened = Callable[[socket.socket, str], ClientStream]
+"""Makes a stream of a connection and the address of its client."""
 
 
 class GatewayService:
@@ -58,6 +65,8 @@ class GatewayService:
         self._listener = listen(settings.gateway.http)
         self._slots = Slots() if slots is None else slots  # an empty one is false
         self._counters = GatewayCounters()
+        self._shared = Shared(Turns(LOOKUPS), Room(), self._counters)
+        self._numbers = itertools.count()
         self._interfaces = Interfaces() if interfaces is None else interfaces
 
     @property
@@ -83,14 +92,18 @@ class GatewayService:
         names = Names(options.advertise_http, host_name(node.peer_id))
         gateway = Gateway(node, offers, reports, bases, names=names, counters=self._counters)
 
-        def meter(client: str) -> Meter:
-            return node.bandwidth.meter(client, HTTP, is_many=bases.is_proxy(client))
+        def stream(connection: socket.socket, client: str) -> ClientStream:
+            is_many = bases.is_proxy(client)
+            meter = node.bandwidth.meter(client, HTTP, is_many=is_many)
+            # Who is behind a proxy only the proxy knows: each connection is taken for somebody else's.
+            party = Party(f"{client} {next(self._numbers)}") if is_many else party_of(client)
+            return ClientStream(connection, party, meter)
 
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._sweep)
+                nursery.start_soon(self._measure)
                 nursery.start_soon(names.learn)
-                nursery.start_soon(self._accept, nursery, gateway, meter)
+                nursery.start_soon(self._accept, nursery, gateway, stream)
                 if self._settings.network.mdns:
                     name = self._settings.provider.name
                     said = ServiceAnnouncement(offers, name, node.peer_id, self._listener, self._interfaces)
@@ -101,41 +114,58 @@ class GatewayService:
         finally:
             self.close()
 
-    async def _accept(self, nursery: trio.Nursery, gateway: Gateway, meter: Callable[[str], Meter]) -> None:
+    async def _accept(self, nursery: trio.Nursery, gateway: Gateway, opened: _Opened) -> None:
         while True:
             await trio.lowlevel.wait_readable(self._listener.fileno())
-            try:
-                accepted, client = self._listener.accept()
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                if error.errno in _OUT_OF_RESOURCES:
-                    log.warning("no connection can be accepted: %s", error.strerror)
-                    await trio.sleep(_NO_FILES_PAUSE_S)
-                continue  # else the client went before it was accepted
-            accepted.setblocking(False)
-            stream = ClientStream(accepted, meter(client[0]))
-            if self._slots.admit(stream.slot, trio.current_time()):
-                nursery.start_soon(self._serve, gateway, stream)
+            for _ in range(ACCEPTED):
+                try:
+                    accepted, client = self._listener.accept()
+                except BlockingIOError:
+                    break
+                except OSError as error:
+                    if error.errno in _OUT_OF_RESOURCES:
+                        log.warning("no connection can be accepted: %s", error.strerror)
+                        await trio.sleep(_NO_FILES_PAUSE_S)
+                    continue  # else the client went before it was accepted
+                accepted.setblocking(False)
+                stream = opened(accepted, client[0])
+                admitted = trio.Event()
+                if self._slots.admit(stream.slot, trio.current_time()):
+                    nursery.start_soon(self._serve, gateway, stream)
+                elif self._slots.wait(stream.slot, admitted.set):
+                    nursery.start_soon(self._wait, gateway, stream, admitted)
+                else:
+                    stream.refuse(_NO_SLOT)
+                    stream.finish()
+
+    async def _wait(self, gateway: Gateway, stream: ClientStream, admitted: trio.Event) -> None:
+        try:
+            with trio.move_on_after(WAIT_S):
+                await admitted.wait()
+            self._slots.give_up(stream.slot)
+            if admitted.is_set():
+                await self._serve(gateway, stream)
             else:
-                with suppress(OSError):
-                    accepted.send(_NO_SLOT)
-                stream.finish()
+                stream.refuse(_NO_SLOT)
+                await stream.linger()
+        finally:
+            self._slots.give_up(stream.slot)
+            stream.finish()
 
     async def _serve(self, gateway: Gateway, stream: ClientStream) -> None:
         try:
             answer = partial(gateway.answer, ends=stream.ends())
-            await Connection(stream, answer, self._counters).run()
+            await Connection(stream, answer, self._shared).run()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except Exception:  # one connection must not end the node
             log.exception("a connection ended by a fault of the gateway")
             self._counters.failures += 1
         finally:
-            self._slots.release(stream.slot)
+            self._slots.release(stream.slot, trio.current_time())
             stream.cut()
 
-    async def _sweep(self) -> None:
+    async def _measure(self) -> None:
         while True:
-            await trio.sleep(SWEEP_S)
-            self._slots.cut_stalled(trio.current_time())
+            await trio.sleep(MEASURE_S)
+            self._slots.measure(trio.current_time())

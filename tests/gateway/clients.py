@@ -25,8 +25,11 @@ def status_of(reply: bytes) -> int:
 
 
 @asynccontextmanager
-async def connected(port: int, sent: bytes = b"", *, buffer: int = 0) -> AsyncIterator[trio.SocketStream]:
+async def connected(
+    port: int, sent: bytes = b"", *, buffer: int = 0, source: str = "127.0.0.1"
+) -> AsyncIterator[trio.SocketStream]:
     raw = socket.socket()
+    raw.bind((source, 0))
     if buffer:
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
     raw.setblocking(False)

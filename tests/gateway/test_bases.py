@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from p2pboot.core.origins import party_of
 from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.request import Ends, Request
 from p2pboot.store.store import Store
@@ -29,7 +30,7 @@ def base(
     values: dict[str, list[str]] = {}
     for name, value in fields:
         values.setdefault(name.lower(), []).append(value)
-    request = Request("GET", "/boot.ipxe", values, host, Ends(peer, ("192.0.2.1", 8080)))
+    request = Request("GET", "/boot.ipxe", values, host, Ends(peer, ("192.0.2.1", 8080), party_of(peer)))
     return Bases(advertised, proxies).of(request)
 
 

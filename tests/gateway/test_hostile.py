@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pboot.gateway import http1
+from p2pboot.gateway import http1, service, slots
 from p2pboot.gateway.body import LARGEST_READ, SMALLEST_READ, next_size, piece_end
 from p2pboot.gateway.slots import Slots
 from p2pboot.store.store import Store
@@ -233,7 +233,10 @@ async def test_client_that_never_reads_holds_up_nobody(store: Store, tmp_path: P
         # Leaving `serving` cancels the gateway while both replies are under way: it must end.
 
 
-async def test_who_rests_makes_room_when_slots_are_short(store: Store, tmp_path: Path) -> None:
+async def test_who_rests_makes_room_when_slots_are_short(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slots, "REST_S", 0.0)
     put(store)
     async with (
         serving(OfferingNode(store), gateway_settings(tmp_path), slots=Slots(2)) as gateway,
@@ -246,23 +249,40 @@ async def test_who_rests_makes_room_when_slots_are_short(store: Store, tmp_path:
         assert status_of(await drained(second)) == 200
 
 
-async def test_without_a_slot_the_answer_is_503(store: Store, tmp_path: Path) -> None:
+async def test_without_a_slot_the_answer_is_503(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "WAIT_S", 0.0)
     put(store, BIG)
-    slots = Slots(1)
-    async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=slots) as gateway:
+    few = Slots(1)
+    async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=few) as gateway:
         async with connected(gateway.port, request(f"{PAIR}/rootfs"), buffer=4096) as busy:
             assert (await busy.receive_some(9)) == b"HTTP/1.1 "
             assert (await gateway.get("/health")).status == 503
-        assert slots.refused == 1
+        assert few.refused == 1
+
+
+async def test_who_waits_for_a_slot_is_served_when_there_is_one(store: Store, tmp_path: Path) -> None:
+    put(store, BIG)
+    few = Slots(1)
+    async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=few) as gateway:
+        async with (
+            connected(gateway.port, request(f"{PAIR}/rootfs"), buffer=4096) as busy,
+            connected(gateway.port, request("/health")) as waiting,
+        ):
+            assert (await busy.receive_some(9)) == b"HTTP/1.1 "
+            await busy.aclose()
+            assert status_of(await drained(waiting)) == 200
+        assert few.refused == 0
 
 
 async def test_reply_stops_when_the_client_goes(store: Store, tmp_path: Path) -> None:
     put(store, BIG)
-    slots = Slots()
-    async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=slots) as gateway:
+    open_slots = Slots()
+    async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=open_slots) as gateway:
         async with connected(gateway.port, request(f"{PAIR}/rootfs"), buffer=4096) as client:
             await client.receive_some(9)
-        while len(slots):  # noqa: ASYNC110 - the gateway has no event for it
+        while len(open_slots):  # noqa: ASYNC110 - the gateway has no event for it
             await trio.sleep(0.001)
         metrics = (await gateway.get("/metrics")).body.decode()
     sent = next(line for line in metrics.splitlines() if line.startswith("p2pboot_http_bytes_total "))
@@ -274,12 +294,12 @@ async def test_closed_connection_gives_its_slot_back_at_once(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
     monkeypatch.setattr(http1, "HEADER_S", HANG_S)  # nothing else would give it back before
-    slots = Slots()
-    async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=slots) as gateway:
+    open_slots = Slots()
+    async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=open_slots) as gateway:
         async with connected(gateway.port, sent):
-            while not len(slots):  # noqa: ASYNC110 - the gateway has no event for it
+            while not len(open_slots):  # noqa: ASYNC110 - the gateway has no event for it
                 await trio.sleep(0.001)
-        while len(slots):  # noqa: ASYNC110
+        while len(open_slots):  # noqa: ASYNC110
             await trio.sleep(0.001)
 
 
@@ -301,7 +321,7 @@ async def test_many_readers_at_once_all_get_the_right_bytes(store: Store, tmp_pa
                 assert hashlib.sha256(body).hexdigest() == digest
 
         async with trio.open_nursery() as nursery:
-            for _ in range(10):
+            for _ in range(5):
                 nursery.start_soon(read)
 
 
