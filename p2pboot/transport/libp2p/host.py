@@ -53,8 +53,10 @@ from p2pboot.transport.libp2p.swarm import BoundedSwarm
 from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
 from p2pboot.transport.tcp.negotiated import NegotiatedStream
+from p2pboot.transport.tcp.pings import answer_pings
 from p2pboot.transport.tcp.sockets import bound_address, open_listeners
 from p2pboot.transport.traffic import Traffic
+from p2pboot.wire.ping import PING_PROTOCOL
 
 log = logging.getLogger("p2pboot.transport.libp2p")
 
@@ -89,6 +91,7 @@ class HardenedHost(BasicHost):
         )
         # A peer that pushes again and again would be parsed again and again; addresses come by identify.
         self.remove_stream_handler(ID_PUSH)
+        self.set_stream_handler(TProtocol(PING_PROTOCOL), _answer_pings)
 
     def _announce(self, _listening: Sequence[Multiaddr]) -> list[Multiaddr]:
         """Where the node is, for identify and for every message of gossip; so made again only when it changed."""
@@ -221,16 +224,10 @@ class Libp2pTransport(interface.Gossip):
     @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
         async def serve(net_stream: INetStream) -> None:
-            stream = MeteredStream(self._wrap(net_stream), protocol, self._bandwidth)
+            stream = MeteredStream(_taken_out(net_stream), protocol, self._bandwidth)
             await run_handler(protocol, handler, stream, log)
 
         self._host.set_stream_handler(TProtocol(protocol), serve)
-
-    def _wrap(self, net_stream: INetStream) -> NegotiatedStream:
-        """Take one of the connection's streams out of libp2p's layers; these see its end when the handler returns."""
-        stream = cast(HostStream, cast(NetStream, net_stream).muxed_stream)
-        name = cast(MuxedConnection, stream.muxed_conn).name
-        return NegotiatedStream(stream.muxed, name)
 
     @override
     def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
@@ -252,6 +249,19 @@ class Libp2pTransport(interface.Gossip):
     @override
     def forget_seen(self) -> None:
         self._gossip.forget_seen()
+
+
+def _taken_out(net_stream: INetStream) -> NegotiatedStream:
+    """Take one of the connection's streams out of libp2p's layers; these see its end when the handler returns."""
+    stream = cast(HostStream, cast(NetStream, net_stream).muxed_stream)
+    name = cast(MuxedConnection, stream.muxed_conn).name
+    return NegotiatedStream(stream.muxed, name)
+
+
+async def _answer_pings(net_stream: INetStream) -> None:
+    connection = cast(MuxedConnection, net_stream.muxed_conn).tcp
+    await answer_pings(_taken_out(net_stream), connection)
+    await net_stream.close()
 
 
 @asynccontextmanager

@@ -36,11 +36,12 @@ from p2pboot.transport.tcp.accepting import accepted
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.negotiated import NegotiatedStream
+from p2pboot.transport.tcp.pings import answer_pings
 from p2pboot.transport.tcp.sockets import bound_address, open_listeners, release
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.traffic import Traffic
 from p2pboot.wire.identify import IDENTIFY_PROTOCOL
-from p2pboot.wire.ping import PING_BYTES, PING_PROTOCOL
+from p2pboot.wire.ping import PING_PROTOCOL
 from p2pboot.wire.yamux.frames import NO_ROOM
 from p2pboot.wire.yamux.limits import Limits
 
@@ -88,7 +89,7 @@ class LightTransport(Transport):
         # Neither counted nor limited: nobody asked for it.
         self._own: dict[str, StreamHandler] = {
             IDENTIFY_PROTOCOL: self._identifying.answer,
-            PING_PROTOCOL: _echo,
+            PING_PROTOCOL: self._answer_pings,
         }
         self._handlers |= self._own
 
@@ -257,6 +258,11 @@ class LightTransport(Transport):
         except (ProtocolError, trio.TooSlowError) as error:
             log.debug("identify with %s failed: %r", connection.peer_id, error)
 
+    async def _answer_pings(self, stream: Stream) -> None:
+        tcp = self._live.get(stream.connection)
+        if tcp is not None:
+            await answer_pings(stream, tcp)
+
     def _accept(self, muxed: MuxedStream) -> None:
         self._nursery.start_soon(self._serve, muxed)
 
@@ -275,11 +281,6 @@ class LightTransport(Transport):
         bandwidth = self._uncounted if protocol in self._own else self._bandwidth
         metered = MeteredStream(stream, protocol, bandwidth)
         await run_handler(protocol, self._handlers[protocol], metered, log)
-
-
-async def _echo(stream: Stream) -> None:
-    while data := await stream.read(PING_BYTES):
-        await stream.write(data)
 
 
 @asynccontextmanager

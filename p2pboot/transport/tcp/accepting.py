@@ -43,7 +43,9 @@ async def accepted(
         undo = stack.enter_context(ExitStack())
         undo.callback(sock.close)
         prepare(sock)
-        with admission.handshake(origin_of(remote_of(sock)[0])):
+        origin = origin_of(remote_of(sock)[0])
+        with admission.handshake(origin):
+            await endpoint.turn(origin)
             tcp = endpoint.connection(sock, accept, initiator=False)
             undo.pop_all()  # from here on the connection closes it
             stack.callback(tcp.abort)

@@ -19,6 +19,7 @@ from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, RemoteProtocolError
 from p2pboot.transport.interface import NoRoom, StreamReset
 from p2pboot.transport.tcp.holdings import Holding
+from p2pboot.transport.tcp.labour import Labour
 from p2pboot.transport.tcp.pace import Pace
 from p2pboot.transport.tcp.sockets import remote_of, set_receive_low_water, set_unsent_low_water
 from p2pboot.transport.tcp.stream import MuxedStream
@@ -89,6 +90,7 @@ class TcpConnection:
         self._holding = Holding(workspace.common, self.remote[0], core, self._resume, self.flush)
         self._pause: trio.Event | None = None  # while it is not read from: set when it may be again
         self._stuck = (0, 0.0)  # what was unread at the last beat in a pause, and since when
+        self._labour = Labour(trio.current_time())
         self._moved, self._moved_at = 0, trio.current_time()
         self.secured = trio.Event()
         """Set when the peer has proved who it is, or the connection is over: then `failure` says why."""
@@ -145,10 +147,9 @@ class TcpConnection:
             if self.failure is not None:  # sending found out; what still comes is no fault of the peer's
                 return
             buffer = self._workspace.received
-            if self._holding.is_tight:
-                buffer = buffer[:MAX_MESSAGE]
+            most = self._labour.receives(MAX_MESSAGE if self._holding.is_tight else len(buffer))
             try:
-                count = self._socket.recv_into(buffer)
+                count = self._socket.recv_into(buffer, most)
                 self._heard = True
                 if not count:
                     self._core.receive_eof()
@@ -162,6 +163,20 @@ class TcpConnection:
                 return
             self.flush()
             self._set_low_water()
+            session = self._core.session
+            cost_s = self._labour.note(session.labour, session.moved, trio.current_time())
+            if cost_s:
+                await self._workspace.turns.take(self.party, cost_s)
+
+    async def work(self, units: float) -> None:
+        """Wait until we may do more for the peer that carries nothing, such as answering a ping.
+
+        Args:
+            units: as `labour` counts.
+        """
+        cost_s = self._labour.charge(units, trio.current_time())
+        if cost_s:
+            await self._workspace.turns.take(self.party, cost_s)
 
     async def _room(self) -> None:
         """Wait until there is room for what the peer sends; meanwhile it waits in the peer's own memory."""

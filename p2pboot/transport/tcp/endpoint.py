@@ -5,10 +5,12 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable
+from typing import Final
 
 import trio
 
 from p2pboot.core.identity import PublicKey, SecretKey
+from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, UsageError
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.interface import DialError
@@ -19,6 +21,8 @@ from p2pboot.transport.tcp.workspace import Workspace
 from p2pboot.wire.connection import Connection, EndedEarly, Keys, WrongPeer
 from p2pboot.wire.yamux.limits import Limits
 from p2pboot.wire.yamux.session import Session
+
+_HANDSHAKE_S: Final = 0.008  # of work, with all that follows when a peer is new
 
 
 class Endpoint:
@@ -38,6 +42,10 @@ class Endpoint:
     async def run(self) -> None:
         """Look after the connections, for ever: as long as there are any, this has to run."""
         await self._workspace.run()
+
+    async def turn(self, origin: str) -> None:
+        """Wait until a handshake with somebody may be begun, at an address that others may come from, too."""
+        await self._workspace.turns.take(Party(origin), _HANDSHAKE_S)
 
     def is_self(self, peer: PublicKey) -> bool:
         """Whether a peer is this node."""

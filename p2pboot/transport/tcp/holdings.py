@@ -62,6 +62,8 @@ class Common:
         if origin == party.origin:
             return False
         held_in = [one for one in self.holdings if one.party.origin == origin]
+        if not held_in:
+            return False
         if shares is self.streams:
             return max(held_in, key=lambda one: one.streams).shed_stream()
         return max(held_in, key=lambda one: one.slots).shed_bytes()

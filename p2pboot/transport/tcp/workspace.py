@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from p2pboot.transport.tcp.holdings import Common
+from p2pboot.transport.turns import Turns
 from p2pboot.wire.noise.transport import MAX_PLAINTEXT
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 _RECEIVE_BYTES: Final = 256 * 1024  # a system call's worth: four Noise messages
 _BEAT_S: Final = 5.0
+_LABOUR: Final = 0.25  # of a core, for what peers make us do that carry nothing, handshakes among it
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread may keep the interpreter from the event loop. The loop gives it up at every system call, and
 threads that hash and write take it: with Python's 5 ms a fetch of 512 MiB ran at 125, 121, 174 and 174 MB/s, with
@@ -32,6 +34,7 @@ class Workspace:
         self.received = memoryview(bytearray(_RECEIVE_BYTES))
         self.scratch = bytearray(MAX_PLAINTEXT)
         self.common = Common()
+        self.turns = Turns(_LABOUR)
         self._connections: set[TcpConnection] = set()
         self._some = trio.Event()
 
@@ -41,6 +44,11 @@ class Workspace:
         The process's threads give up the interpreter sooner from then on.
         """
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.turns.run)
+            nursery.start_soon(self._beat)
+
+    async def _beat(self) -> None:
         while True:
             await self._some.wait()
             await trio.sleep(_BEAT_S)

@@ -34,6 +34,8 @@ from p2pboot.wire.yamux.states import RECEIVING, Cause, Receiving, Sending
 from p2pboot.wire.yamux.stream import Stream
 
 YAMUX_PROTOCOL: Final = "/yamux/1.0.0"
+STREAM_LABOUR: Final = 250
+"""Frames that take as long as opening a stream, with the task that serves it."""
 _MAX_WINDOW: Final = (1 << 32) - 1
 # What an honest peer is far from, however slowly we send and however much comes at once.
 _MAX_PINGS: Final = 32  # unanswered; everybody waits for a pong before the next ping
@@ -60,6 +62,8 @@ class Session:
         """Bytes that wait to be read, all streams together."""
         self.unsent = 0
         """Bytes that were written and have not left, all streams together."""
+        self.labour = 0
+        """What the peer made us do: frames, and `STREAM_LABOUR` for each stream that it opened."""
         self.moved = 0
         """Bytes that streams ever received and sent: whether it grows tells a connection in use from an idle one."""
         self._parity = 1 if initiator else 0
@@ -210,6 +214,7 @@ class Session:
         handler = self._handlers.get(kind)
         if handler is None:
             raise RemoteProtocolError(f"yamux: a frame of type {kind}")
+        self.labour += 1
         handler(flags, stream_id, length)
         if len(self._events) > _MAX_EVENTS:
             raise RemoteProtocolError("yamux: the peer opens and resets streams without end")
@@ -302,6 +307,7 @@ class Session:
             self._refuse(stream_id)
             return None
         self._refused = 0
+        self.labour += STREAM_LABOUR
         stream = self._new_stream(stream_id, ACK)
         self._events.append(StreamOpened(stream))
         return stream
