@@ -233,9 +233,11 @@ class LightTransport(Transport):
         return MeteredStream(await self._open(connection, protocol), protocol, self._bandwidth)
 
     async def _open(self, connection: Connection, protocol: str) -> NegotiatedStream:
-        tcp = self._live.get(connection)
+        tcp, missing = self._live.get(connection), f"not connected with {connection.peer_id}"
         if tcp is None:
-            raise StreamReset(f"not connected with {connection.peer_id}")
+            raise StreamReset(missing)
+        if tcp.failure is not None:
+            raise tcp.reset_error(missing)
         stream = NegotiatedStream(tcp.open(), connection)
         try:
             await stream.propose(protocol)
