@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.pieces import MIB
+from p2pboot.core.pieces import KIB, MIB
 from p2pboot.errors import P2PBootError
 from p2pboot.store.audit import audit
 from p2pboot.store.durable import write_file
@@ -25,17 +25,22 @@ from p2pboot.store.store import Store
 
 log = logging.getLogger(__name__)
 
-FIRST_S: Final = 60.0
+FIRST_S: Final = 10.0
 """After the start, when there is enough to do."""
 
 PASS_S: Final = 24 * 3600.0
-"""From the beginning of one pass to that of the next, where it does not take longer."""
+"""The longest time from the beginning of one pass to that of the next, where it does not take longer."""
+
+SHORTEST_PASS_S: Final = 600.0
+
+LONG_RUN_BYTES_PER_S: Final = 128 * KIB
+"""Little is read more often: half a gigabyte every hour, from 10 GB on once a day."""
 
 BYTES_PER_S: Final = 8 * MIB
 """10 GB in twenty minutes, a hundredth of what a disk or a processor can do."""
 
 NOTED_BYTES: Final = 256 * MIB
-"""A restart costs so much again."""
+"""A restart costs so much again; of a store that has less nothing is noted."""
 
 _NOTE: Final = "scrubbing.json"
 _MAX_NOTE: Final = 4096
@@ -49,11 +54,18 @@ class Position:
         begun_at: when it began, unix seconds.
         digest: of the artifact that is read, "" before the first; None at its end.
         index: of the next piece.
+        read_bytes: how much it has read.
     """
 
     begun_at: float
     digest: str | None = ""
     index: int = 0
+    read_bytes: int = 0
+
+    @property
+    def next_at(self) -> float:
+        """When the next pass is to begin."""
+        return self.begun_at + min(max(self.read_bytes / LONG_RUN_BYTES_PER_S, SHORTEST_PASS_S), PASS_S)
 
 
 class Scrubber:
@@ -77,19 +89,22 @@ class Scrubber:
         position = await trio.to_thread.run_sync(self._read_note)
         while True:
             if position.digest is None:
-                await trio.sleep(min(max(position.begun_at + PASS_S - self._wall(), FIRST_S), PASS_S))
+                await trio.sleep(min(max(position.next_at - self._wall(), FIRST_S), PASS_S))
                 position = Position(self._wall())
+            read_bytes = 0
             try:
-                await self._pass(position)
+                read_bytes = await self._pass(position)
             except P2PBootError as error:
                 log.error("what is held can not be checked: %s", error)
-            position = Position(position.begun_at, None)
-            await self._take_note(position)
+            position = Position(position.begun_at, None, 0, read_bytes)
+            if read_bytes >= NOTED_BYTES:
+                await self._take_note(position)
 
-    async def _pass(self, start: Position) -> None:
+    async def _pass(self, start: Position) -> int:
+        """Read everything from there on; returns how much the whole pass has read."""
         if await trio.to_thread.run_sync(self.audit):
             self._found()
-        unnoted = 0
+        read_bytes, noted_bytes = start.read_bytes, start.read_bytes
         for digest in await trio.to_thread.run_sync(self._store.blobs.whole):
             if start.digest is not None and digest < start.digest:
                 continue
@@ -97,15 +112,16 @@ class Scrubber:
             if table is None:
                 continue
             for index in range(start.index if digest == start.digest else 0, table.count):
-                if unnoted >= NOTED_BYTES:
-                    await self._take_note(Position(start.begun_at, digest, index))
-                    unnoted = 0
+                if read_bytes - noted_bytes >= NOTED_BYTES:
+                    await self._take_note(Position(start.begun_at, digest, index, read_bytes))
+                    noted_bytes = read_bytes
                 if not await trio.to_thread.run_sync(self._store.blobs.scrub, digest, index):
                     log.warning("sha256:%s is damaged on the disk", digest)
                     break
                 length = table.span(index)[1]
-                unnoted += length
+                read_bytes += length
                 await trio.sleep(length / BYTES_PER_S)
+        return read_bytes
 
     def audit(self) -> bool:
         """Put the database right; blocking. Returns whether anything was wrong.
@@ -122,14 +138,16 @@ class Scrubber:
         try:
             with open(open_regular(self._note), "rb") as file:
                 said = json.loads(file.read(_MAX_NOTE))
-            position = Position(float(said["begun_at"]), said["digest"], int(said["index"]))
+            position = Position(
+                float(said["begun_at"]), said["digest"], int(said["index"]), int(said["read_bytes"])
+            )
         except (OSError, ValueError, TypeError, KeyError):
             return Position(self._wall())
-        is_odd = position.index < 0 or not isinstance(position.digest, str | None)
+        is_odd = min(position.index, position.read_bytes) < 0 or not isinstance(position.digest, str | None)
         return Position(self._wall()) if is_odd or position.begun_at > self._wall() else position
 
     async def _take_note(self, position: Position) -> None:
-        said = {"begun_at": position.begun_at, "digest": position.digest, "index": position.index}
+        said = {name: getattr(position, name) for name in ("begun_at", "digest", "index", "read_bytes")}
         try:
             await trio.to_thread.run_sync(write_file, self._note, json.dumps(said).encode(), 0o600)
         except P2PBootError as error:

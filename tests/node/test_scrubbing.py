@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from p2pboot.node import scrubbing
-from p2pboot.node.scrubbing import FIRST_S, PASS_S, Scrubber
+from p2pboot.node.scrubbing import FIRST_S, PASS_S, SHORTEST_PASS_S, Scrubber
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, content
 from p2pboot.testing.manifests import ALICE, signed_manifest
@@ -72,21 +72,34 @@ async def test_rot_on_a_mirror_is_found_without_anybody_asking_and_mended(
             path = mirror.store.blobs.path(digest)
             path.write_bytes(bytes(path.stat().st_size))
         await until(
-            lambda: all(is_intact(mirror.store.blobs, digest) for digest in digests), within_s=4 * FIRST_S
+            lambda: all(is_intact(mirror.store.blobs, digest) for digest in digests), within_s=10 * FIRST_S
         )
 
 
-async def test_everything_is_read_once_a_day_and_nothing_at_the_start(
+async def test_everything_is_read_again_and_again_and_nothing_at_the_start(
     store: Store, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = Reads(store, monkeypatch)
     await scrub_for(store, FIRST_S - 1)
     assert reads.pieces == []
-    await scrub_for(store, PASS_S - 1)
+    await scrub_for(store, SHORTEST_PASS_S)
     assert reads.pieces == ALL
     reads.pieces.clear()
-    await scrub_for(store, 2 * PASS_S)
-    assert reads.pieces[: len(ALL)] == ALL
+    await scrub_for(store, 2.5 * SHORTEST_PASS_S)
+    assert reads.pieces == 3 * ALL
+
+
+async def test_what_takes_long_to_read_is_read_once_a_day_whatever_is_restarted(
+    store: Store, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrubbing, "LONG_RUN_BYTES_PER_S", 1)
+    monkeypatch.setattr(scrubbing, "NOTED_BYTES", PIECE)
+    reads = Reads(store, monkeypatch)
+    for _ in range(3):
+        await scrub_for(store, PASS_S / 4)
+    assert reads.pieces == ALL
+    await scrub_for(store, PASS_S / 2)
+    assert reads.pieces == 2 * ALL
 
 
 async def test_the_rate_is_bounded(
@@ -112,14 +125,20 @@ async def test_a_restart_goes_on_where_it_was(
 
 @pytest.mark.parametrize(
     "note",
-    [b"", b"[]", b'{"begun_at":9e99,"digest":null,"index":0}', b'{"begun_at":1,"digest":3,"index":-1}'],
+    [
+        b"",
+        b"[]",
+        b'{"begun_at":9e99,"digest":null,"index":0,"read_bytes":0}',
+        b'{"begun_at":1,"digest":3,"index":-1,"read_bytes":0}',
+    ],
 )
 async def test_a_note_is_a_hint(
     store: Store, autojump_clock: None, monkeypatch: pytest.MonkeyPatch, note: bytes
 ) -> None:
     (store.path / "scrubbing.json").write_bytes(note)
     reads = Reads(store, monkeypatch)
-    await scrub_for(store, PASS_S - 1)
+    monkeypatch.setattr(scrubbing, "NOTED_BYTES", 1)
+    await scrub_for(store, SHORTEST_PASS_S)
     assert reads.pieces == ALL
     assert json.loads((store.path / "scrubbing.json").read_bytes())["digest"] is None
 
@@ -129,7 +148,7 @@ async def test_what_is_damaged_is_not_held_any_more_and_the_rest_is_read_on(
 ) -> None:
     rot(store.blobs.path(DIGESTS[0]))
     reads = Reads(store, monkeypatch)
-    await scrub_for(store, PASS_S - 1)
+    await scrub_for(store, SHORTEST_PASS_S)
     assert reads.pieces == ALL
     assert store.blobs.whole() == DIGESTS[1:]
     assert store.blobs.take_damaged() == (DIGESTS[0],)
