@@ -14,7 +14,6 @@ import contextlib
 import errno
 import os
 import sqlite3
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
@@ -23,7 +22,7 @@ from p2pboot.errors import MachineError, machine_error
 from p2pboot.store.database import Database, Row, primary_code
 from p2pboot.store.durable import make_directory
 from p2pboot.store.filenames import MEMORY_FILES
-from p2pboot.store.ownership import NotOurs, check_files, opened_state
+from p2pboot.store.ownership import NotOurs, check_files, close_files, opened_state
 
 _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 _SQLITE_REFUSALS: Final = frozenset({sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM})
@@ -90,11 +89,11 @@ class DatabaseOnDemand(Database):
     def _use_file(self) -> None:
         try:
             make_directory(self.path.parent, 0o755)  # as the snapshots beside it: others may serve them
-            _require_ours(self.path)
-            _require_writable(self.path)
-            opened = Database.open(
-                self.path, tolerant=True
-            )  # what is here can be read whatever the record says
+            with opened_state(self.path.parent) as directory:
+                check_files(MEMORY_FILES, directory, self.path.parent)
+                _require_writable(self.path)
+                opened = Database.open(self.path, tolerant=True)  # it can be read whatever the record says
+                close_files(MEMORY_FILES, directory)
         except MachineError as error:
             if not _is_refusal(error):
                 raise
@@ -152,8 +151,11 @@ def _in_memory(path: Path, appearance: object) -> Database:
 
 
 def _fill(database: Database, path: Path) -> None:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # a pipe would be waited for
-        raise MachineError(f"{path} is not a regular file", remedy="remove it, and find out who put it there")
+    for one in map(path.with_name, MEMORY_FILES):
+        if one.exists() and not one.is_file():  # a pipe would be waited for
+            raise MachineError(
+                f"{one} is not a regular file", remedy="remove it, and find out who put it there"
+            )
     failure: sqlite3.Error | None = None
     for way in _WAYS_TO_READ:
         try:
@@ -165,12 +167,6 @@ def _fill(database: Database, path: Path) -> None:
             return
     if failure is not None:
         raise MachineError(f"cannot read {path}: {failure}", remedy="check its permissions")
-
-
-def _require_ours(path: Path) -> None:
-    """What others own or may write, or lead elsewhere by a link, is read at most: it is not ours to change."""
-    with opened_state(path.parent) as directory:
-        check_files(MEMORY_FILES, directory, path.parent)
 
 
 def _require_writable(path: Path) -> None:

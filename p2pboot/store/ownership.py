@@ -162,6 +162,20 @@ def check_files(names: tuple[str, ...], directory: int, shown: Path) -> None:
         check_file(status, directory, shown / name)
 
 
+def close_files(names: tuple[str, ...], directory: int) -> None:
+    """Let nobody else write files that somebody else makes (SQLite) with what the umask leaves; where that is possible.
+
+    By their names, which were checked: a descriptor of our own that is closed would end SQLite's locks.
+    """
+    for name in names:
+        with contextlib.suppress(OSError):
+            status = os.stat(name, dir_fd=directory, follow_symlinks=False)
+            if stat.S_ISREG(status.st_mode) and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                os.chmod(
+                    name, stat.S_IMODE(status.st_mode) & ~(stat.S_IWGRP | stat.S_IWOTH), dir_fd=directory
+                )
+
+
 def check_file(status: os.stat_result, directory: int, shown: Path) -> None:
     """Refuse what is no regular file of ours.
 

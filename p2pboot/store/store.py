@@ -35,7 +35,7 @@ from p2pboot.store.hashes import HashCache
 from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.manifests import Manifests
 from p2pboot.store.ondemand import DatabaseOnDemand
-from p2pboot.store.ownership import check_files, opened_state
+from p2pboot.store.ownership import check_files, close_files, opened_state
 from p2pboot.store.publications import Publications
 from p2pboot.store.room import Quota
 from p2pboot.store.tables import TableIndex
@@ -91,6 +91,7 @@ class Store:
             clean_temporaries(path)
             _warn_of_lost_memory(path)
             database = Database.open(path / DATABASE_NAME, tolerant=tolerant)
+            close_files(MEMORY_FILES, directory)
         try:
             store = cls(path, database, quota_bytes=quota_bytes)
             store.blobs.prepare()

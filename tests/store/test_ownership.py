@@ -16,7 +16,7 @@ from p2pboot.store.ownership import OUTPUT, STATE, NotOurs, opened_directory
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content, table_of
-from tests.core.timetoke.samples import payload_of
+from tests.core.timetoke.samples import announce, payload_of
 
 OTHER = 65533
 
@@ -112,6 +112,7 @@ def test_what_others_may_write_in_a_state_that_they_reach_is_refused(state: Path
     database = state / "state.sqlite3"
     database.chmod(0o666)
     Store.open(state).close()  # 0700: nobody reaches it
+    database.chmod(0o666)
     state.chmod(0o755)
     assert "state.sqlite3" in refusal(state).message
 
@@ -139,6 +140,25 @@ def test_a_pipe_in_the_place_of_the_database_is_not_waited_for(state: Path, name
     (state / name).unlink(missing_ok=True)
     os.mkfifo(state / name)
     assert "not a regular file" in refusal(state).message
+
+
+def test_what_we_make_ourselves_is_ours_whatever_the_umask(tmp_path: Path) -> None:
+    umask = os.umask(0)
+    try:
+        tmp_path.chmod(0o755)
+        with Store.open(tmp_path):
+            pass
+        Store.open(tmp_path).close()
+        snapshots = DiskSnapshotStore(tmp_path / "snapshots")
+        snapshots.insert(payload_of(3))
+        snapshots.announcements.put(announce(payload_of(3)))
+        again = DiskSnapshotStore(tmp_path / "snapshots")
+        again.announcements.put(announce(payload_of(3), sequence=2))
+        assert again.announcements.are_durable
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "state.sqlite3").stat().st_mode & 0o777 == 0o644
+    assert (tmp_path / "snapshots/.p2pboot/state.sqlite3").stat().st_mode & 0o777 == 0o644
 
 
 def test_a_state_that_a_person_named_may_be_a_link_to_his_own(state: Path, tmp_path: Path) -> None:
