@@ -77,6 +77,7 @@ class FollowedSnapshots(Followed[Agreed]):
 
     def load(self) -> None:
         """Begin with what the store remembers, so that who contradicted itself is not believed again; blocking."""
+        self._agreement.not_below(self._store.announcements.reached())
         for one in self._store.announcements.said():
             self._agreement.add(one)
         self._conclude()
@@ -97,8 +98,8 @@ class FollowedSnapshots(Followed[Agreed]):
 
     def wants(self, head: SnapshotHead) -> bool:
         """Whether the announcement of what a peer has is worth asking for."""
-        newest = self._agreement.newest_sequence()
-        if not self.trusts(head.signer) or (newest is not None and head.sequence < newest):
+        newest = max(self._agreement.newest_sequence() or 0, self._agreement.floor)
+        if not self.trusts(head.signer) or head.sequence < newest:
             return False
         known = self._agreement.announcements
         return not any(

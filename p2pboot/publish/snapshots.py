@@ -168,7 +168,7 @@ def announce(
 
 def _lost(shelf: Announcements, own: Iterable[Announcement], key: SecretKey) -> int:
     """The highest sequence of this key of which no announcement is kept; 0 where the newest one is."""
-    highest = shelf.highest_of(key.public.keyid)
+    highest = shelf.reached().get(key.public.keyid, 0)
     return highest if highest > max((one.sequence for one in own), default=0) else 0
 
 

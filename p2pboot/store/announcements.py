@@ -81,10 +81,9 @@ class Announcements:
         row = self._database.row("SELECT max(sequence) FROM announced")
         return 0 if row is None or row[0] is None else int(row[0])
 
-    def highest_of(self, signer: str) -> int:
-        """The highest sequence of one signer, also where its announcement is lost; 0 when there is none."""
-        row = self._database.row("SELECT sequence FROM announced WHERE signer = ?", signer)
-        return 0 if row is None else int(row[0])
+    def reached(self) -> dict[str, int]:
+        """The highest sequence of each signer, also where its announcement is lost."""
+        return dict(self._database.rows("SELECT signer, sequence FROM announced"))
 
     def put(self, announcement: Announcement, fault: str | None = None) -> None:
         """Keep an announcement, unless a newer one of the same signer and snapshot is there.

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from p2pboot.core.dataclass import dataclass
@@ -92,6 +92,17 @@ class Agreement:
         self._trusted = trusted
         self._heard: dict[int, dict[str, list[Announcement]]] = {}  # sequence → signer → what it said
         self._conflicts: dict[tuple[int, frozenset[bytes]], Conflict] = {}
+        self.floor = 0
+        """The sequence below which nothing is agreed on."""
+
+    def not_below(self, reached: Mapping[str, int]) -> None:
+        """Agree on nothing older than what enough of the trusted keys reached before.
+
+        Args:
+            reached: the highest sequence of each key that was ever agreed on, also where its announcement is lost.
+        """
+        sequences = sorted((reached.get(key, 0) for key in self._trusted.keys), reverse=True)
+        self.floor = sequences[self._trusted.threshold - 1]
 
     @property
     def conflicts(self) -> tuple[Conflict, ...]:
@@ -115,8 +126,8 @@ class Agreement:
             return AnnouncementStanding.KNOWN
         others = [known for other in signers.values() for known in other]
         contradicted = [known for known in others if known.subject != announcement.subject]
-        newest = self.newest_sequence()
-        if not contradicted and newest is not None and announcement.sequence < newest:
+        newest = max(self.newest_sequence() or 0, self.floor)
+        if not contradicted and announcement.sequence < newest:
             return AnnouncementStanding.OLDER
         if len(said) < KEPT_PER_SEQUENCE:
             self._heard.setdefault(announcement.sequence, {}).setdefault(announcement.signer, []).append(
@@ -158,6 +169,8 @@ class Agreement:
     def _reached(self) -> Iterable[tuple[int, dict[tuple[str, str], list[Announcement]]]]:
         """Sequences with their subjects that have enough keys, contradicting ones included; highest first."""
         for sequence in sorted(self._heard, reverse=True):
+            if sequence < self.floor:
+                return
             subjects: dict[tuple[str, str], list[Announcement]] = {}
             for said in self._heard[sequence].values():
                 for one in said:

@@ -175,6 +175,7 @@ class _Sync:
 
     async def run(self, hints: AsyncIterable[str] | None) -> SyncResult:
         dialler = Dialler(self._transport, self._order.bootstrap, self._ledger, hints)
+        self._agreement.not_below(await trio.to_thread.run_sync(self._store.announcements.reached))
         for known in await trio.to_thread.run_sync(self._store.announcements.all):
             self._agreement.add(known)
         async with trio.open_nursery() as nursery:

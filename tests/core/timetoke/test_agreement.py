@@ -28,6 +28,23 @@ def test_one_key_is_enough_by_default_and_the_highest_sequence_wins() -> None:
     assert (latest.sequence, latest.root) == (2, announce(Y).root)
 
 
+def test_nothing_is_agreed_on_below_what_enough_keys_reached_before() -> None:
+    """Their announcements may be lost; and a key that ran ahead of the others holds nobody up."""
+    reached = {ALICE.public.keyid: 9, BOB.public.keyid: 5, "somebody else": 99}
+    for threshold, floor in ((1, 9), (2, 5), (3, 0)):
+        heard = agreement(threshold)
+        heard.not_below(reached)
+        keys = (ALICE, BOB, CAROL)[:threshold]
+        for key in keys:
+            assert (heard.add(announce(X, key, 4)) is AnnouncementStanding.OLDER) == (floor > 4)
+        assert (heard.latest() is None) == (floor > 4)
+        for key in keys:
+            heard.add(announce(Y, key, 9))
+        latest = heard.latest()
+        assert latest is not None
+        assert latest.sequence == 9
+
+
 def test_signers_of_one_payload_add_up() -> None:
     heard = agreement(threshold=2)
     heard.add(announce(X, ALICE, 4))

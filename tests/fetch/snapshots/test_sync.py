@@ -34,7 +34,10 @@ from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest, ChunksRe
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve
 from p2pboot.serving.snapshots import SnapshotServer
+from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.hashes import FileIdentity, HashedFile
+from p2pboot.store.ownership import PRIVATE
+from p2pboot.store.resolving import Way, find_doubt, go_on
 from p2pboot.store.room import Room
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.files import REMEMBERED_BYTES
@@ -87,6 +90,18 @@ async def test_a_second_sync_downloads_nothing_and_a_newer_sequence_is_followed(
             assert latest.sequence == 2
         behind = await world.sync(old)  # the peers that are left know less than we do
         assert (behind.sequence, behind.unchanged) == (2, True)
+        lose_database(world.directory / "out")
+        with pytest.raises(NotFoundError):
+            await world.sync(old, timeout_s=3.0)
+
+
+def lose_database(output: Path) -> None:
+    """Of what was announced only the numbers are left."""
+    state = output / PRIVATE
+    (state / DATABASE_NAME).write_bytes(b"")
+    found = find_doubt(state)
+    assert found is not None
+    go_on(state, found, Way.TRUST_RECORD)
 
 
 async def with_a_liar(world: SnapshotWorld, server: object, watcher: Watcher) -> None:
