@@ -113,7 +113,7 @@ async def test_with_one_version_kept_the_old_one_yields_to_what_somebody_gives(
         republish(publisher, "another")
         await publisher.ask(op="publish")
         await until(mirror.store.manifests.pending)
-        await never(lambda: mirror.version() != 1, within_s=300)
+        await never(lambda: mirror.version() != 1, within_s=15)
         gives = True
         await until(lambda: mirror.version() == 2)
         assert offered == [0, 0]  # the next one has its room before it is whole
@@ -182,7 +182,7 @@ async def test_a_key_that_makes_up_channels_is_followed_in_so_many(mesh: Mesh, a
     ):
         await until(partial(_holds, mirror, 1))
         await until(lambda: "refused" in problems(mirror))
-        await trio.sleep(300)
+        await trio.sleep(60)
         assert {row.channel for row in mirror.store.manifests.known()} == {"a0", "a1", "stable"}
         text, remedy = problems(mirror)["refused"]
         assert "of one more channel than this node takes up of its publisher" in text
