@@ -390,8 +390,18 @@ class Catalogue:
                 self._manifests.drop(is_meant)
 
     def tidy(self) -> None:
-        """Remove what nobody needs any more: a fetch that was given up leaves what it began."""
+        """Remove what nobody needs any more: a fetch that was given up leaves what it began.
+
+        So does what expired before it was whole.
+        """
         self._manifests.retain()
+        now = self.clock().now
+        with self._store.blobs.standstill(), self._store.transaction():
+            over = {
+                row.digest for row in self._manifests.all() if row.expires_at <= now and row.role == "pending"
+            }
+            needed = [named for digest, named in self._manifests.artifacts().items() if digest not in over]
+            self._store.blobs.drop_partials(set().union(*needed))
 
     # -- who is told -------------------------------------------------------------------------------------------------
 

@@ -278,3 +278,20 @@ def test_former_versions_yield_one_after_the_other(store: Store, keep: int, yiel
     assert desk.offered == ([] if keep == 1 else [2])
     assert store.blobs.holds(INITRAMFS.sha256)
     assert desk.wanted == [3]
+
+
+def test_what_expired_before_it_was_whole_leaves_its_room(store: Store) -> None:
+    desk = Desk(store)
+    desk.hold(1, kernel(1), INITRAMFS)
+    two = sample(2 * PIECE)
+    made = desk.enter(2, two, INITRAMFS)
+    partial = store.blobs.begin(two.sha256, two.table)
+    assert partial is not None
+    partial.write(0, two.piece(0))
+    partial.close()
+    desk.catalogue.tidy()
+    assert partial.path.exists()
+    desk.now = made.expires_at
+    desk.catalogue.tidy()
+    assert not partial.path.exists()
+    assert store.blobs.holds(kernel(1).sha256)  # of what was in force
