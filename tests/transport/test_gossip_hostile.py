@@ -151,13 +151,14 @@ async def test_who_was_hung_up_on_is_not_let_in_again_and_its_neighbours_are_wat
     await neighbour.send(subscription())
     await until(lambda: neighbour.id in pubsub_of(node).peer_topics.get(TOPIC, ()))
     key = SecretKey(secrets.token_bytes(32))
-    for _ in range(2):
-        offender = await libp2p_lab.hold(attacker(node, key))
+    for rpc in (bytes_field(99, b"") * (MAX_FIELDS + 1), message(key, b"good at last")):
         with pytest.raises(StreamReset):  # noqa: PT012
-            await offender.send(bytes_field(99, b"") * (MAX_FIELDS + 1))
-            while await offender.stream.read(1000):
-                pass
-        await wait_connected(node, offender.peer_id, connected=False)
+            async with attacker(node, key) as offender:
+                await offender.send(rpc)
+                while await offender.stream.read(1000):
+                    pass
+        await wait_connected(node, key.public.peer_id, connected=False)
+    assert not recorder.asked
     assert accounts._points(neighbour.id) == 0
     newcomer = await libp2p_lab.hold(attacker(node))
     assert accounts._points(newcomer.id) == pytest.approx(INHERITED, abs=1)

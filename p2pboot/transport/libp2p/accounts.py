@@ -28,7 +28,7 @@ log = logging.getLogger("p2pboot.transport.libp2p")
 REJECTED: Final = 10.0
 MALFORMED: Final = 3.0  # a stream that does not speak the protocol
 PUSHY: Final = 1.0  # goes on where it was told to stop
-FLAGRANT: Final = OUT  # what is no mistake of anybody's
+FLAGRANT: Final = 1.5 * OUT  # what is no mistake of anybody's; out for 40 s
 
 # Seconds of a core, measured on the slow side; a message is priced as if it had to be judged to the end.
 _RPC_S: Final = 100e-6
@@ -44,7 +44,7 @@ _STRANGERS: Final = 0.2  # of one core's time, all together
 _KNOWN: Final = 0.25
 
 _REMEMBERED: Final = 4096  # peers
-_STREAMS_AT_ONCE, _STREAMS_PER_S = 16, 0.2
+_STREAMS_AT_ONCE, _STREAMS_PER_S = 32, 0.2
 _USELESS_AT_ONCE, _USELESS_PER_S = 400, 20.0  # entries that nobody needs; some of them any honest node sends
 _RESENT_AT_ONCE, _RESENT_PER_S = 8 * 1024 * 1024, 1024 * 1024  # bytes of former messages, by account
 _REPORT_EVERY_S: Final = 60.0
@@ -162,7 +162,7 @@ class Accounts:
             return False
         if self._peer(peer_id).streams.try_take(1, trio.current_time()):
             return True
-        self.blame(peer_id, MALFORMED, "it opens one stream after the other")
+        self.blame(peer_id, PUSHY, "it opens one stream after the other")
         return False
 
     def reopening_s(self, peer_id: ID) -> float:
