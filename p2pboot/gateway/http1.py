@@ -128,10 +128,9 @@ class Connection:
         if len(raw) - len(rest) > HEADER_BYTES:  # h11 counts only what is not complete
             raise h11.RemoteProtocolError("too long a head", error_status_hint=_too_long(raw))
         self._is_last |= not _is_clear(event, raw.removesuffix(rest))
-        await self._read_past_body()
+        await self._read_past_body(BODY_BYTES - len(rest))
 
-    async def _read_past_body(self) -> None:
-        left = BODY_BYTES
+    async def _read_past_body(self, left: int) -> None:
         while not self._http.they_are_waiting_for_100_continue:  # who waits gets the reply
             async with self._turns.take(self._stream.party):  # chunks of a byte are a lot of work
                 while isinstance(event := self._http.next_event(), h11.Data):
