@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from p2pboot.cli.options import Command, config_option, json_option, verbosity_options
+from p2pboot.cli.options import Command, Seconds, config_option, json_option, verbosity_options
 from p2pboot.cli.output import emit_json, human_duration, human_size, say, warn
 from p2pboot.cli.settings import overrides_of, setting_options
 
@@ -19,9 +19,7 @@ _STATUS_TIMEOUT_S = 10.0
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path, readable=False))
 @setting_options("store.state")
 @config_option
-@click.option(
-    "--timeout", type=click.FloatRange(min=0.1), default=_PUBLISH_TIMEOUT_S, metavar="S", help="Seconds."
-)
+@click.option("--timeout", type=Seconds(least=0.1), default=_PUBLISH_TIMEOUT_S, metavar="S", help="Seconds.")
 @json_option
 @verbosity_options
 def publish(

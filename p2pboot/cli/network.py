@@ -19,6 +19,7 @@ from p2pboot.cli.main import collect_garbage
 from p2pboot.cli.options import (
     FILE,
     Decorator,
+    Seconds,
     config_option,
     json_option,
     options,
@@ -51,7 +52,7 @@ def network_options(
         setting_options("network.bootstrap", "network.mdns"),
         click.option(
             "--timeout",
-            type=click.FloatRange(min=0, min_open=True, max=86_400),
+            type=Seconds(open_at_least=True),
             default=timeout_s,
             show_default=True,
             metavar="S",

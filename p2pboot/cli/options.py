@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
@@ -17,6 +18,20 @@ Decorator = Callable[[F], F]
 
 _KEY_ID_FORM = re.compile(r"(?:ed25519:)?[0-9A-Fa-f]{64}|12D3KooW\w+")
 _KEY_ID = "KEYID"  # what the value of an option is called that takes key ids
+
+
+class Seconds(click.FloatRange):
+    """How long to wait, up to a day; what is not a number compares as neither too little nor too much."""
+
+    def __init__(self, *, least: float = 0, open_at_least: bool = False) -> None:
+        super().__init__(min=least, min_open=open_at_least, max=86_400)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read it, as click wants it."""
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is not a number of seconds", param, ctx)
+        return seconds
 
 
 class _FilePath(click.Path):

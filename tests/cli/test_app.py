@@ -76,6 +76,19 @@ def test_endless_value_is_not_repeated_in_full(cli: Cli) -> None:
     assert len(line) < 400
 
 
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e309", "-1", "86401", "9" * 5000, "\udcff"])
+def test_time_to_wait_is_a_number_of_seconds_up_to_a_day(cli: Cli, value: str) -> None:
+    for command in (
+        ("publish",),
+        ("discover",),
+        ("fetch", "-o", "out"),
+        ("snapshot", "sync", "-o", "out", "latest"),
+    ):
+        done = cli(*command, f"--timeout={value}")
+        assert done.status == 2, done.stderr
+        assert "--timeout" in done.error_line
+
+
 def test_failure_with_json_is_one_document_on_stdout_and_the_line_on_stderr(cli: Cli) -> None:
     done = cli("key", "show", "--json")
     assert done.status == 2

@@ -12,7 +12,13 @@ from p2pboot.core.keyformats import import_secret, parse_key_toml
 from p2pboot.core.tomlform import parse_toml
 from p2pboot.errors import P2PBootError
 
-ENDLESS = {"digits": "a = " + "9" * 5000, "brackets": "a = " + "[" * 50_000, "no form": "a ="}
+ENDLESS = {
+    "digits": "a = " + "9" * 5000,
+    "hexadecimal digits": "a = [{b = 0x" + "f" * 5000 + "}]",
+    "brackets": "a = " + "[" * 50_000,
+    "dots": "a" + ".a" * 5000 + " = 1",
+    "no form": "a =",
+}
 
 
 @pytest.mark.parametrize("text", ENDLESS.values(), ids=list(ENDLESS))
