@@ -18,14 +18,14 @@ FLOOR: Final = 64 * KIB
 """What every stream reads of a reply at once, at least: the shortest piece. It reads on once that is written, so that a
 peer that takes nothing keeps 96 KiB of ours, with what waits in its connection."""
 
-CEILING: Final = MIB
-"""And at most: a piece of the usual length, with one turn of a thread."""
+CEILING: Final = 2 * MIB
+"""And at most: what a quick client of ours asks for at once, so that it is read and hashed once, in one go."""
 
 PARTS: Final = 3
 """What a stream holds at a time: a part in the connection's hands, one that is being written, and the next one."""
 
-_QUICK_S: Final = 0.05
-_SLOW_S: Final = 0.25
+_QUICK_S: Final = 0.1
+_SLOW_S: Final = 1.0
 _PROOF: Final = 4  # parts that a peer takes quickly before they become larger,
 _PROOF_BYTES: Final = 512 * KIB  # and no less than this: it may ask for 256 KiB ahead and then stall
 

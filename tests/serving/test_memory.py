@@ -27,11 +27,11 @@ def test_parts_grow_with_what_a_quick_peer_takes_and_end_at_the_largest() -> Non
         ahead.note_written(ahead.part_bytes, 0.01)
         sizes.append(ahead.part_bytes)
     counts = {size: sizes.count(size) for size in sizes}
-    assert counts == {64 * KIB: 7, 128 * KIB: 4, 256 * KIB: 4, 512 * KIB: 4, CEILING: 31}
+    assert counts == {64 * KIB: 7, 128 * KIB: 4, 256 * KIB: 4, 512 * KIB: 4, MIB: 4, CEILING: 27}
     assert memory.free == 48 * MIB - FULL
 
 
-@pytest.mark.parametrize("seconds", [0.06, 0.2])
+@pytest.mark.parametrize("seconds", [0.2, 0.9])
 def test_parts_stay_as_they_are_at_a_middling_pace(seconds: float) -> None:
     ahead = grown(ReplyMemory(8 * MIB, MIB), ONE)
     before = ahead.part_bytes
@@ -74,7 +74,7 @@ def test_who_holds_more_than_others_makes_room_once_somebody_asks_in_vain() -> N
 
 
 def test_room_that_nobody_asks_for_is_not_made() -> None:
-    memory = ReplyMemory(8 * MIB, 2 * MIB)
+    memory = ReplyMemory(16 * MIB, 2 * MIB)
     one, other = grown(memory, ONE), grown(memory, OTHER)
     assert not memory.should_give_back(ONE)
     assert not memory.should_give_back(OTHER)
