@@ -9,7 +9,7 @@ from p2pboot.errors import ProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.asking.requests import NoAnswer, NoStream
 from p2pboot.fetch.progress import Progress
-from p2pboot.protocol.client import PeerRefused
+from p2pboot.protocol.client import PeerBusy, PeerRefused
 from p2pboot.transport.interface import NoRoom, StreamReset
 
 LOST: Final = "connection lost"
@@ -34,6 +34,8 @@ class Ledger:
         """Peers that closed a stream and owed a reply, and which one; that is no offence."""
         self.failures: dict[str, str] = {}
         """What went wrong last with each peer that did not give what it was asked for, for people; bounded."""
+        self.busy: set[str] = set()
+        """Peers that had no room for us when they were asked last; they may have what we look for."""
         self.words: dict[str, PeerWord] = {}
         """What each peer said of what it does not offer, when it was asked for manifests; hearsay."""
         self.resumed_bytes = 0
@@ -75,10 +77,16 @@ class Ledger:
     def note_error(self, peer_id: str, error: ProtocolError) -> None:
         """A peer could not be asked to the end: note why, and drop it where it broke the protocol."""
         match error:
+            case PeerBusy():
+                self.note_failure(peer_id, "is busy" + (f" ({error.reason})" if error.reason else ""))
+                self.busy.add(peer_id)
+            case NoRoom():
+                self.note_failure(peer_id, error.message)
+                self.busy.add(peer_id)
             case PeerRefused():
                 reason = f": {error.reason}" if error.reason else ""
                 self.note_failure(peer_id, f"answers {error.status.value}{reason}")
-            case NoAnswer() | NoStream() | NoRoom():
+            case NoAnswer() | NoStream():
                 self.note_failure(peer_id, error.message)
             case StreamReset():
                 self.note_failure(peer_id, "the stream broke off")
@@ -94,12 +102,16 @@ class Ledger:
         """What went wrong with a peer, in place of what did before; why it was dropped stays."""
         if peer_id in self.dropped:
             reason = f"dropped: {self.dropped[peer_id]}"
+        self.busy.discard(peer_id)
         self.failures.pop(peer_id, None)
         self.failures[peer_id] = reason
         if len(self.failures) > _MAX_FAILURES:
-            del self.failures[next(iter(self.failures))]
+            oldest = next(iter(self.failures))
+            del self.failures[oldest]
+            self.busy.discard(oldest)
 
     def note_recovery(self, peer_id: str) -> None:
         """Whatever went wrong with a peer does not any more."""
+        self.busy.discard(peer_id)
         if self.usable(peer_id):
             self.failures.pop(peer_id, None)

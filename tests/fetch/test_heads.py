@@ -17,12 +17,17 @@ from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.verify import Refused
 from p2pboot.errors import NotFoundError
+from p2pboot.fetch.asking.rounds import GRACE_S
 from p2pboot.fetch.asking.search import MANIFESTS_PER_PEER
+from p2pboot.protocol.messages import HeadsRequest, ManifestRequest, Reply, Status
+from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.limits import Limits
 from p2pboot.store.manifests import HeadRow, StoredManifest
 from p2pboot.testing.manifests import NOW
 from tests.fetch.world import KEY, OTHER_KEY, QUESTION, Provider, Search, World, manifest_of
 
 V1, V2, V3 = (manifest_of(version=version) for version in (1, 2, 3))
+FULL = Limits(sync_requests_per_s=1e-6)
 V2_AGAIN = manifest_of(version=2, cmdline="other")
 
 
@@ -140,6 +145,55 @@ async def test_nobody_has_it(autojump_clock: MockClock, world: World) -> None:
     async with world.provider() as empty, world.client() as (transport, _):
         with pytest.raises(NotFoundError, match="none of 1 peers has a manifest for stable/x86_64"):
             await Search(world, transport).choose(empty, timeout_s=3)
+
+
+async def test_busy_peer_is_not_said_to_have_nothing(autojump_clock: MockClock, world: World) -> None:
+    async with (
+        world.provider(V1, limits=FULL) as busy,
+        world.provider() as empty,
+        world.client() as (transport, _),
+    ):
+        why = f"peer {busy.peer_id}: is busy \\(too many requests\\)"
+        alone = "1 peer is busy, so it is not known whether there is a manifest for stable/x86_64"
+        with pytest.raises(NotFoundError, match=f"{alone}: {why}") as caught:
+            await Search(world, transport).choose(busy, timeout_s=3)
+        assert caught.value.remedy is not None
+        assert "try again" in caught.value.remedy
+        beside = "none of 1 peers has a manifest for stable/x86_64, and 1 peer is busy"
+        with pytest.raises(NotFoundError, match=f"{beside}: {why}"):
+            await Search(world, transport).choose(busy, empty, timeout_s=3)
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["heads", "manifest"])
+async def test_busy_peer_is_asked_again_soon(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch, listed: bool
+) -> None:
+    """Also one that gives its list and then no manifest."""
+    full_until = 1.0
+    kind = ManifestRequest if listed else HeadsRequest
+    answer = SyncServer._answer
+
+    async def crowded(server: SyncServer, request: Any, reserve: Any) -> Reply:
+        if isinstance(request, kind) and trio.current_time() < full_until:
+            return Reply.refusal(Status.BUSY, "too many requests")
+        return await answer(server, request, reserve)
+
+    monkeypatch.setattr(SyncServer, "_answer", crowded)
+    async with world.provider(V1) as busy, world.client() as (transport, _):
+        assert (await Search(world, transport).choose(busy)).manifest == V1
+        assert trio.current_time() < 2.0
+
+
+async def test_peer_that_stays_busy_is_waited_for_no_longer_than_one_that_is_slow(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with (
+        world.provider(V1) as good,
+        world.provider(V2, limits=FULL) as busy,
+        world.client() as (transport, _),
+    ):
+        assert (await Search(world, transport).choose(good, busy)).manifest == V1
+        assert trio.current_time() < 2 * GRACE_S
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from p2pboot.errors import RemoteProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord, pairs_of
 from p2pboot.fetch.asking.requests import RequestStream, requests_to
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.protocol.client import ManifestReply, PeerRefused, ask_heads, ask_manifest
+from p2pboot.protocol.client import ManifestReply, PeerBusy, PeerRefused, ask_heads, ask_manifest
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.protocol.withheld import WithheldHead
 from p2pboot.transport.interface import Connection, Transport
@@ -64,6 +64,8 @@ async def ask_peer(
             for head in select(heads):
                 try:
                     manifest = await requests.ask(ask_manifest(head.digest))
+                except PeerBusy:
+                    raise
                 except PeerRefused:
                     continue  # its head moved on meanwhile
                 await take(head, manifest)

@@ -22,6 +22,9 @@ for somebody who waits for a machine to boot."""
 ASK_AGAIN_S = 2.0
 """A mirror lists only what it holds wholly; one that is just fetching has it a moment later."""
 
+BUSY_S = 0.25
+"""A peer that is busy is asked again so soon, then after twice as long, up to ASK_AGAIN_S."""
+
 
 class Rounds:
     """One search.
@@ -48,7 +51,7 @@ class Rounds:
         self._ledger = ledger
         self._ask = ask
         self._will_do_at = will_do_at
-        self._done: set[Connection] = set()  # where it was asked to the end, with an answer or without
+        self._done: set[Connection] = set()  # where it was asked to the end, or has no room for us
         self._usable_since = math.inf
         self._settled = False
         self._changed = trio.Event()  # replaced whenever it was looked at
@@ -100,12 +103,16 @@ class Rounds:
         return at
 
     async def _keep_asking(self, connection: Connection) -> None:
+        pause_s, patient_until = BUSY_S, trio.current_time() + GRACE_S
         try:
             while self._ledger.usable(connection.peer_id):
                 self.asked.add(connection)
                 await self._ask(connection)
-                self._done.add(connection)
-                self._changed.set()
-                await trio.sleep(ASK_AGAIN_S)
+                is_busy = connection.peer_id in self._ledger.busy
+                if not is_busy or trio.current_time() >= patient_until:
+                    self._done.add(connection)
+                    self._changed.set()
+                await trio.sleep(pause_s if is_busy else ASK_AGAIN_S)
+                pause_s = min(pause_s * 2, ASK_AGAIN_S) if is_busy else BUSY_S
         finally:
             self._changed.set()  # it is gone, or was dropped

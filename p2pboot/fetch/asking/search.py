@@ -72,7 +72,8 @@ class HeadSearch:
         newest_first = sorted(self._offers.values(), key=lambda offer: -offer.manifest.manifest_version)
         asked = frozenset(connection.peer_id for connection in self._rounds.asked)
         failures = {peer: why for peer, why in self._ledger.failures.items() if peer in asked}
-        return Found(tuple(newest_first), asked, tuple(self._invalid), self._ledger.words, failures)
+        busy = asked & self._ledger.busy
+        return Found(tuple(newest_first), asked, tuple(self._invalid), self._ledger.words, failures, busy)
 
     async def _say_why_nothing_comes(self) -> None:
         began = trio.current_time()

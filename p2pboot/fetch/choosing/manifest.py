@@ -47,6 +47,7 @@ class Found:
         invalid: the verdicts on documents that are no manifests, or not what was signed.
         words: what peers said of what they do not offer, by peer id.
         failures: what went wrong with peers, by peer id.
+        busy: of those that were asked, peers that had no room for us.
     """
 
     offers: tuple[FoundManifest, ...]
@@ -54,6 +55,7 @@ class Found:
     invalid: tuple[Verdict, ...] = ()
     words: Mapping[str, PeerWord] = field(default_factory=dict)
     failures: Mapping[str, str] = field(default_factory=dict)
+    busy: frozenset[str] = frozenset()
 
     def conflict(self) -> tuple[Manifest, Manifest] | None:
         """Two usable manifests under the newest number, if there are two: equivocation."""
@@ -100,10 +102,16 @@ class Found:
         pair = f"{question.channel}/{question.arch}"
         if not self.asked:
             return NotFoundError(f"no peer answered in time, so there is no manifest for {pair}")
+        answered = len(self.asked) - len(self.busy)
+        if not answered:
+            said = f"{_counted(self.busy)} busy, so it is not known whether there is a manifest for {pair}"
+        elif self.busy:
+            said = f"none of {answered} peers has a manifest for {pair}, and {_counted(self.busy)} busy"
+        else:
+            said = f"none of {answered} peers has a manifest for {pair}"
         because = self.why()
         return NotFoundError(
-            f"none of {len(self.asked)} peers has a manifest for {pair}"
-            + (f": {because}" if because else ""),
+            said + (f": {because}" if because else ""),
             remedy=self._remedy(),
             details={"peers": peers_to_json(self.words, self.failures)},
         )
@@ -113,11 +121,17 @@ class Found:
         return describe_peers(self.words, self.failures)
 
     def _remedy(self) -> str:
+        if self.busy:
+            return "try again in a moment, raise --timeout, or ask another provider: --bootstrap MULTIADDR"
         if any(word.elsewhere for word in self.words.values()):
             other = "check --channel and --arch, or ask other peers: --bootstrap MULTIADDR"
         else:
             other = "ask other peers: --bootstrap MULTIADDR"
         return remedy_for(self.words.values()) or other
+
+
+def _counted(peers: frozenset[str]) -> str:
+    return "1 peer is" if len(peers) == 1 else f"{len(peers)} peers are"
 
 
 def _closeness(offer: FoundManifest) -> tuple[bool, int]:
