@@ -7,8 +7,12 @@ bytes are intact, the store judges.
 from __future__ import annotations
 
 import logging
-from typing import Final
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeVar
 
+import trio
+from cachetools import TTLCache
 from typing_extensions import override
 
 from p2pboot.errors import BlobMissing, P2PBootError
@@ -28,7 +32,12 @@ from p2pboot.serving.server import UNREADABLE, Server, table_reply
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone, RangeError
 
+T = TypeVar("T")
+
 log = logging.getLogger(__name__)
+
+_REMEMBERED: Final = 64
+_REMEMBERED_S: Final = 60.0
 
 # Only what the status does not say: what was never here is `not_found`, and what is outside is `range`.
 _CHANGED: Final = "its file changed on this node's disk and is being examined"
@@ -48,6 +57,8 @@ class ArtifactServer(Server):
     def __init__(self, blobs: BlobStore, serving: Serving) -> None:
         super().__init__(serving)
         self._blobs = blobs
+        # What was found changed just now: whoever was cut off in the middle of a reply is to learn why.
+        self._changed: TTLCache[str, None] = TTLCache(_REMEMBERED, _REMEMBERED_S, trio.current_time)
 
     @override
     async def _answer(self, request: ArtifactRequest, reserve: Reserve) -> Reply:
@@ -62,7 +73,7 @@ class ArtifactServer(Server):
         except RangeError:
             return Reply(Status.RANGE)
         except BlobGone:
-            return Reply.refusal(Status.GONE, _CHANGED)
+            return self._lacking(request.sha256)
         except P2PBootError as error:  # a disk that fails costs this request, not the stream
             log.warning("%s of sha256:%s failed: %s", request.op, request.sha256, error)
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
@@ -71,26 +82,34 @@ class ArtifactServer(Server):
         at_once = await reserve(request.length)
         sha256, start = request.sha256, request.offset
 
-        async def read(offset: int, length: int) -> bytes:
-            return await self._in_thread(self._blobs.read, sha256, start + offset, length)
+        async def get(way: Callable[[str, int, int], T], offset: int, length: int) -> T:
+            try:
+                return await self._in_thread(way, sha256, start + offset, length)
+            except BlobGone:
+                self._changed[sha256] = None
+                raise
 
+        read = partial(get, self._blobs.read)
         try:
             if not at_once:
                 return Reply(Status.OK, await read(0, request.length))
-            await self._in_thread(self._blobs.check, sha256, start, request.length)
+            await get(self._blobs.check, 0, request.length)
             return Reply(Status.OK, long_body=LongBody(await read(0, at_once), request.length, read))
         except BlobMissing:
             something = await self._in_thread(self._blobs.held, request.sha256)
             if something is not None:
                 return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
-            return Reply(Status.NOT_FOUND)
+            return self._lacking(request.sha256)
 
     async def _pieces(self, request: PiecesRequest, reserve: Reserve) -> Reply:
         table = await self._in_thread(self._blobs.table, request.sha256)
         if table is None:
-            return Reply(Status.NOT_FOUND)
+            return self._lacking(request.sha256)
         return await table_reply(table, reserve)
 
     async def _have(self, request: HaveRequest) -> Reply:
         held = await self._in_thread(self._blobs.held, request.sha256)
-        return Reply(Status.NOT_FOUND) if held is None else Reply(Status.OK, held.to_bytes())
+        return self._lacking(request.sha256) if held is None else Reply(Status.OK, held.to_bytes())
+
+    def _lacking(self, sha256: str) -> Reply:
+        return Reply.refusal(Status.GONE, _CHANGED) if sha256 in self._changed else Reply(Status.NOT_FOUND)

@@ -157,6 +157,21 @@ async def test_file_that_changed_on_disk_is_gone_before_a_byte_of_it_is_sent(
     assert store.blobs.take_damaged() == (held.sha256,)
 
 
+async def test_who_was_cut_off_by_a_change_is_told_why_when_it_asks_again(
+    store: Store, tmp_path: Path
+) -> None:
+    held = sample(2 * PIECE)
+    file = tmp_path / "kernel"
+    file.write_bytes(held.data)
+    store.blobs.register_in_place(file, held.sha256, held.table, FileIdentity.of(file.stat()))
+    async with asked(artifacts_of(store)) as requests:
+        file.write_bytes(bytes(2 * PIECE))
+        assert "its file changed" in await reason_of(requests.ask(ask_read(held.sha256, 0, PIECE)))
+        assert store.blobs.take_damaged() == (held.sha256,)  # and so it is not known here any more
+        for again in (ask_have(held.sha256, 2), ask_read(held.sha256, 0, 1), pieces_of(held.artifact)):
+            assert "its file changed" in await reason_of(requests.ask(again))
+
+
 async def reason_of(request: Awaitable[object]) -> str:
     """What a server says why it does not give this."""
     with pytest.raises(PeerRefused) as caught:
