@@ -251,8 +251,8 @@ class Mesh(Processes):
         return self._named(name, "serve", str(artifacts), *arguments)
 
     def mirror(self, trust: str, *arguments: str, name: str = "mirror") -> Node:
-        """Start a mirror of stable/x86_64."""
-        return self._named(name, "mirror", "--trust", trust, *_PAIR, *arguments)
+        """Start a mirror of stable/x86_64, which takes what it needs even where the disk is nearly full."""
+        return self._named(name, "mirror", "--trust", trust, *_PAIR, "--quota", "unlimited", *arguments)
 
     def _named(self, name: str, *arguments: str) -> Node:
         home = self.directory / name

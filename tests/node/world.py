@@ -76,7 +76,9 @@ def settings_of(directory: Path, name: str, **changes: Any) -> NodeSettings:
         "network": NetworkSettings(listen=("/ip4/0.0.0.0/tcp/0",), listen_is_default=False, mdns=False),
         "gateway": GatewaySettings(),
         "snapshots": SnapshotSettings(),
-        "store": StoreSettings(chosen=directory / name / "state", max_artifact_bytes=1 << 40),
+        "store": StoreSettings(
+            chosen=directory / name / "state", max_artifact_bytes=1 << 40, quota_bytes=None
+        ),
         "trust": (),
     }
     for table, values in changes.items():
