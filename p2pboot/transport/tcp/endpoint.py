@@ -22,7 +22,7 @@ from p2pboot.wire.connection import Connection, EndedEarly, Keys, WrongPeer
 from p2pboot.wire.yamux.limits import Limits
 from p2pboot.wire.yamux.session import Session
 
-_HANDSHAKE_S: Final = 0.008  # of work, with all that follows when a peer is new
+_HANDSHAKE_S: Final = 0.006  # of work, with all that follows when a peer is new
 
 
 class Endpoint:
@@ -45,7 +45,7 @@ class Endpoint:
 
     async def turn(self, origin: str) -> None:
         """Wait until a handshake with somebody may be begun, at an address that others may come from, too."""
-        await self._workspace.turns.take(Party(origin), _HANDSHAKE_S)
+        await self._workspace.handshakes.take(Party(origin), _HANDSHAKE_S)
 
     def is_self(self, peer: PublicKey) -> bool:
         """Whether a peer is this node."""

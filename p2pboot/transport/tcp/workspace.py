@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 _RECEIVE_BYTES: Final = 256 * 1024  # a system call's worth: four Noise messages
 _BEAT_S: Final = 5.0
-_LABOUR: Final = 0.25  # of a core, for what peers make us do that carry nothing, handshakes among it
+# Of a core, for what peers make us do that carry nothing.
+_LABOUR: Final = 0.15
+_HANDSHAKES: Final = 0.35
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread may keep the interpreter from the event loop. The loop gives it up at every system call, and
 threads that hash and write take it: with Python's 5 ms a fetch of 512 MiB ran at 125, 121, 174 and 174 MB/s, with
@@ -35,6 +37,7 @@ class Workspace:
         self.scratch = bytearray(MAX_PLAINTEXT)
         self.common = Common()
         self.turns = Turns(_LABOUR)
+        self.handshakes = Turns(_HANDSHAKES)
         self._connections: set[TcpConnection] = set()
         self._some = trio.Event()
 
@@ -46,6 +49,7 @@ class Workspace:
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.turns.run)
+            nursery.start_soon(self.handshakes.run)
             nursery.start_soon(self._beat)
 
     async def _beat(self) -> None:
