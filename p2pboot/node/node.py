@@ -7,6 +7,7 @@ announcer keep up with the catalogue: `mirroring` brings in what it wants, and `
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -43,12 +44,15 @@ from p2pboot.publish.build import BuildOptions
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.heads import SyncServer
+from p2pboot.store.audit import audit
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
 from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip
 from p2pboot.transport.traffic import HTTP
+
+log = logging.getLogger(__name__)
 
 # A key without a counter here: how long to look for versions that it signed elsewhere.
 ASK_THE_MESH_S: Final = 5.0
@@ -145,7 +149,7 @@ class Node:
             topics=self._topics,
             interval_s=network.announce_interval_s,
         )
-        self._scrubber = Scrubber(store, self.catalogue.tell, wall)
+        self._scrubber = Scrubber(store.blobs, store.path, wall, self._audit)
         self._observer = Observer(
             store,
             self.catalogue,
@@ -164,7 +168,7 @@ class Node:
         network = self._settings.network
         await trio.to_thread.run_sync(self.catalogue.clock)
         # Rows are hints, and nothing is served by them before they were read against what was signed.
-        await trio.to_thread.run_sync(self._scrubber.audit)
+        await trio.to_thread.run_sync(self._audit)
         self._serve()
         own = {} if self._publisher is None else await trio.to_thread.run_sync(self._publisher.signers)
         await trio.to_thread.run_sync(self.catalogue.change_trust, replace(self.catalogue.trust, own=own))
@@ -218,6 +222,14 @@ class Node:
             await self._announcer.reconcile()
         self._syncer.poke()
         self.publish_soon()
+
+    def _audit(self) -> None:
+        """Put right what the database says; blocking."""
+        found = audit(self.store)
+        for one in found:
+            log.warning("%s: it was removed", one)
+        if found:
+            self.catalogue.tell()
 
     # -- what we publish ---------------------------------------------------------------------------------------------
 

@@ -1,9 +1,10 @@
 """Reads what the store holds over and over, slowly: disks rot, and what nobody asks for is found damaged too late.
 
 At start nothing is read whole. A pass goes through everything that is wholly here, in the order of the digests, a piece
-at a time and at a bounded rate, and begins with an audit of the database. Where it is, it notes in the state, so that
-a node that is restarted every night comes to the end all the same; the note is a hint, and can at most put off a pass
-by the time between two. What is damaged is not offered any more and is brought in again, as when it was served.
+at a time and at a bounded rate, and may begin with something else that is looked at now and then. Where it is, it notes
+in the state, so that a node that is restarted every night comes to the end all the same; the note is a hint, and can at
+most put off a pass by the time between two. What is damaged is not offered any more and is brought in again, as when it
+was served.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Final
+from pathlib import Path
+from typing import Final, Protocol
 
 import trio
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.pieces import KIB, MIB
+from p2pboot.core.pieces import KIB, MIB, PieceTable
 from p2pboot.errors import P2PBootError
-from p2pboot.store.audit import audit
 from p2pboot.store.durable import write_file
+from p2pboot.store.ownership import opened_state
 from p2pboot.store.reading import open_regular
-from p2pboot.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -68,20 +69,40 @@ class Position:
         return self.begun_at + min(max(self.read_bytes / LONG_RUN_BYTES_PER_S, SHORTEST_PASS_S), PASS_S)
 
 
+class Scrubbed(Protocol):
+    """What is read: artifacts, or snapshots. All block, and raise StoreError or MachineError."""
+
+    def whole(self) -> list[str]:
+        """The digests of all that is wholly here, sorted."""
+
+    def table(self, digest: str, /) -> PieceTable | None:
+        """How one is cut; None where it is not here any more."""
+
+    def scrub(self, digest: str, index: int, /) -> bool:
+        """Read one piece; whether it is intact. Of what is not, its keeper takes care."""
+
+
 class Scrubber:
     """Looks after what a node holds.
 
     Args:
-        store: what is read; locked by the caller.
-        found: called when something was put right in the database: what is wanted may be other than before.
+        scrubbed: what is read.
+        state: the state directory of that.
         wall: the machine's clock, unix seconds.
+        first: is called before each pass, in a thread.
     """
 
-    def __init__(self, store: Store, found: Callable[[], None], wall: Callable[[], float]) -> None:
-        self._store = store
-        self._found = found
+    def __init__(
+        self,
+        scrubbed: Scrubbed,
+        state: Path,
+        wall: Callable[[], float],
+        first: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._scrubbed = scrubbed
         self._wall = wall
-        self._note = store.path / _NOTE
+        self._first = first
+        self._note = state / _NOTE
 
     async def run(self) -> None:
         """Read until cancelled."""
@@ -102,37 +123,25 @@ class Scrubber:
 
     async def _pass(self, start: Position) -> int:
         """Read everything from there on; returns how much the whole pass has read."""
-        if await trio.to_thread.run_sync(self.audit):
-            self._found()
+        await trio.to_thread.run_sync(self._first)
         read_bytes, noted_bytes = start.read_bytes, start.read_bytes
-        for digest in await trio.to_thread.run_sync(self._store.blobs.whole):
+        for digest in await trio.to_thread.run_sync(self._scrubbed.whole):
             if start.digest is not None and digest < start.digest:
                 continue
-            table = await trio.to_thread.run_sync(self._store.blobs.table, digest)
+            table = await trio.to_thread.run_sync(self._scrubbed.table, digest)
             if table is None:
                 continue
             for index in range(start.index if digest == start.digest else 0, table.count):
                 if read_bytes - noted_bytes >= NOTED_BYTES:
                     await self._take_note(Position(start.begun_at, digest, index, read_bytes))
                     noted_bytes = read_bytes
-                if not await trio.to_thread.run_sync(self._store.blobs.scrub, digest, index):
-                    log.warning("sha256:%s is damaged on the disk", digest)
+                if not await trio.to_thread.run_sync(self._scrubbed.scrub, digest, index):
+                    log.warning("%s is damaged on the disk", digest)
                     break
                 length = table.span(index)[1]
                 read_bytes += length
                 await trio.sleep(length / BYTES_PER_S)
         return read_bytes
-
-    def audit(self) -> bool:
-        """Put the database right; blocking. Returns whether anything was wrong.
-
-        Raises:
-            StoreError, MachineError: as :func:`p2pboot.store.audit.audit`.
-        """
-        found = audit(self._store)
-        for one in found:
-            log.warning("%s: it was removed", one)
-        return bool(found)
 
     def _read_note(self) -> Position:
         try:
@@ -149,6 +158,10 @@ class Scrubber:
     async def _take_note(self, position: Position) -> None:
         said = {name: getattr(position, name) for name in ("begun_at", "digest", "index", "read_bytes")}
         try:
-            await trio.to_thread.run_sync(write_file, self._note, json.dumps(said).encode(), 0o600)
-        except P2PBootError as error:
-            log.warning("how far the check of what is held came is not noted: %s", error)
+            await trio.to_thread.run_sync(self._write_note, json.dumps(said).encode())
+        except P2PBootError as error:  # as where snapshots can only be read
+            log.debug("how far the check of what is held came is not noted: %s", error)
+
+    def _write_note(self, content: bytes) -> None:
+        with opened_state(self._note.parent):
+            write_file(self._note, content, 0o600)

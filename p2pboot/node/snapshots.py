@@ -8,6 +8,7 @@ announced. What is new, what the last run left, and what somebody took away from
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, Final
@@ -15,9 +16,11 @@ from typing import Any, Final
 import trio
 
 from p2pboot.config.settings import NodeSettings, StoreSettings
+from p2pboot.core.pieces import PieceTable
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, AnnouncementStanding
 from p2pboot.core.timetoke.announcement import Announcement, claim
+from p2pboot.core.timetoke.errors import SnapshotMissing
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.fetch.asking.dialling import for_each_connection
 from p2pboot.fetch.ledger import Ledger
@@ -28,10 +31,12 @@ from p2pboot.node.followed_snapshots import FollowedSnapshots
 from p2pboot.node.mirroring import Mirror
 from p2pboot.node.problems import Problems
 from p2pboot.node.reconciling import Changes
+from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshot_problems import SnapshotProblems
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.snapshots import SnapshotServer
+from p2pboot.store.ownership import PRIVATE
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Connection, Forwarding, Gossip
 
@@ -91,6 +96,23 @@ async def run_snapshots(
 
 def _said_by_the_list(_text: str) -> None:
     """What is unsigned is a problem, and the list of problems logs it."""
+
+
+class _Scrubbed:
+    """Snapshots as something that is read over and over."""
+
+    def __init__(self, store: DiskSnapshotStore) -> None:
+        self._store = store
+        self.scrub = store.scrub
+
+    def whole(self) -> list[str]:
+        return list(self._store.roots())
+
+    def table(self, root: str) -> PieceTable | None:
+        try:
+            return self._store.table(root)
+        except SnapshotMissing:
+            return None
 
 
 class SnapshotNode:
@@ -155,6 +177,9 @@ class SnapshotNode:
                 await self._announcer.reconcile()
             task_status.started()
             nursery.start_soon(self._watch_store)
+            nursery.start_soon(
+                Scrubber(_Scrubbed(self._store), self._store.directory / PRIVATE, time.time).run
+            )
             if self._gossip:
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(

@@ -56,7 +56,7 @@ async def scrub_for(store: Store, seconds: float) -> None:
     """Let a node that starts now scrub for so long."""
     clock = trio.lowlevel.current_clock()
     with trio.move_on_after(seconds):
-        await Scrubber(store, lambda: None, lambda: 1_000_000 + clock.current_time()).run()
+        await Scrubber(store.blobs, store.path, lambda: 1_000_000 + clock.current_time()).run()
 
 
 async def test_rot_on_a_mirror_is_found_without_anybody_asking_and_mended(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 from collections.abc import AsyncIterator, Callable
@@ -32,6 +33,7 @@ from p2pboot.protocol.snapshot_client import (
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, SnapshotHead
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.snapshots import SnapshotServer
+from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Forwarding, Gossip
@@ -140,6 +142,27 @@ async def test_a_follower_gives_a_copy_its_key_version_back(
 
 def has_signature(store: DiskSnapshotStore, root: str) -> bool:
     return store.path(root).with_name(f"{root}.json.sig").exists()
+
+
+async def test_rot_in_a_followed_snapshot_is_found_without_anybody_asking_and_mended(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a disk does it, which changes no date: the file looks as it did when it was hashed."""
+    network = MemoryNetwork()
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2) as (_, follower, second),
+    ):
+        await second.dial(first.addresses()[0])
+        root = put(source, OLD, 1)
+        await until(lambda: follower.has_snapshot(root))
+        path = follower.path(root)
+        path.write_bytes(OLD[:-2] + b" }")
+        rotten = FileIdentity.of(path.stat())
+        file = dataclasses.replace(follower.blobs.in_place(root)[0], identity=rotten)
+        follower._files.add(path.name, file, signed=True)
+        assert follower.has_snapshot(root)
+        await until(lambda: path.read_bytes() == OLD and follower.has_snapshot(root))
 
 
 async def test_a_signer_that_contradicts_itself_does_not_end_the_following(

@@ -218,6 +218,20 @@ class DiskSnapshotStore(SnapshotStore):
         start, _ = self.table(root).span(index)
         return self._read_blob(root, self.blobs.read, start + offset, length)
 
+    def scrub(self, root: str, index: int) -> bool:
+        """Read one chunk of a payload wherever it lies.
+
+        Returns:
+            Whether it is intact everywhere; where it is not, the file is looked at as what it is by now.
+
+        Raises:
+            MachineError: it can not be read.
+        """
+        is_intact = self.blobs.scrub(root, index)
+        if not is_intact:
+            self._files.lose(root)
+        return is_intact
+
     # what arrives
 
     @contextmanager
