@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from siege.attacks import ATTACKS
 from siege.campaign import Window, mean, typical
 from siege.honest import Sample
 
@@ -41,7 +42,7 @@ def render(windows: Sequence[Window]) -> str:
 
 def _row(window: Window, quiet: Window) -> tuple[str, ...]:
     return (
-        window.name,
+        f"`{window.name}`: {ATTACKS[window.name].what}" if window.name in ATTACKS else window.name,
         f"{window.rss_before_mib:.0f} → {window.rss_mib:.0f}",
         f"{window.cpu:.2f}",
         f"{window.attackers_cpu:.2f}",

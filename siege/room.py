@@ -2,9 +2,9 @@
 
 ::
 
-    publisher ──► node under attack ──► fetch, curl      honest, from 127.0.0.1
-        gossip  ─────►      ─────►  third node           two peers that know only the node
-    attackers ───►                                       each attack from 127.0.<its own>.x
+    publisher ────► node under attack ────► fetch, curl    honest, from 127.0.0.1
+    publisher ────►       gossip      ────► third node     two peers that know only the node, from 127.0.0.2
+    attackers ────►                                        each attack from 127.0.<its own>.x
 
 The node is a mirror: it follows the honest publisher, and a second one who is trusted and means no good.
 """

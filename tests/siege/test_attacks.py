@@ -22,6 +22,11 @@ from siege.target import Target
 from tests.gateway.world import PAIR, OfferingNode, gateway_settings, put, serving
 
 
+def test_the_page_on_security_tells_of_each_attack() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "security.md").read_text()
+    assert [name for name in ATTACKS if f"`{name}`" not in page] == []
+
+
 async def test_each_attack_does_what_it_says(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
