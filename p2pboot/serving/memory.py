@@ -86,8 +86,13 @@ class Ahead:
 
     @property
     def unsent_bytes(self) -> int:
-        """How much may wait in the connection."""
-        return self.part_bytes // 2 if self.is_least else self.part_bytes
+        """How much may wait in the connection, where all connections share what may wait (`transport.tcp.holdings`).
+
+        There is as much as this for each of 256. Whoever has taken megabytes at once may have all that there is.
+        """
+        if self.is_least:
+            return FLOOR // 2
+        return 2 * FLOOR if self.part_bytes < MIB else self.part_bytes
 
     @property
     def is_least(self) -> bool:

@@ -48,6 +48,19 @@ def test_slow_peer_gives_its_memory_back_and_keeps_the_least() -> None:
     assert (ahead.part_bytes, memory.free) == (FLOOR, 8 * MIB)
 
 
+def test_only_who_has_taken_megabytes_at_once_has_much_wait_in_its_connection() -> None:
+    ahead = Ahead(ReplyMemory(48 * MIB, 12 * MIB), ONE)
+    waits = {}
+    for _ in range(50):
+        waits[ahead.part_bytes] = ahead.unsent_bytes
+        ahead.note_written(ahead.part_bytes, 0.0)
+    assert waits.pop(FLOOR) == 32 * KIB
+    assert {size: wait for size, wait in waits.items() if wait != 128 * KIB} == {
+        MIB: MIB,
+        CEILING: CEILING,
+    }
+
+
 def test_stream_that_ends_gives_back_all_of_it() -> None:
     memory = ReplyMemory(8 * MIB, MIB)
     grown(memory, ONE).close()
