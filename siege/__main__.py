@@ -19,7 +19,7 @@ from pathlib import Path
 
 from siege.attacks import ATTACKS
 from siege.campaign import Campaign
-from siege.report import render
+from siege.report import described, render
 from siege.room import room_in
 from siege.target import MIB
 
@@ -48,8 +48,7 @@ def _arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = _arguments()
     if arguments.list:
-        for name, attack in ATTACKS.items():
-            print(f"{name:22}{attack.what}; against: {attack.bound}")
+        print(described(ATTACKS.values()))
         return
     names = arguments.names or list(ATTACKS)
     # Whoever ends this early gets the figures so far, and no process is left behind.

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+from siege.attack import Attack
 from siege.attacks import ATTACKS
 from siege.campaign import Window, mean, typical
 from siege.honest import Sample
@@ -24,6 +25,12 @@ COLUMNS = (
 )
 
 
+def described(attacks: Iterable[type[Attack]]) -> str:
+    """A table in Markdown of what attacks do, and what has to hold each."""
+    rows = (f"| `{attack.name}` | {attack.what} | {attack.bound} |" for attack in attacks)
+    return "\n".join(["| attack | what it does | against |", "|---|---|---|", *rows])
+
+
 def render(windows: Sequence[Window]) -> str:
     """A table in Markdown; ratios are to the first window."""
     if not windows:
@@ -42,7 +49,7 @@ def render(windows: Sequence[Window]) -> str:
 
 def _row(window: Window, quiet: Window) -> tuple[str, ...]:
     return (
-        f"`{window.name}`: {ATTACKS[window.name].what}" if window.name in ATTACKS else window.name,
+        f"`{window.name}`" if window.name in ATTACKS else window.name,
         f"{window.rss_before_mib:.0f} → {window.rss_mib:.0f}",
         f"{window.cpu:.2f}",
         f"{window.attackers_cpu:.2f}",

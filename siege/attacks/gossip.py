@@ -25,8 +25,8 @@ class _Gossiper(Attack):
             greeting = rpc.rpc(rpc.subscription(self.target.topic))
             stream = await peer.open(rpc.GOSSIP_PROTOCOL, greeting)
             for said in self.rpcs(key):
+                self.count("RPCs")  # begun: of some the node never reads the end
                 await peer.write(stream, said)
-                self.count("RPCs")
             await stream.ended()
 
     @abstractmethod
@@ -67,6 +67,21 @@ class Control(_Gossiper):
             ids = [secrets.token_bytes(32) for _ in range(64)]
             entries = (rpc.ihave(topic, ids), rpc.iwant(ids), rpc.graft(topic), rpc.prune(topic))
             yield rpc.rpc(*([rpc.control(*entries * 16)] * 8))
+
+
+class Measured(_Gossiper):
+    name = "gossip-measured"
+    what = "40 ids send RPCs that keep within every bound of an RPC: eight messages, 1,500 entries, 200 KiB"
+    bound = "RPCs wait for turns, at their price"
+    connections = 40
+
+    def rpcs(self, key: SecretKey) -> Iterator[bytes]:
+        topic = self.target.topic
+        while True:
+            ids = [secrets.token_bytes(32) for _ in range(64)]
+            entries = rpc.control(*[rpc.ihave(topic, ids), rpc.iwant(ids)] * 10)
+            messages = [rpc.message(topic, secrets.token_bytes(18_000), key) for _ in range(8)]
+            yield rpc.rpc(entries, *messages)
 
 
 class Grafts(_Gossiper):
@@ -147,6 +162,7 @@ ATTACKS = (
     EmptyMessages,
     Subscriptions,
     Control,
+    Measured,
     Grafts,
     Dribbles,
     Unfinished,
