@@ -94,7 +94,7 @@ class Node:
         self._hints = hints
         self._urls = urls
         self._started_at = trio.current_time()
-        self._serving = Serving(is_trusted=lambda peer_id: peer_id in self._peering.configured)
+        self._serving = Serving(is_trusted=lambda peer_id: peer_id in self._peering.preferred)
         self.problems = Problems(lambda: int(wall()))
         self._changes = Changes()
         self.catalogue = Catalogue(

@@ -64,6 +64,8 @@ class Peering:
         self._untried = set(self._bootstrap)
         self._named = Counter(parse_address(address).peer_id for address in self._bootstrap)
         self._publishers: frozenset[str] = frozenset()  # their peer ids
+        self.preferred: frozenset[str] = frozenset()
+        """The peer ids of whom the operator named, by a key or an address; they may use what is held in reserve."""
         if not self._bootstrap:
             self.tried.set()
 
@@ -89,7 +91,8 @@ class Peering:
 
     def _tell_preferred(self) -> None:
         named = {peer_id for peer_id in self._named if peer_id is not None}
-        self._transport.prefer(self._publishers | self.configured | named)
+        self.preferred = self._publishers | self.configured | named
+        self._transport.prefer(self.preferred)
 
     @property
     def needs_peers(self) -> bool:

@@ -11,6 +11,7 @@ import pytest
 import trio
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.policy import Publisher
 from p2pboot.node import peering as peering_module
 from p2pboot.node.peering import ENOUGH_PEERS, FIRST_RETRY_S, LONGEST_RETRY_S, Peering
 from p2pboot.testing.network import MemoryNetwork
@@ -163,6 +164,21 @@ async def test_tried_is_known_when_every_address_was(autojump_clock: None) -> No
             await peering.tried.wait()
             assert trio.current_time() >= peering_module.DIAL_TIMEOUT_S
     assert Peering(own, []).tried.is_set()
+
+
+async def test_publishers_and_who_is_named_or_answers_at_a_bootstrap_address_are_preferred(
+    autojump_clock: None,
+) -> None:
+    network = MemoryNetwork()
+    key = SecretKey(bytes([40]) * 32).public
+    async with network.open(IDS[0]) as own, network.open(IDS[1]) as peer:
+        unnamed = peer.addresses()[0].removesuffix(f"/p2p/{IDS[1]}")
+        peering = Peering(own, [unnamed, NOWHERE])
+        peering.prefer([Publisher((key.keyid,))])
+        assert peering.preferred == {key.peer_id, IDS[-1]}
+        async with keeping(peering):
+            await peering.tried.wait()
+        assert peering.preferred == {key.peer_id, IDS[-1], IDS[1]}
 
 
 async def hints_of(*addresses: str) -> AsyncIterator[str]:
