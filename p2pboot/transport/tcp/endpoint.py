@@ -22,7 +22,7 @@ from p2pboot.wire.connection import Connection, EndedEarly, Keys, WrongPeer
 from p2pboot.wire.yamux.limits import Limits
 from p2pboot.wire.yamux.session import Session
 
-_HANDSHAKE_S: Final = 0.006  # of work, with all that follows when a peer is new
+_HANDSHAKE_S: Final = 0.004  # of work, with all that follows when a peer is new
 
 
 class Endpoint:
