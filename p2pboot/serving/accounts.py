@@ -88,6 +88,7 @@ class Serving:
         """By protocol."""
         self._is_trusted = is_trusted
         self._peers: dict[str, PeerAccount] = {}
+        self._bad: dict[str, TokenBucket] = {}  # by origin
         self._served: dict[StreamAccount, None] = {}
         self._slots = Shares(self.limits.streams, self.limits.streams // 8)
         refusals = max(1, self.limits.streams // 4)
@@ -111,6 +112,21 @@ class Serving:
         finally:
             self._leave(stream)
             self._forget_oldest()
+
+    def wait_after_bad(self, party: Party) -> float:
+        """Take down a request that could not be read, and return the seconds to wait before the next one is.
+
+        No honest client sends one, and reading it costs more than most replies: so all of an origin have one rate.
+        """
+        now = trio.current_time()
+        bucket = self._bad.pop(party.origin, None)
+        if bucket is None:
+            rate = self.limits.bad_requests_per_s
+            bucket = TokenBucket(rate, rate * BURST_S, now)
+            if len(self._bad) >= KNOWN_PEERS:
+                del self._bad[next(iter(self._bad))]
+        self._bad[party.origin] = bucket  # last in order: recently seen
+        return bucket.take(1, now)
 
     def _admit(self, stream: StreamAccount) -> Admission:
         party, peer, limits = stream.party, stream.peer, self.limits

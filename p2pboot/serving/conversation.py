@@ -210,6 +210,8 @@ class _Conversation:
             await asked.send(request)
             if self._is_crowded:
                 return Ending.REFUSED
+            if isinstance(request, BadRequest):
+                await trio.sleep(self._serving.wait_after_bad(self._account.party))
             if over_rate:  # refusing costs too: whoever floods us is refused at the allowed rate
                 await trio.sleep(bucket.wait_s(1, trio.current_time()))
         return payload

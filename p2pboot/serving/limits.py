@@ -33,6 +33,7 @@ class Limits:
         artifact_requests_per_s, sync_requests_per_s: sustained rate for one peer, which may come in a burst
             of BURST_S seconds' worth. Beyond it: `busy`. A fetch at 400 MB/s of the usual pieces asks 400 a
             second. Snapshots have the rate of artifacts.
+        bad_requests_per_s: of all peers at one address; further ones of these streams wait unread.
         body_memory: bytes of replies that are held until their peers take them, beside the little that every stream
             may hold (`serving.memory`).
         idle_s: seconds until a stream on which nothing is asked is closed.
@@ -44,6 +45,7 @@ class Limits:
     streams_per_peer: int = 16
     artifact_requests_per_s: float = 1000
     sync_requests_per_s: float = 50
+    bad_requests_per_s: float = 100
     body_memory: int = 48 * MIB
     idle_s: float = 300
     frame_s: float = 10

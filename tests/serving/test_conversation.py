@@ -160,6 +160,26 @@ async def test_bad_request_is_told_and_the_stream_goes_on(payload: bytes) -> Non
     assert (ARTIFACT_PROTOCOL, "bad_request", "bad_request") in served.serving.counters.requests
 
 
+async def test_bad_requests_have_one_rate_for_all_peers_of_an_address(autojump_clock: None) -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, limits=Limits(bad_requests_per_s=1))
+        clients = [served.connect(peer)[0] for peer in ("a", "b", "c")]
+        neighbour, _ = served.connect("d", at="10.0.0.2")
+        for client in clients:
+            await client.stream.write((encode_prefix(1) + b"{") * 8)
+        for _ in range(8):
+            for client in clients:
+                assert (await client.header())["status"] == "bad_request"
+        # 24 of them, 4 at once: a stream's first one after that is read before it waits
+        assert trio.current_time() >= 24 - 4 - len(clients)
+        await neighbour.stream.write(encode_prefix(1) + b"{" + read())
+        assert (await neighbour.header())["status"] == "bad_request"
+        before = trio.current_time()
+        assert await neighbour.reply() == ("ok", b"\0")
+        assert trio.current_time() == before
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("tail", [b"\x80\x00", b"\x80\x80\x01", b"\x81\x20", b"\xff\xff"], ids=bytes.hex)
 async def test_overlong_frame_resets_after_what_was_asked_before(tail: bytes) -> None:
     async with trio.open_nursery() as nursery:
