@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _SHORT_PART: Final = 1024
 _JOINED_PART: Final = 4096
+_DROPPED_BYTES: Final = 256  # that take as long as a frame, and carried nothing
 
 
 class StreamWasReset(ProtocolError):
@@ -310,6 +311,7 @@ class Stream:
 
     def _drop_unread(self) -> None:
         self._session.uncharge_unread(len(self._buffer))
+        self._session.labour += len(self._buffer) // _DROPPED_BYTES  # it was taken for nothing
         self._buffer = bytearray()
 
     def _tell_reader(self) -> None:

@@ -11,7 +11,9 @@ from p2pboot.transport.tcp.labour import UNIT_S, Labour
 from p2pboot.transport.tcp.pings import answer_pings
 from p2pboot.transport.turns import Turns
 from p2pboot.wire.yamux.frames import RST, SYN, WINDOW_UPDATE, header
+from p2pboot.wire.yamux.session import Session
 from tests.transport.tcp.ends import End, against_a_core, ends, open_between
+from tests.wire.sessions import data_frame
 
 LOTS = 256 * 1024
 
@@ -92,3 +94,11 @@ async def test_pings_without_end_wait_for_their_turn_and_honest_ones_do_not() ->
         while ours.received < 32 * 1003:
             await trio.testing.wait_all_tasks_blocked(0.001)
         await ours.close_write()
+
+
+def test_what_was_taken_for_nothing_is_labour() -> None:
+    session = Session(initiator=False)
+    session.receive(header(WINDOW_UPDATE, SYN, 1, 0) + data_frame(1, bytes(25_600)))
+    before = session.labour
+    session.streams[0].reset()
+    assert session.labour == before + 100
