@@ -366,7 +366,7 @@ async def test_a_newer_manifest_ends_a_transfer_that_was_begun(
         world.provider(V1) as mute,
         world.client() as (transport, store),
     ):
-        world.network.limit_upload(first.peer_id, SIZE / 10)
+        world.network.limit_upload(first.peer_id, SIZE / 3)
         await transport.dial(mute.address)
         world.network.freeze(mute.peer_id)
         nursery.start_soon(come_late, transport, newer)
