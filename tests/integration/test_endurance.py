@@ -33,11 +33,11 @@ def test_hundreds_of_connections_and_garbage_leave_a_serving_node_with_flat_memo
     trust = mesh.new_key("publisher")
     publisher = mesh.serve(artifacts)
     publisher.wait_for_head(1)
-    attack(mesh, "connect", publisher.address, 100)  # what is allocated once is allocated now
-    attack(mesh, "garbage", publisher.address, 3)
+    attack(mesh, "connect", publisher.address, 50)  # what is allocated once is allocated now
+    attack(mesh, "garbage", publisher.address, 2)
     before = publisher.memory_kib()
-    attack(mesh, "connect", publisher.address, 500)
-    attack(mesh, "garbage", publisher.address, 10)
+    attack(mesh, "connect", publisher.address, 250)
+    attack(mesh, "garbage", publisher.address, 5)
     assert publisher.memory_kib() - before < FLAT_KIB
     done = mesh.fetch(trust, mesh.directory / "out", publisher.address)
     assert done.status == 0, done.stderr
