@@ -19,7 +19,7 @@ from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.transport.libp2p.muxed import MuxedConnection
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.reputation import MUTED, OUT, Reputation
-from p2pboot.transport.turns import Turns
+from p2pboot.transport.timeshare import TimeShare
 from p2pboot.wire.pubsub import Weight
 
 log = logging.getLogger("p2pboot.transport.libp2p")
@@ -64,7 +64,7 @@ class Accounts:
         self._reputation = Reputation()
         self._peers: LRUCache[ID, _Peer] = LRUCache(_REMEMBERED)
         self._resent: LRUCache[str, TokenBucket] = LRUCache(_REMEMBERED)
-        self._strangers, self._known = Turns(_STRANGERS), Turns(_KNOWN)
+        self._strangers, self._known = TimeShare(_STRANGERS), TimeShare(_KNOWN)
         self._reports = TokenBucket(1 / _REPORT_EVERY_S, 1, trio.current_time())
         self.hung_up = 0
         """Peers whose connections were ended for what they sent."""

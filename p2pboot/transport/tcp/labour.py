@@ -2,7 +2,7 @@
 
 Whoever carries data pays with that. Whoever sends frames of a byte, grants a byte at a time, opens and resets streams,
 or pings, has a little free, as honest peers need; beyond that each batch waits for a turn among all who do the same
-(`transport.turns`), and the more there is behind it, the less is taken at a time: pushed back, not punished.
+(`transport.timeshare`), and the more there is behind it, the less is taken at a time: pushed back, not punished.
 """
 
 from __future__ import annotations

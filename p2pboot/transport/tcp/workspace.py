@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from p2pboot.transport.tcp.holdings import Common
-from p2pboot.transport.turns import Turns
+from p2pboot.transport.timeshare import TimeShare
 from p2pboot.wire.noise.transport import MAX_PLAINTEXT
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ class Workspace:
         self.received = memoryview(bytearray(_RECEIVE_BYTES))
         self.scratch = bytearray(MAX_PLAINTEXT)
         self.common = Common()
-        self.turns = Turns(_LABOUR)
-        self.handshakes = Turns(_HANDSHAKES)
+        self.turns = TimeShare(_LABOUR)
+        self.handshakes = TimeShare(_HANDSHAKES)
         self._connections: set[TcpConnection] = set()
         self._some = trio.Event()
 

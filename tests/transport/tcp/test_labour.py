@@ -9,7 +9,7 @@ import trio.testing
 from p2pboot.core.origins import Party
 from p2pboot.transport.tcp.labour import UNIT_S, Labour
 from p2pboot.transport.tcp.pings import answer_pings
-from p2pboot.transport.turns import Turns
+from p2pboot.transport.timeshare import TimeShare
 from p2pboot.wire.yamux.frames import RST, SYN, WINDOW_UPDATE, header
 from p2pboot.wire.yamux.session import Session
 from tests.transport.tcp.ends import End, against_a_core, ends, open_between
@@ -34,7 +34,7 @@ def test_frames_that_carry_nothing_are_free_for_a_while_and_then_wait() -> None:
     assert labour.note(4000, LOTS * 8, 10.0) == 0
 
 
-class Queue(Turns):
+class Queue(TimeShare):
     """Gives turns when a test says so."""
 
     def __init__(self) -> None:

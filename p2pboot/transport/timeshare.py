@@ -1,8 +1,7 @@
-"""Whose gossip is worked on, and when: a share of one core, in which origins take turns, and within each its peers.
+"""A part of one core for work of one kind, at which origins take turns, and within each its peers.
 
-What waits is one RPC of each stream, and its peer's window fills behind it: who sends more than there is time for is
-pushed back and nothing is dropped. Known peers and strangers have a share each, so that whatever strangers do, who was
-chosen or has brought something worth having is heard at once.
+Gossip, handshakes and what carries nothing have one each. Who sends more than there is time for is pushed back: what it
+sent waits, its peer's window fills behind that, and nothing is dropped.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ _BURST_S: Final = 0.25  # of work that may be done at once after a quiet time
 _AT_ONCE_S: Final = 1e-6  # below what a clock can tell, there is nothing to wait for
 
 
-class Turns:
+class TimeShare:
     """One share.
 
     Args:
