@@ -197,8 +197,10 @@ class TcpConnection:
             set_receive_low_water(self._socket, wanted)
 
     def _fail(self, error: ProtocolError | OSError) -> None:
-        """End the connection because of what the peer did; the log says it in one line."""
-        level = logging.DEBUG if self._core.peer is None or isinstance(error, OSError) else logging.INFO
+        """End the connection because of what the peer did; the log says it in one line, unless it says that much."""
+        is_news = self._core.peer is not None and not isinstance(error, OSError)
+        may_tell = is_news and self._workspace.reports.try_take(1, trio.current_time())
+        level = logging.INFO if may_tell else logging.DEBUG
         who = "a stranger" if self._core.peer is None else self._core.peer.peer_id
         log.log(level, "connection with %s at %s:%d ended: %s", who, *self.remote, error)
         self._send()  # the GO_AWAY that names an error

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.transport.tcp.holdings import Common
 from p2pboot.transport.timeshare import TimeShare
 from p2pboot.wire.noise.transport import MAX_PLAINTEXT
@@ -19,6 +20,8 @@ _BEAT_S: Final = 5.0
 # Of a core, for what peers make us do that carry nothing.
 _LABOUR: Final = 0.15
 _HANDSHAKES: Final = 0.35
+_REPORTS_PER_S: Final = 0.1
+_REPORTS_AT_ONCE: Final = 8.0
 _SWITCH_INTERVAL_S: Final = 0.0005
 """How long a thread may keep the interpreter from the event loop. The loop gives it up at every system call, and
 threads that hash and write take it: with Python's 5 ms a fetch of 512 MiB ran at 125, 121, 174 and 174 MB/s, with
@@ -38,6 +41,8 @@ class Workspace:
         self.common = Common()
         self.turns = TimeShare(_LABOUR)
         self.handshakes = TimeShare(_HANDSHAKES)
+        self.reports = TokenBucket(_REPORTS_PER_S, _REPORTS_AT_ONCE, trio.current_time())
+        """For lines of the log that strangers cause."""
         self._connections: set[TcpConnection] = set()
         self._some = trio.Event()
 

@@ -224,6 +224,16 @@ async def test_a_damaged_message_ends_the_connection_with_one_line(caplog: pytes
     assert "damaged" in record.getMessage()
 
 
+async def test_strangers_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "p2pboot.transport.tcp")
+    async with against_a_core() as (end, _core, driver):
+        while end.endpoint._workspace.reports.try_take(1, trio.current_time()):
+            pass
+        await driver._stream.send_all(b"\x00\x20" + bytes(32))
+        await end.connection.closed.wait()
+    assert not caplog.records
+
+
 async def test_a_peer_is_not_blamed_for_what_it_sent_before_sending_failed(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
