@@ -88,7 +88,8 @@ def _say(answer: dict[str, Any]) -> None:
             continue  # said below, as withheld
         say(
             f"offers     {head['channel']}/{head['arch']} version {head['version']},"
-            f" manifest version {head['manifest_version']}, until {head['expires_at']}"
+            f" manifest version {head['manifest_version']}, {human_duration(head['age_s'])} old,"
+            f" until {head['expires_at']}"
         )
     for one in answer["withheld"]:
         say(f"withheld   {one['channel']}/{one['arch']}: {one['text']}")

@@ -37,11 +37,12 @@ def render(manifests: Sequence[Manifest], withheld: Sequence[Withheld], *, peer_
 
 def _section(manifest: Manifest, now: int) -> str:
     base = f"/{manifest.channel}/{manifest.arch}"
-    days = (manifest.expires_at - now) // 86_400
+    days, age_days = (manifest.expires_at - now) // 86_400, max(0, now - manifest.created_at) // 86_400
     return (
         f"<h2>{escape(manifest.channel)} {escape(manifest.arch)}</h2>"
         f"<p>Version {escape(manifest.version)} (manifest {manifest.manifest_version}) of"
-        f" {escape(manifest.provider_name)}, valid until {format_time(manifest.expires_at)} ({days} days).</p>"
+        f" {escape(manifest.provider_name)}, {age_days} days old,"
+        f" valid until {format_time(manifest.expires_at)} ({days} days).</p>"
         f"<p>{_links(base, ('manifest.json', 'manifest.json.sig', 'boot.ipxe'))}</p>"
         f"<table><tr><th>artifact<th>bytes<th>SHA-256{''.join(_rows(manifest, base))}</table>"
     )

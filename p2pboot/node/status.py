@@ -116,6 +116,8 @@ def _describe_row(store: Store, row: HeadRow, now: int) -> dict[str, Any]:
         "manifest_version": row.manifest_version,
         "digest": row.digest,
         "signers": list(row.signers),
+        "created_at": format_time(row.created_at),
+        "age_s": max(0, now - row.created_at),
         "expires_at": format_time(row.expires_at),
         "expired": row.expires_at <= now,  # then it is not offered any more
     }

@@ -78,7 +78,10 @@ def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
         "peer_id": "12D3",
         "addresses": [],
         "uptime_s": 5,
-        "heads": [{**PUBLISHED, "expired": True}],
+        "heads": [
+            {**PUBLISHED, "expired": True},
+            {**PUBLISHED, "arch": "arm64", "expired": False, "age_s": 5 * 86_400},
+        ],
         "withheld": [{"channel": "stable", "arch": "x86_64", "reason": "expired", "text": "it expired"}],
         "fetching": [],
         "peers": [],
@@ -96,7 +99,8 @@ def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
     answering(monkeypatch, answer)
     done = CliRunner().invoke(status, ["--state", str(tmp_path)])
     assert done.exit_code == 0
-    assert "offers" not in done.stdout
+    assert "stable/x86_64 version" not in done.stdout
+    assert "offers     stable/arm64 version 6.1, manifest version 3, 5 d old, until" in done.stdout
     assert "withheld   stable/x86_64: it expired" in done.stdout
     assert "ignored    stable/x86_64: /srv/rootfs.filepart: unfinished" in done.stdout
     assert "problem    testing/x86_64: no initramfs" in done.stdout

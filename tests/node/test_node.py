@@ -707,6 +707,8 @@ async def test_the_status_says_what_an_operator_asks(mesh: Mesh, autojump_clock:
             "manifest_version": 1,
             "digest": manifest.digest,
             "signers": list(manifest.signers),
+            "created_at": "2027-01-15T08:00:00Z",
+            "age_s": 0,
             "expires_at": "2027-02-14T08:00:00Z",
             "expired": False,
         }
