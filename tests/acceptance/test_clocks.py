@@ -102,11 +102,13 @@ def test_a_mirror_whose_clock_was_ahead_goes_on_after_its_state_is_mended(
     write_image(image, "2", rootfs=0)
     publisher = serve(program, image, alice, tmp_path / "p")
     node = mirror()
-    (problem,) = (
-        one
-        for one in program.ok("status", "--state", state, "--json").document["problems"]
-        if one["code"] == "clock"
-    )
+
+    def clock_problems() -> list[dict[str, str]]:
+        found = program.ok("status", "--state", state, "--json").document["problems"]
+        return [one for one in found if one["code"] == "clock"]
+
+    wait_until(lambda: bool(clock_problems()), "the mirror has looked at its clock")
+    (problem,) = clock_problems()
     assert str(state) in problem["text"]
     assert f"state recover --state {state}" in problem["remedy"]
     end(node)
