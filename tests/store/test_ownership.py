@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,14 +37,18 @@ def give_away(monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], None]:
             os.chown(path, OTHER, -1, follow_symlinks=False)
         else:
             given = path.lstat().st_ino
-            look = ownership._check_directory
 
-            def look_if_given(fd: int, shown: Path, place: ownership.Place) -> None:
-                if os.fstat(fd).st_ino == given:
-                    look(fd, shown, place)
+            def seen(look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+                def looking(*where: Any, **how: Any) -> os.stat_result:
+                    status = look(*where, **how)
+                    if status.st_ino != given:
+                        return status
+                    return os.stat_result((*status[:4], OTHER, *status[5:]))
 
-            monkeypatch.setattr(ownership, "_check_directory", look_if_given)
-            monkeypatch.setattr(ownership, "_is_own", lambda _uid: False)
+                return looking
+
+            for name in ("stat", "fstat", "lstat"):
+                monkeypatch.setattr(os, name, seen(getattr(os, name)))
             monkeypatch.setattr(ownership, "_made_in", lambda _directory: None)
 
     return give
@@ -221,8 +226,13 @@ def test_an_output_directory_is_not_one_where_others_replace_what_is_placed(
             with opened_directory(tmp_path, OUTPUT):
                 pass
         else:
-            with pytest.raises(NotOurs, match="-o"), opened_directory(tmp_path, OUTPUT):
+            with (
+                pytest.raises(NotOurs, match="others may write") as caught,
+                opened_directory(tmp_path, OUTPUT),
+            ):
                 pass
+            assert caught.value.remedy is not None
+            assert "-o" in caught.value.remedy
     tmp_path.chmod(0o755)
     give_away(tmp_path)
     with pytest.raises(NotOurs, match="belongs to"), opened_directory(tmp_path, OUTPUT):
