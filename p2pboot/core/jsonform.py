@@ -121,6 +121,28 @@ def shown(name: str) -> str:
     return name if name.isprintable() and name else repr(name)
 
 
+def decode_note(raw: bytes) -> Any:
+    """Decode JSON that we wrote ourselves and find on a disk, where anybody may have written it since.
+
+    Raises:
+        ValueError: it is none, nests deeper than the parser goes, or has numbers that are none.
+    """
+
+    def refuse(name: str) -> Any:
+        raise ValueError(f"{name} is no number")
+
+    try:
+        return json.loads(raw, parse_constant=refuse, parse_float=lambda text: _finite(float(text)))
+    except RecursionError:
+        raise ValueError("it nests too deep") from None
+
+
+def _finite(number: float) -> float:
+    if number - number != 0:
+        raise ValueError("a number is beyond all bounds")
+    return number
+
+
 def _double_member(raw: bytes) -> str | None:
     """Find a member that an object has twice; only a message depends on it."""
 

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import trio
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.jsonform import MAX_INTEGER, decode_note
 from p2pboot.core.pieces import KIB, MIB, PieceTable
 from p2pboot.errors import P2PBootError
 from p2pboot.store.durable import write_file
@@ -146,13 +147,14 @@ class Scrubber:
     def _read_note(self) -> Position:
         try:
             with open(open_regular(self._note), "rb") as file:
-                said = json.loads(file.read(_MAX_NOTE))
+                said = decode_note(file.read(_MAX_NOTE))
             position = Position(
                 float(said["begun_at"]), said["digest"], int(said["index"]), int(said["read_bytes"])
             )
-        except (OSError, ValueError, TypeError, KeyError):
+        except (OSError, ValueError, TypeError, KeyError, OverflowError):
             return Position(self._wall())
-        is_odd = min(position.index, position.read_bytes) < 0 or not isinstance(position.digest, str | None)
+        counts = (position.index, position.read_bytes)
+        is_odd = min(counts) < 0 or max(counts) > MAX_INTEGER or not isinstance(position.digest, str | None)
         return Position(self._wall()) if is_odd or position.begun_at > self._wall() else position
 
     async def _take_note(self, position: Position) -> None:

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.jsonform import MAX_INTEGER, decode_note
 from p2pboot.errors import machine_error
 from p2pboot.store.durable import write_at, write_file
 from p2pboot.store.errors import Doubt, MemoryInDoubt
@@ -143,11 +144,11 @@ class Entry:
         if hashlib.sha256(text).hexdigest().encode() != checksum:
             return None
         try:
-            said = json.loads(text)
+            said = decode_note(text)
             if said["spec"] != SPEC:
                 raise NewerRecord
             rows = (_rows(said["accepted"]), _rows(said["published"]), _rows(said["announced"]))
-            return cls(str(said["state"]), int(said["serial"]), Memory(*rows))
+            return cls(str(said["state"]), _number(said["serial"]), Memory(*rows))
         except (ValueError, KeyError, TypeError):
             return None
 
@@ -157,7 +158,14 @@ class NewerRecord(Exception):
 
 
 def _rows(value: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(tuple(row) for row in value)
+    return tuple(tuple(one if isinstance(one, str) else _number(one) for one in row) for row in value)
+
+
+def _number(value: object) -> int:
+    """A count, as SQLite takes it too."""
+    if type(value) is not int or not 0 <= value <= MAX_INTEGER:
+        raise ValueError(f"{value!r:.20} is no count")
+    return value
 
 
 class Record:

@@ -129,6 +129,10 @@ async def test_a_restart_goes_on_where_it_was(
         b"",
         b"[]",
         b'{"begun_at":9e99,"digest":null,"index":0,"read_bytes":0}',
+        b'{"begun_at":NaN,"digest":null,"index":0,"read_bytes":0}',
+        b'{"begun_at":1e999,"digest":null,"index":1e999,"read_bytes":0}',
+        b'{"begun_at":1,"digest":null,"index":0,"read_bytes":1%s}' % (b"0" * 400),
+        b"[" * 4096,
         b'{"begun_at":1,"digest":3,"index":-1,"read_bytes":0}',
     ],
 )

@@ -30,6 +30,7 @@ from p2pboot.core.devicetrees import (
     layout,
     padding,
 )
+from p2pboot.core.jsonform import decode_note
 from p2pboot.core.manifest import Artifact
 from p2pboot.errors import machine_error
 from p2pboot.fetch.placing.staging import Staging
@@ -174,7 +175,7 @@ class DeviceTrees:
         """Hash of the archive and names of its members; what is no such note is none."""
         try:
             with open(open_regular(self.note), "rb") as file:
-                found = json.loads(file.read(_MAX_NOTE_BYTES))
+                found = decode_note(file.read(_MAX_NOTE_BYTES))
             names = tuple(found["names"])
             check_member_names(names)  # they will be removed one day: nothing outside of the directory
             return str(found["sha256"]), names

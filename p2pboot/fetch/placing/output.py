@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from p2pboot.core.devicetrees import Archive, check_member_name
+from p2pboot.core.jsonform import decode_note
 from p2pboot.core.manifest import Artifact, Manifest, check_detached
 from p2pboot.core.names import DTB_ARCHIVE, DTB_PREFIX, check_artifact_key, output_file_name
 from p2pboot.core.pieces import PieceTable
@@ -273,7 +274,7 @@ class Output:
 
     def _left_by_killed(self) -> set[str]:
         try:
-            names = json.loads(_read_small(self._journal) or b"[]")
+            names = decode_note(_read_small(self._journal) or b"[]")
         except ValueError:
             return set()
         return {name for name in names if _is_ours(name)} if isinstance(names, list) else set()
