@@ -88,8 +88,9 @@ class Reports:
     def _describe(self, manifest: Manifest) -> dict[str, object]:
         return {
             **facts(
-                manifest, "channel", "arch", "version", "manifest_version", "digest", "signers", "created_at"
+                manifest,
+                *("channel", "arch", "version", "manifest_version"),
+                *("digest", "signers", "created_at", "expires_at"),
             ),
-            **facts(manifest, "expires_at"),
             "expires_in_s": manifest.expires_at - self._node.catalogue.clock().now,
         }

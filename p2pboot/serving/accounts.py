@@ -13,6 +13,7 @@ from enum import Enum, auto
 from typing import Final
 
 import trio
+from cachetools import LRUCache
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.origins import Party, party_of
@@ -88,7 +89,7 @@ class Serving:
         """By protocol."""
         self._is_trusted = is_trusted
         self._peers: dict[str, PeerAccount] = {}
-        self._bad: dict[str, TokenBucket] = {}  # by origin
+        self._bad: LRUCache[str, TokenBucket] = LRUCache(KNOWN_PEERS)  # by origin
         self._served: dict[StreamAccount, None] = {}
         self._slots = Shares(self.limits.streams, self.limits.streams // 8)
         refusals = max(1, self.limits.streams // 4)
@@ -119,13 +120,10 @@ class Serving:
         No honest client sends one, and reading it costs more than most replies: so all of an origin have one rate.
         """
         now = trio.current_time()
-        bucket = self._bad.pop(party.origin, None)
+        bucket = self._bad.get(party.origin)
         if bucket is None:
             rate = self.limits.bad_requests_per_s
-            bucket = TokenBucket(rate, rate * BURST_S, now)
-            if len(self._bad) >= KNOWN_PEERS:
-                del self._bad[next(iter(self._bad))]
-        self._bad[party.origin] = bucket  # last in order: recently seen
+            bucket = self._bad[party.origin] = TokenBucket(rate, rate * BURST_S, now)
         return bucket.take(1, now)
 
     def _admit(self, stream: StreamAccount) -> Admission:

@@ -1,4 +1,4 @@
-"""TimeShare at a share of the processor's time, on the clock that jumps."""
+"""Turns at a share of the processor's time, on the clock that jumps."""
 
 from __future__ import annotations
 
