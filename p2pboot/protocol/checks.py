@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from typing import Final
+
 from p2pboot.core.digests import is_digest
 from p2pboot.errors import LocalProtocolError
+
+_PEER_ID: Final = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}")
 
 
 class InvalidRequest(LocalProtocolError):
@@ -26,3 +31,8 @@ def check_integer(value: object, field: str, low: int, high: int) -> None:
 def is_keyid(text: object) -> bool:
     """Whether a value is a key id as documents write it."""
     return isinstance(text, str) and text.startswith("ed25519:") and is_digest(text.removeprefix("ed25519:"))
+
+
+def is_peer_id(text: object) -> bool:
+    """Whether a value looks like the peer id of an Ed25519 key; whether it is one, whoever uses it finds out."""
+    return isinstance(text, str) and _PEER_ID.fullmatch(text) is not None

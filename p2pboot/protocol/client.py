@@ -61,7 +61,23 @@ class PeerLacks(PeerRefused):
 
 
 class PeerBusy(PeerRefused):
-    """It serves others first: ask later, or another peer."""
+    """It serves others first: ask later, or another peer.
+
+    `retry_s` is when it says that it is worth asking again, seconds, None where it says nothing; `ask` are the ids of
+    peers that may have what it does not give now. Its word only, and bounded.
+    """
+
+    def __init__(
+        self,
+        status: Status,
+        op: str,
+        reason: str = "",
+        retry_s: float | None = None,
+        ask: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(status, op, reason)
+        self.retry_s = retry_s
+        self.ask = ask
 
 
 class HeadsReply(NamedTuple):
@@ -89,6 +105,7 @@ class Query(Generic[T_co]):
             when the peer sent nonsense. It may keep the body.
         label: what is asked for, in messages; by default the operation.
         memory: makes the memory that a body of so many bytes comes into, exactly as long.
+        begin: is given the header of an ok reply before its body comes; raises as `decode` does.
     """
 
     request: Request
@@ -97,6 +114,7 @@ class Query(Generic[T_co]):
     decode: Callable[[_Header, bytearray], T_co]
     label: str = ""
     memory: Callable[[int], bytearray] = bytearray
+    begin: Callable[[_Header], None] | None = None
 
     @property
     def name(self) -> str:

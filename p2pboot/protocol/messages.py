@@ -15,6 +15,7 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import asdict, fields
 from enum import StrEnum
+from itertools import islice
 from typing import Any, ClassVar, Final, Self, get_args
 
 from p2pboot.core.dataclass import dataclass
@@ -24,6 +25,7 @@ from p2pboot.core.pieces import MIB
 from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer
 from p2pboot.protocol.frames import NotJson, decode_object, encode_array, encode_frame
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotRequest
+from p2pboot.protocol.swarm import MAX_ASK, MAX_RETRY_MS, SWARM_PROTOCOL, SwarmRequest
 from p2pboot.protocol.withheld import readable
 
 SYNC_PROTOCOL: Final = "/p2pboot/sync/1"
@@ -143,13 +145,14 @@ class HaveRequest(_OfArtifact):
 
 SyncRequest = HeadsRequest | ManifestRequest | PeersRequest
 ArtifactRequest = ReadRequest | PiecesRequest | HaveRequest
-Request = SyncRequest | ArtifactRequest | SnapshotRequest
+Request = SyncRequest | ArtifactRequest | SnapshotRequest | SwarmRequest
 _REQUESTS: Final[Mapping[tuple[str, str], type[Request]]] = {
     (protocol, kind.op): kind
     for protocol, union in (
         (SYNC_PROTOCOL, SyncRequest),
         (ARTIFACT_PROTOCOL, ArtifactRequest),
         (SNAPSHOT_PROTOCOL, SnapshotRequest),
+        (SWARM_PROTOCOL, SwarmRequest),
     )
     for kind in get_args(union)
 }
@@ -211,8 +214,8 @@ class LongBody:
 class Reply:
     """One answer: a header and, when ok, its body.
 
-    `extra` are further members of the header; one with another status than OK has no body, and no other member
-    than its reason: see `refusal`. `long_body` stands in place of `body`.
+    `extra` are further members of the header; one with another status than OK has no body: see `refusal` and `busy`.
+    `long_body` stands in place of `body`.
     """
 
     status: Status
@@ -230,6 +233,20 @@ class Reply:
                 know, such as paths.
         """
         return cls(status, extra={"reason": readable(reason)} if reason else None)
+
+    @classmethod
+    def busy(cls, retry_s: float, ask: Iterable[str] = ()) -> Self:
+        """Not now.
+
+        Args:
+            retry_s: when it is worth asking again, seconds.
+            ask: ids of peers that may have what is asked for; the first MAX_ASK are named.
+        """
+        named = list(islice(ask, MAX_ASK))
+        return cls(
+            Status.BUSY,
+            extra={"retry_ms": round(min(retry_s * 1000, MAX_RETRY_MS)), **({"ask": named} if named else {})},
+        )
 
     def encode_header(self) -> bytes:
         """The frame that goes before the body.

@@ -10,14 +10,17 @@ Use: `reader.expect(Expected(query))` and send `query.frame`. What arrives goes 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import field
 from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import Malformed, RemoteProtocolError
+from p2pboot.protocol.checks import is_peer_id
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused, Query
 from p2pboot.protocol.frames import FrameReader, NotJson, decode_object
 from p2pboot.protocol.messages import Status
+from p2pboot.protocol.swarm import MAX_ASK, MAX_RETRY_MS
 from p2pboot.protocol.withheld import readable
 
 _SCRATCH_BYTES: Final = 64 * 1024  # of a body that nobody wants, at once
@@ -151,13 +154,18 @@ class ReplyReader:
         except ValueError:
             raise RemoteProtocolError("a reply's status is not one of the protocol") from None
         if status is not Status.OK:
-            return _refusal(status, query.request.op, header.get("reason"))
+            return _refusal(status, query.request.op, header)
         length = header.get("length")
         if type(length) is not int or not query.min_length <= length <= query.max_length:
             raise RemoteProtocolError(
                 f"the reply to {query.name} has a length that is not"
                 f" from {query.min_length} to {query.max_length}"
             )
+        if query.begin is not None:
+            try:
+                query.begin(header)
+            except (Malformed, ValueError) as error:
+                raise RemoteProtocolError(f"the reply to {query.name} is wrong: {error}") from None
         self._body = _Body(header, length, None if expected.abandoned else query.memory(length))
         return None
 
@@ -174,13 +182,23 @@ class ReplyReader:
         return _complete(self._expected.popleft(), body)
 
 
-def _refusal(status: Status, op: str, reason: object) -> PeerRefused:
-    text = readable(reason)
+def _refusal(status: Status, op: str, header: Mapping[str, object]) -> PeerRefused:
+    text = readable(header.get("reason"))
     if status in (Status.NOT_FOUND, Status.GONE):
         return PeerLacks(status, op, text)
     if status is Status.BUSY:
-        return PeerBusy(status, op, text)
+        return PeerBusy(status, op, text, _retry_s(header.get("retry_ms")), _peer_ids(header.get("ask")))
     return PeerRefused(status, op, text)
+
+
+def _retry_s(value: object) -> float | None:
+    return min(value, MAX_RETRY_MS) / 1000 if type(value) is int and value >= 0 else None
+
+
+def _peer_ids(value: object) -> tuple[str, ...]:
+    """Those among what a stranger says that may be peer ids; who they are is found out by looking for them."""
+    listed = value[:MAX_ASK] if isinstance(value, list) else []
+    return tuple(one for one in listed if is_peer_id(one))
 
 
 def _complete(expected: Expected, body: _Body) -> Answer:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import enum
 import fcntl
 import os
+import secrets
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Final
 
 from blake3 import blake3
 
+from p2pboot.core.changes import ChangeRing
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError, machine_error
 from p2pboot.store.algorithms import Algorithm
@@ -31,6 +33,7 @@ from p2pboot.store.reading import PieceMismatch, examine, good_pieces, pread_exa
 from p2pboot.store.room import Plan
 
 HASH_CHUNK_BYTES: Final = 1024 * 1024
+_SERIALS: Final = 2**48
 
 
 class _State(enum.Enum):
@@ -98,6 +101,8 @@ class PartialBlob:
         self._hashing = threading.Lock()  # guards the hash, and comes before `_changed`
         self._hash = self._new_hash()
         self._hashed = 0
+        self.changes = ChangeRing(secrets.randbelow(_SERIALS) + 1)
+        """For who follows it from its owner's thread, which puts down there what happens; empty at first."""
         self.zeros = table.zeros()
         """The pieces that are nothing but zeros and so are held from the start."""
         self._held = self.zeros
