@@ -1,24 +1,27 @@
-"""One connection's part in a fetch: an artifact stream on which tables, holdings and pieces are asked for.
+"""One connection's part in a fetch: what is asked there, and what the answers say of the peer.
 
-A session lives as long as its stream. It decides nothing about pieces (`schedule` does); it sends what it
-is told to, hands on what arrives, and reports what that says of the peer.
+A session lives as long as its streams. It decides nothing about pieces (`schedule` does); it sends what it is told to,
+and hands on what arrives. How pieces are asked for is its kind's: `plain` or `swarming`.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable
 
 import trio
 
 from p2pboot.core.pieces import MIB
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.fetch.asking.requests import NoAnswer, RequestStream, Truncated
+from p2pboot.fetch.asking.requests import NoAnswer, Truncated
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.downloads import Download, Downloads
+from p2pboot.fetch.receiving.line import Line
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused
 from p2pboot.protocol.messages import Status
+from p2pboot.transport.interface import Connection, Transport
 
 SILENT_S = 2.0
 """A peer that owes us something and delivers no byte for so long: its pieces go to others."""
@@ -31,12 +34,6 @@ MAX_SILENT_BYTES = 32 * MIB
 """Owed by silent peers, all together: they could all wake at once. Beyond it their streams are given up at
 once."""
 
-HAVE_AGAIN_S = 1.0
-"""A peer that lacked what is wanted is asked again: while it fetches itself, it has more every second."""
-
-HAVE_AGAIN_USEFUL_S = 3.0
-"""One that has enough for now less often."""
-
 LACK_AGAIN_S = 2.0
 BUSY_S = 0.5
 """A peer that is busy is left alone for so long, doubled each time up to LONGEST_BUSY_S."""
@@ -46,26 +43,33 @@ TABLE_ASKS = 2
 """Peers that are asked for one table at the same time: a table is up to 2 MiB, and one peer may be mute."""
 
 
-class Session:
-    """Asks one peer.
+class Session(ABC):
+    """Asks one peer over one connection.
 
     Args:
-        requests: an open stream to the peer.
+        connection: with the peer.
+        transport: the network.
         downloads: what is wanted.
         ledger: where what the peer gave, and why it is dropped, is noted.
         sessions: all of the job; this one is in it while it runs.
     """
 
     def __init__(
-        self, requests: RequestStream, downloads: Downloads, ledger: Ledger, sessions: list[Session]
+        self,
+        connection: Connection,
+        transport: Transport,
+        downloads: Downloads,
+        ledger: Ledger,
+        sessions: list[Session],
     ) -> None:
-        self.peer_id = requests.peer_id
-        self._source = requests.connection
+        self.peer_id = connection.peer_id
         self.asking_tables: set[str] = set()
         """Artifacts whose table this peer is being asked for."""
         self.delivered = False
-        self._requests = requests
+        self._source = connection
+        self._transport = transport
         self._downloads = downloads
+        self._schedule = downloads.schedule
         self._ledger = ledger
         self._sessions = sessions
         self._next_ask: dict[str, float] = {}  # when to ask again about an artifact's table or holdings
@@ -73,29 +77,50 @@ class Session:
         self._changed = False  # it said that a file of it changed
         self._over = trio.Event()
         self._nursery: trio.Nursery | None = None
+        self._lines: list[Line] = []  # on which silence counts
+        self._plain: Line  # for tables, once it runs
 
     async def run(self) -> None:
-        """Ask until cancelled or until the stream or the peer is no good any more; the ledger has the reason.
+        """Ask until cancelled or until the streams or the peer are no good any more; the ledger has the reason.
 
         Raises:
             MachineError: the disk is full or fails.
         """
-        schedule = self._downloads.schedule
-        schedule.add_peer(self._source, trio.current_time())
-        self._sessions.append(self)
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
+                self._plain = self._line(self._downloads.dialect.protocol)
                 try:
-                    self.pump()
-                    await self._over.wait()
+                    if await self._begin():
+                        self._sessions.append(self)
+                        self.pump()
+                        await self._over.wait()
                 finally:
                     self._nursery = None  # before it closes: others' sessions pump this one until the end
                 nursery.cancel_scope.cancel()
         finally:
-            self._sessions.remove(self)
-            schedule.remove_peer(self._source)
-            pump_all(self._sessions)  # what this peer owed is the others' now
+            if self in self._sessions:
+                self._sessions.remove(self)
+                self._schedule.remove_peer(self._source)
+                pump_all(self._sessions)  # what this peer owed is the others' now
+
+    @abstractmethod
+    async def _begin(self) -> bool:
+        """Open the first stream and enter the peer into the schedule; where that fails, note why and return False."""
+
+    @abstractmethod
+    def _ask_for_pieces(self, nursery: trio.Nursery, now: float) -> None:
+        """Send what the schedule says."""
+
+    @abstractmethod
+    def _ask_about(self, download: Download, nursery: trio.Nursery) -> None:
+        """Find out which pieces of an artifact the peer has, now or from now on."""
+
+    def _line(self, protocol: str) -> Line:
+        assert self._nursery is not None  # noqa: S101 - it runs
+        line = Line(self._transport, self._source, protocol, self._nursery)
+        self._lines.append(line)
+        return line
 
     @property
     def silent(self) -> bool:
@@ -105,20 +130,18 @@ class Session:
     @property
     def delivering(self) -> bool:
         """Whether pieces are on their way from the peer."""
-        return not self.silent and self._downloads.schedule.asked_bytes(self._source) > 0
+        return not self.silent and self._schedule.asked_bytes(self._source) > 0
 
     def _silence_s(self) -> float:
-        waiting = self._requests.outstanding > 0
-        return trio.current_time() - self._requests.last_progress if waiting else 0.0
+        return max((line.silence_s() for line in self._lines), default=0.0)
 
     def watch(self) -> None:
         """To be called a few times a second: notices silence and its end."""
-        schedule = self._downloads.schedule
         if not self.silent:
-            schedule.wake(self._source)
+            self._schedule.wake(self._source)
             return
-        schedule.silence(self._source)
-        if self._silence_s() > GIVE_UP_S or schedule.silent_bytes > MAX_SILENT_BYTES:
+        self._schedule.silence(self._source)
+        if self._silence_s() > GIVE_UP_S or self._schedule.silent_bytes > MAX_SILENT_BYTES:
             self._end(NoAnswer(f"sent nothing for {GIVE_UP_S:g} s"))
 
     def pump(self) -> None:
@@ -132,20 +155,19 @@ class Session:
         now = trio.current_time()
         for download in self._downloads.open.values():
             if now >= self._next_ask.get(download.blob, -math.inf):
-                self._ask_about(download, nursery)
-        for assignment in self._downloads.schedule.assign(self._source, now):
-            nursery.start_soon(self._read, assignment)
+                if download.table is None:
+                    self._ask_for_table(download, nursery)
+                elif download.partial is not None and not download.complete.is_set():
+                    self._next_ask[download.blob] = math.inf
+                    self._ask_about(download, nursery)
+        self._ask_for_pieces(nursery, now)
 
-    def _ask_about(self, download: Download, nursery: trio.Nursery) -> None:
-        if download.table is None:
-            asked = sum(download.blob in other.asking_tables and not other.silent for other in self._sessions)
-            if asked < TABLE_ASKS:
-                self._next_ask[download.blob] = math.inf
-                self.asking_tables.add(download.blob)
-                nursery.start_soon(self._ask, self._ask_table, download)
-        elif download.partial is not None and not download.complete.is_set():
+    def _ask_for_table(self, download: Download, nursery: trio.Nursery) -> None:
+        asked = sum(download.blob in other.asking_tables and not other.silent for other in self._sessions)
+        if asked < TABLE_ASKS:
             self._next_ask[download.blob] = math.inf
-            nursery.start_soon(self._ask, self._ask_holdings, download)
+            self.asking_tables.add(download.blob)
+            nursery.start_soon(self._ask, self._ask_table, download)
 
     async def _ask(self, ask: Callable[[Download], Awaitable[None]], download: Download) -> None:
         try:
@@ -159,44 +181,14 @@ class Session:
 
     async def _ask_table(self, download: Download) -> None:
         try:
-            download.take_table(await self._downloads.dialect.table(self._requests, download.wanted))
+            requests = await self._plain.open()
+            download.take_table(await self._downloads.dialect.table(requests, download.wanted))
             self._ask_again(download, 0)
         finally:
             self.asking_tables.discard(download.blob)
 
-    async def _ask_holdings(self, download: Download) -> None:
-        schedule = self._downloads.schedule
-        held = await self._downloads.dialect.holdings(self._requests, download.wanted)
-        schedule.set_holdings(self._source, download.blob, held)
-        if not held.complete:
-            useful = schedule.useful(self._source, download.blob)
-            if not useful and not self._changed:
-                self._ledger.note_failure(self.peer_id, "has none of the missing pieces")
-            self._ask_again(download, HAVE_AGAIN_USEFUL_S if useful else HAVE_AGAIN_S)
-
-    async def _read(self, assignment: Assignment) -> None:
-        schedule = self._downloads.schedule
-        try:
-            data = await self._downloads.dialect.read(
-                self._requests, assignment, self._downloads.buffers.take
-            )
-        except PeerBusy as error:
-            self._note(error)
-            schedule.failed(assignment)
-            schedule.pause(self._source, trio.current_time() + self._pause_s(error))
-        except PeerRefused as error:
-            self._note(error)
-            schedule.lacks(
-                assignment
-            )  # also "range" and "bad_request": it does not give it, whatever the reason
-            self._next_ask[assignment.blob] = trio.current_time() + LACK_AGAIN_S
-        except RemoteProtocolError as error:
-            self._end(error)
-        else:
-            await self._take(assignment, data)
-        pump_all(self._sessions)
-
     async def _take(self, assignment: Assignment, data: bytearray) -> None:
+        """Have what came checked and written."""
         self.delivered = True
         self._busy_s = BUSY_S
         self._ledger.received[self.peer_id] += len(data)
@@ -235,7 +227,7 @@ class Session:
         return pause_s
 
     def _end(self, failure: RemoteProtocolError) -> None:
-        """Stop using the stream and note why; the first failure counts."""
+        """Stop using the connection and note why; the first failure counts."""
         if self._over.is_set():
             return
         self._over.set()

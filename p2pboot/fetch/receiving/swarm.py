@@ -18,15 +18,15 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import FetchError, NotFoundError, first_error
 from p2pboot.fetch.asking.dialling import for_each_connection
 from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_json
-from p2pboot.fetch.asking.requests import RequestStream, open_stream
 from p2pboot.fetch.ledger import LOST, Ledger
 from p2pboot.fetch.progress import Stall
 from p2pboot.fetch.receiving.downloads import Downloads
 from p2pboot.fetch.receiving.items import Dialect, Wanted
+from p2pboot.fetch.receiving.plain import PlainSession
 from p2pboot.fetch.receiving.session import Session, pump_all
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.room import Plan, Yielding
-from p2pboot.transport.interface import Connection, StreamReset, Transport
+from p2pboot.transport.interface import Connection, Transport
 
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 5.0
@@ -140,14 +140,8 @@ class _Swarm:
 
     async def _converse(self, connection: Connection) -> bool:
         """Have one session, from the beginning of its stream to the end; whether the peer delivered."""
-        try:
-            stream = await open_stream(self._transport, connection, self._downloads.dialect.protocol)
-        except StreamReset as error:
-            self._ledger.note_error(connection.peer_id, error)
-            return False
-        async with RequestStream(stream) as requests:
-            session = Session(requests, self._downloads, self._ledger, self._sessions)
-            await session.run()
+        session = PlainSession(connection, self._transport, self._downloads, self._ledger, self._sessions)
+        await session.run()
         return session.delivered
 
     async def _watch(self) -> None:
