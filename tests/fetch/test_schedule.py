@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ BLOB = "a" * 64
 
 
 def schedule_of(count: int, *, piece_length: int = MIB, budget_bytes: int = 32 * MIB) -> Schedule:
-    schedule = Schedule(budget_bytes)
+    schedule = Schedule(Random(1), budget_bytes)
     schedule.add_blob(
         BLOB, size=count * piece_length, piece_length=piece_length, missing=PieceSet.full(count)
     )
@@ -23,7 +24,7 @@ def schedule_of(count: int, *, piece_length: int = MIB, budget_bytes: int = 32 *
 
 
 def join(schedule: Schedule, peer_id: str, pieces: PieceSet, now: float = 0.0) -> None:
-    schedule.add_peer(peer_id, now)
+    schedule.add_peer(peer_id, now, swarm=False)
     schedule.set_holdings(peer_id, BLOB, pieces)
 
 
@@ -55,7 +56,7 @@ def test_small_pieces_are_asked_for_in_runs_that_stop_at_what_the_peer_lacks() -
 
 
 def test_the_last_piece_may_be_shorter() -> None:
-    schedule = Schedule()
+    schedule = Schedule(Random(1))
     schedule.add_blob(BLOB, size=MIB + 7, piece_length=MIB, missing=PieceSet.full(2))
     join(schedule, "a", PieceSet.full(2))
     assert [assignment.length for assignment in schedule.assign("a", 0.0)] == [MIB, 7]
@@ -272,8 +273,8 @@ class _World:
         self.arrivals += 1
         peer_id = f"peer{self.arrivals}"
         self.peers.append(peer_id)
-        self.schedule.add_peer(peer_id, self.now)
-        count = self.schedule._demands[BLOB].wanted.count
+        self.schedule.add_peer(peer_id, self.now, swarm=False)
+        count = self.schedule._demands[BLOB].count
         held = data.draw(st.sets(st.integers(0, count - 1)))
         self.schedule.set_holdings(peer_id, BLOB, PieceSet.of(count, held))
 
@@ -329,10 +330,10 @@ class _World:
 
 
 def test_artifacts_of_a_lower_rank_go_first() -> None:
-    schedule = Schedule()
+    schedule = Schedule(Random(1))
     for rank, blob in ((2, "c" * 64), (0, "a" * 64), (1, "b" * 64)):
         schedule.add_blob(blob, size=MIB, piece_length=MIB, missing=PieceSet.full(1), rank=rank)
-    schedule.add_peer("peer", 0.0)
+    schedule.add_peer("peer", 0.0, swarm=False)
     for blob in ("a" * 64, "b" * 64, "c" * 64):
         schedule.set_holdings("peer", blob, PieceSet.full(1))
     assert [assignment.blob for assignment in schedule.assign("peer", 0.0)] == ["a" * 64, "b" * 64]

@@ -5,12 +5,18 @@ from __future__ import annotations
 from dataclasses import field
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.pieces import MIB, PieceSet
-from p2pboot.fetch.receiving.missing import Assignment
+from p2pboot.core.pieces import MIB
+from p2pboot.core.tally import bits_of
+from p2pboot.fetch.receiving.missing import Assignment, Order
 from p2pboot.fetch.receiving.rates import RateMeter
 
 WINDOW_S = 1.5
-"""Seconds of its own data that a peer is asked for ahead: covers any round trip, and is lost with it."""
+"""Seconds of its own data that a peer is asked for ahead when it is the only one, or chooses nothing itself: covers any
+round trip, and is lost with it."""
+
+SWARM_WINDOW_S = 0.2
+"""The same where there are several: two requests are enough to keep a peer busy, and what is asked for early is asked
+for before it is known what is rare."""
 
 MAX_WINDOW = 8 * MIB
 """Bytes; enough for 5 MiB/s over a second and a half, or for 130 MB/s over a round trip of 60 ms."""
@@ -23,10 +29,13 @@ GROUP_BYTES = 2 * MIB
 0.5 CPU s/GB more each (measured over loopback), with 4 MiB hardly less, and a server then holds 12 MiB for a peer."""
 
 FIRST_GROUP_BYTES = MIB
-"""Likewise of a peer whose rate is not known yet."""
+"""Likewise of a peer whose rate is not known yet; one that knows the swarm's protocol is asked for a single piece."""
 
 GROUP_S = 0.5
 """A slow peer's runs are shorter, for the end of a fetch waits for whole requests."""
+
+SWARM_GROUP_S = 0.1
+"""The same where there are several: a piece that is part of a long run is not passed on meanwhile."""
 
 SLOW_ASSIGNMENT_S = 4.0
 """A peer that takes longer for one request gets one at a time instead of two."""
@@ -38,44 +47,69 @@ class PeerLoad:
 
     Args:
         meter: of its rate.
+        swarm: whether it is asked for deals and particular pieces; else only for runs, more or less in order.
+        near: whether nothing that is scarce lies between.
+        peer_id: its peer id.
     """
 
     meter: RateMeter
-    holds: dict[str, PieceSet] = field(default_factory=dict)
+    swarm: bool = False
+    near: bool = True
+    peer_id: str = ""
+    holds: dict[str, int] = field(default_factory=dict)
     """What it says that it has, by artifact."""
+    fetching: dict[str, int] = field(default_factory=dict)
+    """What it says that it fetches from a peer that has everything."""
     assignments: dict[int, Assignment] = field(default_factory=dict)
     """What it owes, oldest first."""
+    orders: dict[int, Order] = field(default_factory=dict)
+    """Deals that it has not begun to answer."""
     asked_bytes: int = 0
     silent: bool = False
+    dropped: bool = False
     paused_until: float = 0.0
+    no_deals_until: float = 0.0
 
-    def has_room(self, length: int) -> bool:
-        """Whether so many bytes more may be asked of it."""
-        if len(self.assignments) >= MAX_ASSIGNMENTS:
+    def has_room(self, length: int, *, alone: bool) -> bool:
+        """Whether so many bytes more may be asked of it, which may be the only peer."""
+        outstanding = len(self.assignments) + len(self.orders)
+        if outstanding >= MAX_ASSIGNMENTS:
             return False
         rate = self.meter.bytes_per_s
-        if not self.assignments:
+        if not outstanding:
             return True
-        if len(self.assignments) == 1 and (rate is None or length <= rate * SLOW_ASSIGNMENT_S):
+        if outstanding == 1 and (self.swarm or rate is None or length <= rate * SLOW_ASSIGNMENT_S):
             return True  # with two it stays busy while the next request is on its way
-        return self.asked_bytes + length <= min(MAX_WINDOW, (rate or 0.0) * WINDOW_S)
+        window_s = WINDOW_S if alone or not self.swarm else SWARM_WINDOW_S
+        return self.asked_bytes + length <= min(MAX_WINDOW, (rate or 0.0) * window_s)
 
-    def group_bytes(self) -> int:
-        """How much one request may ask for, if pieces are not larger."""
-        rate = self.meter.bytes_per_s
-        return FIRST_GROUP_BYTES if rate is None else int(min(GROUP_BYTES, rate * GROUP_S))
+    def group_pieces(self, piece_length: int, *, alone: bool) -> int:
+        """How many pieces one request may ask for."""
+        if not self.swarm:
+            rate = self.meter.bytes_per_s
+            most = FIRST_GROUP_BYTES if rate is None else min(GROUP_BYTES, rate * GROUP_S)
+        else:
+            rate = self.meter.guess
+            most = min(GROUP_BYTES, (rate or 0.0) * (GROUP_S if alone else SWARM_GROUP_S))
+        return max(1, int(most) // piece_length)
 
-    def add(self, assignment: Assignment) -> None:
+    def add(self, request: Assignment | Order) -> None:
         """It owes this as well."""
-        self.assignments[assignment.number] = assignment
-        self.asked_bytes += assignment.length
+        if isinstance(request, Order):
+            self.orders[request.number] = request
+        else:
+            self.assignments[request.number] = request
+        self.asked_bytes += request.length
 
-    def remove(self, assignment: Assignment) -> None:
+    def remove(self, request: Assignment | Order) -> None:
         """It does not owe this any more."""
-        del self.assignments[assignment.number]
-        self.asked_bytes -= assignment.length
+        if isinstance(request, Order):
+            del self.orders[request.number]
+        else:
+            del self.assignments[request.number]
+        self.asked_bytes -= request.length
 
-    def has_all(self, blob: str, pieces: range) -> bool:
+    def has_all(self, blob: str, count: int, pieces: range) -> bool:
         """Whether it says that it has all of these."""
-        holds = self.holds.get(blob)
-        return holds is not None and all(index in holds for index in pieces)
+        bits = bits_of(count, pieces)
+        return self.holds.get(blob, 0) & bits == bits

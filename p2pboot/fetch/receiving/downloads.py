@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from random import Random
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -120,7 +121,7 @@ class Downloads:
         self, blobs: BlobStore, dialect: Dialect, plan: Plan, ledger: Ledger, wanting: Callable[[], None]
     ) -> None:
         self.dialect = dialect
-        self.schedule = Schedule(pieces_at_once=dialect.pieces_at_once)
+        self.schedule = Schedule(Random(), pieces_at_once=dialect.pieces_at_once)  # noqa: S311 - no secret
         self.open: dict[str, Download] = {}
         """By digest; what is wanted of peers now."""
         self.buffers = Buffers()

@@ -7,6 +7,9 @@ import math
 _SAMPLE_S = 0.1
 """Deliveries are summed up over at least this long: several small requests often arrive in one burst."""
 
+_SHORTEST_S = 0.001
+"""What is quicker than this was waiting in a buffer."""
+
 _NEW = 0.5
 """Weight of the newest sample: a rate that changed is believed after two or three."""
 
@@ -46,6 +49,13 @@ class RateMeter:
         self.bytes_per_s = sample if old is None else old + _NEW * (sample - old)
         self._busy_s = 0.0
         self._bytes = 0
+
+    @property
+    def guess(self) -> float | None:
+        """Bytes per second, also by what is too little for a sample; None before the first request arrived."""
+        if self.bytes_per_s is None and self._bytes:
+            return self._bytes / max(self._busy_s, _SHORTEST_S)
+        return self.bytes_per_s
 
     def expected_s(self, ahead_bytes: int, now: float) -> float:
         """Seconds until so many bytes will be there; infinite once they are overdue.

@@ -1,0 +1,354 @@
+"""Which piece a holder of everything gives to which client: the decisions of dealing, without input, output or clock.
+
+All clients ask at once, and each reply is chosen when it begins to be sent. First goes what is *undealt*, so that each
+piece leaves this node about once and the clients pass it on among themselves; then, to those whom the others do not
+supply well, what fewest have. A piece is undealt unless it was dealt to a client that is still connected, or clients of
+two origins report it. A dealt piece that nobody else reports in good time is undealt again.
+
+What clients report orders what they get; it denies nobody anything. Whoever keeps to himself what he was dealt comes
+after the others, and what one origin alone claims to have is still given to whoever wants it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable
+from dataclasses import field
+from heapq import heappop, heappush
+from typing import Final
+
+from p2pboot.core.dataclass import dataclass
+from p2pboot.core.pieces import PieceSet
+from p2pboot.core.tally import Tally, bits_of, bits_of_all, first_run
+
+REPORTED_S: Final = 5.0
+"""After so long, or twice the time that its transfer took, a dealt piece that nobody else reports is undealt again."""
+
+CREDIT: Final = 4
+"""Deals that nobody else reports a piece of; a client with so many comes after the others."""
+
+SUPPLY_S: Final = 2.0
+"""Over so long it is looked at what a client gets from others…"""
+
+WELL_SUPPLIED: Final = 4
+"""…and with so many times its share of this node's uplink it gets no second copies while anything is on its way."""
+
+GROUP_S: Final = 0.1
+"""Where there are several clients, one deal takes about so long at most."""
+
+RETRY_S: Final = 0.3
+"""When to ask again where there is nothing to give now."""
+
+ASKED: Final = 8
+"""Other clients that are named to one that waits."""
+
+_RATE_S: Final = 2.0  # the uplink is measured over so long
+
+
+@dataclass(frozen=True, slots=True)
+class Deal:
+    """Pieces to send now.
+
+    Args:
+        first: index of the first.
+        count: how many, at least one.
+    """
+
+    first: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Nothing to send now.
+
+    Args:
+        retry_s: when to ask again, seconds.
+        ask: clients that have something of what is wanted.
+    """
+
+    retry_s: float
+    ask: tuple[Hashable, ...]
+
+
+@dataclass(slots=True)
+class _Client:
+    origin: Hashable
+    held: int = 0
+    fetching: int = 0  # from this or another holder of everything
+    dealt: int = 0  # while it counts as dealt
+    sending: dict[int, float] = field(default_factory=dict)  # since when, by the first piece
+    waiting: deque[int] = field(
+        default_factory=deque
+    )  # deals that were sent, of which nobody else has reported a piece
+    gained: deque[tuple[float, int]] = field(default_factory=deque)  # when how many pieces came from others
+    bytes_per_s: float | None = None
+    asked_at: float = 0.0
+
+
+class Dealing:
+    """Deals one artifact, cut in one way.
+
+    Args:
+        count: of pieces.
+        piece_length: bytes.
+        spare: whether second copies are for everybody: this node fetched the artifact itself, and what it sends saves
+            the link of whoever published it.
+    """
+
+    def __init__(self, count: int, piece_length: int, *, spare: bool = False) -> None:
+        self._count = count
+        self._piece_length = piece_length
+        self._spare = spare
+        self._everything = (1 << count) - 1
+        self._clients: dict[Hashable, _Client] = {}
+        self._origins: Counter[Hashable] = Counter()
+        self._reported: dict[Hashable, int] = {}  # by origin
+        self._origins_of = Tally()  # how many origins report a piece
+        self._holders = Tally()  # how many clients do
+        self._airing = Tally()  # to how many it is on its way from another holder of everything
+        self._dealt = Tally()
+        self._ever = 0  # dealt, if not to somebody who is gone: goes after what never was
+        self._deadlines: list[tuple[float, int, Hashable, int]] = []
+        self._number = 0
+        self._busy_since = 0.0
+        self._busy_s = 0.0
+        self._sent_bytes = 0
+        self._uplink = 0.0
+        self._sending = 0
+
+    # Who is there, and what they report
+
+    def join(self, client: Hashable, origin: Hashable, now: float) -> None:
+        """A client is connected that wants pieces; it holds none until it is heard.
+
+        Args:
+            client: its connection or peer id.
+            origin: where it comes from, as `core.origins.origin_of` names it.
+            now: seconds.
+        """
+        self._clients[client] = _Client(origin, asked_at=now)
+        self._origins[origin] += 1
+        self._reported.setdefault(origin, 0)
+
+    def leave(self, client: Hashable) -> None:
+        """A client is gone, and with it what it holds: its deals never happened."""
+        gone = self._clients.pop(client)
+        self._dealt.remove(gone.dealt)
+        self._ever &= ~gone.dealt | self._dealt.some
+        self._holders.remove(gone.held)
+        self._airing.remove(gone.fetching)
+        self._sending -= len(gone.sending)
+        self._origins[gone.origin] -= 1
+        left = 0
+        for other in self._clients.values():
+            if other.origin == gone.origin:
+                left |= other.held
+        self._origins_of.remove(self._reported[gone.origin] & ~left)
+        self._reported[gone.origin] = left
+        if not self._origins[gone.origin]:
+            del self._origins[gone.origin], self._reported[gone.origin]
+
+    def hear(
+        self,
+        client: Hashable,
+        held: Iterable[range],
+        fetching: Iterable[range],
+        not_fetching: Iterable[range],
+        now: float,
+    ) -> None:
+        """Take a client's word for what changed; all runs lie within the artifact.
+
+        Args:
+            client: who says it.
+            held: what it has verified since.
+            fetching: what is on its way to it from a holder of everything.
+            not_fetching: what is not any more.
+            now: seconds.
+        """
+        about = self._clients[client]
+        new = bits_of_all(self._count, held) & ~about.held
+        self._hold(about, about.held | new)
+        if gained := (new & ~about.dealt).bit_count():
+            about.gained.append((now, gained))
+        airing = (about.fetching | bits_of_all(self._count, fetching)) & ~about.held & ~about.dealt
+        airing &= ~bits_of_all(self._count, not_fetching)
+        self._airing.add(airing & ~about.fetching)
+        self._airing.remove(about.fetching & ~airing)
+        about.fetching = airing
+
+    def hear_bitmap(self, client: Hashable, held: PieceSet) -> None:
+        """Take a client's word for all that it has; what else it said before is forgotten."""
+        about = self._clients[client]
+        self._hold(about, held.bits)
+        self._airing.remove(about.fetching)
+        about.fetching = 0
+
+    def _hold(self, about: _Client, held: int) -> None:
+        self._holders.add(held & ~about.held)
+        self._holders.remove(about.held & ~held)
+        lost = about.held & ~held
+        about.held = held
+        before = self._reported[about.origin]
+        after = before | held
+        if lost:
+            after = 0
+            for other in self._clients.values():
+                if other.origin == about.origin:
+                    after |= other.held
+        self._origins_of.add(after & ~before)
+        self._origins_of.remove(before & ~after)
+        self._reported[about.origin] = after
+
+    # What is dealt
+
+    def choose(self, client: Hashable, want: PieceSet, max_pieces: int, now: float) -> Deal | Wait:
+        """Decide what to send to a client that asked for a deal, at the moment when its turn has come.
+
+        Args:
+            client: who asked.
+            want: what it wants; maybe not all of it.
+            max_pieces: that it takes at once.
+            now: seconds.
+
+        Returns:
+            What to send, to be followed by `sent` or `failed`; or when to ask again.
+        """
+        self._expire(now)
+        about = self._clients[client]
+        about.asked_at = now
+        lacks = self._everything & ~about.held & ~about.dealt
+        wanted = want.bits & lacks
+        several = self._several
+        undealt = ~self._dealt.some & ~several
+        nobody = undealt & ~self._holders.some & ~self._airing.some
+        if not (self._owes(about) and self._others_first(about, now)):
+            for choice in (wanted & nobody & ~self._ever, wanted & nobody, lacks & nobody, wanted & undealt):
+                if choice:
+                    return self._deal(about, choice, max_pieces, now)
+        elif wanted & undealt or lacks & nobody:
+            return Wait(RETRY_S, self._ask(about, want.bits))
+        if not wanted or (not self._spare and self._is_well_supplied(about, lacks, want.bits, now)):
+            return Wait(RETRY_S, self._ask(about, want.bits))
+        return self._deal(about, self._dealt.fewest(self._holders.fewest(wanted)), max_pieces, now)
+
+    def sent(self, client: Hashable, first: int, count: int, now: float) -> None:
+        """A deal was sent whole."""
+        about = self._clients.get(client)
+        if about is None or first not in about.sending:
+            return
+        took_s = now - about.sending.pop(first)
+        bits = bits_of(self._count, range(first, first + count))
+        size = count * self._piece_length
+        self._sent_bytes += size
+        self._count_busy(now, -1)
+        rate = size / max(took_s, 0.001)
+        about.bytes_per_s = rate if about.bytes_per_s is None else (about.bytes_per_s + rate) / 2
+        about.waiting.append(bits)
+        self._number += 1
+        heappush(self._deadlines, (now + max(REPORTED_S, 2 * took_s), self._number, client, bits))
+
+    def failed(self, client: Hashable, first: int, count: int, now: float) -> None:
+        """A deal was not sent whole: it never happened."""
+        about = self._clients.get(client)
+        if about is None or first not in about.sending:
+            return
+        del about.sending[first]
+        self._count_busy(now, -1)
+        self._undeal(about, bits_of(self._count, range(first, first + count)))
+        self._ever &= ~bits_of(self._count, range(first, first + count)) | self._dealt.some
+
+    def next_time(self, now: float) -> float:
+        """Return when a piece may be undealt again, on the clock of `now`; infinite for never."""
+        return max(now, self._deadlines[0][0]) if self._deadlines else float("inf")
+
+    def _deal(self, about: _Client, choice: int, max_pieces: int, now: float) -> Deal:
+        run = first_run(self._count, choice, self._longest(about, max_pieces, choice))
+        bits = bits_of(self._count, run)
+        self._ever |= bits
+        about.dealt |= bits
+        self._dealt.add(bits)
+        taken_over = about.fetching & bits
+        self._airing.remove(taken_over)
+        about.fetching ^= taken_over
+        about.sending[run.start] = now
+        self._count_busy(now, 1)
+        return Deal(run.start, len(run))
+
+    def _longest(self, about: _Client, max_pieces: int, choice: int) -> int:
+        clients = len(self._clients)
+        if clients == 1:
+            return max(1, max_pieces)
+        fair = choice.bit_count() // (2 * clients)
+        by_rate = int((about.bytes_per_s or 0.0) * GROUP_S) // self._piece_length
+        return max(1, min(max_pieces, by_rate, fair))
+
+    @property
+    def _several(self) -> int:
+        """What is reported twice: by two origins, or by two clients where all come from one."""
+        return (self._origins_of if len(self._origins) > 1 else self._holders).several
+
+    def _elsewhere(self, about: _Client) -> int:
+        """What others report than this client, or its origin where there are several."""
+        if len(self._origins) > 1:
+            return self._origins_of.several | self._origins_of.some & ~self._reported[about.origin]
+        return self._holders.several | self._holders.some & ~about.held
+
+    def _owes(self, about: _Client) -> bool:
+        """Whether so many of its deals are reported by nobody else that it comes after the others."""
+        if len(about.waiting) < CREDIT:
+            return False
+        elsewhere = self._elsewhere(about)
+        about.waiting = deque(bits for bits in about.waiting if not bits & elsewhere)
+        return len(about.waiting) >= CREDIT
+
+    def _others_first(self, about: _Client, now: float) -> bool:
+        """Whether others ask who owe nothing; then of those who do only one is dealt anything at a time."""
+        if not any(other.sending and len(other.waiting) >= CREDIT for other in self._clients.values()):
+            return False
+        return any(
+            now - other.asked_at < SUPPLY_S and not self._owes(other)
+            for other in self._clients.values()
+            if other is not about
+        )
+
+    def _is_well_supplied(self, about: _Client, lacks: int, want: int, now: float) -> bool:
+        if not lacks & ~want and not about.sending:
+            return False  # nothing is on its way to it
+        while about.gained and about.gained[0][0] < now - SUPPLY_S:
+            about.gained.popleft()
+        from_others = sum(gained for _, gained in about.gained) * self._piece_length / SUPPLY_S
+        return self._uplink > 0 and from_others >= WELL_SUPPLIED * self._uplink / len(self._clients)
+
+    def _ask(self, about: _Client, want: int) -> tuple[Hashable, ...]:
+        ask: list[Hashable] = []
+        for name, other in self._clients.items():
+            if other is not about and other.held & want:
+                ask.append(name)
+                if len(ask) == ASKED:
+                    break
+        return tuple(ask)
+
+    def _expire(self, now: float) -> None:
+        while self._deadlines and self._deadlines[0][0] <= now:
+            _, _, client, bits = heappop(self._deadlines)
+            about = self._clients.get(client)
+            if about is not None:
+                self._undeal(about, bits & ~self._elsewhere(about))
+
+    def _undeal(self, about: _Client, bits: int) -> None:
+        bits &= about.dealt
+        about.dealt ^= bits
+        self._dealt.remove(bits)
+
+    def _count_busy(self, now: float, change: int) -> None:
+        """Measure what this node sends while it sends anything."""
+        if self._sending:
+            self._busy_s += now - self._busy_since
+        self._busy_since = now
+        self._sending += change
+        if self._busy_s >= _RATE_S or not self._uplink:
+            self._uplink = self._sent_bytes / max(self._busy_s, 0.001)
+        if self._busy_s >= _RATE_S:
+            self._busy_s = 0.0
+            self._sent_bytes = 0

@@ -1,0 +1,253 @@
+"""What a fetch asks of peers that speak the swarm's protocol."""
+
+from __future__ import annotations
+
+import math
+from random import Random
+
+import pytest
+
+from p2pboot.core.pieces import KIB, PieceSet
+from p2pboot.fetch.receiving.backlog import GROUP_BYTES, MAX_WINDOW
+from p2pboot.fetch.receiving.missing import Assignment, Order
+from p2pboot.fetch.receiving.schedule import LOOK_AGAIN_S, MAX_COPIES, MAX_RUNS, Schedule
+
+BLOB = "a" * 64
+PIECE = 64 * KIB
+
+
+def schedule_of(count: int, *, seed: int = 1, me: str = "me", missing: PieceSet | None = None) -> Schedule:
+    schedule = Schedule(Random(seed))
+    schedule.set_self(me)
+    schedule.add_blob(
+        BLOB,
+        size=count * PIECE,
+        piece_length=PIECE,
+        missing=PieceSet.full(count) if missing is None else missing,
+    )
+    return schedule
+
+
+def join(schedule: Schedule, name: str, held: PieceSet, *, near: bool = True) -> None:
+    schedule.add_peer(name, 0.0, swarm=True, near=near, peer_id=name)
+    schedule.set_holdings(name, BLOB, held)
+
+
+def some(count: int, *pieces: int) -> PieceSet:
+    return PieceSet.of(count, pieces)
+
+
+def asked(assignments: list[Assignment]) -> list[int]:
+    return [index for assignment in assignments for index in assignment.pieces]
+
+
+def wanted(order: Order) -> set[int]:
+    return {index for run in order.want for index in run}
+
+
+def test_the_rarest_piece_that_a_peer_has_is_asked_for_first() -> None:
+    schedule = schedule_of(100)
+    join(schedule, "one", PieceSet.full(100) - some(100, 3))
+    join(schedule, "two", PieceSet.full(100) - some(100, 40, 3))
+    join(schedule, "three", PieceSet.full(100) - some(100, 40))
+    assert set(asked(schedule.assign("one", 0.0))) >= {40}
+    assert set(asked(schedule.assign("three", 0.0))) >= {3}
+
+
+def test_clients_begin_with_different_pieces_where_all_are_as_rare() -> None:
+    first = set()
+    for seed in range(8):
+        schedule = schedule_of(1000, seed=seed)
+        join(schedule, "peer", PieceSet.full(1000) - some(1000, 999))
+        first.add(asked(schedule.assign("peer", 0.0))[0])
+    assert len(first) == 8
+
+
+def test_two_requests_of_one_piece_are_outstanding_with_a_peer_whose_rate_is_not_known() -> None:
+    schedule = schedule_of(100)
+    join(schedule, "peer", PieceSet.full(100) - some(100, 0))
+    first, second = schedule.assign("peer", 0.0)
+    assert len(first.pieces) == len(second.pieces) == 1
+    assert schedule.assign("peer", 0.0) == []
+
+
+def test_a_piece_on_its_way_is_asked_of_nobody_else() -> None:
+    schedule = schedule_of(4)
+    for name in ("a", "b", "c"):
+        join(schedule, name, some(4, 0, 1, 2))
+    pieces = [index for name in ("a", "b", "c") for index in asked(schedule.assign(name, 0.0))]
+    assert sorted(pieces) == [0, 1, 2]
+
+
+def test_a_quick_peer_is_asked_for_long_runs() -> None:
+    schedule = schedule_of(1024)
+    join(schedule, "quick", PieceSet.full(1024) - some(1024, 1023))
+    join(schedule, "other", some(1024, 0))
+    now, open_ = 0.0, schedule.assign("quick", 0.0)
+    for _ in range(12):
+        now += 0.002
+        schedule.settle(open_[0], schedule.arrived(open_.pop(0), now))
+        open_ += schedule.assign("quick", now)
+    assert max(assignment.length for assignment in open_) == GROUP_BYTES
+    assert schedule.asked_bytes("quick") <= MAX_WINDOW
+
+
+def test_a_peer_that_has_everything_is_sent_two_orders_and_asked_for_nothing_particular() -> None:
+    schedule = schedule_of(10)
+    join(schedule, "whole", PieceSet.full(10))
+    assert schedule.assign("whole", 0.0) == []
+    orders = schedule.deals("whole", 0.0)
+    assert [order.max_pieces for order in orders] == [1, 1]
+    assert wanted(orders[0]) == set(range(10))
+    assert schedule.deals("whole", 0.0) == []
+
+
+def test_a_peer_that_has_not_everything_is_sent_no_order() -> None:
+    schedule = schedule_of(10)
+    join(schedule, "most", PieceSet.full(10) - some(10, 9))
+    assert schedule.deals("most", 0.0) == []
+
+
+def test_what_is_dealt_is_asked_of_nobody_else_and_told_to_others() -> None:
+    schedule = schedule_of(2)
+    join(schedule, "whole", PieceSet.full(2))
+    join(schedule, "half", some(2, 1))
+    order, _ = schedule.deals("whole", 0.0)
+    assignment = schedule.dealt(order, 1, 1, 0.1)
+    assert assignment is not None
+    assert schedule.assign("half", 0.1) == []
+    assert schedule.fetching(BLOB) == some(2, 1)
+    schedule.settle(assignment, schedule.arrived(assignment, 0.2))
+    assert schedule.fetching(BLOB) == some(2)
+
+
+def test_a_deal_that_is_not_wanted_any_more_is_read_past_and_the_next_is_ordered() -> None:
+    schedule = schedule_of(10, missing=PieceSet.full(10) - some(10, 4))
+    join(schedule, "whole", PieceSet.full(10))
+    order = schedule.deals("whole", 0.0)[0]
+    assert schedule.dealt(order, 4, 1, 0.1) is None
+    assert len(schedule.deals("whole", 0.1)) == 1
+
+
+def test_no_more_is_ordered_than_is_free() -> None:
+    schedule = schedule_of(1)
+    join(schedule, "whole", PieceSet.full(1))
+    join(schedule, "another", PieceSet.full(1))
+    assert len(schedule.deals("whole", 0.0)) == 1
+    assert schedule.deals("another", 0.0) == []
+
+
+def test_a_refused_deal_is_asked_for_again_when_the_peer_said() -> None:
+    schedule = schedule_of(10)
+    join(schedule, "whole", PieceSet.full(10))
+    schedule.deal_refused(schedule.deals("whole", 0.0)[0], 0.3, 1.0)
+    assert schedule.deals("whole", 1.2) == []
+    assert schedule.next_time(1.0) == pytest.approx(1.3)
+    assert len(schedule.deals("whole", 1.3)) == 1
+    assert schedule.next_time(1.3) == math.inf
+
+
+def test_two_that_have_everything_are_ordered_different_pieces_from() -> None:
+    schedule = schedule_of(100)
+    join(schedule, "a", PieceSet.full(100))
+    join(schedule, "b", PieceSet.full(100))
+    assert wanted(schedule.deals("a", 0.0)[0]) == set(range(50))
+    assert wanted(schedule.deals("b", 0.0)[0]) == set(range(50, 100))
+
+
+def test_an_order_leaves_out_what_others_fetch_already() -> None:
+    schedule = schedule_of(10)
+    join(schedule, "whole", PieceSet.full(10))
+    join(schedule, "client", some(10))
+    schedule.note_changes("client", BLOB, held=[], fetching=[range(2, 5)], not_fetching=[])
+    first, second = schedule.deals("whole", 0.0)
+    assert wanted(first) == wanted(second) == set(range(10)) - {2, 3, 4}
+    schedule.deal_refused(first, 0.0, 0.0)
+    schedule.note_changes("client", BLOB, held=[range(2, 3)], fetching=[], not_fetching=[range(3, 4)])
+    assert wanted(schedule.deals("whole", 0.0)[0]) == set(range(10)) - {4}
+    assert asked(schedule.assign("client", 0.0)) == [2]
+
+
+def test_an_order_wants_at_most_so_many_runs() -> None:
+    schedule = schedule_of(1000, missing=PieceSet.of(1000, range(0, 1000, 2)))
+    join(schedule, "whole", PieceSet.full(1000))
+    assert len(schedule.deals("whole", 0.0)[0].want) == MAX_RUNS
+
+
+def test_one_that_is_alone_and_quick_is_kept_busy() -> None:
+    schedule = schedule_of(8192)
+    join(schedule, "whole", PieceSet.full(8192))
+    now, first = 0.0, 0
+    for _ in range(200):
+        for order in schedule.deals("whole", now):
+            assignment = schedule.dealt(order, first, order.max_pieces, now)
+            assert assignment is not None
+            first += order.max_pieces
+            now += max(assignment.length / 1e9, 0.0005)
+            schedule.settle(assignment, schedule.arrived(assignment, now))
+        if first > 4000:
+            break
+    orders = schedule.deals("whole", now)
+    assert sum(order.length for order in orders) == MAX_WINDOW
+    assert {order.length for order in orders} == {GROUP_BYTES}
+
+
+def test_a_dropped_peer_is_asked_for_nothing_and_what_it_owes_is_free() -> None:
+    schedule = schedule_of(3)
+    join(schedule, "liar", some(3, 0, 1))
+    join(schedule, "honest", some(3, 0, 1))
+    assert len(schedule.assign("liar", 0.0)) == 2
+    schedule.drop("liar")
+    assert schedule.assign("liar", 0.0) == []
+    assert sorted(asked(schedule.assign("honest", 0.0))) == [0, 1]
+
+
+def test_at_the_end_a_few_late_pieces_are_asked_for_twice() -> None:
+    schedule = schedule_of(40)
+    half = PieceSet.of(40, range(39))
+    for number in range(20):
+        join(schedule, f"slow{number:02}", half)
+        schedule.assign(f"slow{number:02}", 0.0)
+    assert schedule.next_time(0.1) == math.inf  # one piece is free
+    join(schedule, "last", some(40, 39))
+    schedule.assign("last", 0.1)
+    assert schedule.next_time(0.1) == pytest.approx(0.1 + LOOK_AGAIN_S)
+    copies: list[Assignment] = []
+    for number in range(10):
+        join(schedule, f"quick{number}", half)
+        copies += schedule.assign(f"quick{number}", 2.0)
+    assert all(assignment.copy for assignment in copies)
+    assert len(copies) == MAX_COPIES == len(set(asked(copies)))
+    schedule.settle(copies[0], schedule.arrived(copies[0], 2.1))
+    join(schedule, "another", half)
+    assert len(schedule.assign("another", 2.1)) == 1
+
+
+def test_from_afar_a_piece_is_asked_for_by_one_and_by_the_next_after_a_while() -> None:
+    names = [f"peer{number}" for number in range(4)]
+    count = 60
+    taken: list[set[int]] = []
+    later: list[set[int]] = []
+    for me in names:
+        schedule = schedule_of(count, me=me)
+        join(schedule, "far", PieceSet.full(count), near=False)
+        for other in names:
+            if other != me:
+                join(schedule, other, some(count))
+        taken.append(wanted(schedule.deals("far", 0.0)[0]))
+        assert schedule.next_time(0.0) == pytest.approx(2.0)
+        schedule.remove_peer("far")
+        join(schedule, "far", PieceSet.full(count), near=False)
+        later.append(wanted(schedule.deals("far", 2.1)[0]))
+    assert set().union(*taken) == set(range(count))
+    assert sum(map(len, taken)) == count
+    assert all(before < after for before, after in zip(taken, later, strict=True))
+    assert sum(map(len, later)) == 2 * count
+
+
+def test_what_a_near_peer_has_or_fetches_is_not_asked_for_from_afar() -> None:
+    schedule = schedule_of(10)
+    join(schedule, "far", PieceSet.full(10), near=False)
+    join(schedule, "near", PieceSet.of(10, range(10)) - some(10, 9))
+    schedule.note_changes("near", BLOB, held=[], fetching=[range(9, 10)], not_fetching=[])
+    assert wanted(schedule.deals("far", 0.0)[0]) == set()
