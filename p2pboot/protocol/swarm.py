@@ -53,10 +53,10 @@ def pieces_of(runs: Runs) -> Iterator[int]:
     return (index for first, count in runs for index in range(first, first + count))
 
 
-def _check_runs(value: object) -> Runs:
+def _check_runs(value: object, least: int) -> Runs:
     """Return runs as they came from a stranger, or refuse them."""
-    if not isinstance(value, (list, tuple)) or not 1 <= len(value) <= MAX_RUNS:
-        raise InvalidRequest(f"want is not an array of 1 to {MAX_RUNS} runs")
+    if not isinstance(value, (list, tuple)) or not least <= len(value) <= MAX_RUNS:
+        raise InvalidRequest(f"want is not an array of {least} to {MAX_RUNS} runs")
     runs, end = [], 0
     for run in value:
         if not isinstance(run, (list, tuple)) or len(run) != 2:
@@ -96,7 +96,7 @@ class DealRequest:
 
     Args:
         table: BLAKE3 of the piece table, hex.
-        want: which ones the asker lacks and has asked nobody for.
+        want: which ones the asker lacks and has asked nobody for; where there are none, it takes others.
         max: how many pieces that follow each other it takes at once.
     """
 
@@ -107,7 +107,7 @@ class DealRequest:
 
     def __post_init__(self) -> None:
         check_digest(self.table, "table")
-        object.__setattr__(self, "want", _check_runs(self.want))
+        object.__setattr__(self, "want", _check_runs(self.want, 0))
         check_integer(self.max, "max", 1, MAX_PIECES)
 
 
@@ -126,7 +126,7 @@ class SomePiecesRequest:
 
     def __post_init__(self) -> None:
         check_digest(self.table, "table")
-        object.__setattr__(self, "want", _check_runs(self.want))
+        object.__setattr__(self, "want", _check_runs(self.want, 1))
 
 
 SwarmRequest = ChangesRequest | DealRequest | SomePiecesRequest

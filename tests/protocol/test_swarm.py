@@ -67,7 +67,6 @@ def test_the_longest_request_fits_a_frame() -> None:
     "want",
     [
         None,
-        [],
         "0",
         [[0]],
         [[0, 0]],

@@ -10,7 +10,8 @@ from weakref import WeakKeyDictionary
 
 import trio
 
-from p2pboot.core.pieces import MIB, PieceTable
+from p2pboot.core.changes import Change, Form
+from p2pboot.core.pieces import MIB, PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.buffers import Buffers
@@ -51,6 +52,8 @@ class Download:
         self.table_found = trio.Event()
         self.partial: PartialBlob | None = None
         self.complete = trio.Event()
+        self.closed = trio.Event()
+        """It is not wanted any more, or whole."""
         self.grown = trio.Event()
         """See `expect_growth`."""
         self.done_bytes = 0
@@ -71,6 +74,16 @@ class Download:
         self.done_bytes += size_bytes
         if self.done_bytes >= self._grown_at:
             self.grown.set()
+
+    def holds(self, pieces: range) -> bool:
+        """Whether all these pieces are there."""
+        partial = self.partial
+        return partial is not None and not PieceSet.of(partial.table.count, pieces) - partial.held
+
+    def tell(self, change: Change) -> None:
+        """Have whoever follows what becomes of it learn of a change."""
+        if self.partial is not None:
+            self.partial.changes.append([change])
 
     def take_table(self, table: PieceTable) -> None:
         """Take a table that was checked against what was signed; the first one counts."""
@@ -133,6 +146,7 @@ class Downloads:
         self._writers = trio.CapacityLimiter(WRITERS)
         self._last_gain = trio.current_time()
         self._local_work = 0
+        self._awaited: dict[Assignment, trio.Event] = {}  # copies under way
 
     def idle_s(self) -> float:
         """Seconds since a piece was stored or the disk was busy with something that needs no peer."""
@@ -171,6 +185,7 @@ class Downloads:
                         await trio.to_thread.run_sync(partial.close)
         finally:
             del self.open[wanted.blob]
+            download.closed.set()
 
     @asynccontextmanager
     async def _turn(self, blob: str) -> AsyncIterator[None]:
@@ -215,6 +230,7 @@ class Downloads:
             piece_length=download.wanted.piece_length,
             missing=held.missing(),
             rank=download.rank,
+            table=download.wanted.table_digest,
         )
         self._wanting()
         try:
@@ -256,9 +272,25 @@ class Downloads:
                 )
         finally:
             self.schedule.settle(assignment, stored)
-        if stored and download is not None and download.table is not None:
-            self._gain(download, sum(download.table.span(index)[1] for index in stored))
+        if stored and download is not None and download.partial is not None:
+            held = PieceSet.of(download.partial.table.count, stored)
+            download.partial.changes.append(Change(Form.HELD, run) for run in held.runs())
+            self._gain(download, sum(length for _, length in download.partial.table.extents(held)))
+            self._tell_copies(download)
         return bad
+
+    async def stored(self, assignment: Assignment) -> None:
+        """Wait until somebody has delivered all that this asks for."""
+        self._awaited[assignment] = trio.Event()
+        try:
+            await self._awaited[assignment].wait()
+        finally:
+            del self._awaited[assignment]
+
+    def _tell_copies(self, download: Download) -> None:
+        for assignment, arrived in self._awaited.items():
+            if assignment.blob == download.blob and download.holds(assignment.pieces):
+                arrived.set()
 
     async def _keep_up(self, download: Download, partial: PartialBlob) -> None:
         """Keep the whole file's SHA-256 and the disk up with the pieces, so that little is left to do at the end."""

@@ -38,6 +38,12 @@ class Wanted:
         """How many pieces it has."""
         return piece_count(self.size, self.piece_length)
 
+    def length_of(self, first: int, count: int) -> int:
+        """How long so many pieces are together, bytes; IndexError where there are not so many."""
+        if first + count > self.count:
+            raise IndexError(first + count)
+        return min(self.size, (first + count) * self.piece_length) - first * self.piece_length
+
 
 class Dialect(Protocol):
     """How peers are asked, over their streams of one protocol."""

@@ -66,6 +66,8 @@ class Session(ABC):
         self.asking_tables: set[str] = set()
         """Artifacts whose table this peer is being asked for."""
         self.delivered = False
+        self.begun = False
+        """Whether its streams could be opened."""
         self._source = connection
         self._transport = transport
         self._downloads = downloads
@@ -91,7 +93,8 @@ class Session(ABC):
                 self._nursery = nursery
                 self._plain = self._line(self._downloads.dialect.protocol)
                 try:
-                    if await self._begin():
+                    self.begun = await self._begin()
+                    if self.begun:
                         self._sessions.append(self)
                         self.pump()
                         await self._over.wait()
@@ -99,7 +102,7 @@ class Session(ABC):
                     self._nursery = None  # before it closes: others' sessions pump this one until the end
                 nursery.cancel_scope.cancel()
         finally:
-            if self in self._sessions:
+            if self.begun:
                 self._sessions.remove(self)
                 self._schedule.remove_peer(self._source)
                 pump_all(self._sessions)  # what this peer owed is the others' now

@@ -24,6 +24,7 @@ from p2pboot.fetch.receiving.downloads import Downloads
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.plain import PlainSession
 from p2pboot.fetch.receiving.session import Session, pump_all
+from p2pboot.fetch.receiving.swarming import SwarmSession
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.room import Plan, Yielding
 from p2pboot.transport.interface import Connection, Transport
@@ -104,6 +105,7 @@ class _Swarm:
         self._stall = Stall(network.ledger.progress)
         self._sessions: list[Session] = []
         self._downloads = Downloads(blobs, dialect, plan, network.ledger, partial(pump_all, self._sessions))
+        self._downloads.schedule.set_self(network.transport.peer_id)
         self._missing: dict[str, Wanted] = {}
 
     async def run(self, wanted: Sequence[Wanted]) -> None:
@@ -140,9 +142,12 @@ class _Swarm:
 
     async def _converse(self, connection: Connection) -> bool:
         """Have one session, from the beginning of its stream to the end; whether the peer delivered."""
-        session = PlainSession(connection, self._transport, self._downloads, self._ledger, self._sessions)
-        await session.run()
-        return session.delivered
+        for kind in (SwarmSession, PlainSession):
+            session = kind(connection, self._transport, self._downloads, self._ledger, self._sessions)
+            await session.run()
+            if session.begun:
+                return session.delivered
+        return False
 
     async def _watch(self) -> None:
         hopeless_since = math.inf
