@@ -1,4 +1,4 @@
-"""A boot storm: a quick fetch alone, and beside many slow readers, all from one publisher.
+"""A crowd: a quick fetch alone, and beside many slow readers, all from one publisher.
 
 The slow readers are honest clients behind slow links, played by one process at little cost: each has a key, an
 address and a connection of its own, asks for pieces of 1 MiB with sixteen requests in flight, as a fetch does, and
@@ -73,7 +73,7 @@ class Beside:
 
 
 @dataclass(frozen=True)
-class Storm:
+class Crowds:
     """By crowd, one entry for each round."""
 
     size: int
@@ -93,7 +93,7 @@ class Storm:
             for name, rounds in self.rounds.items()
         ]
         columns = ("slow readers", "alone s", "beside s", "times", "worst served", "ended", "peak MiB")
-        yield Table(f"Boot storm: a fetch of {self.size / MB:.0f} MB beside slow readers", columns, rows)
+        yield Table(f"Crowd: a fetch of {self.size / MB:.0f} MB beside slow readers", columns, rows)
 
     def goals(self) -> Iterator[Goal]:
         for name, rounds in self.rounds.items():
@@ -101,7 +101,7 @@ class Storm:
             yield Goal.at_most(f"slow readers ended, {name}", 0, max(each.ended for each in rounds))
 
     def to_json(self) -> dict[str, Any]:
-        return {"storm": {name: [asdict(each) for each in rounds] for name, rounds in self.rounds.items()}}
+        return {"crowd": {name: [asdict(each) for each in rounds] for name, rounds in self.rounds.items()}}
 
 
 # The slow readers: one process.
@@ -187,7 +187,7 @@ class _Reader:
 def _crowd(node: Node, file: Path, count: int, rate: int) -> Iterator[dict[str, Any]]:
     """Slow readers while the block runs; afterwards the dictionary has what became of them."""
     digest = sha256(file.read_bytes()).hexdigest()
-    command = [sys.executable, "-m", "benchmarks.storm", "play", node.address, digest]
+    command = [sys.executable, "-m", "benchmarks.crowd", "play", node.address, digest]
     told: dict[str, Any] = {}
     process = subprocess.Popen(
         [*command, str(file.stat().st_size), str(count), str(rate)],
@@ -216,7 +216,7 @@ def _fetch(mesh: Mesh, trust: str, node: Node) -> float:
         shutil.rmtree(output, ignore_errors=True)
 
 
-def measure(size: int, rounds: int, crowds: Sequence[str] = tuple(CROWDS)) -> Storm:
+def measure(size: int, rounds: int, crowds: Sequence[str] = tuple(CROWDS)) -> Crowds:
     """Run the rounds: with each crowd, the fetch alone and beside it."""
     done: dict[str, list[Beside]] = {name: [] for name in crowds}
     with tempfile.TemporaryDirectory(prefix="p2pboot-bench-") as name:
@@ -232,7 +232,7 @@ def measure(size: int, rounds: int, crowds: Sequence[str] = tuple(CROWDS)) -> St
                         seconds = _fetch(mesh, trust, node)
                     peak = node.peak_memory_kib() * 1024
                     done[crowd].append(Beside(seconds, quiet_s, told["served"], told["ended"], peak))
-    return Storm(size, done)
+    return Crowds(size, done)
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -240,7 +240,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rounds", type=int, metavar="N", help="of each crowd  [default: 3, quick 1]")
 
 
-def measure_as_told(arguments: argparse.Namespace) -> Storm:
+def measure_as_told(arguments: argparse.Namespace) -> Crowds:
     size = arguments.size or (64 if arguments.quick else 256)
     return measure(size * MIB, arguments.rounds or (1 if arguments.quick else 3))
 
