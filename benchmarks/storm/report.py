@@ -1,0 +1,73 @@
+"""What runs came to, for people: one line each, a table, and the goals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import isfinite
+
+from benchmarks.results import MIB, Goal, Table
+from benchmarks.storm.running import Outcome
+
+_COLUMNS = (
+    *("", "Mbit/s", "MiB", "bound", "last", "mean", "start s", "copies", "egress"),
+    *("CPU s", "busy %", "own %", "peak MiB", "into racks", "wrong"),
+)
+
+
+def table(outcomes: Sequence[Outcome]) -> Table:
+    notes = (
+        "last, mean, bound: times of size/link, from the start of each client's command; start: seconds outside of the",
+        "transfer; copies: piece bytes that whole holders sent, by their counters; egress: bytes on their interfaces;",
+        "CPU: of all processes from start to end; busy: of all cores, by anything; own: by these processes.",
+    )
+    return Table("Storms", _COLUMNS, [_cells(each) for each in outcomes], notes)
+
+
+def line(outcome: Outcome) -> str:
+    """One run in a line."""
+    return "  ".join(
+        f"{name} {cell}" if name else cell
+        for name, cell in zip(_COLUMNS, _cells(outcome), strict=True)
+        if cell
+    )
+
+
+def _cells(outcome: Outcome) -> tuple[str, ...]:
+    row = outcome.row
+    return (
+        f"{row.name}, {row.clients} x {outcome.contestant}",
+        f"{row.mbit:g}" + (f"/{row.up_mbit:g}" if row.up_mbit else ""),
+        str(row.size_mib),
+        f"{row.bound:.2f}",
+        _times(outcome.last),
+        _times(outcome.mean),
+        "" if outcome.start_s is None else f"{outcome.start_s:.1f}",
+        "" if outcome.copies is None else f"{outcome.copies:.2f}",
+        f"{outcome.egress:.2f}",
+        f"{outcome.cpu_s:.0f}",
+        f"{outcome.busy * 100:.0f}",
+        f"{outcome.own * 100:.0f}",
+        f"{outcome.holder_peak_bytes / MIB:.0f}",
+        ", ".join(f"{each:.2f}" for each in outcome.into_racks),
+        ", ".join(map(str, outcome.wrong)),
+    )
+
+
+def goals(outcome: Outcome) -> Iterator[Goal]:
+    """What p2pboot was to reach, and did or did not."""
+    if outcome.contestant != "p2pboot":
+        return
+    row, wanted = outcome.row, outcome.row.goals
+    yield Goal.at_most(f"{row.name}: clients without the image", 0, len(outcome.wrong))
+    if wanted.last is not None:
+        yield Goal.at_most(f"{row.name}: last client", wanted.last, outcome.last)
+    if wanted.mean is not None:
+        yield Goal.at_most(f"{row.name}: mean", wanted.mean, outcome.mean)
+    if wanted.copies is not None and outcome.copies is not None:
+        yield Goal.at_most(f"{row.name}: copies", wanted.copies, outcome.copies)
+    if wanted.into_rack is not None:
+        yield Goal.at_most(f"{row.name}: copies into a rack", wanted.into_rack, max(outcome.into_racks))
+
+
+def _times(value: float) -> str:
+    return f"{value:.2f}" if isfinite(value) else "never"
