@@ -43,6 +43,7 @@ _SYS_NET: Final = Path("/sys/class/net")
 _IF_INET6: Final = Path("/proc/self/net/if_inet6")
 _SIOCGIFCONF: Final = 0x8912
 _SIOCGIFFLAGS: Final = 0x8913
+_SIOCGIFNETMASK: Final = 0x891B
 _IFF_POINTOPOINT: Final = 0x10
 _IFF_RUNNING: Final = 0x40
 _IFREQ_BYTES: Final = 40
@@ -95,21 +96,30 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """One address of an interface, as the kernel lists it; `is_fading`: still good, but not to be told any more."""
+    """One address of an interface, as the kernel lists it.
+
+    Args:
+        ip: the address.
+        card: the interface.
+        is_fading: it is still good, but not to be told any more.
+        prefix: bits of it that name the subnet; None where nobody said.
+    """
 
     ip: _IP
     card: Card
     is_fading: bool = False
+    prefix: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OwnAddress:
-    """One address of this machine, and what it is good for."""
+    """One address of this machine, what it is good for, and how many bits name its subnet, where that is known."""
 
     ip: _IP
     interface: str
     index: int
     reach: Reach
+    prefix: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +226,9 @@ def order_by_reach(found: Iterable[Found], sources: Collection[_IP]) -> tuple[Ow
         four, six = (sorted((one for one in several if one.ip.version == v), key=preference) for v in (4, 6))
         turns = chain.from_iterable(zip_longest(four, six))
         ordered += (
-            OwnAddress(one.ip, one.card.name, one.card.index, reach) for one in turns if one is not None
+            OwnAddress(one.ip, one.card.name, one.card.index, reach, one.prefix)
+            for one in turns
+            if one is not None
         )
     return tuple(dict.fromkeys(ordered))
 
@@ -242,20 +254,20 @@ def list_own() -> Listing:
     """Ask the kernel for this machine's addresses; a few system calls, raises nothing."""
     refused = None
     try:
-        pairs = _ask_netlink()
+        listed = _ask_netlink()
     except OSError as error:
         refused = error.strerror or str(error)
-        pairs = _ask_without_netlink()
+        listed = _ask_without_netlink()
     sources = [source for family in _FAR_AWAY if (source := _source(family)) is not None]
     if refused is not None:  # whatever else was found, these are there
-        known = {ip for _, ip in pairs}
+        known = {ip for _, ip, _ in listed}
         certain: list[_IP] = [*sources, ipaddress.IPv4Address("127.0.0.1")]
-        pairs += [("", ip) for ip in certain if ip not in known]
-    flags: dict[_IP, int] = {ip: flags for _, ip, flags in _ipv6_addresses()}
-    cards = {name: _describe(name) for name in {name for name, ip in pairs if not ip.is_link_local}}
+        listed += [("", ip, None) for ip in certain if ip not in known]
+    flags: dict[_IP, int] = {ip: flags for _, ip, flags, _ in _ipv6_addresses()}
+    cards = {name: _describe(name) for name in {name for name, ip, _ in listed if not ip.is_link_local}}
     found = [
-        Found(ip, cards[name], is_fading=bool(flags.get(ip, 0) & _DEPRECATED))
-        for name, ip in pairs
+        Found(ip, cards[name], is_fading=bool(flags.get(ip, 0) & _DEPRECATED), prefix=prefix)
+        for name, ip, prefix in listed
         # A temporary address is for asking, not for being asked, and gone tomorrow (RFC 8981); a tentative one is not
         # in use yet, and may be somebody else's.
         if name in cards and not flags.get(ip, 0) & (_TEMPORARY | _TENTATIVE | _DADFAILED)
@@ -271,21 +283,24 @@ def _source(family: socket.AddressFamily) -> _IP | None:
     return None
 
 
-def _ask_netlink() -> list[tuple[str, _IP]]:
-    """Interfaces' names and addresses; OSError where the kernel is not to be asked."""
+def _ask_netlink() -> list[tuple[str, _IP, int | None]]:
+    """Interfaces' names, addresses and prefixes; OSError where the kernel is not to be asked."""
     import ifaddr
 
     texts = [
-        (card.name, ip.ip if isinstance(ip.ip, str) else ip.ip[0])
+        (card.name, ip.ip if isinstance(ip.ip, str) else ip.ip[0], ip.network_prefix)
         for card in ifaddr.get_adapters()
         for ip in card.ips
     ]
-    return [(_real_name(name), ipaddress.ip_address(text.partition("%")[0])) for name, text in texts]
+    return [
+        (_real_name(name), ipaddress.ip_address(text.partition("%")[0]), prefix)
+        for name, text, prefix in texts
+    ]
 
 
-def _ask_without_netlink() -> list[tuple[str, _IP]]:
+def _ask_without_netlink() -> list[tuple[str, _IP, int | None]]:
     """The same from the call that there was before netlink, and from /proc."""
-    return [*_ipv4_addresses(), *((name, ip) for name, ip, _ in _ipv6_addresses())]
+    return [*_ipv4_addresses(), *((name, ip, prefix) for name, ip, _, prefix in _ipv6_addresses())]
 
 
 def _real_name(name: str) -> str:
@@ -293,7 +308,7 @@ def _real_name(name: str) -> str:
     return name.partition(":")[0]
 
 
-def _ipv4_addresses() -> list[tuple[str, _IP]]:
+def _ipv4_addresses() -> list[tuple[str, _IP, int | None]]:
     import array
     import fcntl
 
@@ -311,21 +326,34 @@ def _ipv4_addresses() -> list[tuple[str, _IP]]:
         (
             _real_name(entry[:16].split(b"\0")[0].decode("utf-8", "replace")),
             ipaddress.ip_address(entry[20:24]),
+            _ipv4_prefix(entry[:16]),
         )
         for entry in entries
         if struct.unpack_from("H", entry, 16)[0] == socket.AF_INET
     ]
 
 
-def _ipv6_addresses() -> list[tuple[str, _IP, int]]:
-    """Names, addresses and flags; empty where there is no IPv6, or /proc does not tell."""
+def _ipv4_prefix(label: bytes) -> int | None:
+    """How many bits of the address under a label name its subnet."""
+    import fcntl
+
+    try:
+        with _any_socket() as sock:
+            answer = fcntl.ioctl(sock, _SIOCGIFNETMASK, struct.pack("16s24x", label))
+    except OSError:
+        return None
+    return int.from_bytes(answer[20:24], "big").bit_count()
+
+
+def _ipv6_addresses() -> list[tuple[str, _IP, int, int]]:
+    """Names, addresses, flags and prefixes; empty where there is no IPv6, or /proc does not tell."""
     try:
         lines = _IF_INET6.read_text().splitlines()
     except OSError:
         return []
     rows = [line.split() for line in lines]
     return [
-        (row[5], ipaddress.IPv6Address(bytes.fromhex(row[0])), int(row[4], 16))
+        (row[5], ipaddress.IPv6Address(bytes.fromhex(row[0])), int(row[4], 16), int(row[2], 16))
         for row in rows
         if len(row) == 6
     ]

@@ -230,6 +230,11 @@ def test_both_ways_of_asking_the_kernel_find_the_same() -> None:
     assert sorted(map(str, asked)) == sorted(map(str, interfaces._ask_without_netlink()))
 
 
+def test_an_address_is_listed_with_the_bits_that_name_its_subnet() -> None:
+    prefixes = {str(one.ip): one.prefix for one in list_own().addresses}
+    assert prefixes["127.0.0.1"] == 8
+
+
 def refuse(*_: object) -> list[object]:
     raise OSError(97, "Address family not supported by protocol")
 
