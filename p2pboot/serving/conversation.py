@@ -52,6 +52,12 @@ Answer = Callable[[Any, Reserve], Awaitable[Reply]]
 If that is not 0, the peer has not proved quick enough for all of it to be held: it is to be a `LongBody`, of which so
 many bytes are read before the reply begins."""
 
+HandedOver = Callable[[], Awaitable[None]]
+"""Waits until the connection has taken all replies before this one."""
+Beforehand = Callable[[Any, HandedOver], Awaitable[Reply | None]]
+"""Is given a request before it takes a turn, and may wait for what the reply depends on: that keeps nobody else from
+working. Returns the reply where making it is not worth a turn; None where `Answer` is to make it."""
+
 
 class Ending(StrEnum):
     """How a stream ended, for the counters."""
@@ -72,12 +78,25 @@ _IN_ORDER: Final = frozenset({Ending.CLOSED, Ending.IDLE, Ending.REFUSED})
 _GAVE_UP: Final = frozenset({Ending.GONE, Ending.STALLED})
 
 
-async def serve_stream(stream: Stream, protocol: str, answer: Answer, serving: Serving) -> None:
+async def serve_stream(
+    stream: Stream,
+    protocol: str,
+    answer: Answer,
+    serving: Serving,
+    beforehand: Beforehand | None = None,
+) -> None:
     """Serve one inbound stream to its end; it is closed or reset when this returns.
 
     Nothing but cancellation comes out of it: a stranger's stream ends nothing but itself.
+
+    Args:
+        stream: the peer's.
+        protocol: of the stream.
+        answer: makes replies, in turn with other streams.
+        serving: what all streams share.
+        beforehand: is asked first, where there is something to wait for.
     """
-    conversation = _Conversation(stream, protocol, answer, serving)
+    conversation = _Conversation(stream, protocol, answer, serving, beforehand)
     with serving.stream_of(stream.connection, conversation.give_way) as account:
         ending = Ending.CANCELLED
         try:
@@ -111,17 +130,26 @@ class _Part:
     done: tuple[str, str] | None = None  # operation and status of the reply, with its last part
     turns: float = 0.0  # that the reply took, likewise
     held: int = 0  # bytes of memory beyond those that a part may have
+    taken: Callable[[], None] | None = None  # is called when this, the last part, is written
     written: trio.Event = field(default_factory=trio.Event)
 
 
 class _Conversation:
     """The state that the tasks of one stream share."""
 
-    def __init__(self, stream: Stream, protocol: str, answer: Answer, serving: Serving) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        protocol: str,
+        answer: Answer,
+        serving: Serving,
+        beforehand: Beforehand | None,
+    ) -> None:
         self._stream = stream
         self._protocol = protocol
         self._answer = answer
         self._serving = serving
+        self._beforehand = beforehand
         self._turns = serving.turns[protocol]
         self._account: StreamAccount
         self._ahead: Ahead
@@ -131,6 +159,7 @@ class _Conversation:
         self._held = 0  # bytes of memory beyond those that parts may have
         self._took = 0.0  # turns for the reply that is being prepared
         self._unpaid = 0.0  # turns for replies that the peer has not taken to the end
+        self._passed_on: trio.Event | None = None  # set once the last part that was prepared is written
         self._seen, self._seen_at = 0, 0.0  # bytes that had left when they last became more, and when
         self._look_at = inf
         self._is_written = False
@@ -253,14 +282,14 @@ class _Conversation:
 
     async def _prepare(self, request: _Asked, prepared: trio.MemorySendChannel[_Part]) -> None:
         """Make the reply, and pass it on part by part; each takes a turn."""
-        async with self._turns.take(self._account.party):
-            self._took = 0.0
-            reply = await self._reply_to(request)
-            body = reply.long_body
-            part = (
-                self._whole(request.op, reply) if body is None else _Part(body.first, reply.encode_header())
-            )
-        await prepared.send(part)
+        self._took = 0.0
+        reply = await self._reply_beforehand(request)
+        if reply is None:
+            async with self._turns.take(self._account.party):
+                reply = await self._answer(request, self._reserve)
+        body = reply.long_body
+        part = self._whole(request.op, reply) if body is None else _Part(body.first, reply.encode_header())
+        await self._pass_on(part, prepared)
         sent = len(part.data)
         while body is not None and sent < body.length:
             if self._ahead.is_least:
@@ -269,9 +298,19 @@ class _Conversation:
                 data = await body.read(sent, min(body.length - sent, self._ahead.part_bytes))
             sent += len(data)
             is_last = sent == body.length
-            done = (request.op, reply.status.value) if is_last else None
-            part = _Part(data, done=done, turns=self._took if is_last else 0.0)
-            await prepared.send(part)
+            part = _Part(data)
+            if is_last:
+                done = (request.op, reply.status.value)
+                part = _Part(data, done=done, turns=self._took, taken=reply.taken)
+            await self._pass_on(part, prepared)
+
+    async def _pass_on(self, part: _Part, prepared: trio.MemorySendChannel[_Part]) -> None:
+        self._passed_on = part.written
+        await prepared.send(part)
+
+    async def _handed_over(self) -> None:
+        if self._passed_on is not None:
+            await self._passed_on.wait()
 
     def _whole(self, op: str, reply: Reply) -> _Part:
         """A reply in one part; where that is large it has to have memory, or it is none."""
@@ -279,14 +318,15 @@ class _Conversation:
         if held and not self._serving.memory.take(self._account.party, held):
             held, reply = 0, Reply.refusal(Status.BUSY, "too much waits for slow readers")
         self._held += held
-        return _Part(reply.body, reply.encode_header(), (op, reply.status.value), self._took, held)
+        done = (op, reply.status.value)
+        return _Part(reply.body, reply.encode_header(), done, self._took, held, reply.taken)
 
-    async def _reply_to(self, request: _Asked) -> Reply:
+    async def _reply_beforehand(self, request: _Asked) -> Reply | None:
         if isinstance(request, _Refused):
             return Reply.refusal(Status.BUSY, request.reason)
         if isinstance(request, BadRequest):
             return Reply.refusal(Status.BAD_REQUEST, request.reason)
-        return await self._answer(request, self._reserve)
+        return None if self._beforehand is None else await self._beforehand(request, self._handed_over)
 
     async def _reserve(self, size: int) -> int:
         self._took = max(1.0, size / MIB)
@@ -304,6 +344,8 @@ class _Conversation:
                 if part.done is not None:
                     self._serving.counters.requests[(self._protocol, *part.done)] += 1
                     self._unpaid -= part.turns
+                    if part.taken is not None:
+                        part.taken()
                     self._note_in_flight(-1)
                     self._waiting_to_read.deadline = self._read_deadline()
         except StreamReset:
