@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from p2pboot.config.settings import NodeSettings
     from p2pboot.fetch.client import FetchOrder
     from p2pboot.fetch.result import FetchResult
-    from p2pboot.serving.artifacts import ArtifactServer
+    from p2pboot.serving.server import Server
     from p2pboot.store.blobs import BlobStore
     from p2pboot.transport.interface import Stream, StreamHandler, Transport
 
@@ -105,7 +105,6 @@ def _order(
 
 def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
     from p2pboot.fetch.client import fetch as fetch_into
-    from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
     from p2pboot.store.durable import make_directory
     from p2pboot.store.ownership import OUTPUT, opened_directory
     from p2pboot.store.store import Store
@@ -117,7 +116,8 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
 
         async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> FetchResult:
             # Whoever is connected and fetches the same may have the pieces that are here already.
-            transport.handle(ARTIFACT_PROTOCOL, sharing(store.blobs))
+            for protocol, handler in sharing(store.blobs, transport).items():
+                transport.handle(protocol, handler)
             return await fetch_into(
                 order,
                 transport=transport,
@@ -130,20 +130,32 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
         return client.run(job, open_progress("fetching", "fetched"))
 
 
-def sharing(blobs: BlobStore) -> StreamHandler:
-    """The answers to who asks for artifacts. Mostly nobody does, so the server is loaded for the first."""
+def sharing(blobs: BlobStore, transport: Transport) -> dict[str, StreamHandler]:
+    """The answers to who asks for artifacts. Mostly nobody does, so the servers are loaded for the first."""
+    from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
+    from p2pboot.protocol.swarm import SWARM_PROTOCOL
 
     @cache
-    def server() -> ArtifactServer:
+    def servers() -> dict[str, Server]:
         from p2pboot.serving.accounts import Serving
         from p2pboot.serving.artifacts import ArtifactServer
+        from p2pboot.serving.contents import Contents
+        from p2pboot.serving.swarm import SwarmServer
 
-        return ArtifactServer(blobs, Serving())
+        serving, contents = Serving(), Contents()
+        contents.add(blobs)
+        return {
+            ARTIFACT_PROTOCOL: ArtifactServer(blobs, serving),
+            SWARM_PROTOCOL: SwarmServer(transport, serving, contents),
+        }
 
-    async def handle(stream: Stream) -> None:
-        await server().handle(stream)
+    def handler(protocol: str) -> StreamHandler:
+        async def handle(stream: Stream) -> None:
+            await servers()[protocol].handle(stream)
 
-    return handle
+        return handle
+
+    return {protocol: handler(protocol) for protocol in (ARTIFACT_PROTOCOL, SWARM_PROTOCOL)}
 
 
 def _say(result: FetchResult, took_s: float) -> None:

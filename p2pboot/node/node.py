@@ -40,10 +40,13 @@ from p2pboot.node.snapshots import run_snapshots
 from p2pboot.node.status import RunningNode, describe_node
 from p2pboot.node.syncing import Syncer
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
+from p2pboot.protocol.swarm import SWARM_PROTOCOL
 from p2pboot.publish.build import BuildOptions
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.contents import Contents
 from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.swarm import SwarmServer
 from p2pboot.store.audit import audit
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
@@ -94,6 +97,7 @@ class Node:
         self._hints = hints
         self._urls = urls
         self._started_at = trio.current_time()
+        self._contents = Contents()
         self._serving = Serving(is_trusted=lambda peer_id: peer_id in self._peering.preferred)
         self.problems = Problems(lambda: int(wall()))
         self._changes = Changes()
@@ -201,6 +205,9 @@ class Node:
         )
         self._transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(self.store.blobs, self._serving).handle)
         self._transport.handle(SYNC_PROTOCOL, sync.handle)
+        self._contents.add(self.store.blobs)
+        swarm = SwarmServer(self._transport, self._serving, self._contents)
+        self._transport.handle(SWARM_PROTOCOL, swarm.handle)
 
     async def apply(self, settings: NodeSettings) -> None:
         """Take over what a running node can change: trust, provider and limits.

@@ -21,6 +21,7 @@ from p2pboot.core.shares import Shares
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
+from p2pboot.protocol.swarm import SWARM_PROTOCOL
 from p2pboot.serving.limits import BURST_S, Limits, ServingCounters
 from p2pboot.serving.memory import ReplyMemory
 from p2pboot.serving.threads import Turns
@@ -175,6 +176,7 @@ class Serving:
             ARTIFACT_PROTOCOL: self.limits.artifact_requests_per_s,
             SYNC_PROTOCOL: self.limits.sync_requests_per_s,
             SNAPSHOT_PROTOCOL: self.limits.artifact_requests_per_s,
+            SWARM_PROTOCOL: self.limits.artifact_requests_per_s,
         }
         return {protocol: TokenBucket(rate, rate * BURST_S, now) for protocol, rate in rates.items()}
 

@@ -32,7 +32,7 @@ class Limits:
         streams_per_peer: likewise, for one peer; beyond it `busy`, beyond twice as many they are reset unread.
         artifact_requests_per_s, sync_requests_per_s: sustained rate for one peer, which may come in a burst
             of BURST_S seconds' worth. Beyond it: `busy`. A fetch at 400 MB/s of the usual pieces asks 400 a
-            second. Snapshots have the rate of artifacts.
+            second. Snapshots and the swarm have the rate of artifacts.
         bad_requests_per_s: of all peers at one address; further ones of these streams wait unread.
         body_memory: bytes of replies that are held until their peers take them, beside the little that every stream
             may hold (`serving.memory`).
@@ -42,7 +42,7 @@ class Limits:
     """
 
     streams: int = 1024
-    streams_per_peer: int = 16
+    streams_per_peer: int = 24
     artifact_requests_per_s: float = 1000
     sync_requests_per_s: float = 50
     bad_requests_per_s: float = 100

@@ -10,9 +10,14 @@ import trio
 from p2pboot.cli.fetch import sharing
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.protocol.client import ask_read
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
+from p2pboot.protocol.swarm import SWARM_PROTOCOL
+from p2pboot.protocol.swarm_client import ask_some_pieces
 from p2pboot.serving.accounts import Serving
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import sample
+from p2pboot.testing.manifests import ALICE
+from p2pboot.testing.network import MemoryNetwork
 from p2pboot.testing.stores import hold
 from tests.protocol.streams import stream_pair
 
@@ -30,12 +35,16 @@ async def test_streams_are_answered_from_the_store_on_one_account(
     held = sample(1000)
     with Store.open(tmp_path) as store:
         hold(store, held.artifact, held.data)
-        handle = sharing(store.blobs)
-        assert made == []
-        for _ in range(2):
-            near, far = stream_pair()
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(handle, far)
-                async with RequestStream(near) as requests:
-                    assert await requests.ask(ask_read(held.sha256, 0, 1000)) == held.data
+        async with MemoryNetwork().open(ALICE.public.peer_id) as transport:
+            handlers = sharing(store.blobs, transport)
+            assert made == []
+            for protocol, question in (
+                (ARTIFACT_PROTOCOL, ask_read(held.sha256, 0, 1000)),
+                (SWARM_PROTOCOL, ask_some_pieces(held.table.digest, ((0, 1),), 1000)),
+            ):
+                near, far = stream_pair()
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(handlers[protocol], far)
+                    async with RequestStream(near) as requests:
+                        assert await requests.ask(question) == held.data
     assert len(made) == 1

@@ -1,0 +1,141 @@
+"""Who is dealt what, of every table that somebody asks a deal of: the shell around `serving.dealing`."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from p2pboot.core.changes import Form
+from p2pboot.core.origins import Party, party_of
+from p2pboot.core.pieces import PieceSet, PieceTable
+from p2pboot.core.shares import Shares
+from p2pboot.protocol.swarm import DealRequest
+from p2pboot.protocol.swarm_client import Changes
+from p2pboot.serving.dealing import Deal, Dealing, Wait
+from p2pboot.transport.interface import Connection, Transport
+
+TABLES: Final = 64
+"""Of which deals are asked at the same time."""
+
+CLIENTS: Final = 512
+"""Of all tables together; who is not among them asks for particular pieces."""
+
+IDLE_S: Final = 60.0
+"""A table of which no deal was asked for so long is forgotten."""
+
+FULL: Final = Wait(5.0, ())
+"""For who has no place."""
+
+
+class Deals:
+    """What is dealt.
+
+    Args:
+        transport: tells who is connected: what was dealt to somebody who is not never happened.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._tables: dict[str, TableDeals] = {}  # last used last
+        self._places = Shares(CLIENTS, CLIENTS // 8)
+
+    def of(self, table_digest: str, table: PieceTable, *, spare: bool) -> TableDeals | None:
+        """The deals of one table; None where there are too many tables.
+
+        Args:
+            table_digest: its BLAKE3.
+            table: as the artifact is cut.
+            spare: see `Dealing`.
+        """
+        now = trio.current_time()
+        deals = self._tables.pop(table_digest, None)
+        if deals is None:
+            self._forget_idle(now)
+            if len(self._tables) >= TABLES:
+                return None
+            deals = TableDeals(table, self._transport, self._places, spare=spare)
+        self._tables[table_digest] = deals
+        deals.asked_at = now
+        return deals
+
+    def _forget_idle(self, now: float) -> None:
+        for digest, deals in tuple(self._tables.items()):
+            if now - deals.asked_at > IDLE_S:
+                del self._tables[digest]
+                deals.close()
+
+
+class TableDeals:
+    """Deals of one table; see `Deals`."""
+
+    def __init__(self, table: PieceTable, transport: Transport, places: Shares, *, spare: bool) -> None:
+        self._dealing = Dealing(table.count, table.piece_length, spare=spare)
+        self._count = table.count
+        self._transport = transport
+        self._places = places
+        self._clients: dict[str, Party] = {}
+        self.asked_at = 0.0
+
+    def choose(self, connection: Connection, request: DealRequest, most: int) -> Deal | Wait:
+        """What to send now to who asks; followed by `sent` or `failed`.
+
+        Args:
+            connection: with the asker.
+            request: what it asks.
+            most: pieces at once.
+        """
+        self._let_go(self._transport.peers())
+        client = connection.peer_id
+        if client not in self._clients and not self._join(connection):
+            return FULL
+        want = PieceSet(self._count)
+        for first, count in request.want:
+            want |= PieceSet.of(self._count, range(first, min(first + count, self._count)))
+        return self._dealing.choose(client, want, min(request.max, most), trio.current_time())
+
+    def sent(self, client: str, deal: Deal) -> None:
+        """A deal was handed over whole."""
+        if client in self._clients:
+            self._dealing.sent(client, deal.first, deal.count, trio.current_time())
+
+    def failed(self, client: str, deal: Deal) -> None:
+        """A deal was not."""
+        if client in self._clients:
+            self._dealing.failed(client, deal.first, deal.count, trio.current_time())
+
+    def hear(self, client: str, changes: Changes) -> None:
+        """A client says what it has."""
+        if client not in self._clients:
+            return
+        if changes.held is not None:
+            self._dealing.hear_bitmap(client, changes.held)
+            return
+        by_form: dict[Form, list[range]] = {form: [] for form in Form}
+        for form, pieces in changes.changes:
+            by_form[form].append(pieces)
+        self._dealing.hear(
+            client,
+            by_form[Form.HELD],
+            by_form[Form.COMING],
+            by_form[Form.NOT_COMING],
+            trio.current_time(),
+        )
+
+    def close(self) -> None:
+        """Nobody is dealt anything any more."""
+        self._let_go(frozenset())
+
+    def _join(self, connection: Connection) -> bool:
+        party = party_of(connection.address, connection.peer_id)
+        if not self._places.fits(party):
+            return False
+        self._places.take(party)
+        self._clients[connection.peer_id] = party
+        self._dealing.join(connection.peer_id, party.origin, trio.current_time())
+        return True
+
+    def _let_go(self, present: frozenset[str]) -> None:
+        for client in self._clients.keys() - present:
+            self._places.give_back(self._clients.pop(client))
+            self._dealing.leave(client)
