@@ -268,6 +268,9 @@ class _Node:
             return None
         return PeerRecord(peer_id, tuple(addresses))
 
+    def own_record(self) -> bytes:
+        return " ".join((self._peer_id, *self.addresses())).encode()
+
     async def dial(self, address: str) -> Connection:
         await trio.lowlevel.checkpoint()
         parsed = parse_address(address)

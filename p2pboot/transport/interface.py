@@ -185,6 +185,12 @@ class Transport(Protocol):
         Quick: at most one signature check.
         """
 
+    def own_record(self) -> bytes:
+        """A signed peer record of where peers can dial this end now; empty where it listens nowhere.
+
+        The same bytes as long as nothing changes.
+        """
+
     async def dial(self, address: str) -> Connection:
         """Connect to a multiaddr; at once where a connection is up that was dialled to this very host and port.
 

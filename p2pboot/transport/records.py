@@ -5,7 +5,8 @@ Source: https://github.com/libp2p/specs/blob/master/RFC/0003-routing-records.md,
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 from p2pboot.core.identity import PublicKey, SecretKey
@@ -89,6 +90,26 @@ def sign_record(secret_key: SecretKey, addresses: Iterable[Address], sequence: i
         + bytes_field(_PAYLOAD, payload)
         + bytes_field(_SIGNATURE, secret_key.sign(_signed(payload)))
     )
+
+
+class OwnRecord:
+    """The record of one key, signed again only when it says something else.
+
+    Args:
+        secret_key: whose.
+    """
+
+    def __init__(self, secret_key: SecretKey) -> None:
+        self._secret_key = secret_key
+        self._said: Sequence[Address] = ()
+        self._record = b""
+
+    def of(self, addresses: Sequence[Address]) -> bytes:
+        """Return the envelope that says these addresses, of which `MAX_ADDRESSES` count; empty for none."""
+        if addresses != self._said:
+            self._said = addresses
+            self._record = sign_record(self._secret_key, addresses, time.time_ns()) if addresses else b""
+        return self._record
 
 
 def _signed(payload: bytes) -> bytes:

@@ -9,7 +9,14 @@ import trio.testing
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
 from p2pboot.transport.bandwidth import Bandwidth, Rates
-from p2pboot.transport.interface import ConnectionEvent, DialError, Stream, StreamHandler, StreamReset
+from p2pboot.transport.interface import (
+    ConnectionEvent,
+    DialError,
+    PeerRecord,
+    Stream,
+    StreamHandler,
+    StreamReset,
+)
 from tests.connections import connection_with
 from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
 
@@ -33,6 +40,13 @@ async def test_own_addresses_name_the_peer_and_a_real_port(lab: Lab) -> None:
         assert address.endswith(f"/p2p/{node.peer_id}")
         assert "/tcp/0/" not in address
         assert "/0.0.0.0/" not in address
+
+
+async def test_a_nodes_own_record_says_where_it_is(lab: Lab) -> None:
+    a, b = await lab.pair()
+    record = b.own_record()
+    assert a.read_peer_record(record) == PeerRecord(b.peer_id, b.addresses())
+    assert b.own_record() == record
 
 
 async def test_dial_works_without_the_peer_id(lab: Lab) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import socket
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from p2pboot.transport.interface import DialError, NoRoom, PeerRecord, Stream, S
 from p2pboot.transport.libp2p import Libp2pOptions
 from p2pboot.transport.light import open_light
 from p2pboot.transport.light.transport import LightTransport
+from p2pboot.transport.limits import ConnectionLimits
 from tests.connections import connection_with
 from tests.transport import attacker
 from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
@@ -86,6 +88,46 @@ async def test_peer_says_who_it_is_and_can_ask_back(libp2p_lab: Lab) -> None:
         await stream.close_write()
         assert await read_all(stream) == b"hello"
         await stream.close()
+
+
+async def test_a_wildcard_is_told_as_the_addresses_at_which_it_is_connected(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node()
+    async with open_light(KEY, ["/ip4/0.0.0.0/tcp/0", "/ip4/127.0.0.2/tcp/0"]) as client:
+        named = next(one for one in client.addresses() if "127.0.0.2" in one)
+        assert client.read_peer_record(client.own_record()) == PeerRecord(client.peer_id, (named,))
+        await client.dial(node.addresses()[0])
+        told = client.read_peer_record(client.own_record())
+        assert told is not None
+        assert {parse_address(one).host for one in told.addresses} == {"127.0.0.2", "127.0.0.1"}
+        while not node.peer_records():  # noqa: ASYNC110 - the transport gives no event for it
+            await trio.sleep(0.005)
+        assert set(node.peer_addresses(client.peer_id)) == set(told.addresses)
+        async with open_light(SecretKey(b"n" * 32)) as other:
+            assert (await other.dial(told.addresses[1])).peer_id == client.peer_id
+
+
+async def test_who_listens_nowhere_has_no_record(libp2p_lab: Lab) -> None:
+    node = await libp2p_lab.node()
+    async with open_light(KEY) as client:
+        await client.dial(node.addresses()[0])
+        assert client.own_record() == b""
+        assert client.addresses() == ()
+
+
+async def test_what_a_connection_without_a_place_was_called_is_forgotten() -> None:
+    limits = ConnectionLimits(max_inbound=1, reserve=0)
+    async with open_light(KEY, ["/ip4/127.0.0.1/tcp/0"], limits) as server:
+        assert isinstance(server, LightTransport)
+        async with open_light(SecretKey(b"n" * 32)) as first:
+            await first.dial(server.addresses()[0])
+            await wait_connected(server, first.peer_id)
+            for _ in range(3):
+                async with open_light(SecretKey(b"o" * 32)) as other:
+                    refused = await other.dial(server.addresses()[0])
+                    with pytest.raises(StreamReset):
+                        await read_all(await other.open_stream(refused, ECHO))
+            gc.collect()
+            assert len(server._names) == 1
 
 
 async def test_stock_host_in_a_process_of_its_own() -> None:

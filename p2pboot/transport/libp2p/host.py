@@ -51,7 +51,7 @@ from p2pboot.transport.libp2p.muxed import HostStream, MuxedConnection
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
 from p2pboot.transport.metering import MeteredStream
-from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record
+from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, OwnRecord, read_record
 from p2pboot.transport.tcp.negotiated import NegotiatedStream
 from p2pboot.transport.tcp.pings import answer_pings
 from p2pboot.transport.tcp.sockets import bound_address, open_listeners
@@ -133,9 +133,11 @@ class Libp2pTransport(interface.Gossip):
         register: ConnectionRegister,
         reached_at: Callable[[], Sequence[Address]],
         *,
+        own: OwnRecord,
         bandwidth: Bandwidth,
     ) -> None:
         self._host = host
+        self._own = own
         self._swarm = swarm
         self._gossip = gossip
         self._register = register
@@ -180,6 +182,10 @@ class Libp2pTransport(interface.Gossip):
     @override
     def read_peer_record(self, record: bytes) -> PeerRecord | None:
         return read_record(record)
+
+    @override
+    def own_record(self) -> bytes:
+        return self._own.of(self._reached_at()[:MAX_ADDRESSES])
 
     @override
     async def dial(self, address: str) -> Connection:
@@ -344,7 +350,9 @@ async def _start(
         serve = partial(trio.serve_listeners, swarm.serve_tcp, list(listeners), handler_nursery=accepting)
         accepting.start_soon(serve)
     stack.push_async_callback(_say_goodbye, swarm)
-    return Libp2pTransport(host, swarm, gossip, register, reached_at, bandwidth=bandwidth)
+    return Libp2pTransport(
+        host, swarm, gossip, register, reached_at, own=OwnRecord(secret_key), bandwidth=bandwidth
+    )
 
 
 @asynccontextmanager

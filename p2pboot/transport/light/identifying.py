@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Sequence
 
 from p2pboot.core.identity import SecretKey
@@ -11,7 +10,7 @@ from p2pboot.transport.addressbook import AddressBook
 from p2pboot.transport.addresses import Address, of_peer, parse_address
 from p2pboot.transport.interface import BareStream, Connection, Stream
 from p2pboot.transport.multiaddrs import decode_multiaddr, encode_multiaddr
-from p2pboot.transport.records import MAX_ADDRESSES, read_record, sign_record
+from p2pboot.transport.records import MAX_ADDRESSES, OwnRecord, read_record
 from p2pboot.wire.identify import MAX_IDENTIFY, IdentifyReader, Identity, encode_identify
 
 _PROTOCOL_VERSION = "ipfs/0.1.0"  # what the others say
@@ -23,25 +22,28 @@ class Identifying:
 
     Args:
         secret_key: this node's.
-        reached_at: tells where it can be reached now, the best first; asked whenever a peer asks.
+        reached_at: tells where a peer can dial it now, the best for who is at a connection first; asked whenever a peer
+            asks, and without a connection for the record that is told to anybody.
         protocols: that it speaks, as they are when a peer asks.
     """
 
     def __init__(
-        self, secret_key: SecretKey, reached_at: Callable[[], Sequence[Address]], protocols: Collection[str]
+        self,
+        secret_key: SecretKey,
+        reached_at: Callable[[Connection | None], Sequence[Address]],
+        protocols: Collection[str],
     ) -> None:
         self._secret_key = secret_key
         self._reached_at = reached_at
         self._protocols = protocols
-        self._announced: Sequence[Address] = ()
-        self._record = b""
+        self._own = OwnRecord(secret_key)
         self._spoken: dict[Connection, frozenset[str]] = {}
         self._records: dict[str, tuple[Connection, bytes]] = {}
         self.addresses = AddressBook()
 
     async def answer(self, stream: Stream) -> None:
         """Say who this is. A stream handler."""
-        addresses = self._reached_at()[:MAX_ADDRESSES]
+        addresses = self._reached_at(stream.connection)[:MAX_ADDRESSES]
         said = Identity(
             public_key=self._secret_key.public,
             listen_addresses=tuple(map(encode_multiaddr, addresses)),
@@ -49,15 +51,13 @@ class Identifying:
             observed_address=encode_multiaddr(parse_address(stream.connection.address).with_peer(None)),
             protocol_version=_PROTOCOL_VERSION,
             agent_version=_AGENT_VERSION,
-            signed_record=self._signed(addresses),
+            signed_record=self._own.of(addresses),
         )
         await stream.write(encode_identify(said))
 
-    def _signed(self, addresses: Sequence[Address]) -> bytes:
-        if addresses != self._announced:
-            self._announced = addresses
-            self._record = sign_record(self._secret_key, addresses, time.time_ns())
-        return self._record
+    def own_record(self) -> bytes:
+        """Return the signed record for whoever is told of this node; empty where it can not be dialled."""
+        return self._own.of(self._reached_at(None)[:MAX_ADDRESSES])
 
     async def listen(self, stream: BareStream) -> None:
         """Take what a peer says of itself, and keep what may be kept of it.

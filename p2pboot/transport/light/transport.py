@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import trio
 from typing_extensions import override
@@ -61,8 +62,9 @@ class LightTransport(Transport):
         secret_key: its identity.
         nursery: owns its connections and handlers.
         limits: how many there may be.
-        reached_at: tells where it can be reached now, the best first.
         bandwidth: that its streams may use.
+        bound: where it listens, with real ports; may be empty.
+        interfaces: tells which addresses a wildcard stands for, where somebody wants to know.
     """
 
     def __init__(
@@ -70,22 +72,27 @@ class LightTransport(Transport):
         secret_key: SecretKey,
         nursery: trio.Nursery,
         limits: ConnectionLimits,
-        reached_at: Callable[[], Sequence[Address]],
         bandwidth: Bandwidth,
+        *,
+        bound: Sequence[Address] = (),
+        interfaces: Interfaces | None = None,
     ) -> None:
         self._peer_id = secret_key.public.peer_id
         self._nursery = nursery
         self._admission = Admission(limits, self._make_way)
-        self._reached_at = reached_at
+        self._bound = bound
+        self._interfaces = interfaces
         self._register = ConnectionRegister(nursery)
         self._endpoint = Endpoint(secret_key, Limits(inbound_streams=limits.max_inbound_streams))
         self._numbers = itertools.count()
-        self._names: dict[TcpConnection, Connection] = {}
+        # Also of those that get no place: what they were called is forgotten with them.
+        self._names: WeakKeyDictionary[TcpConnection, Connection] = WeakKeyDictionary()
+        self._named: WeakValueDictionary[Connection, TcpConnection] = WeakValueDictionary()
         self._live: dict[Connection, TcpConnection] = {}  # the oldest first
         self._bandwidth = bandwidth
         self._uncounted = Bandwidth()
         self._handlers: dict[str, StreamHandler] = {}
-        self._identifying = Identifying(secret_key, reached_at, self._handlers)
+        self._identifying = Identifying(secret_key, self._dialable_at, self._handlers)
         # Neither counted nor limited: nobody asked for it.
         self._own: dict[str, StreamHandler] = {
             IDENTIFY_PROTOCOL: self._identifying.answer,
@@ -105,7 +112,37 @@ class LightTransport(Transport):
 
     @override
     def addresses(self) -> tuple[str, ...]:
-        return tuple(str(address.with_peer(self._peer_id)) for address in self._reached_at())
+        if not self._bound:
+            return ()
+        from p2pboot.transport.interfaces import Interfaces, reachable  # 3 ms that clients need not pay
+
+        self._interfaces = self._interfaces or Interfaces()
+        found = reachable(self._bound, self._interfaces)
+        return tuple(str(address.with_peer(self._peer_id)) for address in found)
+
+    def _dialable_at(self, connection: Connection | None) -> tuple[Address, ...]:
+        """Where peers can dial this end: a wildcard stands for the addresses at which it is connected.
+
+        So nobody has to look at the interfaces, and nobody is told of the bridges of this machine's containers.
+
+        Args:
+            connection: to whom it is told; None: to anybody. Loopback is for who is connected by it, or where there is
+                nothing else.
+        """
+        asking = self._named.get(connection) if connection else None
+        own = "" if asking is None else asking.local_host
+        hosts = dict.fromkeys(filter(None, (own, *(tcp.local_host for tcp in self._live.values()))))
+        found = [address for address in self._bound if not address.is_wildcard]
+        found += [
+            replace(wildcard, host=host)
+            for host in hosts
+            for wildcard in self._bound
+            if wildcard.is_wildcard and (wildcard.kind == "ip6") is (":" in host)
+        ]
+        told = tuple(dict.fromkeys(address for address in found if address.is_dialable))
+        if any(address.host == own and address.is_loopback for address in told):
+            return told
+        return tuple(address for address in told if not address.is_loopback) or told
 
     @override
     def connections(self) -> frozenset[Connection]:
@@ -126,6 +163,10 @@ class LightTransport(Transport):
     @override
     def read_peer_record(self, record: bytes) -> PeerRecord | None:
         return read_record(record)
+
+    @override
+    def own_record(self) -> bytes:
+        return self._identifying.own_record()
 
     @override
     def handle(self, protocol: str, handler: StreamHandler) -> None:
@@ -191,7 +232,7 @@ class LightTransport(Transport):
         try:
             await tcp.closed.wait()
         finally:
-            del self._live[named], self._names[tcp]
+            del self._live[named]
             self._register.went(named)
             self._identifying.forget(named)
 
@@ -200,7 +241,8 @@ class LightTransport(Transport):
         if tcp not in self._names:
             host, port = tcp.remote
             address = Address("ip6" if ":" in host else "ip4", host, port, tcp.peer.peer_id)
-            self._names[tcp] = Connection(tcp.peer.peer_id, str(address), next(self._numbers))
+            named = Connection(tcp.peer.peer_id, str(address), next(self._numbers))
+            self._names[tcp], self._named[named] = named, tcp
         return self._names[tcp]
 
     def _up(self, connection: Connection) -> TcpConnection | None:
@@ -297,7 +339,7 @@ async def open_light(
 
     Args:
         secret_key: its identity.
-        listen: multiaddrs to listen on, as `/ip4/0.0.0.0/tcp/4001`; mostly none.
+        listen: multiaddrs to listen on, as `/ip4/0.0.0.0/tcp/4001`; none for who only asks.
         limits: how many connections it has.
         interfaces: tells which addresses a wildcard stands for.
         bandwidth: what all transports and gateways of the process may use together; a new one without limits else.
@@ -308,15 +350,15 @@ async def open_light(
     """
     listeners = open_listeners([parse_listen_address(text) for text in listen])
     bound = [bound_address(listener) for listener in listeners]
-    reached_at: Callable[[], Sequence[Address]] = tuple
-    if bound:
-        from p2pboot.transport.interfaces import Interfaces, reachable  # 3 ms that clients need not pay
-
-        reached_at = partial(reachable, bound, interfaces or Interfaces())
     try:
         async with trio.open_nursery() as nursery:
             transport = LightTransport(
-                secret_key, nursery, limits or ConnectionLimits(), reached_at, bandwidth or Bandwidth()
+                secret_key,
+                nursery,
+                limits or ConnectionLimits(),
+                bandwidth or Bandwidth(),
+                bound=bound,
+                interfaces=interfaces,
             )
             nursery.start_soon(transport.look_after)
             if listeners:

@@ -21,7 +21,12 @@ from p2pboot.transport.interface import NoRoom, StreamReset
 from p2pboot.transport.tcp.holdings import Holding
 from p2pboot.transport.tcp.labour import Labour
 from p2pboot.transport.tcp.pace import Pace
-from p2pboot.transport.tcp.sockets import remote_of, set_receive_low_water, set_unsent_low_water
+from p2pboot.transport.tcp.sockets import (
+    local_host_of,
+    remote_of,
+    set_receive_low_water,
+    set_unsent_low_water,
+)
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.tcp.workspace import Workspace
 from p2pboot.wire.connection import Connection, Secured
@@ -87,6 +92,8 @@ class TcpConnection:
         self._hanging: dict[Stream, tuple[int, float]] = {}  # how much it had sent, and since when
         self.remote = remote_of(sock)
         """IP address and port of the other end."""
+        self.local_host = local_host_of(sock)
+        """IP address of this end."""
         self._holding = Holding(workspace.common, self.remote[0], core, self._resume, self.flush)
         self._pause: trio.Event | None = None  # while it is not read from: set when it may be again
         self._stuck = (0, 0.0)  # what was unread at the last beat in a pause, and since when

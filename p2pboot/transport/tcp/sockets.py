@@ -96,6 +96,11 @@ def remote_of(sock: socket.socket) -> tuple[str, int]:
     return str(host).partition("%")[0], int(port)
 
 
+def local_host_of(sock: socket.socket) -> str:
+    """Return the IP address of this end, without an IPv6 zone."""
+    return str(sock.getsockname()[0]).partition("%")[0]
+
+
 def set_receive_low_water(sock: socket.socket, count: int) -> None:
     """Have the kernel call the socket readable once `count` bytes are there, or its buffer is full, or it ended."""
     with contextlib.suppress(OSError):  # not everywhere; then there are more wake-ups
