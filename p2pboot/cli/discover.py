@@ -57,7 +57,9 @@ def _survey(
         surveyor = Surveyor(transport, channel, arch, progress)
         return await surveyor.run(settings.network.bootstrap, hints, timeout_s)
 
-    return client.run(job, PlainProgress("asking", "asked"))
+    found: list[Survey] = []
+    client.run(job, PlainProgress("asking", "asked"), found.append)
+    return found[0]
 
 
 def _judge(survey: Survey, policy: TrustPolicy) -> dict[str, Verdict]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from functools import cache
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from p2pboot.cli.options import FILE, Command, max_lifetime_option, min_version_
 from p2pboot.cli.output import counted, emit_json, human_duration, human_size, say
 from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options, setting_options
+from p2pboot.cli.sharing import Sharing, sharing_options
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
     from p2pboot.config.settings import NodeSettings
     from p2pboot.fetch.client import FetchOrder
     from p2pboot.fetch.result import FetchResult
+    from p2pboot.serving.accounts import Serving
     from p2pboot.serving.server import Server
-    from p2pboot.store.blobs import BlobStore
-    from p2pboot.transport.interface import Stream, StreamHandler, Transport
+    from p2pboot.transport.interface import Transport
 
 
 @click.command(cls=Command)
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
 @network_options()
+@sharing_options
 @rate_options
 def fetch(
     *,
@@ -65,19 +67,24 @@ def fetch(
     """Fetch the newest manifest that a trusted publisher signed for a channel and arch, and its artifacts.
 
     All peers that can be reached are asked. Nothing gets its final name in DIR before it is verified. A fetch
-    that was killed goes on where it was, and one that finds everything there downloads nothing.
+    that was killed goes on where it was, and one that finds everything there downloads nothing. What is here
+    and verified is given to others meanwhile, and with --linger also afterwards.
     """
     if params["provider_channel"] is None or params["provider_arch"] is None:
         raise UsageError("fetch needs to know what for", remedy="give both --channel and --arch")
+    sharing = Sharing.of(params)
     settings = begin(params, config_path)
     order = _order(settings, directory, artifacts, min_version=min_version, timeout_s=timeout)
-    client = Client.of(settings, client_key_path)
+    client = Client.of(settings, client_key_path, sharing)
     began = time.monotonic()
-    result = _fetch(order, state_path or directory / ".p2pboot", client)
-    if as_json:
-        emit_json({"ok": True, **result.to_json()})
-    else:
-        _say(result, time.monotonic() - began)
+
+    def show(result: FetchResult) -> None:
+        if as_json:
+            emit_json({"ok": True, **result.to_json()})
+        else:
+            _say(result, time.monotonic() - began)
+
+    _fetch(order, state_path or directory / ".p2pboot", client, show)
 
 
 def _order(
@@ -103,8 +110,10 @@ def _order(
     )
 
 
-def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
+def _fetch(order: FetchOrder, state: Path, client: Client, show: Callable[[FetchResult], None]) -> None:
     from p2pboot.fetch.client import fetch as fetch_into
+    from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
+    from p2pboot.protocol.swarm import SWARM_PROTOCOL
     from p2pboot.store.durable import make_directory
     from p2pboot.store.ownership import OUTPUT, opened_directory
     from p2pboot.store.store import Store
@@ -114,10 +123,22 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
         pass  # before anything is made in it
     with Store.open(state) as store:
 
+        def artifacts(serving: Serving) -> Server:
+            from p2pboot.serving.artifacts import ArtifactServer
+
+            return ArtifactServer(store.blobs, serving)
+
         async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> FetchResult:
-            # Whoever is connected and fetches the same may have the pieces that are here already.
-            for protocol, handler in sharing(store.blobs, transport).items():
-                transport.handle(protocol, handler)
+            def swarm(serving: Serving) -> Server:
+                from p2pboot.serving.contents import Contents
+                from p2pboot.serving.swarm import SwarmServer
+
+                contents = Contents()
+                contents.add(store.blobs)
+                return SwarmServer(transport, serving, contents)
+
+            client.sharing.offer(transport, ARTIFACT_PROTOCOL, artifacts)
+            client.sharing.offer(transport, SWARM_PROTOCOL, swarm)
             return await fetch_into(
                 order,
                 transport=transport,
@@ -127,35 +148,7 @@ def _fetch(order: FetchOrder, state: Path, client: Client) -> FetchResult:
                 wall=wall_clock(),
             )
 
-        return client.run(job, open_progress("fetching", "fetched"))
-
-
-def sharing(blobs: BlobStore, transport: Transport) -> dict[str, StreamHandler]:
-    """The answers to who asks for artifacts. Mostly nobody does, so the servers are loaded for the first."""
-    from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
-    from p2pboot.protocol.swarm import SWARM_PROTOCOL
-
-    @cache
-    def servers() -> dict[str, Server]:
-        from p2pboot.serving.accounts import Serving
-        from p2pboot.serving.artifacts import ArtifactServer
-        from p2pboot.serving.contents import Contents
-        from p2pboot.serving.swarm import SwarmServer
-
-        serving, contents = Serving(), Contents()
-        contents.add(blobs)
-        return {
-            ARTIFACT_PROTOCOL: ArtifactServer(blobs, serving),
-            SWARM_PROTOCOL: SwarmServer(transport, serving, contents),
-        }
-
-    def handler(protocol: str) -> StreamHandler:
-        async def handle(stream: Stream) -> None:
-            await servers()[protocol].handle(stream)
-
-        return handle
-
-    return {protocol: handler(protocol) for protocol in (ARTIFACT_PROTOCOL, SWARM_PROTOCOL)}
+        client.run(job, open_progress("fetching", "fetched"), show)
 
 
 def _say(result: FetchResult, took_s: float) -> None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -28,8 +29,9 @@ from p2pboot.cli.options import (
 )
 from p2pboot.cli.output import warn
 from p2pboot.cli.settings import overrides_of, setting_options
+from p2pboot.cli.sharing import Sharing
 from p2pboot.core.dataclass import dataclass
-from p2pboot.errors import NotFoundError
+from p2pboot.errors import MachineError, NotFoundError
 
 if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
     from p2pboot.cli.progress import PlainProgress
@@ -37,6 +39,8 @@ if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
     from p2pboot.core.identity import SecretKey
     from p2pboot.transport.bandwidth import Rates
     from p2pboot.transport.interface import Transport
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 Hints = AsyncIterable[str] | None
@@ -91,21 +95,23 @@ def client_key(path: Path | None) -> SecretKey:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Runs a command's job on a network of its own: a transport that listens nowhere, and discovery.
+    """Runs a command's job on a network of its own: a transport, and discovery.
 
     Args:
         key: its identity.
         mdns: whether to look around on the local network.
         rates: the limits of bandwidth.
+        sharing: what it gives to others.
     """
 
     key: SecretKey
     mdns: bool
     rates: Rates
+    sharing: Sharing
 
     @classmethod
-    def of(cls, settings: NodeSettings, key_path: Path | None) -> Client:
-        """The client that the settings describe.
+    def of(cls, settings: NodeSettings, key_path: Path | None, sharing: Sharing | None = None) -> Client:
+        """The client that the settings describe; one that only asks where nothing is said of sharing.
 
         Raises:
             NotFoundError: there are no addresses and discovery is off: a search could only end with this.
@@ -116,55 +122,70 @@ class Client:
                 "there is nobody to ask: no --bootstrap address, and mDNS is off",
                 remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or leave mDNS on",
             )
-        return cls(client_key(key_path), settings.network.mdns, settings.network.rates)
+        sharing = Sharing("no") if sharing is None else sharing
+        return cls(client_key(key_path), settings.network.mdns, settings.network.rates, sharing)
 
-    def run(self, job: Job[T], progress: PlainProgress) -> T:
-        """Run a job and return what it returns; the job gets the transport, what discovery finds, and the progress.
+    def run(
+        self, job: Job[T], progress: PlainProgress, show: Callable[[T], None] = lambda _result: None
+    ) -> None:
+        """Run a job, show what it returns, and serve on for as long as the user wants.
+
+        Args:
+            job: gets the transport, what discovery finds, and the progress.
+            progress: of the job.
+            show: prints what it returned, as soon as it is done.
 
         Raises:
-            KeyboardInterrupt: SIGINT or SIGTERM came; everything was closed in order.
+            KeyboardInterrupt: SIGINT or SIGTERM came before that; everything was closed in order. Afterwards it is the
+                end that was waited for.
         """
         import trio
 
-        from p2pboot.transport.bandwidth import Bandwidth
-        from p2pboot.transport.light import open_light
-
-        def open_network() -> AbstractAsyncContextManager[Transport]:
-            return open_light(self.key, bandwidth=Bandwidth(self.rates))
-
         collect_garbage()
-        with progress:
-            result: T = trio.run(self._run, job, progress, open_network)
-        return result
+        if not trio.run(self._run, job, progress, show):
+            raise KeyboardInterrupt
 
-    async def _run(
-        self,
-        job: Job[T],
-        progress: PlainProgress,
-        open_network: Callable[[], AbstractAsyncContextManager[Transport]],
-    ) -> T:
+    async def _run(self, job: Job[T], progress: PlainProgress, show: Callable[[T], None]) -> bool:
+        """Returns whether the job was done."""
         import trio
 
-        results: list[T] = []
+        is_done = False
         with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope.cancel)
-                async with (
-                    open_network() as transport,
-                    self._discovery(transport) as hints,
-                ):
-                    results.append(await job(transport, hints, progress))
+                async with AsyncExitStack() as stack:
+                    transport = await self._open(stack)
+                    hints = await stack.enter_async_context(self._discovery(transport))
+                    with progress:
+                        result = await job(transport, hints, progress)
+                    is_done = True
+                    show(result)
+                    sys.stdout.flush()  # whoever waits for it has it before we stay
+                    await self.sharing.stay()
                 nursery.cancel_scope.cancel()
-        if not results:
-            raise KeyboardInterrupt
-        return results[0]
+        return is_done
+
+    async def _open(self, stack: AsyncExitStack) -> Transport:
+        from p2pboot.transport.bandwidth import Bandwidth
+        from p2pboot.transport.light import open_light
+
+        bandwidth = Bandwidth(self.rates)
+        try:
+            return await stack.enter_async_context(
+                open_light(self.key, self.sharing.listening(), bandwidth=bandwidth)
+            )
+        except MachineError as error:
+            if not self.sharing.listens_where_it_can:
+                raise
+            log.warning("nobody can dial this machine: %s", error.message)
+        return await stack.enter_async_context(open_light(self.key, bandwidth=bandwidth))
 
     def _discovery(self, transport: Transport) -> AbstractAsyncContextManager[Hints]:
         if not self.mdns:
             return nullcontext()
         from p2pboot.transport.mdns import open_mdns
 
-        return open_mdns(transport.peer_id, tuple)
+        return open_mdns(transport.peer_id, transport.addresses if self.sharing.is_on else tuple)
 
 
 async def _cancel_on_signal(signals: AsyncIterator[int], cancel: Callable[[], None]) -> None:

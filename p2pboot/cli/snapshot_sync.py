@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +13,15 @@ from p2pboot.cli.options import FILE, Command
 from p2pboot.cli.output import emit_json, human_size, say, warn
 from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options
+from p2pboot.cli.sharing import Sharing, sharing_options
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
     from p2pboot.core.policy import Publisher
     from p2pboot.fetch.snapshots.sync import SyncOrder, SyncResult
+    from p2pboot.serving.accounts import Serving
+    from p2pboot.serving.server import Server
     from p2pboot.transport.interface import Transport
 
 LATEST = "latest"
@@ -34,6 +38,7 @@ LATEST = "latest"
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
 @network_options()
+@sharing_options
 @rate_options
 def sync(
     *,
@@ -54,8 +59,9 @@ def sync(
     """
     root = _root(what)
     trusted = _trusted(params.pop("trust"), params.pop("threshold"))
+    sharing = Sharing.of(params)
     settings = begin(params, config_path)
-    client = Client.of(settings, client_key_path)
+    client = Client.of(settings, client_key_path, sharing)
     from p2pboot.fetch.snapshots.sync import SyncOrder
 
     order = SyncOrder(
@@ -66,13 +72,16 @@ def sync(
         bootstrap=settings.network.bootstrap,
         require_signatures=require_signatures,
     )
-    result = _sync(order, client)
-    if not result.signed:
-        warn(f"snapshot {result.root} has no signature: nobody can audit it")
-    if as_json:
-        emit_json({"ok": True, **result.to_json()})
-    else:
-        _say(result)
+
+    def show(result: SyncResult) -> None:
+        if not result.signed:
+            warn(f"snapshot {result.root} has no signature: nobody can audit it")
+        if as_json:
+            emit_json({"ok": True, **result.to_json()})
+        else:
+            _say(result)
+
+    _sync(order, client, show)
 
 
 def _root(what: str) -> str | None:
@@ -94,13 +103,24 @@ def _trusted(keys: tuple[str, ...], threshold: int | None) -> Publisher:
     return publisher_of_options(keys, threshold)
 
 
-def _sync(order: SyncOrder, client: Client) -> SyncResult:
-    from p2pboot.fetch.snapshots.sync import sync_snapshot
+def _sync(order: SyncOrder, client: Client, show: Callable[[SyncResult], None]) -> None:
+    import trio
+
+    from p2pboot.fetch.snapshots.sync import open_output, sync_snapshot
+    from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
 
     async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> SyncResult:
-        return await sync_snapshot(order, transport=transport, progress=progress, hints=hints)
+        store = await trio.to_thread.run_sync(open_output, order)
 
-    return client.run(job, open_progress("fetching", "fetched"))
+        def snapshots(serving: Serving) -> Server:
+            from p2pboot.serving.snapshots import SnapshotServer
+
+            return SnapshotServer(store, serving)
+
+        client.sharing.offer(transport, SNAPSHOT_PROTOCOL, snapshots)
+        return await sync_snapshot(order, store, transport=transport, progress=progress, hints=hints)
+
+    client.run(job, open_progress("fetching", "fetched"), show)
 
 
 def _say(result: SyncResult) -> None:

@@ -54,6 +54,9 @@ class Limits:
 
 BURST_S: Final = 4.0
 
+OF_A_CLIENT: Final = Limits(streams=384, body_memory=16 * MIB)
+"""Of a machine that fetches, and gives meanwhile: six streams for each of 64 others, and less memory than a node's."""
+
 
 @dataclass(slots=True)
 class ServingCounters:

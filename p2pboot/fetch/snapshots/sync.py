@@ -114,8 +114,21 @@ class SyncResult:
         }
 
 
+def open_output(order: SyncOrder) -> DiskSnapshotStore:
+    """The output directory as the store that it is, made when there is none; blocking.
+
+    Raises:
+        MachineError: it can not be made or read, or belongs to others.
+    """
+    keys = tuple(PublicKey.from_keyid(key) for key in order.trusted.keys)
+    make_directory(order.directory, 0o755)
+    with opened_directory(order.directory, OUTPUT, follow=True):
+        return DiskSnapshotStore(order.directory, keys=keys, warn=_said_in_the_result)
+
+
 async def sync_snapshot(
     order: SyncOrder,
+    store: DiskSnapshotStore,
     *,
     transport: Transport,
     progress: Progress,
@@ -125,6 +138,7 @@ async def sync_snapshot(
 
     Args:
         order: what to do.
+        store: of its output directory, as `open_output` gives it.
         transport: an open network, dialled with the order's addresses here.
         progress: told how it goes.
         hints: addresses of further peers as discovery finds them; None without discovery.
@@ -136,19 +150,11 @@ async def sync_snapshot(
         SnapshotError, SnapshotSignatureError: the signers contradict themselves.
         MachineError: disk full, no permission, another sync into the same directory is running.
     """
-    keys = tuple(PublicKey.from_keyid(key) for key in order.trusted.keys)
-    store = await trio.to_thread.run_sync(_open_store, order.directory, keys)
     job = _Sync(order, store, transport, progress)
     try:
         return await job.run(hints)
     except BaseExceptionGroup as group:
         raise first_error(group) from None
-
-
-def _open_store(directory: Path, keys: tuple[PublicKey, ...]) -> DiskSnapshotStore:
-    make_directory(directory, 0o755)
-    with opened_directory(directory, OUTPUT, follow=True):
-        return DiskSnapshotStore(directory, keys=keys, warn=_said_in_the_result)
 
 
 def _said_in_the_result(_text: str) -> None:

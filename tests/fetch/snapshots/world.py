@@ -14,7 +14,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.announcement import Announcement
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.snapshots.sync import SyncOrder, SyncResult, sync_snapshot
+from p2pboot.fetch.snapshots.sync import SyncOrder, SyncResult, open_output, sync_snapshot
 from p2pboot.protocol.frames import FrameReader, encode_frame
 from p2pboot.protocol.messages import BadRequest, Reply, Request, parse_request
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest
@@ -171,7 +171,9 @@ class SnapshotWorld:
         order = self.order(*providers, **changes)
         async with self.network.open(self.new_peer_id()) as transport:
             try:
-                return await sync_snapshot(order, transport=transport, progress=watcher or Watcher())
+                return await sync_snapshot(
+                    order, open_output(order), transport=transport, progress=watcher or Watcher()
+                )
             except P2PBootError as error:
                 failure = error  # raised outside: the network's nursery would wrap it in a group
         raise failure
@@ -197,9 +199,9 @@ class SnapshotWorld:
             nursery.start_soon(come)
             began = trio.current_time()
             try:
-                return await sync_snapshot(
-                    order, transport=transport, progress=Watcher()
-                ), trio.current_time() - began
+                store = open_output(order)
+                result = await sync_snapshot(order, store, transport=transport, progress=Watcher())
+                return result, trio.current_time() - began
             except P2PBootError as error:
                 failure = error  # raised outside: a nursery would wrap it in a group
         raise failure

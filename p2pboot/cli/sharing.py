@@ -1,0 +1,224 @@
+"""What a command that fetches gives to others: where it listens, whom it serves, how long it stays when it is done.
+
+What answers is loaded for the first who asks: mostly nobody does.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+
+from p2pboot.cli.options import Decorator, options
+from p2pboot.core.dataclass import dataclass
+from p2pboot.core.origins import is_private
+from p2pboot.core.timestamps import parse_duration
+from p2pboot.errors import UsageError
+from p2pboot.transport.addresses import parse_address
+
+if TYPE_CHECKING:
+    from p2pboot.serving.accounts import Serving
+    from p2pboot.serving.server import Server
+    from p2pboot.transport.interface import Connection, Stream, Transport
+    from p2pboot.transport.interfaces import Interfaces
+
+ANYWHERE: Final = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
+"""Where a client listens if nobody says otherwise: a free port, of each family that the machine has."""
+
+IDLE_S: Final = 30.0
+LONGEST_IDLE_S: Final = 600.0
+_LOOK_S: Final = 1.0
+_FOR_EVER: Final = math.inf
+
+# Whoever is connected asks for these now and then, whether it wants anything or not.
+_LOOKING_AROUND: Final = frozenset({"heads", "peers", "refused", "bad_request"})
+
+Whom = Literal["lan", "any", "no"]
+
+
+@dataclass(frozen=True, slots=True)
+class Linger:
+    """How long to serve on when the own work is done.
+
+    Args:
+        most_s: seconds at most; 0 not at all.
+        idle_s: after so many seconds in which nobody asked for anything it is over.
+    """
+
+    most_s: float
+    idle_s: float = _FOR_EVER
+
+
+def read_linger(_ctx: click.Context | None, _param: click.Parameter | None, value: str) -> Linger:
+    """Read the value of `--linger`, as click wants it; click.BadParameter where it is none."""
+    match value:
+        case "0" | "0s":
+            return Linger(0)
+        case "until-idle":
+            return Linger(LONGEST_IDLE_S, IDLE_S)
+        case "forever":
+            return Linger(_FOR_EVER)
+    try:
+        return Linger(parse_duration(value))
+    except ValueError:
+        raise click.BadParameter(
+            f'must be 0, a duration like "60s", until-idle or forever, not {value[:40]!r}'
+        ) from None
+
+
+sharing_options: Decorator[Any] = options(
+    click.option(
+        "--listen",
+        multiple=True,
+        metavar="MULTIADDR",
+        help="Address to listen on, where others get what is fetched here; repeatable."
+        "  [default: any free port]",
+    ),
+    click.option(
+        "--serve",
+        type=click.Choice(("lan", "any", "no")),
+        default="lan",
+        show_default=True,
+        help="Whom to give what is fetched: the local network, anybody, or nobody.",
+    ),
+    click.option(
+        "--linger",
+        callback=read_linger,
+        default="0",
+        show_default=True,
+        metavar="DURATION|until-idle|forever",
+        help="How long to serve on when all is in place; until-idle: until nobody asked for 30 s, at most 10 minutes.",
+    ),
+)
+
+
+class Sharing:
+    """One client's part as a provider.
+
+    Args:
+        serve: whom.
+        listen: multiaddrs that the user gave; none for the default.
+        linger: how long it stays; None: not at all.
+    """
+
+    def __init__(self, serve: Whom, listen: tuple[str, ...] = (), linger: Linger | None = None) -> None:
+        self._serve = serve
+        self._listen = listen
+        self.linger = linger or Linger(0)
+        self._interfaces: Interfaces | None = None
+        self._serving: Serving | None = None
+
+    @classmethod
+    def of(cls, params: dict[str, Any]) -> Sharing:
+        """Take its options out of a command's parameters.
+
+        Raises:
+            UsageError: an address is none, or others are to find what nobody is to get.
+        """
+        listen, serve, linger = (params.pop(name) for name in ("listen", "serve", "linger"))
+        if serve == "no" and (listen or linger.most_s):
+            raise UsageError(
+                f"{'--listen' if listen else '--linger'} is for others, and --serve no gives them nothing",
+                remedy="leave one of the two out",
+            )
+        if listen:
+            from p2pboot.config.values import listen_addresses
+
+            try:
+                listen = listen_addresses(listen, Path())
+            except UsageError as error:
+                raise UsageError(f"--listen: {error.message}", remedy=error.remedy) from None
+        return cls(serve, listen, linger)
+
+    @property
+    def is_on(self) -> bool:
+        """Whether anybody gets anything."""
+        return self._serve != "no"
+
+    @property
+    def listens_where_it_can(self) -> bool:
+        """Whether nobody said where: then it is no error if that is not possible."""
+        return not self._listen
+
+    def listening(self) -> tuple[str, ...]:
+        """Multiaddrs to listen on; none where nobody is served."""
+        if not self.is_on:
+            return ()
+        if self._listen:
+            return self._listen
+        from p2pboot.transport.addresses import can_listen
+
+        return tuple(one for one in ANYWHERE if can_listen(parse_address(one).kind))
+
+    # Serving
+
+    def offer(self, transport: Transport, protocol: str, make: Callable[[Serving], Server]) -> None:
+        """Answer a protocol to those who are served; the others' streams are reset.
+
+        Args:
+            transport: of this client.
+            protocol: its name.
+            make: makes what answers, when the first asks, on the one account of this client.
+        """
+        if not self.is_on:
+            return
+
+        @cache
+        def server() -> Server:
+            return make(self._account())
+
+        async def handle(stream: Stream) -> None:
+            if self.serves(stream.connection):
+                await server().handle(stream)
+            else:
+                await stream.reset()
+
+        transport.handle(protocol, handle)
+
+    def _account(self) -> Serving:
+        if self._serving is None:
+            from p2pboot.serving.accounts import Serving
+            from p2pboot.serving.limits import OF_A_CLIENT
+
+            self._serving = Serving(OF_A_CLIENT)
+        return self._serving
+
+    def serves(self, connection: Connection) -> bool:
+        """Whether the peer at the other end of a connection is given anything.
+
+        It goes by the address that the peer has on it, whoever dialled: a provider somewhere in the world is no
+        neighbour because we found it. A key that a whole swarm holds would come in here.
+        """
+        if self._serve != "lan":
+            return self._serve == "any"
+        if is_private(connection.address):
+            return True
+        # As hosts with public addresses have their neighbours.
+        from p2pboot.transport.interfaces import Interfaces
+        from p2pboot.transport.scopes import on_link
+
+        self._interfaces = self._interfaces or Interfaces()
+        return on_link(parse_address(connection.address).host, self._interfaces.listing().addresses)
+
+    # Staying
+
+    async def stay(self) -> None:
+        """Serve on for as long as the user said; the caller cancels it on a signal."""
+        import trio
+
+        with trio.move_on_after(self.linger.most_s):
+            seen, since = self._answered(), trio.current_time()
+            while trio.current_time() - since < self.linger.idle_s:
+                await trio.sleep(_LOOK_S)
+                answered = self._answered()
+                if answered != seen or (self._serving is not None and self._serving.owes):
+                    seen, since = answered, trio.current_time()
+
+    def _answered(self) -> int:
+        """Requests so far of those who want something."""
+        requests = {} if self._serving is None else self._serving.counters.requests
+        return sum(count for (_, op, _), count in requests.items() if op not in _LOOKING_AROUND)
