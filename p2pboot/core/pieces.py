@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import field
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from blake3 import blake3
@@ -188,8 +188,17 @@ class PieceSet(msgspec.Struct, frozen=True):
         return f"PieceSet({len(self)} of {self.count})"
 
 
+class _Named:
+    """What is named by a digest that is computed once."""
+
+    __slots__ = ("_digest",)
+
+    if TYPE_CHECKING:
+        _digest: str
+
+
 @dataclass(frozen=True, slots=True)
-class PieceTable:
+class PieceTable(_Named):
     """The digests of all pieces of one artifact; an inconsistent table can not exist.
 
     Args:
@@ -232,7 +241,12 @@ class PieceTable:
     @property
     def digest(self) -> str:
         """BLAKE3 of the table, 64 lowercase hex digits: what the manifest states."""
-        return blake3(self.raw).hexdigest()
+        try:
+            return self._digest
+        except AttributeError:
+            digest = blake3(self.raw).hexdigest()
+            object.__setattr__(self, "_digest", digest)
+            return digest
 
     @property
     def count(self) -> int:

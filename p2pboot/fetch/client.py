@@ -280,12 +280,9 @@ class _Fetch:
         It may well have changed: a final name is a hard link to it, and editing the one edits the other.
         """
         blobs = self._store.blobs
-        if not blobs.holds(artifact.sha256):
-            return
-        table = blobs.table(artifact.sha256)
-        if table is None or table.digest != artifact.table_digest:  # the state's word, not the signer's
-            blobs.remove(artifact.sha256)
-            return
+        table = blobs.table(artifact.sha256, artifact.table_digest)
+        if table is None or not blobs.holds(artifact.sha256):
+            return  # what is here and cut otherwise is read when it is brought
         try:  # the store checks every piece; what is not intact is not held any more afterwards
             for index in range(table.count):
                 trio.from_thread.check_cancelled()

@@ -67,7 +67,7 @@ def _document(manifests: Manifests, row: HeadRow) -> Manifest | None:
         row.expires_at,
     ):
         return None
-    named = {artifact.sha256 for artifact in manifest.artifacts.values()}
+    named = {(artifact.sha256, artifact.table_digest) for artifact in manifest.artifacts.values()}
     return manifest if named == manifests.named_by(row.digest) else None
 
 

@@ -1,8 +1,9 @@
 """The content-addressed artifacts: whole ones, arriving ones, and the publisher's own, served where they lie.
 
 What is held is what the directories say (see `blobfiles`): a whole artifact was verified before it got its name
-there. The database only adds the piece table, which is there first and goes last. So there is no state in
-which the two contradict each other, whenever the power fails.
+there. The database only adds its piece tables, of which one is there first and goes last. So there is no state in
+which the two contradict each other, whenever the power fails. Content may be cut in several ways: another table is
+made from what is held, and any of them is as good for reading.
 
 Locks, in the order in which they are taken: `_changes` (one begin, removal or retention at a time;
 may be held for as long as a file is hashed), a partial's own, the database's, `_lock` (the dictionaries;
@@ -12,7 +13,6 @@ never held over I/O).
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
@@ -22,25 +22,24 @@ from typing import Final, TypeVar
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import check_digest, is_digest
 from p2pboot.core.pieces import PieceSet, PieceTable
-from p2pboot.errors import BlobMissing, machine_error
+from p2pboot.errors import BlobMissing, Contradiction, machine_error
 from p2pboot.store.algorithms import SHA256, Algorithm
 from p2pboot.store.blobfiles import BlobFiles
-from p2pboot.store.errors import BlobGone, RangeError, TableConflict
+from p2pboot.store.errors import BlobGone, RangeError
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
-from p2pboot.store.hashing import Examination, HashedPath
+from p2pboot.store.hashing import Examination, HashedPath, cut
 from p2pboot.store.inplace import InPlaceFiles
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import (
     PieceMismatch,
     SliceDigests,
     check_pieces,
-    content,
     open_regular,
     pread_exactly,
     read_checked,
 )
 from p2pboot.store.room import Plan, Quota, Room, Yielding
-from p2pboot.store.tables import TableIndex
+from p2pboot.store.tables import TableIndex, Tables
 
 T = TypeVar("T")
 
@@ -109,18 +108,73 @@ class BlobStore:
 
     # what is held
 
-    def holds(self, digest: str) -> bool:
-        """Whether the whole artifact is here, as far as can be told without reading it."""
-        return next(self._whole(digest), None) is not None
+    def holds(self, digest: str, table_digest: str | None = None) -> bool:
+        """Whether the whole artifact is here, as far as can be told without reading it.
 
-    def table(self, digest: str) -> PieceTable | None:
-        """The piece table of an artifact of which something is held."""
-        return next((holding.table for holding in self._holdings(digest)), None)
+        Args:
+            digest: of the artifact.
+            table_digest: how it has to be known to be cut; None: however it is.
+        """
+        if next(self._whole(digest), None) is None:
+            return False
+        return table_digest is None or table_digest in self.tables(digest)
 
-    def held(self, digest: str) -> PieceSet | None:
-        """The pieces held: all of a whole artifact, some of one that this process is fetching, or None."""
+    def tables(self, digest: str) -> Tables:
+        """The piece tables of an artifact of which something is held, by their digests."""
+        holdings = list(self._holdings(digest))
+        if not holdings:
+            return {}
+        if isinstance(holdings[0], PartialBlob):
+            return {holdings[0].table.digest: holdings[0].table}
+        in_place = {file.table.digest: file.table for file in holdings if isinstance(file, HashedPath)}
+        return {**in_place, **self._tables.of(digest)}
+
+    def table(self, digest: str, table_digest: str | None = None) -> PieceTable | None:
+        """A piece table of an artifact of which something is held.
+
+        Args:
+            digest: of the artifact.
+            table_digest: of the table; None: the one that the newest of the manifests here names, as far as it is
+                known.
+        """
+        tables = self.tables(digest)
+        if table_digest is not None:
+            return tables.get(table_digest)
+        if len(tables) > 1:
+            for named in self._tables.named(digest):
+                if named in tables:
+                    return tables[named]
+        return next(iter(tables.values()), None)
+
+    def by_table(self, table_digest: str) -> tuple[str, PieceTable] | None:
+        """The artifact of which something is held that has the table with this digest: its own digest, and the table.
+
+        One that is being fetched counts from the start by the table by which it is fetched. About 0.1 ms.
+        """
+        with self._lock:
+            here = [file.digest for file in self._in_place.all() if file.table.digest == table_digest]
+            here += [digest for digest, one in self._active.items() if one.table.digest == table_digest]
+        for digest in (*self._tables.cut_so(table_digest), *here):
+            table = self.table(digest, table_digest)
+            if table is not None:
+                return digest, table
+        return None
+
+    def known_table(self, digest: str, table_digest: str) -> PieceTable | None:
+        """A piece table of an artifact of which there need be nothing here any more, or not yet."""
+        return self.table(digest, table_digest) or self._tables.of(digest).get(table_digest)
+
+    def held(self, digest: str, table_digest: str | None = None) -> PieceSet | None:
+        """The pieces held: all of a whole artifact, some of one that this process is fetching, or None.
+
+        Arguments are those of `table`, whose pieces these are.
+        """
+        table = self.table(digest, table_digest)
         for holding in self._holdings(digest):
-            return holding.held if isinstance(holding, PartialBlob) else PieceSet.full(holding.table.count)
+            if not isinstance(holding, PartialBlob):
+                return None if table is None else PieceSet.full(table.count)
+            if holding.table == table:
+                return holding.held
         return None
 
     def arriving(self, digest: str) -> PartialBlob | None:
@@ -179,19 +233,26 @@ class BlobStore:
     def scrub(self, digest: str, index: int) -> bool:
         """Read one piece of a whole artifact wherever it lies.
 
+        Args:
+            digest: of the artifact.
+            index: of the piece, as `table` cuts it.
+
         Returns:
             Whether it is intact everywhere; where it is not, the artifact is not held any more (`take_damaged`).
         """
         is_intact = True
+        table = self.table(digest)
         for holding in list(self._whole(digest)):
+            if table is None or index >= table.count:
+                break  # it went, or was cut anew
             try:
                 fd = holding.open() if isinstance(holding, HashedPath) else open_regular(holding.path)
                 try:
-                    offset, length = holding.table.span(index)
-                    is_good = holding.table.matches(index, pread_exactly(fd, length, offset, index))
+                    offset, length = table.span(index)
+                    is_good = table.matches(index, pread_exactly(fd, length, offset, index))
                 finally:
                     os.close(fd)
-            except (FileNotFoundError, IndexError):
+            except FileNotFoundError:
                 continue  # it went, or another one came
             except PieceMismatch:
                 is_good = False
@@ -212,15 +273,13 @@ class BlobStore:
             The SHA-256 of those whose table was another.
         """
         with self._changes:
-            false = []
-            for digest in sorted(self._tables.known() & signed.keys()):
-                table = self._tables.get(digest)
-                if (table is None or table.digest not in signed[digest]) and self._active_partial(
-                    digest
-                ) is None:
-                    self._tables.remove(digest)
-                    false.append(digest)
-            return tuple(false)
+            false = {}
+            for digest, known in self._tables.known().items():
+                if digest in signed and (others := known - (self._tables.of(digest).keys() & signed[digest])):
+                    false[digest] = others
+            for digest, others in false.items():
+                self._tables.remove(digest, others)
+            return tuple(sorted(false))
 
     def take_damaged(self) -> tuple[str, ...]:
         """The artifacts found changed on disk since the last call, to be fetched or hashed again."""
@@ -245,8 +304,13 @@ class BlobStore:
         Raises:
             ValueError: not a digest.
         """
+        file = HashedPath(path, identity, check_digest(digest), table)
         with self._lock:
-            self._in_place.add(HashedPath(path, identity, check_digest(digest), table))
+            before = self._in_place.at(path)
+        if before is not None and before.digest == digest and before.table != table:
+            self._tables.put(digest, before.table)  # an earlier manifest may name it
+        with self._lock:
+            self._in_place.add(file)
 
     def serve_in_place(self, files: Iterable[HashedPath]) -> None:
         """Serve these files where they lie, and no others; of several with one content the first is read first."""
@@ -307,11 +371,61 @@ class BlobStore:
         """
         return self.room.plan({one: size for one, size in sizes.items() if not self.holds(one)}, yielding)
 
+    def settle(
+        self,
+        digest: str,
+        *,
+        size: int,
+        piece_length: int,
+        table_digest: str,
+        go_on: Callable[[], None] = lambda: None,
+    ) -> bool:
+        """Have an artifact that is here cut as somebody signed it: where that is not known yet, it is read for it.
+
+        Args:
+            digest: of the artifact.
+            size: bytes.
+            piece_length: bytes.
+            table_digest: of the piece table.
+            go_on: called before each MiB that is read; what it raises ends the work.
+
+        Returns:
+            Whether the artifact is wholly here, with this table.
+
+        Raises:
+            Contradiction: it is, and intact, and has another size or other pieces: that was signed wrongly.
+            MachineError: the disk failed.
+        """
+        if self.holds(digest, table_digest):
+            return True
+        for path, file in self._all_of_it(digest):
+            try:
+                fd = open_regular(path) if file is None else file.open()
+                try:
+                    actual, table = cut(fd, piece_length, self._algorithm, go_on)
+                finally:
+                    os.close(fd)
+            except FileNotFoundError:
+                continue  # it went, or another one came
+            except OSError as error:
+                raise machine_error(error, f"read {path}") from error
+            if actual != digest:
+                self._lost(digest, file)
+                continue
+            if table is None or (table.size, table.digest) != (size, table_digest):
+                raise Contradiction(
+                    f"{self._algorithm.what}{digest} is here and has not the size and the pieces that were signed"
+                )
+            self._tables.put(digest, table)
+            return True
+        return False
+
     def begin(self, digest: str, table: PieceTable, plan: Plan | None = None) -> PartialBlob | None:
         """Start or go on fetching an artifact.
 
-        There is one PartialBlob for each artifact: whoever began it closes or finishes it before it is begun again.
-        One that was left by a crash is resumed with its good pieces.
+        There is one PartialBlob for each artifact, whatever its table: whoever began it closes or finishes it before it
+        is begun again. One that was left by a crash, or begun by another table, is resumed with its good pieces: those
+        of the present table of which all bytes came.
 
         Args:
             digest: of an artifact of a manifest in the catalogue (else `retain` may remove it at any time).
@@ -324,14 +438,16 @@ class BlobStore:
         Raises:
             ValueError: not a digest.
             StoreFull: the quota does not allow it.
-            TableConflict: the artifact is held, or being fetched, with another table.
+            Contradiction: the artifact is held, and the table is not true of it.
             MachineError: the disk has no room for it (nothing is left behind), or it is being fetched already.
         """
         with self._changes:
-            partial = self._active_partial(check_digest(digest))
-            if partial is not None and partial.table != table:
-                raise TableConflict(digest)
-            if self._settled(digest, table):
+            if self.settle(
+                check_digest(digest),
+                size=table.size,
+                piece_length=table.piece_length,
+                table_digest=table.digest,
+            ):
                 return None
             return self._open_partial(digest, table, plan or self.room.plan({digest: table.size}))
 
@@ -369,23 +485,30 @@ class BlobStore:
         with self._changes:
             yield
 
-    def keep_only(self, referenced: Set[str]) -> tuple[str, ...]:
+    def keep_only(self, referenced: Mapping[str, Set[str]]) -> tuple[str, ...]:
         """Remove what is neither referenced nor being fetched by anybody; called under `standstill`.
 
         Of files in place only those are forgotten that are not there any more.
+
+        Args:
+            referenced: by the digest of each artifact, those of its tables; others go, once it has one of these.
 
         Returns:
             The digests of what was removed.
         """
         with self._lock:
-            self._in_place.forget_away(referenced)
-        held = self._files.digests()
+            self._in_place.forget_away(referenced.keys())
+        held, known = self._files.digests(), self._tables.known()
         removed = []
-        for digest in sorted((held | self._tables.known()) - referenced):
+        for digest in sorted((held | known.keys()) - referenced.keys()):
             if self._active_partial(digest) is None and self._files.unlink(digest):
                 self._tables.remove(digest)
                 if digest in held:
                     removed.append(digest)
+        for digest in known.keys() & referenced.keys():
+            others = known[digest] - referenced[digest]
+            if others and (others < known[digest] or digest not in held):
+                self._tables.remove(digest, others)
         return tuple(removed)
 
     def drop_partials(self, wanted: Set[str]) -> None:
@@ -394,7 +517,7 @@ class BlobStore:
             for digest in self._files.partials() - wanted:
                 if os.path.exists(self._files.whole(digest)) or self._active_partial(digest) is not None:
                     continue
-                if self._files.unlink(digest):
+                if self._files.unlink(digest) and not self.in_place(digest):
                     self._tables.remove(digest)
 
     def close(self) -> None:
@@ -422,13 +545,22 @@ class BlobStore:
             if self._is_there(digest, file):
                 yield file
         path = self._files.whole(digest)
-        table = self._tables.get(digest) if os.path.exists(path) else None  # Path.exists raises on EACCES
-        if table is not None:
-            stored = StoredFile(path, table)
-            if stored.fits():
-                yield stored
-            else:
-                self._lost(digest, stored)
+        if os.path.exists(path):  # Path.exists raises on EACCES
+            for table in self._tables.of(digest).values():
+                stored = StoredFile(path, table)
+                if stored.fits():
+                    yield stored
+                else:
+                    self._lost(digest, stored)
+                break  # any of them is as good
+
+    def _all_of_it(self, digest: str) -> Iterator[tuple[Path, HashedPath | None]]:
+        """Where the whole artifact lies: files in place, and the store's own, even if the database lost its tables."""
+        files = [file for file in self._whole(digest) if isinstance(file, HashedPath)]
+        yield from ((file.path, file) for file in files)
+        path = self._files.whole(digest)
+        if is_digest(digest) and os.path.exists(path):
+            yield path, None
 
     def _is_there(self, digest: str, file: HashedPath) -> bool:
         there = file.look() is not None
@@ -474,7 +606,7 @@ class BlobStore:
             damaged = digest in self._damaged
         raise BlobGone(digest) if damaged else BlobMissing(digest)
 
-    def _lost(self, digest: str, file: HashedPath | StoredFile) -> None:
+    def _lost(self, digest: str, file: HashedPath | StoredFile | None) -> None:
         """What is there is not what was verified: stop offering it, and remember to mend it."""
         if isinstance(file, HashedPath):
             # It may have changed within one tick of the clock, so that it looks as it was: hash it again.
@@ -486,22 +618,6 @@ class BlobStore:
         with self._lock:
             self._damaged[digest] = None
 
-    def _settled(self, digest: str, table: PieceTable) -> bool:
-        """Whether the artifact is wholly here; afterwards its table is known."""
-        for file in self._whole(digest):
-            if file.table != table:
-                raise TableConflict(digest)
-            return True
-        path = self._files.whole(digest)
-        if not os.path.exists(path):
-            return False
-        # A file without a table: the database was lost.
-        if _content_of(path, table, self._algorithm) != digest:
-            self._files.demote(digest)
-            return False
-        self._tables.put(digest, table)
-        return True
-
     def _open_partial(self, digest: str, table: PieceTable, plan: Plan) -> PartialBlob:
         path = self._files.partial(digest)
         self._files.make_room(digest)
@@ -512,7 +628,7 @@ class BlobStore:
             table=table,
             algorithm=self._algorithm,
             plan=plan,
-            begun=functools.partial(self._tables.put, digest, table),
+            proved=self._tables.put,
             ended=self._ended,
         )
         with self._lock:
@@ -533,14 +649,3 @@ def _covering(table: PieceTable, offset: int, length: int) -> range:
     if offset < 0 or not 1 <= length <= MAX_READ_BYTES or offset + length > table.size:
         raise RangeError(table.size, offset, length)
     return range(offset // table.piece_length, (offset + length - 1) // table.piece_length + 1)
-
-
-def _content_of(path: Path, table: PieceTable, algorithm: Algorithm) -> str:
-    try:
-        fd = open_regular(path)
-    except OSError as error:
-        raise machine_error(error, f"read {path}") from error
-    try:
-        return content(fd, table, algorithm)
-    finally:
-        os.close(fd)

@@ -124,8 +124,11 @@ class Database:
             missing = STEPS[self._pragma("user_version") :]
             if not missing:
                 return
-            for statements in missing:
-                for statement in statements.split(";"):
+            for step in missing:
+                if callable(step):
+                    step(sql, self.path.parent)
+                    continue
+                for statement in step.split(";"):
                     sql.execute(statement)
             sql.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             sql.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

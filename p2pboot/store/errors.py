@@ -30,17 +30,6 @@ class RangeError(StoreError, ValueError):
         self.size = size
 
 
-class TableConflict(StoreError):
-    """Two signed manifests name one artifact with different piece tables; only one of them can be served."""
-
-    def __init__(self, digest: str) -> None:
-        super().__init__(
-            f"artifact sha256:{digest} is held with another piece table than this manifest states",
-            remedy="ask the publisher of the manifest: its piece table does not fit, or differs without need",
-        )
-        self.digest = digest
-
-
 class CounterTaken(StoreError):
     """Another process published under this number (or a higher one) meanwhile: build again with the next one.
 

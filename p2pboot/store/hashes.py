@@ -10,7 +10,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import PieceTable
 from p2pboot.store.database import Database
 
-MAX_ENTRIES: Final = 1024  # files; an artifacts directory has dozens
+MAX_ENTRIES: Final = 1024  # files, as each is cut; an artifacts directory has dozens
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,15 +65,23 @@ class HashCache:
         self._database = database
         self._max_entries = max_entries
 
-    def get(self, identity: FileIdentity) -> HashedFile | None:
-        """What the file contains, or None when it was never hashed or changed since."""
+    def get(self, identity: FileIdentity, piece_length: int | None = None) -> HashedFile | None:
+        """What the file contains, or None when it was never hashed or changed since.
+
+        Args:
+            identity: of the file.
+            piece_length: how it has to be cut, bytes; None: as it was hashed last.
+        """
         row = self._database.row(
-            "SELECT digest, size, piece_length, digests FROM hashes WHERE identity = ?", identity.key
+            "SELECT digest, size, piece_length, digests FROM hashes WHERE identity = ?"
+            " AND piece_length = coalesce(?, piece_length) ORDER BY rowid DESC LIMIT 1",
+            identity.key,
+            piece_length,
         )
         return None if row is None else HashedFile(row[0], PieceTable(*row[1:]))
 
     def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
-        """Remember what the file contains, in place of what it contained before."""
+        """Remember what the file contains, in place of what it contained before; otherwise cut, beside each other."""
         self.put_all({identity: hashed})
 
     def put_all(self, hashed: Mapping[FileIdentity, HashedFile]) -> None:
@@ -83,7 +91,10 @@ class HashCache:
         with self._database.transaction() as sql:
             for identity, content in hashed.items():
                 digest, table = content.digest, content.table
-                sql.execute("DELETE FROM hashes WHERE file = ?", (identity.file_key,))
+                sql.execute(
+                    "DELETE FROM hashes WHERE file = ? AND (identity <> ? OR digest <> ? OR piece_length = ?)",
+                    (identity.file_key, identity.key, digest, table.piece_length),
+                )
                 sql.execute(
                     "INSERT INTO hashes VALUES (?, ?, ?, ?, ?, ?)",
                     (identity.key, identity.file_key, digest, table.size, table.piece_length, table.raw),

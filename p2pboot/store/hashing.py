@@ -188,6 +188,37 @@ def sha256_of(fd: int, size: int, go_on: Callable[[], None]) -> str | None:
     return whole.hexdigest()
 
 
+def cut(
+    fd: int, piece_length: int, algorithm: Algorithm, go_on: Callable[[], None]
+) -> tuple[str, PieceTable | None]:
+    """Read a whole file: the digest that names it, and its piece table.
+
+    Args:
+        fd: of the file.
+        piece_length: bytes.
+        algorithm: of the digest.
+        go_on: called before each MiB; what it raises ends the work.
+
+    Returns:
+        No table where there would be no piece or too many; and an empty digest where the file can not be read.
+
+    Raises:
+        OSError: the disk fails.
+    """
+    size = os.fstat(fd).st_size
+    builder, buffer = ChunkTableBuilder(piece_length, algorithm.begin()), bytearray(min(READ_BYTES, size))
+    for offset in range(0, size, READ_BYTES):
+        go_on()
+        part = memoryview(buffer)[: min(READ_BYTES, size - offset)]
+        if not _fill(fd, part, offset):
+            return "", None
+        builder.update(part)
+    try:
+        return builder.finish()
+    except ValueError:
+        return builder.digest, None
+
+
 def _fill(fd: int, part: memoryview, offset: int) -> bool:
     """Read exactly as much as `part` takes; False where the file ends before, or its disk fails there."""
     done = 0

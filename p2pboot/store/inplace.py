@@ -32,6 +32,10 @@ class InPlaceFiles:
         """Every file."""
         return list(self._at.values())
 
+    def at(self, path: Path) -> HashedPath | None:
+        """The file that is registered at a path."""
+        return self._at.get(path)
+
     def add(self, file: HashedPath) -> None:
         """Register a file, in place of what was registered at its path."""
         if file.path in self._at:

@@ -86,14 +86,13 @@ class Manifests:
         """What is known of the manifest with this digest."""
         return next(iter(self._rows("WHERE digest = ?", digest)), None)
 
-    def named_by(self, digest: str) -> set[str]:
-        """The SHA-256 of every artifact that a manifest is said to name."""
-        return {
-            sha256
-            for (sha256,) in self._database.rows(
-                "SELECT sha256 FROM manifest_artifacts WHERE digest = ?", digest
+    def named_by(self, digest: str) -> set[tuple[str, str]]:
+        """The SHA-256 of every artifact that a manifest is said to name, with the digest of its piece table."""
+        return set(
+            self._database.rows(
+                "SELECT sha256, table_digest FROM manifest_artifacts WHERE digest = ?", digest
             )
-        }
+        )
 
     def drop_detached(self, digest: str) -> None:
         """Forget a detached signature that turned out to be none."""
@@ -185,9 +184,9 @@ class Manifests:
         return [row for row in self.known() if row.role == "pending" and row.fault is None]
 
     def is_whole(self, digest: str) -> bool:
-        """Whether the catalogue has the manifest and the store all its artifacts."""
-        rows = self._database.rows("SELECT sha256 FROM manifest_artifacts WHERE digest = ?", digest)
-        return bool(rows) and all(self._blobs.holds(sha256) for (sha256,) in rows)
+        """Whether the catalogue has the manifest and the store all its artifacts, cut as it says."""
+        named = self.named_by(digest)
+        return bool(named) and all(self._blobs.holds(sha256, table) for sha256, table in named)
 
     def all(self) -> list[HeadRow]:
         """Every manifest, in whatever role."""
@@ -209,8 +208,8 @@ class Manifests:
     def naming(self, sha256: str) -> list[HeadRow]:
         """Every manifest, in whatever role, that names an artifact."""
         return self._rows(
-            "JOIN manifest_artifacts ON manifest_artifacts.digest = manifests.digest"
-            " WHERE sha256 = ? ORDER BY channel, arch, signers, manifest_version DESC",
+            "WHERE digest IN (SELECT digest FROM manifest_artifacts WHERE sha256 = ?)"
+            " ORDER BY channel, arch, signers, manifest_version DESC",
             sha256,
         )
 
@@ -237,17 +236,17 @@ class Manifests:
     def retain(self) -> tuple[str, ...]:
         """Remove every artifact that no manifest without a fault names and nobody is fetching; returns their SHA-256.
 
-        Files served in place are not touched. Whoever fetches an artifact has `put` its manifest before: as
-        this runs while no other thread or process can `put` or `begin`, nothing that is about to be used is
-        removed.
+        So are the piece tables that none names. Files served in place are not touched. Whoever fetches an artifact has
+        `put` its manifest before: as this runs while no other thread or process can `put` or `begin`, nothing that is
+        about to be used is removed.
         """
         with self._blobs.standstill(), self._database.transaction() as sql:
-            referenced = {
-                sha256
-                for (sha256,) in sql.execute(
-                    "SELECT DISTINCT sha256 FROM manifest_artifacts NATURAL JOIN manifests WHERE fault IS NULL"
-                )
-            }
+            referenced: dict[str, set[str]] = {}
+            for sha256, table_digest in sql.execute(
+                "SELECT DISTINCT sha256, table_digest FROM manifest_artifacts JOIN manifests USING (digest)"
+                " WHERE fault IS NULL"
+            ):
+                referenced.setdefault(sha256, set()).add(table_digest)
             return self._blobs.keep_only(referenced)
 
     def _rows(self, which: str = "", *values: object) -> list[HeadRow]:
@@ -273,6 +272,6 @@ def _insert(sql: sqlite3.Connection, manifest: Manifest, detached: str | None) -
         ),
     )
     sql.executemany(
-        "INSERT OR IGNORE INTO manifest_artifacts VALUES (?, ?)",
-        [(manifest.digest, artifact.sha256) for artifact in manifest.artifacts.values()],
+        "INSERT OR IGNORE INTO manifest_artifacts VALUES (?, ?, ?)",
+        [(manifest.digest, one.sha256, one.table_digest) for one in manifest.artifacts.values()],
     )

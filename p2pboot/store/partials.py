@@ -60,7 +60,7 @@ class PartialBlob:
         table: PieceTable,
         algorithm: Algorithm,
         plan: Plan,
-        begun: Callable[[], None],
+        proved: Callable[[str, PieceTable], None],
         ended: Callable[[PartialBlob], None],
     ) -> None:
         """Open the file at `path` and find out which of its pieces are good.
@@ -72,8 +72,8 @@ class PartialBlob:
             table: of the artifact.
             algorithm: of the digest.
             plan: what it is part of; is told what is written.
-            begun: called before the first piece is written, and before it is finished: the table has to be durable
-                afterwards.
+            proved: called with digest and table before the finished artifact gets its place: it has this table, which
+                has to be durable afterwards.
             ended: called once when the partial is finished, discarded or closed.
 
         Raises:
@@ -88,12 +88,8 @@ class PartialBlob:
         self._new_hash = algorithm.begin
         self._final = final
         self._plan = plan
-        self._begun = begun
+        self._proved = proved
         self._ended = ended
-        self._beginning = (
-            threading.Lock()
-        )  # guards `_is_begun`, and comes before everything that `begun` takes
-        self._is_begun = False
         self._changed = threading.Condition()  # guards everything below but the hash
         self._state = _State.OPEN
         self._writing: set[int] = set()
@@ -142,14 +138,6 @@ class PartialBlob:
             there |= PieceSet.of(self.table.count, range(offset // each, (offset + length - 1) // each + 1))
         return there
 
-    def _begin(self) -> None:
-        """Somebody showed a piece: from here on there is something to keep."""
-        with self._beginning:
-            if not self._is_begun:
-                self._begun()
-                self._plan.shown()
-                self._is_begun = True
-
     @property
     def held(self) -> PieceSet:
         """The pieces held now."""
@@ -180,7 +168,7 @@ class PartialBlob:
             if self._state is _State.FINISHED or index in self._held or index in self._writing:
                 return False
         self._check(index, data)
-        self._begin()
+        self._plan.shown()
         with self._changed:
             self._require_open()
             if index in self._held or index in self._writing:
@@ -279,7 +267,7 @@ class PartialBlob:
         with self._changed:
             is_ready = self._state is _State.OPEN and self._held.complete
         if is_ready:
-            self._begin()  # of what is nothing but zeros nobody showed a piece
+            self._plan.shown()  # of what is nothing but zeros nobody showed a piece
         with self._hashing:
             with self._changed:
                 if self._state is _State.FINISHED:
@@ -290,6 +278,7 @@ class PartialBlob:
             self._hash_to(self.table.size)
             if self._hash.hexdigest() != self.digest:
                 self._read_again()
+            self._proved(self.digest, self.table)
             self._move_to_final()
             self._end(_State.FINISHED)
         return self._final

@@ -22,7 +22,6 @@ from cachetools import LRUCache
 from p2pboot.core.digests import DIGEST_BYTES
 from p2pboot.core.pieces import KIB, MIB, PieceSet, PieceTable
 from p2pboot.core.timetoke.chunks import RunningHash
-from p2pboot.store.algorithms import Algorithm
 
 SLICE_BYTES: Final = 64 * KIB
 """What is hashed for the smallest read: the shortest piece, and what the gateway reads at once for slow clients."""
@@ -136,19 +135,6 @@ def good_pieces(fd: int, table: PieceTable, among: PieceSet) -> PieceSet:
     return PieceSet.of(
         table.count, (index for index in among if table.matches(index, _piece(fd, table, index)))
     )
-
-
-def content(fd: int, table: PieceTable, algorithm: Algorithm) -> str:
-    """Name the content of a file of which size and every piece are good by its digest.
-
-    Returns:
-        64 hex digits; for any other file a text that says what is wrong with it.
-    """
-    size = os.fstat(fd).st_size
-    if size != table.size:
-        return f"a size of {size} instead of {table.size} bytes"
-    good, digest = examine(fd, table, algorithm.begin())
-    return digest if good.complete else f"{len(good.missing())} bad pieces"
 
 
 def _pieces(fd: int, table: PieceTable) -> Iterator[tuple[int, bytes]]:

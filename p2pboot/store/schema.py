@@ -2,12 +2,21 @@
 
 Step N turns schema N-1 into schema N; the first makes the tables in an empty file. A new file takes all of them, so
 that it can not differ from an upgraded one. A step that was released is never edited: what changes is a further step.
-Statements end with a semicolon, and there is none elsewhere in them.
+Statements end with a semicolon, and there is none elsewhere in them. Where SQL does not do, a step is a function of
+the connection and the state directory.
 """
 
 from __future__ import annotations
 
-from typing import Final
+import json
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from blake3 import blake3
+
+Step = str | Callable[[sqlite3.Connection, Path], None]
 
 _FIRST_TABLES: Final = """
 CREATE TABLE tables(
@@ -114,7 +123,62 @@ CREATE TABLE announced(signer TEXT PRIMARY KEY, sequence INTEGER NOT NULL);
 INSERT INTO announced SELECT signer, max(sequence) FROM announcements WHERE fault IS NULL GROUP BY signer;
 """
 
-STEPS: Final = (
+# Content may be cut in several ways: a table by what it is of and by its own digest, a manifest with the cut that it
+# names, a file with all that were made of it. Tables were written down when the first piece came, and so some may be
+# lies: kept are those of what is whole.
+_CUTS: Final = """
+ALTER TABLE tables RENAME TO tables_before;
+CREATE TABLE tables(
+    digest TEXT NOT NULL, table_digest TEXT NOT NULL, size INTEGER NOT NULL, piece_length INTEGER NOT NULL,
+    digests BLOB NOT NULL, PRIMARY KEY (digest, table_digest)
+);
+CREATE INDEX tables_cut ON tables(table_digest);
+DROP TABLE manifest_artifacts;
+CREATE TABLE manifest_artifacts(
+    digest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE, sha256 TEXT NOT NULL,
+    table_digest TEXT NOT NULL, PRIMARY KEY (digest, sha256, table_digest)
+) WITHOUT ROWID;
+CREATE INDEX manifest_artifacts_sha256 ON manifest_artifacts(sha256);
+ALTER TABLE hashes RENAME TO hashes_before;
+DROP INDEX hashes_file;
+CREATE TABLE hashes(
+    identity TEXT NOT NULL, file TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+    piece_length INTEGER NOT NULL, digests BLOB NOT NULL, PRIMARY KEY (identity, piece_length)
+);
+CREATE INDEX hashes_file ON hashes(file);
+CREATE INDEX hashes_digest ON hashes(digest);
+INSERT INTO hashes SELECT identity, file, digest, size, piece_length, digests FROM hashes_before ORDER BY rowid;
+DROP TABLE hashes_before;
+"""
+
+
+def _recut(sql: sqlite3.Connection, state: Path) -> None:
+    for statement in _CUTS.split(";"):
+        sql.execute(statement)
+    for digest, size, length, raw in sql.execute("SELECT * FROM tables_before ORDER BY rowid").fetchall():
+        if isinstance(raw, bytes) and (state / "blobs" / digest[:2] / digest).is_file():
+            cut = (digest, blake3(raw).hexdigest(), size, length, raw)
+            sql.execute("INSERT INTO tables VALUES (?, ?, ?, ?, ?)", cut)
+    sql.execute("DROP TABLE tables_before")
+    for digest, raw in sql.execute("SELECT digest, raw FROM manifests").fetchall():
+        sql.executemany(
+            "INSERT OR IGNORE INTO manifest_artifacts VALUES (?, ?, ?)",
+            [(digest, sha256, table) for sha256, table in _cuts_named(raw)],
+        )
+
+
+def _cuts_named(raw: Any) -> Iterator[tuple[str, str]]:
+    """The SHA-256 and the table of each artifact of a manifest; of what is none, nothing: it is not believed anyway."""
+    try:
+        members = json.loads(raw)["artifacts"]
+        members = [*members.pop("dtbs", {}).values(), *members.values()]
+        named = [(each["hash"], each["pieces"]["hash"]) for each in members]
+        yield from [(file.removeprefix("sha256:"), table.removeprefix("blake3:")) for file, table in named]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return
+
+
+STEPS: Final[tuple[Step, ...]] = (
     _FIRST_TABLES,
     _TIME_BY_PAIR,
     _PUBLISHED_BEFORE,
@@ -123,5 +187,6 @@ STEPS: Final = (
     _ANNOUNCEMENT_FAULTS,
     _HEADS_BY_SIGNERS,
     _RECORD,
+    _recut,
 )
 SCHEMA_VERSION: Final = len(STEPS)

@@ -33,7 +33,7 @@ def test_planted_notes_do_not_stop_a_client(raw: bytes, tmp_path: Path) -> None:
     (tmp_path / ".p2pboot").chmod(0o700)
     for name in ("placing.json", "devicetrees.json"):
         (private / name).write_bytes(raw)
-    with Output.open(tmp_path, lambda _digest: None) as output:
+    with Output.open(tmp_path, lambda _digest, _table: None) as output:
         assert output._left_by_killed() == set()
         assert output._trees.noted_names() == ()
 

@@ -14,9 +14,9 @@ from blake3 import blake3
 
 from p2pboot.core import pieces
 from p2pboot.core.pieces import MIB, PieceSet
-from p2pboot.errors import BlobMissing, MachineError
+from p2pboot.errors import BlobMissing, Contradiction, MachineError
 from p2pboot.store import reading
-from p2pboot.store.errors import BlobGone, RangeError, StoreFull, TableConflict
+from p2pboot.store.errors import BlobGone, RangeError, StoreFull
 from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.hashing import HashedPath
 from p2pboot.store.partials import PartialBlob
@@ -271,6 +271,7 @@ def test_small_reads_of_a_large_piece_hash_it_once_and_then_a_slice_each(
 ) -> None:
     big = sample(4 * MIB, piece_length=4 * MIB)
     put_fetched(store, big)
+    assert store.blobs.holds(big.sha256)  # its table was read
     hashed.clear()
     assert store.blobs.read(big.sha256, 5, 1) == big.data[5:6]
     assert sum(hashed) == 2 * 4 * MIB + SLICE_BYTES  # whole, in slices, and the one that was asked for
@@ -536,13 +537,77 @@ def test_files_in_place_are_never_deleted(store: Store) -> None:
 # bringing in
 
 
-@pytest.mark.parametrize("put", [*WAYS, put_partial])
-def test_another_table_for_what_is_held_is_a_conflict(store: Store, put: Put) -> None:
-    chosen, coarse = sample(3 * PIECE), sample(3 * PIECE, piece_length=2 * PIECE)
+@pytest.mark.parametrize("put", WAYS)
+def test_another_table_of_what_is_held_is_made_from_the_disk(state: Path, put: Put) -> None:
+    chosen, coarse = sample(3 * PIECE + 1), sample(3 * PIECE + 1, piece_length=2 * PIECE)
+    with Store.open(state) as store:
+        put(store, chosen)
+        assert store.blobs.by_table(coarse.table.digest) is None
+        assert not store.blobs.holds(chosen.sha256, coarse.table.digest)
+        assert store.blobs.begin(coarse.sha256, coarse.table) is None
+        for one, count in ((chosen, 4), (coarse, 2)):
+            assert store.blobs.holds(one.sha256, one.table.digest)
+            assert store.blobs.by_table(one.table.digest) == (one.sha256, one.table)
+            assert store.blobs.table(one.sha256, one.table.digest) == one.table
+            assert store.blobs.held(one.sha256, one.table.digest) == PieceSet.full(count)
+        assert store.blobs.table(chosen.sha256, "0" * 64) is None
+        assert store.blobs.held(chosen.sha256, "0" * 64) is None
+        assert store.blobs.read(chosen.sha256, 0, 3 * PIECE + 1) == chosen.data
+    with Store.open(state) as store:
+        known = put is put_fetched  # what lies elsewhere is not held before it is registered
+        assert (store.blobs.by_table(coarse.table.digest) is not None) == known
+        put(store, chosen)
+        assert store.blobs.by_table(coarse.table.digest) == (coarse.sha256, coarse.table)
+
+
+@pytest.mark.parametrize("put", WAYS)
+def test_a_table_that_is_not_true_of_what_is_held_contradicts_it(store: Store, put: Put) -> None:
+    chosen = sample(3 * PIECE)
     put(store, chosen)
-    with pytest.raises(TableConflict):
-        store.blobs.begin(coarse.sha256, coarse.table)
+    for lie in (table_of(bytes(3 * PIECE), 2 * PIECE), table_of(bytes(PIECE)), table_of(bytes(3 * PIECE))):
+        with pytest.raises(Contradiction):
+            store.blobs.begin(chosen.sha256, lie)
+        assert store.blobs.by_table(lie.digest) is None
     assert store.blobs.table(chosen.sha256) == chosen.table
+    assert store.blobs.take_damaged() == ()
+
+
+@pytest.mark.parametrize("put", WAYS)
+def test_rot_that_is_found_when_a_table_is_made_is_nobodys_lie(store: Store, put: Put) -> None:
+    chosen, coarse = sample(4 * PIECE), sample(4 * PIECE, piece_length=2 * PIECE)
+    flip(put(store, chosen), 0)
+    partial = store.blobs.begin(coarse.sha256, coarse.table)
+    assert partial is not None
+    assert list(partial.held.missing()) == ([0] if put is put_fetched else [0, 1])
+    assert store.blobs.take_damaged() == (chosen.sha256,)
+
+
+def test_an_artifact_on_its_way_is_known_by_the_table_by_which_it_was_begun(store: Store) -> None:
+    chosen, coarse = sample(4 * PIECE), sample(4 * PIECE, piece_length=2 * PIECE)
+    partial = store.blobs.begin(chosen.sha256, chosen.table)
+    assert partial is not None
+    for index in (0, 1, 2):
+        partial.write(index, chosen.piece(index))
+    assert store.blobs.by_table(chosen.table.digest) == (chosen.sha256, chosen.table)
+    assert store.blobs.held(chosen.sha256, chosen.table.digest) == PieceSet.of(4, [0, 1, 2])
+    assert store.blobs.held(chosen.sha256, coarse.table.digest) is None
+    with pytest.raises(MachineError, match="is being fetched"):
+        store.blobs.begin(coarse.sha256, coarse.table)
+    partial.close()
+    assert store.blobs.by_table(chosen.table.digest) is None
+    again = store.blobs.begin(coarse.sha256, coarse.table)
+    assert again is not None
+    assert list(again.held) == [0]  # of the second one a half is missing
+    assert store.blobs.by_table(chosen.table.digest) is None
+
+
+def test_an_otherwise_cut_file_in_place_keeps_its_former_table(store: Store) -> None:
+    chosen, coarse = sample(3 * PIECE), sample(3 * PIECE, piece_length=2 * PIECE)
+    put_in_place(store, chosen)
+    put_in_place(store, coarse)
+    assert store.blobs.tables(chosen.sha256).keys() == {chosen.table.digest, coarse.table.digest}
+    put_in_place(store, sample(PIECE, 1))
+    assert store.blobs.by_table(chosen.table.digest) is None
 
 
 def test_a_bogus_table_of_an_abandoned_partial_does_not_stand_in_the_way(state: Path) -> None:
@@ -562,7 +627,7 @@ def test_rot_may_be_mended_by_a_manifest_with_another_table(store: Store) -> Non
     flip(path, 0)
     assert not is_intact(store.blobs, chosen.sha256)
     put_fetched(store, coarse)
-    assert store.blobs.table(chosen.sha256) == coarse.table
+    assert store.blobs.tables(chosen.sha256).keys() == {chosen.table.digest, coarse.table.digest}
     assert is_intact(store.blobs, chosen.sha256)
 
 

@@ -136,7 +136,9 @@ def test_a_file_that_is_no_database_is_a_clear_error(path: Path) -> None:
 def test_damaged_pages_are_noticed_when_opening(path: Path) -> None:
     database = Database.open(path)
     with database.transaction() as sql:
-        sql.executemany("INSERT INTO tables VALUES (?, 1, 1, ?)", [(str(i), bytes(500)) for i in range(100)])
+        sql.executemany(
+            "INSERT INTO tables VALUES (?, '', 1, 1, ?)", [(str(i), bytes(500)) for i in range(100)]
+        )
     database.close()
     raw = bytearray(path.read_bytes())
     raw[-20_000:-4_000] = b"\xa5" * 16_000
@@ -159,7 +161,7 @@ def test_a_full_disk_is_a_machine_error_and_nothing_is_half_written(path: Path) 
     def write_too_much() -> None:
         with database.transaction() as sql:
             sql.execute("INSERT INTO accepted_times VALUES ('', '', '', 5)")
-            sql.execute("INSERT INTO tables VALUES ('a', 1, 1, zeroblob(1000000))")
+            sql.execute("INSERT INTO tables VALUES ('a', '', 1, 1, zeroblob(1000000))")
 
     with pytest.raises(MachineError, match="full") as caught:
         write_too_much()

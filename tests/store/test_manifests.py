@@ -12,8 +12,8 @@ from p2pboot.store import blobs
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
-from p2pboot.testing.artifacts import Sample, sample
-from p2pboot.testing.manifests import ALICE, BOB
+from p2pboot.testing.artifacts import PIECE, Sample, sample
+from p2pboot.testing.manifests import ALICE, BOB, CREATED
 from p2pboot.testing.stores import hold
 from tests.store.samples import manifest
 
@@ -124,6 +124,53 @@ def test_each_publisher_channel_and_arch_keeps_its_own(store: Store) -> None:
         store.manifests.set_head(made.digest)
     assert store.manifests.retain() == ()
     assert len(store.manifests.heads()) == 4
+
+
+def cut_uki(pieces: int) -> Sample:
+    return sample(8 * PIECE, key="uki", piece_length=pieces * PIECE)
+
+
+def test_a_manifest_that_names_another_cut_is_whole_once_that_is_made(store: Store) -> None:
+    made = mirror(store, 1, cut_uki(1))
+    recut = manifest(1, cut_uki(2), channel="testing")
+    store.manifests.put(recut, None)
+    assert store.manifests.is_whole(made.digest)
+    assert not store.manifests.is_whole(recut.digest)
+    hold(store, cut_uki(2).artifact, cut_uki(2).data)
+    assert store.manifests.is_whole(made.digest)
+    assert store.manifests.is_whole(recut.digest)
+
+
+def test_the_table_that_the_newest_manifest_names_is_the_one_that_is_given(store: Store) -> None:
+    fine, coarse, coarser = (cut_uki(pieces) for pieces in (1, 2, 4))
+    mirror(store, 1, fine)
+    for cut, channel, created_at in ((coarse, "beta", CREATED + 2), (coarser, "alpha", CREATED + 1)):
+        assert store.blobs.table(fine.sha256) != cut.table
+        store.manifests.put(manifest(1, cut, channel=channel, created_at=created_at), None)
+        hold(store, cut.artifact, cut.data)
+    assert store.blobs.table(fine.sha256) == coarse.table
+    store.manifests.put(
+        manifest(2, cut_uki(8), channel="gamma", created_at=CREATED + 3), None
+    )  # not made yet
+    assert store.blobs.table(fine.sha256) == coarse.table
+
+
+def test_tables_that_no_manifest_names_any_more_go_but_the_last_one_of_a_file_does_not(store: Store) -> None:
+    fine, coarse = cut_uki(1), cut_uki(2)
+    mirror(store, 1, fine)
+    recut = manifest(2, coarse)
+    store.manifests.put(recut, None)
+    store.manifests.drop(lambda row: row.manifest_version == 1)
+    assert store.manifests.retain() == ()
+    assert store.blobs.table(fine.sha256) == fine.table
+    hold(store, coarse.artifact, coarse.data)
+    assert len(store.blobs.tables(fine.sha256)) == 2
+    assert store.manifests.retain() == ()
+    assert store.blobs.tables(fine.sha256) == {coarse.table.digest: coarse.table}
+    assert store.blobs.by_table(fine.table.digest) is None
+    store.manifests.drop(lambda _row: True)
+    store.manifests.retain()
+    assert store.blobs._tables.known() == {}
 
 
 def test_what_an_unfinished_job_needs_stays(store: Store) -> None:

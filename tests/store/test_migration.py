@@ -111,6 +111,21 @@ def test_a_state_of_schema_3_keeps_everything(of_schema_3: Path) -> None:
     assert hashes
 
 
+def test_only_of_what_is_whole_a_table_is_believed_that_was_written_down_early(of_schema_3: Path) -> None:
+    kernel, lost = sorted(HELD)
+    (of_schema_3 / "blobs" / lost[:2] / lost).unlink()
+    with Store.open(of_schema_3) as store:
+        table = store.blobs.table(kernel)
+        assert table is not None
+        assert store.blobs._tables.known() == {kernel: {table.digest}}
+        assert store.blobs.by_table(table.digest) == (kernel, table)
+        held = manifest(7, created_at=CREATED + 7)
+        named = {(one.sha256, one.table_digest) for one in held.artifacts.values()}
+        assert store.manifests.named_by(held.digest) == named
+        assert (kernel, table.digest) in named
+        assert not store.manifests.is_whole(held.digest)
+
+
 def test_a_state_of_schema_5_keeps_announcements_conflicts_and_faults(of_schema_5: Path) -> None:
     with Store.open(of_schema_5) as store:
         assert set(store.announcements.all()) == set(ANNOUNCED)
@@ -163,7 +178,7 @@ def test_an_upgrade_that_fails_leaves_the_old_database(old: Path, monkeypatch: p
     path = old / DATABASE_NAME
     before = tables(path)
     with monkeypatch.context() as patch:
-        broken = (STEPS[0], STEPS[1] + "INSERT INTO nowhere VALUES (1);", *STEPS[2:])
+        broken = (STEPS[0], f"{STEPS[1]}INSERT INTO nowhere VALUES (1);", *STEPS[2:])
         patch.setattr(database_module, "STEPS", broken)
         with pytest.raises(MachineError, match="nowhere"):
             Database.open(path)

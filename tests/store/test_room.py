@@ -106,13 +106,15 @@ def test_what_was_claimed_to_be_longer_is_cut_in_the_end(state: Path) -> None:
         assert partial.finish().read_bytes() == small.data
 
 
-def test_a_table_is_kept_of_nothing_but_what_somebody_showed(state: Path) -> None:
-    giant = sample(GIANT)
+def test_a_table_is_kept_of_nothing_but_what_was_seen_to_have_it(state: Path) -> None:
+    small = sample(2 * PIECE)
     with Store.open(state) as store:
-        partial = begin(store, giant)
-        assert store.blobs._tables.known() == set()
-        partial.write(0, giant.piece(0))
-        assert store.blobs._tables.known() == {giant.sha256}
+        partial = begin(store, small)
+        for index in (0, 1):
+            partial.write(index, small.piece(index))
+            assert store.blobs._tables.known() == {}
+        partial.finish()
+        assert store.blobs._tables.known() == {small.sha256: {small.table.digest}}
 
 
 # -- two that need the same room

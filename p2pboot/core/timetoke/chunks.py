@@ -127,7 +127,12 @@ class ChunkTableBuilder:
             ValueError: nothing came, or more than the table can name.
         """
         digests = self._digests + (self._chunk.digest() if self._filled else b"")
-        return self._whole.hexdigest(), _table(self.size, self._chunk_length, bytes(digests))
+        return self.digest, _table(self.size, self._chunk_length, bytes(digests))
+
+    @property
+    def digest(self) -> str:
+        """The digest of all that came."""
+        return self._whole.hexdigest()
 
     def _end_chunk(self) -> None:
         self._digests += self._chunk.digest()

@@ -62,7 +62,7 @@ _NO_SUCH_FILE: Final = frozenset(
 _MAX_SMALL_FILE: Final = 4 << 20  # the journal of two sets with all the device trees that there can be
 
 
-Tables = Callable[[str], PieceTable | None]
+Tables = Callable[[str, str], PieceTable | None]
 
 
 class Output:
@@ -88,8 +88,8 @@ class Output:
 
         Args:
             directory: where artifacts are to be placed.
-            tables: gives by SHA-256 an artifact's piece table, as far as anybody knows: what is not the signed one is
-                not used.
+            tables: gives an artifact's piece table by the artifact's SHA-256 and its own BLAKE3, as far as anybody
+                knows.
             interrupt: called at least once a MiB of reading; what it raises ends the work.
 
         Raises:
@@ -179,7 +179,7 @@ class Output:
             return False
         identity = FileIdentity.of(status)
         if identity not in self._read:
-            table = self._tables(artifact.sha256)
+            table = self._tables(artifact.sha256, artifact.table_digest)
             if table is not None and _is_signed(table, artifact):
                 found = artifact.sha256 if is_intact(fd, table, self._interrupt) else ""
             else:

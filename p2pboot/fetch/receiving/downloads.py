@@ -162,10 +162,10 @@ class Downloads:
 
         Raises:
             P2PBootError: the pieces are what was signed, the whole is not (see `Dialect.contradiction`).
-            StoreError: another manifest's piece table for the same artifact is in use.
+            Contradiction: it is here, and the pieces are not what was signed.
             MachineError: the disk is full or fails, or the store's quota is used up.
         """
-        if await self._locally(self._blobs.holds, wanted.blob):
+        if await self._locally(self._is_here, wanted):
             self._ledger.progress.artifact(wanted.key, wanted.size, wanted.size)
             return
         download = self.open[wanted.blob] = Download(wanted, rank)
@@ -208,9 +208,19 @@ class Downloads:
             self._local_work -= 1
             self._last_gain = trio.current_time()
 
+    def _is_here(self, wanted: Wanted) -> bool:
+        """Whether there is nothing to fetch: what is here and was cut otherwise is read once; blocking."""
+        return self._blobs.settle(
+            wanted.blob,
+            size=wanted.size,
+            piece_length=wanted.piece_length,
+            table_digest=wanted.table_digest,
+            go_on=trio.from_thread.check_cancelled,
+        )
+
     async def _find_table(self, download: Download) -> PieceTable:
-        table = await self._locally(self._blobs.table, download.blob)
-        if table is not None and table.digest == download.wanted.table_digest:
+        table = await self._locally(self._blobs.known_table, download.blob, download.wanted.table_digest)
+        if table is not None:
             download.take_table(table)
         if download.table is None:
             self._wanting()
