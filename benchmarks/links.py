@@ -8,9 +8,7 @@ without them it is left out, with the reason.
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,15 +18,15 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import processes
+from benchmarks.lab import Lab, Link, missing
 from benchmarks.results import GB, MIB, Goal, Table, run_alone
 from benchmarks.sample import ARCH, CHANNEL, write_artifacts
 from p2pboot.testing.processes import PYTHON, Finished, Mesh, Node
 
 LINKS = 8
 _MBIT = 6
-_TBF = ("tbf", "rate", f"{_MBIT}mbit", "burst", "16kb", "latency", "100ms")
+_LINK = Link(_MBIT, _MBIT, queue_ms=100)
 _GOAL_S_PER_GB = 15.0
-_HUB = 254
 
 
 @dataclass(frozen=True)
@@ -91,87 +89,20 @@ class Links:
         }
 
 
-class Lab:
-    """Machines on one switch, each a network namespace."""
-
-    def __init__(self) -> None:
-        self._name = f"p2pbench{os.getpid()}"
-        self._made: list[str] = []
-
-    @contextmanager
-    def open(self) -> Iterator[Lab]:
-        """Make the switch; afterwards everything is gone.
-
-        Raises:
-            subprocess.CalledProcessError: this machine can not.
-        """
-        try:
-            self._add(_HUB)
-            self._ip(_HUB, "link add switch type bridge")
-            self._ip(_HUB, "link set switch up")
-            yield self
-        finally:
-            for name in self._made:
-                _run("ip", "netns", "del", name)
-
-    def machine(self, number: int) -> None:
-        """Add one; its address ends with its number."""
-        self._add(number)
-        self._ip(number, f"link add net0 type veth peer name to{number} netns {self._space(_HUB)}")
-        self._ip(number, f"addr add {address(number)}/24 dev net0")
-        self._ip(number, "link set net0 up")
-        self._ip(_HUB, f"link set to{number} master switch up")
-
-    def slow(self, number: int) -> None:
-        """Have its link carry so little, each way."""
-        for where, device in ((number, "net0"), (_HUB, f"to{number}")):
-            _run(*self.inside(where), "tc", "qdisc", "replace", "dev", device, "root", *_TBF)
-
-    def inside(self, number: int) -> list[str]:
-        """What a command line begins with to run there."""
-        return ["ip", "netns", "exec", self._space(number)]
-
-    def _space(self, number: int) -> str:
-        return f"{self._name}m{number}"
-
-    def _add(self, number: int) -> None:
-        _run("ip", "netns", "add", self._space(number))
-        self._made.append(self._space(number))
-        self._ip(number, "link set lo up")
-
-    def _ip(self, number: int, command: str) -> None:
-        _run("ip", "-n", self._space(number), *command.split())
-
-
-def address(number: int) -> str:
-    return f"10.73.0.{number}"
-
-
-def _run(*command: str) -> None:
-    subprocess.run(command, check=True, capture_output=True)
-
-
-class Storm:
+class Field:
     """The program's processes on machines of a lab."""
 
     def __init__(self, lab: Lab, mesh: Mesh) -> None:
         self._lab, self._mesh = lab, mesh
         self.trust = mesh.new_key("1")
 
-    def node(self, number: int, *command: str) -> Node:
-        home = self._mesh.directory / str(number)
-        home.mkdir(exist_ok=True)
-        listen = ("--listen", f"/ip4/{address(number)}/tcp/0", "--no-mdns", "-q")
-        places = ("--key", str(home / "node.toml"), "--state", str(home / "state"))
-        inside = [*self._lab.inside(number), *PYTHON, *command, *listen, *places]
-        return self._mesh.node(inside, state=home / "state", log=home / "log")
-
     def publisher(self) -> Node:
-        return self.node(1, "serve", str(self._mesh.directory / "artifacts"))
+        return processes.node_on(self._lab, self._mesh, 1, "serve", str(self._mesh.directory / "artifacts"))
 
     def mirror(self, number: int, publisher: Node) -> Node:
         pair = ("--channel", CHANNEL, "--arch", ARCH)
-        node = self.node(number, "mirror", "--trust", self.trust, *pair, "--bootstrap", publisher.address)
+        known = ("--trust", self.trust, "--bootstrap", publisher.address)
+        node = processes.node_on(self._lab, self._mesh, number, "mirror", *pair, *known)
         node.wait_for_head(1)
         return node
 
@@ -206,50 +137,37 @@ class Storm:
 
 
 @contextmanager
-def _storm(size: int) -> Iterator[tuple[Lab, Storm]]:
+def _field(size: int) -> Iterator[tuple[Lab, Field]]:
     with tempfile.TemporaryDirectory(prefix="p2pboot-bench-") as name, Lab().open() as lab:
         write_artifacts(Path(name), size)
         for number in range(1, LINKS + 2):
             lab.machine(number)
         with processes.mesh_in(Path(name)) as mesh:
-            yield lab, Storm(lab, mesh)
+            yield lab, Field(lab, mesh)
 
 
 def _one_to_many(size: int) -> Spent:
-    with _storm(size) as (lab, storm):
-        publisher, clients = storm.publisher(), range(2, LINKS + 2)
+    with _field(size) as (lab, field):
+        publisher, clients = field.publisher(), range(2, LINKS + 2)
         for number in clients:
-            lab.slow(number)
-        return storm.measure(clients, [publisher])
+            lab.cap(number, _LINK)
+        return field.measure(clients, [publisher])
 
 
 def _many_to_one(size: int) -> Spent:
-    with _storm(size) as (lab, storm):
-        publisher = storm.publisher()
-        servers = [publisher, *(storm.mirror(number, publisher) for number in range(2, LINKS + 1))]
+    with _field(size) as (lab, field):
+        publisher = field.publisher()
+        servers = [publisher, *(field.mirror(number, publisher) for number in range(2, LINKS + 1))]
         for number in range(1, LINKS + 1):
-            lab.slow(number)
-        return storm.measure([LINKS + 1], servers)
+            lab.cap(number, _LINK)
+        return field.measure([LINKS + 1], servers)
 
 
 def measure(size: int) -> Links:
     """Move `size` bytes over each link, and as many from all of them together."""
-    missing = _missing()
-    if missing:
-        return Links({}, missing)
+    if why := missing():
+        return Links({}, why)
     return Links({"one publisher": _one_to_many(size), "one client": _many_to_one(LINKS * size)})
-
-
-def _missing() -> str:
-    if os.geteuid() != 0 or not all(map(shutil.which, ("ip", "tc"))):
-        return "making network namespaces takes root and iproute2"
-    try:
-        with Lab().open() as lab:
-            lab.machine(1)
-            lab.slow(1)
-    except subprocess.CalledProcessError as error:
-        return f"`{' '.join(error.cmd)}` fails: {error.stderr.decode().strip()}"
-    return ""
 
 
 def measure_as_told(arguments: argparse.Namespace) -> Links:

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from p2pboot.testing.processes import Finished, Mesh, Node, Processes
+from benchmarks.lab import Lab
+from p2pboot.testing.processes import PYTHON, Finished, Mesh, Node, Processes
 
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAM = ("-m", "p2pboot")
@@ -32,6 +33,16 @@ def checked(done: Finished) -> Finished:
     if done.status != 0:
         raise SystemExit(done.stderr + done.stdout)
     return done
+
+
+def node_on(lab: Lab, mesh: Mesh, number: int, *command: str) -> Node:
+    """Start a node on a machine of a lab, with its own key and state; it looks for nobody by mDNS."""
+    home = mesh.directory / str(number)
+    home.mkdir(exist_ok=True)
+    listen = ("--listen", f"/ip4/{lab.address(number)}/tcp/0", "--no-mdns", "-q")
+    places = ("--key", str(home / "node.toml"), "--state", str(home / "state"))
+    inside = [*lab.inside(number), *PYTHON, *command, *listen, *places]
+    return mesh.node(inside, state=home / "state", log=home / "log")
 
 
 @contextmanager

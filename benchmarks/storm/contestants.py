@@ -56,7 +56,8 @@ class P2PBoot:
         self._zero = 0
 
     def begin(self, row: Row) -> None:
-        self._nodes.append(self.node(1, "serve", str(self._mesh.directory / "artifacts")))
+        artifacts = self._mesh.directory / "artifacts"
+        self._nodes.append(processes.node_on(self._lab, self._mesh, 1, "serve", str(artifacts)))
         for number in range(2, row.holders + 1):
             mirror = self.mirror(number)
             mirror.wait_for_head(1)
@@ -65,20 +66,11 @@ class P2PBoot:
             self._more = ["--linger", row.linger]
         self._zero = self._sent()
 
-    def node(self, number: int, *command: str) -> Node:
-        """Start a node on a machine."""
-        home = self._mesh.directory / str(number)
-        home.mkdir(exist_ok=True)
-        listen = ("--listen", f"/ip4/{self._lab.address(number)}/tcp/0", "--no-mdns", "-q")
-        places = ("--key", str(home / "node.toml"), "--state", str(home / "state"))
-        inside = [*self._lab.inside(number), *PYTHON, *command, *listen, *places]
-        return self._mesh.node(inside, state=home / "state", log=home / "log")
-
     def mirror(self, number: int) -> Node:
         """Start a mirror that knows the publisher."""
         pair = ("--channel", CHANNEL, "--arch", ARCH, "--quota", "unlimited")
         publisher = ("--trust", self._trust, "--bootstrap", self._nodes[0].address)
-        return self.node(number, "mirror", *pair, *publisher)
+        return processes.node_on(self._lab, self._mesh, number, "mirror", *pair, *publisher)
 
     def command(self, number: int) -> list[str]:
         arguments = ["fetch", "--channel", CHANNEL, "--arch", ARCH, "--trust", self._trust, "--no-mdns"]
