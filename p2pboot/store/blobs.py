@@ -181,16 +181,6 @@ class BlobStore:
         """What this process is fetching of an artifact that is not wholly held."""
         return None if self.holds(digest) else self._active_partial(digest)
 
-    def by_table(self, table_digest: str) -> tuple[str, PieceTable] | None:
-        """The artifact that a table (by its BLAKE3) cuts, and the table, where something of it is held."""
-        with self._lock:
-            names = [*self._active, *(file.digest for file in self._in_place.all())]
-        for digest in (*names, *self._tables.known()):
-            table = self.table(digest)
-            if table is not None and table.digest == table_digest:
-                return digest, table
-        return None
-
     def path(self, digest: str) -> Path:
         """Where the whole artifact lies. Others may change what lies there: `read` notices, a path does not.
 
