@@ -11,8 +11,8 @@ import hashlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import field, replace
 from typing import Final
 
@@ -53,7 +53,8 @@ _REJECTS: Final = 2  # as many bad messages as GossipSub's scores here allow
 class _Link:
     """A connection between two nodes as each of them knows it, and the streams on it."""
 
-    connections: dict[_Node, Connection]
+    connections: dict[_Node, Connection]  # the dialler's first
+    crosses: bool = False  # the listener was dialling the dialler, too
     pipes: list[Pipe] = field(default_factory=list)
 
     @property
@@ -77,6 +78,7 @@ class MemoryNetwork:
     def __init__(self) -> None:
         self._nodes: list[_Node] = []
         self._links: list[_Link] = []
+        self._dials: list[tuple[_Node, _Node]] = []  # that are under way
         self._cut: set[frozenset[str]] = set()
         self._frozen: set[str] = set()
         self._hosts = 0
@@ -159,24 +161,44 @@ class MemoryNetwork:
         """The connection that a node knows by this name; None when it has ended."""
         return next((link for link in self._links if link.connections.get(node) == connection), None)
 
+    @contextmanager
+    def dialling(self, dialler: _Node, listener: _Node) -> Iterator[None]:
+        """Note that a dial is under way."""
+        self._dials.append((dialler, listener))
+        try:
+            yield
+        finally:
+            self._dials.remove((dialler, listener))
+            for link in self._links:
+                link.crosses = link.crosses and link.ends != (listener, dialler)
+
     def connect(self, dialler: _Node, listener: _Node) -> Connection:
-        """Connect two nodes, once more if they are connected; DialError when the link is cut."""
+        """Connect two nodes, once more if they are connected; DialError when the link is cut.
+
+        Of two dials at the same time that of the lower peer id stays.
+        """
         if any(_are((dialler, listener), *sorted(names)) for names in self._cut):
             raise DialError(f"cannot reach {listener.peer_id}: no route to host")
+        crossed = next((one for one in self._links if one.crosses and one.ends == (listener, dialler)), None)
+        if crossed is not None and listener.peer_id < dialler.peer_id:
+            return crossed.connections[dialler]
         link = _Link({dialler: listener.name(dialled=True), listener: dialler.name(dialled=False)})
+        link.crosses = crossed is None and (listener, dialler) in self._dials
         self._links.append(link)
         for node, connection in link.connections.items():
             node.register.came(connection)
+        if crossed is not None:
+            self.end(crossed, heir=link)
         return link.connections[dialler]
 
-    def end(self, link: _Link) -> None:
-        """End a connection with all its streams."""
+    def end(self, link: _Link, heir: _Link | None = None) -> None:
+        """End a connection with all its streams; another one of the two nodes takes its place, if there is one."""
         if link in self._links:
             self._links.remove(link)
             for pipe in link.pipes:
                 pipe.break_off()
             for node, connection in link.connections.items():
-                node.register.went(connection)
+                node.register.went(connection, None if heir is None else heir.connections[node])
 
     def open_stream(self, opener: _Node, connection: Connection, protocol: str) -> Stream:
         """Open a stream on a connection; StreamReset when it has ended."""
@@ -272,21 +294,24 @@ class _Node:
         return " ".join((self._peer_id, *self.addresses())).encode()
 
     async def dial(self, address: str) -> Connection:
-        await trio.lowlevel.checkpoint()
         parsed = parse_address(address)
         known = self.register.dialled_at(parsed)
         if known is not None:
+            await trio.lowlevel.checkpoint()
             return known
         node = self._network.find(parsed.host)
         if node is None:
+            await trio.lowlevel.checkpoint()
             raise DialError(f"cannot reach {address}: connection refused")
-        while self._network.is_frozen(node):
-            await node.wait_awake()
-        if node is self:
-            raise DialError(f"{address} is this node itself")
-        if parsed.peer_id not in {None, node.peer_id}:
-            raise DialError(f"{address} answers as {node.peer_id}")
-        connection = self._network.connect(self, node)
+        with self._network.dialling(self, node):
+            await trio.lowlevel.checkpoint()
+            while self._network.is_frozen(node):
+                await node.wait_awake()
+            if node is self:
+                raise DialError(f"{address} is this node itself")
+            if parsed.peer_id not in {None, node.peer_id}:
+                raise DialError(f"{address} answers as {node.peer_id}")
+            connection = self._network.connect(self, node)
         self.register.note_dialled(parsed, connection)
         self._known[node.peer_id] = node.addresses()[0]
         node.learn(self._peer_id, self.addresses()[0])

@@ -82,10 +82,17 @@ class ConnectionRegister:
             self._present[connection] = set()
             self._tell(connection, True)
 
-    def went(self, connection: Connection) -> None:
-        """Note that a connection ended; nothing happens when it is not known."""
-        if connection in self._present:
-            del self._present[connection]
+    def went(self, connection: Connection, heir: Connection | None = None) -> None:
+        """Note that a connection ended; nothing happens when it is not known.
+
+        Args:
+            connection: which.
+            heir: one that leads to the same process of the peer, if there is one: so it is what was dialled as well.
+        """
+        dialled = self._present.pop(connection, None)
+        if dialled is not None:
+            if heir in self._present:
+                self._present[heir] |= dialled
             self._tell(connection, False)
 
     def note_dialled(self, address: Address, connection: Connection) -> None:

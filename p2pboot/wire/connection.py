@@ -118,6 +118,8 @@ class Connection:
         self.session = session or Session(initiator=initiator)
         self.peer: PublicKey | None = None
         """Who is at the other end, once that is proved."""
+        self.peer_static = b""
+        """Its Noise key, once that is proved: two of its processes have the same only if they share their memory."""
         self._initiator = initiator
         self._identity = keys.identity
         self._expected = expected
@@ -217,7 +219,7 @@ class Connection:
             raise WrongPeer(remote.identity)
         if self._initiator:
             self._clear += self._handshake_message()
-        self.peer = remote.identity
+        self.peer, self.peer_static = remote.identity, self._handshake.remote_static
         self._begin_transport(Secured(remote.identity, YAMUX_PROTOCOL in remote.muxers))
 
     def _handshake_message(self) -> bytes:

@@ -16,9 +16,10 @@ from p2pboot.transport.interface import (
     Stream,
     StreamHandler,
     StreamReset,
+    Transport,
 )
 from tests.connections import connection_with
-from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
+from tests.transport.conftest import ECHO, Lab, echo, read_all, until, wait_connected
 
 STRANGER = SecretKey(b"s" * 32).public.peer_id
 # 1 byte; one Noise message and more than one; more than the first window; more than the largest window.
@@ -84,6 +85,45 @@ async def test_a_peer_that_dialled_us_can_be_dialled(lab: Lab) -> None:
     outbound = await b.dial(a.addresses()[0])
     assert b.connections() == {inbound, outbound}
     assert b.peers() == {a.peer_id}
+
+
+@pytest.mark.parametrize("lower_first", [True, False])
+async def test_of_two_dials_at_the_same_time_that_of_the_lower_peer_stays(
+    lab: Lab, lower_first: bool
+) -> None:
+    lower, higher = sorted([await lab.node(), await lab.node()], key=lambda node: node.peer_id)
+    lower.handle(ECHO, say(b"low"))
+    higher.handle(ECHO, say(b"high"))
+    dials = [(lower, higher), (higher, lower)]
+    async with trio.open_nursery() as nursery:
+        for one, other in dials if lower_first else reversed(dials):
+            nursery.start_soon(one.dial, other.addresses()[0])
+    await settled(lower, higher)
+    (at_lower,), (at_higher,) = lower.connections(), higher.connections()
+    assert at_lower.address in higher.addresses()  # where it was dialled
+    assert at_higher.address not in lower.addresses()  # but from where
+    assert await read_all(await lower.open_stream(at_lower, ECHO)) == b"high"
+    assert await read_all(await higher.open_stream(at_higher, ECHO)) == b"low"
+    # Whoever wanted to be connected to the other's address is.
+    assert await higher.dial(lower.addresses()[0]) == at_higher
+    assert await lower.dial(higher.addresses()[0]) == at_lower
+    await settled(lower, higher)
+    assert (lower.connections() | higher.connections()) == {at_lower, at_higher}
+
+
+async def settled(*nodes: Transport) -> None:
+    """Wait until each has one connection."""
+    await until(lambda: all(len(node.connections()) == 1 for node in nodes))
+
+
+async def test_two_servers_with_one_key_that_dial_while_they_are_dialled_are_two(lab: Lab) -> None:
+    node, (one, other) = await lab.node(), await lab.twins()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(node.dial, one.addresses()[0])
+        nursery.start_soon(other.dial, node.addresses()[0])
+    await settled(one, other)
+    await until(lambda: len(node.connections()) == 2)
+    assert node.peers() == {one.peer_id}
 
 
 async def test_two_servers_with_one_key_are_two_connections(lab: Lab) -> None:

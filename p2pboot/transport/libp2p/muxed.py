@@ -32,7 +32,6 @@ class MuxedConnection(IMuxedConn):
         tcp: the connection, secured.
         name: what the rest of the program knows it as.
         streams: the channel into which it puts those that the peer opens.
-        dialled: whether this side did.
     """
 
     negotiated_muxer_protocol = YAMUX_PROTOCOL
@@ -42,15 +41,14 @@ class MuxedConnection(IMuxedConn):
         tcp: TcpConnection,
         name: Connection,
         streams: Streams,
-        *,
-        dialled: bool,
     ) -> None:
         self.tcp = tcp
         self.name = name
         self._opened, self._accepted = streams
         self.peer_id = ID.from_base58(name.peer_id)
-        self._dialled = dialled
         self.event_started = trio.Event()
+        self.settled = trio.Event()
+        """Set when the rest of the program knows of it, or it is over."""
 
     async def start(self) -> None:
         """Let `accept_stream` know of the connection's end, from which the host learns it."""
@@ -66,7 +64,7 @@ class MuxedConnection(IMuxedConn):
     @property
     def is_initiator(self) -> bool:
         """Whether this side dialled."""
-        return self._dialled
+        return self.tcp.dialled
 
     @property
     def is_established(self) -> bool:

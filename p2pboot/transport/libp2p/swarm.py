@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import trio
@@ -35,10 +36,11 @@ from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
 from p2pboot.transport.limits import Admission, Refused
 from p2pboot.transport.tcp.accepting import accepted
 from p2pboot.transport.tcp.connection import TcpConnection
+from p2pboot.transport.tcp.crossing import gives_way, same_process
 from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.sockets import release
 from p2pboot.transport.tcp.stream import MuxedStream
-from p2pboot.wire.yamux.frames import NO_ROOM
+from p2pboot.wire.yamux.frames import NO_ROOM, NORMAL
 from p2pboot.wire.yamux.limits import Limits
 
 log = logging.getLogger("p2pboot.transport.libp2p")
@@ -84,6 +86,7 @@ class BoundedSwarm(Swarm):
         self._register = register
         self._nursery = nursery
         self._numbers = itertools.count()
+        self._ends: dict[TcpConnection, MuxedConnection] = {}
         self.addresses_of = AddressBook()
 
     async def look_after(self) -> None:
@@ -105,22 +108,46 @@ class BoundedSwarm(Swarm):
             async with accepted(
                 self._endpoint, self._admission, sock, streams[0].send_nowait, self._nursery
             ) as tcp:
-                muxed = self._muxed(tcp, streams, dialled=False)
-                await self.hang_up(self._admission.surplus(self.get_connections(muxed.peer_id)))
-                await self.add_conn(muxed, direction="inbound")
-                await tcp.closed.wait()
+                crossed = self._crossed(tcp)
+                if crossed and crossed[0] is tcp:
+                    await tcp.hang_up()
+                    return
+                with self._end_of(tcp, streams) as muxed:
+                    await self.hang_up(self._admission.surplus(self.get_connections(muxed.peer_id)))
+                    await self.add_conn(muxed, direction="inbound")
+                    if crossed:
+                        self._nursery.start_soon(self._end_crossed, *crossed)
+                    await tcp.closed.wait()
         except Exception as error:
             log.debug("a connection was not taken, or ended: %r", error)
 
-    def _make_way(self, tcp: TcpConnection) -> None:
-        self._nursery.start_soon(self._end_for_others, tcp)
+    def _crossed(self, tcp: TcpConnection) -> tuple[TcpConnection, TcpConnection] | None:
+        """Which connection is to end, and which stays for it, where we and a peer have dialled each other at once."""
+        return gives_way(str(self.get_peer_id()), tcp, self._healthy(), trio.current_time())
 
-    async def _end_for_others(self, tcp: TcpConnection) -> None:
-        log.debug("the connection with %s gives way to others", tcp.party)
-        await tcp.hang_up(NO_ROOM)
+    def _healthy(self) -> list[TcpConnection]:
+        return [tcp for tcp in self._ends if tcp.failure is None]
+
+    def _other_with(self, tcp: TcpConnection) -> MuxedConnection | None:
+        """Another connection with the same process of a peer."""
+        other = same_process(tcp, self._healthy())
+        return None if other is None else self._ends[other]
+
+    async def _end_crossed(self, leaves: TcpConnection, stays: TcpConnection) -> None:
+        log.debug("%s dialled us while we dialled it; one connection is enough", leaves.peer_id)
+        if leaves in self._ends and stays in self._ends:
+            self._register.went(self._ends[leaves].name, heir=self._ends[stays].name)
+        await self._end(leaves, NORMAL)
+
+    async def _end(self, tcp: TcpConnection, code: int) -> None:
+        await tcp.hang_up(code)
         await self.hang_up(
             [one for one in self.get_connections() if cast(MuxedConnection, one.muxed_conn).tcp is tcp]
         )
+
+    def _make_way(self, tcp: TcpConnection) -> None:
+        log.debug("the connection with %s gives way to others", tcp.party)
+        self._nursery.start_soon(self._end, tcp, NO_ROOM)
 
     def prefer(self, peer_ids: Collection[str]) -> None:
         """Take these in whoever else is there."""
@@ -143,29 +170,48 @@ class BoundedSwarm(Swarm):
                 streams = _new_streams()
                 tcp = await self._endpoint.dial(address, streams[0].send_nowait, self._nursery)
                 try:
-                    muxed = self._muxed(tcp, streams, dialled=True)
-                    await self._add_dialled(muxed)
-                    task_status.started(muxed.name)
-                    await tcp.closed.wait()
+                    crossed = self._crossed(tcp)
+                    if crossed and crossed[0] is tcp:
+                        stays = self._ends[crossed[1]]
+                        await stays.settled.wait()
+                        task_status.started(stays.name)
+                        await tcp.hang_up()
+                        return
+                    with self._end_of(tcp, streams) as muxed:
+                        task_status.started(await self._add_dialled(muxed))
+                        if crossed:
+                            self._nursery.start_soon(self._end_crossed, *crossed)
+                        await tcp.closed.wait()
                 finally:
                     tcp.abort()
         except Refused as error:
             raise DialError(f"cannot dial {address}: {error.message}") from error
 
-    async def _add_dialled(self, muxed: MuxedConnection) -> None:
+    async def _add_dialled(self, muxed: MuxedConnection) -> Connection:
+        """Have libp2p know of it; returns it, or the one for which the peer has ended it meanwhile."""
         try:
             await self.add_conn(muxed, direction="outbound")
+            return muxed.name
         except Exception as error:
+            if (other := self._other_with(muxed.tcp)) is not None:
+                return other.name
             failure = muxed.tcp.failure
             if isinstance(failure, NoRoom):
                 raise DialError(f"{muxed.name.address}: {failure.message}", remedy=failure.remedy) from error
             raise DialError(f"{muxed.name.address} was connected, and ended at once") from error
 
-    def _muxed(self, tcp: TcpConnection, streams: Streams, *, dialled: bool) -> MuxedConnection:
-        peer_id, (host, port) = tcp.peer.peer_id, tcp.remote
+    @contextmanager
+    def _end_of(self, tcp: TcpConnection, streams: Streams) -> Iterator[MuxedConnection]:
+        """Our end of a connection as libp2p knows it, while the block runs."""
+        peer_id, (host, port) = tcp.peer_id, tcp.remote
         address = Address("ip6" if ":" in host else "ip4", host, port, peer_id)
         name = Connection(peer_id, str(address), next(self._numbers))
-        return MuxedConnection(tcp, name, streams, dialled=dialled)
+        muxed = self._ends[tcp] = MuxedConnection(tcp, name, streams)
+        try:
+            yield muxed
+        finally:
+            del self._ends[tcp]
+            muxed.settled.set()
 
     async def hang_up(self, connections: Iterable[INetConn]) -> None:
         """End connections: with a goodbye where the peer takes it at once, without otherwise. Bounded.
@@ -182,16 +228,20 @@ class BoundedSwarm(Swarm):
 
     async def notify_connected(self, conn: INetConn) -> None:
         """Tell the register before libp2p's own listeners."""
+        muxed = cast(MuxedConnection, conn.muxed_conn)
         if conn.is_closed:
             self.remove_conn(cast(SwarmConn, conn))  # it died while it was being registered
             return
-        self._register.came(cast(MuxedConnection, conn.muxed_conn).name)
+        self._register.came(muxed.name)
+        muxed.settled.set()
         await super().notify_connected(conn)
 
     def remove_conn(self, swarm_conn: SwarmConn) -> None:
         """Forget a connection; with the last one goes all that its peer made us remember."""
         super().remove_conn(swarm_conn)
-        self._register.went(cast(MuxedConnection, swarm_conn.muxed_conn).name)
+        muxed = cast(MuxedConnection, swarm_conn.muxed_conn)
+        other = self._other_with(muxed.tcp)
+        self._register.went(muxed.name, heir=None if other is None else other.name)
         peer_id = swarm_conn.muxed_conn.peer_id
         if peer_id in self.connections:
             return

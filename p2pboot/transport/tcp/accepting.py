@@ -43,10 +43,11 @@ async def accepted(
         undo = stack.enter_context(ExitStack())
         undo.callback(sock.close)
         prepare(sock)
+        began = trio.current_time()
         origin = origin_of(remote_of(sock)[0])
         with admission.handshake(origin):
             await endpoint.turn(origin)
-            tcp = endpoint.connection(sock, accept, initiator=False)
+            tcp = endpoint.connection(sock, accept, initiator=False, began=began)
             undo.pop_all()  # from here on the connection closes it
             stack.callback(tcp.abort)
             nursery.start_soon(tcp.run)

@@ -7,6 +7,7 @@ socket takes no more; SO_RCVLOWAT lets the kernel wake us when a whole Noise mes
 from __future__ import annotations
 
 import logging
+import math
 import secrets
 import socket
 from collections.abc import Callable, Mapping
@@ -60,6 +61,8 @@ class TcpConnection:
         core: its state machine.
         workspace: of this event loop.
         accept: is called with each stream that the peer opens. It neither waits nor raises.
+        dialled: whether this end did.
+        began: when it did, or saw the other's dial, as the clock of the event loop has it.
 
     Raises:
         OSError: the socket is not connected any more.
@@ -71,6 +74,9 @@ class TcpConnection:
         core: Connection,
         workspace: Workspace,
         accept: Callable[[MuxedStream], None],
+        *,
+        dialled: bool,
+        began: float,
     ) -> None:
         self._socket = sock
         self._core = core
@@ -99,6 +105,8 @@ class TcpConnection:
         self._stuck = (0, 0.0)  # what was unread at the last beat in a pause, and since when
         self._labour = Labour(trio.current_time())
         self._moved, self._moved_at = 0, trio.current_time()
+        self.dialled, self.began, self.secured_at = dialled, began, math.inf
+        """See `crossing.End`."""
         self.secured = trio.Event()
         """Set when the peer has proved who it is, or the connection is over: then `failure` says why."""
         self.closed = trio.Event()
@@ -113,6 +121,16 @@ class TcpConnection:
         if self._core.peer is None:
             raise StreamReset("the connection is not secured")
         return self._core.peer
+
+    @property
+    def peer_id(self) -> str:
+        """Its id."""
+        return self.peer.peer_id
+
+    @property
+    def instance(self) -> bytes:
+        """What no other process of the peer's has."""
+        return self._core.peer_static
 
     @property
     def party(self) -> Party:
@@ -226,6 +244,7 @@ class TcpConnection:
                 self._accept(stream)
             elif isinstance(event, Secured):
                 self._holding.name(event.peer.peer_id)
+                self.secured_at = trio.current_time()
                 self.secured.set()
             elif isinstance(event, events.WentAway) and event.code == NO_ROOM:
                 self._end(NoRoom())

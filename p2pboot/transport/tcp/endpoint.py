@@ -57,6 +57,7 @@ class Endpoint:
         accept: Callable[[MuxedStream], None],
         *,
         initiator: bool,
+        began: float,
         expected: PublicKey | None = None,
     ) -> TcpConnection:
         """Make a connection of a socket; nothing happens before its `run`.
@@ -65,6 +66,7 @@ class Endpoint:
             sock: connected and prepared (`sockets`).
             accept: is called with each stream that the peer opens. It neither waits nor raises.
             initiator: whether this side dialled.
+            began: when it did, or saw the other's dial, as the clock of the event loop has it.
             expected: the only peer that will do.
 
         Raises:
@@ -77,7 +79,7 @@ class Endpoint:
             expected=expected,
             scratch=self._workspace.scratch,
         )
-        return TcpConnection(sock, core, self._workspace, accept)
+        return TcpConnection(sock, core, self._workspace, accept, dialled=initiator, began=began)
 
     async def dial(
         self, address: Address, accept: Callable[[MuxedStream], None], nursery: trio.Nursery
@@ -96,10 +98,10 @@ class Endpoint:
             UsageError: the peer id in the address is not that of an Ed25519 key.
             DialError: nobody answers, or somebody else, or no such node.
         """
-        expected = _expected(address)
+        expected, began = _expected(address), trio.current_time()
         sock = await dial_tcp(address)
         try:
-            connection = self.connection(sock, accept, initiator=True, expected=expected)
+            connection = self.connection(sock, accept, initiator=True, began=began, expected=expected)
         except OSError as error:
             sock.close()
             raise DialError(f"cannot reach {address}: {error.strerror}") from error

@@ -50,7 +50,7 @@ class End:
         self.endpoint = Endpoint(key, limits)
         self._send, self._opened = trio.open_memory_channel[MuxedStream](1000)
         self.connection: TcpConnection = self.endpoint.connection(
-            sock, self._send.send_nowait, initiator=initiator
+            sock, self._send.send_nowait, initiator=initiator, began=trio.current_time()
         )
 
     async def accept(self) -> MuxedStream:
