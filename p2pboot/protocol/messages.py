@@ -215,15 +215,15 @@ class Reply:
     """One answer: a header and, when ok, its body.
 
     `extra` are further members of the header; one with another status than OK has no body: see `refusal` and `busy`.
-    `long_body` stands in place of `body`. `taken` is called when all of it was
-    handed to the connection; it neither waits nor raises.
+    `long_body` stands in place of `body`. `ended` is told how the reply ended, unless the stream ends before: whether
+    all of it was handed to the connection, or another one went out in its place. It neither waits nor raises.
     """
 
     status: Status
     body: bytes | bytearray | memoryview = b""
     extra: Mapping[str, object] | None = None
     long_body: LongBody | None = None
-    taken: Callable[[], None] | None = None
+    ended: Callable[[bool], None] | None = None
 
     @classmethod
     def refusal(cls, status: Status, reason: str | None) -> Self:

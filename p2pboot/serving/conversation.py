@@ -130,7 +130,7 @@ class _Part:
     done: tuple[str, str] | None = None  # operation and status of the reply, with its last part
     turns: float = 0.0  # that the reply took, likewise
     held: int = 0  # bytes of memory beyond those that a part may have
-    taken: Callable[[], None] | None = None  # is called when this, the last part, is written
+    ended: Callable[[bool], None] | None = None  # see `Reply`; with the last part
     written: trio.Event = field(default_factory=trio.Event)
 
 
@@ -156,6 +156,7 @@ class _Conversation:
         self._frames = FrameReader()
         self._frame_deadline = inf  # of the request that is arriving
         self._in_flight = 0  # requests that were read and are not answered wholly
+        self._idling = 0  # of these, those that wait for something to happen
         self._held = 0  # bytes of memory beyond those that parts may have
         self._took = 0.0  # turns for the reply that is being prepared
         self._unpaid = 0.0  # turns for replies that the peer has not taken to the end
@@ -268,9 +269,10 @@ class _Conversation:
         limits = self._serving.limits
         return trio.current_time() + (limits.frame_s if self._is_crowded else limits.idle_s)
 
-    def _note_in_flight(self, change: int) -> None:
+    def _note_in_flight(self, change: int, idling: int = 0) -> None:
         self._in_flight += change
-        self._account.is_busy = self._in_flight > 0
+        self._idling += idling
+        self._account.is_busy = self._in_flight > self._idling
         self._account.active_at = trio.current_time()
 
     async def _prepare_replies(
@@ -301,7 +303,7 @@ class _Conversation:
             part = _Part(data)
             if is_last:
                 done = (request.op, reply.status.value)
-                part = _Part(data, done=done, turns=self._took, taken=reply.taken)
+                part = _Part(data, done=done, turns=self._took, ended=reply.ended)
             await self._pass_on(part, prepared)
 
     async def _pass_on(self, part: _Part, prepared: trio.MemorySendChannel[_Part]) -> None:
@@ -316,17 +318,25 @@ class _Conversation:
         """A reply in one part; where that is large it has to have memory, or it is none."""
         held = len(reply.body) if len(reply.body) > self._ahead.part_bytes else 0
         if held and not self._serving.memory.take(self._account.party, held):
+            if reply.ended is not None:
+                reply.ended(False)
             held, reply = 0, Reply.refusal(Status.BUSY, "too much waits for slow readers")
         self._held += held
         done = (op, reply.status.value)
-        return _Part(reply.body, reply.encode_header(), done, self._took, held, reply.taken)
+        return _Part(reply.body, reply.encode_header(), done, self._took, held, reply.ended)
 
     async def _reply_beforehand(self, request: _Asked) -> Reply | None:
         if isinstance(request, _Refused):
             return Reply.refusal(Status.BUSY, request.reason)
         if isinstance(request, BadRequest):
             return Reply.refusal(Status.BAD_REQUEST, request.reason)
-        return None if self._beforehand is None else await self._beforehand(request, self._handed_over)
+        if self._beforehand is None:
+            return None
+        self._note_in_flight(0, idling=+1)
+        try:
+            return await self._beforehand(request, self._handed_over)
+        finally:
+            self._note_in_flight(0, idling=-1)
 
     async def _reserve(self, size: int) -> int:
         self._took = max(1.0, size / MIB)
@@ -344,8 +354,8 @@ class _Conversation:
                 if part.done is not None:
                     self._serving.counters.requests[(self._protocol, *part.done)] += 1
                     self._unpaid -= part.turns
-                    if part.taken is not None:
-                        part.taken()
+                    if part.ended is not None:
+                        part.ended(True)
                     self._note_in_flight(-1)
                     self._waiting_to_read.deadline = self._read_deadline()
         except StreamReset:

@@ -320,7 +320,11 @@ class Dealing:
         from_others = sum(gained for _, gained in about.gained) * self._piece_length / SUPPLY_S
         return self._uplink > 0 and from_others >= WELL_SUPPLIED * self._uplink / len(self._clients)
 
-    def _ask(self, about: _Client, want: int) -> tuple[Hashable, ...]:
+    def holders_of(self, want: PieceSet, client: Hashable) -> tuple[Hashable, ...]:
+        """A few clients, other than one, that say that they have something of this."""
+        return self._ask(self._clients.get(client), want.bits)
+
+    def _ask(self, about: _Client | None, want: int) -> tuple[Hashable, ...]:
         ask: list[Hashable] = []
         for name, other in self._clients.items():
             if other is not about and other.held & want:

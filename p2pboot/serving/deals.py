@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import trio
@@ -10,7 +11,7 @@ from p2pboot.core.changes import Form
 from p2pboot.core.origins import Party, party_of
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.core.shares import Shares
-from p2pboot.protocol.swarm import DealRequest
+from p2pboot.protocol.swarm import DealRequest, Runs
 from p2pboot.protocol.swarm_client import Changes
 from p2pboot.serving.dealing import Deal, Dealing, Wait
 from p2pboot.transport.interface import Connection, Transport
@@ -24,7 +25,7 @@ CLIENTS: Final = 512
 IDLE_S: Final = 60.0
 """A table of which no deal was asked for so long is forgotten."""
 
-FULL: Final = Wait(5.0, ())
+_FULL: Final = Wait(5.0, ())
 """For who has no place."""
 
 
@@ -59,6 +60,10 @@ class Deals:
         deals.asked_at = now
         return deals
 
+    def known(self, table_digest: str) -> TableDeals | None:
+        """The deals of a table of which any were asked for."""
+        return self._tables.get(table_digest)
+
     def _forget_idle(self, now: float) -> None:
         for digest, deals in tuple(self._tables.items()):
             if now - deals.asked_at > IDLE_S:
@@ -88,11 +93,13 @@ class TableDeals:
         self._let_go(self._transport.peers())
         client = connection.peer_id
         if client not in self._clients and not self._join(connection):
-            return FULL
-        want = PieceSet(self._count)
-        for first, count in request.want:
-            want |= PieceSet.of(self._count, range(first, min(first + count, self._count)))
+            return _FULL
+        want = self._pieces_of(request.want)
         return self._dealing.choose(client, want, min(request.max, most), trio.current_time())
+
+    def ask(self, client: str, want: Runs) -> Iterator[str]:
+        """Other clients that say that they have something of what one wants; the first few."""
+        return map(str, self._dealing.holders_of(self._pieces_of(want), client))
 
     def sent(self, client: str, deal: Deal) -> None:
         """A deal was handed over whole."""
@@ -121,6 +128,14 @@ class TableDeals:
             by_form[Form.NOT_COMING],
             trio.current_time(),
         )
+
+    def _pieces_of(self, runs: Runs) -> PieceSet:
+        pieces = PieceSet(self._count)
+        for first, count in runs:
+            pieces |= PieceSet.of(
+                self._count, range(min(first, self._count), min(first + count, self._count))
+            )
+        return pieces
 
     def close(self) -> None:
         """Nobody is dealt anything any more."""

@@ -15,10 +15,13 @@ from typing import Final
 import trio
 from typing_extensions import override
 
+from p2pboot.core.dataclass import dataclass
+from p2pboot.core.origins import party_of
 from p2pboot.errors import BlobMissing, P2PBootError
 from p2pboot.protocol.messages import LongBody, Reply, Status
 from p2pboot.protocol.swarm import (
     MAX_BODY,
+    MAX_DEAL_S,
     SWARM_PROTOCOL,
     ChangesRequest,
     DealRequest,
@@ -35,10 +38,14 @@ from p2pboot.serving.deals import Deals, TableDeals
 from p2pboot.serving.hearing import hear
 from p2pboot.serving.server import UNREADABLE, Server
 from p2pboot.serving.telling import Telling
+from p2pboot.serving.uplink import Sending, Uplink
 from p2pboot.store.errors import BlobGone
 from p2pboot.transport.interface import Connection, Stream, Transport
 
 log = logging.getLogger(__name__)
+
+BUSY_S: Final = 1.0
+"""When to ask again where others go first."""
 
 _ON_ITS_WAY: Final = "it is being fetched here, and what was asked for has not come yet"
 _Span = tuple[int, int]  # offset and length, bytes
@@ -61,6 +68,7 @@ class SwarmServer(Server):
         self.contents = contents
         self.telling = Telling(contents.find)
         self.deals = Deals(transport)
+        self.uplink = Uplink()
 
     @override
     async def handle(self, stream: Stream) -> None:
@@ -105,91 +113,111 @@ class SwarmServer(Server):
         return Reply(Status.OK, long_body=LongBody(await read(0, at_once), length, read))
 
 
+@dataclass(slots=True, eq=False)
+class _Chosen:
+    """What a reply consists of, from when it may begin."""
+
+    sending: Sending
+    runs: Runs
+    content: Content | None = None
+    deals: TableDeals | None = None
+    deal: Deal | None = None
+
+
 class _Client:
-    """The asker of one stream, and what it was dealt over it."""
+    """The asker of one stream, and what is on its way to it there."""
 
     def __init__(self, server: SwarmServer, connection: Connection, nursery: trio.Nursery) -> None:
         self._server = server
         self._connection = connection
+        self._party = party_of(connection.address, connection.peer_id)
         self._nursery = nursery
-        self._chosen: tuple[TableDeals, Content, Deal] | None = None  # and not handed over yet
+        self._next: _Chosen | None = None  # what the next reply consists of
+        self._sending: dict[_Chosen, None] = {}  # replies that are not handed over
         self._heard: str | None = None  # the table of which this stream's client is asked what it has
         self._hearing = trio.CancelScope()
 
     async def answer_beforehand(self, request: SwarmRequest, handed_over: HandedOver) -> Reply | None:
         """See `serving.conversation.Beforehand`."""
-        match request:
-            case ChangesRequest():
-                return await self._server.telling.answer(self._connection.peer_id, request)
-            case DealRequest():
-                await handed_over()  # chosen when it begins to be sent, not one ahead
-                self._give_up()
-                return self._choose(request)
-            case SomePiecesRequest():
-                return None
+        if isinstance(request, ChangesRequest):
+            return await self._server.telling.answer(self._connection.peer_id, request)
+        content = self._server.contents.find(request.table)
+        if content is None:
+            return Reply(Status.NOT_FOUND)
+        if isinstance(request, SomePiecesRequest):
+            return await self._begin(request.table, request.want)
+        if content.partial is not None:  # who has not everything has nothing to deal
+            return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
+        await handed_over()  # chosen when it begins to be sent, not one ahead
+        return await self._begin(request.table, request.want) or self._choose(request, content)
 
     async def answer(self, request: SwarmRequest, reserve: Reserve) -> Reply:
         """See `serving.conversation.Answer`."""
+        chosen = self._next
+        assert chosen is not None  # noqa: S101 - made beforehand
+        content = chosen.content or self._server.contents.find(request.table)
+        reply = Reply(Status.NOT_FOUND)
         try:
-            if isinstance(request, DealRequest):
-                return await self._deal(reserve)
-            assert isinstance(request, SomePiecesRequest)  # noqa: S101 - changes are answered beforehand
-            content = self._server.contents.find(request.table)
-            if content is None:
-                return Reply(Status.NOT_FOUND)
-            return await self._server.pieces(content, request.want, reserve)
+            if content is not None:
+                reply = await self._server.pieces(content, chosen.runs, reserve)
         except BlobGone:
-            return Reply(Status.GONE)
+            reply = Reply(Status.GONE)
         except BlobMissing:
-            return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
+            reply = Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
         except P2PBootError as error:  # a disk that fails costs this request, not the stream
             log.warning("%s of table %s failed: %s", request.op, request.table, error)
-            return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
+            reply = Reply.refusal(Status.NOT_FOUND, UNREADABLE)
+        if reply.status is not Status.OK:
+            self._end(chosen, handed_over=False)
+            return reply
+        deal = chosen.deal
+        extra = None if deal is None else {"index": deal.first, "count": deal.count}
+
+        def ended(handed_over: bool) -> None:
+            self._end(chosen, handed_over=handed_over)
+
+        return Reply(Status.OK, reply.body, extra, reply.long_body, ended)
 
     def close(self) -> None:
         """The stream is over: what was not handed over never happened."""
-        self._give_up()
+        for chosen in tuple(self._sending):
+            self._end(chosen, handed_over=False)
 
-    def _choose(self, request: DealRequest) -> Reply | None:
-        server, table = self._server, request.table
-        content = server.contents.find(table)
-        if content is None:
-            return Reply(Status.NOT_FOUND)
-        if content.partial is not None:  # who has not everything has nothing to deal
-            return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
-        deals = server.deals.of(table, content.table, spare=server.telling.has_followed(table))
-        if deals is None:
-            return Reply.busy(5.0)
-        choice = deals.choose(self._connection, request, MAX_BODY // content.table.piece_length)
-        if isinstance(choice, Wait):
-            return Reply.busy(choice.retry_s, map(str, choice.ask))
-        self._hear(content, deals)
-        self._chosen = deals, content, choice
+    async def _begin(self, table: str, want: Runs) -> Reply | None:
+        """Wait until pieces may be sent; a refusal where others go first."""
+        sending = await self._server.uplink.begin(self._party, trio.current_time() + MAX_DEAL_S)
+        if sending is None:
+            deals = self._server.deals.known(table)
+            return Reply.busy(BUSY_S, () if deals is None else deals.ask(self._connection.peer_id, want))
+        self._next = _Chosen(sending, want)
+        self._sending[self._next] = None
         return None
 
-    async def _deal(self, reserve: Reserve) -> Reply:
-        assert self._chosen is not None  # noqa: S101 - it was chosen beforehand
-        deals, content, deal = chosen = self._chosen
-        reply = Reply(Status.NOT_FOUND)
-        try:
-            reply = await self._server.pieces(content, ((deal.first, deal.count),), reserve)
-        finally:
-            if reply.status is not Status.OK:
-                self._give_up()
+    def _choose(self, request: DealRequest, content: Content) -> Reply | None:
+        """Choose what is dealt; a refusal where that is nothing."""
+        server, table, chosen = self._server, request.table, self._next
+        assert chosen is not None  # noqa: S101 - it may begin
+        deals = server.deals.of(table, content.table, spare=server.telling.has_followed(table))
+        if deals is None:
+            self._end(chosen, handed_over=False)
+            return Reply.busy(BUSY_S)
+        choice = deals.choose(self._connection, request, MAX_BODY // content.table.piece_length)
+        if isinstance(choice, Wait):
+            self._end(chosen, handed_over=False)
+            return Reply.busy(choice.retry_s, map(str, choice.ask))
+        chosen.content, chosen.deals, chosen.deal = content, deals, choice
+        chosen.runs = ((choice.first, choice.count),)
+        self._hear(content, deals)
+        return None
 
-        def taken() -> None:
-            if self._chosen is chosen:
-                self._chosen = None
-                deals.sent(self._connection.peer_id, deal)
-
-        extra = {"index": deal.first, "count": deal.count}
-        return Reply(reply.status, reply.body, extra, reply.long_body, taken)
-
-    def _give_up(self) -> None:
-        if self._chosen is not None:
-            deals, _, deal = self._chosen
-            self._chosen = None
-            deals.failed(self._connection.peer_id, deal)
+    def _end(self, chosen: _Chosen, *, handed_over: bool) -> None:
+        if chosen not in self._sending:
+            return
+        del self._sending[chosen]
+        self._server.uplink.end(chosen.sending, whole=handed_over)
+        if chosen.deal is not None and chosen.deals is not None:
+            note = chosen.deals.sent if handed_over else chosen.deals.failed
+            note(self._connection.peer_id, chosen.deal)
 
     def _hear(self, content: Content, deals: TableDeals) -> None:
         """Hear from now on what the client has of what it is dealt."""
