@@ -108,6 +108,7 @@ def _sync(order: SyncOrder, client: Client, show: Callable[[SyncResult], None]) 
 
     from p2pboot.fetch.snapshots.sync import open_output, sync_snapshot
     from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
+    from p2pboot.protocol.swarm import SWARM_PROTOCOL
 
     async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> SyncResult:
         store = await trio.to_thread.run_sync(open_output, order)
@@ -117,7 +118,16 @@ def _sync(order: SyncOrder, client: Client, show: Callable[[SyncResult], None]) 
 
             return SnapshotServer(store, serving)
 
+        def swarm(serving: Serving) -> Server:
+            from p2pboot.serving.contents import Contents
+            from p2pboot.serving.swarm import SwarmServer
+
+            contents = Contents()
+            contents.add(store.blobs, store.check_signature)
+            return SwarmServer(transport, serving, contents)
+
         client.sharing.offer(transport, SNAPSHOT_PROTOCOL, snapshots)
+        client.sharing.offer(transport, SWARM_PROTOCOL, swarm)
         return await sync_snapshot(order, store, transport=transport, progress=progress, hints=hints)
 
     client.run(job, open_progress("fetching", "fetched"), show)

@@ -182,7 +182,9 @@ class Node:
             await nursery.start(serve_control, self._settings.store.state, self._answer)
             if self._settings.snapshots.directory is not None:
                 run = partial(run_snapshots, limits=lambda: self._settings.store)
-                await nursery.start(run, self._settings, self._transport, self._serving, self.problems)
+                await nursery.start(
+                    run, self._settings, self._transport, self._serving, self.problems, self._contents
+                )
             task_status.started()
             nursery.start_soon(self._peering.run, self._hints)
             nursery.start_soon(self._mirror.run)

@@ -35,6 +35,7 @@ from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshot_problems import SnapshotProblems
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC
 from p2pboot.serving.accounts import Serving
+from p2pboot.serving.contents import Contents
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.ownership import PRIVATE
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
@@ -61,6 +62,7 @@ async def run_snapshots(
     transport: Gossip,
     serving: Serving,
     problems: Problems,
+    contents: Contents,
     *,
     limits: Callable[[], StoreSettings],
     task_status: Any = trio.TASK_STATUS_IGNORED,
@@ -86,6 +88,7 @@ async def run_snapshots(
         serving,
         trusted=snapshots.trusted,
         problems=problems,
+        contents=contents,
         announce_interval_s=network.announce_interval_s,
         sync_interval_s=network.sync_interval_s,
         gossip=network.gossip,
@@ -124,6 +127,7 @@ class SnapshotNode:
         serving: limits and accounts, shared with the node's other servers.
         trusted: whose snapshots are followed; None follows nobody.
         problems: told what is wrong with the store, and what can not be had.
+        contents: what the node gives by its tables; what is in the store is added to it.
         announce_interval_s: seconds between two announcements of one snapshot.
         sync_interval_s: seconds between two questions to one peer.
         gossip: whether to announce and to hear announcements by gossip.
@@ -138,6 +142,7 @@ class SnapshotNode:
         *,
         trusted: Publisher | None,
         problems: Problems,
+        contents: Contents,
         announce_interval_s: float,
         sync_interval_s: float,
         gossip: bool = True,
@@ -151,6 +156,7 @@ class SnapshotNode:
         self._sync_interval_s = sync_interval_s
         self._gossip = gossip
         self._server = SnapshotServer(store, serving)
+        contents.add(store.blobs, store.check_signature)
         self._changes = Changes()
         self._announcer: Announcer[str] = Announcer(
             transport,

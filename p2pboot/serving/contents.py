@@ -1,18 +1,30 @@
-"""What is held, by the piece table that cuts it: artifacts, snapshots, and both while they arrive."""
+"""What is held, by the piece table that cuts it: artifacts, snapshots, and both while they arrive.
+
+To look for something may wait for the disk, so what was found is known for a moment, and who waits for something that
+is not here yet is told as soon as it begins to arrive.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
-from cachetools import LRUCache
+import trio
+from cachetools import TTLCache
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import PieceTable
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
 
+KNOWN_S: Final = 1.0
+"""So long after it was found something counts as held."""
+
 _KNOWN: Final = 256
+
+Check = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,17 +45,24 @@ class Content:
     table: PieceTable
     partial: PartialBlob | None
     blobs: BlobStore
-    check: Callable[[str], object] | None = None
+    check: Check | None = None
+
+    @property
+    def is_current(self) -> bool:
+        """Whether it may still be what it was when it was found."""
+        return self.partial is None or self.partial.is_open
 
 
 class Contents:
     """Finds content by its table, in any number of stores."""
 
     def __init__(self) -> None:
-        self._stores: list[tuple[BlobStore, Callable[[str], object] | None]] = []
-        self._names: LRUCache[str, str] = LRUCache(_KNOWN)
+        self._stores: list[tuple[BlobStore, Check | None]] = []
+        self._known: TTLCache[str, Content] = TTLCache(_KNOWN, KNOWN_S, trio.current_time)
+        self._awaited: dict[str, dict[Callable[[], None], None]] = {}
+        self._token: trio.lowlevel.TrioToken | None = None
 
-    def add(self, blobs: BlobStore, check: Callable[[str], object] | None = None) -> None:
+    def add(self, blobs: BlobStore, check: Check | None = None) -> None:
         """Look here as well.
 
         Args:
@@ -51,15 +70,48 @@ class Contents:
             check: raises where what is whole may not be given out, by its name; blocking.
         """
         self._stores.append((blobs, check))
+        blobs.listen(self._note_begun)
 
-    def find(self, table_digest: str) -> Content | None:
-        """Whatever is cut by this table and held."""
+    def known(self, table_digest: str) -> Content | None:
+        """What was found just now; never waits."""
+        content = self._known.get(table_digest)
+        return content if content is not None and content.is_current else None
+
+    def look(self, table_digest: str) -> Content | None:
+        """Look for what is cut by this table and held; blocking."""
         for blobs, check in self._stores:
             found = blobs.by_table(table_digest)
             if found is not None:
                 digest, table = found
-                partial = blobs.arriving(digest)
+                arriving = blobs.arriving(digest)
                 return Content(
-                    table_digest, digest, table, partial, blobs, check if partial is None else None
+                    table_digest, digest, table, arriving, blobs, check if arriving is None else None
                 )
         return None
+
+    def note(self, content: Content) -> None:
+        """It was found."""
+        self._known[content.table_digest] = content
+
+    @contextmanager
+    def awaiting(self, table_digest: str, wake: Callable[[], None]) -> Iterator[None]:
+        """Have it called when something begins to arrive that is cut by this table."""
+        self._token = trio.lowlevel.current_trio_token()
+        wakes = self._awaited.setdefault(table_digest, {})
+        wakes[wake] = None
+        try:
+            yield
+        finally:
+            del wakes[wake]
+            if not wakes:
+                self._awaited.pop(table_digest, None)
+
+    def _note_begun(self, table_digest: str) -> None:
+        """In any thread."""
+        if table_digest in self._awaited and self._token is not None:
+            with suppress(trio.RunFinishedError):
+                self._token.run_sync_soon(partial(self._wake, table_digest))
+
+    def _wake(self, table_digest: str) -> None:
+        for wake in tuple(self._awaited.get(table_digest, ())):
+            wake()

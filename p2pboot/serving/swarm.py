@@ -16,7 +16,7 @@ import trio
 from typing_extensions import override
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.origins import party_of
+from p2pboot.core.origins import Party, party_of
 from p2pboot.errors import BlobMissing, P2PBootError
 from p2pboot.protocol.messages import LongBody, Reply, Status
 from p2pboot.protocol.swarm import (
@@ -66,7 +66,7 @@ class SwarmServer(Server):
         super().__init__(serving)
         self.transport = transport
         self.contents = contents
-        self.telling = Telling(contents.find)
+        self.telling = Telling(contents, self.find)
         self.deals = Deals(transport)
         self.uplink = Uplink()
 
@@ -85,6 +85,16 @@ class SwarmServer(Server):
     @override
     async def _answer(self, request: SwarmRequest, reserve: Reserve) -> Reply:
         raise NotImplementedError  # each stream has answers of its own
+
+    async def find(self, table: str, party: Party) -> Content | None:
+        """What is held that is cut by a table; where that is not known, whoever asks takes a turn for it."""
+        content = self.contents.known(table)
+        if content is None:
+            async with self._serving.turns[self.protocol].take(party):
+                content = await self._in_thread(self.contents.look, table)
+            if content is not None:
+                self.contents.note(content)
+        return content
 
     async def pieces(self, content: Content, runs: Runs, reserve: Reserve) -> Reply:
         """Pieces, one after the other.
@@ -118,8 +128,8 @@ class _Chosen:
     """What a reply consists of, from when it may begin."""
 
     sending: Sending
+    content: Content
     runs: Runs
-    content: Content | None = None
     deals: TableDeals | None = None
     deal: Deal | None = None
 
@@ -140,26 +150,23 @@ class _Client:
     async def answer_beforehand(self, request: SwarmRequest, handed_over: HandedOver) -> Reply | None:
         """See `serving.conversation.Beforehand`."""
         if isinstance(request, ChangesRequest):
-            return await self._server.telling.answer(self._connection.peer_id, request)
-        content = self._server.contents.find(request.table)
+            return await self._server.telling.answer(self._party, request)
+        content = await self._server.find(request.table, self._party)
         if content is None:
             return Reply(Status.NOT_FOUND)
         if isinstance(request, SomePiecesRequest):
-            return await self._begin(request.table, request.want)
+            return await self._begin(content, request.want)
         if content.partial is not None:  # who has not everything has nothing to deal
             return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
         await handed_over()  # chosen when it begins to be sent, not one ahead
-        return await self._begin(request.table, request.want) or self._choose(request, content)
+        return await self._begin(content, request.want) or self._choose(request, content)
 
     async def answer(self, request: SwarmRequest, reserve: Reserve) -> Reply:
         """See `serving.conversation.Answer`."""
         chosen = self._next
         assert chosen is not None  # noqa: S101 - made beforehand
-        content = chosen.content or self._server.contents.find(request.table)
-        reply = Reply(Status.NOT_FOUND)
         try:
-            if content is not None:
-                reply = await self._server.pieces(content, chosen.runs, reserve)
+            reply = await self._server.pieces(chosen.content, chosen.runs, reserve)
         except BlobGone:
             reply = Reply(Status.GONE)
         except BlobMissing:
@@ -183,13 +190,13 @@ class _Client:
         for chosen in tuple(self._sending):
             self._end(chosen, handed_over=False)
 
-    async def _begin(self, table: str, want: Runs) -> Reply | None:
+    async def _begin(self, content: Content, want: Runs) -> Reply | None:
         """Wait until pieces may be sent; a refusal where others go first."""
         sending = await self._server.uplink.begin(self._party, trio.current_time() + MAX_DEAL_S)
         if sending is None:
-            deals = self._server.deals.known(table)
+            deals = self._server.deals.known(content.table_digest)
             return Reply.busy(BUSY_S, () if deals is None else deals.ask(self._connection.peer_id, want))
-        self._next = _Chosen(sending, want)
+        self._next = _Chosen(sending, content, want)
         self._sending[self._next] = None
         return None
 
@@ -205,7 +212,7 @@ class _Client:
         if isinstance(choice, Wait):
             self._end(chosen, handed_over=False)
             return Reply.busy(choice.retry_s, map(str, choice.ask))
-        chosen.content, chosen.deals, chosen.deal = content, deals, choice
+        chosen.deals, chosen.deal = deals, choice
         chosen.runs = ((choice.first, choice.count),)
         self._hear(content, deals)
         return None

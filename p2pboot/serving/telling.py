@@ -6,17 +6,18 @@ together, a moment after something changed, so that what happens in quick succes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
 import trio
 from cachetools import LRUCache
 
 from p2pboot.core.changes import MAX_CHANGES, Change, ChangeRing, Form
+from p2pboot.core.origins import Party
 from p2pboot.core.pieces import PieceSet
 from p2pboot.protocol.messages import Reply, Status
 from p2pboot.protocol.swarm import MAX_SERIAL, ChangesRequest, encode_changes
-from p2pboot.serving.contents import Content
+from p2pboot.serving.contents import Content, Contents
 
 GATHER_S: Final = 0.05
 """For so long after a change others are waited for, to be told together."""
@@ -24,20 +25,27 @@ GATHER_S: Final = 0.05
 WHOLE: Final = MAX_SERIAL
 """Serial of who has everything: nothing changes there. No ring comes so far."""
 
-_LOOK_S: Final = 0.1  # whether a table has become known that is asked for
+LOOK_S: Final = 2.0
+"""How often a table is looked for that somebody waits for, in case it did not begin to arrive but was there at once."""
+
 _PULSES: Final = 64
 _LOOSE: Final = 4096  # pieces that are put in order, to be told in fewer runs
+
+
+Find = Callable[[str, Party], Awaitable[Content | None]]
 
 
 class Telling:
     """Answers `changes`.
 
     Args:
-        find: what is held that is cut by a table; quick, asked again and again.
+        contents: what is here.
+        find: looks for what is cut by a table, for somebody.
         gather_s: how long changes are gathered, seconds.
     """
 
-    def __init__(self, find: Callable[[str], Content | None], gather_s: float = GATHER_S) -> None:
+    def __init__(self, contents: Contents, find: Find, gather_s: float = GATHER_S) -> None:
+        self._contents = contents
         self._find = find
         self._gather_s = gather_s
         self._waiting: dict[tuple[str, str], _Waiting] = {}  # by table and peer
@@ -47,25 +55,26 @@ class Telling:
         """Whether this was followed by others while it was on its way here."""
         return table in self._pulses
 
-    async def answer(self, peer_id: str, request: ChangesRequest) -> Reply:
+    async def answer(self, party: Party, request: ChangesRequest) -> Reply:
         """What changed, as soon as something did, or after as long as the request may wait.
 
         Args:
-            peer_id: who asks. One at a time waits for a table: another one of the same has the former answered at once.
+            party: who asks. One at a time waits for a table: another one of the same has the former answered at once.
             request: what it asks.
         """
-        key = (request.table, peer_id)
+        key = (request.table, party.peer_id)
         if key in self._waiting:
             self._waiting[key].end()
         waiting = self._waiting[key] = _Waiting(trio.current_time() + request.wait_ms / 1000)
         try:
             while True:
-                content = self._find(request.table)
+                content = await self._find(request.table, party)
                 reply = self._reply(content, request.after, waiting)
                 if reply is not None:
                     return reply
                 if content is None:
-                    await waiting.wait(trio.current_time() + _LOOK_S)
+                    with self._contents.awaiting(request.table, waiting.hasten):
+                        await waiting.wait(trio.current_time() + LOOK_S)
                 elif content.partial is None:
                     await waiting.wait()
                 else:
@@ -111,10 +120,10 @@ class _Waiting:
     def end(self) -> None:
         """Have it answered now."""
         self._until = -1.0
-        self.hasten(-1.0)
+        self.hasten()
 
-    def hasten(self, at: float) -> None:
-        """Have it look then, or earlier."""
+    def hasten(self, at: float = -1.0) -> None:
+        """Have it look then, or earlier: now, by default."""
         if self._scope is not None and at < self._scope.deadline:
             self._scope.deadline = at
 

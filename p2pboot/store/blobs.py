@@ -96,6 +96,7 @@ class BlobStore:
         self._lock = threading.Lock()
         self._in_place = InPlaceFiles()
         self._active: dict[str, PartialBlob] = {}
+        self._begun: list[Callable[[str], None]] = []
         self._damaged: dict[str, None] = {}  # in the order in which it was noticed
 
     def prepare(self) -> None:
@@ -159,6 +160,10 @@ class BlobStore:
             if table is not None:
                 return digest, table
         return None
+
+    def listen(self, listener: Callable[[str], None]) -> None:
+        """Have it called, in any thread, with the digest of its table when an artifact begins to arrive."""
+        self._begun.append(listener)
 
     def known_table(self, digest: str, table_digest: str) -> PieceTable | None:
         """A piece table of an artifact of which there need be nothing here any more, or not yet."""
@@ -623,6 +628,8 @@ class BlobStore:
         )
         with self._lock:
             self._active[digest] = partial
+        for listener in tuple(self._begun):
+            listener(table.digest)
         return partial
 
     def _ended(self, partial: PartialBlob) -> None:

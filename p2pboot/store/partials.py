@@ -144,6 +144,11 @@ class PartialBlob:
         with self._changed:
             return self._held
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it is still being fetched."""
+        return self._state is _State.OPEN
+
     def has(self, index: int) -> bool:
         """Whether a piece is held."""
         return index in self.held

@@ -32,6 +32,7 @@ from p2pboot.protocol.snapshot_client import (
 )
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC, SnapshotHead
 from p2pboot.serving.accounts import Serving
+from p2pboot.serving.contents import Contents
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
@@ -66,6 +67,7 @@ async def node(
             Serving(),
             trusted=trusted,
             problems=problems or Problems(lambda: 7),
+            contents=Contents(),
             announce_interval_s=300,
             sync_interval_s=15,
             limits=limits,
@@ -347,6 +349,7 @@ async def test_a_node_names_what_is_unsigned_without_being_asked(
             Serving(),
             trusted=None,
             problems=problems,
+            contents=Contents(),
             announce_interval_s=300,
             sync_interval_s=15,
         )
@@ -416,6 +419,7 @@ async def test_a_store_that_goes_away_is_one_problem_until_it_is_back(
             Serving(),
             trusted=None,
             problems=problems,
+            contents=Contents(),
             announce_interval_s=300,
             sync_interval_s=15,
         )

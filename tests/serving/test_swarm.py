@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,12 +23,15 @@ from p2pboot.serving.contents import Contents
 from p2pboot.serving.swarm import SwarmServer
 from p2pboot.serving.telling import GATHER_S, WHOLE
 from p2pboot.store.partials import PartialBlob
+from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.store import Store
-from p2pboot.testing.artifacts import PIECE, sample
-from p2pboot.testing.manifests import key_of
+from p2pboot.testing.artifacts import PIECE, sample, table_of
+from p2pboot.testing.manifests import ALICE, key_of
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.testing.stores import hold
 from p2pboot.transport.interface import Gossip
+
+pytestmark = pytest.mark.usefixtures("inline_threads")
 
 IMAGE = sample(7 * PIECE + 17)
 TABLE = IMAGE.table
@@ -47,9 +51,9 @@ class Holder:
         self.transport = transport
         self.store = store
         self.serving = Serving()
-        contents = Contents()
-        contents.add(store.blobs)
-        self.server = SwarmServer(transport, self.serving, contents)
+        self.contents = Contents()
+        self.contents.add(store.blobs)
+        self.server = SwarmServer(transport, self.serving, self.contents)
         transport.handle(SWARM_PROTOCOL, self.server.handle)
 
     @asynccontextmanager
@@ -265,3 +269,26 @@ async def test_pieces_that_there_are_not_are_out_of_range(holder: Holder) -> Non
         with pytest.raises(PeerRefused) as refused:
             await requests.ask(ask_some_pieces(TABLE.digest, ((COUNT - 1, 2),), 1))
     assert refused.value.status is Status.RANGE
+
+
+# --- snapshots
+
+
+async def test_snapshots_are_given_by_their_tables_as_long_as_they_may_be(
+    holder: Holder, tmp_path: Path
+) -> None:
+    snapshots = DiskSnapshotStore(
+        tmp_path / "snapshots", chunk_length=PIECE, require_signatures=True, warn=lambda _: None
+    )
+    holder.contents.add(snapshots.blobs, snapshots.check_signature)
+    payload = IMAGE.data
+    unsigned, signed = payload[PIECE:], payload
+    snapshots.insert(unsigned)
+    root = snapshots.insert(signed, base64.b64encode(ALICE.sign(signed)).decode())
+    async with holder.asked_by("a") as requests:
+        assert (await requests.ask(changes(0))).held == PieceSet.full(COUNT)
+        query, runs = deal(((0, COUNT),))
+        assert await requests.ask(query) == data_of(*runs)
+        with pytest.raises(PeerLacks):
+            await requests.ask(ask_some_pieces(table_of(unsigned).digest, ((0, 1),), PIECE))
+        assert snapshots.table(root) == TABLE

@@ -77,7 +77,8 @@ async def test_a_few_go_always(autojump_clock: trio.testing.MockClock) -> None:
         for peer in range(64):
             crowd.add(party(2, peer))
         await trio.sleep(3.5)
-        assert crowd.going == {"10.0.0.1": 1, "10.0.0.2": FEW - 1}
+        assert crowd.going["10.0.0.1"] == 1
+        assert FEW - 1 <= crowd.going["10.0.0.2"] <= FEW
         nursery.cancel_scope.cancel()
 
 

@@ -185,6 +185,16 @@ class SnapshotStore(ABC):
         text = self.signature_text(root)
         return None if text is None else text.removeprefix("\ufeff").strip(" \t\r\n")
 
+    def check_signature(self, root: str) -> None:
+        """Refuse to give out a payload without a usable signature; what is still arriving has none yet.
+
+        Raises:
+            SnapshotSignatureError: as `signature`.
+            MachineError: it is there and can not be read.
+        """
+        if self.has_snapshot(root):
+            self.signature(root)
+
     def signature_text(self, root: str) -> str | None:
         """Like `signature`, with the white space: for who wants to write the same file again."""
         if not self.has_snapshot(root):
