@@ -152,20 +152,23 @@ def ask_read(
 
 
 def ask_pieces(sha256: str, *, size: int, piece_length: int, table_digest: str) -> Query[PieceTable]:
-    """The piece table of an artifact, checked against what the signed manifest says of it."""
+    """The piece table of an artifact, checked against what the signed manifest says of it; it is asked for by name."""
 
     def decode(_header: _Header, body: bytearray) -> PieceTable:
         return PieceTable.parse(bytes(body), size=size, piece_length=piece_length, digest_hex=table_digest)
 
     length = piece_count(size, piece_length) * DIGEST_BYTES
-    return Query(PiecesRequest(sha256), length, length, decode)
+    return Query(PiecesRequest(sha256, table_digest), length, length, decode)
 
 
-def ask_have(sha256: str, count: int) -> Query[PieceSet]:
-    """Which of the `count` pieces of an artifact does the peer hold?"""
+def ask_have(sha256: str, count: int, table_digest: str | None = None) -> Query[PieceSet]:
+    """Which of the `count` pieces of an artifact, as this table cuts it, does the peer hold?"""
     length = -(-count // 8)
     return Query(
-        HaveRequest(sha256), length, length, lambda _header, body: PieceSet.from_bytes(bytes(body), count)
+        HaveRequest(sha256, table_digest),
+        length,
+        length,
+        lambda _header, body: PieceSet.from_bytes(bytes(body), count),
     )
 
 

@@ -131,13 +131,29 @@ class ReadRequest(_OfArtifact):
         check_integer(self.length, "length", 1, MAX_READ)
 
 
-class PiecesRequest(_OfArtifact):
+@dataclass(frozen=True, slots=True)
+class _OfCut(_OfArtifact):
+    """A request about an artifact as it is cut by one piece table.
+
+    Args:
+        table: the BLAKE3 of the table; None: that of the newest manifest that the peer has.
+    """
+
+    table: str | None = None
+
+    def __post_init__(self) -> None:
+        check_digest(self.sha256, "sha256")
+        if self.table is not None:
+            check_digest(self.table, "table")
+
+
+class PiecesRequest(_OfCut):
     """The piece table of an artifact."""
 
     op: ClassVar[str] = "pieces"
 
 
-class HaveRequest(_OfArtifact):
+class HaveRequest(_OfCut):
     """The bitmap of the pieces that the peer holds and has verified."""
 
     op: ClassVar[str] = "have"

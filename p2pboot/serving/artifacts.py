@@ -102,13 +102,13 @@ class ArtifactServer(Server):
             return self._lacking(request.sha256)
 
     async def _pieces(self, request: PiecesRequest, reserve: Reserve) -> Reply:
-        table = await self._in_thread(self._blobs.table, request.sha256)
+        table = await self._in_thread(self._blobs.table, request.sha256, request.table)
         if table is None:
             return self._lacking(request.sha256)
         return await table_reply(table, reserve)
 
     async def _have(self, request: HaveRequest) -> Reply:
-        held = await self._in_thread(self._blobs.held, request.sha256)
+        held = await self._in_thread(self._blobs.held, request.sha256, request.table)
         return self._lacking(request.sha256) if held is None else Reply(Status.OK, held.to_bytes())
 
     def _lacking(self, sha256: str) -> Reply:

@@ -307,7 +307,7 @@ class GoneBlobs(BlobsProxy):
         self.left = 3
         self.is_gone = False
 
-    def held(self, sha256: str) -> Any:
+    def held(self, sha256: str, table_digest: str | None = None) -> Any:
         return None if self.is_gone else super().__getattr__("held")(sha256)
 
     def read(self, sha256: str, offset: int, length: int) -> bytes:
@@ -321,10 +321,10 @@ class GoneBlobs(BlobsProxy):
 class NoBlobs(BlobsProxy):
     """Nothing of it is here."""
 
-    def held(self, sha256: str) -> None:
+    def held(self, sha256: str, table_digest: str | None = None) -> None:
         return None
 
-    def table(self, sha256: str) -> None:
+    def table(self, sha256: str, table_digest: str | None = None) -> None:
         return None
 
 

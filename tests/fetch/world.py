@@ -91,8 +91,8 @@ class PartialBlobs(BlobsProxy):
         super().__init__(blobs)
         self.has = has
 
-    def held(self, sha256: str) -> PieceSet | None:
-        full = self._blobs.held(sha256)
+    def held(self, sha256: str, table_digest: str | None = None) -> PieceSet | None:
+        full = self._blobs.held(sha256, table_digest)
         return None if full is None else PieceSet.of(full.count, filter(self.has, range(full.count)))
 
     def read(self, sha256: str, offset: int, length: int) -> bytes:

@@ -52,8 +52,8 @@ sync_requests = (
 )
 artifact_requests = (
     st.builds(ReadRequest, digests, st.integers(0, MAX_COUNTER), st.integers(1, MAX_READ))
-    | st.builds(PiecesRequest, digests)
-    | st.builds(HaveRequest, digests)
+    | st.builds(PiecesRequest, digests, st.none() | digests)
+    | st.builds(HaveRequest, digests, st.none() | digests)
 )
 requests = sync_requests.map(lambda r: (SYNC_PROTOCOL, r)) | artifact_requests.map(
     lambda r: (ARTIFACT_PROTOCOL, r)
@@ -127,6 +127,20 @@ NOT_DIGESTS = {
 def test_digest_is_64_lowercase_hex_digits(value: object) -> None:
     assert isinstance(sync(op="manifest", digest=value), BadRequest)
     assert isinstance(read(sha256=value), BadRequest)
+
+
+@pytest.mark.parametrize("op", ["pieces", "have"])
+def test_a_table_may_be_named_and_null_is_absent(op: str) -> None:
+    def of(**members: object) -> Request | BadRequest:
+        return parse_request(ARTIFACT_PROTOCOL, json.dumps({"op": op, "sha256": DIGEST, **members}).encode())
+
+    named = of(table="f" * 64)
+    assert isinstance(named, PiecesRequest | HaveRequest)
+    assert named.table == "f" * 64
+    assert of() == of(table=None)
+    assert of() != named
+    wrong = {name: value for name, value in NOT_DIGESTS.items() if name != "null"}
+    assert all(isinstance(of(table=value), BadRequest) for value in wrong.values())
 
 
 NOT_COUNTS = [-1, True, False, 0.0, 1.0, 1e3, "1", None, [1], {}, MAX_COUNTER + 1, 10**30]

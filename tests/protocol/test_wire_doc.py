@@ -124,7 +124,7 @@ async def say(server: ArtifactServer | SyncServer, data: bytes) -> bytes:
         return await near.read_all()
 
 
-ARTIFACT_BLOCKS = ["have", "pieces", "read", "refusals"]
+ARTIFACT_BLOCKS = ["have", "pieces", "tables", "read", "refusals"]
 SYNC_BLOCKS = ["heads", "withheld", "peers", "bad-requests"]
 
 

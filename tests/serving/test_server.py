@@ -124,6 +124,21 @@ async def test_what_is_not_held_is_not_found(store: Store) -> None:
             assert caught.value.status is Status.NOT_FOUND
 
 
+async def test_of_content_that_is_cut_in_two_ways_each_is_given_as_it_is_asked_for(store: Store) -> None:
+    fine, coarse = sample(3 * PIECE), sample(3 * PIECE, piece_length=2 * PIECE)
+    put_whole(store, fine, coarse)
+    async with asked(artifacts_of(store)) as requests:
+        for one, count in ((fine, 3), (coarse, 2)):
+            assert await requests.ask(pieces_of(one.artifact)) == one.table
+            assert await requests.ask(ask_have(one.sha256, count, one.table.digest)) == PieceSet.full(count)
+        for ask in (
+            lambda: requests.ask(ask_have(fine.sha256, 3, "0" * 64)),
+            lambda: requests.ask(pieces_of(sample(3 * PIECE, piece_length=4 * PIECE).artifact)),
+        ):
+            with pytest.raises(PeerLacks):
+                await ask()
+
+
 async def test_half_fetched_artifact_is_served_piece_by_piece(store: Store) -> None:
     coming = sample(3 * PIECE + 17)
     partial = store.blobs.begin(coming.sha256, coming.table)

@@ -39,7 +39,7 @@ class ArtifactDialect(Dialect):
 
     @override
     async def holdings(self, requests: RequestStream, wanted: Wanted) -> PieceSet:
-        return await requests.ask(ask_have(wanted.blob, wanted.count))
+        return await requests.ask(ask_have(wanted.blob, wanted.count, wanted.table_digest))
 
     @override
     async def read(
