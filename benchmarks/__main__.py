@@ -15,7 +15,7 @@ from benchmarks.throughput import options
 # Each is imported when its turn comes: Linux counts the memory of whoever starts a process towards the peak of the
 # child, so the first parts, which look at that, are not to run in a process that has imported the network.
 _PARTS = (
-    *("throughput", "links", "startup", "sharing", "manifests", "verify"),
+    *("throughput", "links", "rack", "startup", "sharing", "manifests", "verify"),
     *("wire", "gossip", "snapshots", "gateway", "crowd"),
 )
 
