@@ -34,6 +34,7 @@ from p2pboot.testing.processes import environment, own_peak_bytes
 PIECE = 64 * 1024
 _PORT = 4001
 _AT_ONCE = 2
+_SERVED = 64  # pieces, asked for again and again: where a rack boots, what is asked for has just come
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def measure(count: int, pieces: int, mbit: float) -> Rack:
         return Rack(mbit, [], why)
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="p2pboot-bench-")))
-        write_content(directory / "image", "rack", count * pieces * PIECE)
+        write_content(directory / "image", "rack", _SERVED * PIECE)
         lab = stack.enter_context(Lab().open())
         for number in range(1, count + 1):
             lab.machine(number)
@@ -169,12 +170,19 @@ class _Part:
 
         self._addresses, self._count, self._pieces = addresses, count, pieces
         image = (directory / "image").read_bytes()
+        served, fetched = (
+            Store.open(directory / f"{len(addresses)}{name}").blobs for name in ("served", "fetched")
+        )
         self._digest, table = hashlib.sha256(image).hexdigest(), table_of(image, PIECE)
-        stores = [Store.open(directory / f"{len(addresses)}{name}") for name in ("served", "fetched")]
-        served, self._fetched = (store.blobs.begin(self._digest, table) for store in stores)
+        partial = served.begin(self._digest, table)
         for index in range(table.count):
-            served.write(index, image[index * PIECE : (index + 1) * PIECE])
-        self._server = ArtifactServer(stores[0].blobs, Serving())
+            piece = image[index * PIECE : (index + 1) * PIECE]
+            if not partial.take(index, piece):
+                partial.write(index, piece)
+        self._server = ArtifactServer(served, Serving())
+        much = image * (1 + count * pieces // _SERVED)
+        self._fetched = fetched.begin(hashlib.sha256(much).hexdigest(), table_of(much, PIECE))
+        self._fetched.write(0, image[:PIECE])  # what is the same for all pieces is done with the first
 
     async def run(self) -> None:
         import trio
@@ -184,7 +192,10 @@ class _Part:
         from p2pboot.transport.light import open_light
 
         *others, listen = (f"/ip4/{address}/tcp/{_PORT}" for address in self._addresses)
-        async with open_light(SecretKey(os.urandom(32)), [listen]) as transport:
+        async with (
+            open_light(SecretKey(os.urandom(32)), [listen]) as transport,
+            trio.open_nursery() as background,
+        ):
             transport.handle(ARTIFACT_PROTOCOL, self._server.handle)
             for other in others:
                 await _dialled(transport, other)
@@ -193,6 +204,7 @@ class _Part:
                 await events.receive()
             startup_s, began = sum(_used()[:2]), await _next_step("connected")
             before = _used()
+            background.start_soon(self._write)
             async with trio.open_nursery() as nursery:
                 for which, connection in enumerate(transport.connections()):
                     nursery.start_soon(self._ask, transport, connection, which)
@@ -202,6 +214,7 @@ class _Part:
             size = (self._count - 1) * self._pieces * PIECE
             done = Machine(size, seconds, user_s, system_s, int(waits), startup_s, own_peak_bytes())
             print(json.dumps(asdict(done)), flush=True)
+            background.cancel_scope.cancel()
 
     async def _ask(self, transport: Any, connection: Any, which: int) -> None:
         """Fetch this peer's part."""
@@ -210,20 +223,29 @@ class _Part:
         from p2pboot.fetch.asking.requests import RequestStream, open_stream
         from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
 
-        left = iter(range(which * self._pieces, (which + 1) * self._pieces))
+        left = iter(range(1 + which * self._pieces, 1 + (which + 1) * self._pieces))
         stream = await open_stream(transport, connection, ARTIFACT_PROTOCOL)
         async with RequestStream(stream) as requests, trio.open_nursery() as nursery:
             for _ in range(_AT_ONCE):
                 nursery.start_soon(self._ask_one_by_one, requests, left)
 
     async def _ask_one_by_one(self, requests: Any, left: Iterator[int]) -> None:
-        import trio
-
         from p2pboot.protocol.client import ask_read
 
         for index in left:
-            data = await requests.ask(ask_read(self._digest, index * PIECE, PIECE))
-            await trio.to_thread.run_sync(self._fetched.write, index, data)
+            asked = index % _SERVED
+            data = await requests.ask(ask_read(self._digest, asked * PIECE, PIECE))
+            if not self._fetched.take(index, data):
+                raise SystemExit("a piece was not taken")
+
+    async def _write(self) -> None:
+        import trio
+
+        from p2pboot.fetch.receiving.downloads import GATHERED_S
+
+        while True:
+            await trio.sleep(GATHERED_S)
+            await trio.to_thread.run_sync(self._fetched.write_taken)
 
 
 async def _dialled(transport: Any, where: str) -> None:

@@ -1,5 +1,8 @@
 """An artifact while it arrives: pieces in any order from several threads, checked before they are written.
 
+Long pieces are written one by one. Short ones may be taken into memory, where they count as held at once, and be
+written many at a time: handing one to a thread costs more than checking it.
+
 On the disk a partial is a file of the artifact's full size that is one hole at first, and takes room as pieces come:
 anybody can sign or claim a size. Where nobody showed a piece, nothing stays. Which of the pieces are good is not
 recorded anywhere: after a crash those for which there is data are hashed again against the table. So there is no bitmap
@@ -12,6 +15,7 @@ mostly empty image takes as much disk as it has content.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import fcntl
 import os
@@ -30,9 +34,13 @@ from p2pboot.store.algorithms import Algorithm
 from p2pboot.store.durable import disk_error, fsync_directory, make_directory, write_at
 from p2pboot.store.holes import data_ranges, make_zeros
 from p2pboot.store.reading import PieceMismatch, examine, good_pieces, pread_exactly
+from p2pboot.store.recent import SMALL_PIECE, RecentPieces
 from p2pboot.store.room import Plan
 
 HASH_CHUNK_BYTES: Final = 1024 * 1024
+MOST_TAKEN: Final = 8 * 1024 * 1024
+"""Bytes that may wait to be written."""
+
 _SERIALS: Final = 2**48
 
 
@@ -45,10 +53,10 @@ class _State(enum.Enum):
 class PartialBlob:
     """One artifact that is being fetched; all methods may be called from any thread.
 
-    Made by `BlobStore.begin`. Invariants: a piece in `_held` was checked and written; a
-    piece is written by one thread only (`_writing`); the file descriptor stays open while a write, a sync or a hash
-    is under way. The whole's digest is of the checked bytes in memory where pieces come in order, and of what is read
-    back where they do not.
+    Made by `BlobStore.begin`. Invariants: a piece in `_held` was checked, and is written or in `_taken`; a piece is
+    written by one thread only (`_writing`); the file descriptor stays open while a write, a sync or a hash is under
+    way. The whole's digest is of the checked bytes in memory where pieces come in order, and of what is read back
+    where they do not.
     """
 
     def __init__(
@@ -93,6 +101,9 @@ class PartialBlob:
         self._changed = threading.Condition()  # guards everything below but the hash
         self._state = _State.OPEN
         self._writing: set[int] = set()
+        self._taken: dict[int, bytes] = {}  # checked and not written yet
+        self._recent = RecentPieces()
+        self._is_shown = False  # the plan has been told that somebody has pieces, which may take long
         self._syncing = False
         self._hashing = threading.Lock()  # guards the hash, and comes before `_changed`
         self._hash = self._new_hash()
@@ -174,6 +185,7 @@ class PartialBlob:
                 return False
         self._check(index, data)
         self._plan.shown()
+        self._is_shown = True
         with self._changed:
             self._require_open()
             if index in self._held or index in self._writing:
@@ -198,6 +210,78 @@ class PartialBlob:
         self._plan.wrote(self.digest, length)
         self._hash_from_memory(offset, data)
         return True
+
+    def take(self, index: int, data: bytes | bytearray) -> bool:
+        """Take a short piece into memory: it is held from now on, and written with others by `write_taken`.
+
+        Never waits for the disk. Should the process be killed before it is written, it is fetched again.
+
+        Args:
+            index: of the piece.
+            data: the whole piece.
+
+        Returns:
+            False when it is to be given to `write`: because it is long, or the first, or what is not written yet is
+            enough. True also when it was here before.
+
+        Raises:
+            BlobCorrupt: as `write`.
+            BlobMissing: the partial was discarded or closed.
+            IndexError: no such piece.
+        """
+        if len(data) > SMALL_PIECE or not self._is_shown or self.taken_bytes >= MOST_TAKEN:
+            return False
+        if index in self._held:
+            return True
+        self._check(index, data)
+        piece = bytes(data)
+        with self._changed:
+            self._require_open()
+            if index not in self._held and index not in self._writing:
+                self._taken[index] = piece
+                self._held = self._held.with_piece(index)
+        self._recent.put(index, piece)
+        return True
+
+    @property
+    def taken_bytes(self) -> int:
+        """About how much was taken and is not written yet."""
+        return len(self._taken) * self.table.piece_length
+
+    def in_memory(self, index: int) -> bytes | None:
+        """A piece that is held, if it need not be read from the disk."""
+        taken = self._taken.get(index)
+        if taken is None and index in self._held:
+            return self._recent.get(index)
+        return taken
+
+    def write_taken(self) -> None:
+        """Write what was taken so far.
+
+        Raises:
+            MachineError: the disk is full or failed; what is not written is not held any more.
+        """
+        with self._changed:
+            if self._state is not _State.OPEN:
+                return
+            batch = sorted(index for index in self._taken if index not in self._writing)
+            self._writing.update(batch)
+        written = 0
+        try:
+            for index in batch:
+                write_at(self._fd, self._taken[index], self.table.span(index)[0])
+                written += 1
+        except OSError as error:
+            raise disk_error(error, self.table.piece_length, self.path.parent) from error
+        finally:
+            with self._changed:
+                self._writing.difference_update(batch)
+                self._held -= PieceSet.of(self.table.count, batch[written:])
+                pieces = [self._taken.pop(index) for index in batch]
+                self._changed.notify_all()
+        self._plan.wrote(self.digest, sum(map(len, pieces)))
+        for index, piece in zip(batch, pieces, strict=True):
+            self._hash_from_memory(self.table.span(index)[0], piece)
 
     def _hash_from_memory(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Advance the whole's digest over a piece just written, if it is the next one: it need not be read back."""
@@ -273,12 +357,14 @@ class PartialBlob:
             is_ready = self._state is _State.OPEN and self._held.complete
         if is_ready:
             self._plan.shown()  # of what is nothing but zeros nobody showed a piece
+        self.write_taken()
         with self._hashing:
             with self._changed:
                 if self._state is _State.FINISHED:
                     return self._final
                 self._require_open()
-                if missing := self._held.missing():
+                self._changed.wait_for(lambda: not self._writing)
+                if missing := self._written().missing():
                     raise StoreError(f"{self._name} is not complete: {len(missing)} pieces are missing")
             self._hash_to(self.table.size)
             if self._hash.hexdigest() != self.digest:
@@ -302,6 +388,8 @@ class PartialBlob:
 
         After `finish` or `discard` it does nothing.
         """
+        with contextlib.suppress(MachineError):  # what can not be written is fetched again
+            self.write_taken()
         with self._hashing:
             self._end(_State.CLOSED)
 
@@ -322,8 +410,11 @@ class PartialBlob:
         if self._state is not _State.OPEN:
             raise BlobMissing(self.digest)
 
+    def _written(self) -> PieceSet:
+        return self._held - PieceSet.of(self.table.count, self._taken) if self._taken else self._held
+
     def _contiguous_end(self) -> int:
-        first_missing = next(iter(self._held.missing()), self.table.count)
+        first_missing = next(iter(self._written().missing()), self.table.count)
         return min(first_missing * self.table.piece_length, self.table.size)
 
     def _hash_to(self, end: int) -> None:

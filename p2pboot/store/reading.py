@@ -22,6 +22,7 @@ from cachetools import LRUCache
 from p2pboot.core.digests import DIGEST_BYTES
 from p2pboot.core.pieces import KIB, MIB, PieceSet, PieceTable
 from p2pboot.core.timetoke.chunks import RunningHash
+from p2pboot.store.recent import AHEAD_BYTES
 
 SLICE_BYTES: Final = 64 * KIB
 """What is hashed for the smallest read: the shortest piece, and what the gateway reads at once for slow clients."""
@@ -108,6 +109,35 @@ def read_checked(fd: int, table: PieceTable, offset: int, length: int, slices: S
             digests = slices.get(table.digest_of(index)) or _examine_piece(fd, table, index, slices)
             parts.append(_read_slices(fd, table, index, range(begin, end), digests))
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_ahead(fd: int, table: PieceTable, offset: int, length: int, slices: SliceDigests) -> list[bytes]:
+    """Read a range, and where it is one whole piece those behind it as well, as far as they are good.
+
+    Arguments and exceptions are those of `read_checked`.
+
+    Returns:
+        The range; behind it whole pieces.
+    """
+    index = offset // table.piece_length
+    if (offset, length) != table.span(index):
+        return [read_checked(fd, table, offset, length, slices)]
+    last = max(index, min(index + AHEAD_BYTES // table.piece_length, table.count) - 1)
+    try:
+        data = memoryview(
+            pread_exactly(fd, table.span(last)[0] + table.span(last)[1] - offset, offset, index)
+        )
+    except PieceMismatch:  # the file ends early, or the disk fails: maybe only behind the first
+        return [read_checked(fd, table, offset, length, slices)]
+    good: list[bytes] = []
+    for start in range(0, len(data), table.piece_length):
+        piece = bytes(data[start : start + table.piece_length])
+        if not table.matches(index + len(good), piece):
+            break
+        good.append(piece)
+    if not good:
+        raise PieceMismatch(index)
+    return good
 
 
 def check_pieces(fd: int, table: PieceTable, offset: int, length: int, slices: SliceDigests) -> None:

@@ -217,8 +217,15 @@ async def test_refusal_says_what_its_status_does_not(store: Store, tmp_path: Pat
         assert str(tmp_path) not in told
 
 
+class NothingAtHand:
+    """Of a store: what has nothing in memory."""
+
+    def at_hand(self, _sha256: str, _offset: int, _length: int) -> None:
+        pass
+
+
 async def test_failing_disk_costs_one_request(caplog: pytest.LogCaptureFixture) -> None:
-    class Failing:
+    class Failing(NothingAtHand):
         def read(self, _sha256: str, offset: int, length: int) -> bytes:
             if offset == 0:
                 raise MachineError("cannot read the disk")
@@ -270,7 +277,7 @@ async def test_memory_is_free_again_whatever_the_answers_were(store: Store) -> N
 async def test_long_read_is_checked_whole_before_its_header_and_then_read_bit_by_bit() -> None:
     done: list[tuple[str, int, int]] = []
 
-    class Watching:
+    class Watching(NothingAtHand):
         def check(self, _sha256: str, offset: int, length: int) -> None:
             done.append(("check", offset, length))
 
@@ -285,6 +292,32 @@ async def test_long_read_is_checked_whole_before_its_header_and_then_read_bit_by
     assert [offset for what, offset, _ in done if what == "read"] == sorted(
         {offset for what, offset, _ in done if what == "read"}
     )
+
+
+async def test_what_just_came_is_given_from_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    coming = sample(2 * PIECE)
+    partial = store.blobs.begin(coming.sha256, coming.table)
+    assert partial is not None
+    assert partial.write(0, coming.piece(0))
+    assert partial.take(1, coming.piece(1))
+    monkeypatch.setattr(store.blobs, "read", None)  # nobody is to read from the disk
+    async with asked(artifacts_of(store)) as requests:
+        assert await requests.ask(ask_read(coming.sha256, PIECE, PIECE)) == coming.piece(1)
+        assert await requests.ask(ask_read(coming.sha256, PIECE + 7, 5)) == coming.piece(1)[7:12]
+
+
+async def test_a_long_piece_that_just_came_is_given_bit_by_bit_from_memory(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coming = sample(8 * PIECE, piece_length=4 * PIECE)
+    partial = store.blobs.begin(coming.sha256, coming.table)
+    assert partial is not None
+    assert partial.write(0, coming.piece(0))
+    assert partial.take(1, coming.piece(1))
+    monkeypatch.setattr(store.blobs, "read", None)
+    monkeypatch.setattr(store.blobs, "check", None)
+    async with asked(artifacts_of(store)) as requests:
+        assert await requests.ask(ask_read(coming.sha256, 4 * PIECE, 4 * PIECE)) == coming.piece(1)
 
 
 async def test_rot_in_the_last_piece_of_a_long_read_is_gone_before_a_byte_of_it_is_sent(store: Store) -> None:

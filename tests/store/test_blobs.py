@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,13 @@ from blake3 import blake3
 from p2pboot.core import pieces
 from p2pboot.core.pieces import MIB, PieceSet
 from p2pboot.errors import BlobMissing, Contradiction, MachineError
-from p2pboot.store import reading
+from p2pboot.store import reading, recent
 from p2pboot.store.errors import BlobGone, RangeError, StoreFull
 from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.hashing import HashedPath
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import SLICE_BYTES, SliceDigests, read_checked
+from p2pboot.store.recent import PiecesAhead
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, table_of
 from p2pboot.testing.stores import hold, is_intact
@@ -190,6 +192,85 @@ def test_the_pieces_of_a_partial_are_read_as_soon_as_they_are_there(store: Store
     assert held is not None
     assert list(held.missing()) == [0, 2]
     assert store.blobs.table(chosen.sha256) == chosen.table
+
+
+def put_whole(store: Store, one: Sample) -> Sample:
+    hold(store, one.artifact, one.data)
+    return one
+
+
+def test_what_was_taken_and_is_not_written_yet_is_read(store: Store) -> None:
+    coming = sample(3 * PIECE)
+    partial = store.blobs.begin(coming.sha256, coming.table)
+    assert partial is not None
+    assert partial.write(0, coming.piece(0))
+    assert partial.take(1, coming.piece(1))
+    assert store.blobs.at_hand(coming.sha256, PIECE, PIECE) == coming.piece(1)
+    assert store.blobs.at_hand(coming.sha256, PIECE - 1, 2) is None  # of two pieces
+    assert store.blobs.at_hand(coming.sha256, 2 * PIECE, PIECE) is None  # not here
+    assert store.blobs.at_hand(coming.sha256, PIECE, 0) is None
+    assert store.blobs.at_hand(coming.sha256, -1, 1) is None
+    assert store.blobs.read(coming.sha256, 0, 2 * PIECE) == coming.data[: 2 * PIECE]
+
+
+def test_pieces_that_are_read_in_order_come_with_those_behind_them_once(store: Store) -> None:
+    held = put_whole(store, sample(40 * PIECE + 17))
+
+    def ahead(index: int) -> bytes | None:
+        return store.blobs.at_hand(held.sha256, *held.table.span(index))
+
+    assert store.blobs.read(held.sha256, 0, PIECE) == held.piece(0)
+    assert ahead(1) is None
+    assert store.blobs.read(held.sha256, PIECE, PIECE) == held.piece(1)
+    assert [ahead(index) for index in range(2, 17)] == [held.piece(index) for index in range(2, 17)]
+    assert ahead(17) is None
+    assert ahead(2) is None
+    assert store.blobs.read(held.sha256, 17 * PIECE, PIECE) == held.piece(17)
+    for index in range(18, 33):
+        assert ahead(index) == held.piece(index)
+    assert store.blobs.read(held.sha256, 33 * PIECE, PIECE) == held.piece(33)
+    assert ahead(40) == held.piece(40)  # the short one at the end
+
+
+def test_rot_behind_a_piece_that_is_read_costs_it_nothing(store: Store) -> None:
+    held = put_whole(store, sample(4 * PIECE))
+    path = store.blobs.path(held.sha256)
+    data = bytearray(held.data)
+    data[2 * PIECE] ^= 1
+    path.write_bytes(data)
+    for index in (0, 1):
+        assert store.blobs.read(held.sha256, index * PIECE, PIECE) == held.piece(index)
+    assert store.blobs.at_hand(held.sha256, 2 * PIECE, PIECE) is None
+    with pytest.raises(BlobGone):
+        store.blobs.read(held.sha256, 2 * PIECE, PIECE)
+
+
+def test_nothing_read_ahead_outlives_what_it_was_read_from(store: Store) -> None:
+    held = put_whole(store, sample(4 * PIECE))
+    for index in (0, 1):
+        store.blobs.read(held.sha256, index * PIECE, PIECE)
+    store.blobs.remove(held.sha256)
+    assert store.blobs.at_hand(held.sha256, 2 * PIECE, PIECE) is None
+
+
+def test_what_was_read_ahead_is_given_within_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    ahead = PiecesAhead()
+    ahead.put("a", 0, [b"0", b"1", b"2"])
+    assert ahead.take("a", 1, 1) == b"1"
+    now += 1.1
+    assert ahead.take("a", 2, 1) is None
+
+
+def test_what_is_read_ahead_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recent, "_MOST_AHEAD", 3)
+    ahead = PiecesAhead()
+    ahead.put("a", 0, [b"0", b"1", b"2"])
+    ahead.put("b", 0, [b"0", b"1", b"2"])
+    assert ahead.take("a", 1, 1) is None
+    assert ahead.take("a", 2, 1) == b"2"
+    assert ahead.take("b", 1, 1) == b"1"
 
 
 def test_a_read_goes_on_when_the_artifact_is_finished_meanwhile(

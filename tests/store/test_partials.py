@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from p2pboot.errors import BlobCorrupt, BlobMissing, MachineError, StoreError
-from p2pboot.store import holes
+from p2pboot.store import holes, partials
+from p2pboot.store.durable import write_at
 from p2pboot.store.partials import PartialBlob
+from p2pboot.store.recent import RecentPieces
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, sample_of
 
@@ -30,6 +32,13 @@ def fill_backwards(partial: PartialBlob, chosen: Sample) -> PartialBlob:
     """So that all but the first piece are hashed by what is read back."""
     for index in reversed(range(chosen.table.count)):
         assert partial.write(index, chosen.piece(index))
+    return partial
+
+
+def begun(store: Store, chosen: Sample) -> PartialBlob:
+    """With the first piece written, so that others can be taken."""
+    partial = begin(store, chosen)
+    assert partial.write(0, chosen.piece(0))
     return partial
 
 
@@ -542,3 +551,107 @@ def test_a_disk_that_fills_up_while_a_fetch_is_resumed_is_told_as_full(
             with pytest.raises(MachineError, match="disk full"):
                 begin(store, chosen)
         assert fill_rest(begin(store, chosen), chosen).finish().read_bytes() == chosen.data
+
+
+def test_a_piece_that_was_taken_is_held_and_read_at_once_and_written_later(store: Store) -> None:
+    chosen = sample(3 * PIECE)
+    partial = begun(store, chosen)
+    assert partial.take(2, chosen.piece(2))
+    assert partial.has(2)
+    assert partial.taken_bytes == PIECE
+    assert partial.in_memory(2) == chosen.piece(2)
+    assert partial.path.read_bytes()[2 * PIECE :] == bytes(PIECE)
+    partial.write_taken()
+    assert partial.taken_bytes == 0
+    assert partial.path.read_bytes()[2 * PIECE :] == chosen.piece(2)
+    assert partial.in_memory(2) == chosen.piece(2)
+    assert partial.take(2, chosen.piece(2))  # which it has
+    assert partial.taken_bytes == 0
+
+
+def test_what_was_taken_may_change_afterwards(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begun(store, chosen)
+    data = bytearray(chosen.piece(1))
+    assert partial.take(1, data)
+    data[:] = bytes(PIECE)
+    assert partial.finish().read_bytes() == chosen.data
+
+
+def test_a_wrong_piece_is_not_taken(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begun(store, chosen)
+    with pytest.raises(BlobCorrupt):
+        partial.take(1, chosen.piece(0))
+    assert not partial.has(1)
+    assert partial.in_memory(1) is None
+
+
+def test_the_first_piece_and_long_ones_are_left_to_be_written(store: Store) -> None:
+    chosen = sample(2 * PIECE)
+    partial = begin(store, chosen)
+    assert not partial.take(0, chosen.piece(0))
+    assert not partial.has(0)
+    long = sample(16 * PIECE, seed=1, piece_length=8 * PIECE)
+    assert not begun(store, long).take(1, long.piece(1))
+
+
+def test_no_more_is_taken_than_may_wait(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partials, "MOST_TAKEN", 2 * PIECE)
+    chosen = sample(4 * PIECE)
+    partial = begun(store, chosen)
+    assert partial.take(1, chosen.piece(1))
+    assert partial.take(2, chosen.piece(2))
+    assert not partial.take(3, chosen.piece(3))
+    partial.write_taken()
+    assert partial.take(3, chosen.piece(3))
+
+
+def test_what_was_taken_is_written_before_the_end(state: Path) -> None:
+    chosen = sample(3 * PIECE)
+    with Store.open(state) as store:
+        partial = begun(store, chosen)
+        assert partial.take(2, chosen.piece(2))
+        partial.close()
+    with Store.open(state) as store:
+        again = begin(store, chosen)
+        assert list(again.held) == [0, 2]
+        assert again.take(1, chosen.piece(1)) or again.write(1, chosen.piece(1))
+        assert again.finish().read_bytes() == chosen.data
+
+
+def test_only_what_is_written_is_hashed(store: Store) -> None:
+    chosen = sample(3 * PIECE)
+    partial = begun(store, chosen)
+    assert partial.take(1, chosen.piece(1))
+    assert not partial.hash_on(3 * PIECE)
+    partial.write_taken()
+    assert partial.take(2, chosen.piece(2))
+    assert partial.finish().read_bytes() == chosen.data
+
+
+def test_what_a_full_disk_does_not_take_is_not_held(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = sample(4 * PIECE)
+    partial = begun(store, chosen)
+    for index in (1, 2, 3):
+        assert partial.take(index, chosen.piece(index))
+
+    def full(fd: int, data: bytes, offset: int) -> None:
+        if offset == 2 * PIECE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        write_at(fd, data, offset)
+
+    monkeypatch.setattr(partials, "write_at", full)
+    with pytest.raises(MachineError, match="full"):
+        partial.write_taken()
+    assert list(partial.held) == [0, 1]
+    assert partial.taken_bytes == 0
+    assert partial.in_memory(2) is None
+
+
+def test_memory_keeps_the_latest_pieces_only() -> None:
+    recent = RecentPieces(3 * PIECE)
+    for index in range(5):
+        recent.put(index, bytes(PIECE))
+        recent.put(index, bytes(PIECE))
+    assert [index for index in range(5) if recent.get(index) is not None] == [2, 3, 4]
