@@ -203,7 +203,12 @@ class Node:
     def _serve(self) -> None:
         now = lambda: self.catalogue.quick_clock().now  # noqa: E731 - in the event loop: it never waits for the disk
         sync = SyncServer(
-            self.store.manifests, self._transport.peer_records, now, self._serving, self._withheld
+            self.store.manifests,
+            self._transport.peer_records,
+            now,
+            self._serving,
+            self._withheld,
+            read_record=self._transport.read_peer_record,
         )
         self._transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(self.store.blobs, self._serving).handle)
         self._transport.handle(SYNC_PROTOCOL, sync.handle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
 from typing import Final
 
 from p2pboot.core.digests import is_digest
@@ -36,3 +37,12 @@ def is_keyid(text: object) -> bool:
 def is_peer_id(text: object) -> bool:
     """Whether a value looks like the peer id of an Ed25519 key; whether it is one, whoever uses it finds out."""
     return isinstance(text, str) and _PEER_ID.fullmatch(text) is not None
+
+
+def decode_base64(value: object) -> bytes | None:
+    """What a text stands for in base64; None for what is no text or spelt otherwise than an encoder would."""
+    try:
+        data = b64decode(value, validate=True) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return data if data is not None and b64encode(data).decode() == value else None

@@ -7,7 +7,7 @@ at once.
 
 from __future__ import annotations
 
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
@@ -20,6 +20,7 @@ from p2pboot.errors import ProtocolError, RemoteProtocolError
 from p2pboot.protocol.checks import is_keyid
 from p2pboot.protocol.frames import decode_array
 from p2pboot.protocol.messages import (
+    MAX_ASKERS_RECORD,
     MAX_COUNTER,
     MAX_DETACHED,
     MAX_HEADS,
@@ -132,9 +133,27 @@ def ask_heads(channel: str | None = None, arch: str | None = None) -> Query[Head
     return Query(HeadsRequest(channel, arch), len("[]"), MAX_HEADS_BYTES, _decode_heads)
 
 
-def ask_peers(channel: str | None = None, arch: str | None = None) -> Query[tuple[bytes, ...]]:
-    """Whom does the peer know? At most 32 signed peer records, unverified."""
-    return Query(PeersRequest(channel, arch), len("[]"), MAX_PEERS_BYTES, _decode_peers)
+def ask_peers(
+    channel: str | None = None,
+    arch: str | None = None,
+    *,
+    digest: str | None = None,
+    record: bytes = b"",
+    site: str | None = None,
+) -> Query[tuple[bytes, ...]]:
+    """Whom does the peer know? At most 32 signed peer records, unverified.
+
+    Args:
+        channel: what is looked for; None for anything.
+        arch: what is looked for; None for anything.
+        digest: of the manifest that is fetched or served.
+        record: the own signed one, which may be told to others for 60 s. One above `MAX_ASKERS_RECORD` is left out:
+            the request has no room for it.
+        site: the operator's name of the place where this machine stands.
+    """
+    told = b64encode(record).decode() if 1 <= len(record) <= MAX_ASKERS_RECORD else None
+    request = PeersRequest(channel, arch, digest, told, site)
+    return Query(request, len("[]"), MAX_PEERS_BYTES, _decode_peers)
 
 
 def ask_manifest(digest: str) -> Query[ManifestReply]:

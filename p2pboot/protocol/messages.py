@@ -22,7 +22,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
 from p2pboot.core.names import ARCHS, check_name
 from p2pboot.core.pieces import MIB
-from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer
+from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer, decode_base64
 from p2pboot.protocol.frames import NotJson, decode_object, encode_array, encode_frame
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotRequest
 from p2pboot.protocol.swarm import MAX_ASK, MAX_RETRY_MS, SWARM_PROTOCOL, SwarmRequest
@@ -41,6 +41,10 @@ MAX_HEADS_BYTES: Final = MAX_HEADS * 1024
 MAX_PEERS: Final = 32
 MAX_PEER_RECORD: Final = 4096
 """Bytes of one signed peer record; one with a dozen addresses takes about 600."""
+MAX_ASKERS_RECORD: Final = 2800
+"""Bytes of the asker's own record for which a request of `peers` has room, whatever else is in it."""
+TOLD_S: Final = 60.0
+"""How long the record of who asked for peers is told to others; who wants to be told of asks again before."""
 MAX_PEERS_BYTES: Final = MAX_PEERS * (MAX_PEER_RECORD * 4 // 3 + 8)
 MAX_DETACHED: Final = MAX_DETACHED_CHARS
 """Characters of a detached signature's text: it travels in a header. Usually 88."""
@@ -64,13 +68,13 @@ class Status(StrEnum):
     BAD_REQUEST = "bad_request"  # an intact frame that is no request
 
 
-def _check_channel(value: object) -> None:
+def _check_name(value: object, what: str) -> None:
     if value is None:
         return
     try:
-        check_name(value if isinstance(value, str) else "", "channel")
+        check_name(value if isinstance(value, str) else "", what)
     except ValueError:
-        raise InvalidRequest("channel is not 1 to 64 of a-z 0-9 . _ -, the first a letter or digit") from None
+        raise InvalidRequest(f"{what} is not 1 to 64 of a-z 0-9 . _ -, the first a letter or digit") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +85,7 @@ class _OfPairs:
     arch: str | None = None
 
     def __post_init__(self) -> None:
-        _check_channel(self.channel)
+        _check_name(self.channel, "channel")
         if self.arch is not None and self.arch not in ARCHS:  # canonical names only: no aarch64
             raise InvalidRequest(f"arch is not one of {', '.join(ARCHS)}")
 
@@ -92,10 +96,33 @@ class HeadsRequest(_OfPairs):
     op: ClassVar[str] = "heads"
 
 
+@dataclass(frozen=True, slots=True)
 class PeersRequest(_OfPairs):
-    """Whom the peer knows; channel and arch are hints at what the asker looks for."""
+    """Whom the peer knows; channel and arch are hints at what the asker looks for.
+
+    Args:
+        digest: of the manifest that the asker fetches or serves: it is told of others who do.
+        record: the asker's own signed peer record, in base64; it may be told to those others.
+        site: what the asker's operator calls the place where it stands; a name.
+    """
 
     op: ClassVar[str] = "peers"
+    digest: str | None = None
+    record: str | None = None
+    site: str | None = None
+
+    def __post_init__(self) -> None:
+        _OfPairs.__post_init__(self)
+        if self.digest is not None:
+            check_digest(self.digest, "digest")
+        if self.record is not None and not 1 <= len(self.record_bytes or b"") <= MAX_PEER_RECORD:
+            raise InvalidRequest(f"record is not base64 of 1 to {MAX_PEER_RECORD} bytes")
+        _check_name(self.site, "site")
+
+    @property
+    def record_bytes(self) -> bytes | None:
+        """The record, unread; None without one."""
+        return decode_base64(self.record)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from typing_extensions import override
 
@@ -24,9 +25,12 @@ from p2pboot.protocol.messages import (
 )
 from p2pboot.protocol.withheld import WithheldHead, encode_withheld
 from p2pboot.serving.accounts import Serving
-from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.referrals import Referrals
 from p2pboot.serving.server import UNREADABLE, Server
 from p2pboot.store.manifests import HeadRow, Manifests
+from p2pboot.transport.interface import Connection, PeerRecord, Stream
+from p2pboot.transport.records import read_record
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +40,12 @@ class SyncServer(Server):
 
     Args:
         catalogue: the manifests.
-        peer_records: gives signed peer records of peers that are worth knowing, best first; must be quick.
+        peer_records: gives signed records of the nodes that are connected, for everyone; must be quick.
         now: the time in unix seconds, for what is expired is not offered any more.
         serving: limits and accounts, shared with the other servers of this node.
         withheld: what is known of a channel and arch (None: of all) and not offered; called in threads.
+        read_record: reads a signed record that came from anybody; at most one signature check.
+        note_site: is told where somebody who asks says that it stands.
     """
 
     protocol = SYNC_PROTOCOL
@@ -51,23 +57,35 @@ class SyncServer(Server):
         now: Callable[[], int],
         serving: Serving,
         withheld: Callable[[str | None, str | None], Sequence[Withheld]],
+        *,
+        read_record: Callable[[bytes], PeerRecord | None] = read_record,
+        note_site: Callable[[Connection, str], None] = lambda _connection, _site: None,
     ) -> None:
         super().__init__(serving)
         self._catalogue = catalogue
-        self._peer_records = peer_records
+        self._referrals = Referrals(read_record, peer_records, note_site)
         self._now = now
         self._withheld = withheld
 
     @override
-    async def _answer(self, request: SyncRequest, _reserve: Reserve) -> Reply:
+    async def handle(self, stream: Stream) -> None:
+        answer = partial(self._answer, connection=stream.connection)
+        await serve_stream(stream, self.protocol, answer, self._serving)
+
+    @override
+    async def _answer(
+        self, request: SyncRequest, _reserve: Reserve, *, connection: Connection | None = None
+    ) -> Reply:
+        assert connection is not None  # noqa: S101 - for the type checker; `handle` says it
         try:
             match request:
                 case HeadsRequest():
                     return await self._heads(request)
                 case ManifestRequest():
+                    self._referrals.note_manifest(connection, request.digest)
                     return await self._manifest(request)
                 case PeersRequest():
-                    return self._peers()
+                    return Reply(Status.OK, encode_peers(self._referrals.answer(connection, request)))
         except P2PBootError as error:  # the catalogue fails; other streams and requests may go on
             log.warning("%s failed: %s", request.op, error)
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
@@ -88,10 +106,6 @@ class SyncServer(Server):
             return Reply(Status.NOT_FOUND)
         detached = stored.detached if len(stored.detached or "") <= MAX_DETACHED else None
         return Reply(Status.OK, stored.raw, {"detached": detached})
-
-    def _peers(self) -> Reply:
-        # Any peer may be of use, so the filters narrow nothing: records do not say what their peers offer.
-        return Reply(Status.OK, encode_peers(self._peer_records()))
 
 
 def _head(row: HeadRow) -> Head:

@@ -81,20 +81,26 @@ class MemoryNetwork:
         self._dials: list[tuple[_Node, _Node]] = []  # that are under way
         self._cut: set[frozenset[str]] = set()
         self._frozen: set[str] = set()
+        self._clients: set[str] = set()
         self._hosts = 0
 
     @asynccontextmanager
-    async def open(self, peer_id: str, bandwidth: Bandwidth | None = None) -> AsyncIterator[Gossip]:
+    async def open(
+        self, peer_id: str, bandwidth: Bandwidth | None = None, *, is_client: bool = False
+    ) -> AsyncIterator[Gossip]:
         """Run a node with an address of its own; another one may have the same peer id.
 
         Args:
             peer_id: its own.
             bandwidth: that it may use; unlimited if none is given.
+            is_client: whether its peers take it for one, which speaks no gossip.
         """
         self._hosts += 1
         address = f"/ip4/10.0.{self._hosts // 250}.{self._hosts % 250 + 1}/tcp/4001"
         async with trio.open_nursery() as nursery:
             node = _Node(self, peer_id, address, nursery, bandwidth or Bandwidth())
+            if is_client:
+                self._clients.add(peer_id)
             self._nodes.append(node)
             nursery.start_soon(node.validate_messages)
             try:
@@ -152,6 +158,10 @@ class MemoryNetwork:
     def find(self, host: str) -> _Node | None:
         """Return the node at an address."""
         return next((node for node in self._nodes if parse_address(node.address).host == host), None)
+
+    def nodes_among(self, peer_ids: Collection[str]) -> list[str]:
+        """Those of some peers that are no clients, in order."""
+        return sorted(set(peer_ids) - self._clients)
 
     def links_of(self, node: _Node) -> list[_Link]:
         """The connections of a node."""
@@ -281,7 +291,8 @@ class _Node:
         return (self._known[peer_id],) if peer_id in self._known else ()
 
     def peer_records(self) -> tuple[bytes, ...]:
-        found = ((peer_id, self.peer_addresses(peer_id)) for peer_id in sorted(self.peers()))
+        nodes = self._network.nodes_among(self.peers())
+        found = ((peer_id, self.peer_addresses(peer_id)) for peer_id in nodes)
         return tuple(" ".join((peer_id, *addresses)).encode() for peer_id, addresses in found)
 
     def read_peer_record(self, record: bytes) -> PeerRecord | None:

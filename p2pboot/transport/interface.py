@@ -177,7 +177,10 @@ class Transport(Protocol):
         """Addresses at which a peer was dialled or says that it listens, also after it went. May be empty."""
 
     def peer_records(self) -> tuple[bytes, ...]:
-        """Signed peer records (libp2p envelopes, at most 4 KiB) of connected peers; may be empty."""
+        """Signed peer records (libp2p envelopes, at most 4 KiB) of connected nodes; may be empty.
+
+        Nodes are peers that speak gossip. A client is not told of because it said who it is.
+        """
 
     def read_peer_record(self, record: bytes) -> PeerRecord | None:
         """Read a signed peer record that came from anybody; None when it is none, or not signed by its peer.

@@ -22,6 +22,7 @@ MAX_ADDRESSES: Final = 16  # of one peer
 MAX_RECORD_BYTES: Final = 4096  # 16 addresses with DNS names fit
 _DOMAIN: Final = b"libp2p-peer-record"
 _PAYLOAD_TYPE: Final = b"\x03\x01"
+_GOSSIP: Final = "/meshsub/"
 # Field numbers of the envelope, of the record in it, and of an address in that.
 _PUBLIC_KEY, _TYPE, _PAYLOAD, _SIGNATURE = 1, 2, 3, 5
 _PEER_ID, _SEQ, _ADDRESS = 1, 2, 3
@@ -110,6 +111,11 @@ class OwnRecord:
             self._said = addresses
             self._record = sign_record(self._secret_key, addresses, time.time_ns()) if addresses else b""
         return self._record
+
+
+def is_node(protocols: Iterable[str]) -> bool:
+    """Whether who speaks these protocols is a node, which everyone may be told of: a client speaks no gossip."""
+    return any(protocol.startswith(_GOSSIP) for protocol in protocols)
 
 
 def _signed(payload: bytes) -> bytes:

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Iterable
 from typing import Final
 
+from p2pboot.core.origins import ip_of
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.interfaces import OwnAddress
 
@@ -39,18 +40,13 @@ class Scope(enum.IntEnum):
     WORLD = 2
 
 
-def scope_of(host: str) -> Scope:
-    """The scope of an IP address; one of IPv6 that stands for one of IPv4 has that one's.
+def scope_of(address: str) -> Scope:
+    """The scope of an IP address or multiaddr.
 
     A name has the narrowest one: whoever owns it decides where it leads, at every look.
     """
-    try:
-        ip = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return Scope.MACHINE
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    if ip.is_loopback or ip.is_unspecified:
+    ip = ip_of(address)
+    if ip is None or ip.is_loopback or ip.is_unspecified:
         return Scope.MACHINE
     return Scope.SITE if any(ip in network for network in _NETWORKS) else Scope.WORLD
 
@@ -60,26 +56,21 @@ def narrowest(addresses: Iterable[Address]) -> Scope:
     return min((scope_of(address.host) for address in addresses), default=Scope.WORLD)
 
 
-def on_link(host: str, own: Iterable[OwnAddress]) -> bool:
-    """Whether an IP address is in a subnet that this machine is in, or is link-local or its own.
+def on_link(address: str, own: Iterable[OwnAddress]) -> bool:
+    """Whether an IP address or multiaddr is in a subnet that this machine is in, or is link-local or its own.
 
     Args:
-        host: an IP address, with or without a zone.
+        address: an IP address, with or without a zone, or a multiaddr that begins with one.
         own: this machine's addresses.
     """
-    try:
-        ip = ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
+    ip = ip_of(address)
+    if ip is None:
         return False
-    if isinstance(ip, ipaddress.IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
     if ip.is_link_local or ip.is_loopback:
         return True
-    return any(
-        ip.version == one.ip.version
-        and ip
-        in ipaddress.ip_network(
-            (one.ip, one.ip.max_prefixlen if one.prefix is None else one.prefix), strict=False
-        )
-        for one in own
-    )
+    return any(ip.version == one.ip.version and ip in _subnet(one) for one in own)
+
+
+def _subnet(own: OwnAddress) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    prefix = own.ip.max_prefixlen if own.prefix is None else own.prefix
+    return ipaddress.ip_network((own.ip, prefix), strict=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64encode
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,7 @@ from p2pboot.errors import LocalProtocolError
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
+    MAX_ASKERS_RECORD,
     MAX_COUNTER,
     MAX_HEADS,
     MAX_HEADS_BYTES,
@@ -47,7 +49,14 @@ channels = st.none() | names
 archs = st.sampled_from([None, "x86_64", "arm64", "riscv64"])
 sync_requests = (
     st.builds(HeadsRequest, channels, archs)
-    | st.builds(PeersRequest, channels, archs)
+    | st.builds(
+        PeersRequest,
+        channels,
+        archs,
+        st.none() | digests,
+        st.none() | st.binary(min_size=1, max_size=200).map(lambda record: b64encode(record).decode()),
+        channels,
+    )
     | st.builds(ManifestRequest, digests)
 )
 artifact_requests = (
@@ -186,6 +195,33 @@ def test_arch_is_one_of_the_canonical_names(arch: object) -> None:
     assert isinstance(sync(op="peers", arch=arch), BadRequest)
 
 
+@pytest.mark.parametrize(
+    ("member", "value"),
+    [
+        *(("digest", value) for value in ("", DIGEST[1:], DIGEST.upper(), 7, True, [DIGEST])),
+        *(("record", value) for value in ("", "eA", "eA==\n", "e A==", "eB==", "ä", 7, True, ["eA=="])),
+        ("record", b64encode(bytes(MAX_PEER_RECORD + 1)).decode()),
+        *(("site", value) for value in ("", "Rack 7", "-x", "a" * 65, 7, True, ["rack"])),
+    ],
+)
+def test_what_an_asker_for_peers_says_of_itself_is_well_formed(member: str, value: object) -> None:
+    assert isinstance(sync(op="peers", **{member: value}), BadRequest)
+
+
+def test_the_record_of_an_asker_comes_in_base64() -> None:
+    request = sync(op="peers", digest=DIGEST, record="b25l", site="rack-7")
+    assert request == PeersRequest(None, None, DIGEST, "b25l", "rack-7")
+    assert isinstance(request, PeersRequest)
+    assert request.record_bytes == b"one"
+    assert PeersRequest().record_bytes is None
+
+
+def test_a_request_for_peers_has_room_for_the_longest_record_whatever_else_is_in_it() -> None:
+    name, record = "a" * 64, b64encode(bytes(MAX_ASKERS_RECORD)).decode()
+    frame = encode_request(PeersRequest(name, "riscv64", DIGEST, record, name))
+    assert parse_request(SYNC_PROTOCOL, frame[2:]) == PeersRequest(name, "riscv64", DIGEST, record, name)
+
+
 def test_reason_repeats_nothing_of_the_input() -> None:
     request = sync(op="heads", channel="<script>")
     assert isinstance(request, BadRequest)
@@ -210,7 +246,9 @@ json_values = st.recursive(
     protocol=st.sampled_from(PROTOCOLS),
     members=st.fixed_dictionaries(
         {"op": st.sampled_from(["heads", "manifest", "peers", "read", "pieces", "have"]) | json_values},
-        optional=dict.fromkeys(("channel", "arch", "digest", "sha256", "offset", "length"), json_values),
+        optional=dict.fromkeys(
+            ("channel", "arch", "digest", "record", "site", "sha256", "offset", "length"), json_values
+        ),
     ),
 )
 def test_any_object_is_a_request_or_a_bad_one(protocol: str, members: dict[str, object]) -> None:

@@ -31,12 +31,14 @@ from p2pboot.protocol.client import (
 )
 from p2pboot.protocol.frames import encode_frame, encode_json, encode_prefix
 from p2pboot.protocol.messages import (
+    MAX_ASKERS_RECORD,
     MAX_HEADS,
     MAX_HEADS_BYTES,
     MAX_PEER_RECORD,
     MAX_PEERS,
     MAX_READ,
     Head,
+    PeersRequest,
     Reply,
     Status,
     encode_heads,
@@ -267,6 +269,13 @@ def test_record_beyond_its_limit_is_a_violation() -> None:
     record = b64encode(b"x" * (MAX_PEER_RECORD + 1)).decode()
     with pytest.raises(RemoteProtocolError):
         answers_in(ok(encode_json([record])), ask_peers())
+
+
+def test_an_own_record_that_a_request_has_no_room_for_is_left_out() -> None:
+    largest = bytes(MAX_ASKERS_RECORD)
+    assert ask_peers(record=largest).request == PeersRequest(record=b64encode(largest).decode())
+    assert ask_peers(record=largest + b"x").request == PeersRequest()
+    assert ask_peers(record=b"").request == PeersRequest()
 
 
 def test_nothing_is_allocated_for_a_body_beyond_its_limit() -> None:

@@ -17,6 +17,7 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import PieceTable
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.protocol import messages
+from p2pboot.protocol.client import ask_peers
 from p2pboot.protocol.frames import MAX_PAYLOAD, encode_prefix
 from p2pboot.protocol.withheld import MAX_REASON, MAX_WITHHELD
 from p2pboot.serving.accounts import Serving
@@ -25,6 +26,7 @@ from p2pboot.serving.heads import SyncServer
 from p2pboot.serving.limits import Limits
 from p2pboot.store.manifests import HeadRow, Manifests, StoredManifest
 from p2pboot.store.store import Store
+from p2pboot.transport.records import read_record
 from tests.protocol.streams import stream_pair
 
 ROOT = Path(__file__).parents[2]
@@ -115,8 +117,8 @@ def record() -> bytes:
     return b64decode(encoded, validate=True)
 
 
-async def say(server: ArtifactServer | SyncServer, data: bytes) -> bytes:
-    near, far = stream_pair()
+async def say(server: ArtifactServer | SyncServer, data: bytes, client: str = "client") -> bytes:
+    near, far = stream_pair(left=client)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.handle, far)
         await near.write(data)
@@ -152,13 +154,29 @@ async def test_sync_exchange_is_as_documented(name: str) -> None:
     assert await say(sync(), exchange.client) == exchange.server
 
 
+async def test_the_exchange_of_who_fetches_the_same_is_as_documented() -> None:
+    exchange = read_block("peers-of-a-manifest")
+    catalogue = cast(Manifests, OneManifest())
+    server = SyncServer(catalogue, lambda: (), lambda: MANIFEST.created_at, Serving(), withheld)
+    told = read_record(record())
+    assert told is not None
+    before = ask_peers(digest=MANIFEST.digest, record=record()).frame
+    await say(server, before, told.peer_id)
+    asked = messages.parse_request(messages.SYNC_PROTOCOL, exchange.client[2:])
+    assert isinstance(asked, messages.PeersRequest)
+    asker = read_record(asked.record_bytes or b"")
+    assert asker is not None
+    assert asker.peer_id != told.peer_id
+    assert await say(server, exchange.client, asker.peer_id) == exchange.server
+
+
 async def test_manifest_exchange_is_as_documented_up_to_the_body() -> None:
     exchange = read_block("manifest")
     assert await say(sync(), exchange.client) == exchange.server + MANIFEST.raw
 
 
 def test_every_exchange_is_checked() -> None:
-    assert sorted(ALL_BLOCKS) == sorted([*ARTIFACT_BLOCKS, *SYNC_BLOCKS, "manifest"])
+    assert sorted(ALL_BLOCKS) == sorted([*ARTIFACT_BLOCKS, *SYNC_BLOCKS, "manifest", "peers-of-a-manifest"])
 
 
 def broken_prefixes() -> list[str]:
@@ -188,6 +206,7 @@ NUMBERS = {
     "body of `heads`": messages.MAX_HEADS_BYTES,
     "entries of `peers`": messages.MAX_PEERS,
     "one peer record": messages.MAX_PEER_RECORD,
+    "how long a `record` is told": int(messages.TOLD_S),
     "`detached`": messages.MAX_DETACHED,
     "entries of `withheld`": MAX_WITHHELD,
     "`reason`, and `text` of `withheld`": MAX_REASON,

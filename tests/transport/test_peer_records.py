@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from p2pboot.core.identity import SecretKey
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import PeerRecord
+from p2pboot.transport.light import open_light
 from p2pboot.transport.multiaddrs import decode_multiaddr, encode_multiaddr
 from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, read_record, sign_record
-from tests.transport.conftest import Lab
+from tests.transport.conftest import Lab, until
 
 from libp2p.crypto.ed25519 import create_new_key_pair  # isort: skip  # after the stand-in for its dependency
 from libp2p.crypto.rsa import create_new_key_pair as create_rsa  # isort: skip
@@ -112,8 +113,9 @@ def test_an_address_over_anything_else_is_none() -> None:
     assert [decode_multiaddr(good[:end]) for end in range(8)] == [None] * 8
 
 
-async def test_a_third_node_can_read_where_a_peer_of_its_peer_is(lab: Lab) -> None:
+async def test_a_third_node_can_read_where_a_peer_of_its_peer_is(gossip_lab: Lab) -> None:
     """The reader knows the peer from nothing but the record."""
+    lab = gossip_lab
     a, b = await lab.pair()
     c = await lab.node()
     while not b.peer_records():  # noqa: ASYNC110 - the transport gives no event for it
@@ -122,6 +124,27 @@ async def test_a_third_node_can_read_where_a_peer_of_its_peer_is(lab: Lab) -> No
     assert c.read_peer_record(told) == PeerRecord(a.peer_id, a.addresses())
     assert c.read_peer_record(b"nonsense") is None or lab.kind == "memory"
     assert (await c.dial(a.addresses()[0])).peer_id == a.peer_id
+
+
+@pytest.mark.parametrize("kind", ["memory", "libp2p"])
+async def test_a_client_is_not_told_of_because_it_said_who_it_is(kind: str) -> None:
+    async with trio.open_nursery() as nursery:
+        lab = Lab(kind, nursery)
+        node, other = await lab.pair()
+        key = lab.new_key()
+        client = await lab.hold(
+            lab.network.open(key.public.peer_id, is_client=True)
+            if kind == "memory"
+            else open_light(key, ["/ip4/127.0.0.1/tcp/0"])
+        )
+        await client.dial(node.addresses()[0])
+        await until(
+            lambda: node.peer_addresses(client.peer_id) and node.peer_records() and client.peer_records()
+        )
+        (told,) = map(node.read_peer_record, node.peer_records())
+        assert told is not None
+        assert told.peer_id == other.peer_id
+        nursery.cancel_scope.cancel()
 
 
 @given(

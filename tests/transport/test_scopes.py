@@ -15,6 +15,9 @@ from p2pboot.transport.scopes import Scope, narrowest, on_link, scope_of
     ("host", "scope"),
     [
         ("127.0.0.1", Scope.MACHINE),
+        ("/ip4/127.0.0.1/tcp/4001", Scope.MACHINE),
+        ("/ip4/10.0.0.1/tcp/4001/p2p/12D3KooW", Scope.SITE),
+        ("/dns4/example.net/tcp/4001", Scope.MACHINE),
         ("127.8.8.8", Scope.MACHINE),
         ("0.0.0.0", Scope.MACHINE),
         ("::1", Scope.MACHINE),
@@ -49,6 +52,8 @@ def test_several_addresses_have_the_narrowest_scope_among_them() -> None:
     [
         ("192.0.2.130", True),
         ("192.0.2.129", True),
+        ("/ip4/192.0.2.130/tcp/4001", True),
+        ("/ip4/192.0.2.127/tcp/4001", False),
         ("192.0.2.127", False),
         ("::ffff:192.0.2.130", True),
         ("2001:db8:1:2::77", True),

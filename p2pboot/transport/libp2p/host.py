@@ -49,9 +49,10 @@ from p2pboot.transport.libp2p import hardening
 from p2pboot.transport.libp2p.gossip import Gossip
 from p2pboot.transport.libp2p.muxed import HostStream, MuxedConnection
 from p2pboot.transport.libp2p.options import Libp2pOptions
+from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
 from p2pboot.transport.libp2p.swarm import BoundedSwarm
 from p2pboot.transport.metering import MeteredStream
-from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, OwnRecord, read_record
+from p2pboot.transport.records import MAX_ADDRESSES, MAX_RECORD_BYTES, OwnRecord, is_node, read_record
 from p2pboot.transport.tcp.negotiated import NegotiatedStream
 from p2pboot.transport.tcp.pings import answer_pings
 from p2pboot.transport.tcp.sockets import bound_address, open_listeners
@@ -174,8 +175,10 @@ class Libp2pTransport(interface.Gossip):
 
     @override
     def peer_records(self) -> tuple[bytes, ...]:
-        store = self._swarm.peerstore
-        found = (store.get_peer_record(ID.from_base58(peer_id)) for peer_id in sorted(self.peers()))
+        store = cast(BoundedPeerStore, self._swarm.peerstore)
+        known = (ID.from_base58(peer_id) for peer_id in sorted(self.peers()))
+        nodes = (peer_id for peer_id in known if is_node(store.spoken_by(peer_id)))
+        found = (store.get_peer_record(peer_id) for peer_id in nodes)
         records = (envelope.marshal_envelope() for envelope in found if envelope is not None)
         return tuple(record for record in records if len(record) <= MAX_RECORD_BYTES)
 

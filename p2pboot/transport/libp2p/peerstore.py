@@ -34,8 +34,12 @@ class BoundedPeerStore(PeerStore):
 
     def add_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
         """Add to the protocols that a peer says it speaks."""
-        known = self.peer_data_map[peer_id].get_protocols() if peer_id in self.peer_data_map else []
+        known = self.spoken_by(peer_id)
         self.set_protocols(peer_id, [*known, *(name for name in protocols if name not in known)])
+
+    def spoken_by(self, peer_id: ID) -> list[str]:
+        """The protocols that a peer says it speaks; none while it has said nothing."""
+        return self.peer_data_map[peer_id].get_protocols() if peer_id in self.peer_data_map else []
 
     def consume_peer_record(self, envelope: Envelope, ttl: int) -> bool:
         """Keep a peer's signed record, unless it is oversized."""

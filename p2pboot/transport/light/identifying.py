@@ -10,7 +10,7 @@ from p2pboot.transport.addressbook import AddressBook
 from p2pboot.transport.addresses import Address, of_peer, parse_address
 from p2pboot.transport.interface import BareStream, Connection, Stream
 from p2pboot.transport.multiaddrs import decode_multiaddr, encode_multiaddr
-from p2pboot.transport.records import MAX_ADDRESSES, OwnRecord, read_record
+from p2pboot.transport.records import MAX_ADDRESSES, OwnRecord, is_node, read_record
 from p2pboot.wire.identify import MAX_IDENTIFY, IdentifyReader, Identity, encode_identify
 
 _PROTOCOL_VERSION = "ipfs/0.1.0"  # what the others say
@@ -79,7 +79,7 @@ class Identifying:
         addresses = filter(None, map(decode_multiaddr, said.listen_addresses))
         self.addresses.append(peer_id, of_peer(map(str, addresses), peer_id))
         record = read_record(said.signed_record)
-        if record is not None and record.peer_id == peer_id:
+        if record is not None and record.peer_id == peer_id and is_node(said.protocols):
             self._records[peer_id] = (connection, said.signed_record)
 
     def forget(self, connection: Connection) -> None:
@@ -94,5 +94,5 @@ class Identifying:
 
     @property
     def records(self) -> tuple[bytes, ...]:
-        """The signed records of connected peers."""
+        """The signed records of connected nodes."""
         return tuple(record for _, (_, record) in sorted(self._records.items()))
