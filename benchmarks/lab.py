@@ -53,6 +53,10 @@ class Moved:
     sent: int = 0
     received: int = 0
 
+    def since(self, before: Moved) -> Moved:
+        """What of it went since then."""
+        return Moved(self.sent - before.sent, self.received - before.received)
+
 
 class Lab:
     """The machines, by their numbers from 1 to 200; racks by theirs from 1, 0 is where no rack is."""

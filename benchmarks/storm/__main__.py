@@ -11,6 +11,7 @@ from pathlib import Path
 from benchmarks import lab
 from benchmarks.results import Goal, goal_table, goals_to_json, machine
 from benchmarks.storm.contestants import CONTESTANTS, absent
+from benchmarks.storm.plots import draw
 from benchmarks.storm.report import goals, line, table
 from benchmarks.storm.rows import ROWS, Row
 from benchmarks.storm.running import Outcome, run
@@ -25,7 +26,7 @@ def main() -> None:
     outcomes: list[Outcome] = []
     for row in _rows(arguments):
         for name in _contestants(arguments, row):
-            for outcome in _run(name, row, halve=not arguments.quick):
+            for outcome in _run(name, row, halve=not (arguments.quick or arguments.once)):
                 outcomes.append(outcome)
                 print(line(outcome), file=sys.stderr, flush=True)
     reached = [goal for outcome in outcomes for goal in goals(outcome)]
@@ -34,6 +35,8 @@ def main() -> None:
         print(goal_table(reached).render())
     if arguments.json:
         _write_json(arguments.json, outcomes, reached)
+    if arguments.svg:
+        draw(outcomes, arguments.svg)
 
 
 def _run(name: str, row: Row, *, halve: bool) -> Iterator[Outcome]:
@@ -69,6 +72,8 @@ def _arguments() -> argparse.Namespace:
         "--only", action="append", choices=CONTESTANTS, help="only this contestant; repeatable"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument("--svg", type=Path, metavar="DIR", help="draw every run there")
+    parser.add_argument("--once", action="store_true", help="not again at half the rate where cores are busy")
     arguments = parser.parse_args()
     if unknown := set(arguments.rows) - set(ROWS):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
@@ -81,7 +86,7 @@ def _write_json(file: Path, outcomes: Sequence[Outcome], reached: Sequence[Goal]
         "outcomes": [each.to_json() for each in outcomes],
         "goals": goals_to_json(reached),
     }
-    file.write_text(json.dumps(document, indent=2))
+    file.write_text(json.dumps(document))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from math import inf, isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,12 +34,14 @@ class Start:
         number: of its machine.
         at_s: seconds after the beginning.
         command: with all that leads onto the machine.
+        file: where it leaves the image.
         log: where its stderr goes.
     """
 
     number: int
     at_s: float
     command: Sequence[str]
+    file: Path
     log: Path
 
 
@@ -49,75 +52,136 @@ class Client:
     Args:
         number: of its machine.
         began_s: seconds after the beginning.
+        file: where it leaves the image.
         done_s: when it had printed its document; None as long as it has not.
         ended: whether it was killed on purpose, so that nothing is expected of it.
         status: its exit status, once it has one.
         cpu_s: what it took, user and system, once it ended.
         peak_bytes: of its memory, likewise.
         document: what it printed.
-        received: (seconds after the beginning, bytes that came over its cable), a few each second.
-        sent: likewise what went out.
     """
 
     number: int
     began_s: float
+    file: Path
     done_s: float | None = None
     ended: bool = False
     status: int | None = None
     cpu_s: float = 0.0
     peak_bytes: int = 0
     document: Any = None
-    received: list[tuple[float, int]] = field(default_factory=list)
-    sent: list[tuple[float, int]] = field(default_factory=list)
 
     @property
     def took_s(self) -> float:
         """From the start of its command; infinite where it never was done."""
-        return float("inf") if self.done_s is None else self.done_s - self.began_s
+        return inf if self.done_s is None else self.done_s - self.began_s
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"file": self.file.name, "took_s": or_null(self.took_s)}
+
+
+@dataclass(frozen=True)
+class Look:
+    """What had gone over all cables at a moment.
+
+    Args:
+        at_s: seconds after the beginning.
+        moved: since the beginning; by machine's number as text, or by rack.
+        busy_s: since the beginning, of all cores together, with anything of this machine.
+    """
+
+    at_s: float
+    moved: Mapping[str, Moved]
+    busy_s: float = 0.0
+
+    def of(self, number: int) -> Moved:
+        """What went over one machine's cable."""
+        return self.moved.get(str(number), Moved())
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A race that is over.
+
+    Args:
+        clients: in the order in which they started.
+        looks: at all cables, a few each second.
+    """
+
+    clients: Sequence[Client]
+    looks: Sequence[Look]
+
+
+def or_null(value: float) -> float | None:
+    """As JSON has it: what never came is null."""
+    return value if isfinite(value) else None
+
+
+class Watch:
+    """Looks at cables and cores, from one moment on.
+
+    Args:
+        moved: what went over the cables so far.
+    """
+
+    def __init__(self, moved: Callable[[], Mapping[str, Moved]]) -> None:
+        self._moved, self._zero = moved, moved()
+        self._busy_s, self._began = _busy_s(), time.monotonic()
+
+    @property
+    def now(self) -> float:
+        """Seconds since the beginning."""
+        return time.monotonic() - self._began
+
+    def look(self) -> Look:
+        moved = {name: each.since(self._zero.get(name, Moved())) for name, each in self._moved().items()}
+        return Look(self.now, moved, _busy_s() - self._busy_s)
+
+
+def _busy_s() -> float:
+    fields = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:8]]
+    user, nice, system, _idle, _waiting, irq, softirq = fields
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
 class Race:
     """Run clients side by side.
 
     Args:
-        moved: looks at all cables.
-        referee: is told at each look how far it is (seconds, bytes by machine), and may end somebody.
+        watch: begins with the race.
+        referee: is told at each look how far it is, and may end somebody.
         patience_s: after that what is not done is given up.
     """
 
     def __init__(
         self,
-        moved: Callable[[], Mapping[str, Moved]],
-        referee: Callable[[Race, float, Mapping[str, Moved]], None],
+        watch: Watch,
+        referee: Callable[[Race, Look], None],
         patience_s: float,
     ) -> None:
-        self._moved, self._referee, self._patience_s = moved, referee, patience_s
+        self._watch, self._referee, self._patience_s = watch, referee, patience_s
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._printed: dict[int, bytes] = {}
         self._selector = selectors.DefaultSelector()
-        self._zero: Mapping[str, Moved] = {}
         self.clients: dict[int, Client] = {}
+        self._looks: list[Look] = []
 
-    def run(self, starts: Sequence[Start], directory: Path) -> list[Client]:
+    def run(self, starts: Sequence[Start], directory: Path) -> Seen:
         """Start everybody when due and wait until all are done who are to be; all have ended afterwards."""
         waiting = sorted(starts, key=lambda start: start.at_s)
-        self._zero = self._moved()
-        began, looked_at = time.monotonic(), 0.0
+        look_at = 0.0
         try:
-            while waiting or self._undone():
-                now = time.monotonic() - began
-                if now > self._patience_s:
-                    break
+            while (waiting or self._undone()) and (now := self._watch.now) < self._patience_s:
                 while waiting and waiting[0].at_s <= now:
-                    self._start(waiting.pop(0), directory, time.monotonic() - began)
-                self._read(began, min(_TICK_S, max(0.0, waiting[0].at_s - now)) if waiting else _TICK_S)
-                if (now := time.monotonic() - began) >= looked_at:
-                    looked_at = now + _SAMPLE_S
-                    self._look(now)
-            self._look(time.monotonic() - began)
+                    self._start(waiting.pop(0), directory)
+                self._read(min(_TICK_S, max(0.0, waiting[0].at_s - now)) if waiting else _TICK_S)
+                if now >= look_at:
+                    look_at = now + _SAMPLE_S
+                    self._look()
+            self._look()
         finally:
             self._end()
-        return [self.clients[start.number] for start in starts if start.number in self.clients]
+        return Seen(list(self.clients.values()), self._looks)
 
     def kill(self, number: int) -> None:
         """End one at once; nothing is expected of it any more."""
@@ -129,7 +193,8 @@ class Race:
             each.done_s is None and not each.ended and each.status is None for each in self.clients.values()
         )
 
-    def _start(self, start: Start, directory: Path, now: float) -> None:
+    def _start(self, start: Start, directory: Path) -> None:
+        now = self._watch.now
         with start.log.open("ab") as log:
             process = subprocess.Popen(
                 start.command,
@@ -143,9 +208,9 @@ class Race:
         os.set_blocking(process.stdout.fileno(), False)
         self._selector.register(process.stdout, selectors.EVENT_READ, start.number)
         self._processes[start.number], self._printed[start.number] = process, b""
-        self.clients[start.number] = Client(start.number, now)
+        self.clients[start.number] = Client(start.number, now, start.file)
 
-    def _read(self, began: float, wait_s: float) -> None:
+    def _read(self, wait_s: float) -> None:
         for key, _ in self._selector.select(wait_s):
             number, client = key.data, self.clients[key.data]
             came = os.read(key.fd, 65536)
@@ -159,19 +224,11 @@ class Race:
                     client.document = json.loads(self._printed[number])
                 except ValueError:
                     continue
-                client.done_s = time.monotonic() - began
+                client.done_s = self._watch.now
 
-    def _look(self, now: float) -> None:
-        moved = self._moved()
-        since = {
-            name: Moved(each.sent - self._zero[name].sent, each.received - self._zero[name].received)
-            for name, each in moved.items()
-        }
-        for client in self.clients.values():
-            if each := since.get(str(client.number)):
-                client.received.append((now, each.received))
-                client.sent.append((now, each.sent))
-        self._referee(self, now, since)
+    def _look(self) -> None:
+        self._looks.append(self._watch.look())
+        self._referee(self, self._looks[-1])
 
     def _end(self) -> None:
         for process in self._processes.values():
@@ -182,7 +239,7 @@ class Race:
             self._reap(number, deadline)
         self._selector.close()
 
-    def _reap(self, number: int, deadline: float = float("inf")) -> None:
+    def _reap(self, number: int, deadline: float = inf) -> None:
         """Wait for one that was told to end, or closed what it prints to, and note what it took."""
         process, client = self._processes[number], self.clients[number]
         if process.returncode is not None:
@@ -192,9 +249,7 @@ class Race:
             if late:
                 process.kill()
             # Not `wait`, which does not say what the process took.
-            pid, status, usage = os.wait4(
-                process.pid, os.WNOHANG if deadline < float("inf") and not late else 0
-            )
+            pid, status, usage = os.wait4(process.pid, os.WNOHANG if deadline < inf and not late else 0)
             if pid:
                 break
             time.sleep(_TICK_S)

@@ -98,6 +98,16 @@ class Row:
     def holder_link(self) -> Link:
         return Link(self.mbit, self.mbit)
 
+    @property
+    def holder_numbers(self) -> range:
+        """Their machines'."""
+        return range(1, self.holders + 1)
+
+    @property
+    def client_numbers(self) -> range:
+        """Likewise."""
+        return range(self.holders + 1, self.holders + self.clients + 1)
+
     def at_half_rate(self) -> Row:
         """The same on links half as fast: what decides where the processors are the limit."""
         up = None if self.up_mbit is None else self.up_mbit / 2

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import processes
-from benchmarks.lab import Lab, Moved
+from benchmarks.lab import Lab
 from benchmarks.sample import ARCH, CHANNEL
-from benchmarks.storm.contestants import CONTESTANTS, Contestant
-from benchmarks.storm.race import Client, Race, Start
+from benchmarks.storm.contestants import CONTESTANTS, Contestant, P2PBoot
+from benchmarks.storm.mirrors import hear_of_a_version
+from benchmarks.storm.race import Client, Look, Race, Seen, Start, Watch, or_null
 from benchmarks.storm.rows import Row
 from p2pboot.testing.artifacts import write_image
 
@@ -33,6 +33,7 @@ class Outcome:
         contestant: who ran.
         row: what.
         clients: each of them, in the order in which they started.
+        looks: at all cables, a few each second.
         copies: by the holders' counters; None where they do not count.
         egress: what left the holders' machines, with all headers, in sizes of the image.
         cpu_s: of all processes, user and system, from their starts to their ends.
@@ -46,6 +47,7 @@ class Outcome:
     contestant: str
     row: Row
     clients: Sequence[Client]
+    looks: Sequence[Look]
     copies: float | None
     egress: float
     cpu_s: float
@@ -80,8 +82,8 @@ class Outcome:
         return {
             "contestant": self.contestant,
             "row": asdict(self.row),
-            "last": self.last,
-            "mean": self.mean,
+            "last": or_null(self.last),
+            "mean": or_null(self.mean),
             "start_s": self.start_s,
             "bound": self.row.bound,
             "copies": self.copies,
@@ -93,8 +95,16 @@ class Outcome:
             "into_racks": list(self.into_racks),
             "wrong": list(self.wrong),
             "clients": [
-                asdict(client) | {"took": client.took_s / self.row.unit_s} for client in self.clients
+                asdict(client) | {"file": client.file.name, "took_s": or_null(client.took_s)}
+                for client in self.clients
             ],
+            "looks": {
+                "at_s": [round(look.at_s, 2) for look in self.looks],
+                "moved": {
+                    name: [[look.moved[name].sent, look.moved[name].received] for look in self.looks]
+                    for name in (self.looks[-1].moved if self.looks else ())
+                },
+            },
         }
 
 
@@ -107,74 +117,78 @@ def run(name: str, row: Row) -> Outcome:
     """
     with tempfile.TemporaryDirectory(prefix="p2pboot-storm-") as scratch, Lab().open() as lab:
         directory = Path(scratch)
-        image = _write_image(directory, row)
+        image = write_image_of(directory, _SMALL if row.mirrors else row.size)
         _build(lab, row)
         with processes.mesh_in(directory) as mesh:
             contestant = CONTESTANTS[name](lab, mesh, image)
             contestant.begin(row)
-            for number in range(1, row.holders + 1):
+            for number in row.holder_numbers:
                 lab.cap(number, row.holder_link)
-            return _race(contestant, row, lab, image)
+            if isinstance(contestant, P2PBoot) and row.mirrors:
+                seen = hear_of_a_version(contestant, row, lab, image)
+            else:
+                seen = _fetch(contestant, row, lab, directory)
+            return _outcome(contestant, row, seen, image)
 
 
-def _write_image(directory: Path, row: Row) -> Path:
-    """The image is one large file; what else a manifest has to name is small."""
+def write_image_of(directory: Path, size: int) -> Path:
+    """Make what is published: one large file; what else a manifest has to name is small."""
     leaf = directory / "artifacts" / CHANNEL / ARCH
-    sizes = {"vmlinuz": _SMALL, "initramfs.img": _SMALL, _IMAGE: row.size}
+    sizes = {"vmlinuz": _SMALL, "initramfs.img": _SMALL, _IMAGE: size}
     return write_image(leaf, sizes) / _IMAGE
 
 
 def _build(lab: Lab, row: Row) -> None:
     for rack in range(1, row.racks + 1):
         lab.rack(rack, row.holder_link)
-    for number in range(1, row.holders + 1):
+    for number in row.holder_numbers:
         lab.machine(number)
-    for number in _clients(row):
-        rack = 1 + (number - row.holders - 1) * row.racks // row.clients if row.racks else 0
-        lab.machine(number, row.client_link, rack=rack)
+    for place, number in enumerate(row.client_numbers):
+        lab.machine(number, row.client_link, rack=1 + place * row.racks // row.clients if row.racks else 0)
 
 
-def _clients(row: Row) -> range:
-    return range(row.holders + 1, row.holders + row.clients + 1)
-
-
-def _race(contestant: Contestant, row: Row, lab: Lab, image: Path) -> Outcome:
-    directory = image.parents[3]
+def _fetch(contestant: Contestant, row: Row, lab: Lab, directory: Path) -> Seen:
     starts = [
-        Start(number, place * row.every_s, contestant.command(number), directory / f"log{number}")
-        for place, number in enumerate(_clients(row))
+        Start(
+            number=number,
+            at_s=place * row.every_s,
+            command=contestant.command(number),
+            file=contestant.file(number),
+            log=directory / f"log{number}",
+        )
+        for place, number in enumerate(row.client_numbers)
     ]
-    race = Race(lab.moved, _Referee(row, contestant), _PATIENCE_S + _PATIENCE * row.unit_s)
-    moved_before, busy_before, began = lab.moved(), _busy_s(), time.monotonic()
-    clients = race.run(starts, directory)
-    elapsed_s, moved, busy_s = time.monotonic() - began, lab.moved(), _busy_s() - busy_before
+    race = Race(Watch(lab.moved), _Referee(row, contestant), _PATIENCE_S + _PATIENCE * row.unit_s)
+    return race.run(starts, directory)
+
+
+def _outcome(contestant: Contestant, row: Row, seen: Seen, image: Path) -> Outcome:
+    clients, end = seen.clients, seen.looks[-1]
     holders = [node for node in contestant.nodes() if node.process.poll() is None]
     cpu_s = sum(client.cpu_s for client in clients) + sum(node.cpu_s() for node in holders)
-    cores = os.cpu_count() or 1
-    sent = [_since(moved, moved_before, str(number)).sent for number in range(1, row.holders + 1)]
-    uplinks = [_since(moved, moved_before, f"rack{rack}").received for rack in range(1, row.racks + 1)]
+    core_s = end.at_s * (os.cpu_count() or 1)
     return Outcome(
         contestant=contestant.name,
         row=row,
         clients=clients,
-        copies=contestant.copies(row) if holders else None,
-        egress=sum(sent) / row.size,
+        looks=seen.looks,
+        copies=contestant.copies(row) if len(holders) == row.holders else None,
+        egress=sum(end.of(number).sent for number in row.holder_numbers) / row.size,
         cpu_s=cpu_s,
-        busy=busy_s / (elapsed_s * cores),
-        own=cpu_s / (elapsed_s * cores),
+        busy=end.busy_s / core_s,
+        own=cpu_s / core_s,
         holder_peak_bytes=max((node.peak_memory_kib() * 1024 for node in holders), default=0),
-        into_racks=[size / row.size for size in uplinks],
-        wrong=_wrong(contestant, clients, image),
+        into_racks=[end.moved[f"rack{rack}"].received / row.size for rack in range(1, row.racks + 1)],
+        wrong=_wrong(clients, image),
     )
 
 
-def _wrong(contestant: Contestant, clients: Sequence[Client], image: Path) -> list[int]:
+def _wrong(clients: Sequence[Client], image: Path) -> list[int]:
     wanted = _digest(image)
     return [
         client.number
         for client in clients
-        if (client.done_s is not None and _digest(contestant.file(client.number)) != wanted)
-        or (client.done_s is None and not client.ended)
+        if not client.ended and (client.done_s is None or _digest(client.file) != wanted)
     ]
 
 
@@ -190,24 +204,12 @@ class _Referee:
 
     def __init__(self, row: Row, contestant: Contestant) -> None:
         self._row, self._contestant = row, contestant
-        self._to_kill = list(_clients(row))[: round(row.clients * row.killed)]
+        self._to_kill = set(row.client_numbers[: round(row.clients * row.killed)])
 
-    def __call__(self, race: Race, _now: float, moved: Mapping[str, Moved]) -> None:
-        if self._row.stop_at is not None and moved["1"].sent >= self._row.stop_at * self._row.size:
+    def __call__(self, race: Race, look: Look) -> None:
+        if self._row.stop_at is not None and look.of(1).sent >= self._row.stop_at * self._row.size:
             self._contestant.nodes()[0].process.kill()
-        for number in list(self._to_kill):
-            if number in race.clients and moved[str(number)].received >= self._row.size / 2:
+        for number in self._to_kill & race.clients.keys():
+            if look.of(number).received >= self._row.size / 2:
                 race.kill(number)
                 self._to_kill.remove(number)
-
-
-def _since(now: Mapping[str, Moved], before: Mapping[str, Moved], name: str) -> Moved:
-    zero = before.get(name, Moved())
-    return Moved(now[name].sent - zero.sent, now[name].received - zero.received)
-
-
-def _busy_s() -> float:
-    """Seconds in which cores did anything, of all programs of this machine, so far."""
-    fields = [int(each) for each in Path("/proc/stat").read_text().splitlines()[0].split()[1:8]]
-    user, nice, system, _idle, _waiting, irq, softirq = fields
-    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
