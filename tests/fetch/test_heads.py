@@ -173,10 +173,10 @@ async def test_busy_peer_is_asked_again_soon(
     kind = ManifestRequest if listed else HeadsRequest
     answer = SyncServer._answer
 
-    async def crowded(server: SyncServer, request: Any, reserve: Any) -> Reply:
+    async def crowded(server: SyncServer, request: Any, reserve: Any, **who: Any) -> Reply:
         if isinstance(request, kind) and trio.current_time() < full_until:
             return Reply.refusal(Status.BUSY, "too many requests")
-        return await answer(server, request, reserve)
+        return await answer(server, request, reserve, **who)
 
     monkeypatch.setattr(SyncServer, "_answer", crowded)
     async with world.provider(V1) as busy, world.client() as (transport, _):
