@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,30 @@ def test_fetch_refuses_before_it_makes_anything(
     assert said in done.error_line
     assert done.stdout == ""
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", [("fetch", *PAIR), ("snapshot", "sync")])
+@pytest.mark.parametrize(
+    ("args", "status", "said"),
+    [
+        (("--serve", "friends"), 2, "--serve"),
+        (("--serve", "no", "--linger", "forever"), 2, "--linger"),
+        (("--serve", "no", "--listen", "/ip4/127.0.0.1/tcp/0"), 2, "--listen"),
+        (("--linger", "soon"), 2, "until-idle"),
+        (("--listen", "localhost:4001"), 2, "--listen"),
+        (("--listen", "/ip4/127.0.0.1/tcp/{taken}"), 4, "port {taken} is in use"),
+    ],
+)
+def test_what_can_not_be_shared_so_is_refused_in_a_line(
+    cli: Cli, command: tuple[str, ...], args: tuple[str, ...], status: int, said: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        filled = (text.replace("{taken}", port) for text in args)
+        done = cli(*command, *TRUST, *PEER, "-o", "out", *filled)
+    assert done.status == status
+    assert said.replace("{taken}", port) in done.error_line
+    assert done.stdout == ""
 
 
 @pytest.mark.parametrize(

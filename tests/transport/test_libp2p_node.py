@@ -246,13 +246,20 @@ async def test_an_address_is_known_once_whoever_told_it(libp2p_lab: Lab) -> None
 
 
 async def test_both_may_dial_at_the_same_time(libp2p_lab: Lab) -> None:
-    a, b = await libp2p_lab.node(), await libp2p_lab.node()
+    nodes = await libp2p_lab.node(), await libp2p_lab.node()
+    a, b = sorted(nodes, key=lambda node: node.peer_id)
     a.handle(ECHO, echo)
     b.handle(ECHO, echo)
     async with trio.open_nursery() as nursery:
         for _ in range(3):
             nursery.start_soon(a.dial, b.addresses()[0])
             nursery.start_soon(b.dial, a.addresses()[0])
+
+    def settled() -> bool:  # those of the lower peer stay
+        is_dialled = (each.address in b.addresses() for each in a.connections())
+        return all(is_dialled) and len(a.connections()) == len(b.connections())
+
+    await until(settled)
     for connection in a.connections():
         await assert_echoes_on(a, connection)
     for connection in b.connections():
