@@ -135,10 +135,10 @@ def _fetch(order: FetchOrder, state: Path, client: Client, show: Callable[[Fetch
 
                 contents = Contents()
                 contents.add(store.blobs)
-                return SwarmServer(transport, serving, contents)
+                return SwarmServer(transport, serving, contents, client.sharing.serves)
 
             client.sharing.offer(transport, ARTIFACT_PROTOCOL, artifacts)
-            client.sharing.offer(transport, SWARM_PROTOCOL, swarm)
+            client.sharing.offer(transport, SWARM_PROTOCOL, swarm, tells=True)
             return await fetch_into(
                 order,
                 transport=transport,

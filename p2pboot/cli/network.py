@@ -168,11 +168,12 @@ class Client:
     async def _open(self, stack: AsyncExitStack) -> Transport:
         from p2pboot.transport.bandwidth import Bandwidth
         from p2pboot.transport.light import open_light
+        from p2pboot.transport.limits import OF_A_CLIENT
 
         bandwidth = Bandwidth(self.rates)
         try:
             return await stack.enter_async_context(
-                open_light(self.key, self.sharing.listening(), bandwidth=bandwidth)
+                open_light(self.key, self.sharing.listening(), OF_A_CLIENT, bandwidth=bandwidth)
             )
         except MachineError as error:
             if not self.sharing.listens_where_it_can:

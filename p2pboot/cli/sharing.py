@@ -34,8 +34,10 @@ LONGEST_IDLE_S: Final = 600.0
 _LOOK_S: Final = 1.0
 _FOR_EVER: Final = math.inf
 
-# Whoever is connected asks for these now and then, whether it wants anything or not.
-_LOOKING_AROUND: Final = frozenset({"heads", "peers", "refused", "bad_request"})
+# Whoever is connected asks for these now and then, or all the time, whether it wants anything or not.
+_LOOKING_AROUND: Final = frozenset({"heads", "peers", "changes", "refused", "bad_request"})
+_SOME_BYTES: Final = 32 * 1024
+"""More than the replies to these have: a long one is on its way to somebody slow, who still wants it."""
 
 Whom = Literal["lan", "any", "no"]
 
@@ -156,13 +158,23 @@ class Sharing:
 
     # Serving
 
-    def offer(self, transport: Transport, protocol: str, make: Callable[[Serving], Server]) -> None:
+    def offer(
+        self,
+        transport: Transport,
+        protocol: str,
+        make: Callable[[Serving], Server],
+        *,
+        tells: bool = False,
+    ) -> None:
         """Answer a protocol to those who are served; the others' streams are reset.
 
         Args:
             transport: of this client.
             protocol: its name.
             make: makes what answers, when the first asks, on the one account of this client.
+            tells: answer those whom we dialled as well, and whoever is made asks `serves` before it gives something: a
+                provider that deals out pieces hears what came of them wherever in the world it is, or it would have to
+                deal them again.
         """
         if not self.is_on:
             return
@@ -172,7 +184,8 @@ class Sharing:
             return make(self._account())
 
         async def handle(stream: Stream) -> None:
-            if self.serves(stream.connection):
+            connection = stream.connection
+            if self.serves(connection) or (tells and _was_dialled(transport, connection)):
                 await server().handle(stream)
             else:
                 await stream.reset()
@@ -211,14 +224,22 @@ class Sharing:
         import trio
 
         with trio.move_on_after(self.linger.most_s):
-            seen, since = self._answered(), trio.current_time()
+            (asked, sent), since = self._given(), trio.current_time()
             while trio.current_time() - since < self.linger.idle_s:
                 await trio.sleep(_LOOK_S)
-                answered = self._answered()
-                if answered != seen or (self._serving is not None and self._serving.owes):
-                    seen, since = answered, trio.current_time()
+                asked_now, sent_now = self._given()
+                if asked_now != asked or sent_now - sent >= _SOME_BYTES:
+                    (asked, sent), since = (asked_now, sent_now), trio.current_time()
 
-    def _answered(self) -> int:
-        """Requests so far of those who want something."""
-        requests = {} if self._serving is None else self._serving.counters.requests
-        return sum(count for (_, op, _), count in requests.items() if op not in _LOOKING_AROUND)
+    def _given(self) -> tuple[int, int]:
+        """Requests so far of those who want something, and bytes that went to anybody."""
+        if self._serving is None:
+            return 0, 0
+        counters = self._serving.counters
+        asked = sum(count for (_, op, _), count in counters.requests.items() if op not in _LOOKING_AROUND)
+        return asked, counters.bytes_sent.total()
+
+
+def _was_dialled(transport: Transport, connection: Connection) -> bool:
+    """Whether a connection leads to where its peer listens; where a peer dialled us, its port is another one."""
+    return connection.address in transport.peer_addresses(connection.peer_id)

@@ -124,10 +124,10 @@ def _sync(order: SyncOrder, client: Client, show: Callable[[SyncResult], None]) 
 
             contents = Contents()
             contents.add(store.blobs, store.check_signature)
-            return SwarmServer(transport, serving, contents)
+            return SwarmServer(transport, serving, contents, client.sharing.serves)
 
         client.sharing.offer(transport, SNAPSHOT_PROTOCOL, snapshots)
-        client.sharing.offer(transport, SWARM_PROTOCOL, swarm)
+        client.sharing.offer(transport, SWARM_PROTOCOL, swarm, tells=True)
         return await sync_snapshot(order, store, transport=transport, progress=progress, hints=hints)
 
     client.run(job, open_progress("fetching", "fetched"), show)

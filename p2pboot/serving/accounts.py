@@ -96,11 +96,6 @@ class Serving:
         refusals = max(1, self.limits.streams // 4)
         self._refusals = Shares(refusals, refusals // 4)
 
-    @property
-    def owes(self) -> bool:
-        """Whether anybody waits for a reply."""
-        return any(stream.is_busy for stream in self._served)
-
     @contextmanager
     def stream_of(self, connection: Connection, give_way: Callable[[], None]) -> Iterator[StreamAccount]:
         """Count one stream while it lives, and say what becomes of it.

@@ -7,7 +7,7 @@ Owns the way from a checked request to a reply. When changes are told, `serving.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Final
@@ -22,6 +22,7 @@ from p2pboot.protocol.messages import LongBody, Reply, Status
 from p2pboot.protocol.swarm import (
     MAX_BODY,
     MAX_DEAL_S,
+    MAX_RETRY_MS,
     SWARM_PROTOCOL,
     ChangesRequest,
     DealRequest,
@@ -47,6 +48,9 @@ log = logging.getLogger(__name__)
 BUSY_S: Final = 1.0
 """When to ask again where others go first."""
 
+NEVER_S: Final = MAX_RETRY_MS / 1000
+"""When to ask again who gives nothing to the asker: as late as can be said."""
+
 _ON_ITS_WAY: Final = "it is being fetched here, and what was asked for has not come yet"
 _Span = tuple[int, int]  # offset and length, bytes
 
@@ -58,14 +62,22 @@ class SwarmServer(Server):
         transport: the network, over which clients are asked in turn what they have.
         serving: limits and accounts, shared with the other servers of this node.
         contents: what is served.
+        gives: whether the peer at the other end of a connection is given pieces; anybody hears what changes.
     """
 
     protocol = SWARM_PROTOCOL
 
-    def __init__(self, transport: Transport, serving: Serving, contents: Contents) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        serving: Serving,
+        contents: Contents,
+        gives: Callable[[Connection], bool] = lambda _connection: True,
+    ) -> None:
         super().__init__(serving)
         self.transport = transport
         self.contents = contents
+        self.gives = gives
         self.telling = Telling(contents, self.find)
         self.deals = Deals(transport)
         self.uplink = Uplink()
@@ -151,6 +163,8 @@ class _Client:
         """See `serving.conversation.Beforehand`."""
         if isinstance(request, ChangesRequest):
             return await self._server.telling.answer(self._party, request)
+        if not self._server.gives(self._connection):
+            return Reply.busy(NEVER_S)
         content = await self._server.find(request.table, self._party)
         if content is None:
             return Reply(Status.NOT_FOUND)

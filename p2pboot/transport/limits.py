@@ -47,6 +47,10 @@ class ConnectionLimits:
     max_inbound_streams: int = 128
 
 
+OF_A_CLIENT: Final = ConnectionLimits(max_inbound=128, reserve=16)
+"""Of a machine that fetches: 64 that fetch the same may all be connected with each other, from one address too."""
+
+
 class Refused(ProtocolError):
     """There are enough connections already."""
 

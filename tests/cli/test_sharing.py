@@ -21,6 +21,7 @@ from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, ArtifactRequest, Reply,
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.limits import ServingCounters
 from p2pboot.serving.server import Server
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import Sample, sample
@@ -146,6 +147,25 @@ async def test_whoever_is_not_served_makes_nothing_be_loaded(
     assert made == []
 
 
+async def test_a_provider_that_is_served_nothing_hears_what_came_of_what_it_gave(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Sharing, "serves", lambda _self, _connection: False)
+    network, sharing = MemoryNetwork(), Sharing("lan")
+    async with network.open(PEERS[0]) as client, network.open(PEERS[1]) as provider:
+        sharing.offer(client, ARTIFACT_PROTOCOL, Ready, tells=True)
+        ask = ask_read(sample(1000).sha256, 0, 1000)
+        stranger = await provider.dial(client.addresses()[0])
+        with pytest.raises(StreamReset):
+            async with RequestStream(await provider.open_stream(stranger, ARTIFACT_PROTOCOL)) as requests:
+                await requests.ask(ask)
+        await provider.hang_up(stranger)
+        await client.dial(provider.addresses()[0])
+        (connection,) = provider.connections()
+        async with RequestStream(await provider.open_stream(connection, ARTIFACT_PROTOCOL)) as requests:
+            assert await requests.ask(ask) == sample(1000).data
+
+
 async def test_who_gives_nothing_speaks_no_protocol(tmp_path: Path) -> None:
     async with world(tmp_path, Sharing("no")) as it:
         with pytest.raises(StreamReset, match="opens no stream"):
@@ -180,15 +200,41 @@ async def test_it_does_not_stay_longer_than_was_said(autojump_clock: trio.abc.Cl
                 nursery.cancel_scope.cancel()
 
 
-async def test_a_reply_that_is_being_taken_keeps_it_here(
-    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_who_only_looks_around_does_not_keep_it_here(autojump_clock: trio.abc.Clock) -> None:
     async with lingering(Linger(LONGEST_IDLE_S, IDLE_S)) as it:
         await it.ask()
-        monkeypatch.setattr(Serving, "owes", property(lambda _self: trio.current_time() < began + 100))
+        counters = it.sharing._account().counters
+        async with trio.open_nursery() as nursery:
+            for op in ("heads", "changes", "peers"):
+                nursery.start_soon(count_often, counters, op, 50)
+            began = trio.current_time()
+            await it.sharing.stay()
+            assert trio.current_time() - began == pytest.approx(IDLE_S)
+            nursery.cancel_scope.cancel()
+
+
+async def test_a_long_reply_that_is_being_taken_keeps_it_here(autojump_clock: trio.abc.Clock) -> None:
+    async with lingering(Linger(LONGEST_IDLE_S, IDLE_S)) as it:
+        await it.ask()
+        counters = it.sharing._account().counters
+
+        async def send_slowly() -> None:
+            for _ in range(100):
+                await trio.sleep(1)
+                counters.bytes_sent[ARTIFACT_PROTOCOL] += 8192
+
         began = trio.current_time()
-        await it.sharing.stay()
-        assert trio.current_time() - began >= 100 + IDLE_S - 1
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send_slowly)
+            await it.sharing.stay()
+        assert 100 <= trio.current_time() - began <= 101 + IDLE_S
+
+
+async def count_often(counters: ServingCounters, op: str, size: int) -> None:
+    while True:
+        await trio.sleep(3)
+        counters.requests[ARTIFACT_PROTOCOL, op, "ok"] += 1
+        counters.bytes_sent[ARTIFACT_PROTOCOL] += size
 
 
 @pytest.mark.parametrize(

@@ -14,13 +14,13 @@ import trio.testing
 from p2pboot.core.changes import Change, Form
 from p2pboot.core.pieces import PieceSet
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.protocol.client import PeerLacks, PeerRefused, Query
+from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused, Query
 from p2pboot.protocol.messages import Status
 from p2pboot.protocol.swarm import SWARM_PROTOCOL, Runs
 from p2pboot.protocol.swarm_client import Changes, ask_changes, ask_deal, ask_some_pieces
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.contents import Contents
-from p2pboot.serving.swarm import SwarmServer
+from p2pboot.serving.swarm import NEVER_S, SwarmServer
 from p2pboot.serving.telling import GATHER_S, WHOLE
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
@@ -292,3 +292,13 @@ async def test_snapshots_are_given_by_their_tables_as_long_as_they_may_be(
         with pytest.raises(PeerLacks):
             await requests.ask(ask_some_pieces(table_of(unsigned).digest, ((0, 1),), PIECE))
         assert snapshots.table(root) == TABLE
+
+
+async def test_who_is_given_nothing_hears_what_changes(holder: Holder) -> None:
+    bring(begin(holder.store), 2)
+    holder.server.gives = lambda _connection: False
+    async with holder.asked_by("a") as requests:
+        assert (await requests.ask(changes(0))).held == PieceSet.of(COUNT, [2])
+        with pytest.raises(PeerBusy) as refused:
+            await requests.ask(pieces(range(2, 3)))
+        assert refused.value.retry_s == NEVER_S
