@@ -126,13 +126,18 @@ class SwarmServer(Server):
         if content.check is not None:
             await self._in_thread(content.check, content.digest)
         if not at_once:
-            return Reply(Status.OK, await self._in_thread(_read, content, spans))
-        await self._in_thread(_check, content, spans)
+            return Reply(Status.OK, await self._read(content, spans))
+        if _at_hand(content, spans) is None:
+            await self._in_thread(_check, content, spans)
 
         async def read(offset: int, size: int) -> bytes:
-            return await self._in_thread(_read, content, _part(spans, offset, size))
+            return await self._read(content, _part(spans, offset, size))
 
         return Reply(Status.OK, long_body=LongBody(await read(0, at_once), length, read))
+
+    async def _read(self, content: Content, spans: Sequence[_Span]) -> bytes:
+        data = _at_hand(content, spans)
+        return await self._in_thread(_read, content, spans) if data is None else data
 
 
 @dataclass(slots=True, eq=False)
@@ -264,6 +269,21 @@ def _span(content: Content, first: int, count: int) -> _Span:
     offset, _ = content.table.span(first)
     last, length = content.table.span(first + count - 1)
     return offset, last + length - offset
+
+
+def _at_hand(content: Content, spans: Sequence[_Span]) -> bytes | None:
+    """Read and check pieces where that takes microseconds: from memory."""
+    each, parts = content.table.piece_length, []
+    for start, length in spans:
+        offset, end = start, start + length
+        while offset < end:  # piece by piece
+            size = min(end - offset, each - offset % each)
+            part = content.blobs.at_hand(content.digest, offset, size)
+            if part is None:
+                return None
+            parts.append(part)
+            offset += size
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _read(content: Content, spans: Sequence[_Span]) -> bytes:

@@ -28,6 +28,7 @@ from p2pboot.protocol.messages import (
     Status,
     manifest_topic,
 )
+from p2pboot.protocol.swarm import SWARM_PROTOCOL
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.conversation import Reserve, serve_stream
@@ -655,7 +656,7 @@ async def test_a_nodes_limits_hold_and_change_while_it_runs(
         await until(lambda: mirror.version() == 1)
         assert trio.current_time() - began < 16
         rows = {(row["peer"], row["kind"]): row for row in (await mirror.status())["traffic"]}
-        row = rows[publisher.transport.peer_id, ARTIFACT_PROTOCOL]
+        row = rows[publisher.transport.peer_id, SWARM_PROTOCOL]
         assert row["received"] > image > row["sent"] > 0
 
 
