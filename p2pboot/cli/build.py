@@ -213,6 +213,7 @@ def _options(
         cmdline=provider.cmdline,
         urls=urls,
         peer_id=peer_id,
+        piece_length=provider.piece_length,
     )
 
 

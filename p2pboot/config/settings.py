@@ -105,6 +105,17 @@ class ProviderSettings:
         name="expires_in",
         live=True,
     )
+    # None: what suits each file's size, see `core.pieces.piece_length_for`
+    piece_length: int | None = setting(
+        values.piece_length,
+        "--piece-length SIZE",
+        "Length of the pieces into which artifacts are cut, a power of two from 64KiB to 16MiB. Longer where a file"
+        " would have more than 65,536 pieces. What is published already is cut anew by it, under a higher"
+        " `manifest_version`; without it everything keeps the cut that it has.",
+        default_words="from 64KiB to 1MiB, so that new content has about 2,048 pieces",
+        example="256KiB",
+        live=True,
+    )
     directory: Path | None = setting(values.path, "DIR", "The artifacts directory.", example="/srv/images")
 
 

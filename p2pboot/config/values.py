@@ -133,6 +133,17 @@ def size_bytes(value: object, _base: Path) -> int | None:
     return _amount(value, 'a size like "500MB", "20GiB" or "unlimited"')
 
 
+def piece_length(value: object, base: Path) -> int:
+    """Bytes of a piece: a power of two from "64KiB" to "16MiB"."""
+    from p2pboot.core.pieces import check_piece_length
+
+    size = size_bytes(value, base)
+    try:
+        return check_piece_length(size or 0)
+    except ValueError:
+        raise ValueError(f'must be a power of two from "64KiB" to "16MiB", not {value!r}') from None
+
+
 def quota_bytes(value: object, _base: Path) -> int | Literal["auto"] | None:
     """Like `size_bytes`, or "auto" for what leaves a part of the disk free."""
     if isinstance(value, str) and value.strip().lower() == AUTO:

@@ -25,7 +25,11 @@ MIB: Final = 1024 * KIB
 
 MIN_PIECE: Final = 64 * KIB
 MAX_PIECE: Final = 16 * MIB
-DEFAULT_PIECE: Final = MIB
+USUAL_PIECES: Final = 2048
+"""Into how many pieces new content is cut at most, where their length allows it. Clients that start together pass on
+what each got first, and lose about two pieces a client at the start and the end: so there have to be many. A table of
+so many takes 64 KiB."""
+USUAL_MAX_PIECE: Final = MIB
 MAX_PIECES: Final = 65_536
 """A table is at most 2 MiB: what a client must take before it can check anything."""
 
@@ -58,17 +62,36 @@ def piece_count(size: int, piece_length: int) -> int:
     return count
 
 
-def piece_length_for(size: int) -> int:
-    """Return the default piece length for ``size`` bytes: 1 MiB, doubled until the table is small enough.
+def is_cut(size: int, piece_length: object) -> bool:
+    """Whether ``size`` bytes can be cut into pieces of this length (bytes)."""
+    try:
+        return isinstance(piece_length, int) and piece_count(size, piece_length) > 0
+    except ValueError:
+        return False
+
+
+def piece_length_for(size: int, wanted: int | None = None) -> int:
+    """Return the piece length for new content: a power of two from 64 KiB to 1 MiB that gives at most 2,048 pieces.
+
+    Above 2 GiB there are more pieces, and above 64 GiB longer ones, as 65,536 are the most.
+
+    Args:
+        size: bytes.
+        wanted: another length (bytes), which only is made longer where there would be more than 65,536 pieces.
 
     Raises:
-        ValueError: size below 1 or above 1 TiB (65,536 pieces of 16 MiB).
+        ValueError: size below 1 or above 1 TiB (65,536 pieces of 16 MiB), or a length that is not allowed.
     """
-    piece_length = DEFAULT_PIECE
-    while size > piece_length * MAX_PIECES and piece_length < MAX_PIECE:
-        piece_length *= 2
-    piece_count(size, piece_length)
-    return piece_length
+    if wanted is None:
+        length = MIN_PIECE
+        while length < USUAL_MAX_PIECE and size > length * USUAL_PIECES:
+            length *= 2
+    else:
+        length = check_piece_length(wanted)
+    while length < MAX_PIECE and size > length * MAX_PIECES:
+        length *= 2
+    piece_count(size, length)
+    return length
 
 
 @lru_cache(maxsize=16)

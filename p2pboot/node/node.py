@@ -272,6 +272,7 @@ class Node:
             cmdline=provider.cmdline,
             urls=tuple(self._urls()),
             peer_id=self.peer_id,
+            piece_length=provider.piece_length,
         )
         return Description(provider.channel, provider.arch, options)
 

@@ -6,16 +6,17 @@ Owns what a manifest says. Which number it gets, and whether the one in force st
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.core.manifest import Artifact, Candidate, Manifest, Statement, add_signature
+from p2pboot.core.pieces import piece_length_for
 from p2pboot.errors import UsageError, machine_error
 from p2pboot.publish.archive import files_to_publish
-from p2pboot.publish.numbering import Content, Series, Wishes, claim
+from p2pboot.publish.numbering import Content, Series, Wishes, claim, last_published
 from p2pboot.publish.scan import Tree
 from p2pboot.store.hashing import ChangedWhileHashing, HashedPath, Progress, hash_file
 from p2pboot.store.store import Store
@@ -36,6 +37,8 @@ class BuildOptions:
         urls: addresses of HTTP gateways that will have the artifacts, such as ``http://192.0.2.7:8080``; the most
             useful first, as a manifest with many artifacts has no room for many.
         peer_id: of the node that serves; None for that of the first signer, sorted by key id.
+        piece_length: into what artifacts are cut, bytes; longer where there would be too many pieces. None for what
+            suits their sizes, and of content that was cut before the length that it has.
     """
 
     name: str
@@ -45,6 +48,7 @@ class BuildOptions:
     cmdline: str | None = None
     urls: tuple[str, ...] = ()
     peer_id: str | None = None
+    piece_length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,9 +122,10 @@ def build(
     named = sorted({*(key.public for key in keys), *signers}, key=lambda key: key.keyid)
     if not named:
         raise UsageError("nobody is named to sign the manifest", remedy="name at least one key")
-    files = _hash_files(tree, store, progress)
+    series = Series(tuple(key.keyid for key in named), tree.channel, tree.arch)
+    files = _hash_files(tree, store, _Cutting(store, series, options.piece_length), progress)
     content = Content(
-        Series(tuple(key.keyid for key in named), tree.channel, tree.arch),
+        series,
         tuple(
             Artifact.describe(
                 key,
@@ -159,7 +164,31 @@ def build(
     )
 
 
-def _hash_files(tree: Tree, store: Store, progress: Progress) -> dict[str, HashedPath]:
+class _Cutting:
+    """How the files of a series are cut: as the operator says, else as they were before, else as suits their size.
+
+    Args:
+        store: knows how content was cut.
+        series: what it published last counts before what others did.
+        wanted: what the operator says, bytes.
+    """
+
+    def __init__(self, store: Store, series: Series, wanted: int | None) -> None:
+        self._store = store
+        self._wanted = wanted
+        self._published = last_published(store.publications, series)
+
+    def of(self, size: int) -> Mapping[str, int]:
+        """How content of a size was cut, by digest."""
+        published = {one.sha256: one.piece_length for one in self._published if one.size == size}
+        return {**self._store.cuts(size), **published}
+
+    def length(self, size: int) -> int | None:
+        """How a file of a size is to be cut whatever is in it; None where that decides."""
+        return None if self._wanted is None else piece_length_for(max(size, 1), self._wanted)
+
+
+def _hash_files(tree: Tree, store: Store, cutting: _Cutting, progress: Progress) -> dict[str, HashedPath]:
     """Hash every file of a tree that the cache does not know; progress counts all of them."""
     to_read = sum(_size(path) for path in (*tree.files.values(), *tree.archived.values()))
     files = files_to_publish(tree, store.path, interrupt=lambda: progress(0, to_read))
@@ -168,7 +197,13 @@ def _hash_files(tree: Tree, store: Store, progress: Progress) -> dict[str, Hashe
     hashed = {}
     for key, path in files.items():
         progress(before, total)
-        hashed[key] = hash_file(path, cache=store.hashes, progress=_from(before, total, progress))
+        hashed[key] = hash_file(
+            path,
+            cache=store.hashes,
+            piece_length=cutting.length(sizes[key]),
+            cuts=cutting.of,
+            progress=_from(before, total, progress),
+        )
         before += sizes[key]
     progress(total, total)
     return hashed

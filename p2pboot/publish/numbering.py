@@ -158,6 +158,15 @@ def claim(
     )
 
 
+def last_published(publications: Publications, series: Series) -> tuple[Artifact, ...]:
+    """The artifacts of the document of a series that was recorded last, wherever it was made, if it can be read."""
+    raw = publications.last(*series)
+    try:
+        return () if raw is None else tuple(Candidate.decode(raw).claims.artifacts.values())
+    except Malformed:
+        return ()
+
+
 def renewal_at(claims: Statement, *, elsewhere: bool) -> int:
     """Unix seconds from which on a document is to be renewed.
 

@@ -2,7 +2,10 @@
 
 What came of it is a :class:`HashedPath`, which tells later whether the file may still be, or is, what it was.
 
-One thread does both. Measured on two cores with SHA instructions (512 MiB in the page cache, best of three):
+Content that was cut before keeps its cut, whichever file it is in. That is known only at the end, so that a file of a
+size that was cut in several ways is cut in all of them at once.
+
+One thread does it all. Measured on two cores with SHA instructions (512 MiB in the page cache, best of three):
 SHA-256 alone 1530 MiB/s, BLAKE3 of 1 MiB pieces alone 4300, both in turn 1240, both in two threads 1360 with
 reads of 1 MiB and less with larger ones. Ten percent are not worth a second thread, and without SHA
 instructions, where SHA-256 takes still more of the time, there is less to gain.
@@ -15,7 +18,7 @@ import errno
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
 from io import BufferedReader
 from pathlib import Path
 from typing import Final, Protocol
@@ -46,8 +49,8 @@ _KINDS: Final = (
 class Cache(Protocol):
     """Remembers what files contained: :class:`p2pboot.store.hashes.HashCache`."""
 
-    def get(self, identity: FileIdentity) -> HashedFile | None:
-        """Return what the file contains, None if that is not known."""
+    def get(self, identity: FileIdentity, piece_length: int | None = None) -> HashedFile | None:
+        """Return what the file contains, cut like this or as it was last; None if that is not known."""
 
     def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
         """Remember what the file contains."""
@@ -235,11 +238,16 @@ def _fill(fd: int, part: memoryview, offset: int) -> bool:
     return True
 
 
+Cuts = Callable[[int], Mapping[str, int]]
+"""Tells of a size how content of it was cut before: the piece lengths, in bytes, by the digests of the wholes."""
+
+
 def hash_file(
     path: Path,
     *,
     cache: Cache,
     piece_length: int | None = None,
+    cuts: Cuts = lambda _size: {},
     progress: Progress = lambda _done, _total: None,
     algorithm: Algorithm = SHA256,
 ) -> HashedPath:
@@ -248,7 +256,9 @@ def hash_file(
     Args:
         path: a regular file with content.
         cache: asked first, told after.
-        piece_length: bytes; by default what suits the size.
+        piece_length: bytes; by default that by which the same content was cut before, and for new content what suits
+            the size.
+        cuts: what was cut before, beside this file itself.
         progress: called about once a MiB while the file is read, in this thread.
         algorithm: of the whole file's digest; the cache knows files by this one.
 
@@ -261,11 +271,18 @@ def hash_file(
         status = path.stat()
         check_regular(path, status)
         identity = FileIdentity.of(status)
-        length = piece_length or piece_length_for(identity.size)
-        known = cache.get(identity)
-        if known is None or known.table.piece_length != length:
-            builder = ChunkTableBuilder(length, algorithm.begin())
-            known = _hash(path, identity, builder, max(READ_BYTES, length), progress)
+        before = {} if piece_length else cuts(identity.size)
+        known = cache.get(identity, piece_length)
+        if (
+            known is not None
+            and before.get(known.digest, known.table.piece_length) != known.table.piece_length
+        ):
+            known = cache.get(identity, before[known.digest])
+        if known is None:
+            usual = piece_length or piece_length_for(identity.size)
+            builder = _Builder({usual, *before.values()}, algorithm)
+            _hash(path, identity, builder, progress)
+            known = builder.finish(lambda digest: before.get(digest, usual))
             cache.put(identity, known)
     except FileNotFoundError:
         raise ChangedWhileHashing(path) from None
@@ -287,16 +304,15 @@ def check_regular(path: Path, status: os.stat_result, *, may_be_empty: bool = Fa
         raise ArtifactError(f"{shown(path)} is empty", remedy="copy it again, or remove it")
 
 
-def _hash(
-    path: Path, identity: FileIdentity, builder: ChunkTableBuilder, at_once: int, progress: Progress
-) -> HashedFile:
+def _hash(path: Path, identity: FileIdentity, builder: _Builder, progress: Progress) -> None:
+    """Read a file once; whoever made the builder has its digests afterwards."""
     # O_NONBLOCK: should the file have become a FIFO, opening it must not wait for a writer.
     fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with open(fd, "rb") as file:
         if FileIdentity.of(os.fstat(fd)) != identity:
             raise ChangedWhileHashing(path)
         done = 0
-        for data in _read(file, at_once):
+        for data in _read(file, max(READ_BYTES, *builder.lengths)):
             done += len(data)
             if done > identity.size:
                 raise ChangedWhileHashing(path)
@@ -305,7 +321,34 @@ def _hash(
         # The second look is at the name: a file that was replaced meanwhile can not be served either.
         if done != identity.size or FileIdentity.of(path.stat()) != identity:
             raise ChangedWhileHashing(path)
-    return HashedFile(*builder.finish())
+
+
+class _Builder:
+    """The digest of a whole, and a piece table for each of some lengths, in one pass: BLAKE3 is the small part."""
+
+    def __init__(self, lengths: Set[int], algorithm: Algorithm) -> None:
+        self.lengths = lengths
+        self._whole = algorithm.begin()
+        self._tables = {length: ChunkTableBuilder(length, _Nothing()) for length in lengths}
+
+    def update(self, data: memoryview) -> None:
+        self._whole.update(data)
+        for table in self._tables.values():
+            table.update(data)
+
+    def finish(self, choose: Callable[[str], int]) -> HashedFile:
+        digest = self._whole.hexdigest()
+        return HashedFile(digest, self._tables[choose(digest)].finish()[1])
+
+
+class _Nothing:
+    """A digest that nobody asks for."""
+
+    def update(self, data: object, /) -> None:
+        pass
+
+    def hexdigest(self) -> str:
+        return ""
 
 
 def _read(file: BufferedReader, length: int) -> Iterator[memoryview]:

@@ -272,6 +272,9 @@ def _insert(sql: sqlite3.Connection, manifest: Manifest, detached: str | None) -
         ),
     )
     sql.executemany(
-        "INSERT OR IGNORE INTO manifest_artifacts VALUES (?, ?, ?)",
-        [(manifest.digest, one.sha256, one.table_digest) for one in manifest.artifacts.values()],
+        "INSERT OR IGNORE INTO manifest_artifacts VALUES (?, ?, ?, ?, ?)",
+        [
+            (manifest.digest, one.sha256, one.table_digest, one.size, one.piece_length)
+            for one in manifest.artifacts.values()
+        ],
     )

@@ -8,12 +8,12 @@ the connection and the state directory.
 
 from __future__ import annotations
 
-import json
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 from blake3 import blake3
 
 Step = str | Callable[[sqlite3.Connection, Path], None]
@@ -136,7 +136,8 @@ CREATE INDEX tables_cut ON tables(table_digest);
 DROP TABLE manifest_artifacts;
 CREATE TABLE manifest_artifacts(
     digest TEXT NOT NULL REFERENCES manifests(digest) ON DELETE CASCADE, sha256 TEXT NOT NULL,
-    table_digest TEXT NOT NULL, PRIMARY KEY (digest, sha256, table_digest)
+    table_digest TEXT NOT NULL, size INTEGER NOT NULL, piece_length INTEGER NOT NULL,
+    PRIMARY KEY (digest, sha256, table_digest)
 ) WITHOUT ROWID;
 CREATE INDEX manifest_artifacts_sha256 ON manifest_artifacts(sha256);
 ALTER TABLE hashes RENAME TO hashes_before;
@@ -162,20 +163,30 @@ def _recut(sql: sqlite3.Connection, state: Path) -> None:
     sql.execute("DROP TABLE tables_before")
     for digest, raw in sql.execute("SELECT digest, raw FROM manifests").fetchall():
         sql.executemany(
-            "INSERT OR IGNORE INTO manifest_artifacts VALUES (?, ?, ?)",
-            [(digest, sha256, table) for sha256, table in _cuts_named(raw)],
+            "INSERT OR IGNORE INTO manifest_artifacts VALUES (?, ?, ?, ?, ?)",
+            [(digest, *cut) for cut in _cuts_named(raw)],
         )
 
 
-def _cuts_named(raw: Any) -> Iterator[tuple[str, str]]:
-    """The SHA-256 and the table of each artifact of a manifest; of what is none, nothing: it is not believed anyway."""
+def _cuts_named(raw: Any) -> list[tuple[str, str, int, int]]:
+    """What a manifest says of each artifact: SHA-256, table, size and piece length.
+
+    Of what is no manifest, nothing: it is not believed anyway.
+    """
     try:
-        members = json.loads(raw)["artifacts"]
+        members = msgspec.json.decode(raw)["artifacts"]
         members = [*members.pop("dtbs", {}).values(), *members.values()]
-        named = [(each["hash"], each["pieces"]["hash"]) for each in members]
-        yield from [(file.removeprefix("sha256:"), table.removeprefix("blake3:")) for file, table in named]
+        return [
+            (
+                one["hash"].removeprefix("sha256:"),
+                one["pieces"]["hash"].removeprefix("blake3:"),
+                one["size"],
+                one["pieces"]["length"],
+            )
+            for one in members
+        ]
     except (ValueError, TypeError, KeyError, AttributeError):
-        return
+        return []
 
 
 STEPS: Final[tuple[Step, ...]] = (

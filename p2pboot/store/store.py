@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, Self
 
+from p2pboot.core.pieces import is_cut
 from p2pboot.store.algorithms import BLAKE3, SHA256, Algorithm
 from p2pboot.store.announcements import Announcements
 from p2pboot.store.blobfiles import BlobFiles
@@ -116,6 +117,25 @@ class Store:
         store = cls(path, database, algorithm=BLAKE3, max_hashes=MAX_SNAPSHOTS)
         store.blobs.sweep()
         return store
+
+    def cuts(self, size: int) -> dict[str, int]:
+        """How content of a size is cut that was ever hashed, fetched, or named by a manifest that is kept.
+
+        Args:
+            size: bytes.
+
+        Returns:
+            The piece length (bytes) by the digest of the whole: what the newest manifest says, else what was made last.
+        """
+        rows = self._database.rows(
+            "SELECT digest, piece_length FROM ("
+            "SELECT digest, piece_length, 0 AS kind, rowid AS age FROM hashes WHERE size = ?1"
+            " UNION ALL SELECT digest, piece_length, 1, rowid FROM tables WHERE size = ?1"
+            " UNION ALL SELECT sha256, piece_length, 2, created_at FROM manifest_artifacts AS named"
+            " JOIN manifests USING (digest) WHERE named.size = ?1 AND fault IS NULL) ORDER BY kind, age",
+            size,
+        )
+        return {digest: length for digest, length in rows if is_cut(size, length)}
 
     def doubt(self) -> MemoryInDoubt | None:
         """Why nothing can be published or accepted now; None as long as it can."""

@@ -27,6 +27,7 @@ EVERYTHING = Overrides(
         "provider.version": "2025.11",
         "provider.cmdline": "console=ttyS0",
         "provider.expires_in": "12h",
+        "provider.piece_length": "256KiB",
         "provider.directory": "images",
         "network.listen": ("/ip4/127.0.0.1/tcp/0",),
         "network.bootstrap": (f"/ip4/192.0.2.1/tcp/4001/p2p/{ALICE.peer_id}",),

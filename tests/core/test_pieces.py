@@ -7,9 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2pboot.core.pieces import (
-    DEFAULT_PIECE,
+    KIB,
     MAX_PIECE,
     MAX_PIECES,
+    MIB,
+    MIN_PIECE,
+    USUAL_PIECES,
     PieceSet,
     PieceTable,
     piece_count,
@@ -40,9 +43,36 @@ def test_pieces_cover_the_artifact_and_match_only_themselves(size: int) -> None:
 
 @given(st.integers(1, MAX_PIECE * MAX_PIECES))
 def test_the_default_piece_length_always_fits_and_is_never_larger_than_needed(size: int) -> None:
-    piece_length = piece_length_for(size)
-    assert piece_count(size, piece_length) <= MAX_PIECES
-    assert piece_length == DEFAULT_PIECE or size > piece_length // 2 * MAX_PIECES
+    length = piece_length_for(size)
+    count = piece_count(size, length)
+    assert count <= MAX_PIECES
+    assert length >= MIB or count <= USUAL_PIECES
+    assert length == MIN_PIECE or size > length // 2 * (USUAL_PIECES if length <= MIB else MAX_PIECES)
+
+
+@pytest.mark.parametrize(
+    ("size", "length"),
+    [
+        (1, 64 * KIB),
+        (64 * MIB, 64 * KIB),
+        (128 * MIB, 64 * KIB),
+        (128 * MIB + 1, 128 * KIB),
+        (512 * MIB, 256 * KIB),
+        (2048 * MIB, MIB),
+        (65_536 * MIB, MIB),
+        (65_536 * MIB + 1, 2 * MIB),
+    ],
+)
+def test_new_content_is_cut_into_about_two_thousand_pieces(size: int, length: int) -> None:
+    assert piece_length_for(size) == length
+
+
+def test_a_wanted_piece_length_is_longer_only_where_there_would_be_too_many() -> None:
+    assert piece_length_for(1, 16 * MIB) == 16 * MIB
+    assert piece_length_for(64 * KIB * MAX_PIECES, 64 * KIB) == 64 * KIB
+    assert piece_length_for(64 * KIB * MAX_PIECES + 1, 64 * KIB) == 128 * KIB
+    with pytest.raises(ValueError, match="power of two"):
+        piece_length_for(1, 3 * MIB)
 
 
 def test_sizes_and_piece_lengths_out_of_range_are_refused() -> None:

@@ -10,6 +10,7 @@ import pytest
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.jsonform import MAX_INTEGER
 from p2pboot.core.manifest import Candidate, Manifest, add_signature
+from p2pboot.core.pieces import MIB, MIN_PIECE
 from p2pboot.core.timestamps import parse_time
 from p2pboot.errors import ArtifactError, StoreError, UsageError
 from p2pboot.publish.build import DEFAULT_EXPIRES_IN_S, BuildOptions, Built, build
@@ -379,3 +380,71 @@ def test_an_unreadable_record_still_counts(image: Path, store: Store) -> None:
     )
     built = build_image(image, store)
     assert (built.manifest.manifest_version, built.first) == (4, False)
+
+
+# how it is cut
+
+
+def lengths(built: Built) -> dict[str, int]:
+    return {key: artifact.piece_length for key, artifact in built.manifest.artifacts.items()}
+
+
+def test_new_content_is_cut_by_its_size_and_what_is_published_keeps_its_cut(
+    image: Path, store: Store
+) -> None:
+    """The first one as an earlier version made it: everything in pieces of 1 MiB."""
+    former = build_image(image, store, piece_length=MIB)
+    assert set(lengths(former).values()) == {MIB}
+    again = build_image(image, store)
+    assert again.unchanged
+    assert again.raw == former.raw
+    change(image, b"another")
+    changed = build_image(image, store)
+    assert lengths(changed) == {**lengths(former), "kernel": MIN_PIECE}
+
+
+def test_unchanged_files_are_not_read_however_they_are_cut(
+    image: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    former = build_image(image, store, piece_length=MIB)
+    monkeypatch.setattr("p2pboot.store.hashing._hash", lambda *_: pytest.fail("a file was read"))
+    assert build_image(image, store).raw == former.raw
+
+
+def test_a_wanted_piece_length_cuts_anew_and_the_cut_stays(image: Path, store: Store) -> None:
+    former = build_image(image, store)
+    assert set(lengths(former).values()) == {MIN_PIECE}
+    coarse = build_image(image, store, piece_length=4 * MIN_PIECE)
+    assert set(lengths(coarse).values()) == {4 * MIN_PIECE}
+    assert coarse.manifest.manifest_version == 2
+    assert build_image(image, store, piece_length=4 * MIN_PIECE).unchanged
+    assert build_image(image, store).unchanged
+
+
+def test_a_copy_and_another_pair_are_cut_as_the_content_was(image: Path, store: Store) -> None:
+    """Also where nothing but a manifest that is kept, of whoever signed it, knows how."""
+    (image / "vmlinuz").write_bytes(bytes(3 * MIN_PIECE))
+    kernel = build_image(image, store, piece_length=2 * MIN_PIECE).manifest.artifacts["kernel"]
+    (image / "copy").write_bytes(bytes(3 * MIN_PIECE))
+    (image / "copy").rename(image / "vmlinuz")
+    (tree,) = scan(image, "testing", "arm64")
+    elsewhere = build(tree, OPTIONS, keys=[OTHER], store=store, now=NOW).manifest
+    assert elsewhere.artifacts["kernel"].table_digest == kernel.table_digest
+    store.manifests.put(elsewhere, None)
+    with store._database.transaction() as sql:
+        sql.execute("DELETE FROM hashes")
+        sql.execute("DELETE FROM publications")
+    again = build_image(image, store, name="anybody").manifest.artifacts["kernel"]
+    assert (again.piece_length, again.table_digest) == (2 * MIN_PIECE, kernel.table_digest)
+
+
+def test_what_was_published_last_counts_before_what_others_say_of_the_same(image: Path, store: Store) -> None:
+    (image / "vmlinuz").write_bytes(bytes(3 * MIN_PIECE))
+    mine = build_image(image, store)
+    (tree,) = scan(image, "testing", "arm64")
+    coarse = dataclasses.replace(OPTIONS, piece_length=2 * MIN_PIECE)
+    store.manifests.put(build(tree, coarse, keys=[OTHER], store=store, now=NOW + 1).manifest, None)
+    assert build_image(image, store).raw == mine.raw
+    (image / "copy").write_bytes(bytes(3 * MIN_PIECE))
+    (image / "copy").rename(image / "vmlinuz")
+    assert build_image(image, store).raw == mine.raw

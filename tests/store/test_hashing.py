@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from blake3 import blake3
 
-from p2pboot.core.pieces import DEFAULT_PIECE, MIN_PIECE
+from p2pboot.core.pieces import MIN_PIECE
 from p2pboot.errors import ArtifactError, MachineError
 from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.hashing import READ_BYTES, ChangedWhileHashing, hash_file
@@ -19,8 +19,9 @@ class MemoryCache:
     def __init__(self) -> None:
         self.known: dict[FileIdentity, HashedFile] = {}
 
-    def get(self, identity: FileIdentity) -> HashedFile | None:
-        return self.known.get(identity)
+    def get(self, identity: FileIdentity, piece_length: int | None = None) -> HashedFile | None:
+        known = self.known.get(identity)
+        return None if known is None or piece_length not in (None, known.table.piece_length) else known
 
     def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
         self.known[identity] = hashed
@@ -61,7 +62,7 @@ def test_one_pass_gives_both_digests(tmp_path: Path, size: int, piece_length: in
 
 def test_the_piece_length_follows_from_the_size(tmp_path: Path) -> None:
     write(tmp_path / "file", 10)
-    assert hash_file(tmp_path / "file", cache=MemoryCache()).table.piece_length == DEFAULT_PIECE
+    assert hash_file(tmp_path / "file", cache=MemoryCache()).table.piece_length == MIN_PIECE
 
 
 def test_a_known_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,8 +72,37 @@ def test_a_known_file_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     opened = counting_opens(monkeypatch)
     assert hash_file(tmp_path / "file", cache=cache) == first
     assert opened == []
-    hash_file(tmp_path / "file", cache=cache, piece_length=PIECE)
+    hash_file(tmp_path / "file", cache=cache, piece_length=2 * PIECE)
     assert len(opened) == 1, "the cache has another piece length"
+    assert hash_file(tmp_path / "file", cache=cache).table.piece_length == 2 * PIECE
+    assert len(opened) == 1, "and nobody asks for this one"
+
+
+def test_content_keeps_the_cut_by_which_it_is_known_whatever_file_it_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write(tmp_path / "file", 5 * PIECE)
+    opened = counting_opens(monkeypatch)
+    cuts = {hashlib.sha256(data).hexdigest(): 4 * PIECE, "of another file": 2 * PIECE}
+    cache = MemoryCache()
+    hashed = hash_file(tmp_path / "file", cache=cache, cuts=lambda size: cuts if size == len(data) else {})
+    assert hashed.table.raw == b"".join(
+        blake3(part).digest() for part in (data[: 4 * PIECE], data[4 * PIECE :])
+    )
+    assert hash_file(tmp_path / "file", cache=cache) == hashed
+    assert len(opened) == 1
+    (tmp_path / "new").write_bytes(bytes(5 * PIECE))
+    new = hash_file(tmp_path / "new", cache=cache, cuts=lambda _size: cuts)
+    assert new.table.piece_length == PIECE
+    assert new.table.raw == 5 * blake3(bytes(PIECE)).digest()
+
+
+def test_a_file_that_is_known_and_cut_otherwise_by_now_is_read_for_it(tmp_path: Path) -> None:
+    write(tmp_path / "file", 5 * PIECE)
+    cache = MemoryCache()
+    first = hash_file(tmp_path / "file", cache=cache)
+    again = hash_file(tmp_path / "file", cache=cache, cuts=lambda _size: {first.digest: 2 * PIECE})
+    assert (again.digest, again.table.piece_length) == (first.digest, 2 * PIECE)
 
 
 def test_a_changed_file_is_hashed_again(tmp_path: Path) -> None:
@@ -163,7 +193,7 @@ def test_a_file_that_was_exchanged_before_it_was_opened_is_not_read(tmp_path: Pa
     write(path, 5)
 
     class SwappingCache(MemoryCache):
-        def get(self, identity: FileIdentity) -> None:
+        def get(self, identity: FileIdentity, piece_length: int | None = None) -> None:
             replace(path)
 
     seen = list[int]()
@@ -182,7 +212,7 @@ def test_a_file_that_becomes_a_fifo_does_not_hang(tmp_path: Path) -> None:
     write(path, 5)
 
     class SwappingCache(MemoryCache):
-        def get(self, identity: FileIdentity) -> None:
+        def get(self, identity: FileIdentity, piece_length: int | None = None) -> None:
             path.unlink()
             os.mkfifo(path)
 

@@ -13,10 +13,13 @@ from blake3 import blake3
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import DIGEST_BYTES
-from p2pboot.core.pieces import DEFAULT_PIECE, MAX_PIECE, MAX_PIECES, PieceTable, check_piece_length
+from p2pboot.core.pieces import MAX_PIECE, MAX_PIECES, MIB, PieceTable, check_piece_length
 
 if TYPE_CHECKING:
     from p2pboot.core.timetoke.reader import Payload
+
+DEFAULT_CHUNK: Final = MIB
+"""Bytes of a chunk where nobody says otherwise, as in the source system: who has a snapshot announces it alike."""
 
 MAX_TOTAL: Final = MAX_PIECES
 """Chunks of one snapshot; what a peer declares beyond it is refused before anything is allocated."""
@@ -97,7 +100,7 @@ class ChunkTableBuilder:
         ValueError: another chunk length.
     """
 
-    def __init__(self, chunk_length: int = DEFAULT_PIECE, whole: RunningHash | None = None) -> None:
+    def __init__(self, chunk_length: int = DEFAULT_CHUNK, whole: RunningHash | None = None) -> None:
         self._chunk_length = check_chunk_length(chunk_length)
         self._whole = blake3() if whole is None else whole
         self._chunk = blake3()

@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable
-from p2pboot.core.timetoke.chunks import SnapshotChunk, check_chunk_length
+from p2pboot.core.pieces import PieceTable
+from p2pboot.core.timetoke.chunks import DEFAULT_CHUNK, SnapshotChunk, check_chunk_length
 from p2pboot.core.timetoke.errors import (
     ChunkMissing,
     SignatureMissing,
@@ -86,7 +86,7 @@ class SnapshotStore(ABC):
     def __init__(
         self,
         *,
-        chunk_length: int = DEFAULT_PIECE,
+        chunk_length: int = DEFAULT_CHUNK,
         require_signatures: bool = False,
         keys: Sequence[PublicKey] = (),
         warn: Callable[[str], None] = logger.warning,

@@ -27,9 +27,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 from p2pboot.core.digests import is_digest
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable
+from p2pboot.core.pieces import PieceTable
 from p2pboot.core.timetoke.agreement import Conflict
-from p2pboot.core.timetoke.chunks import ChunkTableBuilder, payload_root
+from p2pboot.core.timetoke.chunks import DEFAULT_CHUNK, ChunkTableBuilder, payload_root
 from p2pboot.core.timetoke.errors import SnapshotChanged, SnapshotMissing
 from p2pboot.errors import BlobMissing, MachineError, machine_error
 from p2pboot.store.announcements import Announcements
@@ -83,7 +83,7 @@ class DiskSnapshotStore(SnapshotStore):
         self,
         directory: Path | str,
         *,
-        chunk_length: int = DEFAULT_PIECE,
+        chunk_length: int = DEFAULT_CHUNK,
         require_signatures: bool = False,
         keys: Sequence[PublicKey] = (),
         warn: Callable[[str], None] = logger.warning,

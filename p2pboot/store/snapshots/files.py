@@ -182,8 +182,8 @@ class _LargeFiles:
         self._hashes = hashes
         self._unsaved: dict[FileIdentity, HashedFile] = {}
 
-    def get(self, identity: FileIdentity) -> HashedFile | None:
-        return self._hashes.get(identity) if identity.size >= REMEMBERED_BYTES else None
+    def get(self, identity: FileIdentity, piece_length: int | None = None) -> HashedFile | None:
+        return self._hashes.get(identity, piece_length) if identity.size >= REMEMBERED_BYTES else None
 
     def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
         if (

@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.pieces import DEFAULT_PIECE, PieceTable
-from p2pboot.core.timetoke.chunks import ChunkTableBuilder
+from p2pboot.core.pieces import PieceTable
+from p2pboot.core.timetoke.chunks import DEFAULT_CHUNK, ChunkTableBuilder
 from p2pboot.core.timetoke.errors import SnapshotMissing
 from p2pboot.store.snapshots.base import Draft, SnapshotStore, checked_text, logger, says_the_same
 
@@ -23,7 +23,7 @@ class MemorySnapshotStore(SnapshotStore):
     def __init__(
         self,
         *,
-        chunk_length: int = DEFAULT_PIECE,
+        chunk_length: int = DEFAULT_CHUNK,
         require_signatures: bool = False,
         keys: Sequence[PublicKey] = (),
         warn: Callable[[str], None] = logger.warning,

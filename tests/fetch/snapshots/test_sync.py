@@ -14,10 +14,10 @@ import trio
 from blake3 import blake3
 from trio.testing import MockClock
 
-from p2pboot.core.pieces import DEFAULT_PIECE, MAX_PIECE, MAX_PIECES, PieceTable
+from p2pboot.core.pieces import MAX_PIECE, MAX_PIECES, PieceTable
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.announcement import Announcement
-from p2pboot.core.timetoke.chunks import ChunkTableBuilder, payload_root
+from p2pboot.core.timetoke.chunks import DEFAULT_CHUNK, ChunkTableBuilder, payload_root
 from p2pboot.core.timetoke.errors import (
     AnnouncementConflict,
     SignatureMismatch,
@@ -265,7 +265,7 @@ async def test_what_the_state_says_of_a_payload_is_no_proof(
         path.unlink()
         path.write_bytes(EVIL)
         with Store.of_snapshots(path.parent / ".p2pboot") as state:
-            table = ChunkTableBuilder(DEFAULT_PIECE if named else CHUNK)
+            table = ChunkTableBuilder(DEFAULT_CHUNK if named else CHUNK)
             table.update(PAYLOAD)
             state.hashes.put(FileIdentity.of(path.stat()), HashedFile(ROOT, table.finish()[1]))
         result = await world.sync(provider, **options)

@@ -12,7 +12,6 @@ from p2pboot.core.timetoke.chunks import payload_root
 from p2pboot.core.timetoke.errors import SignatureUndecodable
 from p2pboot.errors import MachineError
 from p2pboot.store import hashing
-from p2pboot.store.hashes import HashedFile
 from p2pboot.store.snapshots import walking
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from tests.core.timetoke.samples import ALICE, CHUNK, announce, payload_of, sign
@@ -253,11 +252,11 @@ def test_a_file_that_grows_is_read_again_when_it_stands_still(
     reads: list[Path] = []
     hashed = hashing._hash
 
-    def growing(found: Path, *rest: Any) -> HashedFile:
+    def growing(found: Path, *rest: Any) -> None:
         reads.append(found)
         if len(reads) == 1:
             path.write_bytes(ONE)
-        return hashed(found, *rest)
+        hashed(found, *rest)
 
     monkeypatch.setattr(hashing, "_hash", growing)
     store = opened(directory)
