@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv compiled demo test kills boot-test fuzz bench siege lint format types contracts check coverage ci document lock minimal build clean distclean
+.PHONY: help venv compiled demo test kills boot-test fuzz bench storm siege lint format types contracts check coverage ci document lock minimal build clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -49,6 +49,9 @@ fuzz: $(DEV) ## throw made-up bytes at the connection stack (INPUTS=n, SEED=n to
 bench: $(DEV) compiled ## measure throughput and latencies
 	@$(BIN)/python -m benchmarks
 
+storm: $(DEV) compiled ## many clients that start together, in network namespaces (root), measured and drawn (ROWS='n8 racks')
+	@$(BIN)/python -m benchmarks.storm $(ROWS) --json build/storm/storm.json --svg build/storm
+
 siege: $(DEV) compiled ## attack a node in all ways for ten minutes (SECONDS=n) and show what each cost it
 	@$(BIN)/python -m siege --seconds $(or $(SECONDS),600)
 
@@ -88,7 +91,7 @@ build: $(DEV) ## make the wheel and the source archive in dist/
 	@$(BIN)/python -m hatchling build
 
 clean: ## remove what tools left behind
-	@rm -rf dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
+	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage
 	@find p2pboot tests $(wildcard benchmarks siege) -name __pycache__ -prune -exec rm -rf {} +
 
 distclean: clean ## and .venv

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.storm`: the rows that are named, or all, as a table, as JSON and as drawings."""
+"""`python -m benchmarks.storm`: the rows that are named, or all, as tables, as JSON and as drawings."""
 
 from __future__ import annotations
 
@@ -7,49 +7,60 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from benchmarks import lab
 from benchmarks.results import Goal, goal_table, goals_to_json, machine
+from benchmarks.storm import memory
 from benchmarks.storm.contestants import CONTESTANTS, absent
 from benchmarks.storm.plots import draw
-from benchmarks.storm.report import goals, line, table
+from benchmarks.storm.report import failures, goals, line, table
 from benchmarks.storm.rows import ROWS, Row
 from benchmarks.storm.running import Outcome, run
 
 _TOO_BUSY = 0.9
+_NAMES = (*ROWS, memory.NAME)
 
 
 def main() -> None:
     arguments = _arguments()
     if missing := lab.missing():
-        raise SystemExit(f"no storm here: {missing}")
-    outcomes: list[Outcome] = []
-    for row in _rows(arguments):
-        for name in _contestants(arguments, row):
-            for outcome in _run(name, row, halve=not (arguments.quick or arguments.once)):
-                outcomes.append(outcome)
-                print(line(outcome), file=sys.stderr, flush=True)
+        print(f"no storm here: {missing}")
+        sys.exit(0 if arguments.check else 1)
+    wanted = arguments.rows or _NAMES
+    outcomes = list(_outcomes(arguments, [ROWS[name] for name in wanted if name in ROWS]))
     reached = [goal for outcome in outcomes for goal in goals(outcome)]
-    print(table(outcomes).render(), flush=True)
-    if reached:
-        print(goal_table(reached).render())
+    tables = [table(outcomes)] if outcomes else []
+    document: dict[str, Any] = {"outcomes": [each.to_json() for each in outcomes]}
+    if memory.NAME in wanted:
+        measured = memory.measure(quick=arguments.quick)
+        reached += measured.goals()
+        tables += measured.tables()
+        document |= measured.to_json()
+    for each in (*tables, goal_table(reached)):
+        print(each.render(), flush=True)
     if arguments.json:
-        _write_json(arguments.json, outcomes, reached)
+        _write_json(arguments.json, document, reached)
     if arguments.svg:
         draw(outcomes, arguments.svg)
+    if arguments.check and (failed := [why for outcome in outcomes for why in failures(outcome)]):
+        sys.exit("\n".join(failed))
 
 
-def _run(name: str, row: Row, *, halve: bool) -> Iterator[Outcome]:
-    """Run a row, and once more at half the rate where the processors were the limit."""
-    outcome = run(name, row)
-    yield outcome
-    if halve and name == "p2pboot" and outcome.busy > _TOO_BUSY:
-        yield run(name, row.at_half_rate())
+def _outcomes(arguments: argparse.Namespace, rows: Sequence[Row]) -> Iterator[Outcome]:
+    """Run the rows, each by everybody who can, and tell of each run as soon as it is over."""
+    for row in rows:
+        for name in _contestants(arguments, row):
+            outcome = _told(run(name, row.quick() if arguments.quick else row))
+            yield outcome
+            halve = not (arguments.quick or arguments.once) and name == "p2pboot"
+            if halve and outcome.busy > _TOO_BUSY:
+                yield _told(run(name, row.at_half_rate()))
 
 
-def _rows(arguments: argparse.Namespace) -> Iterator[Row]:
-    for name in arguments.rows or ROWS:
-        yield ROWS[name].quick() if arguments.quick else ROWS[name]
+def _told(outcome: Outcome) -> Outcome:
+    print(line(outcome), file=sys.stderr, flush=True)
+    return outcome
 
 
 def _contestants(arguments: argparse.Namespace, row: Row) -> Iterator[str]:
@@ -57,36 +68,33 @@ def _contestants(arguments: argparse.Namespace, row: Row) -> Iterator[str]:
         if (arguments.only and name not in arguments.only) or (name != "p2pboot" and not row.competes):
             continue
         if why := absent(name):
-            print(f"{name} is not compared with: {why}", file=sys.stderr)
+            print(f"{name} is not compared with: {why}", file=sys.stderr, flush=True)
         else:
             yield name
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="storm", description="Measure many clients that start together.")
-    parser.add_argument(
-        "rows", nargs="*", metavar="ROW", help=f"only these: {', '.join(ROWS)}  [default: all]"
-    )
+    rows = f"only these: {', '.join(_NAMES)}  [default: all]"
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=rows)
     parser.add_argument("--quick", action="store_true", help="a quarter of the image at half the rate")
+    parser.add_argument("--once", action="store_true", help="not again at half the rate where cores are busy")
     parser.add_argument(
         "--only", action="append", choices=CONTESTANTS, help="only this contestant; repeatable"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument("--svg", type=Path, metavar="DIR", help="draw every run there")
-    parser.add_argument("--once", action="store_true", help="not again at half the rate where cores are busy")
+    check = "fail where a client does not get the image, or many copies leave; times do not matter"
+    parser.add_argument("--check", action="store_true", help=check)
     arguments = parser.parse_args()
-    if unknown := set(arguments.rows) - set(ROWS):
-        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    if unknown := set(arguments.rows) - set(_NAMES):
+        parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(_NAMES)}")
     return arguments
 
 
-def _write_json(file: Path, outcomes: Sequence[Outcome], reached: Sequence[Goal]) -> None:
-    document = {
-        "machine": machine(),
-        "outcomes": [each.to_json() for each in outcomes],
-        "goals": goals_to_json(reached),
-    }
-    file.write_text(json.dumps(document))
+def _write_json(file: Path, document: dict[str, Any], reached: Sequence[Goal]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"machine": machine(), **document, "goals": goals_to_json(reached)}))
 
 
 if __name__ == "__main__":

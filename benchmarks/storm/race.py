@@ -162,6 +162,7 @@ class Race:
         self._watch, self._referee, self._patience_s = watch, referee, patience_s
         self._processes: dict[int, subprocess.Popen[bytes]] = {}
         self._printed: dict[int, bytes] = {}
+        self._silent: set[int] = set()
         self._selector = selectors.DefaultSelector()
         self.clients: dict[int, Client] = {}
         self._looks: list[Look] = []
@@ -186,7 +187,7 @@ class Race:
     def kill(self, number: int) -> None:
         """End one at once; nothing is expected of it any more."""
         self.clients[number].ended = True
-        self._processes[number].send_signal(signal.SIGKILL)
+        self._signal(number, signal.SIGKILL)
 
     def _undone(self) -> bool:
         return any(
@@ -211,49 +212,58 @@ class Race:
         self.clients[start.number] = Client(start.number, now, start.file)
 
     def _read(self, wait_s: float) -> None:
+        """Take what clients print, and note who ended; whoever closes its output may still run."""
         for key, _ in self._selector.select(wait_s):
-            number, client = key.data, self.clients[key.data]
-            came = os.read(key.fd, 65536)
-            if not came:
+            if came := os.read(key.fd, 65536):
+                self._hear(key.data, came)
+            else:
                 self._selector.unregister(key.fileobj)
-                self._reap(number)
-                continue
-            self._printed[number] += came
-            if client.done_s is None:
-                try:
-                    client.document = json.loads(self._printed[number])
-                except ValueError:
-                    continue
-                client.done_s = self._watch.now
+                self._silent.add(key.data)
+        self._silent -= {number for number in self._silent if self._reap(number, os.WNOHANG)}
+
+    def _hear(self, number: int, came: bytes) -> None:
+        client = self.clients[number]
+        self._printed[number] += came
+        try:
+            client.document = json.loads(self._printed[number])
+        except ValueError:
+            return
+        if client.done_s is None and client.document.get("ok", True):
+            client.done_s = self._watch.now
 
     def _look(self) -> None:
         self._looks.append(self._watch.look())
         self._referee(self, self._looks[-1])
 
     def _end(self) -> None:
-        for process in self._processes.values():
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
+        """Ask all to end, and kill who does not."""
+        for number in self._processes:
+            self._signal(number, signal.SIGTERM)
         deadline = time.monotonic() + _GRACE_S
         for number in self._processes:
-            self._reap(number, deadline)
+            while not self._reap(number, os.WNOHANG):
+                if time.monotonic() > deadline:
+                    self._signal(number, signal.SIGKILL)
+                    self._reap(number, 0)
+                    break
+                time.sleep(_TICK_S)
         self._selector.close()
 
-    def _reap(self, number: int, deadline: float = inf) -> None:
-        """Wait for one that was told to end, or closed what it prints to, and note what it took."""
+    def _signal(self, number: int, signal_number: int) -> None:
+        """Not `Popen.send_signal`, which would reap it."""
+        if self._processes[number].returncode is None:
+            os.kill(self._processes[number].pid, signal_number)
+
+    def _reap(self, number: int, options: int) -> bool:
+        """Note what one took that ended; False where it still runs."""
         process, client = self._processes[number], self.clients[number]
-        if process.returncode is not None:
-            return
-        while True:
-            late = time.monotonic() > deadline
-            if late:
-                process.kill()
+        if process.returncode is None:
             # Not `wait`, which does not say what the process took.
-            pid, status, usage = os.wait4(process.pid, os.WNOHANG if deadline < inf and not late else 0)
-            if pid:
-                break
-            time.sleep(_TICK_S)
-        process.returncode = client.status = os.waitstatus_to_exitcode(status)
-        client.cpu_s, client.peak_bytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-        assert process.stdout is not None
-        process.stdout.close()
+            pid, status, usage = os.wait4(process.pid, options)
+            if not pid:
+                return False
+            process.returncode = client.status = os.waitstatus_to_exitcode(status)
+            client.cpu_s, client.peak_bytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+            assert process.stdout is not None
+            process.stdout.close()
+        return True

@@ -13,6 +13,8 @@ _COLUMNS = (
     *("CPU s", "busy %", "own %", "peak MiB", "into racks", "wrong"),
 )
 
+_FAR_TOO_MANY = 3.0  # where eight clients that know nothing of each other take eight
+
 
 def table(outcomes: Sequence[Outcome]) -> Table:
     notes = (
@@ -67,6 +69,14 @@ def goals(outcome: Outcome) -> Iterator[Goal]:
         yield Goal.at_most(f"{row.name}: copies", wanted.copies, outcome.copies)
     if wanted.into_rack is not None:
         yield Goal.at_most(f"{row.name}: copies into a rack", wanted.into_rack, max(outcome.into_racks))
+
+
+def failures(outcome: Outcome) -> Iterator[str]:
+    """What may not be on any machine, however busy."""
+    if outcome.wrong:
+        yield f"{outcome.row.name}: clients {', '.join(map(str, outcome.wrong))} did not get the image"
+    if outcome.contestant == "p2pboot" and outcome.copies is not None and outcome.copies > _FAR_TOO_MANY:
+        yield f"{outcome.row.name}: {outcome.copies:.1f} copies left the holders"
 
 
 def _times(value: float) -> str:
