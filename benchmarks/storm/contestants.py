@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -51,7 +50,9 @@ class P2PBoot:
     def __init__(self, lab: Lab, mesh: Mesh, image: Path) -> None:
         self._lab, self._mesh, self._image = lab, mesh, image
         self._nodes: list[Node] = []
-        self._more: list[str] = []
+        self._linger = "0"
+        self._vouching = False
+        self.poisoners: list[str] = []
         self._trust = mesh.new_key("1")
         self._zero = 0
 
@@ -62,8 +63,8 @@ class P2PBoot:
             mirror = self.mirror(number)
             mirror.wait_for_head(1)
             self._nodes.append(mirror)
-        if row.linger and offers("--linger"):
-            self._more = ["--linger", row.linger]
+        self._linger = row.linger or "0"
+        self._vouching = row.vouching
         self._zero = self._sent()
 
     def mirror(self, number: int) -> Node:
@@ -73,11 +74,26 @@ class P2PBoot:
         return processes.node_on(self._lab, self._mesh, number, "mirror", *pair, *publisher)
 
     def command(self, number: int) -> list[str]:
+        arguments = [*self._fetch(number), "--linger", self._linger]
+        return [*self._lab.inside(number), *PYTHON, *arguments]
+
+    def poison(self, number: int) -> list[str]:
+        """Return what a client runs that plays along and gives wrong bytes, as long as it is let."""
+        self._mesh.new_key(str(number))
+        key = self._mesh.directory / str(number) / "node.toml"
+        shown = processes.checked(self._mesh.run("key", "show", "--key", str(key), "--json"))
+        self.poisoners.append(shown.document["peer_id"])
+        fellows = self._mesh.directory / "vouching"
+        fellows.mkdir(exist_ok=True)
+        vouch = ("--vouch", str(fellows)) if self._vouching else ()
+        arguments = [*vouch, *self._fetch(number), "--key", str(key), "--linger", "forever"]
+        return [*self._lab.inside(number), PYTHON[0], "-m", "benchmarks.storm.poisoner", *arguments]
+
+    def _fetch(self, number: int) -> list[str]:
         arguments = ["fetch", "--channel", CHANNEL, "--arch", ARCH, "--trust", self._trust, "--no-mdns"]
         for node in self._nodes:
             arguments += ["--bootstrap", node.address]
-        arguments += ["-o", str(self._output(number)), "--json", "--timeout", _PATIENCE_S, "-q"]
-        return [*self._lab.inside(number), *PYTHON, *arguments, *self._more]
+        return [*arguments, "-o", str(self._output(number)), "--json", "--timeout", _PATIENCE_S, "-q"]
 
     def file(self, number: int) -> Path:
         return self._output(number) / ARTIFACT
@@ -197,9 +213,3 @@ def absent(name: str) -> str:
     if name == "libtorrent" and not torrent.is_installed():
         return torrent.MISSING
     return ""
-
-
-@cache
-def offers(option: str) -> bool:
-    """Whether `fetch` has this option."""
-    return option in processes.checked(Processes(processes.ROOT).run("fetch", "--help")).stdout

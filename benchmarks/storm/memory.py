@@ -19,7 +19,7 @@ from typing import Any, Final
 from benchmarks import processes
 from benchmarks.lab import Lab
 from benchmarks.results import GB, MIB, Goal, Table
-from benchmarks.storm.contestants import P2PBoot, offers
+from benchmarks.storm.contestants import P2PBoot
 from benchmarks.storm.rows import Goals, Row
 from benchmarks.storm.running import write_image_of
 from p2pboot.testing.processes import Node
@@ -91,7 +91,7 @@ def measure(*, quick: bool) -> Memory:
             over = threading.Event()
 
             def fetch_on(number: int) -> None:
-                command = [*contestant.command(number), *(("--serve", "no") if offers("--serve") else ())]
+                command = [*contestant.command(number), "--serve", "no"]
                 while not over.is_set():
                     processes.checked(mesh.complete(command))
                     shutil.rmtree(contestant.file(number).parent)

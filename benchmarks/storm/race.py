@@ -36,6 +36,7 @@ class Start:
         command: with all that leads onto the machine.
         file: where it leaves the image.
         log: where its stderr goes.
+        expected: whether it is to be done.
     """
 
     number: int
@@ -43,6 +44,7 @@ class Start:
     command: Sequence[str]
     file: Path
     log: Path
+    expected: bool = True
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Client:
         began_s: seconds after the beginning.
         file: where it leaves the image.
         done_s: when it had printed its document; None as long as it has not.
-        ended: whether it was killed on purpose, so that nothing is expected of it.
+        expected: whether it is to be done; not who was killed on purpose, or only plays along.
         status: its exit status, once it has one.
         cpu_s: what it took, user and system, once it ended.
         peak_bytes: of its memory, likewise.
@@ -65,7 +67,7 @@ class Client:
     began_s: float
     file: Path
     done_s: float | None = None
-    ended: bool = False
+    expected: bool = True
     status: int | None = None
     cpu_s: float = 0.0
     peak_bytes: int = 0
@@ -186,12 +188,12 @@ class Race:
 
     def kill(self, number: int) -> None:
         """End one at once; nothing is expected of it any more."""
-        self.clients[number].ended = True
+        self.clients[number].expected = False
         self._signal(number, signal.SIGKILL)
 
     def _undone(self) -> bool:
         return any(
-            each.done_s is None and not each.ended and each.status is None for each in self.clients.values()
+            each.done_s is None and each.expected and each.status is None for each in self.clients.values()
         )
 
     def _start(self, start: Start, directory: Path) -> None:
@@ -209,7 +211,7 @@ class Race:
         os.set_blocking(process.stdout.fileno(), False)
         self._selector.register(process.stdout, selectors.EVENT_READ, start.number)
         self._processes[start.number], self._printed[start.number] = process, b""
-        self.clients[start.number] = Client(start.number, now, start.file)
+        self.clients[start.number] = Client(start.number, now, start.file, expected=start.expected)
 
     def _read(self, wait_s: float) -> None:
         """Take what clients print, and note who ended; whoever closes its output may still run."""

@@ -108,6 +108,11 @@ class Row:
         """Likewise."""
         return range(self.holders + 1, self.holders + self.clients + 1)
 
+    @property
+    def poisoner_numbers(self) -> range:
+        """Likewise."""
+        return range(self.client_numbers.stop, self.client_numbers.stop + self.poisoners)
+
     def at_half_rate(self) -> Row:
         """The same on links half as fast: what decides where the processors are the limit."""
         up = None if self.up_mbit is None else self.up_mbit / 2

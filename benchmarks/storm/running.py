@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +42,7 @@ class Outcome:
         own: share of both cores that these processes took, over the race.
         holder_peak_bytes: of the memory of the largest holder.
         into_racks: copies that went over each uplink into a rack.
+        poisoners: peer ids.
         wrong: numbers of clients whose file is not the image, or not there, though it was to be.
     """
 
@@ -55,12 +57,13 @@ class Outcome:
     own: float
     holder_peak_bytes: int
     into_racks: Sequence[float] = ()
-    wrong: Sequence[int] = field(default=())
+    wrong: Sequence[int] = ()
+    poisoners: Sequence[str] = ()
 
     @property
     def finishers(self) -> list[Client]:
         """Those of whom it was expected."""
-        return [client for client in self.clients if not client.ended]
+        return [client for client in self.clients if client.expected]
 
     @property
     def last(self) -> float:
@@ -72,11 +75,31 @@ class Outcome:
         return sum(took) / len(took) / self.row.unit_s
 
     @property
+    def transfer(self) -> float | None:
+        """The longest transfer alone, as the clients tell it; None where they do not."""
+        told = [client.document["transfer_s"] for client in self._telling]
+        return max(told) / self.row.unit_s if told else None
+
+    @property
     def start_s(self) -> float | None:
         """What clients took before their transfers began, and after; the mean. None where they do not tell."""
-        told = [client for client in self.finishers if client.document and "transfer_s" in client.document]
-        spent = [client.took_s - client.document["transfer_s"] for client in told]
+        spent = [client.took_s - client.document["transfer_s"] for client in self._telling]
         return sum(spent) / len(spent) if spent else None
+
+    @property
+    def wasted(self) -> float | None:
+        """Share of the image that came to a client for nothing, the mean: second copies and wrong bytes."""
+        told = [client.document["wasted_bytes"] for client in self._telling]
+        return sum(told) / len(told) / self.row.size if told else None
+
+    @property
+    def named(self) -> Mapping[str, int]:
+        """By peer id how many clients dropped it for what it gave."""
+        return Counter(peer for client in self._telling for peer in client.document["dropped_peers"])
+
+    @property
+    def _telling(self) -> list[Client]:
+        return [client for client in self.finishers if client.document and "transfer_s" in client.document]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -84,7 +107,11 @@ class Outcome:
             "row": asdict(self.row),
             "last": or_null(self.last),
             "mean": or_null(self.mean),
+            "transfer": self.transfer,
             "start_s": self.start_s,
+            "wasted": self.wasted,
+            "named": self.named,
+            "poisoners": list(self.poisoners),
             "bound": self.row.bound,
             "copies": self.copies,
             "egress": self.egress,
@@ -145,6 +172,8 @@ def _build(lab: Lab, row: Row) -> None:
         lab.machine(number)
     for place, number in enumerate(row.client_numbers):
         lab.machine(number, row.client_link, rack=1 + place * row.racks // row.clients if row.racks else 0)
+    for number in row.poisoner_numbers:
+        lab.machine(number, row.client_link)
 
 
 def _fetch(contestant: Contestant, row: Row, lab: Lab, directory: Path) -> Seen:
@@ -159,13 +188,21 @@ def _fetch(contestant: Contestant, row: Row, lab: Lab, directory: Path) -> Seen:
         for place, number in enumerate(row.client_numbers)
     ]
     race = Race(Watch(lab.moved), _Referee(row, contestant), _PATIENCE_S + _PATIENCE * row.unit_s)
+    if isinstance(contestant, P2PBoot):
+        starts += [
+            Start(
+                number, 0.0, contestant.poison(number), directory, directory / f"log{number}", expected=False
+            )
+            for number in row.poisoner_numbers
+        ]
     return race.run(starts, directory)
 
 
 def _outcome(contestant: Contestant, row: Row, seen: Seen, image: Path) -> Outcome:
-    clients, end = seen.clients, seen.looks[-1]
+    end = seen.looks[-1]
+    clients = [client for client in seen.clients if client.number in row.client_numbers]
     holders = [node for node in contestant.nodes() if node.process.poll() is None]
-    cpu_s = sum(client.cpu_s for client in clients) + sum(node.cpu_s() for node in holders)
+    cpu_s = sum(client.cpu_s for client in seen.clients) + sum(node.cpu_s() for node in holders)
     core_s = end.at_s * (os.cpu_count() or 1)
     return Outcome(
         contestant=contestant.name,
@@ -180,6 +217,7 @@ def _outcome(contestant: Contestant, row: Row, seen: Seen, image: Path) -> Outco
         holder_peak_bytes=max((node.peak_memory_kib() * 1024 for node in holders), default=0),
         into_racks=[end.moved[f"rack{rack}"].received / row.size for rack in range(1, row.racks + 1)],
         wrong=_wrong(clients, image),
+        poisoners=contestant.poisoners if isinstance(contestant, P2PBoot) else (),
     )
 
 
@@ -188,7 +226,7 @@ def _wrong(clients: Sequence[Client], image: Path) -> list[int]:
     return [
         client.number
         for client in clients
-        if not client.ended and (client.done_s is None or _digest(client.file) != wanted)
+        if client.expected and (client.done_s is None or _digest(client.file) != wanted)
     ]
 
 

@@ -49,11 +49,11 @@ def test_a_client_that_closes_its_output_goes_on(tmp_path: Path) -> None:
 
 def test_nothing_is_expected_of_who_was_killed(tmp_path: Path) -> None:
     def referee(run: Race, _look: Look) -> None:
-        if 1 in run.clients and not run.clients[1].ended:
+        if 1 in run.clients and run.clients[1].expected:
             run.kill(1)
 
     seen = race(referee).run([start(1, "exec sleep 600", tmp_path)], tmp_path)
-    assert [(client.ended, client.status, client.took_s) for client in seen.clients] == [(True, -9, inf)]
+    assert [(client.expected, client.status, client.took_s) for client in seen.clients] == [(False, -9, inf)]
 
 
 def test_whoever_is_not_done_in_time_is_given_up(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+import pytest
+
 from benchmarks.lab import Moved
 from benchmarks.storm.memory import Memory
 from benchmarks.storm.plots import completion, lasts, waterfall
@@ -34,7 +36,7 @@ def outcome(*clients: Client, **more: Any) -> Outcome:
 
 
 def test_the_last_client_and_the_mean_are_of_those_who_were_not_killed() -> None:
-    one = outcome(client(2, 1.0), client(3, 1.2), client(4, None, ended=True))
+    one = outcome(client(2, 1.0), client(3, 1.2), client(4, None, expected=False))
     assert round(one.last, 6) == 1.2
     assert round(one.mean, 6) == 1.1
 
@@ -53,8 +55,20 @@ def test_goals_are_those_of_the_row() -> None:
     assert not list(goals(replace(outcome(client(2)), contestant="libtorrent")))
 
 
+def test_whoever_poisons_is_to_be_named_and_nobody_else() -> None:
+    document = {"transfer_s": 1.0, "wasted_bytes": 0, "dropped_peers": {"bad": "", "good": ""}}
+    one = outcome(client(2, document=document), client(3, document=document), poisoners=("bad", "worse"))
+    told = {goal.what: goal.measured for goal in goals(one)}
+    assert told["n8: poisoners that nobody named"] == 1
+    assert told["n8: others that were named"] == 1
+    assert list(failures(one)) == ["n8: good named as poisoners, which they are not"]
+    assert "named 2 of 8, 2 of 8" in line(one)
+
+
 def test_start_is_what_a_client_took_besides_its_transfer() -> None:
-    assert outcome(client(2, 1.0, document={"transfer_s": UNIT_S - 0.5})).start_s is not None
+    told = outcome(client(2, 1.0, document={"transfer_s": UNIT_S - 0.5}), client(3, 1.0))
+    assert told.start_s == pytest.approx(0.5)
+    assert told.transfer == pytest.approx(1 - 0.5 / UNIT_S)
     assert outcome(client(2, 1.0)).start_s is None
 
 
