@@ -152,8 +152,8 @@ def run_alone(
     arguments = parser.parse_args()
     result = measure(arguments)
     if arguments.json:
-        goals = goals_to_json(goals_of(result))
-        print(json.dumps({"machine": machine(), **result.to_json(), "goals": goals}, indent=2))
+        said = {"machine": machine(), **result.to_json(), "goals": goals_to_json(goals_of(result))}
+        print(json.dumps(said, indent=2))
     else:
         for table in (*result.tables(), *([goal_table(goals)] if (goals := goals_of(result)) else [])):
             print(table.render())
