@@ -1,4 +1,4 @@
-"""The main job, shown: a publisher, a mirror that heard of it, and machines that boot from the mirror.
+"""The main job, shown: a publisher, a mirror that heard of it, machines that boot from the mirror, and a whole rack.
 
 Real processes on loopback, started with the commands that a user would type. Whatever they leave stays in one
 directory to be looked at; no process stays.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import filecmp
 import shutil
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from p2pboot.testing.processes import LOOPBACK, PYTHON, Node, Processes
 
 CHANNEL: Final = "stable"
 MIRRORED_S: Final = 60.0
+_RACK: Final = 6
+_RACK_UPLINK: Final = "10MB"
 _LOOPBACK: Final = ("--listen", LOOPBACK, "--no-mdns")
 
 
@@ -62,6 +65,7 @@ class _Demo:
         self._lose_publisher(publisher, mirror, keyid)
         self._repair(mirror, keyid)
         self._attack(keyid)
+        self._boot_rack()
 
     def _publish(self) -> tuple[Node, str]:
         story = self._story
@@ -148,6 +152,38 @@ class _Demo:
         story.tell("to a machine that trusts somebody else:")
         self._refused("manifest", "verify", "rack-1/manifest.json", "--trust", stranger)
 
+    def _boot_rack(self) -> None:
+        story = self._story
+        story.step(f"{_RACK} machines boot in the same second, from one publisher behind a slow link")
+        keyid = str(self._json("key", "generate", "--key", "rack.toml")["keyid"])
+        serve = ("serve", "images", *self._pair, "--key", "rack.toml", "--state", "rack")
+        publisher = self._node("rack", *serve, "--max-upload", _RACK_UPLINK)
+        self._wait_for(publisher, 1)
+        image = sum(
+            path.stat().st_size for path in (self._inputs.kernel, self._inputs.initramfs, self._inputs.rootfs)
+        )
+        before = _sent(publisher)
+        began = time.monotonic()
+        story.command(self._fetching(publisher, keyid, "machine-N"))
+        with story.waiting("running"), ThreadPoolExecutor(_RACK) as pool:
+            outputs = [f"machine-{number}" for number in range(1, _RACK + 1)]
+            done = list(
+                pool.map(lambda name: self._processes.run(*self._fetching(publisher, keyid, name)), outputs)
+            )
+        took_s = time.monotonic() - began
+        for one in done:
+            if one.status != 0:
+                raise P2PBootError(f"a machine of the rack did not boot: {one.last_line}")
+        for name in outputs:
+            if not filecmp.cmp(self._inputs.rootfs, self._directory / name / "rootfs", shallow=False):
+                raise P2PBootError(f"{name}/rootfs is not what the publisher has")
+            shutil.rmtree(self._directory / name)
+        copies = (_sent(publisher) - before) / image
+        story.good(f"all of them have {_RACK} times {image / 1e6:.0f} MB, verified, after {took_s:.0f} s")
+        story.good(
+            f"and the publisher sent {copies:.2f} copies: what one machine gets, it passes on to the others"
+        )
+
     def _stranger(self) -> str:
         return str(self._json("key", "generate", "--key", "stranger.toml")["keyid"])
 
@@ -164,18 +200,11 @@ class _Demo:
             )
 
     def _fetch(self, mirror: Node, keyid: str, output: str) -> None:
-        arguments = (
-            "fetch",
-            *self._pair,
-            "--trust",
-            keyid,
-            "--bootstrap",
-            mirror.address,
-            "--no-mdns",
-            "-o",
-            output,
-        )
-        self._run(*arguments)
+        self._run(*self._fetching(mirror, keyid, output))
+
+    def _fetching(self, node: Node, keyid: str, output: str) -> tuple[str, ...]:
+        asked = ("--trust", keyid, "--bootstrap", node.address, "--no-mdns")
+        return ("fetch", *self._pair, *asked, "-o", output)
 
     def _run(self, *arguments: str) -> None:
         """A command that must succeed, with what it prints."""
@@ -212,3 +241,8 @@ class _Demo:
                 remedy=f"see {node.log}",
             ) from None
         return dict(node.status()["heads"][0])
+
+
+def _sent(node: Node) -> int:
+    """Bytes that a node has served so far."""
+    return sum(node.status()["bytes_sent"].values())
