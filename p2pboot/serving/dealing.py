@@ -11,15 +11,17 @@ after the others, and what one origin alone claims to have is still given to who
 
 from __future__ import annotations
 
+import math
 from collections import Counter, deque
 from collections.abc import Hashable, Iterable
 from dataclasses import field
 from heapq import heappop, heappush
+from random import Random
 from typing import Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import PieceSet
-from p2pboot.core.tally import Tally, bits_of, bits_of_all, first_run
+from p2pboot.core.tally import Tally, bits_of, bits_of_all, first_run, from_on
 
 REPORTED_S: Final = 5.0
 """After so long, or twice the time that its transfer took, a dealt piece that nobody else reports is undealt again."""
@@ -32,6 +34,12 @@ SUPPLY_S: Final = 2.0
 
 WELL_SUPPLIED: Final = 4
 """…and with so many times its share of this node's uplink it gets no second copies while anything is on its way."""
+
+ENOUGH: Final = 0.5
+"""So much of this node's uplink is enough from others, however few clients there are."""
+
+NEW_S: Final = 1.0
+"""One that has just come may still be supplied well."""
 
 GROUP_S: Final = 0.1
 """Where there are several clients, one deal takes about so long at most."""
@@ -74,8 +82,8 @@ class Wait:
 @dataclass(slots=True)
 class _Client:
     origin: Hashable
+    joined_at: float
     held: int = 0
-    fetching: int = 0  # from this or another holder of everything
     dealt: int = 0  # while it counts as dealt
     sending: dict[int, float] = field(default_factory=dict)  # since when, by the first piece
     waiting: deque[int] = field(
@@ -83,7 +91,7 @@ class _Client:
     )  # deals that were sent, of which nobody else has reported a piece
     gained: deque[tuple[float, int]] = field(default_factory=deque)  # when how many pieces came from others
     bytes_per_s: float | None = None
-    asked_at: float = 0.0
+    asked_at: float = -math.inf
 
 
 class Dealing:
@@ -92,24 +100,24 @@ class Dealing:
     Args:
         count: of pieces.
         piece_length: bytes.
-        spare: whether second copies are for everybody: this node fetched the artifact itself, and what it sends saves
-            the link of whoever published it.
+        rng: where to begin with what was not asked for, so that several holders differ.
     """
 
-    def __init__(self, count: int, piece_length: int, *, spare: bool = False) -> None:
+    def __init__(self, count: int, piece_length: int, rng: Random) -> None:
+        self._rng = rng
         self._count = count
         self._piece_length = piece_length
-        self._spare = spare
         self._everything = (1 << count) - 1
         self._clients: dict[Hashable, _Client] = {}
         self._origins: Counter[Hashable] = Counter()
         self._reported: dict[Hashable, int] = {}  # by origin
         self._origins_of = Tally()  # how many origins report a piece
         self._holders = Tally()  # how many clients do
-        self._airing = Tally()  # to how many it is on its way from another holder of everything
         self._dealt = Tally()
+        self._claimed = 0  # reported, or said to be on its way from another holder of everything, at any time
+        self._fresh = 0  # likewise for the first time not long ago: two origins will report it soon
         self._ever = 0  # dealt, if not to somebody who is gone: goes after what never was
-        self._deadlines: list[tuple[float, int, Hashable, int]] = []
+        self._deadlines: list[tuple[float, int, Hashable, int]] = []  # until when others have to report what
         self._number = 0
         self._busy_since = 0.0
         self._busy_s = 0.0
@@ -127,7 +135,7 @@ class Dealing:
             origin: where it comes from, as `core.origins.origin_of` names it.
             now: seconds.
         """
-        self._clients[client] = _Client(origin, asked_at=now)
+        self._clients[client] = _Client(origin, now)
         self._origins[origin] += 1
         self._reported.setdefault(origin, 0)
 
@@ -137,7 +145,6 @@ class Dealing:
         self._dealt.remove(gone.dealt)
         self._ever &= ~gone.dealt | self._dealt.some
         self._holders.remove(gone.held)
-        self._airing.remove(gone.fetching)
         self._sending -= len(gone.sending)
         self._origins[gone.origin] -= 1
         left = 0
@@ -154,7 +161,6 @@ class Dealing:
         client: Hashable,
         held: Iterable[range],
         fetching: Iterable[range],
-        not_fetching: Iterable[range],
         now: float,
     ) -> None:
         """Take a client's word for what changed; all runs lie within the artifact.
@@ -163,26 +169,32 @@ class Dealing:
             client: who says it.
             held: what it has verified since.
             fetching: what is on its way to it from a holder of everything.
-            not_fetching: what is not any more.
             now: seconds.
         """
         about = self._clients[client]
         new = bits_of_all(self._count, held) & ~about.held
-        self._hold(about, about.held | new)
         if gained := (new & ~about.dealt).bit_count():
             about.gained.append((now, gained))
-        airing = (about.fetching | bits_of_all(self._count, fetching)) & ~about.held & ~about.dealt
-        airing &= ~bits_of_all(self._count, not_fetching)
-        self._airing.add(airing & ~about.fetching)
-        self._airing.remove(about.fetching & ~airing)
-        about.fetching = airing
+        self._hold(about, about.held | new)
+        self._claim(new | bits_of_all(self._count, fetching), now)
 
-    def hear_bitmap(self, client: Hashable, held: PieceSet) -> None:
-        """Take a client's word for all that it has; what else it said before is forgotten."""
+    def hear_bitmap(self, client: Hashable, held: PieceSet, now: float) -> None:
+        """Take a client's word for all that it has."""
         about = self._clients[client]
+        self._claim(held.bits & ~about.held, now)
         self._hold(about, held.bits)
-        self._airing.remove(about.fetching)
-        about.fetching = 0
+
+    def _claim(self, bits: int, now: float) -> None:
+        """Wait for a second report of what one client claims, but once: a claim denies nobody anything."""
+        bits &= ~self._claimed & ~self._dealt.some
+        if bits:
+            self._claimed |= bits
+            self._fresh |= bits
+            self._expect(bits, None, now + REPORTED_S)
+
+    def _expect(self, bits: int, client: Hashable, until: float) -> None:
+        self._number += 1
+        heappush(self._deadlines, (until, self._number, client, bits))
 
     def _hold(self, about: _Client, held: int) -> None:
         self._holders.add(held & ~about.held)
@@ -221,14 +233,16 @@ class Dealing:
         wanted = want.bits & lacks
         several = self._several
         undealt = ~self._dealt.some & ~several
-        nobody = undealt & ~self._holders.some & ~self._airing.some
+        undealt &= ~self._fresh
+        nobody = undealt & ~self._holders.some
         if not (self._owes(about) and self._others_first(about, now)):
-            for choice in (wanted & nobody & ~self._ever, wanted & nobody, lacks & nobody, wanted & undealt):
+            unasked = from_on(self._count, lacks & nobody, self._rng.randrange(self._count))
+            for choice in (wanted & nobody & ~self._ever, wanted & nobody, unasked, wanted & undealt):
                 if choice:
                     return self._deal(about, choice, max_pieces, now)
         elif wanted & undealt or lacks & nobody:
             return Wait(RETRY_S, self._ask(about, want.bits))
-        if not wanted or (not self._spare and self._is_well_supplied(about, lacks, want.bits, now)):
+        if not wanted or self._is_well_supplied(about, lacks, want.bits, now):
             return Wait(RETRY_S, self._ask(about, want.bits))
         return self._deal(about, self._dealt.fewest(self._holders.fewest(wanted)), max_pieces, now)
 
@@ -245,8 +259,7 @@ class Dealing:
         rate = size / max(took_s, 0.001)
         about.bytes_per_s = rate if about.bytes_per_s is None else (about.bytes_per_s + rate) / 2
         about.waiting.append(bits)
-        self._number += 1
-        heappush(self._deadlines, (now + max(REPORTED_S, 2 * took_s), self._number, client, bits))
+        self._expect(bits, client, now + max(REPORTED_S, 2 * took_s))
 
     def failed(self, client: Hashable, first: int, count: int, now: float) -> None:
         """A deal was not sent whole: it never happened."""
@@ -268,9 +281,6 @@ class Dealing:
         self._ever |= bits
         about.dealt |= bits
         self._dealt.add(bits)
-        taken_over = about.fetching & bits
-        self._airing.remove(taken_over)
-        about.fetching ^= taken_over
         about.sending[run.start] = now
         self._count_busy(now, 1)
         return Deal(run.start, len(run))
@@ -317,8 +327,11 @@ class Dealing:
             return False  # nothing is on its way to it
         while about.gained and about.gained[0][0] < now - SUPPLY_S:
             about.gained.popleft()
+        if now - about.joined_at < NEW_S:
+            return len(self._clients) > 1
         from_others = sum(gained for _, gained in about.gained) * self._piece_length / SUPPLY_S
-        return self._uplink > 0 and from_others >= WELL_SUPPLIED * self._uplink / len(self._clients)
+        enough = min(WELL_SUPPLIED / len(self._clients), ENOUGH) * self._uplink
+        return 0 < enough <= from_others
 
     def holders_of(self, want: PieceSet, client: Hashable) -> tuple[Hashable, ...]:
         """A few clients, other than one, that say that they have something of this."""
@@ -337,7 +350,9 @@ class Dealing:
         while self._deadlines and self._deadlines[0][0] <= now:
             _, _, client, bits = heappop(self._deadlines)
             about = self._clients.get(client)
-            if about is not None:
+            if client is None:
+                self._fresh &= ~bits
+            elif about is not None:
                 self._undeal(about, bits & ~self._elsewhere(about))
 
     def _undeal(self, about: _Client, bits: int) -> None:

@@ -251,3 +251,30 @@ def test_what_a_near_peer_has_or_fetches_is_not_asked_for_from_afar() -> None:
     join(schedule, "near", PieceSet.of(10, range(10)) - some(10, 9))
     schedule.note_changes("near", BLOB, held=[], fetching=[range(9, 10)], not_fetching=[])
     assert wanted(schedule.deals("far", 0.0)[0]) == set()
+
+
+def test_a_peer_that_deals_nothing_is_asked_for_particular_pieces() -> None:
+    schedule = schedule_of(10)
+    join(schedule, "whole", PieceSet.full(10))
+    for order in schedule.deals("whole", 0.0):
+        schedule.deal_refused(order, 0.0, 0.0)
+    schedule.no_deals("whole")
+    assert schedule.deals("whole", 0.0) == []
+    assert len(schedule.assign("whole", 0.0)) == 2
+
+
+def test_a_peer_that_got_everything_while_it_was_watched_deals_nothing() -> None:
+    schedule = schedule_of(10)
+    join(schedule, "client", PieceSet.full(10) - some(10, 3))
+    schedule.note_changes("client", BLOB, held=[range(3, 4)], fetching=[], not_fetching=[])
+    assert schedule.deals("client", 0.0) == []
+    assert len(schedule.assign("client", 0.0)) == 2
+
+
+def test_an_order_names_first_what_nobody_else_has() -> None:
+    schedule = schedule_of(1000, missing=PieceSet.of(1000, [*range(0, 800, 2), *range(900, 1000)]))
+    join(schedule, "whole", PieceSet.full(1000))
+    join(schedule, "client", PieceSet.of(1000, range(900)))
+    want = schedule.deals("whole", 0.0)[0].want
+    assert want[0] == range(900, 1000)
+    assert len(want) == MAX_RUNS

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from random import Random
 
 import pytest
 
@@ -10,9 +11,9 @@ from p2pboot.serving.dealing import CREDIT, REPORTED_S, Deal, Dealing, Wait
 PIECE = 64 * KIB
 
 
-def dealing_for(*clients: str, count: int = 20, spare: bool = False) -> Dealing:
+def dealing_for(*clients: str, count: int = 20) -> Dealing:
     """With each client at an address of its own."""
-    dealing = Dealing(count, PIECE, spare=spare)
+    dealing = Dealing(count, PIECE, Random(1))
     for client in clients:
         dealing.join(client, f"address of {client}", 0.0)
     return dealing
@@ -29,7 +30,7 @@ def deal(
 
 
 def hold(dealing: Dealing, client: str, *pieces: int, now: float = 0.0) -> None:
-    dealing.hear(client, [range(piece, piece + 1) for piece in pieces], [], [], now)
+    dealing.hear(client, [range(piece, piece + 1) for piece in pieces], [], now)
 
 
 def test_each_piece_is_dealt_once_in_order() -> None:
@@ -50,7 +51,7 @@ def test_of_several_clients_a_quick_one_gets_what_takes_a_moment() -> None:
 
 def test_what_a_client_has_is_not_dealt_to_it() -> None:
     dealing = dealing_for("a")
-    dealing.hear_bitmap("a", PieceSet.of(20, range(10)))
+    dealing.hear_bitmap("a", PieceSet.of(20, range(10)), 0.0)
     assert deal(dealing, "a", 0.0, most=20) == range(10, 20)
 
 
@@ -63,7 +64,7 @@ def test_what_nobody_has_is_dealt_even_if_it_was_not_asked_for_and_what_somebody
 
 def test_one_address_that_claims_everything_keeps_nobody_from_anything() -> None:
     dealing = dealing_for("a", "liar")
-    dealing.hear_bitmap("liar", PieceSet.full(20))
+    dealing.hear_bitmap("liar", PieceSet.full(20), 0.0)
     assert [deal(dealing, "a", 0.0).start for _ in range(20)] == list(range(20))
 
 
@@ -79,11 +80,11 @@ def test_two_peers_of_one_address_count_once_where_there_are_others() -> None:
     for liar in ("x", "y"):
         dealing.join(liar, "one address", 0.0)
         hold(dealing, liar, 0)
-    dealing.choose("a", PieceSet.of(2, [1]), 1, 0.0)
-    assert dealing.choose("a", PieceSet.of(2, [0]), 1, 0.0) == Deal(0, 1)
+    later = REPORTED_S  # until then the other's report is waited for
+    assert [deal(dealing, "a", later, count=2).start for _ in range(2)] == [1, 0]
     dealing.leave("a")
-    dealing.join("z", "one address", 0.0)
-    assert dealing.choose("z", PieceSet.full(2), 1, 0.0) == Deal(1, 1)
+    dealing.join("z", "one address", later)
+    assert [deal(dealing, "z", later, count=2).start for _ in range(2)] == [1, 0]
 
 
 def test_a_deal_whose_connection_ended_never_happened() -> None:
@@ -119,9 +120,9 @@ def test_second_copies_are_of_what_fewest_have_and_within_what_is_wanted() -> No
     dealing = dealing_for("a", "b", "c", count=4)
     for client, pieces in (("a", (0, 1, 2, 3)), ("b", (0, 1, 3)), ("c", (3,))):
         hold(dealing, client, *pieces)
-    dealing.choose("c", PieceSet.of(4, [2]), 1, 0.0)
-    assert dealing.choose("c", PieceSet.of(4, [0]), 1, 0.0) == Deal(0, 1)
-    assert isinstance(dealing.choose("c", PieceSet.of(4, [0, 3]), 1, 0.0), Wait)
+    dealing.choose("c", PieceSet.of(4, [2]), 1, 2.0)
+    assert dealing.choose("c", PieceSet.of(4, [0]), 1, 2.0) == Deal(0, 1)
+    assert isinstance(dealing.choose("c", PieceSet.of(4, [0, 3]), 1, 2.0), Wait)
 
 
 def supplied(dealing: Dealing) -> None:
@@ -133,13 +134,12 @@ def supplied(dealing: Dealing) -> None:
     hold(dealing, "a", *range(18), now=2.0)
 
 
-@pytest.mark.parametrize("spare", [False, True])
-def test_a_client_that_others_supply_gets_no_second_copies_while_something_is_on_its_way(spare: bool) -> None:
-    dealing = dealing_for("a", "b", "c", "d", "e", spare=spare)
+def test_a_client_that_others_supply_gets_no_second_copies_while_something_is_on_its_way() -> None:
+    dealing = dealing_for("a", "b", "c", "d", "e")
     supplied(dealing)
     something_on_its_way = PieceSet.of(20, [18])
     chosen = dealing.choose("a", something_on_its_way, 1, 2.1)
-    assert chosen == (Deal(18, 1) if spare else Wait(0.3, ("b", "c")))
+    assert chosen == Wait(0.3, ("b", "c"))
 
 
 def test_a_client_that_others_supply_gets_second_copies_when_nothing_is_on_its_way() -> None:
@@ -159,6 +159,7 @@ def test_who_keeps_what_he_was_dealt_comes_after_the_others() -> None:
     for number in range(CREDIT):
         deal(dealing, "x", number * 0.1, count=100)
         deal(dealing, "y", number * 0.1, count=100)
+    assert isinstance(dealing.choose("a", PieceSet.full(100), 1, 0.9), Deal)
     assert isinstance(dealing.choose("x", PieceSet.full(100), 1, 1.0), Deal)  # one at a time
     assert dealing.choose("y", PieceSet.full(100), 1, 1.0) == Wait(0.3, ())
     assert isinstance(dealing.choose("a", PieceSet.full(100), 1, 1.0), Deal)
@@ -176,7 +177,7 @@ def test_where_all_keep_what_they_were_dealt_nobody_waits() -> None:
 def test_nothing_is_left_of_clients_that_went() -> None:
     dealing = dealing_for("a", "b")
     deal(dealing, "a", 0.0)
-    dealing.hear("b", [range(3, 6)], [range(7, 9)], [], 0.0)
+    dealing.hear("b", [range(3, 6)], [range(7, 9)], 0.0)
     dealing.leave("a")
     dealing.leave("b")
     assert dealing.next_time(100.0) == 100.0

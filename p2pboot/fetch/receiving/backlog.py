@@ -62,6 +62,9 @@ class PeerLoad:
     """What it says that it fetches from a peer that has everything."""
     assignments: dict[int, Assignment] = field(default_factory=dict)
     """What it owes, oldest first."""
+    whole: set[str] = field(default_factory=set)
+    """Artifacts that it had all of when it was first heard: it deals them, if it deals at all."""
+    deals: bool = True
     orders: dict[int, Order] = field(default_factory=dict)
     """Deals that it has not begun to answer."""
     asked_bytes: int = 0
@@ -69,6 +72,12 @@ class PeerLoad:
     dropped: bool = False
     paused_until: float = 0.0
     no_deals_until: float = 0.0
+    no_copies_until: float = 0.0
+
+    @property
+    def live(self) -> bool:
+        """Whether it is counted on."""
+        return not self.silent and not self.dropped
 
     def has_room(self, length: int, *, alone: bool) -> bool:
         """Whether so many bytes more may be asked of it, which may be the only peer."""

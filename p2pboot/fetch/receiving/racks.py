@@ -1,12 +1,13 @@
 """What is asked for from afar, so that it crosses a scarce link once: whose turn it is among those who are near.
 
 A piece that no near peer has is asked of a far one by one client alone: of all near ones that lack it, and this client,
-by the one with the lowest BLAKE3(peer id ‖ table ‖ index). The others wait until they can have it from near. When none
-of them reports it for a while, the next one asks too, and so on: whoever is first may have no way to it, or lie.
+by the one with the lowest BLAKE3(peer id ‖ table ‖ index). The others wait until they can have it from near. When
+nothing comes of all that they wait for, the next one asks too, and so on: who is first may have no way to it, or lie.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,13 +18,14 @@ from p2pboot.fetch.receiving.backlog import PeerLoad
 from p2pboot.fetch.receiving.missing import Demand
 
 NEXT_S: Final = 2.0
-"""So long nobody near may report a piece that could be had from afar, until the next one asks for it too."""
+"""When nothing came for so long of what is left to others, the next one asks for it too. Not of each piece: where the
+link to those who are far is full, most pieces wait for longer."""
+
+_ANYBODY: Final = 3
+"""After so many turns whoever wants a piece asks for it, even if somebody near says that he has it."""
 
 _FRESH_S: Final = 0.05
 """An answer is good for so long: a question costs some microseconds for each near peer."""
-
-_BATCH_S: Final = 0.25
-"""Pieces that came into sight afar within so long wait as one."""
 
 
 class Turns:
@@ -39,11 +41,11 @@ class Turns:
         self._before: dict[
             str, int
         ] = {}  # for each peer id: the pieces whose turn is that peer's before ours
-        self._batches: list[tuple[float, int]] = []  # since when which pieces could be had from afar
-        self._seen = 0
+        self._waiting = 0  # what this client leaves to others
+        self._since = 0.0  # when one of these came last
         self._answer = (-_FRESH_S, 0)
-        self.next_change = float("inf")
-        """When somebody's turn may pass to this client."""
+        self.next_change = math.inf
+        """When the turn passes to the next if nothing happens."""
 
     def allowed(self, demand: Demand, afar: int, near: Iterable[PeerLoad], blob: str, now: float) -> int:
         """Return what this client may ask for from afar now.
@@ -55,34 +57,22 @@ class Turns:
             blob: the artifact's name.
             now: seconds.
         """
-        fresh = demand.free & afar & ~self._seen
-        if fresh:
-            self._see(fresh, now)
-        elif now - self._answer[0] < _FRESH_S:
+        if now - self._answer[0] < _FRESH_S:
             return self._answer[1]
-        held = before_us = 0
+        held = 0
         ahead = Tally()
         for peer in near:
             holds = peer.holds[blob]
-            held |= holds | peer.fetching.get(blob, 0)
-            before = self._before_us(peer.peer_id, demand) & ~holds
-            ahead.add(before)
-            before_us |= before
-        answer = demand.everything & ~before_us
-        self.next_change = float("inf")
-        for since, bits in self._batches:
-            passed = int((now - since) / NEXT_S)
-            if bits & demand.free & before_us:
-                self.next_change = min(self.next_change, since + (passed + 1) * NEXT_S)
-            answer |= bits & ahead.at_most(passed) if passed else 0
-        self._answer = (now, answer & ~held)
-        return answer & ~held
-
-    def _see(self, bits: int, now: float) -> None:
-        self._seen |= bits
-        if self._batches and now - self._batches[-1][0] < _BATCH_S:
-            bits |= self._batches.pop()[1]
-        self._batches.append((now, bits))
+            held |= holds
+            ahead.add(self._before_us(peer.peer_id, demand) & ~holds | peer.fetching.get(blob, 0))
+        if self._waiting & ~demand.free or not self._waiting:
+            self._since = now
+        passed = int((now - self._since) / NEXT_S)
+        answer = demand.everything if passed >= _ANYBODY else ahead.at_most(passed) & ~held
+        self._waiting = demand.free & afar & ~answer
+        self.next_change = self._since + (passed + 1) * NEXT_S if self._waiting else math.inf
+        self._answer = (now, answer)
+        return answer
 
     def _before_us(self, peer_id: str, demand: Demand) -> int:
         bits = self._before.get(peer_id)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from operator import attrgetter
 from random import Random
 from typing import Final
 
@@ -45,8 +46,8 @@ MAX_COPIES: Final = 8
 LOOK_AGAIN_S: Final = 0.25
 """How often it is looked at the end whether a second copy would be quicker."""
 
-WHOLE_LATE_S: Final = 1.0
-"""So much earlier than anybody else a peer that has everything must be able to send a second copy."""
+SCARCE_S: Final = 1.0
+"""So much earlier a peer must be able to send a second copy if it is far or has everything: all need its link."""
 
 
 class Schedule:
@@ -71,6 +72,7 @@ class Schedule:
         self._checking: dict[int, tuple[int, ...]] = {}  # what each request's arrival claimed
         self._numbers = itertools.count()
         self._copies = 0
+        self._alone: bool | None = None  # see `_is_alone`; None when that may have changed
         self.live_bytes = 0
         """Asked of live peers or being checked; never above the budget, but for a silent peer that woke."""
         self.silent_bytes = 0
@@ -112,7 +114,9 @@ class Schedule:
         del self._turns[blob]
         for peer in self._peers.values():
             peer.holds.pop(blob, None)
+            peer.whole.discard(blob)
             peer.fetching.pop(blob, None)
+        self._alone = None
 
     def complete(self, blob: str) -> bool:
         """Whether every piece of an artifact that is being fetched was stored."""
@@ -147,6 +151,7 @@ class Schedule:
             peer_id: its peer id.
         """
         self._peers[source] = PeerLoad(RateMeter(now), swarm=swarm, near=near, peer_id=peer_id)
+        self._alone = None
 
     def remove_peer(self, source: Hashable) -> None:
         """A peer is gone: its pieces are free for others at once."""
@@ -155,17 +160,24 @@ class Schedule:
         for blob, holds in peer.holds.items():
             self._demands[blob].holders.remove(holds)
         del self._peers[source]
+        self._alone = None
 
     def drop(self, source: Hashable) -> None:
         """A peer lied: it is asked for nothing more, and what it owes is free for others; `remove_peer` must follow."""
         peer = self._peers[source]
         peer.dropped = True
+        self._alone = None
         self._free_all(peer)
 
     def set_holdings(self, source: Hashable, blob: str, holds: PieceSet) -> None:
         """Take a peer's word for which pieces it has; of an artifact that is not fetched it is ignored."""
         if blob in self._demands:
-            self._hold(self._peers[source], blob, holds.bits)
+            peer = self._peers[source]
+            if not holds.complete:
+                peer.whole.discard(blob)
+            elif blob not in peer.holds and peer.swarm:
+                peer.whole.add(blob)
+            self._hold(peer, blob, holds.bits)
 
     def note_changes(
         self,
@@ -198,6 +210,10 @@ class Schedule:
         demand = self._demands.get(blob)
         return demand is not None and bool(self._peers[source].holds.get(blob, 0) & demand.wanted)
 
+    def no_deals(self, source: Hashable) -> None:
+        """A peer deals nothing: it is asked for particular pieces, whatever it has."""
+        self._peers[source].deals = False
+
     def pause(self, source: Hashable, until: float) -> None:
         """Ask the peer for nothing until then (clock of `now`): it said that it is busy."""
         self._peers[source].paused_until = until
@@ -207,6 +223,7 @@ class Schedule:
         peer = self._peers[source]
         if not peer.silent:
             peer.silent = True
+            self._alone = None
             self.live_bytes -= peer.asked_bytes
             self.silent_bytes += peer.asked_bytes
             self._for_all(peer, Demand.given_up)
@@ -216,6 +233,7 @@ class Schedule:
         peer = self._peers[source]
         if peer.silent:
             peer.silent = False
+            self._alone = None
             self.silent_bytes -= peer.asked_bytes
             self.live_bytes += peer.asked_bytes
             self._for_all(peer, Demand.asked)
@@ -268,7 +286,7 @@ class Schedule:
                 ordered = sum(order.max_pieces for order in self._orders(blob))
                 if ordered >= demand.free.bit_count():
                     break
-                want = tuple(runs_of(demand.count, self._want(peer, blob, now), MAX_RUNS))
+                want = self._want(peer, blob, now)
                 order = Order(next(self._numbers), source, blob, want, most, length)
                 peer.add(order)
                 self.live_bytes += length
@@ -363,6 +381,7 @@ class Schedule:
         peer, demand = self._peers.get(assignment.source), self._demands.get(assignment.blob)
         if peer is not None and demand is not None:
             missing = bits_of(demand.count, assignment.pieces)
+            peer.whole.discard(assignment.blob)
             self._hold(peer, assignment.blob, peer.holds.get(assignment.blob, 0) & ~missing)
 
     # Book-keeping
@@ -372,6 +391,8 @@ class Schedule:
         holders.add(holds & ~before)
         holders.remove(before & ~holds)
         peer.holds[blob] = holds
+        if not before or not holds:
+            self._alone = None
 
     def _free_all(self, peer: PeerLoad) -> None:
         for assignment in tuple(peer.assignments.values()):
@@ -409,18 +430,18 @@ class Schedule:
         peer = self._peers[source]
         if not peer.asked_bytes:
             peer.meter.start(now)
-        return None if peer.silent or peer.dropped or now < peer.paused_until else peer
+        return None if not peer.live or now < peer.paused_until else peer
 
     def _is_alone(self) -> bool:
-        live = (
-            1
-            for peer in self._peers.values()
-            if not peer.silent and not peer.dropped and any(peer.holds.values())
-        )
-        return sum(live) <= 1
+        """Whether one peer at most has anything; it is asked for as much as it takes."""
+        if self._alone is None:
+            givers = (peer for peer in self._peers.values() if peer.live and any(peer.holds.values()))
+            self._alone = len(list(itertools.islice(givers, 2))) < 2
+        return self._alone
 
     def _is_whole(self, peer: PeerLoad, blob: str) -> bool:
-        return peer.swarm and peer.holds.get(blob, 0) == self._demands[blob].everything
+        """Whether it is sent orders: it has everything, and did when it was first heard."""
+        return peer.deals and blob in peer.whole
 
     def _is_end(self) -> bool:
         return not any(demand.free for demand in self._demands.values())
@@ -455,45 +476,50 @@ class Schedule:
             return blob, first_run(demand.count, from_on(demand.count, available, first), most)
         return None
 
-    def _want(self, peer: PeerLoad, blob: str, now: float) -> int:
-        """What to order from a peer that has everything: rather what no other is to give."""
+    def _want(self, peer: PeerLoad, blob: str, now: float) -> tuple[range, ...]:
+        """What to order from a peer that has everything: rather what no other has or gives."""
         demand = self._demands[blob]
         free = demand.free
         if not peer.near:
             free &= self._allowed_from_afar(peer, blob, now)
-        whole = sorted(
-            (other.peer_id, number)
-            for number, other in enumerate(self._peers.values())
-            if self._is_whole(other, blob) and not other.silent and not other.dropped
-        )
-        place = next(k for k, (_, number) in enumerate(whole) if list(self._peers.values())[number] is peer)
-        own = range(demand.count * place // len(whole), demand.count * (place + 1) // len(whole))
-        coming = 0
+        dealers, coming = [], 0
         for other in self._peers.values():
+            if other.live and self._is_whole(other, blob):
+                dealers.append(other)
             coming |= other.fetching.get(blob, 0)
-        part = free & bits_of(demand.count, own)
-        return part & ~coming or part or free & ~coming or free
+        dealers.sort(key=attrgetter("peer_id"))
+        place = next(place for place, other in enumerate(dealers) if other is peer)
+        part = range(demand.count * place // len(dealers), demand.count * (place + 1) // len(dealers))
+        own = free & bits_of(demand.count, part)
+        free = own & ~coming or own or free & ~coming or free
+        nobody = free & demand.holders.at_most(len(dealers))
+        runs = runs_of(demand.count, nobody, MAX_RUNS)
+        others = from_on(demand.count, free & ~nobody, self._rng.randrange(demand.count))
+        return (*runs, *runs_of(demand.count, others, MAX_RUNS - len(runs)))
 
     def _allowed_from_afar(self, peer: PeerLoad, blob: str, now: float) -> int:
         near = [
             other
             for other in self._peers.values()
-            if other.near and other.swarm and not other.silent and not other.dropped and blob in other.holds
+            if other.near and other.swarm and other.live and blob in other.holds
         ]
         return self._turns[blob].allowed(self._demands[blob], peer.holds[blob], near, blob, now)
 
     def _slowest_of_another(self, peer: PeerLoad, now: float) -> tuple[str, range] | None:
         """Nothing is free: a second copy of what would arrive last, where this peer can be quicker."""
-        if self._copies >= MAX_COPIES or not self._is_end():
+        if self._copies >= MAX_COPIES or now < peer.no_copies_until or not self._is_end():
             return None
+        peer.no_copies_until = now + LOOK_AGAIN_S  # if it finds none, for it looks at all that is on its way
         slowest_s, choice = 0.0, None
         for other in self._peers.values():
             ahead = 0
-            for assignment in () if other is peer or other.silent else other.assignments.values():
+            for assignment in other.assignments.values() if other.live and other is not peer else ():
                 ahead += assignment.length
                 expected_s = other.meter.expected_s(ahead, now)
                 if expected_s > slowest_s and self._is_worth_copying(peer, assignment, expected_s):
                     slowest_s, choice = expected_s, (assignment.blob, assignment.pieces)
+        if choice is not None:
+            peer.no_copies_until = now
         return choice
 
     def _is_worth_copying(self, peer: PeerLoad, assignment: Assignment, expected_s: float) -> bool:
@@ -503,6 +529,6 @@ class Schedule:
             and peer.has_all(assignment.blob, demand.count, assignment.pieces)
             and demand.is_asked_once(assignment.pieces)
             and peer.meter.best_case_s(peer.asked_bytes + assignment.length)
-            + (WHOLE_LATE_S if self._is_whole(peer, assignment.blob) else 0.0)
+            + (SCARCE_S if self._is_whole(peer, assignment.blob) or not peer.near else 0.0)
             < expected_s
         )
