@@ -13,19 +13,27 @@ import pytest
 import trio
 from blake3 import blake3
 
+from p2pboot.core.changes import MAX_CHANGES, Change, Form
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import PieceTable
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.protocol import messages
+from p2pboot.protocol import swarm as swarm_messages
 from p2pboot.protocol.client import ask_peers
 from p2pboot.protocol.frames import MAX_PAYLOAD, encode_prefix
 from p2pboot.protocol.withheld import MAX_REASON, MAX_WITHHELD
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.contents import Contents
 from p2pboot.serving.heads import SyncServer
 from p2pboot.serving.limits import Limits
+from p2pboot.serving.server import Server
+from p2pboot.serving.swarm import SwarmServer
 from p2pboot.store.manifests import HeadRow, Manifests, StoredManifest
 from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import artifact_of
+from p2pboot.testing.stores import hold
+from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
 from p2pboot.transport.records import read_record
 from tests.protocol.streams import stream_pair
 
@@ -41,6 +49,8 @@ TABLE = PieceTable(
     PIECE,
     b"".join(blake3(CONTENT[start : start + PIECE]).digest() for start in range(0, len(CONTENT), PIECE)),
 )
+SMALL = b"All at once, now"
+"""Of one piece."""
 LINE = re.compile(r"(client|server| {6})  (?=.{47}  )((?:[0-9a-f]{2} )*[0-9a-f]{2}) +.*")
 """Who sends, at most 16 bytes in 47 columns, and from column 57 on what they are."""
 
@@ -117,7 +127,35 @@ def record() -> bytes:
     return b64decode(encoded, validate=True)
 
 
-async def say(server: ArtifactServer | SyncServer, data: bytes, client: str = "client") -> bytes:
+class OnePeer:
+    """A network of a server and one peer, who answers nothing."""
+
+    def peers(self) -> frozenset[str]:
+        return frozenset({"client"})
+
+    async def open_stream(self, _connection: Connection, _protocol: str) -> Stream:
+        raise StreamReset("it serves nothing")
+
+
+@pytest.fixture
+def swarm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SwarmServer]:
+    """Fetches the kernel of `minimal.json`, and has an artifact of one piece."""
+    monkeypatch.setattr("p2pboot.store.partials.secrets.randbelow", lambda _below: 997)
+    with Store.open(tmp_path / "state") as store:
+        partial = store.blobs.begin(MANIFEST.artifacts["kernel"].sha256, TABLE)
+        assert partial is not None
+        for index in (0, 2):
+            offset, length = TABLE.span(index)
+            partial.write(index, CONTENT[offset : offset + length])
+        partial.changes.append(Change(Form.HELD, range(index, index + 1)) for index in (0, 2))
+        partial.changes.append([Change(Form.COMING, range(3, 4))])
+        hold(store, artifact_of("kernel", SMALL), SMALL)
+        contents = Contents()
+        contents.add(store.blobs)
+        yield SwarmServer(cast(Transport, OnePeer()), Serving(), contents)
+
+
+async def say(server: Server, data: bytes, client: str = "client") -> bytes:
     near, far = stream_pair(left=client)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(server.handle, far)
@@ -127,6 +165,7 @@ async def say(server: ArtifactServer | SyncServer, data: bytes, client: str = "c
 
 
 ARTIFACT_BLOCKS = ["have", "pieces", "tables", "read", "refusals"]
+SWARM_BLOCKS = ["changes", "deal", "some-pieces", "swarm-refusals"]
 SYNC_BLOCKS = ["heads", "withheld", "peers", "bad-requests"]
 
 
@@ -134,6 +173,12 @@ SYNC_BLOCKS = ["heads", "withheld", "peers", "bad-requests"]
 async def test_artifact_exchange_is_as_documented(artifacts: ArtifactServer, name: str) -> None:
     exchange = read_block(name)
     assert await say(artifacts, exchange.client) == exchange.server
+
+
+@pytest.mark.parametrize("name", SWARM_BLOCKS)
+async def test_swarm_exchange_is_as_documented(swarm: SwarmServer, name: str) -> None:
+    exchange = read_block(name)
+    assert await say(swarm, exchange.client) == exchange.server
 
 
 def withheld(channel: str | None, arch: str | None) -> list[Withheld]:
@@ -176,7 +221,7 @@ async def test_manifest_exchange_is_as_documented_up_to_the_body() -> None:
 
 
 def test_every_exchange_is_checked() -> None:
-    assert sorted(ALL_BLOCKS) == sorted([*ARTIFACT_BLOCKS, *SYNC_BLOCKS, "manifest", "peers-of-a-manifest"])
+    assert sorted(ALL_BLOCKS) == sorted([*ARTIFACT_BLOCKS, *SWARM_BLOCKS, *SYNC_BLOCKS, "manifest", "peers-of-a-manifest"])
 
 
 def broken_prefixes() -> list[str]:
@@ -210,6 +255,13 @@ NUMBERS = {
     "`detached`": messages.MAX_DETACHED,
     "entries of `withheld`": MAX_WITHHELD,
     "`reason`, and `text` of `withheld`": MAX_REASON,
+    "runs in `want`": swarm_messages.MAX_RUNS,
+    "`wait_ms`": swarm_messages.MAX_WAIT_MS,
+    "pieces of one reply": swarm_messages.MAX_BODY,
+    "a `deal` that is not begun": int(swarm_messages.MAX_DEAL_S),
+    "peers in `ask`": swarm_messages.MAX_ASK,
+    "`retry_ms`": swarm_messages.MAX_RETRY_MS,
+    "changes that are remembered": MAX_CHANGES,
     "streams from one peer": LIMITS.streams_per_peer,
     "requests from one peer on `/p2pboot/artifact/1`": int(LIMITS.artifact_requests_per_s),
     "requests from one peer on `/p2pboot/sync/1`": int(LIMITS.sync_requests_per_s),
@@ -229,6 +281,6 @@ def test_limits_are_those_of_the_code(what: str, number: int) -> None:
 def test_page_names_every_status_and_protocol() -> None:
     for status in messages.Status:
         assert f"`{status.value}`" in PAGE
-    for protocol in (messages.SYNC_PROTOCOL, messages.ARTIFACT_PROTOCOL):
+    for protocol in (messages.SYNC_PROTOCOL, messages.ARTIFACT_PROTOCOL, swarm_messages.SWARM_PROTOCOL):
         assert f"`{protocol}`" in PAGE
     assert f"`{messages.manifest_topic('<channel>', '<arch>')}`" in PAGE
