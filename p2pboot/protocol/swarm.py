@@ -40,7 +40,7 @@ MAX_RETRY_MS: Final = 60_000
 _VARINT_BYTES: Final = 3
 
 Runs = tuple[tuple[int, int], ...]
-"""Pieces as (first, count), ascending and apart."""
+"""Pieces as (first, count)."""
 
 
 def runs_of(pieces: PieceSet) -> Runs:
@@ -54,17 +54,16 @@ def pieces_of(runs: Runs) -> Iterator[int]:
 
 
 def _check_runs(value: object, least: int) -> Runs:
-    """Return runs as they came from a stranger, or refuse them."""
+    """Return runs as they came from a stranger, or refuse them; in any order."""
     if not isinstance(value, (list, tuple)) or not least <= len(value) <= MAX_RUNS:
         raise InvalidRequest(f"want is not an array of {least} to {MAX_RUNS} runs")
-    runs, end = [], 0
+    runs = []
     for run in value:
         if not isinstance(run, (list, tuple)) or len(run) != 2:
             raise InvalidRequest("a run in want is not an array of its first piece and how many")
         first, count = run
-        check_integer(first, "the first piece of a run", end, MAX_PIECES - 1)
+        check_integer(first, "the first piece of a run", 0, MAX_PIECES - 1)
         check_integer(count, "the count of a run", 1, MAX_PIECES - first)
-        end = first + count
         runs.append((first, count))
     return tuple(runs)
 
@@ -96,7 +95,8 @@ class DealRequest:
 
     Args:
         table: BLAKE3 of the piece table, hex.
-        want: which ones the asker lacks and has asked nobody for; where there are none, it takes others.
+        want: which ones the asker lacks and has asked nobody for, those that it wants first before others; where there
+            are none, it takes others.
         max: how many pieces that follow each other it takes at once.
     """
 
@@ -117,7 +117,7 @@ class SomePiecesRequest:
 
     Args:
         table: BLAKE3 of the piece table, hex.
-        want: which ones.
+        want: which ones, in the order of the body.
     """
 
     op: ClassVar[str] = "pieces"

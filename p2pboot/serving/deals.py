@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from random import Random
 from typing import Final
 
 import trio
@@ -41,13 +42,12 @@ class Deals:
         self._tables: dict[str, TableDeals] = {}  # last used last
         self._places = Shares(CLIENTS, CLIENTS // 8)
 
-    def of(self, table_digest: str, table: PieceTable, *, spare: bool) -> TableDeals | None:
+    def of(self, table_digest: str, table: PieceTable) -> TableDeals | None:
         """The deals of one table; None where there are too many tables.
 
         Args:
             table_digest: its BLAKE3.
             table: as the artifact is cut.
-            spare: see `Dealing`.
         """
         now = trio.current_time()
         deals = self._tables.pop(table_digest, None)
@@ -55,7 +55,7 @@ class Deals:
             self._forget_idle(now)
             if len(self._tables) >= TABLES:
                 return None
-            deals = TableDeals(table, self._transport, self._places, spare=spare)
+            deals = TableDeals(table, self._transport, self._places)
         self._tables[table_digest] = deals
         deals.asked_at = now
         return deals
@@ -74,8 +74,8 @@ class Deals:
 class TableDeals:
     """Deals of one table; see `Deals`."""
 
-    def __init__(self, table: PieceTable, transport: Transport, places: Shares, *, spare: bool) -> None:
-        self._dealing = Dealing(table.count, table.piece_length, spare=spare)
+    def __init__(self, table: PieceTable, transport: Transport, places: Shares) -> None:
+        self._dealing = Dealing(table.count, table.piece_length, Random())  # noqa: S311 - no secret
         self._count = table.count
         self._transport = transport
         self._places = places
@@ -115,19 +115,14 @@ class TableDeals:
         """A client says what it has."""
         if client not in self._clients:
             return
+        now = trio.current_time()
         if changes.held is not None:
-            self._dealing.hear_bitmap(client, changes.held)
+            self._dealing.hear_bitmap(client, changes.held, now)
             return
         by_form: dict[Form, list[range]] = {form: [] for form in Form}
         for form, pieces in changes.changes:
             by_form[form].append(pieces)
-        self._dealing.hear(
-            client,
-            by_form[Form.HELD],
-            by_form[Form.COMING],
-            by_form[Form.NOT_COMING],
-            trio.current_time(),
-        )
+        self._dealing.hear(client, by_form[Form.HELD], by_form[Form.COMING], now)
 
     def _pieces_of(self, runs: Runs) -> PieceSet:
         pieces = PieceSet(self._count)

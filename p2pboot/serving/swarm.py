@@ -115,8 +115,7 @@ class SwarmServer(Server):
             P2PBootError: they can not be read.
         """
         table = content.table
-        last, count = runs[-1]
-        if last + count > table.count:
+        if max(first + count for first, count in runs) > table.count:
             return Reply(Status.RANGE)
         spans = [_span(content, first, count) for first, count in runs]
         length = sum(size for _, size in spans)
@@ -223,7 +222,9 @@ class _Client:
         """Choose what is dealt; a refusal where that is nothing."""
         server, table, chosen = self._server, request.table, self._next
         assert chosen is not None  # noqa: S101 - it may begin
-        deals = server.deals.of(table, content.table, spare=server.telling.has_followed(table))
+        if server.telling.arrived_lately(table):  # and others have it from where it came from
+            return Reply(Status.NOT_FOUND)
+        deals = server.deals.of(table, content.table)
         if deals is None:
             self._end(chosen, handed_over=False)
             return Reply.busy(BUSY_S)

@@ -25,6 +25,9 @@ GATHER_S: Final = 0.05
 WHOLE: Final = MAX_SERIAL
 """Serial of who has everything: nothing changes there. No ring comes so far."""
 
+LATELY_S: Final = 60.0
+"""So long a rack that boots together is taken for one: whoever was part of it has nothing to deal to the others."""
+
 LOOK_S: Final = 2.0
 """How often a table is looked for that somebody waits for, in case it did not begin to arrive but was there at once."""
 
@@ -51,9 +54,10 @@ class Telling:
         self._waiting: dict[tuple[str, str], _Waiting] = {}  # by table and peer
         self._pulses: LRUCache[str, _Pulse] = LRUCache(_PULSES)  # by table
 
-    def has_followed(self, table: str) -> bool:
-        """Whether this was followed by others while it was on its way here."""
-        return table in self._pulses
+    def arrived_lately(self, table: str) -> bool:
+        """Whether others followed how this came here, not long ago."""
+        pulse = self._pulses.get(table)
+        return pulse is not None and trio.current_time() - pulse.changed_at < LATELY_S
 
     async def answer(self, party: Party, request: ChangesRequest) -> Reply:
         """What changed, as soon as something did, or after as long as the request may wait.
@@ -145,6 +149,7 @@ class _Pulse:
         self._waiting: dict[_Waiting, None] = {}
         self._told: dict[int, Reply] = {}  # by `after`: many ask for the same
         self._told_at = ring.at
+        self.changed_at = trio.current_time()
         ring.listen(self._note)
 
     def is_due(self, after: int) -> bool:
@@ -172,7 +177,7 @@ class _Pulse:
             del self._waiting[waiting]
 
     def _note(self) -> None:
-        now = trio.current_time()
+        now = self.changed_at = trio.current_time()
         if self._due <= now:
             self._due = now + self._gather_s
             for waiting in self._waiting:

@@ -74,8 +74,6 @@ def test_the_longest_request_fits_a_frame() -> None:
         [[-1, 1]],
         [[0, True]],
         [[0.0, 1]],
-        [[3, 2], [4, 1]],
-        [[3, 1], [1, 1]],
         [[MAX_PIECES, 1]],
         [[1, MAX_PIECES]],
         [[2 * index, 1] for index in range(MAX_RUNS + 1)],

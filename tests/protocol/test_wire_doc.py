@@ -221,7 +221,9 @@ async def test_manifest_exchange_is_as_documented_up_to_the_body() -> None:
 
 
 def test_every_exchange_is_checked() -> None:
-    assert sorted(ALL_BLOCKS) == sorted([*ARTIFACT_BLOCKS, *SWARM_BLOCKS, *SYNC_BLOCKS, "manifest", "peers-of-a-manifest"])
+    assert sorted(ALL_BLOCKS) == sorted(
+        [*ARTIFACT_BLOCKS, *SWARM_BLOCKS, *SYNC_BLOCKS, "manifest", "peers-of-a-manifest"]
+    )
 
 
 def broken_prefixes() -> list[str]:

@@ -147,8 +147,8 @@ class SwarmSession(Session):
             retry_s = self._pause_s(error) if error.retry_s is None else error.retry_s
             self._schedule.deal_refused(order, retry_s, now)
         else:
-            self._note(error)
-            self._schedule.deal_refused(order, _LACKS_S, now)
+            self._schedule.no_deals(self._source)
+            self._schedule.deal_refused(order, 0, now)
 
     async def _read(self, assignment: Assignment) -> None:
         await self._ask_pieces(self._pieces, assignment)
