@@ -111,7 +111,10 @@ class SwarmSession(Session):
             nursery.start_soon(self._copy if assignment.copy else self._read, assignment)
 
     async def _deal(self, order: Order) -> None:
-        download = self._downloads.open[order.blob]
+        download = self._downloads.open.get(order.blob)
+        if download is None:  # it has just become whole
+            self._schedule.deal_refused(order, 0, trio.current_time())
+            return
         wanted, begun = download.wanted, None
 
         def begin(first: int, count: int) -> None:
@@ -130,15 +133,15 @@ class SwarmSession(Session):
         )
         try:
             data = await self._deals.ask(query)
+            if begun is not None:
+                await self._take(begun, data)
         except PeerRefused as error:
             self._refuse_deal(order, error)
         except RemoteProtocolError as error:
             self._end(error)
-        else:
-            if begun is not None:
-                await self._take(begun, data)
-        if begun is not None and not download.holds(begun.pieces):
-            download.tell(Change(Form.NOT_COMING, begun.pieces))
+        finally:
+            if begun is not None and not download.holds(begun.pieces):
+                download.tell(Change(Form.NOT_COMING, begun.pieces))
         self.pump()
 
     def _refuse_deal(self, order: Order, error: PeerRefused) -> None:
@@ -167,7 +170,11 @@ class SwarmSession(Session):
         self._schedule.failed(assignment)
 
     async def _ask_pieces(self, line: Line, assignment: Assignment) -> None:
-        wanted = self._downloads.open[assignment.blob].wanted
+        download = self._downloads.open.get(assignment.blob)
+        if download is None:  # it has just become whole
+            self._schedule.failed(assignment)
+            return
+        wanted = download.wanted
         run = (assignment.pieces.start, len(assignment.pieces))
         query = ask_some_pieces(wanted.table_digest, (run,), assignment.length, self._downloads.buffers.take)
         try:
