@@ -42,6 +42,11 @@ class TokenBucket:
         self._tokens -= amount
         return True
 
+    def give_back(self, amount: float, now: float) -> None:
+        """Return tokens that were taken and not needed."""
+        self._tokens += amount
+        self._fill(now)
+
     def wait_s(self, amount: float, now: float) -> float:
         """Seconds until `try_take` of this amount can succeed."""
         self._fill(now)

@@ -19,10 +19,10 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.origins import Party, party_of
 from p2pboot.core.shares import Shares
 from p2pboot.core.token_bucket import TokenBucket
-from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
-from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
-from p2pboot.protocol.swarm import SWARM_PROTOCOL
-from p2pboot.serving.limits import BURST_S, Limits, ServingCounters
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, ReadRequest
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest
+from p2pboot.protocol.swarm import SWARM_PROTOCOL, DealRequest, SomePiecesRequest
+from p2pboot.serving.limits import BURST_S, Limits, ServingCounters, request_cost
 from p2pboot.serving.memory import ReplyMemory
 from p2pboot.serving.threads import Turns
 from p2pboot.transport.interface import Connection
@@ -33,6 +33,17 @@ KNOWN_PEERS: Final = 1024
 TURNS: Final = 4
 """Requests of each protocol that are worked on at the same time: enough to keep a disk busy, few enough that hashing
 leaves the processor to others. A slow disk holds up only who reads from it."""
+
+
+_OF_PIECES: Final = frozenset(
+    {
+        (ARTIFACT_PROTOCOL, ReadRequest.op),
+        (SNAPSHOT_PROTOCOL, ChunkRequest.op),
+        (SWARM_PROTOCOL, DealRequest.op),
+        (SWARM_PROTOCOL, SomePiecesRequest.op),
+    }
+)
+"""Which requests count by the bytes that they gave, by protocol and operation."""
 
 
 class Admission(Enum):
@@ -50,6 +61,16 @@ class PeerAccount:
     requests: dict[str, TokenBucket]
     streams: int = 0
     refused: int = 0
+
+    def note_given(self, protocol: str, op: str, given_bytes: int) -> None:
+        """One of its requests, which counted 1 when it came, was answered with so many bytes that the peer took."""
+        if (protocol, op) not in _OF_PIECES:
+            return
+        more = request_cost(given_bytes) - 1.0
+        if more > 0:
+            self.requests[protocol].take(more, trio.current_time())
+        else:
+            self.requests[protocol].give_back(-more, trio.current_time())
 
 
 class StreamAccount:

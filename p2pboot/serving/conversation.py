@@ -346,12 +346,16 @@ class _Conversation:
         return self._ahead.part_bytes if size > self._ahead.part_bytes else 0
 
     async def _write_replies(self, prepared: trio.MemoryReceiveChannel[_Part]) -> None:
+        given_bytes = 0
         try:
             async for part in prepared:
                 await self._write(part)
                 part.written.set()
                 self._release(part.held)
+                given_bytes += len(part.data)
                 if part.done is not None:
+                    self._account.peer.note_given(self._protocol, part.done[0], given_bytes)
+                    given_bytes = 0
                     self._serving.counters.requests[(self._protocol, *part.done)] += 1
                     self._unpaid -= part.turns
                     if part.ended is not None:

@@ -22,6 +22,15 @@ def test_bucket_keeps_no_more_than_its_burst() -> None:
     assert bucket.take(40, now=1_000_000) == 1
 
 
+def test_what_is_given_back_can_be_taken_again_up_to_the_burst() -> None:
+    bucket = TokenBucket(rate=10, burst=30, now=0)
+    assert bucket.try_take(30, now=0)
+    bucket.give_back(5, now=0)
+    assert not bucket.try_take(6, now=0)
+    bucket.give_back(100, now=0)
+    assert bucket.take(40, now=0) == 1
+
+
 def test_trying_takes_all_or_nothing() -> None:
     bucket = TokenBucket(rate=10, burst=30, now=0)
     assert not bucket.try_take(31, now=0)

@@ -13,7 +13,7 @@ import trio.testing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pboot.core.pieces import KIB, MIB
+from p2pboot.core.pieces import KIB, MIB, MIN_PIECE
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.protocol.frames import FrameReader, encode_prefix
 from p2pboot.protocol.messages import (
@@ -632,6 +632,45 @@ async def test_who_asks_too_much_is_told_busy_and_served_again_later(
         assert [header["status"] for header in headers] == ["ok"] * 4 + ["busy", "ok"] * 4
         assert headers[4] == {"status": "busy", "reason": "too many requests"}
         assert trio.current_time() - begun == pytest.approx(4)
+        await client.stream.close()
+
+
+@pytest.mark.parametrize(
+    ("length", "answered"),
+    [
+        (1, 4),  # four at once, each counts 1
+        (MIN_PIECE - 1, 4),
+        (MIN_PIECE, 20),  # 5/32 each, and a whole one has to be left when it comes
+        (MIB, 3),  # 35/32
+        (4 * MIB, 1),
+    ],
+)
+async def test_requests_for_pieces_count_by_what_they_give(
+    autojump_clock: trio.testing.MockClock, length: int, answered: int
+) -> None:
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, limits=Limits(artifact_requests_per_s=1))
+        client, _ = served.connect()
+        statuses = []
+        for _ in range(answered + 1):
+            await client.stream.write(read(0, length))
+            header = await client.header()
+            statuses.append(header["status"])
+            await client.body(header.get("length", 0))
+        assert statuses == ["ok"] * answered + ["busy"]
+        await client.stream.close()
+
+
+async def test_what_is_not_there_counts_as_a_request(autojump_clock: trio.testing.MockClock) -> None:
+    async def nothing(_request: ReadRequest, _reserve: Reserve) -> Reply:
+        return Reply(Status.NOT_FOUND)
+
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, nothing, limits=Limits(artifact_requests_per_s=1))
+        client, _ = served.connect()
+        await client.stream.write(read(0, MIN_PIECE) * 5)
+        statuses = [(await client.header())["status"] for _ in range(5)]
+        assert statuses == ["not_found"] * 4 + ["busy"]
         await client.stream.close()
 
 
