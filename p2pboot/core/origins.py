@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 from functools import lru_cache
-from typing import Final
-
-from p2pboot.core.dataclass import dataclass
+from typing import Final, NamedTuple
 
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
 _PREFIX: Final = 64
@@ -26,8 +24,7 @@ _PRIVATE: Final = tuple(
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
-@dataclass(frozen=True, slots=True)
-class Party:
+class Party(NamedTuple):
     """Who uses something: an origin first, one of its peers second.
 
     Args:

@@ -175,6 +175,10 @@ class FairQueue(Generic[T]):
         if peers is not None:
             peers.charge(party.peer_id, cost)
 
+    def rest(self) -> None:
+        """Forget what each had: somebody has a turn without waiting, so nobody is kept waiting by anybody."""
+        self._origins.rest()
+
     def _drop_if_empty(self, origin: str, peer_id: str) -> None:
         peers = self._origins.waiting[origin]
         if not peers.waiting[peer_id]:

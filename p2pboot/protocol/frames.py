@@ -53,7 +53,7 @@ def encode_frame(document: Mapping[str, object]) -> bytes:
 
 def encode_json(value: object) -> bytes:
     """Compact JSON, members in the order given. Not canonical: nothing here is signed."""
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _ENCODER.encode(value).encode()
 
 
 def encode_array(entries: Iterable[object], most: int, max_bytes: int) -> bytes:
@@ -157,12 +157,7 @@ def decode_json(raw: bytes | bytearray) -> object:
         NotJson: anything else, also what is nested too deeply to be read.
     """
     try:
-        return json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_unique_members,
-            parse_constant=_no_constant,
-            parse_int=_integer,
-        )
+        return _DECODER.decode(raw.decode("utf-8"))
     except RecursionError:
         raise NotJson("nested too deeply") from None
     except UnicodeDecodeError:
@@ -210,3 +205,10 @@ def _no_constant(_text: str) -> object:
 def _integer(text: str) -> int | float:
     """Integers as they are; `-0` is the float that it is elsewhere, so that no counter takes it for 0."""
     return -0.0 if text == "-0" else int(text)
+
+
+# Made once: `json.dumps` and `json.loads` make one at each call where they are told anything.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+_DECODER: Final = json.JSONDecoder(
+    object_pairs_hook=_unique_members, parse_constant=_no_constant, parse_int=_integer
+)

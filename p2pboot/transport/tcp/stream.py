@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import trio
 
@@ -13,6 +13,9 @@ from p2pboot.wire.yamux.stream import Stream
 
 if TYPE_CHECKING:
     from p2pboot.transport.tcp.connection import TcpConnection
+
+_IN_A_ROW: Final = 256 * 1024  # bytes that may be written without letting others have their turn
+_A_WRITE: Final = 16 * 1024  # that each write counts for beside its bytes
 
 
 class MuxedStream:
@@ -28,6 +31,7 @@ class MuxedStream:
         self._core = core
         self._reader: trio.Event | None = None
         self._writer: trio.Event | None = None
+        self._in_a_row = 0
         self._done = False
 
     @property
@@ -146,7 +150,11 @@ class MuxedStream:
                     waited = True
         except ProtocolError as error:
             raise self._reset_error() from error
-        if not waited:  # others get their turn
+        self._in_a_row = 0 if waited else self._in_a_row + _A_WRITE + len(data)
+        if (
+            self._in_a_row > _IN_A_ROW
+        ):  # others get their turn; at each small write it would cost more than that
+            self._in_a_row = 0
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def close_write(self) -> None:
