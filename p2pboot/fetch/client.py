@@ -29,6 +29,7 @@ from p2pboot.errors import (
     first_error,
 )
 from p2pboot.fetch.ahead import Ahead
+from p2pboot.fetch.asking.acquainting import Acquainting
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
 from p2pboot.fetch.asking.search import HeadSearch
@@ -45,6 +46,7 @@ from p2pboot.store.errors import BlobGone
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
 from p2pboot.transport.interface import Transport
+from p2pboot.transport.nearness import Nearness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ async def fetch(
     progress: Progress,
     wall: Callable[[], float],
     hints: AsyncIterable[str] | None = None,
+    nearness: Nearness | None = None,
 ) -> FetchResult:
     """Bring the newest trusted manifest and its artifacts into the output directory.
 
@@ -93,6 +96,7 @@ async def fetch(
         progress: told how it goes.
         wall: the machine's clock, unix seconds.
         hints: addresses of further peers as discovery finds them; None without discovery.
+        nearness: who is near; the caller notes in it what those say who ask here.
 
     Raises:
         UsageError: an address is not one, or the manifest has no artifact that is called so.
@@ -102,7 +106,8 @@ async def fetch(
         FetchError: peers there are, but together they do not deliver everything intact.
         MachineError: disk full, no permission, another fetch into the same directory is running.
     """
-    job = _Fetch(order, transport, store, progress, hints=hints, wall=wall)
+    nearness = nearness or Nearness()
+    job = _Fetch(order, transport, store, progress, hints=hints, nearness=nearness, wall=wall)
     try:
         return await job.run()
     except BaseExceptionGroup as group:
@@ -121,6 +126,7 @@ class _Fetch:
         progress: Progress,
         *,
         hints: AsyncIterable[str] | None,
+        nearness: Nearness,
         wall: Callable[[], float],
     ) -> None:
         self._order = order
@@ -130,7 +136,12 @@ class _Fetch:
         self._gate = Gate(store, self._catalogue)
         self._progress = Recorder(progress)
         self._ledger = Ledger(self._progress)
-        self._dialler = Dialler(transport, order.bootstrap, self._ledger, hints)
+        self._dialler = Dialler(
+            transport, order.bootstrap, self._ledger, hints, has_room=lambda: self._acquainting.has_room
+        )
+        self._acquainting = Acquainting(
+            transport, nearness, usable=self._ledger.usable, keeps=self._dialler.names
+        )
         self._transfer_s = 0.0
         self._brought: set[str] = set()  # checked on the way; to read one again costs 0.5 CPU s/GB
 
@@ -141,6 +152,7 @@ class _Fetch:
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._dialler.run)
+                nursery.start_soon(self._acquainting.run)
                 result = await self._with_peers(output)
                 nursery.cancel_scope.cancel()
         finally:
@@ -159,8 +171,9 @@ class _Fetch:
         async with trio.open_nursery() as nursery:
             ahead = Ahead(partial(self._bring_ahead, output))
             nursery.start_soon(ahead.run)
-            chosen = await self._find(question, ahead.suggest)
+            chosen = await self._find(question, partial(self._suggest, ahead))
             manifest = chosen.manifest
+            self._acquainting.look_for(manifest.digest)
             selected = select_artifacts(manifest, order.artifacts)
             await trio.to_thread.run_sync(
                 self._enter, chosen, question
@@ -197,6 +210,11 @@ class _Fetch:
         )
 
     # Finding the manifest
+
+    def _suggest(self, ahead: Ahead[Manifest], manifest: Manifest | None) -> None:
+        ahead.suggest(manifest)
+        if manifest is not None:
+            self._acquainting.look_for(manifest.digest)
 
     def _enter(self, found: FoundManifest, question: Question) -> None:
         source = ", ".join(sorted(found.offered_by))

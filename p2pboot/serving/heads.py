@@ -69,23 +69,23 @@ class SyncServer(Server):
 
     @override
     async def handle(self, stream: Stream) -> None:
-        answer = partial(self._answer, connection=stream.connection)
-        await serve_stream(stream, self.protocol, answer, self._serving)
+        await serve_stream(stream, self.protocol, partial(self._answer_to, stream.connection), self._serving)
+
+    async def _answer_to(self, asker: Connection, request: SyncRequest, reserve: Reserve) -> Reply:
+        if isinstance(request, PeersRequest):
+            return Reply(Status.OK, encode_peers(self._referrals.answer(asker, request)))
+        if isinstance(request, ManifestRequest):
+            self._referrals.note_manifest(asker, request.digest)
+        return await self._answer(request, reserve)
 
     @override
-    async def _answer(
-        self, request: SyncRequest, _reserve: Reserve, *, connection: Connection | None = None
-    ) -> Reply:
-        assert connection is not None  # noqa: S101 - for the type checker; `handle` says it
+    async def _answer(self, request: HeadsRequest | ManifestRequest, _reserve: Reserve) -> Reply:
         try:
             match request:
                 case HeadsRequest():
                     return await self._heads(request)
                 case ManifestRequest():
-                    self._referrals.note_manifest(connection, request.digest)
                     return await self._manifest(request)
-                case PeersRequest():
-                    return Reply(Status.OK, encode_peers(self._referrals.answer(connection, request)))
         except P2PBootError as error:  # the catalogue fails; other streams and requests may go on
             log.warning("%s failed: %s", request.op, error)
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)

@@ -165,6 +165,7 @@ class World:
                     lambda: NOW,
                     serving,
                     withheld or offering.withheld,
+                    read_record=transport.read_peer_record,
                 )
                 transport.handle(SYNC_PROTOCOL, sync.handle)
                 yield Provider(store, transport, proxy, serving, files)
@@ -174,7 +175,8 @@ class World:
         self, state: str = "state", rates: Rates = UNLIMITED
     ) -> AsyncIterator[tuple[Transport, Store]]:
         with Store.open(self.directory / state) as store:
-            async with self.network.open(self.new_peer_id(), Bandwidth(rates)) as transport:
+            opened = self.network.open(self.new_peer_id(), Bandwidth(rates), is_client=True)
+            async with opened as transport:
                 yield transport, store
 
     def order(self, *providers: Provider, **changes: Any) -> FetchOrder:

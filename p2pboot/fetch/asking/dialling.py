@@ -25,8 +25,11 @@ LONGEST_RETRY_S = 3.0
 LISTEN_S = 3.0
 """Neighbours are heard of through discovery within two seconds; later ones are used, but not waited for."""
 
-MAX_HINTS = 32
-"""Addresses taken from discovery: anybody on the network can announce any number of them."""
+MAX_HINTS = 96
+"""Peers taken from discovery: all of a rack, and as many again that went; anybody can announce any number of them."""
+
+ADDRESSES_PER_HINT = 8
+"""Of one peer; a server has many, and one will do."""
 
 HINT_TRIES = 3
 
@@ -90,6 +93,7 @@ class Dialler:
         ledger: who was dropped is not dialled again.
         hints: further multiaddrs as discovery finds them, or None without discovery; each is tried a few
             times, and only while its peer is not connected: a server has many addresses, and one will do.
+        has_room: whether one more peer is worth a dial; only those that the user named are dialled regardless.
     """
 
     def __init__(
@@ -98,7 +102,10 @@ class Dialler:
         addresses: Sequence[str],
         ledger: Ledger,
         hints: AsyncIterable[str] | None = None,
+        *,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
+        self._has_room = has_room
         self._transport = transport
         self._addresses = tuple(dict.fromkeys(addresses))
         self._ledger = ledger
@@ -149,11 +156,19 @@ class Dialler:
             if self._hints is not None:
                 await self._follow_hints(self._hints, nursery)
 
+    def names(self, peer_id: str) -> bool:
+        """Whether a peer was reached at an address that the user gave."""
+        return any(self._peer_of.get(address) == peer_id for address in self._addresses)
+
     async def _follow_hints(self, hints: AsyncIterable[str], nursery: trio.Nursery) -> None:
-        seen = set(self._addresses)
+        seen: dict[str, set[str]] = {}  # by the peer that they name, or else by themselves
         async for address in hints:
-            if address not in seen and len(seen) < MAX_HINTS + len(self._addresses):
-                seen.add(address)
+            peer = parse_address(address).peer_id or address
+            if address in self._addresses or (peer not in seen and len(seen) >= MAX_HINTS):
+                continue
+            known = seen.setdefault(peer, set())
+            if address not in known and len(known) < ADDRESSES_PER_HINT:
+                known.add(address)
                 nursery.start_soon(self._keep, address, HINT_TRIES)
 
     async def _keep(self, address: str, tries: int | None) -> None:
@@ -161,6 +176,9 @@ class Dialler:
         delay_s = FIRST_RETRY_S
         failed = 0
         while tries is None or failed < tries:
+            if tries is not None and not self._has_room():
+                await trio.sleep(LONGEST_RETRY_S)
+                continue
             connection = await (self._dial(address) if tries is None else self._dial_hint(address))
             self._untried.discard(address)
             self._note_tried()
