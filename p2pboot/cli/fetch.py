@@ -117,6 +117,7 @@ def _fetch(order: FetchOrder, state: Path, client: Client, show: Callable[[Fetch
     from p2pboot.store.durable import make_directory
     from p2pboot.store.ownership import OUTPUT, opened_directory
     from p2pboot.store.store import Store
+    from p2pboot.transport.nearness import Nearness
 
     make_directory(order.directory, 0o755)  # before the store makes it 0700 on the way to its own
     with opened_directory(order.directory, OUTPUT, follow=True):
@@ -137,16 +138,22 @@ def _fetch(order: FetchOrder, state: Path, client: Client, show: Callable[[Fetch
                 contents.add(store.blobs)
                 return SwarmServer(transport, serving, contents, client.sharing.serves)
 
+            nearness = Nearness(client.site)
             client.sharing.offer(transport, ARTIFACT_PROTOCOL, artifacts)
             client.sharing.offer(transport, SWARM_PROTOCOL, swarm, tells=True)
-            return await fetch_into(
+            client.sharing.introduce(transport, nearness, store.manifests)
+            result = await fetch_into(
                 order,
                 transport=transport,
                 store=store,
                 progress=progress,
                 hints=hints,
+                nearness=nearness,
                 wall=wall_clock(),
             )
+            if result.verdict.manifest is not None:
+                client.stay_known(transport, nearness, result.verdict.manifest.digest)
+            return result
 
         client.run(job, open_progress("fetching", "fetched"), show)
 

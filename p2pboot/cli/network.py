@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
     from p2pboot.core.identity import SecretKey
     from p2pboot.transport.bandwidth import Rates
     from p2pboot.transport.interface import Transport
+    from p2pboot.transport.nearness import Nearness
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def network_options(
     """Whom to trust and ask, for how long, and as whom; `timeout`, `client_key_path`, `config_path`, `as_json`."""
     return options(
         trust_options,
-        setting_options("network.bootstrap", "network.mdns"),
+        setting_options("network.bootstrap", "network.mdns", "network.site"),
         click.option(
             "--timeout",
             type=Seconds(open_at_least=True),
@@ -102,12 +103,14 @@ class Client:
         mdns: whether to look around on the local network.
         rates: the limits of bandwidth.
         sharing: what it gives to others.
+        site: what the place is called where it stands.
     """
 
     key: SecretKey
     mdns: bool
     rates: Rates
     sharing: Sharing
+    site: str | None = None
 
     @classmethod
     def of(cls, settings: NodeSettings, key_path: Path | None, sharing: Sharing | None = None) -> Client:
@@ -123,7 +126,8 @@ class Client:
                 remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or leave mDNS on",
             )
         sharing = Sharing("no") if sharing is None else sharing
-        return cls(client_key(key_path), settings.network.mdns, settings.network.rates, sharing)
+        network = settings.network
+        return cls(client_key(key_path), network.mdns, network.rates, sharing, network.site)
 
     def run(
         self, job: Job[T], progress: PlainProgress, show: Callable[[T], None] = lambda _result: None
@@ -180,6 +184,20 @@ class Client:
                 raise
             log.warning("nobody can dial this machine: %s", error.message)
         return await stack.enter_async_context(open_light(self.key, bandwidth=bandwidth))
+
+    def stay_known(self, transport: Transport, nearness: Nearness, digest: str) -> None:
+        """Find others, and be found by them, also while this client serves on.
+
+        Args:
+            transport: its network.
+            nearness: who is near.
+            digest: of the manifest that it has now, or the snapshot's root.
+        """
+        from p2pboot.fetch.asking.acquainting import Acquainting
+
+        acquainting = Acquainting(transport, nearness)
+        acquainting.look_for(digest)
+        self.sharing.meanwhile(acquainting.run)
 
     def _discovery(self, transport: Transport) -> AbstractAsyncContextManager[Hints]:
         if not self.mdns:

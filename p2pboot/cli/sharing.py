@@ -6,7 +6,7 @@ What answers is loaded for the first who asks: mostly nobody does.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
@@ -18,13 +18,16 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.origins import is_private
 from p2pboot.core.timestamps import parse_duration
 from p2pboot.errors import UsageError
+from p2pboot.protocol.messages import SYNC_PROTOCOL
 from p2pboot.transport.addresses import parse_address
 
 if TYPE_CHECKING:
     from p2pboot.serving.accounts import Serving
+    from p2pboot.serving.heads import Offered
     from p2pboot.serving.server import Server
     from p2pboot.transport.interface import Connection, Stream, Transport
     from p2pboot.transport.interfaces import Interfaces
+    from p2pboot.transport.nearness import Nearness
 
 ANYWHERE: Final = ("/ip4/0.0.0.0/tcp/0", "/ip6/::/tcp/0")
 """Where a client listens if nobody says otherwise: a free port, of each family that the machine has."""
@@ -113,6 +116,7 @@ class Sharing:
         self.linger = linger or Linger(0)
         self._interfaces: Interfaces | None = None
         self._serving: Serving | None = None
+        self._meanwhile: list[Callable[[], Awaitable[None]]] = []
 
     @classmethod
     def of(cls, params: dict[str, Any]) -> Sharing:
@@ -192,6 +196,36 @@ class Sharing:
 
         transport.handle(protocol, handle)
 
+    def introduce(self, transport: Transport, nearness: Nearness, catalogue: Offered | None = None) -> None:
+        """Tell those who are served of each other, and of the manifests that are wholly here.
+
+        Args:
+            transport: of this client.
+            nearness: is told where they say that they stand.
+            catalogue: the manifests; None where there are none.
+        """
+
+        def sync(serving: Serving) -> Server:
+            from p2pboot.cli.clock import wall_clock
+            from p2pboot.serving.heads import NothingOffered, SyncServer
+
+            wall = wall_clock()
+            return SyncServer(
+                catalogue or NothingOffered(),
+                transport.peer_records,
+                lambda: int(wall()),
+                serving,
+                lambda _channel, _arch: (),
+                read_record=transport.read_peer_record,
+                note_site=nearness.note,
+            )
+
+        self.offer(transport, SYNC_PROTOCOL, sync)
+
+    def meanwhile(self, run: Callable[[], Awaitable[None]]) -> None:
+        """Have something run, until it is cancelled, as long as this client stays."""
+        self._meanwhile.append(run)
+
     def _account(self) -> Serving:
         if self._serving is None:
             from p2pboot.serving.accounts import Serving
@@ -221,6 +255,15 @@ class Sharing:
 
     async def stay(self) -> None:
         """Serve on for as long as the user said; the caller cancels it on a signal."""
+        import trio
+
+        async with trio.open_nursery() as nursery:
+            for run in self._meanwhile if self.linger.most_s else ():
+                nursery.start_soon(run)
+            await self._stay()
+            nursery.cancel_scope.cancel()
+
+    async def _stay(self) -> None:
         import trio
 
         with trio.move_on_after(self.linger.most_s):

@@ -109,6 +109,7 @@ def _sync(order: SyncOrder, client: Client, show: Callable[[SyncResult], None]) 
     from p2pboot.fetch.snapshots.sync import open_output, sync_snapshot
     from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
     from p2pboot.protocol.swarm import SWARM_PROTOCOL
+    from p2pboot.transport.nearness import Nearness
 
     async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> SyncResult:
         store = await trio.to_thread.run_sync(open_output, order)
@@ -127,8 +128,14 @@ def _sync(order: SyncOrder, client: Client, show: Callable[[SyncResult], None]) 
             return SwarmServer(transport, serving, contents, client.sharing.serves)
 
         client.sharing.offer(transport, SNAPSHOT_PROTOCOL, snapshots)
+        nearness = Nearness(client.site)
         client.sharing.offer(transport, SWARM_PROTOCOL, swarm, tells=True)
-        return await sync_snapshot(order, store, transport=transport, progress=progress, hints=hints)
+        client.sharing.introduce(transport, nearness)
+        result = await sync_snapshot(
+            order, store, transport=transport, progress=progress, hints=hints, nearness=nearness
+        )
+        client.stay_known(transport, nearness, result.root)
+        return result
 
     client.run(job, open_progress("fetching", "fetched"), show)
 

@@ -146,6 +146,13 @@ class NetworkSettings:
         "Find peers on the local network. They find this node too; over IPv4 and IPv6.",
         default=True,
     )
+    site: str | None = setting(
+        values.site,
+        "--site NAME",
+        "What this place is called. Peers that say the same name are near, whatever subnet they are in: a rack, a"
+        " building. Peers in the same subnet are near anyway.",
+        example="rack-7",
+    )
     gossip: bool = setting(
         values.boolean,
         "--gossip",

@@ -91,6 +91,13 @@ def channel(value: object, _base: Path) -> str:
     return check_name(_string(value), "channel")
 
 
+def site(value: object, _base: Path) -> str:
+    """The name of a site."""
+    from p2pboot.core.names import check_name
+
+    return check_name(_string(value), "site")
+
+
 def arch(value: object, _base: Path) -> str:
     """An architecture by its canonical name; the usual aliases are taken for theirs."""
     from p2pboot.core.names import normalise_arch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Protocol
 
 from typing_extensions import override
 
@@ -28,11 +29,32 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.serving.referrals import Referrals
 from p2pboot.serving.server import UNREADABLE, Server
-from p2pboot.store.manifests import HeadRow, Manifests
+from p2pboot.store.manifests import HeadRow, StoredManifest
 from p2pboot.transport.interface import Connection, PeerRecord, Stream
 from p2pboot.transport.records import read_record
 
 log = logging.getLogger(__name__)
+
+
+class Offered(Protocol):
+    """The manifests that are offered, as `store.manifests` has them; called in threads."""
+
+    def heads(self, channel: str | None, arch: str | None) -> Sequence[HeadRow]:
+        """The heads that are wholly held."""
+
+    def get(self, digest: str) -> StoredManifest | None:
+        """One manifest."""
+
+
+class NothingOffered:
+    """For who offers no manifests, and only tells peers of each other."""
+
+    def heads(self, _channel: str | None, _arch: str | None) -> tuple[HeadRow, ...]:
+        """None."""
+        return ()
+
+    def get(self, _digest: str) -> None:
+        """None."""
 
 
 class SyncServer(Server):
@@ -52,7 +74,7 @@ class SyncServer(Server):
 
     def __init__(
         self,
-        catalogue: Manifests,
+        catalogue: Offered,
         peer_records: Callable[[], Sequence[bytes]],
         now: Callable[[], int],
         serving: Serving,

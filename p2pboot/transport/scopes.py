@@ -9,11 +9,13 @@ from __future__ import annotations
 import enum
 import ipaddress
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from p2pboot.core.origins import ip_of
 from p2pboot.transport.addresses import Address
-from p2pboot.transport.interfaces import OwnAddress
+
+if TYPE_CHECKING:
+    from p2pboot.transport.interfaces import OwnAddress
 
 _NETWORKS: Final = tuple(
     map(

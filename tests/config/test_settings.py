@@ -32,6 +32,7 @@ EVERYTHING = Overrides(
         "network.listen": ("/ip4/127.0.0.1/tcp/0",),
         "network.bootstrap": (f"/ip4/192.0.2.1/tcp/4001/p2p/{ALICE.peer_id}",),
         "network.mdns": False,
+        "network.site": "rack-7",
         "network.gossip": False,
         "network.sync": False,
         "network.max_upload": "2MB/s",

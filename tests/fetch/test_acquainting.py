@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -41,15 +42,18 @@ DIGEST = "01" * 32
 class Dials:
     """A transport that notes whom it dials."""
 
-    def __init__(self, transport: Transport, at: str | None = None) -> None:
+    def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._at = at
+        self.record: bytes | None = None
         self.dialled: list[str] = []
         self.under_way = 0
         self.most_at_once = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
+
+    def own_record(self) -> bytes:
+        return self._transport.own_record() if self.record is None else self.record
 
     async def dial(self, address: str) -> Connection:
         self.dialled.append(address)
@@ -110,14 +114,18 @@ class Crowd:
         )
         transport.handle(SYNC_PROTOCOL, server.handle)
 
-    async def client(self, name: str, *, serves: bool = True, **options: Any) -> Member:
+    async def client(
+        self, name: str, *, serves: bool = True, keeps_apart: bool = False, **options: Any
+    ) -> Member:
         opened = self.network.open(key_of(name).public.peer_id, is_client=True)
         transport = await self.hold(opened)
         dials = Dials(transport)
         if serves:
             self.serve(transport, transport.peer_records)
         else:
-            dials.own_record = lambda: b""  # type: ignore[attr-defined]
+            dials.record = b""
+        if keeps_apart:
+            options["usable"] = lambda peer_id: peer_id == key_of("publisher").public.peer_id
         acquainting = Acquainting(cast(Transport, dials), Nearness(), **options)
         self.nursery.start_soon(acquainting.run)
         return Member(cast(Transport, dials), acquainting)
@@ -173,8 +181,13 @@ async def test_eight_fetches_find_each_other_by_the_publisher_alone(
                 )
                 transport.handle(SYNC_PROTOCOL, server.handle)
                 order = world.order(publisher, directory=world.directory / f"out {number}")
-                job = {"transport": transport, "store": store, "progress": world.watcher, "wall": lambda: NOW}
-                nursery.start_soon(lambda order=order, job=job: fetch(order, **job))  # type: ignore[misc]
+                job: dict[str, Any] = {
+                    "transport": transport,
+                    "store": store,
+                    "progress": world.watcher,
+                    "wall": lambda: NOW,
+                }
+                nursery.start_soon(partial(fetch, order, **job))
             await trio.sleep(2)
             for transport, _ in clients:
                 assert len(transport.peers()) == 8
@@ -284,15 +297,10 @@ async def test_most_that_is_told_is_invented_and_the_rest_is_found(
 ) -> None:
     publisher = await crowd.publisher()
     for number in range(40):
-        name = f"invented {number}"
-        stranger = crowd.network.open(key_of(name).public.peer_id, is_client=True)
-        transport = await crowd.hold(stranger)
-        client = Acquainting(transport, Nearness())
-        crowd.nursery.start_soon(client.run)
-        await transport.dial(publisher.addresses()[0])
-        transport.own_record = lambda name=name: record_of(name, "/ip4/10.9.9.9/tcp/1")  # type: ignore[attr-defined, misc]
-        client._connect = _nobody  # type: ignore[method-assign, assignment]
-        client.look_for(DIGEST)
+        stranger = await crowd.client(f"invented {number}", keeps_apart=True)
+        cast(Dials, stranger.transport).record = record_of(f"invented {number}", "/ip4/10.9.9.9/tcp/1")
+        await stranger.transport.dial(publisher.addresses()[0])
+        stranger.acquainting.look_for(DIGEST)
     await trio.sleep(1)
     members = [await crowd.client(f"client {number}") for number in range(3)]
     for member in members:
@@ -303,10 +311,6 @@ async def test_most_that_is_told_is_invented_and_the_rest_is_found(
         assert {one.transport.peer_id for one in members} - {
             member.transport.peer_id
         } <= member.transport.peers()
-
-
-async def _nobody(*_: object) -> None:
-    return None
 
 
 @pytest.mark.parametrize(

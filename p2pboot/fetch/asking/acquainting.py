@@ -73,10 +73,9 @@ def _steady_s() -> float:
 
 async def _pause(changed: trio.Event, seconds: float) -> bool:
     """Wait; no longer when something has changed, and then return True."""
-    with trio.move_on_after(seconds):
+    with trio.move_on_after(seconds) as scope:
         await changed.wait()
-        return True
-    return False
+    return not scope.cancelled_caught
 
 
 class Acquainting:

@@ -21,6 +21,7 @@ from p2pboot.core.timetoke.announcement import Announcement, SnapshotFacts
 from p2pboot.core.timetoke.errors import AnnouncementConflict, RootMismatch, SignaturesTooFew
 from p2pboot.errors import FetchError, NotFoundError, first_error
 from p2pboot.fetch.ahead import Ahead
+from p2pboot.fetch.asking.acquainting import Acquainting
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED
 from p2pboot.fetch.asking.rounds import Rounds
@@ -36,6 +37,7 @@ from p2pboot.store.durable import make_directory
 from p2pboot.store.ownership import OUTPUT, opened_directory
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.nearness import Nearness
 
 MAX_STRANGERS = 4
 """Signers that are named where no trusted one announced anything: a person compares them with --trust."""
@@ -133,6 +135,7 @@ async def sync_snapshot(
     transport: Transport,
     progress: Progress,
     hints: AsyncIterable[str] | None = None,
+    nearness: Nearness | None = None,
 ) -> SyncResult:
     """Bring a snapshot and its signature into the output directory, byte for byte as they were published.
 
@@ -142,6 +145,7 @@ async def sync_snapshot(
         transport: an open network, dialled with the order's addresses here.
         progress: told how it goes.
         hints: addresses of further peers as discovery finds them; None without discovery.
+        nearness: who is near; the caller notes in it what those say who ask here.
 
     Raises:
         NotFoundError: no peer was found, or none has such a snapshot.
@@ -152,7 +156,7 @@ async def sync_snapshot(
     """
     job = _Sync(order, store, transport, progress)
     try:
-        return await job.run(hints)
+        return await job.run(hints, nearness or Nearness())
     except BaseExceptionGroup as group:
         raise first_error(group) from None
 
@@ -179,13 +183,25 @@ class _Sync:
         self._answered: set[str] = set()
         self._strangers: set[str] = set()  # untrusted signers that peers list
 
-    async def run(self, hints: AsyncIterable[str] | None) -> SyncResult:
-        dialler = Dialler(self._transport, self._order.bootstrap, self._ledger, hints)
+    async def run(self, hints: AsyncIterable[str] | None, nearness: Nearness) -> SyncResult:
+        dialler = Dialler(
+            self._transport,
+            self._order.bootstrap,
+            self._ledger,
+            hints,
+            has_room=lambda: self._acquainting.has_room,
+        )
+        self._acquainting = Acquainting(
+            self._transport, nearness, usable=self._ledger.usable, keeps=dialler.names
+        )
+        if self._order.root is not None:
+            self._acquainting.look_for(self._order.root)
         self._agreement.not_below(await trio.to_thread.run_sync(self._store.announcements.reached))
         for known in await trio.to_thread.run_sync(self._store.announcements.all):
             self._agreement.add(known)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dialler.run)
+            nursery.start_soon(self._acquainting.run)
             nursery.start_soon(self._ahead.run)
             await self._rounds.run(self._order.timeout_s, dialler.settle)
             result = await self._choose_and_bring(dialler)
@@ -215,7 +231,10 @@ class _Sync:
         usable = self._agreed_on_root() if named else self._agreement.newest_sequence()
         if usable is not None:
             self._rounds.note_usable()
-            self._ahead.suggest(self._candidate())
+            candidate = self._candidate()
+            self._ahead.suggest(candidate)
+            if candidate is not None:
+                self._acquainting.look_for(candidate.root)
 
     def _candidate(self) -> SnapshotFacts | None:
         """What would be brought if this were all that is announced."""
