@@ -5,7 +5,7 @@ directions; that takes root and iproute2. What a router's queue holds is part of
 the sender can do makes it shorter: the queue is set to what takes `--queue-ms`.
 
     python -m benchmarks.fairness            all links
-    python -m benchmarks.fairness serve      one end, as a process
+    python -m benchmarks.fairness serve IP   one end, as a process
     python -m benchmarks.fairness ask MULTIADDR SECONDS
 """
 
@@ -13,20 +13,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import trio
 
+from benchmarks.lab import Lab, Link, missing
 from benchmarks.processes import ROOT
 from benchmarks.results import GB, MB, Table
 from p2pboot.core.identity import SecretKey
@@ -38,9 +37,9 @@ _SMALL = "/p2pboot-benchmark/small/1"
 _STREAMS = 4
 _MESSAGE = 64
 _CHUNK = 256 * 1024
-_SERVER_IP, _CLIENT_IP = "10.97.0.1", "10.97.0.2"
-LINKS = ("1.6mbit", "6mbit", "50mbit", "1gbit")
-GOALS_S = {"50mbit": 0.2, "1.6mbit": 0.5}
+_SERVER, _CLIENT = 1, 2
+LINKS_MBIT = (1.6, 6.0, 50.0, 1000.0)
+GOALS_S = {50.0: 0.2, 1.6: 0.5}
 
 
 @dataclass(frozen=True)
@@ -64,20 +63,20 @@ class Answers:
         return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
 
-def table(measured: dict[str, Answers]) -> Table:
+def table(measured: dict[float, Answers]) -> Table:
     rows = [
         (
-            rate,
+            f"{mbit:g}",
             str(len(each.seconds)),
             *(f"{each.percentile(share) * 1000:.0f}" for share in (0.5, 0.99, 1.0)),
-            f"{GOALS_S[rate] * 1000:.0f}" if rate in GOALS_S else "",
+            f"{GOALS_S[mbit] * 1000:.0f}" if mbit in GOALS_S else "",
             f"{each.bulk_bytes / each.elapsed_s / MB:.2f}",
             f"{each.cpu_s / each.bulk_bytes * GB:.1f}",
         )
-        for rate, each in measured.items()
+        for mbit, each in measured.items()
     ]
     columns = (
-        "link",
+        "Mbit/s",
         "requests",
         "p50 ms",
         "p99 ms",
@@ -107,8 +106,8 @@ async def _answer(stream: Stream) -> None:
         await stream.write(json.dumps(_cpu()).encode().ljust(_MESSAGE))
 
 
-async def _serve() -> None:
-    async with open_light(SecretKey(secrets.token_bytes(32)), [f"/ip4/{_SERVER_IP}/tcp/0"]) as transport:
+async def _serve(ip: str) -> None:
+    async with open_light(SecretKey(secrets.token_bytes(32)), [f"/ip4/{ip}/tcp/0"]) as transport:
         transport.handle(_BULK, _send_without_end)
         transport.handle(_SMALL, _answer)
         print(transport.addresses()[0], flush=True)
@@ -166,40 +165,17 @@ async def _exchange(stream: Stream) -> float:
 # The link between them.
 
 
-@contextmanager
-def _namespaces(rate: str, queue_ms: int) -> Iterator[tuple[list[str], list[str]]]:
-    """Two, joined by a link of that rate; what a command line begins with to run in each."""
-    names = [f"p2pb{os.getpid()}{side}" for side in "sc"]
-    try:
-        for name in names:
-            _do(f"ip netns add {name}")
-        _do(f"ip link add wire0 netns {names[0]} type veth peer name wire0 netns {names[1]}")
-        for name, ip in zip(names, (_SERVER_IP, _CLIENT_IP), strict=True):
-            _do(f"ip -n {name} addr add {ip}/24 dev wire0")
-            _do(f"ip -n {name} link set wire0 up")
-            _do(
-                f"ip netns exec {name} tc qdisc add dev wire0 root tbf rate {rate} burst 16kb latency {queue_ms}ms"
-            )
-        yield (["ip", "netns", "exec", names[0]], ["ip", "netns", "exec", names[1]])
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
-
-
-def _do(command: str) -> None:
-    subprocess.run(command.split(), check=True)
-
-
-def measure(rate: str, seconds: float, queue_ms: int) -> Answers:
+def measure(mbit: float, seconds: float, queue_ms: int) -> Answers:
     program = [sys.executable, "-m", "benchmarks.fairness"]
-    with _namespaces(rate, queue_ms) as (at_server, at_client):
-        server = subprocess.Popen(
-            [*at_server, *program, "serve"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-        )
+    with Lab().open() as lab:
+        lab.machine(_SERVER, Link(mbit, mbit, queue_ms))
+        lab.machine(_CLIENT)
+        serve = [*lab.inside(_SERVER), *program, "serve", lab.address(_SERVER)]
+        server = subprocess.Popen(serve, cwd=ROOT, stdout=subprocess.PIPE, text=True)
         try:
             assert server.stdout is not None
             address = server.stdout.readline().strip()
-            command = [*at_client, *program, "ask", address, str(seconds)]
+            command = [*lab.inside(_CLIENT), *program, "ask", address, str(seconds)]
             done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         finally:
             server.kill()
@@ -209,18 +185,22 @@ def measure(rate: str, seconds: float, queue_ms: int) -> Answers:
 
 def main() -> None:
     match sys.argv[1:]:
-        case ["serve"]:
-            trio.run(_serve)
+        case ["serve", ip]:
+            trio.run(_serve, ip)
             return
         case ["ask", address, seconds]:
             trio.run(partial(_ask, address, float(seconds)))
             return
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--links", nargs="+", default=LINKS, metavar="RATE", help="as tc writes them")
+    parser.add_argument(
+        "--links", nargs="+", type=float, default=LINKS_MBIT, metavar="MBIT", help="rates in Mbit/s"
+    )
     parser.add_argument("--seconds", type=float, default=20, help="for each link")
     parser.add_argument("--queue-ms", type=int, default=50, help="what the link's queue holds")
     arguments = parser.parse_args()
-    measured = {rate: measure(rate, arguments.seconds, arguments.queue_ms) for rate in arguments.links}
+    if why := missing():
+        raise SystemExit(why)
+    measured = {mbit: measure(mbit, arguments.seconds, arguments.queue_ms) for mbit in arguments.links}
     print(table(measured).render())
 
 

@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -211,8 +211,12 @@ def _run(*command: str) -> None:
 
 
 def _remove(names: Iterable[str]) -> None:
-    """Remove namespaces; what can not be removed is left, and the others go."""
+    """Remove namespaces and end who is left in them; what can not be removed stays, and the others go."""
     for name in names:
+        inside = subprocess.run(["ip", "netns", "pids", name], check=False, capture_output=True, text=True)
+        for pid in map(int, inside.stdout.split()):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 

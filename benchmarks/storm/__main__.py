@@ -37,7 +37,7 @@ def main() -> None:
         reached += measured.goals()
         tables += measured.tables()
         document |= measured.to_json()
-    for each in (*tables, goal_table(reached)):
+    for each in (*tables, *([goal_table(reached)] if reached else [])):
         print(each.render(), flush=True)
     if arguments.json:
         _write_json(arguments.json, document, reached)
