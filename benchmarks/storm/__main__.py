@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def main() -> None:
         print(f"no storm here: {missing}")
         sys.exit(0 if arguments.check else 1)
     wanted = arguments.rows or _NAMES
-    outcomes = list(_outcomes(arguments, [ROWS[name] for name in wanted if name in ROWS]))
+    rows = [replace(ROWS[name], mdns=arguments.mdns) for name in wanted if name in ROWS]
+    outcomes = list(_outcomes(arguments, rows))
     reached = [goal for outcome in outcomes for goal in goals(outcome)]
     tables = [table(outcomes)] if outcomes else []
     document: dict[str, Any] = {"outcomes": [each.to_json() for each in outcomes]}
@@ -79,6 +81,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("rows", nargs="*", metavar="ROW", help=rows)
     parser.add_argument("--quick", action="store_true", help="a quarter of the image at half the rate")
     parser.add_argument("--once", action="store_true", help="not again at half the rate where cores are busy")
+    parser.add_argument("--mdns", action="store_true", help="clients look for each other by mDNS as well")
     parser.add_argument(
         "--only", action="append", choices=CONTESTANTS, help="only this contestant; repeatable"
     )

@@ -52,6 +52,7 @@ class P2PBoot:
         self._nodes: list[Node] = []
         self._linger = "0"
         self._vouching = False
+        self._mdns = "--no-mdns"
         self.poisoners: list[str] = []
         self._trust = mesh.new_key("1")
         self._zero = 0
@@ -65,6 +66,7 @@ class P2PBoot:
             self._nodes.append(mirror)
         self._linger = row.linger or "0"
         self._vouching = row.vouching
+        self._mdns = "--mdns" if row.mdns else "--no-mdns"
         self._zero = self._sent()
 
     def mirror(self, number: int) -> Node:
@@ -90,7 +92,7 @@ class P2PBoot:
         return [*self._lab.inside(number), PYTHON[0], "-m", "benchmarks.storm.poisoner", *arguments]
 
     def _fetch(self, number: int) -> list[str]:
-        arguments = ["fetch", "--channel", CHANNEL, "--arch", ARCH, "--trust", self._trust, "--no-mdns"]
+        arguments = ["fetch", "--channel", CHANNEL, "--arch", ARCH, "--trust", self._trust, self._mdns]
         for node in self._nodes:
             arguments += ["--bootstrap", node.address]
         return [*arguments, "-o", str(self._output(number)), "--json", "--timeout", _PATIENCE_S, "-q"]

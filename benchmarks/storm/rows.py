@@ -49,6 +49,7 @@ class Row:
         stop_at: the publisher is killed when so many times the size have left it.
         mirrors: whether the clients are mirrors that run already and hear of a new version.
         racks: of as many clients each, one uplink each; 0 for one switch.
+        mdns: whether clients look for each other by it.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Row:
     stop_at: float | None = None
     mirrors: bool = False
     racks: int = 0
+    mdns: bool = False
 
     @property
     def size(self) -> int:
