@@ -133,7 +133,7 @@ class Uplink:
         self._let_begin()
 
     def _let_begin(self) -> None:
-        while len(self._going) < self._most and (name := self._next()) is not None:
+        while (name := self._next()) is not None:
             origin = self._origins.pop(name)
             self._origins[name] = origin
             sending = origin.pop()
@@ -146,16 +146,13 @@ class Uplink:
     def _next(self) -> str | None:
         """The address whose turn it is: of those that may, which has least on its way."""
         self._forget()
-        is_few = len(self._going) < FEW
+        is_few, is_full = len(self._going) < FEW, len(self._going) >= self._most
         least, next_least = self._least_wants()
         best: tuple[int, str] | None = None
         for name, origin in self._origins.items():
             others_want = next_least if origin.wants == least else least
-            if (
-                origin.waits
-                and (is_few or origin.going < others_want)
-                and (best is None or origin.going < best[0])
-            ):
+            may = not origin.going or (not is_full and (is_few or origin.going < others_want))
+            if origin.waits and may and (best is None or origin.going < best[0]):
                 best = origin.going, name
         return None if best is None else best[1]
 

@@ -139,3 +139,14 @@ async def test_slow_readers_do_not_make_the_link_look_slow(autojump_clock: trio.
         await trio.sleep(350)
         assert quick.going["10.0.0.1"] == 20
         nursery.cancel_scope.cancel()
+
+
+async def test_who_has_nothing_on_its_way_waits_for_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        crowd = Crowd(Uplink(), nursery, takes_s=4 * LONGEST_S)
+        for peer in range(40):
+            crowd.add(party(1, peer))
+        await trio.sleep(9 * LONGEST_S)
+        assert await crowd.uplink.begin(party(2), 0) is not None
+        assert await crowd.uplink.begin(party(2, 1), 0) is None
+        nursery.cancel_scope.cancel()
