@@ -142,6 +142,7 @@ class _Fetch:
         self._acquainting = Acquainting(
             transport, nearness, usable=self._ledger.usable, keeps=self._dialler.names
         )
+        self._nearness = nearness
         self._transfer_s = 0.0
         self._brought: set[str] = set()  # checked on the way; to read one again costs 0.5 CPU s/GB
 
@@ -285,7 +286,13 @@ class _Fetch:
             await fetch_artifacts(
                 needed,
                 self._store.blobs,
-                Network(self._transport, self._ledger, self._order.timeout_s, lambda: self._dialler.hopeless),
+                Network(
+                    self._transport,
+                    self._ledger,
+                    self._order.timeout_s,
+                    lambda: self._dialler.hopeless,
+                    self._nearness.near,
+                ),
             )
         except NotFoundError as error:
             raise self._explained(error) from None

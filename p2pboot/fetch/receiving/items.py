@@ -54,6 +54,9 @@ class Dialect(Protocol):
     pieces_at_once: ClassVar[int]
     """How many pieces one request may ask for."""
 
+    swarms: ClassVar[bool]
+    """Whether peers may be asked over `/p2pboot/swarm/1` instead, by what was signed alone."""
+
     async def table(self, requests: RequestStream, wanted: Wanted) -> PieceTable:
         """Ask for the piece table, checked against what was signed."""
 

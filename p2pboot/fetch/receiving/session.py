@@ -52,6 +52,7 @@ class Session(ABC):
         downloads: what is wanted.
         ledger: where what the peer gave, and why it is dropped, is noted.
         sessions: all of the job; this one is in it while it runs.
+        near: whether nothing that is scarce lies between.
     """
 
     def __init__(
@@ -61,6 +62,8 @@ class Session(ABC):
         downloads: Downloads,
         ledger: Ledger,
         sessions: list[Session],
+        *,
+        near: bool,
     ) -> None:
         self.peer_id = connection.peer_id
         self.asking_tables: set[str] = set()
@@ -74,6 +77,7 @@ class Session(ABC):
         self._schedule = downloads.schedule
         self._ledger = ledger
         self._sessions = sessions
+        self._near = near
         self._next_ask: dict[str, float] = {}  # when to ask again about an artifact's table or holdings
         self._busy_s = BUSY_S
         self._changed = False  # it said that a file of it changed

@@ -54,12 +54,14 @@ class Network:
             told how far everything is.
         patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
         hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
+        near: whether nothing that is scarce lies between here and the peer on a connection.
     """
 
     transport: Transport
     ledger: Ledger
     patience_s: float = math.inf
     hopeless: Callable[[], bool] = lambda: False
+    near: Callable[[Connection], bool] = lambda _connection: True
 
 
 async def fetch_wanted(
@@ -106,6 +108,7 @@ class _Swarm:
         self._sessions: list[Session] = []
         self._downloads = Downloads(blobs, dialect, plan, network.ledger, partial(pump_all, self._sessions))
         self._downloads.schedule.set_self(network.transport.peer_id)
+        self._kinds = (SwarmSession, PlainSession) if dialect.swarms else (PlainSession,)
         self._missing: dict[str, Wanted] = {}
 
     async def run(self, wanted: Sequence[Wanted]) -> None:
@@ -142,8 +145,15 @@ class _Swarm:
 
     async def _converse(self, connection: Connection) -> bool:
         """Have one session, from the beginning of its stream to the end; whether the peer delivered."""
-        for kind in (SwarmSession, PlainSession):
-            session = kind(connection, self._transport, self._downloads, self._ledger, self._sessions)
+        for kind in self._kinds:
+            session = kind(
+                connection,
+                self._transport,
+                self._downloads,
+                self._ledger,
+                self._sessions,
+                near=self._network.near(connection),
+            )
             await session.run()
             if session.begun:
                 return session.delivered

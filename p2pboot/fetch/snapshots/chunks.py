@@ -36,6 +36,7 @@ class SnapshotDialect(Dialect):
     protocol = SNAPSHOT_PROTOCOL
     piece = "chunk"
     pieces_at_once = 1
+    swarms = True
 
     def __init__(self, wanted: Wanted) -> None:
         self.wanted = wanted
@@ -93,6 +94,8 @@ class ByRootDialect(SnapshotDialect):
         backers: where this table was sent.
         others: where another one was sent.
     """
+
+    swarms = False  # nobody signed the table
 
     def __init__(
         self, root: str, table: PieceTable, backers: Iterable[Connection], others: Iterable[Connection]

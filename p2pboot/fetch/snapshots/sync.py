@@ -184,6 +184,7 @@ class _Sync:
         self._strangers: set[str] = set()  # untrusted signers that peers list
 
     async def run(self, hints: AsyncIterable[str] | None, nearness: Nearness) -> SyncResult:
+        self._near = nearness.near
         dialler = Dialler(
             self._transport,
             self._order.bootstrap,
@@ -254,7 +255,7 @@ class _Sync:
         if not await trio.to_thread.run_sync(self._store.has_snapshot, facts.root):
             dialect = SnapshotDialect(wanted_snapshot(facts))
             self._begun[facts.root] = dialect.signature_texts
-            network = Network(self._transport, self._ledger, self._order.timeout_s)
+            network = Network(self._transport, self._ledger, self._order.timeout_s, near=self._near)
             await fetch_snapshot(dialect, self._store, network)
 
     async def _recheck(self, root: str) -> None:
@@ -293,6 +294,7 @@ class _Sync:
             self._ledger,
             self._order.timeout_s,
             lambda: dialler.hopeless,
+            self._near,
         )
         if agreed is not None:
             threshold, heard = self._order.trusted.threshold, self._begun.get(root, {})
