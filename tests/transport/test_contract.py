@@ -111,6 +111,23 @@ async def test_of_two_dials_at_the_same_time_that_of_the_lower_peer_stays(
     assert (lower.connections() | higher.connections()) == {at_lower, at_higher}
 
 
+async def test_of_two_dials_to_one_peer_at_the_same_time_one_stays(lab: Lab) -> None:
+    a = await lab.node()
+    b = await lab.node(listen=["/ip4/127.0.0.1/tcp/0", "/ip4/127.0.0.2/tcp/0"])
+    reached = []
+
+    async def dial(address: str) -> None:
+        reached.append(await a.dial(address))
+
+    async with trio.open_nursery() as nursery:
+        for address in b.addresses():
+            nursery.start_soon(dial, address)
+    assert set(reached) == a.connections()
+    await settled(a, b)
+    for address in b.addresses():
+        assert await a.dial(address) == reached[0]
+
+
 async def settled(*nodes: Transport) -> None:
     """Wait until each has one connection."""
     await until(lambda: all(len(node.connections()) == 1 for node in nodes))

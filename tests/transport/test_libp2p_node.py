@@ -257,7 +257,7 @@ async def test_both_may_dial_at_the_same_time(libp2p_lab: Lab) -> None:
 
     def settled() -> bool:  # those of the lower peer stay
         is_dialled = (each.address in b.addresses() for each in a.connections())
-        return all(is_dialled) and len(a.connections()) == len(b.connections())
+        return all(is_dialled) and len(a.connections()) == len(b.connections()) == 1
 
     await until(settled)
     for connection in a.connections():

@@ -36,7 +36,7 @@ from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
 from p2pboot.transport.limits import Admission, Refused
 from p2pboot.transport.tcp.accepting import accepted
 from p2pboot.transport.tcp.connection import TcpConnection
-from p2pboot.transport.tcp.crossing import gives_way, same_process
+from p2pboot.transport.tcp.crossing import same_process, settle
 from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.sockets import release
 from p2pboot.transport.tcp.stream import MuxedStream
@@ -108,36 +108,35 @@ class BoundedSwarm(Swarm):
             async with accepted(
                 self._endpoint, self._admission, sock, streams[0].send_nowait, self._nursery
             ) as tcp:
-                crossed = self._crossed(tcp)
-                if crossed and crossed[0] is tcp:
+                leaving, stays = self._settle(tcp)
+                if stays is not tcp:
                     await tcp.hang_up()
                     return
                 with self._end_of(tcp, streams) as muxed:
                     await self.hang_up(self._admission.surplus(self.get_connections(muxed.peer_id)))
                     await self.add_conn(muxed, direction="inbound")
-                    if crossed:
-                        self._nursery.start_soon(self._end_crossed, *crossed)
+                    self._end_surplus(leaving, muxed.name)
                     await tcp.closed.wait()
         except Exception as error:
             log.debug("a connection was not taken, or ended: %r", error)
 
-    def _crossed(self, tcp: TcpConnection) -> tuple[TcpConnection, TcpConnection] | None:
-        """Which connection is to end, and which stays for it, where we and a peer have dialled each other at once."""
-        return gives_way(str(self.get_peer_id()), tcp, self._healthy(), trio.current_time())
+    def _settle(self, tcp: TcpConnection) -> tuple[list[TcpConnection], TcpConnection]:
+        return settle(str(self.get_peer_id()), tcp, self._healthy())
 
     def _healthy(self) -> list[TcpConnection]:
         return [tcp for tcp in self._ends if tcp.failure is None]
 
     def _other_with(self, tcp: TcpConnection) -> MuxedConnection | None:
         """Another connection with the same process of a peer."""
-        other = same_process(tcp, self._healthy())
-        return None if other is None else self._ends[other]
+        return next((self._ends[other] for other in same_process(tcp, self._healthy())), None)
 
-    async def _end_crossed(self, leaves: TcpConnection, stays: TcpConnection) -> None:
-        log.debug("%s dialled us while we dialled it; one connection is enough", leaves.peer_id)
-        if leaves in self._ends and stays in self._ends:
-            self._register.went(self._ends[leaves].name, heir=self._ends[stays].name)
-        await self._end(leaves, NORMAL)
+    def _end_surplus(self, leaving: Iterable[TcpConnection], stays: Connection) -> None:
+        """End connections in whose place another one with the same process stays."""
+        for tcp in leaving:
+            log.debug("one connection with %s is enough", tcp.peer_id)
+            if tcp in self._ends:
+                self._register.went(self._ends[tcp].name, heir=stays)
+            self._nursery.start_soon(self._end, tcp, NORMAL)
 
     async def _end(self, tcp: TcpConnection, code: int) -> None:
         await tcp.hang_up(code)
@@ -170,17 +169,16 @@ class BoundedSwarm(Swarm):
                 streams = _new_streams()
                 tcp = await self._endpoint.dial(address, streams[0].send_nowait, self._nursery)
                 try:
-                    crossed = self._crossed(tcp)
-                    if crossed and crossed[0] is tcp:
-                        stays = self._ends[crossed[1]]
-                        await stays.settled.wait()
-                        task_status.started(stays.name)
+                    leaving, stays = self._settle(tcp)
+                    if stays is not tcp:
+                        other = self._ends[stays]
+                        await other.settled.wait()
+                        task_status.started(other.name)
                         await tcp.hang_up()
                         return
                     with self._end_of(tcp, streams) as muxed:
                         task_status.started(await self._add_dialled(muxed))
-                        if crossed:
-                            self._nursery.start_soon(self._end_crossed, *crossed)
+                        self._end_surplus(leaving, muxed.name)
                         await tcp.closed.wait()
                 finally:
                     tcp.abort()

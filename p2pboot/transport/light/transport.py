@@ -35,7 +35,7 @@ from p2pboot.transport.metering import MeteredStream
 from p2pboot.transport.records import read_record
 from p2pboot.transport.tcp.accepting import accepted
 from p2pboot.transport.tcp.connection import TcpConnection
-from p2pboot.transport.tcp.crossing import gives_way, same_process
+from p2pboot.transport.tcp.crossing import same_process, settle
 from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.negotiated import NegotiatedStream
 from p2pboot.transport.tcp.pings import answer_pings
@@ -193,16 +193,15 @@ class LightTransport(Transport):
         try:
             with self._admission.outbound():
                 tcp = await self._endpoint.dial(address, self._accept, self._nursery)
-                crossed = self._crossed(tcp)
-                named = self._come(crossed[1] if crossed else tcp)
+                leaving, stays = settle(self._peer_id, tcp, self._healthy())
+                named = self._come(stays)
                 self._register.note_dialled(address, named)
                 self._identifying.addresses.remember(named.peer_id, [str(address.with_peer(named.peer_id))])
                 task_status.started(named)
-                if crossed and crossed[0] is tcp:
+                if stays is not tcp:
                     await tcp.hang_up()
                     return
-                if crossed:
-                    self._nursery.start_soon(self._end, *crossed)
+                self._end(leaving, named)
                 await self._keep(tcp, named)
         except Refused as error:
             raise DialError(f"cannot dial {address}: {error}") from error
@@ -213,31 +212,28 @@ class LightTransport(Transport):
         try:
             async with accepted(self._endpoint, self._admission, sock, self._accept, self._nursery) as tcp:
                 peer_id = tcp.peer.peer_id
-                crossed = self._crossed(tcp)
-                if crossed and crossed[0] is tcp:
+                leaving, stays = settle(self._peer_id, tcp, self._healthy())
+                if stays is not tcp:
                     await tcp.hang_up()
                     return
                 for old in self._admission.surplus([one for one in self._live if one.peer_id == peer_id]):
                     log.debug("peer %s has too many connections; the oldest is ended", peer_id)
                     await self.hang_up(old)
                 named = self._come(tcp)
-                if crossed:
-                    self._nursery.start_soon(self._end, *crossed)
+                self._end(leaving, named)
                 await self._keep(tcp, named)
         except (OSError, ProtocolError) as error:
             log.debug("a connection was not taken: %s", error)
 
-    def _crossed(self, tcp: TcpConnection) -> tuple[TcpConnection, TcpConnection] | None:
-        """Which connection is to end, and which stays for it, where we and a peer have dialled each other at once."""
-        return gives_way(self._peer_id, tcp, self._healthy(), trio.current_time())
-
     def _healthy(self) -> list[TcpConnection]:
         return [tcp for tcp in self._live.values() if tcp.failure is None]
 
-    async def _end(self, leaves: TcpConnection, stays: TcpConnection) -> None:
-        log.debug("%s dialled us while we dialled it; one connection is enough", leaves.peer_id)
-        self._register.went(self._name(leaves), heir=self._name(stays))
-        await leaves.hang_up()
+    def _end(self, leaving: Sequence[TcpConnection], stays: Connection) -> None:
+        """End connections in whose place another one with the same process stays."""
+        for tcp in leaving:
+            log.debug("one connection with %s is enough", tcp.peer_id)
+            self._register.went(self._name(tcp), heir=stays)
+            self._nursery.start_soon(tcp.hang_up)
 
     def _make_way(self, tcp: TcpConnection) -> None:
         log.debug("the connection with %s gives way to others", tcp.party)
@@ -260,8 +256,8 @@ class LightTransport(Transport):
             await tcp.closed.wait()
         finally:
             del self._live[named]
-            other = same_process(tcp, self._healthy())
-            self._register.went(named, heir=None if other is None else self._name(other))
+            heir = next(map(self._name, same_process(tcp, self._healthy())), None)
+            self._register.went(named, heir)
             self._identifying.forget(named)
 
     def _name(self, tcp: TcpConnection) -> Connection:

@@ -1,4 +1,4 @@
-"""Which of two connections stays, by when they began and were secured."""
+"""Which of several connections stays, by when they began and were secured."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.transport.tcp.crossing import gives_way, same_process
+from p2pboot.transport.tcp.crossing import same_process, settle
 
 LOW, HIGH = "12D3KooWA", "12D3KooWB"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class One:
     """A connection."""
 
@@ -21,19 +21,20 @@ class One:
     secured_at: float
     peer_id: str = HIGH
     instance: bytes = b"process"
-    quiet_since: float = 0.0
 
 
-def who_leaves(own: str, dialled: One, accepted: One, now: float = 2.0) -> str | None:
+def who_leaves(own: str, dialled: One, accepted: One) -> str | None:
     """Which of the two, whichever is the newer one."""
     peer = HIGH if own == LOW else LOW
     dialled, accepted = replace(dialled, peer_id=peer), replace(accepted, peer_id=peer)
-    found = {gives_way(own, new, [old], now) for new, old in ((dialled, accepted), (accepted, dialled))}
-    (pair,) = found
-    if pair is None:
-        return None
-    assert set(pair) == {dialled, accepted}
-    return "dialled" if pair[0] is dialled else "accepted"
+    found = set()
+    for new, old in ((dialled, accepted), (accepted, dialled)):
+        leaving, stays = settle(own, new, [old])
+        assert stays not in leaving
+        assert stays is new or leaving == [new]
+        found.add(tuple("dialled" if one is dialled else "accepted" for one in leaving))
+    (left,) = found
+    return left[0] if left else None
 
 
 @pytest.mark.parametrize(
@@ -54,17 +55,19 @@ def test_only_dials_that_overlap_count(dialled: One, accepted: One, overlap: boo
 
 def test_another_process_with_the_same_key_is_somebody_else() -> None:
     one, other = One(True, 0.0, 1.0), One(False, 0.0, 1.0, instance=b"other")
-    assert gives_way(LOW, one, [other], 1.0) is None
-    assert same_process(one, [one, other]) is None
-    assert same_process(one, [one, other, twin := One(True, 5.0, 6.0)]) is twin
+    assert settle(LOW, one, [other]) == ([], one)
+    assert same_process(one, [one, other]) == []
+    assert same_process(one, [one, other, twin := One(True, 5.0, 6.0)]) == [twin]
 
 
-def test_two_in_one_direction_are_meant() -> None:
-    assert gives_way(LOW, One(True, 0.0, 1.0), [One(True, 0.0, 1.0)], 1.0) is None
+def test_of_two_dials_in_one_direction_the_first_stays_as_the_dialler_says() -> None:
+    first, second = One(True, 0.0, 1.0), One(True, 0.0, 2.0)
+    assert settle(LOW, second, [first]) == ([second], first)
+    assert settle(LOW, second, [replace(first, began=-2.0, secured_at=-1.0)]) == ([], second)  # it was meant
+    first, second = One(False, 0.0, 1.0), One(False, 0.0, 2.0)
+    assert settle(LOW, second, [first]) == ([], second)
 
 
-def test_one_in_use_is_not_taken_away() -> None:
-    dialled, accepted = One(True, 0.0, 9.0), One(False, 0.0, 1.0)
-    assert who_leaves(LOW, dialled, accepted, now=9.0) == "accepted"
-    assert who_leaves(LOW, dialled, replace(accepted, quiet_since=8.9), now=9.0) is None
-    assert who_leaves(LOW, dialled, replace(accepted, quiet_since=8.9), now=3.0) == "accepted"
+def test_all_that_the_higher_peer_dialled_leave() -> None:
+    accepted = [One(False, 0.0, 1.0), One(False, 0.0, 1.2)]
+    assert settle(LOW, one := One(True, 0.0, 1.5), accepted) == (accepted, one)
