@@ -309,8 +309,13 @@ class Dealing:
         if len(about.waiting) < CREDIT:
             return False
         elsewhere = self._elsewhere(about)
-        about.waiting = deque(bits for bits in about.waiting if not bits & elsewhere)
-        return len(about.waiting) >= CREDIT
+        owed: list[int] = []
+        while about.waiting and len(owed) < CREDIT:
+            bits = about.waiting.popleft()
+            if not bits & elsewhere:
+                owed.append(bits)
+        about.waiting.extendleft(reversed(owed))
+        return len(owed) >= CREDIT
 
     def _others_first(self, about: _Client, now: float) -> bool:
         """Whether others ask who owe nothing; then of those who do only one is dealt anything at a time."""

@@ -7,6 +7,7 @@ from random import Random
 from typing import Final
 
 import trio
+from cachetools import TTLCache
 
 from p2pboot.core.changes import Form
 from p2pboot.core.origins import Party, party_of
@@ -22,6 +23,9 @@ TABLES: Final = 64
 
 CLIENTS: Final = 512
 """Of all tables together; who is not among them asks for particular pieces."""
+
+AGAIN_S: Final = 5.0
+"""So long a client is left alone that did not say what it has."""
 
 IDLE_S: Final = 60.0
 """A table of which no deal was asked for so long is forgotten."""
@@ -80,6 +84,8 @@ class TableDeals:
         self._transport = transport
         self._places = places
         self._clients: dict[str, Party] = {}
+        self._hearing: dict[str, trio.CancelScope] = {}  # of these, those who are asked what they have
+        self._mute: TTLCache[str, None] = TTLCache(CLIENTS, AGAIN_S, trio.current_time)
         self.asked_at = 0.0
 
     def choose(self, connection: Connection, request: DealRequest, most: int) -> Deal | Wait:
@@ -110,6 +116,19 @@ class TableDeals:
         """A deal was not."""
         if client in self._clients:
             self._dealing.failed(client, deal.first, deal.count, trio.current_time())
+
+    def begin_hearing(self, client: str) -> trio.CancelScope | None:
+        """Have a client asked what it has, within a scope that ends when it is gone; None: not now."""
+        if client not in self._clients or client in self._hearing or client in self._mute:
+            return None
+        scope = self._hearing[client] = trio.CancelScope()
+        return scope
+
+    def end_hearing(self, client: str, scope: trio.CancelScope) -> None:
+        """It is not asked any more."""
+        if self._hearing.get(client) is scope:
+            del self._hearing[client]
+            self._mute[client] = None
 
     def hear(self, client: str, changes: Changes) -> None:
         """A client says what it has."""
@@ -149,3 +168,5 @@ class TableDeals:
         for client in self._clients.keys() - present:
             self._places.give_back(self._clients.pop(client))
             self._dealing.leave(client)
+            if client in self._hearing:
+                self._hearing.pop(client).cancel()

@@ -52,6 +52,7 @@ NEVER_S: Final = MAX_RETRY_MS / 1000
 """When to ask again who gives nothing to the asker: as late as can be said."""
 
 _ON_ITS_WAY: Final = "it is being fetched here, and what was asked for has not come yet"
+_NOT_DEALT: Final = "it comes here with others, from whoever deals it"
 _Span = tuple[int, int]  # offset and length, bytes
 
 
@@ -92,7 +93,6 @@ class SwarmServer(Server):
                 )
             finally:
                 client.close()
-            nursery.cancel_scope.cancel()
 
     @override
     async def _answer(self, request: SwarmRequest, reserve: Reserve) -> Reply:
@@ -160,8 +160,6 @@ class _Client:
         self._nursery = nursery
         self._next: _Chosen | None = None  # what the next reply consists of
         self._sending: dict[_Chosen, None] = {}  # replies that are not handed over
-        self._heard: str | None = None  # the table of which this stream's client is asked what it has
-        self._hearing = trio.CancelScope()
 
     async def answer_beforehand(self, request: SwarmRequest, handed_over: HandedOver) -> Reply | None:
         """See `serving.conversation.Beforehand`."""
@@ -174,8 +172,8 @@ class _Client:
             return Reply(Status.NOT_FOUND)
         if isinstance(request, SomePiecesRequest):
             return await self._begin(content, request.want)
-        if content.partial is not None:  # who has not everything has nothing to deal
-            return Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
+        if content.partial is not None or self._server.telling.arrived_lately(request.table):
+            return Reply.refusal(Status.NOT_FOUND, _NOT_DEALT)
         await handed_over()  # chosen when it begins to be sent, not one ahead
         return await self._begin(content, request.want) or self._choose(request, content)
 
@@ -222,8 +220,6 @@ class _Client:
         """Choose what is dealt; a refusal where that is nothing."""
         server, table, chosen = self._server, request.table, self._next
         assert chosen is not None  # noqa: S101 - it may begin
-        if server.telling.arrived_lately(table):  # and others have it from where it came from
-            return Reply(Status.NOT_FOUND)
         deals = server.deals.of(table, content.table)
         if deals is None:
             self._end(chosen, handed_over=False)
@@ -247,22 +243,19 @@ class _Client:
             note(self._connection.peer_id, chosen.deal)
 
     def _hear(self, content: Content, deals: TableDeals) -> None:
-        """Hear from now on what the client has of what it is dealt."""
-        if self._heard == content.table_digest:
-            return
-        self._hearing.cancel()
-        self._hearing = trio.CancelScope()
-        self._heard = content.table_digest
-        self._nursery.start_soon(self._hear_on, self._hearing, content, deals)
+        """Hear from now on what the client has, until it is gone: what it has counts when it asks no more."""
+        hearing = deals.begin_hearing(self._connection.peer_id)
+        if hearing is not None:
+            self._nursery.start_soon(self._hear_on, hearing, content, deals)
 
-    async def _hear_on(self, scope: trio.CancelScope, content: Content, deals: TableDeals) -> None:
+    async def _hear_on(self, hearing: trio.CancelScope, content: Content, deals: TableDeals) -> None:
         def told(changes: Changes) -> None:
             deals.hear(self._connection.peer_id, changes)
 
-        with scope:
-            await hear(
-                self._server.transport, self._connection, content.table_digest, content.table.count, told
-            )
+        transport, table = self._server.transport, content.table_digest
+        with hearing:
+            await hear(transport, self._connection, table, content.table.count, told)
+        deals.end_hearing(self._connection.peer_id, hearing)
 
 
 def _span(content: Content, first: int, count: int) -> _Span:

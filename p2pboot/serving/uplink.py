@@ -59,14 +59,16 @@ class _Origin:
         self._peers.setdefault(sending.party.peer_id, {})[sending] = None
         self.waits += 1
 
-    def discard(self, sending: Sending) -> None:
+    def discard(self, sending: Sending) -> bool:
         peer_id = sending.party.peer_id
         waiting = self._peers.get(peer_id, {})
-        if sending in waiting:
-            del waiting[sending]
-            self.waits -= 1
-            if not waiting:
-                del self._peers[peer_id]
+        if sending not in waiting:
+            return False
+        del waiting[sending]
+        self.waits -= 1
+        if not waiting:
+            del self._peers[peer_id]
+        return True
 
     def pop(self) -> Sending:
         peer_id, waiting = next(iter(self._peers.items()))
@@ -83,6 +85,7 @@ class Uplink:
     def __init__(self) -> None:
         self._origins: dict[str, _Origin] = {}  # in the order of their turns
         self._going: set[Sending] = set()
+        self._waits = 0
         self._most = math.inf
         self._took: dict[Party, Sending] = {}  # the latest of each peer; the latest last
         self._ended = 0
@@ -99,6 +102,7 @@ class Uplink:
         """
         sending = Sending(party)
         self._origins.setdefault(party.origin, _Origin()).push(sending)
+        self._waits += 1
         self._let_begin()
         if not sending.may_begin.is_set():
             try:
@@ -127,15 +131,16 @@ class Uplink:
             origin.going -= 1
             if whole:
                 self._note(sending)
-        else:
-            origin.discard(sending)
+        elif origin.discard(sending):
+            self._waits -= 1
         origin.until = trio.current_time() + RECENT_S
         self._let_begin()
 
     def _let_begin(self) -> None:
-        while (name := self._next()) is not None:
+        while self._waits and (name := self._next()) is not None:
             origin = self._origins.pop(name)
             self._origins[name] = origin
+            self._waits -= 1
             sending = origin.pop()
             origin.going += 1
             self._going.add(sending)

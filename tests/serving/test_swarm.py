@@ -245,6 +245,43 @@ async def test_who_has_a_part_deals_nothing(holder: Holder) -> None:
             await requests.ask(deal(((0, COUNT),))[0])
 
 
+async def test_who_got_it_with_others_deals_nothing_and_keeps_no_place(
+    holder: Holder, autojump_clock: trio.testing.MockClock
+) -> None:
+    partial = begin(holder.store)
+    async with holder.asked_by("a") as requests:
+        await requests.ask(changes(0))
+        bring(partial, *range(COUNT))
+        partial.finish()
+        await trio.sleep(1)
+        assert (await requests.ask(changes(0))).at == WHOLE
+        with pytest.raises(PeerLacks):
+            await requests.ask(deal(((0, COUNT),))[0])
+        assert await requests.ask(pieces(range(COUNT))) == data_of(range(COUNT))
+        assert not holder.server.uplink._going
+
+
+async def test_a_client_is_heard_until_it_is_gone(
+    holder: Holder, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    hold(holder.store, IMAGE.artifact, IMAGE.data)
+    with Store.open(tmp_path / "client") as store:
+        partial = begin(store)
+        async with holder.network.open(id_of("a")) as client:
+            Holder(holder.network, client, store)
+            async with holder.asked(client) as requests:
+                query, runs = deal(((0, COUNT),))
+                await requests.ask(query)
+            bring(partial, runs[0].start)
+            await trio.sleep(1)  # it asks nothing any more, and is connected
+            deals = holder.server.deals.known(TABLE.digest)
+            assert deals is not None
+            assert list(deals.ask("b", ((runs[0].start, 1),))) == [id_of("a")]
+        async with holder.asked_by("b") as other:
+            await other.ask(deal(((0, COUNT),))[0])
+        assert list(deals.ask("b", ((0, COUNT),))) == []
+
+
 # --- pieces
 
 

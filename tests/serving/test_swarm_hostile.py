@@ -144,7 +144,7 @@ async def test_who_waits_for_changes_keeps_nobody_from_being_served(
         began = trio.current_time()
         async with served.asked_by("other", "10.0.0.1") as requests:
             assert await requests.ask(ask_some_pieces(TABLE, ((3, 1),), PIECE)) == IMAGE.piece(3)
-            assert await take(requests) == 0
+            await take(requests)
         assert trio.current_time() == began
         assert len(served.server.telling._waiting) == 64 > TURNS
         await trio.sleep(21)
@@ -173,18 +173,19 @@ async def test_of_a_flood_of_requests_for_changes_nothing_is_left(
 async def test_who_does_not_take_what_it_was_dealt_was_dealt_nothing(
     store: Store, autojump_clock: trio.testing.MockClock
 ) -> None:
-    async with serving(store) as served:
+    async with serving(store, Limits(stall_s=3)) as served:
         slow = served.connect("slow", "10.0.0.9", window=1024)
         await slow.write(encode_request(DealRequest(TABLE, (), 1)) * 2)
         await trio.testing.wait_all_tasks_blocked()
         async with served.asked_by("other", "10.0.0.1") as requests:
-            assert [await take(requests) for _ in range(COUNT - 1)] == list(range(1, COUNT))
+            others = {await take(requests) for _ in range(COUNT - 1)}
+            assert len(others) == COUNT - 1
             with pytest.raises(PeerBusy) as refused:
                 await take(requests)
             assert refused.value.retry_s == pytest.approx(0.3)
-            await trio.sleep(Limits().stall_s * 1.2)
+            await trio.sleep(4)  # and less than until what nobody reports is undealt again
             assert slow.was_reset
-            assert await take(requests) == 0
+            assert {await take(requests)} == set(range(COUNT)) - others
 
 
 async def test_who_is_gone_was_dealt_nothing(store: Store, autojump_clock: trio.testing.MockClock) -> None:
@@ -196,7 +197,7 @@ async def test_who_is_gone_was_dealt_nothing(store: Store, autojump_clock: trio.
             with pytest.raises(PeerBusy):
                 await take(requests)
             served.network.present.remove("gone")
-            assert await take(requests) == 0
+            assert len({await take(requests) for _ in range(COUNT)}) == COUNT
 
 
 async def test_many_ids_of_one_address_have_one_share(
@@ -239,7 +240,7 @@ async def test_what_clients_claim_is_heard_no_faster_than_it_can_be_digested(
     async with serving(store) as served:
         served.network.replies = iter(lambda: lie.encode_header() + bytes(lie.body), None)
         async with served.asked_by("liar", "10.0.0.9") as liar, served.asked_by("b", "10.0.0.1") as other:
-            assert await take(liar) == 0
+            await take(liar)
             await trio.sleep(10)
             most = 10 / (REST_S + MAX_CHANGES * REST_PER_CHANGE_S)
             assert 1 < served.network.asked <= most + 1
@@ -258,10 +259,11 @@ async def test_who_answers_nonsense_is_not_heard_and_dealt_all_the_same(
     async with serving(store) as served:
         served.network.replies = iter([reply])
         async with served.asked_by("liar", "10.0.0.9") as requests:
-            assert await take(requests) == 0
+            first = await take(requests)
             await trio.testing.wait_all_tasks_blocked()
             assert served.network.asked == 1
-            assert await take(requests) == 1
+            assert await take(requests) != first
+            assert served.network.asked == 1
 
 
 async def test_deals_of_more_tables_than_are_remembered_are_busy(
