@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pboot.errors import FetchError, MachineError, ManifestError, NotFoundError
+from p2pboot.errors import Contradiction, FetchError, MachineError, ManifestError, NotFoundError
 from p2pboot.fetch.receiving import backlog, downloads, swarm
 from p2pboot.fetch.receiving.buffers import Buffers
 from p2pboot.serving.limits import Limits
@@ -334,18 +334,22 @@ async def test_two_jobs_for_one_artifact_fetch_it_once(autojump_clock: MockClock
 async def test_a_made_up_table_of_another_publisher_keeps_nobody_from_an_artifact(
     autojump_clock: MockClock, world: World
 ) -> None:
-    """It is signed first, nobody has it, and whoever waits for it must not be waited for."""
+    """It is signed first, nobody has it, and whoever waits for it must not be waited for. What comes proves the lie."""
     made_up = [replace(artifact_of(key, FILES[key]), table_digest="ab" * 32) for key in FILES]
     async with world.provider(MANIFEST) as provider, client_of(world) as client:
         await client.connect(provider)
         other = Client(world, client.transport, client.store)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(other.fetch, signed_manifest(made_up, manifest_version=2), math.inf)
-            await trio.sleep(1)
-            with trio.fail_after(60):
+
+        async def fetch_what_was_made_up() -> None:
+            with pytest.raises(Contradiction):
+                await other.fetch(signed_manifest(made_up, manifest_version=2), math.inf)
+
+        with trio.fail_after(60):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fetch_what_was_made_up)
+                await trio.sleep(1)
                 await client.fetch(MANIFEST)
-            client.assert_holds()
-            nursery.cancel_scope.cancel()
+                client.assert_holds()
 
 
 async def test_a_full_store_ends_the_fetch_with_its_own_error(

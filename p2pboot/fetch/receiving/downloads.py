@@ -6,18 +6,18 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import trio
 
 from p2pboot.core.changes import Change, Form
 from p2pboot.core.pieces import MIB, PieceSet, PieceTable
-from p2pboot.errors import BlobCorrupt
+from p2pboot.errors import BlobCorrupt, BlobMissing
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.buffers import Buffers
 from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
+from p2pboot.fetch.receiving.turns import LONGEST_PATIENCE_S, Claim, Turns
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.room import Plan
@@ -46,13 +46,14 @@ class Download:
     Args:
         wanted: what to bring, as it was signed.
         rank: lower ones go first.
+        claim: to have it to oneself.
     """
 
-    def __init__(self, wanted: Wanted, rank: int) -> None:
+    def __init__(self, wanted: Wanted, rank: int, claim: Claim) -> None:
         self.wanted = wanted
         self.rank = rank
+        self.claim = claim
         self.table: PieceTable | None = None
-        self.table_found = trio.Event()
         self.partial: PartialBlob | None = None
         self.complete = trio.Event()
         self.closed = trio.Event()
@@ -94,34 +95,7 @@ class Download:
         """Take a table that was checked against what was signed; the first one counts."""
         if self.table is None:
             self.table = table
-            self.table_found.set()
-
-
-class _Turns:
-    """One lock for each artifact that is being fetched into a store: its partial file belongs to one job at a time."""
-
-    def __init__(self) -> None:
-        self._locks: dict[str, trio.Lock] = {}
-
-    @classmethod
-    def of(cls, blobs: BlobStore) -> _Turns:
-        """Those of an open store."""
-        return _TURNS.setdefault(blobs, cls())
-
-    @asynccontextmanager
-    async def take(self, blob: str) -> AsyncIterator[None]:
-        """Have the artifact with this digest to oneself; waits for whoever has it."""
-        lock = self._locks.setdefault(blob, trio.Lock())
-        try:
-            async with lock:
-                yield
-        finally:
-            if not lock.locked() and not lock.statistics().tasks_waiting:
-                self._locks.pop(blob, None)
-
-
-_TURNS: WeakKeyDictionary[BlobStore, _Turns] = WeakKeyDictionary()
-"""For each open store: whichever jobs use it, of whichever part of the program."""
+            self.claim.news.set()
 
 
 class Downloads:
@@ -145,7 +119,7 @@ class Downloads:
         self.buffers = Buffers()
         self._blobs = blobs
         self._plan = plan
-        self._turns = _Turns.of(blobs)
+        self._turns = Turns.of(blobs)
         self._ledger = ledger
         self._wanting = wanting
         self._writers = trio.CapacityLimiter(WRITERS)
@@ -173,32 +147,38 @@ class Downloads:
         if await self._locally(self._is_here, wanted):
             self._ledger.progress.artifact(wanted.key, wanted.size, wanted.size)
             return
-        download = self.open[wanted.blob] = Download(wanted, rank)
-        try:
-            table = await self._find_table(download)
-            async with self._turn(
-                wanted.blob
-            ):  # whoever waits for a table that nobody has keeps nobody from it
-                partial = await self._locally(self._blobs.begin, wanted.blob, table, self._plan)
-                if partial is None:  # another task of this process was faster
-                    return
-                download.partial = partial
-                try:
-                    await self._fill(download, partial)
-                finally:
-                    with trio.CancelScope(shield=True):  # waits for writes under way, a request each
-                        await trio.to_thread.run_sync(partial.close)
-        finally:
-            del self.open[wanted.blob]
-            download.closed.set()
+        with self._turns.claim(wanted.blob, wanted.table_digest) as claim:
+            download = self.open[wanted.blob] = Download(wanted, rank, claim)
+            try:
+                table = await self._find_table(download)
+                while table is not None and not await self._take_turn(download, table):
+                    pass
+            finally:
+                del self.open[wanted.blob]
+                download.closed.set()
+
+    async def _take_turn(self, download: Download, table: PieceTable) -> bool:
+        """Fetch it while nobody else does; False when that is another job's turn again."""
+        # Whoever waits for a table that nobody has keeps nobody from it.
+        async with self._turn(download.claim):
+            partial = await self._locally(self._blobs.begin, download.blob, table, self._plan)
+            if partial is None:  # another task of this process was faster
+                return True
+            download.partial = partial
+            try:
+                return await self._fill(download, partial)
+            finally:
+                download.partial = None
+                with trio.CancelScope(shield=True):  # waits for writes under way, a request each
+                    await trio.to_thread.run_sync(partial.close)
 
     @asynccontextmanager
-    async def _turn(self, blob: str) -> AsyncIterator[None]:
+    async def _turn(self, claim: Claim) -> AsyncIterator[None]:
         """A partial file belongs to one job at a time; no peer can be blamed for the wait."""
         async with AsyncExitStack() as stack:
             self._local_work += 1
             try:
-                await stack.enter_async_context(self._turns.take(blob))
+                await stack.enter_async_context(self._turns.take(claim))
             finally:
                 self._local_work -= 1
                 self._last_gain = trio.current_time()
@@ -223,17 +203,22 @@ class Downloads:
             go_on=trio.from_thread.check_cancelled,
         )
 
-    async def _find_table(self, download: Download) -> PieceTable:
+    async def _find_table(self, download: Download) -> PieceTable | None:
+        """Its table, as far as it is known here or a peer gives it; None once another job has brought all of it."""
         table = await self._locally(self._blobs.known_table, download.blob, download.wanted.table_digest)
         if table is not None:
             download.take_table(table)
-        if download.table is None:
+        if table is None:
             self._wanting()
-        while download.table is None:
-            await download.table_found.wait()
-        return download.table
+        while (table := download.table) is None:
+            await download.claim.news.wait()
+            download.claim.news = trio.Event()
+            if download.table is None and await self._locally(self._is_here, download.wanted):
+                return None
+        return table
 
-    async def _fill(self, download: Download, partial: PartialBlob) -> None:
+    async def _fill(self, download: Download, partial: PartialBlob) -> bool:
+        """Have all of it; False when another job is to try it because nobody gives any of it."""
         held = partial.held
         download.done_bytes = sum(partial.table.span(index)[1] for index in held)
         fetched = held - partial.zeros  # zeros are made here and were never downloaded
@@ -253,14 +238,27 @@ class Downloads:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write_taken, download, partial)
                 nursery.start_soon(self._keep_up, download, partial)
+                nursery.start_soon(self._give_way, download, nursery.cancel_scope)
                 await download.complete.wait()
                 nursery.cancel_scope.cancel()
         finally:
             self.schedule.remove_blob(download.blob)
+        if not download.complete.is_set():
+            return False
         try:
             await self._locally(partial.finish)
         except BlobCorrupt as error:
             raise self.dialect.contradiction(download.wanted, error) from None
+        return True
+
+    async def _give_way(self, download: Download, turn: trio.CancelScope) -> None:
+        """End the turn when nothing comes, and another job would fetch the same by another table."""
+        claim, before = download.claim, -1
+        while before != download.done_bytes or not self._turns.is_awaited(claim):
+            before = download.done_bytes
+            await trio.sleep(claim.patience_s)
+        claim.patience_s = min(2 * claim.patience_s, LONGEST_PATIENCE_S)
+        turn.cancel()
 
     async def store(self, assignment: Assignment, data: bytearray) -> int | None:
         """Check and write what a request brought.
@@ -292,6 +290,8 @@ class Downloads:
                     )
         except BlobCorrupt:  # of one that would have been taken into memory
             bad = claimed[0]
+        except BlobMissing:
+            pass  # it is another job's turn by now
         finally:
             self.schedule.settle(assignment, stored)
         if stored and download is not None and download.partial is not None:

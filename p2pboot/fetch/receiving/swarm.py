@@ -112,7 +112,10 @@ class _Swarm:
         self._missing: dict[str, Wanted] = {}
 
     async def run(self, wanted: Sequence[Wanted]) -> None:
-        self._missing = {each.blob: each for each in wanted}  # two names, one content: once
+        otherwise_cut = []
+        for each in wanted:  # two names, one content: once
+            if self._missing.setdefault(each.blob, each).table_digest != each.table_digest:
+                otherwise_cut.append(each)
         slots = trio.Semaphore(ARTIFACTS_AT_ONCE)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(for_each_connection, self._transport, self._serve)
@@ -121,6 +124,8 @@ class _Swarm:
                 for rank, each in enumerate(tuple(self._missing.values())):
                     await slots.acquire()
                     artifacts_nursery.start_soon(self._bring, each, rank, slots)
+            for each in otherwise_cut:
+                await self._downloads.bring(each, 0)  # it is here, and read
             nursery.cancel_scope.cancel()
 
     async def _bring(self, wanted: Wanted, rank: int, slots: trio.Semaphore) -> None:
