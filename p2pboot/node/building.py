@@ -5,6 +5,7 @@ When to do so is `publishing`'s to know. Everything here blocks, and is called i
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -17,7 +18,14 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Artifact, Candidate, Manifest, sign_detached
 from p2pboot.core.trust import Pair
-from p2pboot.errors import ArtifactError, Malformed, P2PBootError
+from p2pboot.errors import (
+    ArtifactError,
+    Contradiction,
+    Malformed,
+    P2PBootError,
+    SignatureError,
+    StoreError,
+)
 from p2pboot.publish.archive import kept_archives
 from p2pboot.publish.build import BuildOptions, build
 from p2pboot.publish.numbering import same_content
@@ -105,7 +113,25 @@ class Builder:
         manifest, detached, files = self._presigned(tree) or self._build(tree)
         for hashed in files:
             self._store.blobs.register_in_place(hashed.path, hashed.digest, hashed.table, hashed.identity)
-        return self._enter(manifest, detached, f"{tree.directory}: ")
+        entered = self._enter(manifest, detached, f"{tree.directory}: ")
+        self._keep_cuts(entered)
+        return entered
+
+    def _keep_cuts(self, manifest: Manifest) -> None:
+        """Offer content on as earlier manifests, which are kept, cut it: machines may just be fetching by them."""
+        catalogue, blobs = self._gate.catalogue, self._store.blobs
+        for row in self._store.manifests.of_pair((manifest.channel, manifest.arch)):
+            if row.fault is not None or self._store.manifests.is_whole(row.digest):
+                continue
+            with contextlib.suppress(StoreError, Malformed, SignatureError, Contradiction):
+                for artifact in catalogue.manifest(row.digest).artifacts.values():
+                    blobs.settle(
+                        artifact.sha256,
+                        size=artifact.size,
+                        piece_length=artifact.piece_length,
+                        table_digest=artifact.table_digest,
+                        go_on=trio.from_thread.check_cancelled,
+                    )
 
     def keep(self, pair: Pair, directory: Path, in_force: Manifest | None) -> Manifest | None:
         """Keep in force, and renew, what was published of a pair whose directory can not be published now.

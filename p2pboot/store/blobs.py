@@ -416,6 +416,10 @@ class BlobStore:
         if self.holds(digest, table_digest):
             return True
         for path, file in self._all_of_it(digest):
+            known = None if file is None else self._hashes.get(file.identity, piece_length)
+            if known is not None and (known.digest, known.table.digest) == (digest, table_digest):
+                self._tables.put(digest, known.table)
+                return True
             try:
                 fd = open_regular(path) if file is None else file.open()
                 try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trio
 
+from p2pboot.core.pieces import MIN_PIECE
 from p2pboot.errors import ArtifactError, MachineError, StoreError
 from p2pboot.node import building
 from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S
@@ -121,6 +123,31 @@ async def test_a_node_restarted_on_the_same_content_publishes_the_same_bytes(
     second = Desk(desk.directory, desk.store)
     async with second.running():
         assert second.published[0].manifest.raw == desk.published[0].manifest.raw
+
+
+async def test_what_is_cut_anew_is_offered_by_the_former_cut_as_well(
+    desk: Desk, autojump_clock: None
+) -> None:
+    """Also by a node that was started with the other length, and read nothing yet."""
+    (write_tree(desk.directory, "image") / "kernel").write_bytes(bytes(range(256)) * 1024)
+    async with desk.running():
+        former = desk.published[0].manifest
+    second = Desk(desk.directory, desk.store)
+    second.options = replace(second.options, piece_length=2 * MIN_PIECE)
+    desk.store.blobs.serve_in_place(())
+    async with second.running():
+        (anew,) = (one.manifest for one in second.published)
+        assert anew.artifacts["kernel"].piece_length == 2 * MIN_PIECE
+        for one in (former, anew):
+            assert desk.store.manifests.is_whole(one.digest)
+            kernel = one.artifacts["kernel"]
+            table = desk.store.blobs.table(kernel.sha256, kernel.table_digest)
+            assert table is not None
+            assert table.piece_length == kernel.piece_length
+        kernel = anew.artifacts["kernel"]
+        newest = desk.store.blobs.table(kernel.sha256)
+        assert newest is not None
+        assert newest.digest == kernel.table_digest
 
 
 async def test_own_manifests_that_come_back(desk: Desk, autojump_clock: None) -> None:

@@ -21,7 +21,7 @@ from p2pboot.config.settings import (
     StoreSettings,
 )
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.pieces import MIB
+from p2pboot.core.pieces import MIN_PIECE
 from p2pboot.core.policy import Publisher
 from p2pboot.core.trust import Pair
 from p2pboot.node.node import Node
@@ -64,7 +64,7 @@ def write_tree(directory: Path, seed: str, pair: Pair = PAIR) -> Path:
 def signed(version: int, *names: str, seed: str = "image", pair: Pair = PAIR, **changes: Any) -> Manifest:
     """A manifest of `files_of(seed)`, in the very form that a directory's would have."""
     keys = [key_of(name) for name in names or ("publisher",)]
-    facts = {"version": "2026", "channel": pair[0], "arch": pair[1], "piece_length": MIB, **changes}
+    facts = {"version": "2026", "channel": pair[0], "arch": pair[1], "piece_length": MIN_PIECE, **changes}
     return signed_manifest(files_of(seed), keys, manifest_version=version, **facts)
 
 
