@@ -81,3 +81,15 @@ def test_small_answer_is_not_kept_by_the_bulk(bits_per_s: float, frame_body: int
     bulk = [stream.sent for stream in link.bulk]
     assert max(bulk) - min(bulk) <= 2 * frame_body  # and they share what is left
     assert sum(bulk) / link.now_s > 0.95 * bits_per_s / 8
+
+
+def test_a_short_message_does_not_make_the_next_frame_of_one_in_bulk_shorter() -> None:
+    sender, receiver = connect()
+    bulk, talker, other = (sender.session.open() for _ in range(3))
+    for _ in flights(sender, receiver):
+        pass
+    bulk.write(BULK)
+    talker.write(ANSWER)
+    assert not sender.session.is_crowded  # both go out together
+    other.write(BULK)
+    assert sender.session.is_crowded

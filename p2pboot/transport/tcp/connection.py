@@ -23,6 +23,7 @@ from p2pboot.transport.tcp.holdings import Holding
 from p2pboot.transport.tcp.labour import Labour
 from p2pboot.transport.tcp.pace import Pace
 from p2pboot.transport.tcp.sockets import (
+    has_run_dry,
     local_host_of,
     remote_of,
     set_receive_low_water,
@@ -259,11 +260,12 @@ class TcpConnection:
             before, began = self._taken, trio.current_time()
             while self._full.is_set():
                 await trio.lowlevel.wait_writable(self._socket.fileno())
+                ran_dry = has_run_dry(self._socket)
                 self._full = trio.Event()
                 self.flush()
                 if self._full.is_set():  # so it was all the time: that is what the link drains
                     now = trio.current_time()
-                    if self._pace.note(self._taken - before, now - began):
+                    if self._pace.note(self._taken - before, now - began, ran_dry=ran_dry):
                         self._set_pace()
                     before, began = self._taken, now
 

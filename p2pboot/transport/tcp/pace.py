@@ -58,8 +58,17 @@ class Pace:
             return _MANY * _message(MAX_FRAME_BODY)
         return _message(self.turn_body if crowded else self.frame_body)
 
-    def note(self, count: int, seconds: float) -> bool:
-        """Take a measurement; whether anything has changed."""
+    def note(self, count: int, seconds: float, *, ran_dry: bool = False) -> bool:
+        """Take a measurement; whether anything has changed.
+
+        Args:
+            count: bytes that the socket took.
+            seconds: how long that was.
+            ran_dry: whether we came so late that the link had nothing to do for a while. Then it drains at least that
+                much, and what is slow is this machine: with shorter frames it would be slower still.
+        """
+        if ran_dry and count * self._seconds < self._bytes * seconds:
+            return False
         before = self.frame_body, self.turn_body, self.is_fast
         memory = _MEMORY / (1 + seconds / _MEMORY_S)
         self._bytes = self._bytes * memory + count

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import socket
+import sys
 from collections.abc import Sequence
 from typing import Final
 
@@ -20,6 +22,7 @@ from p2pboot.transport.interface import DialError
 _BACKLOG: Final = 128
 # A peer whose machine vanished (or stopped reading) is given up after this long without an acknowledgement.
 _SILENCE_MS: Final = 30_000
+_SIOCOUTQNSD: Final = 0x894B  # linux/sockios.h
 # By name, as not every system has them; without one a dead peer is noticed later, and more waits in the kernel.
 _OPTIONS: Final = (
     (socket.IPPROTO_TCP, "TCP_NODELAY", 1),
@@ -105,6 +108,14 @@ def set_receive_low_water(sock: socket.socket, count: int) -> None:
     """Have the kernel call the socket readable once `count` bytes are there, or its buffer is full, or it ended."""
     with contextlib.suppress(OSError):  # not everywhere; then there are more wake-ups
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
+
+
+def has_run_dry(sock: socket.socket) -> bool:
+    """Whether the kernel has sent all that it was given; not everywhere can that be told."""
+    try:
+        return not int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCOUTQNSD, bytes(4)), sys.byteorder)
+    except OSError:
+        return False
 
 
 def set_unsent_low_water(sock: socket.socket, count: int) -> None:

@@ -75,8 +75,8 @@ class Scheduler:
 
     @property
     def is_crowded(self) -> bool:
-        """Whether several streams wait for their turns."""
-        return len(self._short) + len(self._bulk) > 1
+        """Whether several streams wait for their turns that each could fill what is sent next."""
+        return len(self._bulk) > 1
 
     @property
     def has_data(self) -> bool:

@@ -82,3 +82,13 @@ def test_a_link_is_not_fast_because_its_buffers_take_the_first_messages() -> Non
     for _ in range(3):
         pace.note(32_768, 0.0001)
     assert not pace.is_fast
+
+
+def test_a_link_that_waited_for_us_is_not_slow() -> None:
+    pace = _pace_of(1_000_000)
+    before = pace.frame_body, pace.turn_body
+    for _ in range(50):
+        assert not pace.note(32_768, 0.5, ran_dry=True)
+    assert (pace.frame_body, pace.turn_body) == before
+    pace.note(4 * 65_507, 0.001, ran_dry=True)  # that much it drained at least
+    assert pace.turn_body > before[1]
