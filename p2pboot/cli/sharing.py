@@ -18,7 +18,6 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.origins import is_private
 from p2pboot.core.timestamps import parse_duration
 from p2pboot.errors import UsageError
-from p2pboot.protocol.messages import SYNC_PROTOCOL
 from p2pboot.transport.addresses import parse_address
 
 if TYPE_CHECKING:
@@ -204,6 +203,7 @@ class Sharing:
             nearness: is told where they say that they stand.
             catalogue: the manifests; None where there are none.
         """
+        from p2pboot.protocol.messages import SYNC_PROTOCOL
 
         def sync(serving: Serving) -> Server:
             from p2pboot.cli.clock import wall_clock
