@@ -21,6 +21,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Withheld
 from p2pboot.errors import UsageError
+from p2pboot.fetch.asking.acquainting import Acquainting
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.answering import publish
 from p2pboot.node.awaiting import Awaited, awaited
@@ -53,6 +54,7 @@ from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
 from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip
+from p2pboot.transport.nearness import Nearness
 from p2pboot.transport.traffic import HTTP
 
 log = logging.getLogger(__name__)
@@ -143,8 +145,10 @@ class Node:
             choose=self._intake.choose,
             take=self._intake.take,
             interval_s=network.sync_interval_s,
-            acquaintances=self._peering,
         )
+        self._nearness = Nearness(network.site)
+        self._acquainting = Acquainting(transport, self._nearness)
+        self._acquainting.look_for(None)
         self._announcer: Announcer[Pair] = Announcer(
             transport,
             topic=lambda pair: manifest_topic(*pair),
@@ -194,6 +198,7 @@ class Node:
             nursery.start_soon(self._scrubber.run)
             if network.sync:
                 nursery.start_soon(self._syncer.run)
+                nursery.start_soon(self._acquainting.run)
             if network.gossip:
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(self._changes.follow, self._announcer.reconcile, "nothing is announced")
@@ -209,6 +214,7 @@ class Node:
             self._serving,
             self._withheld,
             read_record=self._transport.read_peer_record,
+            note_site=self._nearness.note,
         )
         self._transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(self.store.blobs, self._serving).handle)
         self._transport.handle(SYNC_PROTOCOL, sync.handle)

@@ -2,13 +2,12 @@
 
 Every bootstrap address has a task of its own that waits while its peer is connected and dials when it is not, so a
 peer that comes back is found again whatever else happened. Where several of them name one peer id, there may be a
-server with that key behind each, and each is dialled. Hints (mDNS, peers told by peers) are dialled once each, a
-bounded number at a time, and only while there is room and their peer is not connected.
+server with that key behind each, and each is dialled. Hints of mDNS are dialled once each, a bounded number at a time,
+and only while there is room and their peer is not connected. Whom peers tell of, `fetch.asking.acquainting` dials.
 """
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import random
 from collections import Counter
@@ -16,12 +15,12 @@ from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Final
 
 import trio
-from cachetools import TTLCache
 
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.policy import Publisher
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.dialling import connection_with, until_ended
+from p2pboot.fetch.asking.neighbours import FULL_MESH
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Connection, Transport
 
@@ -32,13 +31,8 @@ FIRST_RETRY_S: Final = 0.5
 LONGEST_RETRY_S: Final = 30.0
 # A peer that hangs up sooner is dialled ever less often, like one that does not answer.
 STEADY_S: Final = 10.0
-ENOUGH_PEERS: Final = 16  # hints are followed below this many connections
-ADDRESSES_PER_HINT: Final = 3  # tried of one peer, one after the other
-TOLD_AGAIN_S: Final = 60.0  # the same record of a peer is acted on this often
-_REMEMBERED_RECORDS: Final = 256
+ENOUGH_PEERS: Final = FULL_MESH  # hints are followed below this many connections
 _PARALLEL_HINTS: Final = 4
-
-Hint = tuple[str, ...]  # addresses of one peer, the best first
 
 
 class Peering:
@@ -53,12 +47,7 @@ class Peering:
         self._transport = transport
         self._bootstrap = tuple(dict.fromkeys(bootstrap))
         self._hinting = trio.CapacityLimiter(_PARALLEL_HINTS)
-        self._pending_hints: set[Hint] = set()
-        self._send_told, self._told = trio.open_memory_channel[Hint](ENOUGH_PEERS)
-        # Digests of records.
-        self._lately_told: TTLCache[bytes, None] = TTLCache(
-            _REMEMBERED_RECORDS, TOLD_AGAIN_S, trio.current_time
-        )
+        self._pending_hints: set[str] = set()
         self.tried = trio.Event()  # every bootstrap address has been dialled once, with whatever result
         self.configured: set[str] = set()  # peer ids that answered at the bootstrap addresses
         self._untried = set(self._bootstrap)
@@ -78,10 +67,9 @@ class Peering:
         async with trio.open_nursery() as nursery:
             for address in self._bootstrap:
                 nursery.start_soon(self._keep, address)
-            nursery.start_soon(self._follow_told, nursery)
             if hints is not None:
                 async for address in hints:
-                    self._follow((address,), nursery)
+                    self._follow(address, nursery)
 
     def prefer(self, publishers: Iterable[Publisher]) -> None:
         """Have the transport take in whom the operator named: these publishers, and peers at bootstrap addresses."""
@@ -93,28 +81,6 @@ class Peering:
         named = {peer_id for peer_id in self._named if peer_id is not None}
         self.preferred = self._publishers | self.configured | named
         self._transport.prefer(self.preferred)
-
-    @property
-    def needs_peers(self) -> bool:
-        """Whether hints are followed at all."""
-        return len(self._transport.peers()) < ENOUGH_PEERS
-
-    def take_record(self, record: bytes) -> None:
-        """Take a signed peer record from anybody; dialled later if it is good, new, and there is room.
-
-        A record says only where somebody is to be found, by their own word; what they offer is judged like all else.
-        """
-        digest = hashlib.sha256(record).digest()
-        if not self.needs_peers or digest in self._lately_told:
-            return
-        self._lately_told[digest] = None
-        said = self._transport.read_peer_record(record)
-        if said is None or said.peer_id in {self._transport.peer_id, *self._transport.peers()}:
-            return
-        try:
-            self._send_told.send_nowait(said.addresses[:ADDRESSES_PER_HINT])
-        except trio.WouldBlock:
-            log.debug("a hint at %s is dropped: there are enough", said.peer_id)
 
     async def _keep(self, address: str) -> None:
         delay_s = FIRST_RETRY_S
@@ -156,27 +122,18 @@ class Peering:
         if not self._untried:
             self.tried.set()
 
-    async def _follow_told(self, nursery: trio.Nursery) -> None:
-        async for hint in self._told:
-            self._follow(hint, nursery)
+    def _follow(self, hint: str, nursery: trio.Nursery) -> None:
+        pending = len(self._pending_hints)
+        if hint not in self._pending_hints and pending + len(self._transport.peers()) < ENOUGH_PEERS:
+            self._pending_hints.add(hint)
+            nursery.start_soon(self._try_hint, hint)
 
-    def _follow(self, hint: Hint, nursery: trio.Nursery) -> None:
-        if hint in self._pending_hints or len(self._pending_hints) >= ENOUGH_PEERS or not self.needs_peers:
-            return
-        self._pending_hints.add(hint)
-        nursery.start_soon(self._try_hint, hint)
-
-    async def _try_hint(self, hint: Hint) -> None:
+    async def _try_hint(self, hint: str) -> None:
         try:
             async with self._hinting:
-                for address in hint:
-                    if self._connected(address) is not None:
-                        return
-                    try:
-                        await self._dial(address)
-                    except (P2PBootError, trio.TooSlowError) as error:
-                        log.debug("hint %s: %s", address, str(error) or "no answer")
-                    else:
-                        return
+                if self._connected(hint) is None:
+                    await self._dial(hint)
+        except (P2PBootError, trio.TooSlowError) as error:
+            log.debug("hint %s: %s", hint, str(error) or "no answer")
         finally:
             self._pending_hints.discard(hint)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.dialling import for_each_connection
 from p2pboot.fetch.asking.requests import requests_to
-from p2pboot.protocol.client import PeerRefused, ask_heads, ask_manifest, ask_peers
+from p2pboot.protocol.client import PeerRefused, ask_heads, ask_manifest
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.transport.interface import Connection, Transport
 
@@ -30,17 +30,6 @@ Take = Callable[[Head, bytes, str | None, str], Awaitable[None]]
 Keep = Callable[[str, str], Awaitable[bool]]  # (peer id, detached signature), whether it is good
 
 
-class Acquaintances(Protocol):
-    """Who makes use of it when a peer tells of others."""
-
-    @property
-    def needs_peers(self) -> bool:
-        """Whether it is worth asking."""
-
-    def take_record(self, record: bytes) -> None:
-        """Take a signed peer record (libp2p envelope) from anybody; must be quick."""
-
-
 class Syncer:
     """Pulls heads from peers.
 
@@ -49,7 +38,6 @@ class Syncer:
         choose: which of the offered heads are worth fetching.
         take: judges a manifest that was fetched.
         interval_s: seconds between two rounds with one peer.
-        acquaintances: told of the peers that a peer tells us of; None to ask for none.
     """
 
     def __init__(
@@ -59,13 +47,11 @@ class Syncer:
         choose: Choose,
         take: Take,
         interval_s: float,
-        acquaintances: Acquaintances | None = None,
     ) -> None:
         self._transport = transport
         self._choose = choose
         self._take = take
         self._interval_s = interval_s
-        self._acquaintances = acquaintances
         self._poke = trio.Event()
         self.synced: set[Connection] = set()  # those with at least one round behind them
         self._round_ended = trio.Event()
@@ -110,9 +96,6 @@ class Syncer:
                 except PeerRefused:
                     continue  # its head moved on meanwhile
                 await self._take(head, raw, detached, peer_id)
-            if self._acquaintances is not None and self._acquaintances.needs_peers:
-                for record in await requests.ask(ask_peers()):
-                    self._acquaintances.take_record(record)
 
 
 async def find_detached(transport: Transport, digest: str, keep: Keep, *, timeout_s: float) -> None:

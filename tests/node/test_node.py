@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -90,6 +90,25 @@ async def test_gossip_and_sync_each_carry_the_load_alone(
             for name, data in files_of("second").items():
                 assert mirror.store.blobs.read(manifest.artifacts[name].sha256, 0, len(data)) == data
             assert manifest.raw == in_force(publisher).raw
+
+
+async def test_mirrors_that_know_only_the_publisher_know_each_other_before_it_publishes(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    async with mesh.publisher() as publisher, AsyncExitStack() as stack:
+        mirrors = [
+            await stack.enter_async_context(
+                mesh.node(f"mirror {number}", trust=TRUST, network=to(publisher, site=f"rack-{number % 2}"))
+            )
+            for number in range(5)
+        ]
+        await trio.sleep(6)
+        for mirror in mirrors:
+            assert len(mirror.transport.connections()) == 5
+        mates = [
+            connection_with(mirrors[0].transport, other.transport) for other in (mirrors[2], mirrors[4])
+        ]
+        assert all(map(mirrors[0].node._nearness.near, mates))
 
 
 async def test_a_node_that_knows_only_a_mirror_gets_manifest_artifacts_and_detached_signature(

@@ -13,7 +13,7 @@ import trio
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher
 from p2pboot.node import peering as peering_module
-from p2pboot.node.peering import ENOUGH_PEERS, FIRST_RETRY_S, LONGEST_RETRY_S, Peering
+from p2pboot.node.peering import FIRST_RETRY_S, LONGEST_RETRY_S, Peering
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Connection, Transport
 
@@ -186,7 +186,10 @@ async def hints_of(*addresses: str) -> AsyncIterator[str]:
         yield address
 
 
-async def test_hints_of_discovery_are_followed_a_few_at_a_time(autojump_clock: None) -> None:
+async def test_hints_of_discovery_are_followed_a_few_at_a_time(
+    autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peering_module, "ENOUGH_PEERS", 16)
     network = MemoryNetwork()
     async with AsyncExitStack() as stack:
         own, *others = [await stack.enter_async_context(network.open(peer_id)) for peer_id in IDS[:40]]
@@ -197,86 +200,22 @@ async def test_hints_of_discovery_are_followed_a_few_at_a_time(autojump_clock: N
         async with keeping(Peering(dials, ()), hints):
             await trio.sleep(60)
         assert dials.most_at_once == 4
-        assert len(dials.dialled) == ENOUGH_PEERS  # what came while so many were waiting is dropped
+        assert len(dials.dialled) == 16  # what came while so many were waiting is dropped
 
 
 async def test_no_hint_is_followed_with_enough_peers(
     autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(peering_module, "ENOUGH_PEERS", 4)
     network = MemoryNetwork()
     async with AsyncExitStack() as stack:
-        own, *others = [
-            await stack.enter_async_context(network.open(peer_id)) for peer_id in IDS[: ENOUGH_PEERS + 2]
-        ]
+        own, *others = [await stack.enter_async_context(network.open(peer_id)) for peer_id in IDS[:6]]
         for other in others[:-1]:
             await own.dial(other.addresses()[0])
-        peering = Peering(own, ())
-        assert not peering.needs_peers
-        monkeypatch.setattr(own, "read_peer_record", lambda _record: pytest.fail("a check for nothing"))
-        async with keeping(peering, hints_of(*others[-1].addresses())):
-            peering.take_record(record_of(others[-1]))
+        async with keeping(Peering(own, ()), hints_of(*others[-1].addresses())):
             await trio.sleep(60)
         assert others[-1].peer_id not in own.peers()
         network.disconnect(own.peer_id, others[0].peer_id)
-        assert peering.needs_peers
-
-
-def record_of(transport: Transport) -> bytes:
-    return " ".join((transport.peer_id, *transport.addresses())).encode()
-
-
-async def test_a_peer_told_by_a_peer_is_dialled(autojump_clock: None) -> None:
-    network = MemoryNetwork()
-    async with network.open(IDS[0]) as own, network.open(IDS[1]) as other:
-        dials = Dials(own)
-        peering = Peering(dials, ())
-        async with keeping(peering):
-            network.cut(*IDS[:2])
-            for _ in range(5):
-                peering.take_record(record_of(other))
-                await trio.sleep(1)
-            assert len(dials.dialled) == 1  # the same word is acted on once a minute
-            network.heal(*IDS[:2])
+        async with keeping(Peering(own, ()), hints_of(*others[-1].addresses())):
             await trio.sleep(60)
-            peering.take_record(record_of(other))
-            await trio.sleep(1)
-            assert own.peers() == {IDS[1]}
-
-
-async def test_of_a_record_a_few_addresses_are_tried_one_after_the_other(autojump_clock: None) -> None:
-    network = MemoryNetwork()
-    async with network.open(IDS[0]) as own:
-        dials = Dials(own)
-        peering = Peering(dials, ())
-        addresses = [f"/ip4/10.9.9.{number}/tcp/1/p2p/{IDS[3]}" for number in range(1, 17)]
-        async with keeping(peering):
-            peering.take_record(" ".join((IDS[3], *addresses)).encode())
-            await trio.sleep(60)
-        assert [address for _, address in dials.dialled] == addresses[:3]
-        assert dials.most_at_once == 1
-
-
-async def test_rubbish_ourselves_and_known_peers_are_no_hints(autojump_clock: None) -> None:
-    network = MemoryNetwork()
-    async with network.open(IDS[0]) as own, network.open(IDS[1]) as other:
-        await own.dial(other.addresses()[0])
-        dials = Dials(own)
-        peering = Peering(dials, ())
-        async with keeping(peering):
-            foreign = f"{IDS[4]} {other.addresses()[0]}".encode()
-            for record in (b"", b"\xff" * 100, foreign, record_of(own), record_of(other)):
-                peering.take_record(record)
-            await trio.sleep(60)
-        assert not dials.dialled
-
-
-async def test_a_liar_with_many_records_is_bounded(autojump_clock: None) -> None:
-    network = MemoryNetwork()
-    async with network.open(IDS[0]) as own:
-        dials = Dials(own)
-        peering = Peering(dials, ())
-        for number in range(1, 40):
-            peering.take_record(f"{IDS[number]} /ip4/10.9.9.{number}/tcp/1/p2p/{IDS[number]}".encode())
-        async with keeping(peering):
-            await trio.sleep(60)
-        assert len(dials.dialled) <= ENOUGH_PEERS
+        assert others[-1].peer_id in own.peers()

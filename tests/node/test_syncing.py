@@ -33,8 +33,6 @@ class Desk:
 
     taken: list[tuple[str, bytes, str | None]] = field(default_factory=list)
     offered: list[list[int]] = field(default_factory=list)
-    records: list[bytes] = field(default_factory=list)
-    needs_peers: bool = True
 
     async def choose(self, heads: Sequence[Head], _peer_id: str) -> list[Head]:
         self.offered.append([head.manifest_version for head in heads])
@@ -42,9 +40,6 @@ class Desk:
 
     async def take(self, _head: Head, raw: bytes, detached: str | None, peer_id: str) -> None:
         self.taken.append((peer_id, raw, detached))
-
-    def take_record(self, record: bytes) -> None:
-        self.records.append(record)
 
 
 class Lab:
@@ -67,20 +62,18 @@ class Lab:
             task_status.started(peer)
             await trio.sleep_forever()
 
-    async def honest(
-        self, name: str, *versions: int, records: Sequence[bytes] = (), directory: str | None = None
-    ) -> Transport:
+    async def honest(self, name: str, *versions: int, directory: str | None = None) -> Transport:
         """A peer that holds one manifest for each of these versions, each in a channel of its own."""
         peer = await self.peer(name)
         store = self._stack.enter_context(Store.open(self.directory / (directory or name)))
-        self.serve(peer, store.manifests, records)
+        self.serve(peer, store.manifests)
         for version in versions:
             hold(store, version)
         await self.own.dial(peer.addresses()[0])
         return peer
 
-    def serve(self, peer: Transport, catalogue: Manifests, records: Sequence[bytes] = ()) -> None:
-        server = SyncServer(catalogue, lambda: records, lambda: NOW, Serving(), lambda _channel, _arch: [])
+    def serve(self, peer: Transport, catalogue: Manifests) -> None:
+        server = SyncServer(catalogue, lambda: (), lambda: NOW, Serving(), lambda _channel, _arch: [])
         peer.handle(SYNC_PROTOCOL, server.handle)
 
     async def odd(self, name: str, handler: Callable[[Stream], Awaitable[None]]) -> Transport:
@@ -107,9 +100,7 @@ async def lab(tmp_path: Path, inline_threads: None) -> AsyncIterator[Lab]:
 
 @asynccontextmanager
 async def syncing(lab: Lab, interval_s: float = 15) -> AsyncIterator[Syncer]:
-    syncer = Syncer(
-        lab.own, choose=lab.desk.choose, take=lab.desk.take, interval_s=interval_s, acquaintances=lab.desk
-    )
+    syncer = Syncer(lab.own, choose=lab.desk.choose, take=lab.desk.take, interval_s=interval_s)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(syncer.run)
         yield syncer
@@ -176,11 +167,10 @@ async def test_a_head_that_moved_meanwhile_does_not_end_the_round(lab: Lab, auto
     newest = signed(2, pair=("channel2", "x86_64")).digest
     peer = await lab.honest("peer", 1, 2)
     with Store.open(lab.directory / "peer") as store:
-        lab.serve(peer, Moving(store.manifests), [b"record"])  # type: ignore[arg-type]
+        lab.serve(peer, Moving(store.manifests))  # type: ignore[arg-type]
         async with syncing(lab):
             await trio.sleep(1)
     assert [raw for _, raw, _ in lab.desk.taken] == [signed(1, pair=("channel1", "x86_64")).raw]
-    assert lab.desk.records == [b"record"]
 
 
 async def mute(_stream: Stream) -> None:
@@ -244,18 +234,6 @@ async def test_all_synced_waits_for_every_peer_and_for_one_at_least(lab: Lab, au
         assert waiting.cancelled_caught
         with trio.fail_after(2):
             await syncer.all_synced()
-
-
-async def test_peers_are_asked_of_only_while_they_are_needed(lab: Lab, autojump_clock: None) -> None:
-    await lab.honest("peer", records=[b"one", b"two"])
-    lab.desk.needs_peers = False
-    async with syncing(lab) as syncer:
-        await trio.sleep(1)
-        assert not lab.desk.records
-        lab.desk.needs_peers = True
-        syncer.poke()
-        await trio.sleep(1)
-        assert lab.desk.records == [b"one", b"two"]
 
 
 async def test_the_search_for_a_detached_signature_ends_with_the_first_good_one(
