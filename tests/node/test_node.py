@@ -105,9 +105,7 @@ async def test_mirrors_that_know_only_the_publisher_know_each_other_before_it_pu
         await trio.sleep(6)
         for mirror in mirrors:
             assert len(mirror.transport.connections()) == 5
-        mates = [
-            connection_with(mirrors[0].transport, other.transport) for other in (mirrors[2], mirrors[4])
-        ]
+        mates = [connection_with(mirrors[0].transport, other.transport) for other in (mirrors[2], mirrors[4])]
         assert all(map(mirrors[0].node._nearness.near, mates))
 
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from p2pboot.core.manifest import sign_detached
+from p2pboot.node import syncing as syncing_module
 from p2pboot.node.syncing import MANIFESTS_PER_ROUND, ROUND_TIMEOUT_S, Syncer, find_detached
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.serving.accounts import Serving
@@ -123,6 +124,19 @@ async def test_every_peer_is_asked_on_connecting_and_at_intervals(lab: Lab, auto
         assert len(lab.desk.offered) == 2
         await trio.sleep(30)
         assert len(lab.desk.offered) == 6
+
+
+async def test_of_many_peers_each_is_asked_less_often(
+    lab: Lab, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(syncing_module, "PEERS_PER_INTERVAL", 2)
+    for name in ("first", "second", "third", "fourth"):
+        await lab.honest(name)
+    async with syncing(lab):
+        await trio.sleep(29)
+        assert len(lab.desk.offered) == 4
+        await trio.sleep(2)
+        assert len(lab.desk.offered) == 8
 
 
 async def test_two_servers_with_one_key_are_both_asked(lab: Lab, autojump_clock: None) -> None:
