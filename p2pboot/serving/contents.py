@@ -12,7 +12,6 @@ from functools import partial
 from typing import Final
 
 import trio
-from cachetools import TTLCache
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import PieceTable
@@ -58,7 +57,7 @@ class Contents:
 
     def __init__(self) -> None:
         self._stores: list[tuple[BlobStore, Check | None]] = []
-        self._known: TTLCache[str, Content] = TTLCache(_KNOWN, KNOWN_S, trio.current_time)
+        self._known: dict[str, tuple[Content, float]] = {}  # and until when
         self._awaited: dict[str, dict[Callable[[], None], None]] = {}
         self._token: trio.lowlevel.TrioToken | None = None
 
@@ -74,8 +73,10 @@ class Contents:
 
     def known(self, table_digest: str) -> Content | None:
         """What was found just now; never waits."""
-        content = self._known.get(table_digest)
-        return content if content is not None and content.is_current else None
+        found = self._known.get(table_digest)
+        if found is None or trio.current_time() > found[1] or not found[0].is_current:
+            return None
+        return found[0]
 
     def look(self, table_digest: str) -> Content | None:
         """Look for what is cut by this table and held; blocking."""
@@ -91,7 +92,9 @@ class Contents:
 
     def note(self, content: Content) -> None:
         """It was found."""
-        self._known[content.table_digest] = content
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[content.table_digest] = content, trio.current_time() + KNOWN_S
 
     @contextmanager
     def awaiting(self, table_digest: str, wake: Callable[[], None]) -> Iterator[None]:

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 OPEN_S: Final = 5.0
 """For opening the stream, and beyond the time that a reply may wait, for the reply."""
 
-REST_S: Final = 0.05
+REST_S: Final = 0.2
 """Between two replies, at least…"""
 
 REST_PER_CHANGE_S: Final = 0.0002

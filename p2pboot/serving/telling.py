@@ -19,8 +19,9 @@ from p2pboot.protocol.messages import Reply, Status
 from p2pboot.protocol.swarm import MAX_SERIAL, ChangesRequest, encode_changes
 from p2pboot.serving.contents import Content, Contents
 
-GATHER_S: Final = 0.05
-"""For so long after a change others are waited for, to be told together."""
+GATHER_S: Final = 0.1
+"""For so long after a change others are waited for, to be told together. To ask and to answer takes both ends 0.5 ms,
+whatever is said: of two cores, on which sixteen machines follow each other, that is half, and at 0.05 s all."""
 
 WHOLE: Final = MAX_SERIAL
 """Serial of who has everything: nothing changes there. No ring comes so far."""
