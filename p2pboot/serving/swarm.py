@@ -164,7 +164,7 @@ class _Client:
     async def answer_beforehand(self, request: SwarmRequest, handed_over: HandedOver) -> Reply | None:
         """See `serving.conversation.Beforehand`."""
         if isinstance(request, ChangesRequest):
-            return await self._server.telling.answer(self._party, request)
+            return await self._server.telling.answer(self._connection, request)
         if not self._server.gives(self._connection):
             return Reply.busy(NEVER_S)
         content = await self._server.find(request.table, self._party)

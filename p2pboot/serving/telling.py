@@ -13,11 +13,12 @@ import trio
 from cachetools import LRUCache
 
 from p2pboot.core.changes import MAX_CHANGES, Change, ChangeRing, Form
-from p2pboot.core.origins import Party
+from p2pboot.core.origins import Party, party_of
 from p2pboot.core.pieces import PieceSet
 from p2pboot.protocol.messages import Reply, Status
 from p2pboot.protocol.swarm import MAX_SERIAL, ChangesRequest, encode_changes
 from p2pboot.serving.contents import Content, Contents
+from p2pboot.transport.interface import Connection
 
 GATHER_S: Final = 0.1
 """For so long after a change others are waited for, to be told together. To ask and to answer takes both ends 0.5 ms,
@@ -52,7 +53,7 @@ class Telling:
         self._contents = contents
         self._find = find
         self._gather_s = gather_s
-        self._waiting: dict[tuple[str, str], _Waiting] = {}  # by table and peer
+        self._waiting: dict[tuple[str, Connection], _Waiting] = {}  # by table too
         self._pulses: LRUCache[str, _Pulse] = LRUCache(_PULSES)  # by table
 
     def arrived_lately(self, table: str) -> bool:
@@ -60,14 +61,16 @@ class Telling:
         pulse = self._pulses.get(table)
         return pulse is not None and trio.current_time() - pulse.changed_at < LATELY_S
 
-    async def answer(self, party: Party, request: ChangesRequest) -> Reply:
+    async def answer(self, connection: Connection, request: ChangesRequest) -> Reply:
         """What changed, as soon as something did, or after as long as the request may wait.
 
         Args:
-            party: who asks. One at a time waits for a table: another one of the same has the former answered at once.
-            request: what it asks.
+            connection: over which it is asked. One request at a time waits for a table: another one has the former
+                answered at once. By peer, two connections of one would keep answering each other.
+            request: what is asked.
         """
-        key = (request.table, party.peer_id)
+        party = party_of(connection.address, connection.peer_id)
+        key = (request.table, connection)
         if key in self._waiting:
             self._waiting[key].end()
         waiting = self._waiting[key] = _Waiting(trio.current_time() + request.wait_ms / 1000)

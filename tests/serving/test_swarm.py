@@ -180,7 +180,7 @@ async def test_who_has_everything_says_so_and_has_nothing_to_add(
         assert trio.current_time() == began + 7
 
 
-async def test_of_two_requests_of_one_peer_the_older_is_answered_at_once(
+async def test_of_two_requests_over_one_connection_the_older_is_answered_at_once(
     holder: Holder, autojump_clock: trio.testing.MockClock
 ) -> None:
     partial = begin(holder.store)
@@ -201,6 +201,24 @@ async def test_of_two_requests_of_one_peer_the_older_is_answered_at_once(
             nursery.start_soon(older)
             await trio.sleep(1)
             assert (await other.ask(changes(at))).changes == (Change(Form.HELD, range(4, 5)),)
+
+
+async def test_two_connections_of_one_peer_are_two_followers(
+    holder: Holder, autojump_clock: trio.testing.MockClock
+) -> None:
+    partial = begin(holder.store)
+    async with holder.asked_by("a") as one, holder.asked_by("a") as other, trio.open_nursery() as nursery:
+        at = (await one.ask(changes(0))).at
+
+        async def follow(requests: RequestStream) -> None:
+            began = trio.current_time()
+            assert (await requests.ask(changes(at))).changes == (Change(Form.HELD, range(4, 5)),)
+            assert trio.current_time() - began == pytest.approx(3 + GATHER_S)
+
+        nursery.start_soon(follow, one)
+        nursery.start_soon(follow, other)
+        await trio.sleep(3)
+        bring(partial, 4)
 
 
 # --- deals
