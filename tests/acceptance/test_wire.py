@@ -20,7 +20,8 @@ from tests.acceptance.program import LOOPBACK, Program, Running, write_image
 from tests.acceptance.wire import ARTIFACT, SYNC, Wire, dialled, frame, varint
 
 MIB = 1 << 20
-ROOTFS = 17 * MIB + 12_345  # 18 pieces: three bytes of bitmap, with padding
+PIECE = 64 << 10
+ROOTFS = 17 * MIB + 12_345  # 273 pieces: 35 bytes of bitmap, with padding
 NOWHERE = "0" * 64
 BAD = {"status": "bad_request"}
 
@@ -131,7 +132,7 @@ async def test_numbers_that_are_none(served: Served) -> None:
         ):
             header, _ = await wire.ask(document)
             assert is_bad(header), document
-        assert len(await wire.ok({"op": "have", "sha256": served.sha256, "unknown": {"a": [1.5]}})) == 3
+        assert len(await wire.ok({"op": "have", "sha256": served.sha256, "unknown": {"a": [1.5]}})) == 35
 
 
 BROKEN = ["8000", "8500", "808001", "ffffffff0f", "8120", "ff7f", "81a0" + "01"]
@@ -206,16 +207,21 @@ async def test_pieces_and_have(served: Served) -> None:
     async with dialled(served.address) as (transport, connection):
         wire = await Wire.open(transport, connection, ARTIFACT)
         table = await wire.ok({"op": "pieces", "sha256": served.sha256})
-        pieces = [served.rootfs[start : start + MIB] for start in range(0, ROOTFS, MIB)]
+        pieces = [served.rootfs[start : start + PIECE] for start in range(0, ROOTFS, PIECE)]
         assert table == b"".join(blake3(piece).digest() for piece in pieces)
-        assert await wire.ok({"op": "have", "sha256": served.sha256}) == b"\xff\xff\xc0"
+        digest, bitmap = blake3(table).hexdigest(), b"\xff" * 34 + b"\x80"
+        assert await wire.ok({"op": "have", "sha256": served.sha256}) == bitmap
+        assert await wire.ok({"op": "have", "sha256": served.sha256, "table": digest}) == bitmap
+        assert await wire.ok({"op": "pieces", "sha256": served.sha256, "table": digest}) == table
         for op in ("pieces", "have"):
             assert await wire.ask({"op": op, "sha256": NOWHERE}) == ({"status": "not_found"}, b"")
+            other = {"op": op, "sha256": served.sha256, "table": NOWHERE}
+            assert await wire.ask(other) == ({"status": "not_found"}, b"")
         sync = await Wire.open(transport, connection, SYNC)
         head = json.loads(await sync.ok({"op": "heads"}))[0]
         manifest = json.loads(await sync.ok({"op": "manifest", "digest": head["digest"]}))
         stated = manifest["artifacts"]["rootfs"]["pieces"]
-        assert stated == {"length": MIB, "hash": f"blake3:{blake3(table).hexdigest()}"}
+        assert stated == {"length": PIECE, "hash": f"blake3:{digest}"}
 
 
 async def test_heads_manifest_and_peers(served: Served) -> None:
