@@ -23,8 +23,8 @@ log = logging.getLogger(__name__)
 
 ROUND_TIMEOUT_S: Final = 20.0  # a mute peer holds its own task only, and no longer than this
 PEERS_PER_INTERVAL: Final = 16
-"""With more peers than these the rounds with each are farther apart, for each costs both ends together some 7 ms: what is
-new is heard of by then from one of the others, which hear of it in the same way."""
+"""With more peers than these the rounds with each are farther apart, for each costs both ends together some 7 ms: what
+is new is heard of by then from one of the others, which hear of it in the same way."""
 MANIFESTS_PER_ROUND: Final = 16  # a peer that offers more is asked again in the next round
 
 Choose = Callable[[Sequence[Head], str], Awaitable[list[Head]]]  # (what is offered, peer id)

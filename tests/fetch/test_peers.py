@@ -5,6 +5,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pboot.fetch.asking.dialling import (
+    ADDRESSES_PER_HINT,
     DIAL_TIMEOUT_S,
     HINT_TRIES,
     LONGEST_RETRY_S,
@@ -13,6 +14,7 @@ from p2pboot.fetch.asking.dialling import (
     for_each_connection,
 )
 from p2pboot.fetch.ledger import Ledger
+from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Connection
 from tests.fetch.world import World
 
@@ -203,4 +205,46 @@ async def test_a_task_runs_for_each_connection_while_it_is_connected(
         again = await transport.dial(one.address)
         await wait_all_tasks_blocked()
         assert set(running) == {second, again}
+        nursery.cancel_scope.cancel()
+
+
+async def test_all_of_a_rack_are_followed_by_a_few_of_their_addresses_each(
+    autojump_clock: MockClock, world: World
+) -> None:
+    send, hints = trio.open_memory_channel[str](2000)
+    async with world.client() as (transport, _), trio.open_nursery() as nursery:
+        peers = [world.new_peer_id() for _ in range(64)]
+        for number in range(12):
+            for peer_id in peers:
+                send.send_nowait(f"/ip4/10.9.9.9/tcp/{number + 1}/p2p/{peer_id}")
+        dialler = Dialler(transport, [], Ledger(world.watcher), hints)
+        nursery.start_soon(dialler.run)
+        await trio.sleep(1)
+        tried = [parse_address(address).peer_id for address in dialler.failures]
+        assert set(tried) == set(peers)
+        assert len(tried) == 64 * ADDRESSES_PER_HINT
+        nursery.cancel_scope.cancel()
+
+
+async def test_hints_wait_until_there_is_room_and_who_was_named_does_not(
+    autojump_clock: MockClock, world: World
+) -> None:
+    send, hints = trio.open_memory_channel[str](10)
+    room = False
+    async with (
+        world.provider() as named,
+        world.provider() as hinted,
+        world.client() as (transport, _),
+        trio.open_nursery() as nursery,
+    ):
+        send.send_nowait(hinted.address)
+        dialler = Dialler(transport, [named.address], Ledger(world.watcher), hints, has_room=lambda: room)
+        nursery.start_soon(dialler.run)
+        await trio.sleep(30)
+        assert transport.peers() == {named.peer_id}
+        assert dialler.names(named.peer_id)
+        room = True
+        await trio.sleep(LONGEST_RETRY_S + 0.1)
+        assert transport.peers() == {named.peer_id, hinted.peer_id}
+        assert not dialler.names(hinted.peer_id)
         nursery.cancel_scope.cancel()
