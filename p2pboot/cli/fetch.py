@@ -141,7 +141,7 @@ def _fetch(order: FetchOrder, state: Path, client: Client, show: Callable[[Fetch
             nearness = Nearness(client.site)
             client.sharing.offer(transport, ARTIFACT_PROTOCOL, artifacts)
             client.sharing.offer(transport, SWARM_PROTOCOL, swarm, tells=True)
-            client.sharing.introduce(transport, nearness, store.manifests)
+            client.sharing.introduce(transport, nearness, store.manifests, wall_clock())
             result = await fetch_into(
                 order,
                 transport=transport,

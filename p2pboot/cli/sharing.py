@@ -6,6 +6,7 @@ What answers is loaded for the first who asks: mostly nobody does.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
@@ -195,21 +196,26 @@ class Sharing:
 
         transport.handle(protocol, handle)
 
-    def introduce(self, transport: Transport, nearness: Nearness, catalogue: Offered | None = None) -> None:
+    def introduce(
+        self,
+        transport: Transport,
+        nearness: Nearness,
+        catalogue: Offered | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         """Tell those who are served of each other, and of the manifests that are wholly here.
 
         Args:
             transport: of this client.
             nearness: is told where they say that they stand.
             catalogue: the manifests; None where there are none.
+            wall: the machine's clock, unix seconds.
         """
         from p2pboot.protocol.messages import SYNC_PROTOCOL
 
         def sync(serving: Serving) -> Server:
-            from p2pboot.cli.clock import wall_clock
             from p2pboot.serving.heads import NothingOffered, SyncServer
 
-            wall = wall_clock()
             return SyncServer(
                 catalogue or NothingOffered(),
                 transport.peer_records,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -15,9 +15,9 @@ import trio
 from p2pboot.cli.sharing import IDLE_S, LONGEST_IDLE_S, Linger, Sharing, read_linger
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
-from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.protocol.client import ask_read
-from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, ArtifactRequest, Reply, Status
+from p2pboot.fetch.asking.requests import RequestStream, requests_to
+from p2pboot.protocol.client import ask_peers, ask_read
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, ArtifactRequest, Reply, Status
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.conversation import Reserve
@@ -29,6 +29,7 @@ from p2pboot.testing.network import MemoryNetwork
 from p2pboot.testing.stores import hold
 from p2pboot.transport.interface import Connection, StreamReset, Transport
 from p2pboot.transport.interfaces import Listing, OwnAddress, Reach
+from p2pboot.transport.nearness import Nearness
 
 PEERS = [SecretKey(letter * 32).public.peer_id for letter in (b"a", b"b")]
 
@@ -187,6 +188,49 @@ async def ask_at(it: World, *times: float) -> None:
     for each in times:
         await trio.sleep_until(began + each)
         await it.ask()
+
+
+async def test_something_goes_on_as_long_as_it_stays(autojump_clock: trio.abc.Clock) -> None:
+    ran: list[float] = []
+
+    async def run() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            ran.append(trio.current_time() - began)
+
+    for linger, expected in ((Linger(7), [7.0]), (Linger(0), [])):
+        ran.clear()
+        sharing = Sharing("any", linger=linger)
+        sharing.meanwhile(run)
+        began = trio.current_time()
+        await sharing.stay()
+        assert ran == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+async def test_who_is_served_is_told_of_others_who_fetch_the_same(
+    autojump_clock: trio.abc.Clock, monkeypatch: pytest.MonkeyPatch, is_served: bool
+) -> None:
+    monkeypatch.setattr(Sharing, "serves", lambda *_: is_served)
+    network, sharing, nearness, digest = MemoryNetwork(), Sharing("lan"), Nearness("rack-7"), "01" * 32
+    async with AsyncExitStack() as stack:
+        client, one, other = [
+            await stack.enter_async_context(network.open(SecretKey(letter * 32).public.peer_id))
+            for letter in (b"c", b"d", b"e")
+        ]
+        sharing.introduce(client, nearness)
+        told = []
+        for asker in (one, other):
+            connection = await asker.dial(client.addresses()[0])
+            query = ask_peers(digest=digest, record=asker.own_record(), site="rack-7")
+            with suppress(StreamReset):
+                async with requests_to(asker, connection, SYNC_PROTOCOL) as requests:
+                    told.append(set(await requests.ask(query)))
+        assert [one.own_record() in records for records in told] == ([False, True] if is_served else [])
+        assert {nearness._sites.get(each.peer_id) for each in (one, other)} == {
+            "rack-7" if is_served else None
+        }
 
 
 async def test_it_does_not_stay_longer_than_was_said(autojump_clock: trio.abc.Clock) -> None:
