@@ -26,8 +26,11 @@ from p2pboot.core.tally import Tally, bits_of, bits_of_all, first_run, from_on
 REPORTED_S: Final = 5.0
 """After so long, or twice the time that its transfer took, a dealt piece that nobody else reports is undealt again."""
 
+PASSED_ON_S: Final = 1.0
+"""So long at least nobody gets a second copy of what was dealt: it will soon be had elsewhere, and reported."""
+
 CREDIT: Final = 4
-"""Deals that nobody else reports a piece of; a client with so many comes after the others."""
+"""Deals that nobody else reports a piece of although there was time; a client with so many comes after the others."""
 
 SUPPLY_S: Final = 2.0
 """Over so long it is looked at what a client gets from others…"""
@@ -86,9 +89,9 @@ class _Client:
     held: int = 0
     dealt: int = 0  # while it counts as dealt
     sending: dict[int, float] = field(default_factory=dict)  # since when, by the first piece
-    waiting: deque[int] = field(
+    waiting: deque[tuple[float, int]] = field(
         default_factory=deque
-    )  # deals that were sent, of which nobody else has reported a piece
+    )  # what nobody else reported, and when it is late
     gained: deque[tuple[float, int]] = field(default_factory=deque)  # when how many pieces came from others
     bytes_per_s: float | None = None
     asked_at: float = -math.inf
@@ -117,6 +120,7 @@ class Dealing:
         self._claimed = 0  # reported, or said to be on its way from another holder of everything, at any time
         self._fresh = 0  # likewise for the first time not long ago: two origins will report it soon
         self._ever = 0  # dealt, if not to somebody who is gone: goes after what never was
+        self._pending = 0  # dealt so short ago that whoever got it may soon have it for others
         self._deadlines: list[tuple[float, int, Hashable, int]] = []  # until when others have to report what
         self._number = 0
         self._busy_since = 0.0
@@ -144,6 +148,7 @@ class Dealing:
         gone = self._clients.pop(client)
         self._dealt.remove(gone.dealt)
         self._ever &= ~gone.dealt | self._dealt.some
+        self._pending &= ~gone.dealt
         self._holders.remove(gone.held)
         self._sending -= len(gone.sending)
         self._origins[gone.origin] -= 1
@@ -196,6 +201,13 @@ class Dealing:
         self._number += 1
         heappush(self._deadlines, (until, self._number, client, bits))
 
+    @property
+    def _passing_on_s(self) -> float:
+        """How long it takes at most until a client has what it is dealt, and others may have heard of it."""
+        if not self._uplink:
+            return PASSED_ON_S
+        return min(max(PASSED_ON_S, 4 * len(self._clients) * self._piece_length / self._uplink), REPORTED_S)
+
     def _hold(self, about: _Client, held: int) -> None:
         self._holders.add(held & ~about.held)
         self._holders.remove(about.held & ~held)
@@ -235,16 +247,17 @@ class Dealing:
         undealt = ~self._dealt.some & ~several
         undealt &= ~self._fresh
         nobody = undealt & ~self._holders.some
-        if not (self._owes(about) and self._others_first(about, now)):
+        if not (self._owes(about, now) and self._others_first(about, now)):
             unasked = from_on(self._count, lacks & nobody, self._rng.randrange(self._count))
             for choice in (wanted & nobody & ~self._ever, wanted & nobody, unasked, wanted & undealt):
                 if choice:
                     return self._deal(about, choice, max_pieces, now)
         elif wanted & undealt or lacks & nobody:
             return Wait(RETRY_S, self._ask(about, want.bits))
-        if not wanted or self._is_well_supplied(about, lacks, want.bits, now):
+        spread = wanted & ~(self._pending & ~self._holders.some)
+        if not spread or self._is_well_supplied(about, lacks, want.bits, now):
             return Wait(RETRY_S, self._ask(about, want.bits))
-        return self._deal(about, self._dealt.fewest(self._holders.fewest(wanted)), max_pieces, now)
+        return self._deal(about, self._dealt.fewest(self._holders.fewest(spread)), max_pieces, now)
 
     def sent(self, client: Hashable, first: int, count: int, now: float) -> None:
         """A deal was sent whole."""
@@ -258,7 +271,7 @@ class Dealing:
         self._count_busy(now, -1)
         rate = size / max(took_s, 0.001)
         about.bytes_per_s = rate if about.bytes_per_s is None else (about.bytes_per_s + rate) / 2
-        about.waiting.append(bits)
+        about.waiting.append((now + self._passing_on_s, bits))
         self._expect(bits, client, now + max(REPORTED_S, 2 * took_s))
 
     def failed(self, client: Hashable, first: int, count: int, now: float) -> None:
@@ -281,6 +294,8 @@ class Dealing:
         self._ever |= bits
         about.dealt |= bits
         self._dealt.add(bits)
+        self._pending |= bits
+        self._expect(bits, None, now + self._passing_on_s)
         about.sending[run.start] = now
         self._count_busy(now, 1)
         return Deal(run.start, len(run))
@@ -304,25 +319,28 @@ class Dealing:
             return self._origins_of.several | self._origins_of.some & ~self._reported[about.origin]
         return self._holders.several | self._holders.some & ~about.held
 
-    def _owes(self, about: _Client) -> bool:
-        """Whether so many of its deals are reported by nobody else that it comes after the others."""
-        if len(about.waiting) < CREDIT:
+    def _owes(self, about: _Client, now: float) -> bool:
+        """Whether so many of its deals are late to be reported by others that it comes after them."""
+        if not self._is_late(about, now):
             return False
         elsewhere = self._elsewhere(about)
-        owed: list[int] = []
+        owed: list[tuple[float, int]] = []
         while about.waiting and len(owed) < CREDIT:
-            bits = about.waiting.popleft()
-            if not bits & elsewhere:
-                owed.append(bits)
+            deal = about.waiting.popleft()
+            if not deal[1] & elsewhere:
+                owed.append(deal)
         about.waiting.extendleft(reversed(owed))
-        return len(owed) >= CREDIT
+        return self._is_late(about, now)
+
+    def _is_late(self, about: _Client, now: float) -> bool:
+        return len(about.waiting) >= CREDIT and about.waiting[CREDIT - 1][0] <= now
 
     def _others_first(self, about: _Client, now: float) -> bool:
         """Whether others ask who owe nothing; then of those who do only one is dealt anything at a time."""
-        if not any(other.sending and len(other.waiting) >= CREDIT for other in self._clients.values()):
+        if not any(other.sending and self._is_late(other, now) for other in self._clients.values()):
             return False
         return any(
-            now - other.asked_at < SUPPLY_S and not self._owes(other)
+            now - other.asked_at < SUPPLY_S and not self._owes(other, now)
             for other in self._clients.values()
             if other is not about
         )
@@ -357,10 +375,12 @@ class Dealing:
             about = self._clients.get(client)
             if client is None:
                 self._fresh &= ~bits
+                self._pending &= ~bits
             elif about is not None:
                 self._undeal(about, bits & ~self._elsewhere(about))
 
     def _undeal(self, about: _Client, bits: int) -> None:
+        self._pending &= ~bits
         bits &= about.dealt
         about.dealt ^= bits
         self._dealt.remove(bits)
