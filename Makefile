@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv compiled demo test kills boot-test fuzz bench storm siege lint format types contracts check coverage ci document lock minimal build clean distclean
+.PHONY: help venv compiled demo test kills boot-test fuzz bench storm simulate siege lint format types contracts check coverage ci document lock minimal build clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -51,6 +51,9 @@ bench: $(DEV) compiled ## measure throughput and latencies
 
 storm: $(DEV) compiled ## many clients that start together, in network namespaces (root), measured and drawn (ROWS='n8 racks')
 	@$(BIN)/python -m benchmarks.storm $(ROWS) --json build/storm/storm.json --svg build/storm
+
+simulate: $(DEV) ## run the swarm's schedulers on a virtual clock, up to 1,000 clients, and draw it
+	@$(BIN)/python -m benchmarks.simulator --large --plots benchmarks/plots
 
 siege: $(DEV) compiled ## attack a node in all ways for ten minutes (SECONDS=n) and show what each cost it
 	@$(BIN)/python -m siege --seconds $(or $(SECONDS),600)
