@@ -278,3 +278,12 @@ def test_an_order_names_first_what_nobody_else_has() -> None:
     want = schedule.deals("whole", 0.0)[0].want
     assert want[0] == range(900, 1000)
     assert len(want) == MAX_RUNS
+
+
+def test_who_does_not_answer_orders_does_not_keep_others_from_getting_them() -> None:
+    schedule = schedule_of(2)
+    join(schedule, "mute", PieceSet.full(2))
+    join(schedule, "whole", PieceSet.full(2))
+    assert len(schedule.deals("mute", 0.0)) == 2
+    assert schedule.deals("whole", 0.0) == []
+    assert len(schedule.deals("whole", 0.6)) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import field
 
 from p2pboot.core.dataclass import dataclass
@@ -71,6 +72,7 @@ class PeerLoad:
     silent: bool = False
     dropped: bool = False
     paused_until: float = 0.0
+    ordered_at: float = -math.inf
     no_deals_until: float = 0.0
     no_copies_until: float = 0.0
 
