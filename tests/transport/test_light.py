@@ -23,15 +23,16 @@ from p2pboot.transport.light.transport import LightTransport
 from p2pboot.transport.limits import ConnectionLimits
 from tests.connections import connection_with
 from tests.transport import attacker
-from tests.transport.conftest import ECHO, Lab, echo, read_all, wait_connected
+from tests.transport.conftest import ECHO, Lab, echo, read_all, until, wait_connected
 
 KEY = SecretKey(b"light" + bytes(27))
 
 
 async def known_by(client: Transport) -> None:
     """Wait until its peer has said who it is."""
-    while not client.peer_records():  # noqa: ASYNC110
-        await trio.sleep(0.005)  # the transport gives no event for it
+    assert isinstance(client, LightTransport)
+    while not client._identifying._spoken:  # noqa: ASYNC110 - the transport gives no event for it
+        await trio.sleep(0.005)
 
 
 def test_it_comes_without_libp2p() -> None:
@@ -99,9 +100,7 @@ async def test_a_wildcard_is_told_as_the_addresses_at_which_it_is_connected(libp
         told = client.read_peer_record(client.own_record())
         assert told is not None
         assert {parse_address(one).host for one in told.addresses} == {"127.0.0.2", "127.0.0.1"}
-        while not node.peer_records():  # noqa: ASYNC110 - the transport gives no event for it
-            await trio.sleep(0.005)
-        assert set(node.peer_addresses(client.peer_id)) == set(told.addresses)
+        await until(lambda: set(node.peer_addresses(client.peer_id)) == set(told.addresses))
         async with open_light(SecretKey(b"n" * 32)) as other:
             assert (await other.dial(told.addresses[1])).peer_id == client.peer_id
 
