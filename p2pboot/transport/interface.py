@@ -197,7 +197,9 @@ class Transport(Protocol):
     async def dial(self, address: str) -> Connection:
         """Connect to a multiaddr; at once where a connection is up that was dialled to this very host and port.
 
-        Otherwise it is a new connection, also to a peer that is connected elsewhere: two servers may have one key.
+        Otherwise it is a new connection, also to a peer that is connected elsewhere: two servers may have one key. Of
+        dials between the same two processes that overlap one connection stays, and all of them come to that: of both
+        directions the one that the lower peer id dialled, of one direction the first.
         With `/p2p/…` in it any other identity is refused. The caller sets the timeout. Raises DialError, and
         UsageError for what is not an address.
         """
