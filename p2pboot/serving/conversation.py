@@ -289,7 +289,7 @@ class _Conversation:
         reply = await self._reply_beforehand(request)
         if reply is None:
             async with self._turns.take(self._account.party):
-                reply = await self._answer(request, self._reserve)
+                reply = await self._reply_to(request)
         body = reply.long_body
         part = self._whole(request.op, reply) if body is None else _Part(body.first, reply.encode_header())
         await self._pass_on(part, prepared)
@@ -327,17 +327,20 @@ class _Conversation:
         return _Part(reply.body, reply.encode_header(), done, self._took, held, reply.ended)
 
     async def _reply_beforehand(self, request: _Asked) -> Reply | None:
-        if isinstance(request, _Refused):
-            return Reply.refusal(Status.BUSY, request.reason)
-        if isinstance(request, BadRequest):
-            return Reply.refusal(Status.BAD_REQUEST, request.reason)
-        if self._beforehand is None:
+        if self._beforehand is None or isinstance(request, (_Refused, BadRequest)):
             return None
         self._note_in_flight(0, idling=+1)
         try:
             return await self._beforehand(request, self._handed_over)
         finally:
             self._note_in_flight(0, idling=-1)
+
+    async def _reply_to(self, request: _Asked) -> Reply:
+        if isinstance(request, _Refused):
+            return Reply.refusal(Status.BUSY, request.reason)
+        if isinstance(request, BadRequest):
+            return Reply.refusal(Status.BAD_REQUEST, request.reason)
+        return await self._answer(request, self._reserve)
 
     async def _reserve(self, size: int) -> int:
         self._took = max(1.0, size / MIB)

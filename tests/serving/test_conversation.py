@@ -821,3 +821,25 @@ async def test_accounts_of_strangers_do_not_pile_up() -> None:
         for number, is_known in [(KNOWN_PEERS + 99, True), (101, True), (100, False)]:  # and "stays"
             with stream_of(f"peer {number}") as stream:
                 assert (stream.peer is accounts[number]) is is_known
+
+
+async def test_refusing_takes_a_turn_as_well() -> None:
+    go_on = trio.Event()
+
+    async def slow(_request: ReadRequest, _reserve: Reserve) -> Reply:
+        await go_on.wait()
+        return Reply(Status.OK)
+
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, slow)
+        busy = [served.connect(f"busy {number}")[0] for number in range(TURNS)]
+        for client in busy:
+            await client.stream.write(read())
+        await trio.testing.wait_all_tasks_blocked()
+        refused, _ = served.connect("refused", at="10.0.0.2")
+        await refused.stream.write(encode_prefix(1) + b"{")
+        await trio.testing.wait_all_tasks_blocked()
+        assert not refused.stream.unread
+        go_on.set()
+        assert await refused.reply() == ("bad_request", b"")
+        nursery.cancel_scope.cancel()
