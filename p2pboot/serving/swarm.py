@@ -171,11 +171,11 @@ class _Client:
         if content is None:
             return Reply(Status.NOT_FOUND)
         if isinstance(request, SomePiecesRequest):
-            return await self._begin(content, request.want)
+            return await self._begin(content, request.want, handed_over)
         if content.partial is not None or self._server.telling.arrived_lately(request.table):
             return Reply.refusal(Status.NOT_FOUND, _NOT_DEALT)
         await handed_over()  # chosen when it begins to be sent, not one ahead
-        return await self._begin(content, request.want) or self._choose(request, content)
+        return await self._begin(content, request.want, handed_over) or self._choose(request, content)
 
     async def answer(self, request: SwarmRequest, reserve: Reserve) -> Reply:
         """See `serving.conversation.Answer`."""
@@ -206,9 +206,17 @@ class _Client:
         for chosen in tuple(self._sending):
             self._end(chosen, handed_over=False)
 
-    async def _begin(self, content: Content, want: Runs) -> Reply | None:
-        """Wait until pieces may be sent; a refusal where others go first."""
-        sending = await self._server.uplink.begin(self._party, trio.current_time() + MAX_DEAL_S)
+    async def _begin(self, content: Content, want: Runs, handed_over: HandedOver) -> Reply | None:
+        """Wait until pieces may be sent; a refusal where others go first.
+
+        They are read ahead of that where the link is free. Where it is not, to wait for what was asked for before on
+        this stream is not to wait for others.
+        """
+        uplink = self._server.uplink
+        sending = await uplink.begin(self._party, trio.current_time())
+        if sending is None:
+            await handed_over()
+            sending = await uplink.begin(self._party, trio.current_time() + MAX_DEAL_S)
         if sending is None:
             deals = self._server.deals.known(content.table_digest)
             return Reply.busy(BUSY_S, () if deals is None else deals.ask(self._connection.peer_id, want))

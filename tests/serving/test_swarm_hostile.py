@@ -216,7 +216,7 @@ async def test_many_ids_of_one_address_have_one_share(
         await trio.testing.wait_all_tasks_blocked()
         going = Counter(sending.party.origin for sending in served.server.uplink._going)
         assert {origin: count for origin, count in going.items() if origin != "10.0.0.9"} == {
-            f"10.0.1.{number}": 2 for number in range(4)
+            f"10.0.1.{number}": 1 for number in range(4)
         }
         await trio.sleep(Limits().stall_s * 0.9)  # nobody takes anything
         await served.connect("late", "10.0.0.9").write(piece(2))
@@ -225,6 +225,20 @@ async def test_many_ids_of_one_address_have_one_share(
         began = trio.current_time()
         assert b"busy" in await late.read(4096)
         assert trio.current_time() == began + 2
+
+
+async def test_who_waits_for_his_own_reply_is_not_told_that_others_go_first(
+    store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with serving(store) as served:
+        for number in range(4):
+            await served.connect(f"slow {number}", f"10.0.1.{number}", window=1024).write(piece(0))
+        own = served.connect("own", "10.0.0.1", window=PIECE // 2)
+        await own.write(piece(1) * 2)
+        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(10)  # longer than others are waited for
+        await own.close_write()
+        assert (await own.read_all()).count(IMAGE.piece(1)) == 2
 
 
 async def test_what_clients_claim_is_heard_no_faster_than_it_can_be_digested(
