@@ -214,7 +214,7 @@ async def test_what_the_state_says_of_a_final_file_is_no_proof(
     assert result.ledger.downloaded_bytes == 0  # the store's own copy is another file by now
 
 
-@pytest.mark.parametrize("table", ["evil", "true", "broken", "none"])
+@pytest.mark.parametrize("table", ["evil", "evil by its own name", "true", "broken", "none"])
 async def test_what_the_state_says_of_its_own_copy_is_no_proof(
     autojump_clock: MockClock, world: World, table: str
 ) -> None:
@@ -226,7 +226,7 @@ async def test_what_the_state_says_of_its_own_copy_is_no_proof(
         kernel.write_bytes(evil("kernel"))  # a hard link: the store's copy is the same file
         kernel.unlink()
         async with world.client() as (transport, store):
-            planted = table_of(evil("kernel") if table == "evil" else FILES["kernel"])
+            planted = table_of(evil("kernel") if table.startswith("evil") else FILES["kernel"])
             say_it_is(store, store.blobs.path(artifact.sha256), "kernel", planted)
             with store._database.transaction() as sql:
                 if table == "none":
@@ -234,6 +234,9 @@ async def test_what_the_state_says_of_its_own_copy_is_no_proof(
                 else:
                     row = (planted.raw[:-1] if table == "broken" else planted.raw, artifact.sha256)
                     sql.execute("UPDATE tables SET digests = ? WHERE digest = ?", row)
+                if table == "evil by its own name":
+                    name = (planted.digest, artifact.sha256)
+                    sql.execute("UPDATE tables SET table_digest = ? WHERE digest = ?", name)
             await run(world.order(provider), transport, store, world.watcher)
     assert kernel.read_bytes() == FILES["kernel"]
 

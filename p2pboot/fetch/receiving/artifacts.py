@@ -25,6 +25,7 @@ class ArtifactDialect(Dialect):
     protocol = ARTIFACT_PROTOCOL
     piece = "piece"
     pieces_at_once = MAX_PIECES
+    counts_uncut = False
     swarms = True
 
     @override

@@ -11,7 +11,7 @@ import trio
 
 from p2pboot.core.changes import Change, Form
 from p2pboot.core.pieces import MIB, PieceSet, PieceTable
-from p2pboot.errors import BlobCorrupt, BlobMissing
+from p2pboot.errors import BlobCorrupt, BlobMissing, Contradiction
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.buffers import Buffers
 from p2pboot.fetch.receiving.items import Dialect, Wanted
@@ -195,13 +195,18 @@ class Downloads:
 
     def _is_here(self, wanted: Wanted) -> bool:
         """Whether there is nothing to fetch: what is here and was cut otherwise is read once; blocking."""
-        return self._blobs.settle(
-            wanted.blob,
-            size=wanted.size,
-            piece_length=wanted.piece_length,
-            table_digest=wanted.table_digest,
-            go_on=trio.from_thread.check_cancelled,
-        )
+        try:
+            return self._blobs.settle(
+                wanted.blob,
+                size=wanted.size,
+                piece_length=wanted.piece_length,
+                table_digest=wanted.table_digest,
+                go_on=trio.from_thread.check_cancelled,
+            )
+        except Contradiction:
+            if self.dialect.counts_uncut:
+                return True
+            raise
 
     async def _find_table(self, download: Download) -> PieceTable | None:
         """Its table, as far as it is known here or a peer gives it; None once another job has brought all of it."""

@@ -54,6 +54,9 @@ class Dialect(Protocol):
     pieces_at_once: ClassVar[int]
     """How many pieces one request may ask for."""
 
+    counts_uncut: ClassVar[bool]
+    """Whether a whole that is here is what is wanted also where it has not the pieces that were signed."""
+
     swarms: ClassVar[bool]
     """Whether peers may be asked over `/p2pboot/swarm/1` instead, by what was signed alone."""
 

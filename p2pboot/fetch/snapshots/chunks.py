@@ -36,6 +36,7 @@ class SnapshotDialect(Dialect):
     protocol = SNAPSHOT_PROTOCOL
     piece = "chunk"
     pieces_at_once = 1
+    counts_uncut = True  # whose table is a lie, is found out when the announcements are compared with it
     swarms = True
 
     def __init__(self, wanted: Wanted) -> None:
