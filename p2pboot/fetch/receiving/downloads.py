@@ -30,8 +30,9 @@ SYNC_BYTES = 32 * MIB
 """What was written is brought to the disk every so often, so that the end need not wait for all of it: 0.02 s instead
 of 0.21 to 0.24 for 512 MiB."""
 
-GATHERED_S = 0.05
-"""For so long short pieces are gathered in memory before they are written: a thread for each costs 10 CPU s/GB."""
+GATHERED_S = 0.25
+"""For so long short pieces are gathered in memory before they are written: a thread for each costs 10 CPU s/GB.
+They are held, and given to others, meanwhile; in 50 ms one or two come."""
 
 WRITERS = 1
 """Threads that check, write and hash: it takes one core at 900 MB/s, and keeps pieces in order for SHA-256."""
