@@ -224,6 +224,7 @@ class Sharing:
                 lambda _channel, _arch: (),
                 read_record=transport.read_peer_record,
                 note_site=nearness.note,
+                is_clients=True,
             )
 
         self.offer(transport, SYNC_PROTOCOL, sync)

@@ -68,6 +68,7 @@ class SyncServer(Server):
         withheld: what is known of a channel and arch (None: of all) and not offered; called in threads.
         read_record: reads a signed record that came from anybody; at most one signature check.
         note_site: is told where somebody who asks says that it stands.
+        is_clients: whether it is a client's, which tells of nodes only who is there for something in particular.
     """
 
     protocol = SYNC_PROTOCOL
@@ -82,10 +83,11 @@ class SyncServer(Server):
         *,
         read_record: Callable[[bytes], PeerRecord | None] = read_record,
         note_site: Callable[[Connection, str], None] = lambda _connection, _site: None,
+        is_clients: bool = False,
     ) -> None:
         super().__init__(serving)
         self._catalogue = catalogue
-        self._referrals = Referrals(read_record, peer_records, note_site)
+        self._referrals = Referrals(read_record, peer_records, note_site, is_clients=is_clients)
         self._now = now
         self._withheld = withheld
 

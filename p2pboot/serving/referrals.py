@@ -71,6 +71,7 @@ class Referrals:
         read_record: reads a signed record that came from anybody; at most one signature check.
         nodes: gives the records of connected nodes, which were read before; must be quick.
         note_site: is told where an asker says that it stands.
+        is_clients: whether it is a client's: it passes by, and brings nobody together who is there for nothing.
     """
 
     def __init__(
@@ -78,7 +79,10 @@ class Referrals:
         read_record: Callable[[bytes], PeerRecord | None],
         nodes: Callable[[], Sequence[bytes]],
         note_site: Callable[[Connection, str], None],
+        *,
+        is_clients: bool = False,
     ) -> None:
+        self._is_clients = is_clients
         self._read_record = read_record
         self._nodes = nodes
         self._note_site = note_site
@@ -118,7 +122,7 @@ class Referrals:
             if _neighbourhood(asker.party.origin) == here or (asker.site and asker.site == request.site)
         ]
         known = {asker.party.peer_id for asker in told} | {connection.peer_id}
-        nodes = dict(self._useful_nodes(scope, known))
+        nodes = dict(self._useful_nodes(scope, known)) if digests or not self._is_clients else {}
         chosen = {asker.raw: None for asker in islice(_in_turns(near, _origin), _NEAR)}
         everybody = {asker.raw: asker.party.origin for asker in told} | nodes
         others = [raw for raw in everybody if raw not in chosen]

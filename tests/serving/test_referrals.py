@@ -21,10 +21,10 @@ ONE, OTHER = "01" * 32, "02" * 32
 class Office:
     """A register, with those who speak with it."""
 
-    def __init__(self, nodes: Sequence[bytes] = ()) -> None:
+    def __init__(self, nodes: Sequence[bytes] = (), **options: bool) -> None:
         self.checks = 0
         self.sites: list[tuple[str, str]] = []
-        self.referrals = Referrals(self._read, lambda: nodes, self._note_site)
+        self.referrals = Referrals(self._read, lambda: nodes, self._note_site, **options)
 
     def _read(self, record: bytes) -> PeerRecord | None:
         self.checks += 1
@@ -172,6 +172,13 @@ async def test_nodes_are_told_to_everyone_but_themselves(autojump_clock: None) -
     for _ in range(5):
         office.ask("stranger", "192.0.2.1")
     assert office.checks == 3
+
+
+async def test_a_client_tells_of_nodes_only_who_is_there_for_something(autojump_clock: None) -> None:
+    node = record_of("node", "10.0.0.1")
+    office = Office([node], is_clients=True)
+    assert office.ask("another node", "10.0.0.2", None) == set()
+    assert office.ask("client", "10.0.0.3", ONE) == {node}
 
 
 async def test_a_node_that_leads_nowhere_from_the_asker_is_not_told(autojump_clock: None) -> None:
