@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import field
 
 from p2pboot.core.dataclass import dataclass
@@ -38,6 +39,9 @@ GROUP_S = 0.5
 SWARM_GROUP_S = 0.1
 """The same where there are several: a piece that is part of a long run is not passed on meanwhile."""
 
+MAX_NEWS = 256
+"""That are told apart by when they came; the latest ones are one."""
+
 SLOW_ASSIGNMENT_S = 4.0
 """A peer that takes longer for one request gets one at a time instead of two."""
 
@@ -59,6 +63,8 @@ class PeerLoad:
     peer_id: str = ""
     holds: dict[str, int] = field(default_factory=dict)
     """What it says that it has, by artifact."""
+    news: dict[str, deque[int]] = field(default_factory=dict)
+    """The same in the order in which it was heard, without what nobody wants any more."""
     fetching: dict[str, int] = field(default_factory=dict)
     """What it says that it fetches from a peer that has everything."""
     assignments: dict[int, Assignment] = field(default_factory=dict)
@@ -119,6 +125,24 @@ class PeerLoad:
         else:
             del self.assignments[request.number]
         self.asked_bytes -= request.length
+
+    def note_news(self, blob: str, bits: int) -> None:
+        """It says that it has these as well."""
+        news = self.news.setdefault(blob, deque())
+        if len(news) == MAX_NEWS:
+            bits |= news.pop()
+        news.append(bits)
+
+    def oldest(self, blob: str, among: int, wanted: int) -> int:
+        """Return those of a set of which it was heard first that they are there.
+
+        Whoever deals a piece to somebody counts on others to fetch it there soon; where a link is full, and so what is
+        not fetched yet never becomes less, a choice at random leaves some of it for long.
+        """
+        news = self.news.get(blob, ())
+        while news and not news[0] & wanted:
+            news.popleft()
+        return next((found for bits in news if (found := bits & among)), among)
 
     def has_all(self, blob: str, count: int, pieces: range) -> bool:
         """Whether it says that it has all of these."""

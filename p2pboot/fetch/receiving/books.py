@@ -72,6 +72,7 @@ class Books:
         for peer in self._peers.values():
             peer.holds.pop(blob, None)
             peer.whole.discard(blob)
+            peer.news.pop(blob, None)
             peer.fetching.pop(blob, None)
         self._alone = None
 
@@ -244,9 +245,11 @@ class Books:
     # Book-keeping
 
     def _hold(self, peer: PeerLoad, blob: str, holds: int) -> None:
-        holders, before = self._demands[blob].holders, peer.holds.get(blob, 0)
-        holders.add(holds & ~before)
-        holders.remove(before & ~holds)
+        demand, before = self._demands[blob], peer.holds.get(blob, 0)
+        demand.holders.add(holds & ~before)
+        demand.holders.remove(before & ~holds)
+        if new := holds & ~before & demand.wanted:
+            peer.note_news(blob, new)
         peer.holds[blob] = holds
         if not before or not holds:
             self._alone = None

@@ -6,9 +6,9 @@ turn it is to ask from afar.
 
 A peer that speaks the swarm's protocol and has everything is sent *orders*: it chooses which pieces it gives, for it
 alone knows what it has given to whom, and so each piece leaves it about once. Any other is *assigned* particular
-pieces: the rarest of those that it has, so that what a few have spreads first; where several are as rare, each client
-begins elsewhere. Whoever delivers soonest is asked next. A piece that somebody was asked for is asked of nobody else,
-except at the very end, when what would come last is asked for a second time.
+pieces: the rarest of those that it has, so that what a few have spreads first; where several are as rare, what was
+heard of first, and of that each client begins elsewhere. Whoever delivers soonest is asked next. A piece that somebody
+was asked for is asked of nobody else, except at the very end, when what would come last is asked for a second time.
 
 A peer that only speaks `/p2pboot/artifact/1` is asked for runs, more or less in order.
 """
@@ -202,7 +202,8 @@ class Schedule(Books):
             most = min(peer.group_pieces(demand.piece_length, alone=alone), self._pieces_at_once)
             if peer.swarm:
                 begin = self._rng.randrange(demand.count)
-                rarest = from_on(demand.count, demand.holders.fewest(available), begin - begin % most)
+                rarest = peer.oldest(blob, demand.holders.fewest(available), demand.wanted)
+                rarest = from_on(demand.count, rarest, begin - begin % most)
             else:
                 near_by = bits_of(demand.count, range(min(LOOKAHEAD_PIECES, available.bit_length())))
                 near_by >>= demand.count - available.bit_length()
