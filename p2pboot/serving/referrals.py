@@ -123,10 +123,10 @@ class Referrals:
         ]
         known = {asker.party.peer_id for asker in told} | {connection.peer_id}
         nodes = dict(self._useful_nodes(scope, known)) if digests or not self._is_clients else {}
-        chosen = {asker.raw: None for asker in islice(_in_turns(near, _origin), _NEAR)}
+        beside = [asker.raw for asker in _in_turns(near, _origin)]
         everybody = {asker.raw: asker.party.origin for asker in told} | nodes
-        others = [raw for raw in everybody if raw not in chosen]
-        chosen |= dict.fromkeys(_in_turns(others, everybody.__getitem__))
+        far = _in_turns(everybody.keys() - set(beside), everybody.__getitem__)
+        chosen = dict.fromkeys([*beside[:_NEAR], *far, *beside[_NEAR:]])
         return list(islice(chosen, MAX_PEERS))
 
     def _take(
