@@ -53,7 +53,7 @@ storm: $(DEV) compiled ## many clients that start together, in network namespace
 	@$(BIN)/python -m benchmarks.storm $(ROWS) --json build/storm/storm.json --svg build/storm
 
 simulate: $(DEV) ## run the swarm's schedulers on a virtual clock, up to 1,000 clients, and draw it
-	@$(BIN)/python -m benchmarks.simulator --large --plots benchmarks/plots
+	@$(BIN)/python -m benchmarks.simulator --large --plots build/simulator
 
 siege: $(DEV) compiled ## attack a node in all ways for ten minutes (SECONDS=n) and show what each cost it
 	@$(BIN)/python -m siege --seconds $(or $(SECONDS),600)
