@@ -28,7 +28,8 @@ AGAIN_S: Final = 5.0
 """So long a client is left alone that did not say what it has."""
 
 IDLE_S: Final = 60.0
-"""A table of which no deal was asked for so long is forgotten."""
+"""A table of which no deal was asked for so long is forgotten when no client is there any more, or another one needs
+the room: who has everything by then, and stays, still has it."""
 
 _FULL: Final = Wait(5.0, ())
 """For who has no place."""
@@ -69,8 +70,10 @@ class Deals:
         return self._tables.get(table_digest)
 
     def _forget_idle(self, now: float) -> None:
+        present = self._transport.peers()
         for digest, deals in tuple(self._tables.items()):
-            if now - deals.asked_at > IDLE_S:
+            is_needed = deals.has_clients(present) and len(self._tables) < TABLES
+            if now - deals.asked_at > IDLE_S and not is_needed:
                 del self._tables[digest]
                 deals.close()
 
@@ -150,6 +153,11 @@ class TableDeals:
                 self._count, range(min(first, self._count), min(first + count, self._count))
             )
         return pieces
+
+    def has_clients(self, present: frozenset[str]) -> bool:
+        """Whether any of its clients is among these peers; forgets the others."""
+        self._let_go(present)
+        return bool(self._clients)
 
     def close(self) -> None:
         """Nobody is dealt anything any more."""

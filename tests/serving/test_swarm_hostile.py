@@ -128,6 +128,13 @@ async def take(requests: RequestStream, *want: tuple[int, int], image: Sample = 
     return dealt[0]
 
 
+def sample_held(store: Store) -> Sample:
+    """A third artifact of the store."""
+    image = sample(PIECE, 2)
+    hold(store, image.artifact, image.data)
+    return image
+
+
 def piece(index: int) -> bytes:
     return encode_request(SomePiecesRequest(TABLE, ((index, 1),)))
 
@@ -215,9 +222,7 @@ async def test_many_ids_of_one_address_have_one_share(
             await other.write(piece(1) * 3)
         await trio.testing.wait_all_tasks_blocked()
         going = Counter(sending.party.origin for sending in served.server.uplink._going)
-        assert {origin: count for origin, count in going.items() if origin != "10.0.0.9"} == {
-            f"10.0.1.{number}": 1 for number in range(4)
-        }
+        assert going.keys() == {"10.0.0.9", *(f"10.0.1.{number}" for number in range(4))}
         await trio.sleep(Limits().stall_s * 0.9)  # nobody takes anything
         await served.connect("late", "10.0.0.9").write(piece(2))
         late = served.connect("later", "10.0.0.9")
@@ -294,7 +299,25 @@ async def test_deals_of_more_tables_than_are_remembered_are_busy(
             await take(requests, image=images[2])
         await trio.sleep(IDLE_S + 1)
         assert await take(requests, image=images[2]) == 0
-        assert served.server.deals._places.used == 1
+        assert served.server.deals._tables.keys() == {images[1].table.digest, images[2].table.digest}
+        assert served.server.deals._places.used == 2
+
+
+async def test_who_stays_is_remembered_and_who_is_gone_is_not(
+    store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    other = sample(PIECE, 1)
+    hold(store, other.artifact, other.data)
+    async with serving(store) as served, served.asked_by("new", "10.0.0.1") as requests:
+        async with served.asked_by("stays", "10.0.0.9") as stays:
+            await take(stays)
+        await trio.sleep(2 * IDLE_S)
+        await take(requests, image=other)
+        assert TABLE in served.server.deals._tables
+        served.network.present.remove("stays")
+        await trio.sleep(2 * IDLE_S)
+        await take(requests, image=sample_held(store))
+        assert served.server.deals._tables.keys() == {other.table.digest, sample_held(store).table.digest}
 
 
 async def test_clients_of_all_tables_together_are_bounded_by_address(
