@@ -59,7 +59,9 @@ class P2PBoot:
 
     def begin(self, row: Row) -> None:
         artifacts = self._mesh.directory / "artifacts"
-        self._nodes.append(processes.node_on(self._lab, self._mesh, 1, "serve", str(artifacts)))
+        publisher = processes.node_on(self._lab, self._mesh, 1, "serve", str(artifacts))
+        publisher.wait_for_head(1)
+        self._nodes.append(publisher)
         for number in range(2, row.holders + 1):
             mirror = self.mirror(number)
             mirror.wait_for_head(1)
