@@ -38,8 +38,11 @@ SUPPLY_S: Final = 2.0
 WELL_SUPPLIED: Final = 4
 """…and with so many times its share of this node's uplink it gets no second copies while anything is on its way."""
 
-ENOUGH: Final = 0.5
-"""So much of this node's uplink is enough from others, however few clients there are."""
+ENOUGH: Final = 0.3
+"""So much of this node's uplink is enough from others, however few clients there are…"""
+
+ENOUGH_OF_OWN: Final = 0.7
+"""…and so much of the most that the client ever had from all together: its own link or processor is short then."""
 
 NEW_S: Final = 1.0
 """One that has just come may still be supplied well."""
@@ -92,7 +95,10 @@ class _Client:
     waiting: deque[tuple[float, int]] = field(
         default_factory=deque
     )  # what nobody else reported, and when it is late
-    gained: deque[tuple[float, int]] = field(default_factory=deque)  # when how many pieces came from others
+    gained: deque[tuple[float, int, int]] = field(
+        default_factory=deque
+    )  # when how many came from others, and of all
+    quickest: float = 0.0  # bytes per second that it had from all together
     bytes_per_s: float | None = None
     asked_at: float = -math.inf
 
@@ -178,8 +184,8 @@ class Dealing:
         """
         about = self._clients[client]
         new = bits_of_all(self._count, held) & ~about.held
-        if gained := (new & ~about.dealt).bit_count():
-            about.gained.append((now, gained))
+        if new:
+            about.gained.append((now, (new & ~about.dealt).bit_count(), new.bit_count()))
         self._hold(about, about.held | new)
         self._claim(new | bits_of_all(self._count, fetching), now)
 
@@ -249,10 +255,10 @@ class Dealing:
         nobody = undealt & ~self._holders.some
         if not (self._owes(about, now) and self._others_first(about, now)):
             unasked = from_on(self._count, lacks & nobody, self._rng.randrange(self._count))
-            for choice in (wanted & nobody & ~self._ever, wanted & nobody, unasked, wanted & undealt):
+            for choice in (wanted & nobody & ~self._ever, wanted & nobody, unasked):
                 if choice:
                     return self._deal(about, choice, max_pieces, now)
-        elif wanted & undealt or lacks & nobody:
+        elif lacks & nobody:
             return Wait(RETRY_S, self._ask(about, want.bits))
         spread = wanted & ~(self._pending & ~self._holders.some)
         if not spread or self._is_well_supplied(about, lacks, want.bits, now):
@@ -352,9 +358,11 @@ class Dealing:
             about.gained.popleft()
         if now - about.joined_at < NEW_S:
             return len(self._clients) > 1
-        from_others = sum(gained for _, gained in about.gained) * self._piece_length / SUPPLY_S
+        per_s = self._piece_length / SUPPLY_S
+        from_others = sum(gained for _, gained, _ in about.gained) * per_s
+        about.quickest = max(about.quickest, sum(gained for _, _, gained in about.gained) * per_s)
         enough = min(WELL_SUPPLIED / len(self._clients), ENOUGH) * self._uplink
-        return 0 < enough <= from_others
+        return 0 < min(enough, ENOUGH_OF_OWN * about.quickest) <= from_others
 
     def holders_of(self, want: PieceSet, client: Hashable) -> tuple[Hashable, ...]:
         """A few clients, other than one, that say that they have something of this."""

@@ -124,10 +124,10 @@ def test_second_copies_are_of_what_fewest_have_and_within_what_is_wanted() -> No
     assert isinstance(dealing.choose("c", PieceSet.of(4, [0, 3]), 1, 2.0), Wait)
 
 
-def supplied(dealing: Dealing) -> None:
-    """Every piece is dealt to b at 10 pieces a second, and a gets them at 25 pieces a second from others."""
+def supplied(dealing: Dealing, *, took_s: float = 0.1) -> None:
+    """Every piece is dealt to b, by default at 10 a second, and a gets 9 a second from others."""
     for number in range(20):
-        deal(dealing, "b", number * 0.1)
+        deal(dealing, "b", number * 0.1, took_s=took_s)
     hold(dealing, "b", *range(20))
     hold(dealing, "c", *range(20))
     hold(dealing, "a", *range(18), now=2.0)
@@ -139,6 +139,12 @@ def test_a_client_that_others_supply_gets_no_second_copies_while_something_is_on
     something_on_its_way = PieceSet.of(20, [18])
     chosen = dealing.choose("a", something_on_its_way, 1, 2.1)
     assert chosen == Wait(0.3, ("b", "c"))
+
+
+def test_a_client_that_gets_nearly_all_from_others_is_supplied_however_quick_this_node_is() -> None:
+    dealing = dealing_for("a", "b", "c", "d", "e")
+    supplied(dealing, took_s=0.01)
+    assert dealing.choose("a", PieceSet.of(20, [18]), 1, 2.1) == Wait(0.3, ("b", "c"))
 
 
 def test_a_client_that_others_supply_gets_second_copies_when_nothing_is_on_its_way() -> None:
