@@ -64,10 +64,8 @@ ROWS = (
     Row(Scenario("16, news up to 0.2 s late", 16, late_s=0.2), last=1.15),
     Row(Scenario("16, news up to 1 s late", 16, late_s=1.0), last=1.3),
     Row(Scenario("64, full mesh", 64, pieces=2048), last=1.1, copies=1.05),
-    Row(
-        Scenario("64, 20 neighbours", 64, pieces=2048, neighbours=20, holder_neighbours=20),
-        last=1.3,
-    ),
+    Row(Scenario("64, 20 neighbours", 64, pieces=2048, neighbours=20), last=1.3),
+    Row(Scenario("64, 20 neighbours, publisher too", 64, pieces=2048, neighbours=20, holder_neighbours=20)),
     Row(
         Scenario("2 racks of 40", 80, pieces=2048, racks=2, rack_rate=200 * MBIT), into_racks=2.0, large=True
     ),

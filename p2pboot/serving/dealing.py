@@ -47,7 +47,7 @@ ENOUGH_OF_OWN: Final = 0.7
 NEW_S: Final = 1.0
 """One that has just come may still be supplied well."""
 
-GROUP_S: Final = 0.1
+GROUP_S: Final = 0.3
 """Where there are several clients, one deal takes about so long at most."""
 
 RETRY_S: Final = 0.3

@@ -16,7 +16,7 @@ WINDOW_S = 1.5
 """Seconds of its own data that a peer is asked for ahead when it is the only one, or chooses nothing itself: covers any
 round trip, and is lost with it."""
 
-SWARM_WINDOW_S = 0.2
+SWARM_WINDOW_S = 0.6
 """The same where there are several: two requests are enough to keep a peer busy, and what is asked for early is asked
 for before it is known what is rare."""
 
@@ -36,8 +36,10 @@ FIRST_GROUP_BYTES = MIB
 GROUP_S = 0.5
 """A slow peer's runs are shorter, for the end of a fetch waits for whole requests."""
 
-SWARM_GROUP_S = 0.1
-"""The same where there are several: a piece that is part of a long run is not passed on meanwhile."""
+SWARM_GROUP_S = 0.3
+"""The same where there are several: a piece that is part of a long run is not passed on meanwhile. With eight clients
+at 50 Mbit/s and 1,024 pieces 0.1 s means single pieces and 1.5 % more than the bound in a simulation, 0.3 s a third of
+the requests and 2.5 %, 0.5 s a quarter and 4 %."""
 
 MAX_NEWS = 256
 """That are told apart by when they came; the latest ones are one."""
