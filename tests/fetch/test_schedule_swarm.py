@@ -287,3 +287,16 @@ def test_who_does_not_answer_orders_does_not_keep_others_from_getting_them() -> 
     assert len(schedule.deals("mute", 0.0)) == 2
     assert schedule.deals("whole", 0.0) == []
     assert len(schedule.deals("whole", 0.6)) == 2
+
+
+def test_one_that_has_given_nothing_good_yet_is_asked_for_single_pieces_however_quick_it_is() -> None:
+    schedule = schedule_of(1000)
+    join(schedule, "new", PieceSet.full(1000) - some(1000, 0))
+    join(schedule, "other", some(1000, 0))
+    first, second = schedule.assign("new", 0.0)
+    claimed = schedule.arrived(first, 0.001)
+    (unproved,) = schedule.assign("new", 0.001)
+    assert len(unproved.pieces) == 1
+    schedule.settle(first, claimed)
+    schedule.settle(second, schedule.arrived(second, 0.002))
+    assert len(schedule.assign("new", 0.002)[0].pieces) > 1

@@ -223,6 +223,10 @@ class Books:
         """What was claimed has been checked; what is not in `stored` is wanted again."""
         claimed = self._checking.pop(assignment.number, None)
         if claimed is not None:
+            stored = tuple(stored)
+            peer = self._peers.get(assignment.source)
+            if peer is not None and stored:
+                peer.proved = True
             self.live_bytes -= assignment.length
             if assignment.blob in self._demands:
                 self._demands[assignment.blob].settle(claimed, stored)
