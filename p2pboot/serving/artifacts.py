@@ -10,8 +10,6 @@ import logging
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-import trio
-from cachetools import TTLCache
 from typing_extensions import override
 
 from p2pboot.errors import BlobMissing, P2PBootError
@@ -35,11 +33,7 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-_REMEMBERED: Final = 64
-_REMEMBERED_S: Final = 60.0
-
 # Only what the status does not say: what was never here is `not_found`, and what is outside is `range`.
-_CHANGED: Final = "its file changed on this node's disk and is being examined"
 _ON_ITS_WAY: Final = "it is being fetched here, and this part has not come yet"
 
 
@@ -56,8 +50,6 @@ class ArtifactServer(Server):
     def __init__(self, blobs: BlobStore, serving: Serving) -> None:
         super().__init__(serving)
         self._blobs = blobs
-        # What was found changed just now: whoever was cut off in the middle of a reply is to learn why.
-        self._changed: TTLCache[str, None] = TTLCache(_REMEMBERED, _REMEMBERED_S, trio.current_time)
 
     @override
     async def _answer(self, request: ArtifactRequest, reserve: Reserve) -> Reply:
@@ -85,7 +77,7 @@ class ArtifactServer(Server):
             try:
                 return await self._in_thread(way, sha256, start + offset, length)
             except BlobGone:
-                self._changed[sha256] = None
+                self._note_changed(sha256)
                 raise
 
         async def read(offset: int, length: int) -> bytes:
@@ -115,6 +107,3 @@ class ArtifactServer(Server):
     async def _have(self, request: HaveRequest) -> Reply:
         held = await self._in_thread(self._blobs.held, request.sha256, request.table)
         return self._lacking(request.sha256) if held is None else Reply(Status.OK, held.to_bytes())
-
-    def _lacking(self, sha256: str) -> Reply:
-        return Reply.refusal(Status.GONE, _CHANGED) if sha256 in self._changed else Reply(Status.NOT_FOUND)

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Final
+from typing import Final, TypeVar
 
 import trio
 from typing_extensions import override
@@ -42,6 +42,8 @@ from p2pboot.serving.telling import Telling
 from p2pboot.serving.uplink import Sending, Uplink
 from p2pboot.store.errors import BlobGone
 from p2pboot.transport.interface import Connection, Stream, Transport
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +129,7 @@ class SwarmServer(Server):
         if not at_once:
             return Reply(Status.OK, await self._read(content, spans))
         if _at_hand(content, spans) is None:
-            await self._in_thread(_check, content, spans)
+            await self._on_disk(_check, content, spans)
 
         async def read(offset: int, size: int) -> bytes:
             return await self._read(content, _part(spans, offset, size))
@@ -136,7 +138,20 @@ class SwarmServer(Server):
 
     async def _read(self, content: Content, spans: Sequence[_Span]) -> bytes:
         data = _at_hand(content, spans)
-        return await self._in_thread(_read, content, spans) if data is None else data
+        return await self._on_disk(_read, content, spans) if data is None else data
+
+    async def _on_disk(
+        self, way: Callable[[Content, Sequence[_Span]], T], content: Content, spans: Sequence[_Span]
+    ) -> T:
+        try:
+            return await self._in_thread(way, content, spans)
+        except BlobGone:
+            self._note_changed(content.table_digest)
+            raise
+
+    def lacking(self, table: str) -> Reply:
+        """The answer where nothing is held that a table cuts."""
+        return self._lacking(table)
 
 
 @dataclass(slots=True, eq=False)
@@ -169,7 +184,7 @@ class _Client:
             return Reply.busy(NEVER_S)
         content = await self._server.find(request.table, self._party)
         if content is None:
-            return Reply(Status.NOT_FOUND)
+            return self._server.lacking(request.table)
         if isinstance(request, SomePiecesRequest):
             return await self._begin(content, request.want, handed_over)
         if content.partial is not None or self._server.telling.arrived_lately(request.table):
@@ -184,7 +199,7 @@ class _Client:
         try:
             reply = await self._server.pieces(chosen.content, chosen.runs, reserve)
         except BlobGone:
-            reply = Reply(Status.GONE)
+            reply = self._server.lacking(request.table)
         except BlobMissing:
             reply = Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
         except P2PBootError as error:  # a disk that fails costs this request, not the stream

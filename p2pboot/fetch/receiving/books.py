@@ -111,6 +111,10 @@ class Books:
         self._peers[source] = PeerLoad(RateMeter(now), swarm=swarm, near=near, peer_id=peer_id)
         self._alone = None
 
+    def place(self, source: Hashable, *, near: bool) -> None:
+        """Say whether a peer is near; whoever is not placed is."""
+        self._peers[source].near = near
+
     def remove_peer(self, source: Hashable) -> None:
         """A peer is gone: its pieces are free for others at once."""
         peer = self._peers[source]

@@ -52,7 +52,7 @@ class Session(ABC):
         downloads: what is wanted.
         ledger: where what the peer gave, and why it is dropped, is noted.
         sessions: all of the job; this one is in it while it runs.
-        near: whether nothing that is scarce lies between.
+        near: tells whether nothing that is scarce lies between.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Session(ABC):
         ledger: Ledger,
         sessions: list[Session],
         *,
-        near: bool,
+        near: Callable[[], bool],
     ) -> None:
         self.peer_id = connection.peer_id
         self.asking_tables: set[str] = set()
@@ -100,6 +100,7 @@ class Session(ABC):
                     self.begun = await self._begin()
                     if self.begun:
                         self._sessions.append(self)
+                        self._locate()
                         self.pump()
                         await self._over.wait()
                 finally:
@@ -110,6 +111,12 @@ class Session(ABC):
                 self._sessions.remove(self)
                 self._schedule.remove_peer(self._source)
                 pump_all(self._sessions)  # what this peer owed is the others' now
+
+    def _locate(self) -> None:
+        """Find out who is near once there are two to choose from: it takes a look at this machine's interfaces."""
+        if len(self._sessions) > 1:
+            for session in self._sessions:
+                self._schedule.place(session._source, near=session._near())
 
     @abstractmethod
     async def _begin(self) -> bool:

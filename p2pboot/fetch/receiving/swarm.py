@@ -157,7 +157,7 @@ class _Swarm:
                 self._downloads,
                 self._ledger,
                 self._sessions,
-                near=self._network.near(connection),
+                near=partial(self._network.near, connection),
             )
             await session.run()
             if session.begun:

@@ -18,6 +18,7 @@ from p2pboot.fetch.receiving.line import Line
 from p2pboot.fetch.receiving.missing import Assignment, Order
 from p2pboot.fetch.receiving.session import Session, pump_all
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused
+from p2pboot.protocol.messages import Status
 from p2pboot.protocol.swarm import MAX_WAIT_MS, SWARM_PROTOCOL
 from p2pboot.protocol.swarm_client import Changes, ask_changes, ask_deal, ask_some_pieces
 
@@ -42,9 +43,7 @@ class SwarmSession(Session):
         except RemoteProtocolError as error:
             self._ledger.note_error(self.peer_id, error)
             return False
-        self._schedule.add_peer(
-            self._source, trio.current_time(), swarm=True, near=self._near, peer_id=self.peer_id
-        )
+        self._schedule.add_peer(self._source, trio.current_time(), swarm=True, peer_id=self.peer_id)
         return True
 
     # What the peer has
@@ -152,6 +151,8 @@ class SwarmSession(Session):
             retry_s = self._pause_s(error) if error.retry_s is None else error.retry_s
             self._schedule.deal_refused(order, retry_s, now)
         else:
+            if error.reason or error.status is not Status.NOT_FOUND:  # which only says that it does not deal
+                self._note(error)
             self._schedule.no_deals(self._source)
             self._schedule.deal_refused(order, 0, now)
 
