@@ -356,12 +356,15 @@ class Dealing:
             return False  # nothing is on its way to it
         while about.gained and about.gained[0][0] < now - SUPPLY_S:
             about.gained.popleft()
+        fetching = sum(client.held != self._everything for client in self._clients.values())
         if now - about.joined_at < NEW_S:
-            return len(self._clients) > 1
+            return fetching > 1
         per_s = self._piece_length / SUPPLY_S
         from_others = sum(gained for _, gained, _ in about.gained) * per_s
         about.quickest = max(about.quickest, sum(gained for _, _, gained in about.gained) * per_s)
-        enough = min(WELL_SUPPLIED / len(self._clients), ENOUGH) * self._uplink
+        if fetching < 2:  # nobody else is to be spared for: who has everything already is one more holder
+            return 0 < WELL_SUPPLIED * self._uplink <= from_others
+        enough = min(WELL_SUPPLIED / fetching, ENOUGH) * self._uplink
         return 0 < min(enough, ENOUGH_OF_OWN * about.quickest) <= from_others
 
     def holders_of(self, want: PieceSet, client: Hashable) -> tuple[Hashable, ...]:

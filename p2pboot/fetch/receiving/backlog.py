@@ -77,8 +77,8 @@ class PeerLoad:
     orders: dict[int, Order] = field(default_factory=dict)
     """Deals that it has not begun to answer."""
     asked_bytes: int = 0
-    proved: bool = False
-    """Whether anything that it gave was good."""
+    proved: int = 0
+    """Bytes of the longest request that it answered with something good."""
     silent: bool = False
     dropped: bool = False
     paused_until: float = 0.0
@@ -110,8 +110,10 @@ class PeerLoad:
             rate = self.meter.bytes_per_s
             most = FIRST_GROUP_BYTES if rate is None else min(GROUP_BYTES, rate * GROUP_S)
         else:
-            rate = self.meter.guess if self.proved else None  # who lies costs one piece
-            most = min(GROUP_BYTES, (rate or 0.0) * (GROUP_S if alone else SWARM_GROUP_S))
+            # Who lies costs one piece; and a rate that was measured over a burst is believed step by step, for a
+            # request that ends in the middle brings nothing.
+            rate = self.meter.guess or 0.0
+            most = min(GROUP_BYTES, 2 * self.proved, rate * (GROUP_S if alone else SWARM_GROUP_S))
         return max(1, int(most) // piece_length)
 
     def add(self, request: Assignment | Order) -> None:

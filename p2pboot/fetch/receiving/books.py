@@ -230,7 +230,7 @@ class Books:
             stored = tuple(stored)
             peer = self._peers.get(assignment.source)
             if peer is not None and stored:
-                peer.proved = True
+                peer.proved = max(peer.proved, assignment.length)
             self.live_bytes -= assignment.length
             if assignment.blob in self._demands:
                 self._demands[assignment.blob].settle(claimed, stored)

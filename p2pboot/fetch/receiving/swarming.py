@@ -12,11 +12,11 @@ from typing_extensions import override
 
 from p2pboot.core.changes import Change, Form
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.fetch.asking.requests import NoStream, RequestStream, open_stream
+from p2pboot.fetch.asking.requests import NoAnswer, NoStream, RequestStream, open_stream
 from p2pboot.fetch.receiving.downloads import Download
 from p2pboot.fetch.receiving.line import Line
 from p2pboot.fetch.receiving.missing import Assignment, Order
-from p2pboot.fetch.receiving.session import Session, pump_all
+from p2pboot.fetch.receiving.session import LACK_AGAIN_S, Session, pump_all
 from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused
 from p2pboot.protocol.messages import Status
 from p2pboot.protocol.swarm import MAX_WAIT_MS, SWARM_PROTOCOL
@@ -36,6 +36,7 @@ class SwarmSession(Session):
     async def _begin(self) -> bool:
         self._pieces = self._line(SWARM_PROTOCOL)
         self._deals = self._line(SWARM_PROTOCOL)
+        self._hearing: dict[str, trio.CancelScope] = {}  # by artifact, while the peer says what it has
         try:
             await self._pieces.open()
         except NoStream:
@@ -62,10 +63,19 @@ class SwarmSession(Session):
 
             nursery.start_soon(stop)
             try:
-                await self._hear(download)
+                while True:
+                    with trio.CancelScope() as self._hearing[download.blob]:
+                        await self._hear(download)
+                        await download.closed.wait()  # nothing changes where all is, until that proves wrong
+                    await trio.sleep(LACK_AGAIN_S)
             except RemoteProtocolError as error:
                 self._end(error)
             nursery.cancel_scope.cancel()
+
+    def _doubt(self, blob: str) -> None:
+        """The peer does not give what it has by its own word: it is to say once more what that is."""
+        if blob in self._hearing:
+            self._hearing[blob].cancel()
 
     async def _hear(self, download: Download) -> None:
         stream = await open_stream(self._transport, self._source, SWARM_PROTOCOL)
@@ -87,7 +97,7 @@ class SwarmSession(Session):
                     )
                     continue
                 except trio.TooSlowError:
-                    return
+                    raise NoAnswer(f"no answer in {_PATIENCE_S:g} s") from None
                 at = said.at
                 is_whole = said.held is not None and said.held.complete
                 self._learn(download.blob, said)
@@ -151,7 +161,7 @@ class SwarmSession(Session):
             retry_s = self._pause_s(error) if error.retry_s is None else error.retry_s
             self._schedule.deal_refused(order, retry_s, now)
         else:
-            if error.reason or error.status is not Status.NOT_FOUND:  # which only says that it does not deal
+            if error.status is not Status.NOT_FOUND:  # which only says that it does not deal
                 self._note(error)
             self._schedule.no_deals(self._source)
             self._schedule.deal_refused(order, 0, now)
@@ -191,6 +201,7 @@ class SwarmSession(Session):
         except PeerRefused as error:
             self._note(error)
             self._schedule.lacks(assignment)
+            self._doubt(assignment.blob)
             pump_all(self._sessions)
         except RemoteProtocolError as error:
             self._end(error)
