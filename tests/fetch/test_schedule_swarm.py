@@ -10,7 +10,7 @@ import pytest
 from p2pboot.core.pieces import KIB, PieceSet
 from p2pboot.fetch.receiving.backlog import GROUP_BYTES, MAX_WINDOW
 from p2pboot.fetch.receiving.missing import Assignment, Order
-from p2pboot.fetch.receiving.schedule import LOOK_AGAIN_S, MAX_COPIES, MAX_RUNS, Schedule
+from p2pboot.fetch.receiving.schedule import LOOK_AGAIN_S, MAX_COPIES, MAX_RUNS, MAX_USELESS, Schedule
 
 BLOB = "a" * 64
 PIECE = 64 * KIB
@@ -300,3 +300,46 @@ def test_one_that_has_given_nothing_good_yet_is_asked_for_single_pieces_however_
     schedule.settle(first, claimed)
     schedule.settle(second, schedule.arrived(second, 0.002))
     assert len(schedule.assign("new", 0.002)[0].pieces) > 1
+
+
+def test_who_refuses_at_once_again_and_again_does_not_keep_others_from_getting_orders() -> None:
+    schedule = schedule_of(2)
+    join(schedule, "liar", PieceSet.full(2))
+    join(schedule, "whole", PieceSet.full(2))
+    first, second = schedule.deals("liar", 0.0)
+    assert schedule.deals("whole", 0.0) == []  # two are expected
+    schedule.deal_refused(first, 0.0, 0.1)
+    assert len(schedule.deals("liar", 0.1)) == 1
+    orders = schedule.deals("whole", 0.1)
+    assert len(orders) == 2
+    schedule.dealt(second, 0, 1, 0.2)  # it gives something after all
+    schedule.deal_refused(orders[0], 0.3, 0.2)
+    assert schedule.deals("liar", 0.2) == []
+
+
+def test_who_refuses_deals_is_asked_for_particular_pieces_when_nothing_comes_from_anybody() -> None:
+    schedule = schedule_of(10)
+    join(schedule, "whole", PieceSet.full(10))
+    join(schedule, "client", some(10, 0))
+    (piece,) = schedule.assign("client", 0.0)
+    for order in schedule.deals("whole", 0.0):
+        schedule.deal_refused(order, 60.0, 1.0)
+    schedule.settle(piece, schedule.arrived(piece, 4.0))
+    assert schedule.assign("whole", 8.0) == []  # something came not long ago
+    asked_for = schedule.assign("whole", 9.0)
+    assert len(asked_for) == 2
+    for assignment in asked_for:
+        schedule.settle(assignment, schedule.arrived(assignment, 9.1))
+    assert schedule.assign("whole", 9.1) == []
+
+
+def test_who_deals_nothing_that_is_wanted_is_asked_for_particular_pieces() -> None:
+    schedule = schedule_of(10, missing=PieceSet.full(10) - some(10, 4))
+    join(schedule, "liar", PieceSet.full(10))
+    orders = schedule.deals("liar", 0.0)
+    for number in range(MAX_USELESS):
+        assert schedule.assign("liar", number) == []
+        assert schedule.dealt(orders.pop(0), 4, 1, number) is None
+        orders += schedule.deals("liar", number)
+    assert len(orders) == 1
+    assert len(schedule.assign("liar", 9.0)) == 1

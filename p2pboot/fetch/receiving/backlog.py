@@ -74,6 +74,8 @@ class PeerLoad:
     whole: set[str] = field(default_factory=set)
     """Artifacts that it had all of when it was first heard: it deals them, if it deals at all."""
     deals: bool = True
+    useless: int = 0
+    """Deals in a row of which nothing was wanted."""
     orders: dict[int, Order] = field(default_factory=dict)
     """Deals that it has not begun to answer."""
     asked_bytes: int = 0
@@ -84,6 +86,8 @@ class PeerLoad:
     paused_until: float = 0.0
     ordered_at: float = -math.inf
     no_deals_until: float = 0.0
+    refuses_since: float = math.inf
+    """When it refused an order and had dealt something before; infinite where it dealt something since."""
     no_copies_until: float = 0.0
 
     @property

@@ -9,6 +9,7 @@ wanted again. A silent peer's pieces become free at once, but what it was asked 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Hashable, Iterable
 
 from p2pboot.core.pieces import PieceSet
@@ -29,6 +30,7 @@ class Books:
         self._peers: dict[Hashable, PeerLoad] = {}
         self._checking: dict[int, tuple[int, ...]] = {}  # what each request's arrival claimed
         self._copies = 0
+        self._arrived_at = -math.inf
         self._alone: bool | None = None  # see `_is_alone`; None when that may have changed
         self.live_bytes = 0
         """Asked of live peers or being checked; never above the budget, but for a silent peer that woke."""
@@ -220,8 +222,11 @@ class Books:
         self._forget(peer, assignment)
         self.live_bytes += assignment.length
         demand = self._demands.get(assignment.blob)
-        self._checking[assignment.number] = () if demand is None else demand.claim(assignment.pieces)
-        return self._checking[assignment.number]
+        claimed = () if demand is None else demand.claim(assignment.pieces)
+        if claimed:
+            self._arrived_at = now
+        self._checking[assignment.number] = claimed
+        return claimed
 
     def settle(self, assignment: Assignment, stored: Iterable[int]) -> None:
         """What was claimed has been checked; what is not in `stored` is wanted again."""

@@ -40,6 +40,14 @@ MAX_RUNS: Final = 64
 ANSWERED_S: Final = 0.5
 """So long a peer's orders are expected to bring what is left, and no other is sent one for it."""
 
+STARVED_S: Final = 5.0
+"""When nothing came from anybody for so long, a holder of everything that refuses deals is asked for particular pieces:
+it may deal to others only, and be the only one that is honest."""
+
+MAX_USELESS: Final = 8
+"""Deals in a row of which nothing is wanted: who gives that is asked for particular pieces instead. Two that cross with
+what came from others are nobody's fault."""
+
 MAX_COPIES: Final = 8
 """Second copies on their way at a time."""
 
@@ -109,7 +117,7 @@ class Schedule(Books):
             most = min(peer.group_pieces(demand.piece_length, alone=alone), self._pieces_at_once)
             length = min(most * demand.piece_length, demand.size)
             while self._fits(peer, length, alone=alone):
-                ordered = sum(order.max_pieces for order in self._orders(blob, now))
+                ordered = sum(order.max_pieces for order in self._orders(peer, blob, now))
                 if ordered >= demand.free.bit_count():
                     break
                 want = self._want(peer, blob, now)
@@ -134,10 +142,17 @@ class Schedule(Books):
             caller reads past it.
         """
         peer = self._close(order)
+        if peer is not None:
+            peer.refuses_since = math.inf
         demand = self._demands.get(order.blob)
         pieces = range(first, first + count)
-        if peer is None or demand is None or not bits_of(demand.count, pieces) & demand.wanted:
+        if peer is None or demand is None:
             return None
+        if not bits_of(demand.count, pieces) & demand.wanted:
+            peer.useless += 1
+            peer.deals = peer.deals and peer.useless < MAX_USELESS
+            return None
+        peer.useless = 0
         offset, length = demand.span(pieces)
         assignment = Assignment(next(self._numbers), order.source, order.blob, pieces, offset, length)
         if not peer.asked_bytes:
@@ -155,6 +170,7 @@ class Schedule(Books):
         peer = self._close(order)
         if peer is not None:
             peer.no_deals_until = now + retry_s
+            peer.refuses_since = min(peer.refuses_since, now)
 
     def next_time(self, now: float) -> float:
         """Return when to look again although nothing happened, on the clock of `now`; infinite for never."""
@@ -181,11 +197,18 @@ class Schedule(Books):
     def _is_end(self) -> bool:
         return not any(demand.free for demand in self._demands.values())
 
-    def _orders(self, blob: str, now: float) -> Iterator[Order]:
-        """What will be answered soon; who has waited for an answer counts on others as well."""
-        for peer in self._peers.values():
-            if peer.live and now - peer.ordered_at < ANSWERED_S:
-                yield from (order for order in peer.orders.values() if order.blob == blob)
+    def _orders(self, peer: PeerLoad, blob: str, now: float) -> Iterator[Order]:
+        """What one was ordered, and what will bring something soon of what others were.
+
+        That is not expected of who has refused lately; and who has waited for an answer counts on others as well.
+        """
+        for other in self._peers.values():
+            answers = other.refuses_since == math.inf and now - other.ordered_at < ANSWERED_S
+            if other is peer or (other.live and answers):
+                yield from (order for order in other.orders.values() if order.blob == blob)
+
+    def _starves(self, peer: PeerLoad, now: float) -> bool:
+        return now - max(peer.refuses_since, self._arrived_at) >= STARVED_S
 
     def _fits(self, peer: PeerLoad, length: int, *, alone: bool) -> bool:
         return self.live_bytes + length <= self._budget and peer.has_room(length, alone=alone)
@@ -193,7 +216,7 @@ class Schedule(Books):
     def _next_free(self, peer: PeerLoad, now: float, *, alone: bool) -> tuple[str, range] | None:
         for blob, demand in self._demands.items():
             available = demand.free & peer.holds.get(blob, 0)
-            if not available or self._is_whole(peer, blob):
+            if not available or (self._is_whole(peer, blob) and not self._starves(peer, now)):
                 continue
             if not peer.near:
                 available &= self._allowed_from_afar(peer, blob, now)

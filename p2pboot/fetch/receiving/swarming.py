@@ -7,6 +7,8 @@ reset when the other copy comes first.
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 from typing_extensions import override
 
@@ -21,6 +23,15 @@ from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused
 from p2pboot.protocol.messages import Status
 from p2pboot.protocol.swarm import MAX_WAIT_MS, SWARM_PROTOCOL
 from p2pboot.protocol.swarm_client import Changes, ask_changes, ask_deal, ask_some_pieces
+
+LEAST_BUSY_S: Final = 0.1
+"""Who says that he is busy is left alone for so long at least, whatever he says: others have their turn, and an answer
+costs both ends as much as a piece."""
+
+SOONEST_S: Final = 0.05
+SOONEST_PER_CHANGE_S: Final = 0.0001
+"""After so long, and for each change in the answer, what changed is asked again at the soonest: a peer that waits for
+changes as it should takes longer by itself."""
 
 _PATIENCE_S = MAX_WAIT_MS / 1000 + 10  # for changes
 _LACKS_S = 1.0  # at least between two questions what changed, of a peer that knows nothing
@@ -83,6 +94,7 @@ class SwarmSession(Session):
         async with RequestStream(stream) as requests:
             at, is_whole = 0, False
             while not is_whole:
+                asked_at = trio.current_time()
                 try:
                     with trio.fail_after(_PATIENCE_S):
                         said = await requests.ask(
@@ -102,6 +114,7 @@ class SwarmSession(Session):
                 is_whole = said.held is not None and said.held.complete
                 self._learn(download.blob, said)
                 self.pump()
+                await trio.sleep_until(asked_at + SOONEST_S + SOONEST_PER_CHANGE_S * len(said.changes))
 
     def _learn(self, blob: str, said: Changes) -> None:
         if said.held is not None:
@@ -158,13 +171,15 @@ class SwarmSession(Session):
     def _refuse_deal(self, order: Order, error: PeerRefused) -> None:
         now = trio.current_time()
         if isinstance(error, PeerBusy):
-            retry_s = self._pause_s(error) if error.retry_s is None else error.retry_s
-            self._schedule.deal_refused(order, retry_s, now)
+            self._schedule.deal_refused(order, self._retry_s(error), now)
         else:
             if error.status is not Status.NOT_FOUND:  # which only says that it does not deal
                 self._note(error)
             self._schedule.no_deals(self._source)
             self._schedule.deal_refused(order, 0, now)
+
+    def _retry_s(self, error: PeerBusy) -> float:
+        return self._pause_s(error) if error.retry_s is None else max(error.retry_s, LEAST_BUSY_S)
 
     async def _read(self, assignment: Assignment) -> None:
         await self._ask_pieces(self._pieces, assignment)
@@ -195,8 +210,7 @@ class SwarmSession(Session):
         except PeerBusy as error:
             self._note(error)
             self._schedule.failed(assignment)
-            retry_s = self._pause_s(error) if error.retry_s is None else error.retry_s
-            self._schedule.pause(self._source, trio.current_time() + retry_s)
+            self._schedule.pause(self._source, trio.current_time() + self._retry_s(error))
             pump_all(self._sessions)
         except PeerRefused as error:
             self._note(error)

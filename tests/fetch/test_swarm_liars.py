@@ -1,0 +1,137 @@
+"""Whole fetches beside peers that speak `/p2pboot/swarm/1` and mean no good: they cost little, and hold nobody up."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from p2pboot.core.pieces import PieceSet
+from p2pboot.protocol.frames import FrameReader
+from p2pboot.protocol.messages import Reply, Status, parse_request
+from p2pboot.protocol.swarm import MAX_SERIAL, SWARM_PROTOCOL
+from p2pboot.testing.artifacts import PIECE, artifact_of, content
+from p2pboot.transport.interface import Stream
+from tests.fetch.test_swarming import speak
+from tests.fetch.world import Client, Provider, World, client_of, manifest_of
+
+FILES = {
+    "kernel": content("kernel", 5),
+    "initramfs": content("i", 7),
+    "rootfs": content("rootfs", 30 * PIECE),
+}
+MANIFEST = manifest_of(FILES)
+ROOTFS = artifact_of("rootfs", FILES["rootfs"])
+COUNT = 30
+
+Say = Callable[[Any], Reply | None]
+
+
+class Liar:
+    """Answers what it is asked of the root file system as it likes, and nothing else."""
+
+    def __init__(self, say: Say) -> None:
+        self.asked: Counter[str] = Counter()
+        self._say = say
+
+    async def handle(self, stream: Stream) -> None:
+        frames = FrameReader()
+        while data := await stream.read(4096):
+            frames.receive_data(data)
+            while (payload := frames.next_frame()) is not None:
+                request: Any = parse_request(SWARM_PROTOCOL, payload)
+                reply: Reply | None = Reply(Status.NOT_FOUND)
+                if request.table == ROOTFS.table_digest:
+                    self.asked[request.op] += 1
+                    reply = self._say(request)
+                if reply is not None:
+                    await stream.write(reply.encode_header() + bytes(reply.body))
+
+
+@asynccontextmanager
+async def liar_in(world: World, say: Say) -> AsyncIterator[tuple[Provider, Liar]]:
+    async with world.provider(MANIFEST, FILES) as provider:
+        liar = Liar(say)
+        provider.transport.handle(SWARM_PROTOCOL, liar.handle)
+        yield provider, liar
+
+
+@asynccontextmanager
+async def fetching(world: World, *sayings: Say) -> AsyncIterator[tuple[Client, list[Liar], Provider]]:
+    """A client that has fetched all from an honest publisher and these liars, who were there first."""
+    async with AsyncExitStack() as stack:
+        liars = [await stack.enter_async_context(liar_in(world, say)) for say in sayings]
+        honest = await stack.enter_async_context(world.provider(MANIFEST, FILES))
+        speak(honest.transport, honest.blobs, honest.serving)
+        world.network.limit_upload(honest.peer_id, 10 * PIECE)
+        client = await stack.enter_async_context(client_of(world))
+        await client.connect(*(provider for provider, _ in liars), honest)
+        yield client, [liar for _, liar in liars], honest
+
+
+def whole() -> Reply:
+    return Reply(Status.OK, PieceSet.full(COUNT).to_bytes(), {"at": MAX_SERIAL, "form": "bitmap"})
+
+
+def all_but(index: int) -> Reply:
+    held = PieceSet.full(COUNT) - PieceSet.of(COUNT, [index])
+    return Reply(Status.OK, held.to_bytes(), {"at": 1, "form": "bitmap"})
+
+
+def claims(reply: Callable[[], Reply], otherwise: Reply) -> Say:
+    return lambda request: reply() if request.op == "changes" else otherwise
+
+
+@pytest.mark.parametrize("held", [whole, lambda: all_but(0)], ids=["everything", "nearly everything"])
+async def test_who_is_busy_whenever_he_is_asked_keeps_nobody_waiting(
+    autojump_clock: MockClock, world: World, held: Callable[[], Reply]
+) -> None:
+    async with fetching(world, claims(held, Reply.busy(0))) as (client, (liar,), _):
+        took_s = await client.fetch(MANIFEST)
+        client.assert_holds(FILES)
+        assert took_s < 1.5 * COUNT / 10 + 1
+        assert liar.asked["deal"] + liar.asked["pieces"] < 25 * took_s
+        assert not client.ledger.dropped
+
+
+async def test_who_says_without_end_that_nothing_changes_is_asked_a_few_times_a_second(
+    autojump_clock: MockClock, world: World
+) -> None:
+    nothing = Reply(Status.OK, b"", {"at": 5, "form": "runs"})
+    async with fetching(world, claims(lambda: nothing, nothing)) as (client, (liar,), _):
+        took_s = await client.fetch(MANIFEST)
+        assert 2 < liar.asked["changes"] < 22 * took_s
+
+
+async def test_the_only_holder_may_deal_to_others_only(autojump_clock: MockClock, world: World) -> None:
+    """It is asked for particular pieces."""
+
+    def say(request: Any) -> Reply:
+        if request.op == "changes":
+            return whole()
+        if request.op == "deal":
+            return Reply.busy(5)
+        ((first, count),) = request.want
+        return Reply(Status.OK, FILES["rootfs"][first * PIECE : (first + count) * PIECE])
+
+    async with liar_in(world, say) as (provider, _), client_of(world) as client:
+        await client.connect(provider)
+        small = {key: data for key, data in FILES.items() if key != "rootfs"}
+        async with world.provider(manifest_of(small, 1), small) as other:
+            await client.connect(other)
+            with trio.fail_after(60):
+                await client.fetch(MANIFEST)
+        client.assert_holds(FILES)
+
+
+async def test_who_deals_what_is_here_already_costs_little(autojump_clock: MockClock, world: World) -> None:
+    again = Reply(Status.OK, FILES["rootfs"][:PIECE], {"index": 0, "count": 1})
+    async with fetching(world, claims(whole, again)) as (client, (liar,), _):
+        await client.fetch(MANIFEST)
+        client.assert_holds(FILES)
+        assert 1 < liar.asked["deal"] < 16
