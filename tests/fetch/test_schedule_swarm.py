@@ -343,3 +343,68 @@ def test_who_deals_nothing_that_is_wanted_is_asked_for_particular_pieces() -> No
         orders += schedule.deals("liar", number)
     assert len(orders) == 1
     assert len(schedule.assign("liar", 9.0)) == 1
+
+
+def rack_beside_a_liar(*, held: PieceSet, fetching: range, honest: bool) -> Schedule:
+    schedule = schedule_of(1000)
+    join(schedule, "far", PieceSet.full(1000), near=False)
+    join(schedule, "liar", held)
+    schedule.note_changes("liar", BLOB, held=[], fetching=[fetching], not_fetching=[])
+    if honest:
+        join(schedule, "near", some(1000))
+    return schedule
+
+
+def allowed_from_afar(schedule: Schedule, now: float) -> int:
+    """How many pieces may be asked for from afar."""
+    allowed = schedule._allowed_from_afar(schedule._peers["far"], BLOB, now)
+    return (allowed & schedule._demands[BLOB].everything).bit_count()
+
+
+LIES = [(PieceSet.full(1000) - some(1000, 0), range(0, 1)), (some(1000), range(1000))]
+
+
+@pytest.mark.parametrize(("held", "fetching"), LIES, ids=["held", "on its way"])
+def test_a_near_peer_that_claims_everything_and_gives_nothing_keeps_nobody_from_asking_afar(
+    held: PieceSet, fetching: range
+) -> None:
+    schedule = rack_beside_a_liar(held=held, fetching=fetching, honest=False)
+    for number in range(60):  # it is asked again and again meanwhile, and is busy
+        now = number / 10
+        for assignment in schedule.assign("liar", now):
+            schedule.failed(assignment)
+        assert allowed_from_afar(schedule, now) < 1000 or now >= 2
+    for now in (6.1, 6.2, 7.0, 20.0):
+        assert allowed_from_afar(schedule, now) == 1000
+
+
+@pytest.mark.parametrize(("held", "fetching"), LIES, ids=["held", "on its way"])
+def test_a_near_peer_that_was_waited_for_in_vain_is_not_when_something_comes_from_others(
+    held: PieceSet, fetching: range
+) -> None:
+    schedule = rack_beside_a_liar(held=held, fetching=fetching, honest=True)
+    allowed = [allowed_from_afar(schedule, now / 10) for now in range(62)]
+    assert max(allowed) == allowed[-1] == 1000
+    now = 6.2
+    schedule.note_changes("near", BLOB, held=[range(5)], fetching=[], not_fetching=[])
+    for piece in schedule.assign("near", now):
+        schedule.settle(piece, schedule.arrived(piece, now))
+    turn = allowed_from_afar(schedule, now + 0.1)
+    assert 400 < turn < 600  # what is not the honest one's turn
+    assert allowed_from_afar(schedule, now + 0.2) == turn
+
+
+def test_what_was_asked_for_from_afar_says_nothing_of_those_who_are_near() -> None:
+    schedule = schedule_of(1000)
+    join(schedule, "far", PieceSet.full(1000), near=False)
+    join(schedule, "near", some(1000))
+    now, orders, done = 0.0, list[Order](), set[int]()
+    while now < 2.1:  # own turns are taken all the time
+        orders += schedule.deals("far", now)
+        order = orders.pop(0)
+        done.add(index := min(wanted(order) - done))
+        piece = schedule.dealt(order, index, 1, now)
+        assert piece is not None
+        schedule.settle(piece, schedule.arrived(piece, now))
+        now += 0.1
+    assert allowed_from_afar(schedule, now) == 1000

@@ -79,6 +79,8 @@ class PeerLoad:
     orders: dict[int, Order] = field(default_factory=dict)
     """Deals that it has not begun to answer."""
     asked_bytes: int = 0
+    given: int = 0
+    """Good pieces that came from it."""
     proved: int = 0
     """Bytes of the longest request that it answered with something good."""
     silent: bool = False

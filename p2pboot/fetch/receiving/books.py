@@ -236,6 +236,7 @@ class Books:
             peer = self._peers.get(assignment.source)
             if peer is not None and stored:
                 peer.proved = max(peer.proved, assignment.length)
+                peer.given += len(stored)
             self.live_bytes -= assignment.length
             if assignment.blob in self._demands:
                 self._demands[assignment.blob].settle(claimed, stored)

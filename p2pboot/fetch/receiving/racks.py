@@ -3,6 +3,8 @@
 A piece that no near peer has is asked of a far one by one client alone: of all near ones that lack it, and this client,
 by the one with the lowest BLAKE3(peer id ‖ table ‖ index). The others wait until they can have it from near. When
 nothing comes of all that they wait for, the next one asks too, and so on: who is first may have no way to it, or lie.
+When something comes again of what they wait for, whoever gave nothing of it is not waited for any more until he has
+given something, twice as much each time.
 """
 
 from __future__ import annotations
@@ -41,8 +43,13 @@ class Turns:
         self._before: dict[
             str, int
         ] = {}  # for each peer id: the pieces whose turn is that peer's before ours
-        self._waiting = 0  # what this client leaves to others
-        self._since = 0.0  # when one of these came last
+        self._left = 0  # what this client has left to others, and nobody has brought yet
+        self._fetched = 0  # what it asked for from afar itself
+        self._since = 0.0  # when something of what it left to others came last
+        self._passed = 0
+        self._in_vain: dict[
+            str, tuple[int, int]
+        ] = {}  # by peer id: how often, and what is to be given before the next
         self._answer = (-_FRESH_S, 0)
         self.next_change = math.inf
         """When the turn passes to the next if nothing happens."""
@@ -59,20 +66,42 @@ class Turns:
         """
         if now - self._answer[0] < _FRESH_S:
             return self._answer[1]
+        near = tuple(near)
+        self._pass(demand, near, now)
         held = 0
         ahead = Tally()
         for peer in near:
-            holds = peer.holds[blob]
-            held |= holds
-            ahead.add(self._before_us(peer.peer_id, demand) & ~holds | peer.fetching.get(blob, 0))
-        if self._waiting & ~demand.free or not self._waiting:
-            self._since = now
-        passed = int((now - self._since) / NEXT_S)
-        answer = demand.everything if passed >= _ANYBODY else ahead.at_most(passed) & ~held
-        self._waiting = demand.free & afar & ~answer
-        self.next_change = self._since + (passed + 1) * NEXT_S if self._waiting else math.inf
+            if self._passed or peer.given >= self._in_vain.get(peer.peer_id, (0, 0))[1]:
+                holds = peer.holds[blob]
+                held |= holds
+                ahead.add(self._before_us(peer.peer_id, demand) & ~holds | peer.fetching.get(blob, 0))
+        own = ahead.at_most(0) & ~held
+        left = demand.free & afar & ~own
+        if not left:
+            self._since, self._passed = now, 0
+        self._left = (self._left | left) & demand.wanted
+        answer = ahead.at_most(self._passed) & ~held if self._passed < _ANYBODY else demand.everything
+        self.next_change = self._since + (self._passed + 1) * NEXT_S if left & ~answer else math.inf
         self._answer = (now, answer)
         return answer
+
+    def fetches(self, bits: int) -> None:
+        """This client asks for these from afar: that they come says nothing of those who are near."""
+        self._fetched |= bits
+
+    def _pass(self, demand: Demand, near: Iterable[PeerLoad], now: float) -> None:
+        """Let the turn pass to the next one when nothing came for a while of what is left to others."""
+        if self._left & ~demand.wanted & ~self._fetched:
+            self._since, self._passed = now, 0
+            return
+        passed = int((now - self._since) / NEXT_S)
+        if passed <= self._passed or not self._left:
+            return
+        self._passed = passed
+        for peer in near:
+            times, due = self._in_vain.get(peer.peer_id, (0, 0))
+            if peer.given >= due:
+                self._in_vain[peer.peer_id] = times + 1, peer.given + 2**times
 
     def _before_us(self, peer_id: str, demand: Demand) -> int:
         bits = self._before.get(peer_id)

@@ -101,6 +101,8 @@ class Schedule(Books):
             self._copies += copy
             self.live_bytes += length
             demand.asked(pieces)
+            if not peer.near:
+                self._turns[blob].fetches(bits_of(demand.count, pieces))
             assigned.append(assignment)
         return assigned
 
@@ -153,6 +155,8 @@ class Schedule(Books):
             peer.deals = peer.deals and peer.useless < MAX_USELESS
             return None
         peer.useless = 0
+        if not peer.near:
+            self._turns[order.blob].fetches(bits_of(demand.count, pieces))
         offset, length = demand.span(pieces)
         assignment = Assignment(next(self._numbers), order.source, order.blob, pieces, offset, length)
         if not peer.asked_bytes:
