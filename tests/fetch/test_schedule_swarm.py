@@ -408,3 +408,43 @@ def test_what_was_asked_for_from_afar_says_nothing_of_those_who_are_near() -> No
         schedule.settle(piece, schedule.arrived(piece, now))
         now += 0.1
     assert allowed_from_afar(schedule, now) == 1000
+
+
+def test_of_an_address_that_gave_poison_one_stranger_at_a_time_is_asked_for_one_piece() -> None:
+    schedule = schedule_of(1000)
+    for name, origin in (("liar", "1"), ("sybil", "1"), ("another", "1"), ("proved", "1"), ("other", "2")):
+        schedule.add_peer(name, 0.0, swarm=True, peer_id=name, origin=origin)
+        schedule.set_holdings(name, BLOB, PieceSet.full(1000) - some(1000, 0))
+    (piece, _), (poison, _) = schedule.assign("proved", 0.0), schedule.assign("liar", 0.0)
+    schedule.settle(piece, schedule.arrived(piece, 0.1))
+    schedule.arrived(poison, 0.1)
+    schedule.settle(poison, ())
+    schedule.drop("liar")
+    assert len(schedule.assign("other", 0.1)) == 2
+    assert len(schedule.assign("proved", 0.1)) >= 1
+    (first,) = schedule.assign("sybil", 0.1)
+    assert schedule.assign("sybil", 0.1) == schedule.assign("another", 0.1) == []
+    assert schedule.deals("another", 0.1) == []
+    assert len(schedule.assign("another", 9.0)) == 1  # the one before is late
+    schedule.settle(first, schedule.arrived(first, 9.1))
+    assert len(schedule.assign("sybil", 9.2)) >= 2  # it gave something good
+
+
+def test_who_trickles_keeps_others_from_being_asked_for_a_while() -> None:
+    schedule = Schedule(Random(1), budget_bytes=4 * PIECE)
+    schedule.add_blob(BLOB, size=100 * PIECE, piece_length=PIECE, missing=PieceSet.full(100))
+    held = PieceSet.full(100) - some(100, 0)
+    for name in ("a", "b", "honest"):
+        join(schedule, name, held)
+    assert len(schedule.assign("a", 0.0)) == len(schedule.assign("b", 0.0)) == 2
+    assert schedule.assign("honest", 0.0) == []
+    assert not schedule.is_late("a", 4.9)
+    assert schedule.is_late("a", 5.1)
+    assert schedule.is_full("a")
+    schedule.silence("a")
+    assert len(schedule.assign("honest", 5.1)) == 2
+    for name in ("a", "b", "honest"):
+        schedule.remove_peer(name)
+    join(schedule, "slow", held)
+    assert len(schedule.assign("slow", 9.0)) == 2
+    assert not schedule.is_full("slow")  # nobody else waits

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pboot.core.origins import origin_of
 from p2pboot.core.pieces import PieceSet
+from p2pboot.fetch.receiving.books import Books
+from p2pboot.fetch.receiving.schedule import Schedule
+from p2pboot.fetch.receiving.session import TABLE_ASKS
 from p2pboot.protocol.frames import FrameReader
-from p2pboot.protocol.messages import Reply, Status, parse_request
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, Reply, Status, parse_request
 from p2pboot.protocol.swarm import MAX_SERIAL, SWARM_PROTOCOL
 from p2pboot.testing.artifacts import PIECE, artifact_of, content
-from p2pboot.transport.interface import Stream
+from p2pboot.transport.interface import Stream, StreamReset
 from tests.fetch.test_swarming import speak
 from tests.fetch.world import Client, Provider, World, client_of, manifest_of
 
@@ -30,6 +34,14 @@ ROOTFS = artifact_of("rootfs", FILES["rootfs"])
 COUNT = 30
 
 Say = Callable[[Any], Reply | None]
+
+
+async def trickle(stream: Stream, reply: Reply) -> None:
+    """Send the body a byte a second."""
+    await stream.write(reply.encode_header())
+    for byte in bytes(reply.body):
+        await trio.sleep(1)
+        await stream.write(bytes([byte]))
 
 
 class Liar:
@@ -50,7 +62,10 @@ class Liar:
                     self.asked[request.op] += 1
                     reply = self._say(request)
                 if reply is not None:
-                    await stream.write(reply.encode_header() + bytes(reply.body))
+                    await self.say(stream, reply)
+
+    async def say(self, stream: Stream, reply: Reply) -> None:
+        await stream.write(reply.encode_header() + bytes(reply.body))
 
 
 @asynccontextmanager
@@ -135,3 +150,75 @@ async def test_who_deals_what_is_here_already_costs_little(autojump_clock: MockC
         await client.fetch(MANIFEST)
         client.assert_holds(FILES)
         assert 1 < liar.asked["deal"] < 16
+
+
+async def test_who_gives_poison_is_noted_by_address(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suspects: list[str] = []
+
+    def drop(self: Schedule, source: Any) -> None:
+        suspects.append(self._peers[source].origin)
+
+    monkeypatch.setattr(Schedule, "drop", drop)
+    poison = Reply(Status.OK, bytes(PIECE), {"index": 0, "count": 1})
+    async with fetching(world, claims(whole, poison)) as (client, _, _):
+        await client.fetch(MANIFEST)
+        client.assert_holds(FILES)
+        (liar,) = client.ledger.dropped
+        (address,) = client.transport.peer_addresses(liar)
+        assert set(suspects) == {origin_of(address)}
+
+
+async def test_tables_that_come_byte_by_byte_hold_nobody_up(autojump_clock: MockClock, world: World) -> None:
+    async def handle(stream: Stream) -> None:
+        frames = FrameReader()
+        with suppress(StreamReset):
+            while data := await stream.read(4096):
+                frames.receive_data(data)
+                while (payload := frames.next_frame()) is not None:
+                    if ROOTFS.sha256.encode() in payload:
+                        await trickle(stream, Reply(Status.OK, bytes(COUNT * 32)))
+                    await stream.write(Reply(Status.NOT_FOUND).encode_header())
+
+    async with AsyncExitStack() as stack:
+        honest = await stack.enter_async_context(world.provider(MANIFEST, FILES))
+        client = await stack.enter_async_context(client_of(world))
+        for _ in range(TABLE_ASKS):
+            liar = await stack.enter_async_context(world.provider(MANIFEST, FILES))
+            liar.transport.handle(ARTIFACT_PROTOCOL, handle)
+            await client.connect(liar)
+
+        async def come_later() -> None:
+            await trio.sleep(1)
+            await client.connect(honest)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(come_later)
+            assert await client.fetch(MANIFEST) < 10
+        client.assert_holds(FILES)
+
+
+async def test_pieces_that_come_byte_by_byte_hold_nobody_up(
+    autojump_clock: MockClock, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of all that may be on its way nothing is left for others, until what is late is not waited for."""
+    books_of = Books.__init__
+    monkeypatch.setattr(Books, "__init__", lambda self, _budget: books_of(self, 4 * PIECE))
+
+    class Slow(Liar):
+        async def say(self, stream: Stream, reply: Reply) -> None:
+            await (trickle if len(reply.body) == PIECE else super().say)(stream, reply)
+
+    body = Reply(Status.OK, bytes(PIECE))
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(client_of(world))
+        for _ in range(2):
+            liar = await stack.enter_async_context(world.provider(MANIFEST, FILES))
+            liar.transport.handle(SWARM_PROTOCOL, Slow(claims(lambda: all_but(0), body)).handle)
+            await client.connect(liar)
+        honest = await stack.enter_async_context(world.provider(MANIFEST, FILES))
+        speak(honest.transport, honest.blobs, honest.serving)
+        await client.connect(honest)
+        assert await client.fetch(MANIFEST) < 20
+        client.assert_holds(FILES)

@@ -57,12 +57,14 @@ class PeerLoad:
         swarm: whether it is asked for deals and particular pieces; else only for runs, more or less in order.
         near: whether nothing that is scarce lies between.
         peer_id: its peer id.
+        origin: its address, as `core.origins` names it.
     """
 
     meter: RateMeter
     swarm: bool = False
     near: bool = True
     peer_id: str = ""
+    origin: str = ""
     holds: dict[str, int] = field(default_factory=dict)
     """What it says that it has, by artifact."""
     news: dict[str, deque[int]] = field(default_factory=dict)

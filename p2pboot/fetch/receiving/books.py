@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Hashable, Iterable
+from typing import Final
 
 from p2pboot.core.pieces import PieceSet
 from p2pboot.core.tally import bits_of, bits_of_all
@@ -19,17 +20,26 @@ from p2pboot.fetch.receiving.missing import Assignment, Demand, Order
 from p2pboot.fetch.receiving.racks import Turns
 from p2pboot.fetch.receiving.rates import RateMeter
 
+LATE_S: Final = 5.0
+"""What comes so much later than it should is not waited for where others are wanted in its place."""
+
 
 class Books:
-    """Keeps the books of a fetch."""
+    """Keeps the books of a fetch.
 
-    def __init__(self) -> None:
+    Args:
+        budget_bytes: asked for or being checked at most, over all peers.
+    """
+
+    def __init__(self, budget_bytes: int) -> None:
+        self._budget = budget_bytes
         self._peer_id = ""
         self._demands: dict[str, Demand] = {}
         self._turns: dict[str, Turns] = {}
         self._peers: dict[Hashable, PeerLoad] = {}
         self._checking: dict[int, tuple[int, ...]] = {}  # what each request's arrival claimed
         self._copies = 0
+        self._liars: set[str] = set()  # origins of which a peer lied
         self._arrived_at = -math.inf
         self._alone: bool | None = None  # see `_is_alone`; None when that may have changed
         self.live_bytes = 0
@@ -99,7 +109,14 @@ class Books:
     # Who delivers
 
     def add_peer(
-        self, source: Hashable, now: float, *, swarm: bool, near: bool = True, peer_id: str = ""
+        self,
+        source: Hashable,
+        now: float,
+        *,
+        swarm: bool,
+        near: bool = True,
+        peer_id: str = "",
+        origin: str = "",
     ) -> None:
         """A peer can be asked; it holds nothing until `set_holdings`.
 
@@ -109,8 +126,11 @@ class Books:
             swarm: whether it speaks `/p2pboot/swarm/1`.
             near: whether nothing that is scarce lies between.
             peer_id: its peer id.
+            origin: its address, as `core.origins` names it; by default one of its own.
         """
-        self._peers[source] = PeerLoad(RateMeter(now), swarm=swarm, near=near, peer_id=peer_id)
+        self._peers[source] = PeerLoad(
+            RateMeter(now), swarm=swarm, near=near, peer_id=peer_id, origin=origin or peer_id
+        )
         self._alone = None
 
     def place(self, source: Hashable, *, near: bool) -> None:
@@ -130,6 +150,7 @@ class Books:
         """A peer lied: it is asked for nothing more, and what it owes is free for others; `remove_peer` must follow."""
         peer = self._peers[source]
         peer.dropped = True
+        self._liars.add(peer.origin)
         self._alone = None
         self._free_all(peer)
 
@@ -181,6 +202,15 @@ class Books:
     def pause(self, source: Hashable, until: float) -> None:
         """Ask the peer for nothing until then (clock of `now`): it said that it is busy."""
         self._peers[source].paused_until = until
+
+    def is_late(self, source: Hashable, now: float) -> bool:
+        """Whether what a peer owes should have come long ago."""
+        peer = self._peers[source]
+        return peer.asked_bytes > 0 and peer.meter.late_s(peer.asked_bytes, now) > LATE_S
+
+    def is_full(self, source: Hashable) -> bool:
+        """Whether nobody could be asked for as much as this peer owes, because all that may be is on its way."""
+        return self.live_bytes + self._peers[source].asked_bytes > self._budget
 
     def silence(self, source: Hashable) -> None:
         """A peer stopped delivering: others may have its pieces, and it is asked for nothing more."""
@@ -303,6 +333,10 @@ class Books:
             givers = (peer for peer in self._peers.values() if peer.live and any(peer.holds.values()))
             self._alone = len(list(itertools.islice(givers, 2))) < 2
         return self._alone
+
+    def _is_suspect(self, peer: PeerLoad) -> bool:
+        """Whether it has yet to give something good, and another peer of its address lied: peer ids are free."""
+        return not peer.given and peer.origin in self._liars
 
     def _is_whole(self, peer: PeerLoad, blob: str) -> bool:
         """Whether it is sent orders: it has everything, and did when it was first heard."""

@@ -28,7 +28,9 @@ class PlainSession(Session):
         except RemoteProtocolError as error:
             self._ledger.note_error(self.peer_id, error)
             return False
-        self._schedule.add_peer(self._source, trio.current_time(), swarm=False, peer_id=self.peer_id)
+        self._schedule.add_peer(
+            self._source, trio.current_time(), swarm=False, peer_id=self.peer_id, origin=self._origin
+        )
         return True
 
     @override

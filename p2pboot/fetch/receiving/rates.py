@@ -66,6 +66,11 @@ class RateMeter:
         left = due_s - (now - self._mark)
         return math.inf if left < -_OVERDUE_S else max(left, 0.0)
 
+    def late_s(self, ahead_bytes: int, now: float) -> float:
+        """Seconds since so many bytes should have been there; none while they may still come in time."""
+        due_s = ahead_bytes / self.bytes_per_s if self.bytes_per_s else 0.0
+        return max(now - self._mark - due_s, 0.0)
+
     def best_case_s(self, size_bytes: int) -> float:
         """Seconds that so many bytes take; 0 when nothing is known, for then it is worth a try."""
         return size_bytes / self.bytes_per_s if self.bytes_per_s else 0.0

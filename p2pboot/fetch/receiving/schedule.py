@@ -25,8 +25,8 @@ from typing import Final
 from p2pboot.core.pieces import MAX_PIECES, MIB
 from p2pboot.core.tally import bits_of, first_run, from_on, runs_of
 from p2pboot.fetch.receiving.backlog import PeerLoad
-from p2pboot.fetch.receiving.books import Books
-from p2pboot.fetch.receiving.missing import Assignment, Order
+from p2pboot.fetch.receiving.books import LATE_S, Books
+from p2pboot.fetch.receiving.missing import Assignment, Demand, Order
 
 BUDGET_BYTES: Final = 32 * MIB
 """Asked for or being checked, over all peers: what a fetch takes in memory. Two of the largest pieces fit."""
@@ -70,9 +70,8 @@ class Schedule(Books):
     def __init__(
         self, rng: Random, budget_bytes: int = BUDGET_BYTES, *, pieces_at_once: int = MAX_PIECES
     ) -> None:
-        super().__init__()
+        super().__init__(budget_bytes)
         self._rng = rng
-        self._budget = budget_bytes
         self._pieces_at_once = pieces_at_once
         self._numbers = itertools.count()
 
@@ -116,7 +115,7 @@ class Schedule(Books):
         for blob, demand in self._demands.items():
             if not self._is_whole(peer, blob):
                 continue
-            most = min(peer.group_pieces(demand.piece_length, alone=alone), self._pieces_at_once)
+            most = self._most(peer, demand, alone=alone)
             length = min(most * demand.piece_length, demand.size)
             while self._fits(peer, length, alone=alone):
                 ordered = sum(order.max_pieces for order in self._orders(peer, blob, now))
@@ -196,7 +195,17 @@ class Schedule(Books):
         peer = self._peers[source]
         if not peer.asked_bytes:
             peer.meter.start(now)
-        return None if not peer.live or now < peer.paused_until else peer
+        if not peer.live or now < peer.paused_until:
+            return None
+        return peer if not self._is_suspect(peer) or self._is_next(peer, now) else None
+
+    def _is_next(self, peer: PeerLoad, now: float) -> bool:
+        """Whether nothing is on its way from others of its address of whom it is as doubtful what they give."""
+        return not any(
+            (other.assignments or other.orders) and other.meter.late_s(other.asked_bytes, now) < LATE_S
+            for other in self._peers.values()
+            if other.live and other is not peer and other.origin == peer.origin and not other.given
+        )
 
     def _is_end(self) -> bool:
         return not any(demand.free for demand in self._demands.values())
@@ -214,8 +223,15 @@ class Schedule(Books):
     def _starves(self, peer: PeerLoad, now: float) -> bool:
         return now - max(peer.refuses_since, self._arrived_at) >= STARVED_S
 
+    def _most(self, peer: PeerLoad, demand: Demand, *, alone: bool) -> int:
+        """How many pieces one request may ask for."""
+        left = (self._budget - self.live_bytes) // demand.piece_length
+        return max(1, min(peer.group_pieces(demand.piece_length, alone=alone), self._pieces_at_once, left))
+
     def _fits(self, peer: PeerLoad, length: int, *, alone: bool) -> bool:
-        return self.live_bytes + length <= self._budget and peer.has_room(length, alone=alone)
+        if self.live_bytes + length > self._budget or not peer.has_room(length, alone=alone):
+            return False
+        return not (peer.assignments or peer.orders) or not self._is_suspect(peer)
 
     def _next_free(self, peer: PeerLoad, now: float, *, alone: bool) -> tuple[str, range] | None:
         for blob, demand in self._demands.items():
@@ -226,7 +242,7 @@ class Schedule(Books):
                 available &= self._allowed_from_afar(peer, blob, now)
                 if not available:
                     continue
-            most = min(peer.group_pieces(demand.piece_length, alone=alone), self._pieces_at_once)
+            most = self._most(peer, demand, alone=alone)
             if peer.swarm:
                 begin = self._rng.randrange(demand.count)
                 rarest = peer.oldest(blob, demand.holders.fewest(available), demand.wanted)

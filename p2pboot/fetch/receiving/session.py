@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
+from p2pboot.core.origins import origin_of
 from p2pboot.core.pieces import MIB
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.fetch.asking.requests import NoAnswer, Truncated
@@ -42,6 +43,9 @@ LONGEST_BUSY_S = 8.0
 TABLE_ASKS = 2
 """Peers that are asked for one table at the same time: a table is up to 2 MiB, and one peer may be mute."""
 
+TABLE_S = 3.0
+"""Who has not given it after so long may go on, and another one is asked as well."""
+
 
 class Session(ABC):
     """Asks one peer over one connection.
@@ -66,8 +70,9 @@ class Session(ABC):
         near: Callable[[], bool],
     ) -> None:
         self.peer_id = connection.peer_id
-        self.asking_tables: set[str] = set()
-        """Artifacts whose table this peer is being asked for."""
+        self._origin = origin_of(connection.address)
+        self.asking_tables: dict[str, float] = {}
+        """Since when this peer is being asked for the table of an artifact."""
         self.delivered = False
         self.begun = False
         """Whether its streams could be opened."""
@@ -80,6 +85,7 @@ class Session(ABC):
         self._near = near
         self._next_ask: dict[str, float] = {}  # when to ask again about an artifact's table or holdings
         self._busy_s = BUSY_S
+        self._is_late = False
         self._changed = False  # it said that a file of it changed
         self._over = trio.Event()
         self._nursery: trio.Nursery | None = None
@@ -138,8 +144,8 @@ class Session(ABC):
 
     @property
     def silent(self) -> bool:
-        """Whether the peer owes us something and has not sent a byte for too long."""
-        return self._silence_s() > SILENT_S
+        """Whether the peer owes us something and has not sent a byte for too long, or so little that others wait."""
+        return self._is_late or self._silence_s() > SILENT_S
 
     @property
     def delivering(self) -> bool:
@@ -151,6 +157,8 @@ class Session(ABC):
 
     def watch(self) -> None:
         """To be called a few times a second: notices silence and its end."""
+        late = self._schedule.is_late(self._source, trio.current_time())
+        self._is_late = late and (self._is_late or self._schedule.is_full(self._source))
         if not self.silent:
             self._schedule.wake(self._source)
             return
@@ -177,10 +185,14 @@ class Session(ABC):
         self._ask_for_pieces(nursery, now)
 
     def _ask_for_table(self, download: Download, nursery: trio.Nursery) -> None:
-        asked = sum(download.blob in other.asking_tables and not other.silent for other in self._sessions)
+        now = trio.current_time()
+        asked = sum(
+            now - other.asking_tables.get(download.blob, -math.inf) < TABLE_S and not other.silent
+            for other in self._sessions
+        )
         if asked < TABLE_ASKS:
             self._next_ask[download.blob] = math.inf
-            self.asking_tables.add(download.blob)
+            self.asking_tables[download.blob] = now
             nursery.start_soon(self._ask, self._ask_table, download)
 
     async def _ask(self, ask: Callable[[Download], Awaitable[None]], download: Download) -> None:
@@ -199,7 +211,7 @@ class Session(ABC):
             download.take_table(await self._downloads.dialect.table(requests, download.wanted))
             self._ask_again(download, 0)
         finally:
-            self.asking_tables.discard(download.blob)
+            del self.asking_tables[download.blob]
 
     async def _take(self, assignment: Assignment, data: bytearray) -> None:
         """Have what came checked and written."""
@@ -212,6 +224,7 @@ class Session(ABC):
         finally:
             self._downloads.buffers.give_back(data)
         if bad is not None and download is not None:
+            self._schedule.drop(self._source)
             piece = f"{self._downloads.dialect.piece} {bad} of {download.wanted.key}"
             self._end(RemoteProtocolError(f"{piece} is not what was signed"))
 
