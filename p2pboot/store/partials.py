@@ -211,7 +211,7 @@ class PartialBlob:
         self._hash_from_memory(offset, data)
         return True
 
-    def take(self, index: int, data: bytes | bytearray) -> bool:
+    def take(self, index: int, data: bytes | bytearray | memoryview) -> bool:
         """Take a short piece into memory: it is held from now on, and written with others by `write_taken`.
 
         Never waits for the disk. Should the process be killed before it is written, it is fetched again.

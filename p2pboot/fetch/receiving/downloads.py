@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import trio
 
 from p2pboot.core.changes import Change, Form
-from p2pboot.core.pieces import MIB, PieceSet, PieceTable
+from p2pboot.core.pieces import KIB, MIB, PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, Contradiction
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.buffers import Buffers
@@ -33,6 +33,9 @@ of 0.21 to 0.24 for 512 MiB."""
 GATHERED_S = 0.25
 """For so long short pieces are gathered in memory before they are written: a thread for each costs 10 CPU s/GB.
 They are held, and given to others, meanwhile; in 50 ms one or two come."""
+
+TAKE_BYTES = 512 * KIB
+"""The longest answer whose pieces are taken into memory, if they are short: hashing a thread costs more."""
 
 WRITERS = 1
 """Threads that check, write and hash: it takes one core at 900 MB/s, and keeps pieces in order for SHA-256."""
@@ -281,21 +284,21 @@ class Downloads:
         download = self.open.get(assignment.blob)
         try:
             if claimed and download is not None and download.partial is not None:
-                if len(assignment.pieces) == 1 and download.partial.take(claimed[0], data):
-                    stored += claimed
+                taken, bad = _take(download.partial, assignment, claimed, data)
+                if taken:
+                    stored += taken
                     download.taken.set()
-                else:
+                rest = claimed[len(taken) :]
+                if rest and bad is None:
                     bad = await trio.to_thread.run_sync(
                         _check_and_write,
                         download.partial,
                         assignment,
-                        claimed,
+                        rest,
                         data,
                         stored,
                         limiter=self._writers,
                     )
-        except BlobCorrupt:  # of one that would have been taken into memory
-            bad = claimed[0]
         except BlobMissing:
             pass  # it is another job's turn by now
         finally:
@@ -353,6 +356,24 @@ class Downloads:
 
     def _tell(self, download: Download) -> None:
         self._ledger.progress.artifact(download.wanted.key, download.done_bytes, download.wanted.size)
+
+
+def _take(
+    partial: PartialBlob, assignment: Assignment, claimed: tuple[int, ...], data: bytearray
+) -> tuple[tuple[int, ...], int | None]:
+    """Take what is short into memory: returns the pieces that were taken, the first ones, and one that is bad."""
+    if len(data) > TAKE_BYTES:
+        return (), None
+    view = memoryview(data)
+    for number, index in enumerate(claimed):
+        offset, length = partial.table.span(index)
+        start = offset - assignment.offset
+        try:
+            if not partial.take(index, view[start : start + length]):
+                return claimed[:number], None
+        except BlobCorrupt:
+            return claimed[:number], index
+    return claimed, None
 
 
 def _check_and_write(
