@@ -19,7 +19,7 @@ from p2pboot.store.blobs import BlobStore
 from p2pboot.store.partials import PartialBlob
 
 KNOWN_S: Final = 1.0
-"""So long after it was found something counts as held."""
+"""So long after it was found something counts as held; while it arrives, until that is over."""
 
 _KNOWN: Final = 256
 
@@ -73,10 +73,10 @@ class Contents:
 
     def known(self, table_digest: str) -> Content | None:
         """What was found just now; never waits."""
-        found = self._known.get(table_digest)
-        if found is None or trio.current_time() > found[1] or not found[0].is_current:
+        content, until = self._known.get(table_digest, (None, 0.0))
+        if content is None or not content.is_current:
             return None
-        return found[0]
+        return content if content.partial is not None or trio.current_time() <= until else None
 
     def look(self, table_digest: str) -> Content | None:
         """Look for what is cut by this table and held; blocking."""

@@ -105,9 +105,11 @@ class SwarmServer(Server):
         content = self.contents.known(table)
         if content is None:
             async with self._serving.turns[self.protocol].take(party):
-                content = await self._in_thread(self.contents.look, table)
-            if content is not None:
-                self.contents.note(content)
+                content = self.contents.known(table)  # another client's turn may have told: all of a rack ask at once
+                if content is None:
+                    content = await self._in_thread(self.contents.look, table)
+                    if content is not None:
+                        self.contents.note(content)
         return content
 
     async def pieces(self, content: Content, runs: Runs, reserve: Reserve) -> Reply:
