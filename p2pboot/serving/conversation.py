@@ -6,8 +6,9 @@ says; how a request looks, `protocol.messages`. Three tasks stand in a row, each
     read and parse  →  prepare the reply, part by part (disk)  →  write it
 
 so the next part is read from disk while the previous one is being written, never more than that one ahead, and of a
-long reply not even that one where the peer has not proved quick. How large a part is, `serving.memory` says; when a
-request is worked on, `serving.threads`. A fourth task watches for a peer that takes nothing.
+long reply not even that one where the peer has not proved quick. A short reply is written by the task that prepared
+it: to wake another one costs more than it gains. How large a part is, `serving.memory` says; when a request is worked
+on, `serving.threads`. A fourth task watches for a peer that takes nothing.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from p2pboot.protocol.messages import (
 )
 from p2pboot.serving.accounts import Admission, Serving, StreamAccount
 from p2pboot.serving.limits import FULL_FRAME, FULL_SLICE
-from p2pboot.serving.memory import Ahead
+from p2pboot.serving.memory import SHORT_REPLY, Ahead
 from p2pboot.transport.interface import Stream, StreamReset
 
 log = logging.getLogger(__name__)
@@ -159,9 +160,11 @@ class _Conversation:
         self._in_flight = 0  # requests that were read and are not answered wholly
         self._idling = 0  # of these, those that wait for something to happen
         self._held = 0  # bytes of memory beyond those that parts may have
+        self._reserved = 0  # of these, those for the reply that is being prepared
         self._took = 0.0  # turns for the reply that is being prepared
         self._unpaid = 0.0  # turns for replies that the peer has not taken to the end
         self._passed_on: trio.Event | None = None  # set once the last part that was prepared is written
+        self._given_bytes = 0  # of the reply that is being written
         self._seen, self._seen_at = 0, 0.0  # bytes that had left when they last became more, and when
         self._is_writing = False
         self._some_written = trio.Event()  # since the last look
@@ -280,8 +283,11 @@ class _Conversation:
         self, asked: trio.MemoryReceiveChannel[_Asked], prepared: trio.MemorySendChannel[_Part]
     ) -> None:
         async with prepared:
-            async for request in asked:
-                await self._prepare(request, prepared)
+            try:
+                async for request in asked:
+                    await self._prepare(request, prepared)
+            except StreamReset:
+                self._abort(Ending.GONE)
 
     async def _prepare(self, request: _Asked, prepared: trio.MemorySendChannel[_Part]) -> None:
         """Make the reply, and pass it on part by part; each takes a turn."""
@@ -291,10 +297,17 @@ class _Conversation:
             async with self._turns.take(self._account.party):
                 reply = await self._reply_to(request)
         body = reply.long_body
-        part = self._whole(request.op, reply) if body is None else _Part(body.first, reply.encode_header())
+        if body is None:
+            part = self._whole(request.op, reply)
+            if len(part.data) <= SHORT_REPLY and (self._passed_on is None or self._passed_on.is_set()):
+                await self._hand_over(part)
+            else:
+                await self._pass_on(part, prepared)
+            return
+        part = _Part(body.first, reply.encode_header())
         await self._pass_on(part, prepared)
         sent = len(part.data)
-        while body is not None and sent < body.length:
+        while sent < body.length:
             if self._ahead.is_least:
                 await part.written.wait()
             async with self._turns.take(self._account.party):
@@ -317,12 +330,13 @@ class _Conversation:
 
     def _whole(self, op: str, reply: Reply) -> _Part:
         """A reply in one part; where that is large it has to have memory, or it is none."""
-        held = len(reply.body) if len(reply.body) > self._ahead.part_bytes else 0
-        if held and not self._serving.memory.take(self._account.party, held):
-            if reply.ended is not None:
-                reply.ended(False)
-            held, reply = 0, Reply.refusal(Status.BUSY, "too much waits for slow readers")
-        self._held += held
+        held, self._reserved = self._reserved, 0
+        if not held and len(reply.body) > self._ahead.part_bytes:
+            held = self._hold(len(reply.body))
+            if not held:
+                if reply.ended is not None:
+                    reply.ended(False)
+                reply = Reply.refusal(Status.BUSY, "too much waits for slow readers")
         done = (op, reply.status.value)
         return _Part(reply.body, reply.encode_header(), done, self._took, held, reply.ended)
 
@@ -347,29 +361,35 @@ class _Conversation:
         self._unpaid += self._took
         if self._took > 1:
             self._turns.charge(self._account.party, self._took - 1)
-        return self._ahead.part_bytes if size > self._ahead.part_bytes else 0
+        if size <= self._ahead.part_bytes:
+            return 0
+        if size <= self._ahead.trusted_bytes:
+            self._reserved = self._hold(size)
+        return 0 if self._reserved else self._ahead.part_bytes
 
     async def _write_replies(self, prepared: trio.MemoryReceiveChannel[_Part]) -> None:
-        given_bytes = 0
         try:
             async for part in prepared:
-                await self._write(part)
-                part.written.set()
-                self._release(part.held)
-                given_bytes += len(part.data)
-                if part.done is not None:
-                    self._account.peer.note_given(self._protocol, part.done[0], given_bytes)
-                    given_bytes = 0
-                    self._serving.counters.requests[(self._protocol, *part.done)] += 1
-                    self._unpaid -= part.turns
-                    if part.ended is not None:
-                        part.ended(True)
-                    self._note_in_flight(-1)
-                    self._waiting_to_read.deadline = self._read_deadline()
+                await self._hand_over(part)
         except StreamReset:
             self._abort(Ending.GONE)
         finally:
             self._watching.cancel()
+
+    async def _hand_over(self, part: _Part) -> None:
+        await self._write(part)
+        part.written.set()
+        self._release(part.held)
+        self._given_bytes += len(part.data)
+        if part.done is not None:
+            self._account.peer.note_given(self._protocol, part.done[0], self._given_bytes)
+            self._given_bytes = 0
+            self._serving.counters.requests[(self._protocol, *part.done)] += 1
+            self._unpaid -= part.turns
+            if part.ended is not None:
+                part.ended(True)
+            self._note_in_flight(-1)
+            self._waiting_to_read.deadline = self._read_deadline()
 
     async def _write(self, part: _Part) -> None:
         rest, seconds = memoryview(part.data), 0.0
@@ -416,6 +436,13 @@ class _Conversation:
                     self._seen, self._seen_at = self._stream.sent, now
                 elif now - self._seen_at >= stall_s:
                     self._abort(Ending.STALLED)
+
+    def _hold(self, size: int) -> int:
+        """Take so many bytes of memory; 0 where they are not to be had."""
+        if not self._serving.memory.take(self._account.party, size):
+            return 0
+        self._held += size
+        return size
 
     def _release(self, held: int) -> None:
         if held:

@@ -21,11 +21,16 @@ peer that takes nothing keeps 96 KiB of ours, with what waits in its connection.
 CEILING: Final = 2 * MIB
 """And at most: what a quick client of ours asks for at once, so that it is read and hashed once, in one go."""
 
+SHORT_REPLY: Final = 512 * KIB
+"""What may be held as a whole for a stream that has taken replies before: a few short pieces, of which each one by
+itself costs as much as all together."""
+
 PARTS: Final = 3
 """What a stream holds at a time: a part in the connection's hands, one that is being written, and the next one."""
 
 _QUICK_S: Final = 0.1
 _SLOW_S: Final = 1.0
+_TRUST: Final = 4
 _PROOF: Final = 4  # parts that a peer takes quickly before they become larger,
 _PROOF_BYTES: Final = 512 * KIB  # and no less than this: it may ask for 256 KiB ahead and then stall
 
@@ -81,6 +86,7 @@ class Ahead:
         self._memory = memory
         self._party = party
         self._proof = 0
+        self._taken = 0
         self.part_bytes = FLOOR
         """How much of a reply to read at once."""
 
@@ -95,14 +101,20 @@ class Ahead:
         return 2 * FLOOR if self.part_bytes < MIB else self.part_bytes
 
     @property
+    def trusted_bytes(self) -> int:
+        """Up to how much a reply may be held as a whole, where there is memory: a few times what was taken so far."""
+        return min(SHORT_REPLY, _TRUST * self._taken)
+
+    @property
     def is_least(self) -> bool:
         """Whether the stream holds no more than every one may."""
         return self.part_bytes == FLOOR
 
     def note_written(self, size: int, seconds: float) -> None:
         """A peer has taken so many bytes of a part in so many seconds; no more than a part was left behind."""
+        self._taken += size
         if seconds > _SLOW_S or (self.part_bytes > FLOOR and self._memory.should_give_back(self._party)):
-            self._proof = 0
+            self._proof = self._taken = 0
             self._shrink(max(self.part_bytes // 2, FLOOR))
             return
         if seconds > _QUICK_S or self.part_bytes == CEILING:
