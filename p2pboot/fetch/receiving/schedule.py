@@ -175,6 +175,14 @@ class Schedule(Books):
             peer.no_deals_until = now + retry_s
             peer.refuses_since = min(peer.refuses_since, now)
 
+    def supply_s(self, source: Hashable, blob: str) -> float:
+        """Return for how many seconds a peer has enough that nobody was asked for yet; 0 while its rate is unknown."""
+        peer, demand = self._peers[source], self._demands.get(blob)
+        rate = peer.meter.guess
+        if demand is None or not rate:
+            return 0.0
+        return (demand.free & peer.holds.get(blob, 0)).bit_count() * demand.piece_length / rate
+
     def next_time(self, now: float) -> float:
         """Return when to look again although nothing happened, on the clock of `now`; infinite for never."""
         times = [

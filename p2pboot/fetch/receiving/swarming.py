@@ -33,6 +33,9 @@ SOONEST_PER_CHANGE_S: Final = 0.0001
 """After so long, and for each change in the answer, what changed is asked again at the soonest: a peer that waits for
 changes as it should takes longer by itself."""
 
+LONGEST_REST_S: Final = 0.5
+"""And after so long at the latest, if there is enough else to ask the peer for: an answer costs both ends 0.5 ms."""
+
 _PATIENCE_S = MAX_WAIT_MS / 1000 + 10  # for changes
 _LACKS_S = 1.0  # at least between two questions what changed, of a peer that knows nothing
 
@@ -116,7 +119,10 @@ class SwarmSession(Session):
                 is_whole = said.held is not None and said.held.complete
                 self._learn(download.blob, said)
                 self.pump()
-                await trio.sleep_until(asked_at + SOONEST_S + SOONEST_PER_CHANGE_S * len(said.changes))
+                soonest = asked_at + SOONEST_S + SOONEST_PER_CHANGE_S * len(said.changes)
+                # Whoever has enough to go on with need not hear yet of more.
+                rest_s = min(LONGEST_REST_S, self._schedule.supply_s(self._source, download.blob) / 2)
+                await trio.sleep_until(max(soonest, trio.current_time() + rest_s))
 
     def _learn(self, blob: str, said: Changes) -> None:
         if said.held is not None:
