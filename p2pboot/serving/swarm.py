@@ -105,7 +105,9 @@ class SwarmServer(Server):
         content = self.contents.known(table)
         if content is None:
             async with self._serving.turns[self.protocol].take(party):
-                content = self.contents.known(table)  # another client's turn may have told: all of a rack ask at once
+                content = self.contents.known(
+                    table
+                )  # another client's turn may have told: all of a rack ask at once
                 if content is None:
                     content = await self._in_thread(self.contents.look, table)
                     if content is not None:
@@ -130,7 +132,7 @@ class SwarmServer(Server):
             await self._in_thread(content.check, content.digest)
         if not at_once:
             return Reply(Status.OK, await self._read(content, spans))
-        if _at_hand(content, spans) is None:
+        if not _is_at_hand(content, runs):
             await self._on_disk(_check, content, spans)
 
         async def read(offset: int, size: int) -> bytes:
@@ -248,7 +250,7 @@ class _Client:
         deals = server.deals.of(table, content.table)
         if deals is None:
             self._end(chosen, handed_over=False)
-            return Reply.busy(BUSY_S)
+            return Reply.refusal(Status.NOT_FOUND, _NOT_DEALT)
         choice = deals.choose(self._connection, request, MAX_BODY // content.table.piece_length)
         if isinstance(choice, Wait):
             self._end(chosen, handed_over=False)
@@ -288,6 +290,16 @@ def _span(content: Content, first: int, count: int) -> _Span:
     offset, _ = content.table.span(first)
     last, length = content.table.span(first + count - 1)
     return offset, last + length - offset
+
+
+def _is_at_hand(content: Content, runs: Runs) -> bool:
+    """Whether all of some pieces is in memory: such were checked, and what is dropped meanwhile is read anew."""
+    arriving = content.partial
+    return arriving is not None and all(
+        arriving.in_memory(index) is not None
+        for first, count in runs
+        for index in range(first, first + count)
+    )
 
 
 def _at_hand(content: Content, spans: Sequence[_Span]) -> bytes | None:

@@ -22,7 +22,9 @@ SMALL_PIECE: Final = 256 * KIB
 AHEAD_BYTES: Final = MIB
 """What is read at once where pieces are asked for in order."""
 
-_RECENT_BYTES: Final = 24 * MIB  # with 8, eight clients at 50 Mbit/s read a third of what they give from the disk
+_RECENT_BYTES: Final = (
+    24 * MIB
+)  # with 8, eight clients at 50 Mbit/s read a third of what they give from the disk
 _MOST_AHEAD: Final = 4 * MIB
 _AHEAD_S: Final = 1.0
 _PLACES: Final = 64  # where somebody may go on reading
