@@ -32,6 +32,10 @@ PASSED_ON_S: Final = 1.0
 CREDIT: Final = 4
 """Deals that nobody else reports a piece of although there was time; a client with so many comes after the others."""
 
+OWED: Final = 64
+"""Deals of one client of which it is kept in mind at a time whether others report them: whoever reports nothing, and
+takes what he can for a day, is not to be remembered by all of it."""
+
 SUPPLY_S: Final = 2.0
 """Over so long it is looked at what a client gets from others…"""
 
@@ -101,6 +105,11 @@ class _Client:
     quickest: float = 0.0  # bytes per second that it had from all together
     bytes_per_s: float | None = None
     asked_at: float = -math.inf
+
+    def forget_gains(self, now: float) -> None:
+        """Forget what is not looked at any more of what it gained."""
+        while self.gained and self.gained[0][0] < now - SUPPLY_S:
+            self.gained.popleft()
 
 
 class Dealing:
@@ -184,16 +193,19 @@ class Dealing:
         """
         about = self._clients[client]
         new = bits_of_all(self._count, held) & ~about.held
+        about.forget_gains(now)
         if new:
             about.gained.append((now, (new & ~about.dealt).bit_count(), new.bit_count()))
         self._hold(about, about.held | new)
         self._claim(new | bits_of_all(self._count, fetching), now)
+        self._expire(now)
 
     def hear_bitmap(self, client: Hashable, held: PieceSet, now: float) -> None:
         """Take a client's word for all that it has."""
         about = self._clients[client]
         self._claim(held.bits & ~about.held, now)
         self._hold(about, held.bits)
+        self._expire(now)
 
     def _claim(self, bits: int, now: float) -> None:
         """Wait for a second report of what one client claims, but once: a claim denies nobody anything."""
@@ -277,7 +289,8 @@ class Dealing:
         self._count_busy(now, -1)
         rate = size / max(took_s, 0.001)
         about.bytes_per_s = rate if about.bytes_per_s is None else (about.bytes_per_s + rate) / 2
-        about.waiting.append((now + self._passing_on_s, bits))
+        if len(about.waiting) < OWED:
+            about.waiting.append((now + self._passing_on_s, bits))
         self._expect(bits, client, now + max(REPORTED_S, 2 * took_s))
 
     def failed(self, client: Hashable, first: int, count: int, now: float) -> None:
@@ -354,8 +367,7 @@ class Dealing:
     def _is_well_supplied(self, about: _Client, lacks: int, want: int, now: float) -> bool:
         if not lacks & ~want and not about.sending:
             return False  # nothing is on its way to it
-        while about.gained and about.gained[0][0] < now - SUPPLY_S:
-            about.gained.popleft()
+        about.forget_gains(now)
         fetching = sum(client.held != self._everything for client in self._clients.values())
         if now - about.joined_at < NEW_S:
             return fetching > 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from random import Random
 from typing import Final
 
@@ -22,7 +22,7 @@ TABLES: Final = 64
 """Of which deals are asked at the same time."""
 
 CLIENTS: Final = 512
-"""Of all tables together; who is not among them asks for particular pieces."""
+"""Of all tables together, shared by address; who is not among them asks for particular pieces after a while."""
 
 AGAIN_S: Final = 5.0
 """So long a client is left alone that did not say what it has."""
@@ -60,7 +60,7 @@ class Deals:
             self._forget_idle(now)
             if len(self._tables) >= TABLES:
                 return None
-            deals = TableDeals(table, self._transport, self._places)
+            deals = TableDeals(table, self._transport, self._places, self._has_room)
         self._tables[table_digest] = deals
         deals.asked_at = now
         return deals
@@ -68,6 +68,15 @@ class Deals:
     def known(self, table_digest: str) -> TableDeals | None:
         """The deals of a table of which any were asked for."""
         return self._tables.get(table_digest)
+
+    def _has_room(self, party: Party) -> bool:
+        """Whether there is a place for one client more: if not, the address gives way that has most."""
+        if self._places.fits(party):
+            return True
+        origin = self._places.gives_way(party)
+        if origin != party.origin:
+            any(deals.give_up_one(origin) for deals in self._tables.values())
+        return self._places.fits(party)
 
     def _forget_idle(self, now: float) -> None:
         present = self._transport.peers()
@@ -81,11 +90,18 @@ class Deals:
 class TableDeals:
     """Deals of one table; see `Deals`."""
 
-    def __init__(self, table: PieceTable, transport: Transport, places: Shares) -> None:
+    def __init__(
+        self,
+        table: PieceTable,
+        transport: Transport,
+        places: Shares,
+        has_room: Callable[[Party], bool],
+    ) -> None:
         self._dealing = Dealing(table.count, table.piece_length, Random())  # noqa: S311 - no secret
         self._count = table.count
         self._transport = transport
         self._places = places
+        self._has_room = has_room
         self._clients: dict[str, Party] = {}
         self._hearing: dict[str, trio.CancelScope] = {}  # of these, those who are asked what they have
         self._mute: TTLCache[str, None] = TTLCache(CLIENTS, AGAIN_S, trio.current_time)
@@ -165,7 +181,7 @@ class TableDeals:
 
     def _join(self, connection: Connection) -> bool:
         party = party_of(connection.address, connection.peer_id)
-        if not self._places.fits(party):
+        if not self._has_room(party):
             return False
         self._places.take(party)
         self._clients[connection.peer_id] = party
@@ -174,7 +190,17 @@ class TableDeals:
 
     def _let_go(self, present: frozenset[str]) -> None:
         for client in self._clients.keys() - present:
-            self._places.give_back(self._clients.pop(client))
-            self._dealing.leave(client)
-            if client in self._hearing:
-                self._hearing.pop(client).cancel()
+            self._forget(client)
+
+    def give_up_one(self, origin: str) -> bool:
+        """Forget the client of an address that came first; whether there was one."""
+        client = next((client for client, party in self._clients.items() if party.origin == origin), None)
+        if client is not None:
+            self._forget(client)
+        return client is not None
+
+    def _forget(self, client: str) -> None:
+        self._places.give_back(self._clients.pop(client))
+        self._dealing.leave(client)
+        if client in self._hearing:
+            self._hearing.pop(client).cancel()

@@ -33,6 +33,7 @@ LATELY_S: Final = 60.0
 LOOK_S: Final = 2.0
 """How often a table is looked for that somebody waits for, in case it did not begin to arrive but was there at once."""
 
+_TOLD: Final = 32  # answers that are kept, of one pulse: those who keep up ask for the same few
 _PULSES: Final = 64
 _LOOSE: Final = 4096  # pieces that are put in order, to be told in fewer runs
 
@@ -151,7 +152,7 @@ class _Pulse:
         self._gather_s = gather_s
         self._due = 0.0  # when the latest changes are told
         self._waiting: dict[_Waiting, None] = {}
-        self._told: dict[int, Reply] = {}  # by `after`: many ask for the same
+        self._told: LRUCache[int, Reply] = LRUCache(_TOLD)  # by `after`: many ask for the same
         self._told_at = ring.at
         self.changed_at = trio.current_time()
         ring.listen(self._note)

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from p2pboot.core.pieces import KIB, PieceSet
-from p2pboot.serving.dealing import CREDIT, REPORTED_S, Deal, Dealing, Wait
+from p2pboot.serving.dealing import CREDIT, OWED, REPORTED_S, Deal, Dealing, Wait
 
 PIECE = 64 * KIB
 
@@ -190,3 +190,26 @@ def test_nothing_is_left_of_clients_that_went() -> None:
     dealing.join("c", "address", 100.0)
     assert deal(dealing, "c", 100.0, most=20, took_s=0.0) == range(20)
     assert dealing.next_time(100.0) < math.inf
+
+
+def test_of_one_that_takes_and_tells_for_a_day_little_is_kept_in_mind() -> None:
+    dealing, now = dealing_for("x"), 0.0
+    for _ in range(10):
+        for number in range(20):
+            now += 0.3
+            deal(dealing, "x", now, took_s=0.0)
+            dealing.hear_bitmap("x", PieceSet(20), now)
+            hold(dealing, "x", number, now=now)
+            dealing.hear_bitmap("x", PieceSet(20), now)
+    about = dealing._clients["x"]
+    assert len(about.waiting) <= OWED
+    assert len(about.gained) < 10
+    assert len(dealing._deadlines) < 60
+
+
+def test_what_is_told_does_not_wait_for_somebody_to_ask() -> None:
+    dealing = dealing_for("x", count=2000)
+    for piece in range(2000):
+        hold(dealing, "x", piece, now=piece / 5)
+    assert len(dealing._deadlines) < 30
+    assert len(dealing._clients["x"].gained) < 15

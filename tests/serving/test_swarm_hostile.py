@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,8 +13,9 @@ import pytest
 import trio
 import trio.testing
 
-from p2pboot.core.changes import MAX_CHANGES, Change, Form
+from p2pboot.core.changes import MAX_CHANGES, Change, ChangeRing, Form
 from p2pboot.core.origins import party_of
+from p2pboot.core.pieces import PieceSet
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.protocol.client import PeerBusy
 from p2pboot.protocol.messages import Reply, Status, encode_request
@@ -24,13 +26,14 @@ from p2pboot.protocol.swarm import (
     encode_changes,
 )
 from p2pboot.protocol.swarm_client import Changes, ask_deal, ask_some_pieces
-from p2pboot.serving import deals
+from p2pboot.serving import deals, hearing
 from p2pboot.serving.accounts import TURNS, Serving
 from p2pboot.serving.contents import Contents
 from p2pboot.serving.deals import IDLE_S
-from p2pboot.serving.hearing import REST_PER_CHANGE_S, REST_S, hear
+from p2pboot.serving.hearing import CHANGES_PER_S, REST_S, hear
 from p2pboot.serving.limits import Limits
 from p2pboot.serving.swarm import SwarmServer
+from p2pboot.serving.telling import _Pulse
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, Sample, sample
 from p2pboot.testing.stores import hold
@@ -261,7 +264,7 @@ async def test_what_clients_claim_is_heard_no_faster_than_it_can_be_digested(
         async with served.asked_by("liar", "10.0.0.9") as liar, served.asked_by("b", "10.0.0.1") as other:
             await take(liar)
             await trio.sleep(10)
-            most = 10 / (REST_S + MAX_CHANGES * REST_PER_CHANGE_S)
+            most = 10 / (REST_S + MAX_CHANGES / CHANGES_PER_S)
             assert 1 < served.network.asked <= most + 1
             dealt = {await take(other, (0, COUNT)) for _ in range(COUNT)}
             assert dealt == set(range(COUNT))  # claimed, and given all the same
@@ -354,3 +357,51 @@ async def test_who_is_asked_for_changes_and_is_mute_costs_a_task_for_a_while(
     )
     assert not told
     assert trio.current_time() - began == 25
+
+
+async def test_many_ids_of_one_address_are_heard_no_more_often_together_than_one(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(hearing, "CHANGES_PER_S", 10)
+    lie = Reply(Status.OK, encode_changes([Change(Form.HELD, range(1))] * 5), {"at": 7, "form": "runs"})
+    network, told = Network(), Counter[str]()
+    network.replies = iter(lambda: lie.encode_header() + bytes(lie.body), None)
+    async with trio.open_nursery() as nursery:
+        for address in ("10.0.0.1", *["10.0.0.9"] * 9):
+            connection = Connection("liar", f"/ip4/{address}/tcp/1", 1)
+            note = partial(lambda address, _: told.update([address]), address)
+            nursery.start_soon(hear, network, connection, TABLE, COUNT, note)
+        await trio.sleep(60)
+        nursery.cancel_scope.cancel()
+    each = 60 / (REST_S + 5 * 2 / 10)
+    assert told["10.0.0.1"] == pytest.approx(each, abs=2)
+    assert told["10.0.0.9"] <= 9 * (1 + 60 / (REST_S + 5 * 2 * 9 / 10))
+
+
+async def test_where_all_places_are_taken_the_address_gives_way_that_has_most(
+    store: Store, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    monkeypatch.setattr(deals, "CLIENTS", 16)
+    async with serving(store) as served:
+        for number in range(20):
+            async with served.asked_by(f"peer {number}", f"10.0.0.{7 + number // 15}") as requests:
+                with suppress(PeerBusy):
+                    await take(requests)
+        clients = served.server.deals._tables[TABLE]._clients
+        assert len(clients) == served.server.deals._places.used == 16
+        async with served.asked_by("other", "10.0.0.1") as requests:
+            await take(requests)  # what the first of them was dealt
+        assert "other" in clients
+        assert "peer 0" not in clients
+        assert len(clients) == served.server.deals._places.used == 16
+
+
+async def test_few_answers_are_kept_for_who_asks_from_everywhere(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    ring = ChangeRing(1)
+    ring.append([Change(Form.HELD, range(1))] * 500)
+    pulse = _Pulse(ring, 0.1)
+    for after in range(1, 500):
+        assert pulse.reply(after, PieceSet(COUNT)).extra == {"at": 501, "form": "runs"}
+    assert len(pulse._told) < 50
