@@ -440,11 +440,11 @@ def test_who_trickles_keeps_others_from_being_asked_for_a_while() -> None:
     assert schedule.assign("honest", 0.0) == []
     assert not schedule.is_late("a", 4.9)
     assert schedule.is_late("a", 5.1)
-    assert schedule.is_full("a")
+    assert schedule.is_missed("a")
     schedule.silence("a")
     assert len(schedule.assign("honest", 5.1)) == 2
     for name in ("a", "b", "honest"):
         schedule.remove_peer(name)
     join(schedule, "slow", held)
     assert len(schedule.assign("slow", 9.0)) == 2
-    assert not schedule.is_full("slow")  # nobody else waits
+    assert not schedule.is_missed("slow")  # nobody else waits

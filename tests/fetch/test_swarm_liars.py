@@ -222,3 +222,25 @@ async def test_pieces_that_come_byte_by_byte_hold_nobody_up(
         await client.connect(honest)
         assert await client.fetch(MANIFEST) < 20
         client.assert_holds(FILES)
+
+
+async def test_the_same_piece_from_two_byte_by_byte_holds_nobody_up_at_the_end(
+    autojump_clock: MockClock, world: World
+) -> None:
+    class Slow(Liar):
+        async def say(self, stream: Stream, reply: Reply) -> None:
+            await (trickle if len(reply.body) == PIECE else super().say)(stream, reply)
+
+    dealt = Reply(Status.OK, bytes(PIECE), {"index": 3, "count": 1})
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(client_of(world))
+        for _ in range(2):
+            liar = await stack.enter_async_context(world.provider(MANIFEST, FILES))
+            liar.transport.handle(SWARM_PROTOCOL, Slow(claims(whole, dealt)).handle)
+            await client.connect(liar)
+        honest = await stack.enter_async_context(world.provider(MANIFEST, FILES))
+        speak(honest.transport, honest.blobs, honest.serving)
+        world.network.limit_upload(honest.peer_id, 30 * PIECE)
+        await client.connect(honest)
+        assert await client.fetch(MANIFEST) < 15
+        client.assert_holds(FILES)

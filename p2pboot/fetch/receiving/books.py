@@ -208,10 +208,6 @@ class Books:
         peer = self._peers[source]
         return peer.asked_bytes > 0 and peer.meter.late_s(peer.asked_bytes, now) > LATE_S
 
-    def is_full(self, source: Hashable) -> bool:
-        """Whether nobody could be asked for as much as this peer owes, because all that may be is on its way."""
-        return self.live_bytes + self._peers[source].asked_bytes > self._budget
-
     def silence(self, source: Hashable) -> None:
         """A peer stopped delivering: others may have its pieces, and it is asked for nothing more."""
         peer = self._peers[source]

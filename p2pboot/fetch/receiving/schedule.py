@@ -196,6 +196,10 @@ class Schedule(Books):
             times.append(now + LOOK_AGAIN_S)
         return min(times, default=math.inf)
 
+    def is_missed(self, source: Hashable) -> bool:
+        """Whether others could give what a peer owes: nothing else is left to ask for, or no more may be on its way."""
+        return self._is_end() or self.live_bytes + self._peers[source].asked_bytes > self._budget
+
     # Choices
 
     def _ready(self, source: Hashable, now: float) -> PeerLoad | None:

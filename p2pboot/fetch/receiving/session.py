@@ -158,7 +158,7 @@ class Session(ABC):
     def watch(self) -> None:
         """To be called a few times a second: notices silence and its end."""
         late = self._schedule.is_late(self._source, trio.current_time())
-        self._is_late = late and (self._is_late or self._schedule.is_full(self._source))
+        self._is_late = late and (self._is_late or self._schedule.is_missed(self._source))
         if not self.silent:
             self._schedule.wake(self._source)
             return
