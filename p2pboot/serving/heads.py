@@ -5,10 +5,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
+import trio
+from cachetools import LRUCache
 from typing_extensions import override
 
+from p2pboot.core.origins import origin_of
+from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.core.withheld import Withheld
 from p2pboot.errors import P2PBootError
 from p2pboot.protocol.messages import (
@@ -25,8 +29,9 @@ from p2pboot.protocol.messages import (
     encode_peers,
 )
 from p2pboot.protocol.withheld import WithheldHead, encode_withheld
-from p2pboot.serving.accounts import Serving
-from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.accounts import KNOWN_PEERS, Serving
+from p2pboot.serving.conversation import HandedOver, Reserve, serve_stream
+from p2pboot.serving.limits import BURST_S
 from p2pboot.serving.referrals import Referrals
 from p2pboot.serving.server import UNREADABLE, Server
 from p2pboot.store.manifests import HeadRow, StoredManifest
@@ -34,6 +39,10 @@ from p2pboot.transport.interface import Connection, PeerRecord, Stream
 from p2pboot.transport.records import read_record
 
 log = logging.getLogger(__name__)
+
+PEERS_PER_S: Final = 50.0
+"""Questions for peers that are answered to one address, and as many for some seconds at once: an answer is made of all
+who are known. Of a rack that boots behind one address each machine asks three times in the first two seconds."""
 
 
 class Offered(Protocol):
@@ -86,6 +95,7 @@ class SyncServer(Server):
         is_clients: bool = False,
     ) -> None:
         super().__init__(serving)
+        self._asked: LRUCache[str, TokenBucket] = LRUCache(KNOWN_PEERS)  # by origin
         self._catalogue = catalogue
         self._referrals = Referrals(read_record, peer_records, note_site, is_clients=is_clients)
         self._now = now
@@ -93,7 +103,20 @@ class SyncServer(Server):
 
     @override
     async def handle(self, stream: Stream) -> None:
-        await serve_stream(stream, self.protocol, partial(self._answer_to, stream.connection), self._serving)
+        asker = stream.connection
+        answers = partial(self._answer_to, asker), self._serving, partial(self._pace, asker)
+        await serve_stream(stream, self.protocol, *answers)
+
+    async def _pace(self, asker: Connection, request: SyncRequest, _handed_over: HandedOver) -> None:
+        """Have those of one address wait who ask for peers more often together than a large site does."""
+        if isinstance(request, PeersRequest):
+            now, origin = trio.current_time(), origin_of(asker.address)
+            bucket = self._asked.get(origin)
+            if bucket is None:
+                bucket = self._asked[origin] = TokenBucket(PEERS_PER_S, PEERS_PER_S * BURST_S, now)
+            wait_s = bucket.take(1, now)
+            if wait_s:
+                await trio.sleep(wait_s)
 
     async def _answer_to(self, asker: Connection, request: SyncRequest, reserve: Reserve) -> Reply:
         if isinstance(request, PeersRequest):

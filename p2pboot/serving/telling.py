@@ -15,6 +15,7 @@ from cachetools import LRUCache
 from p2pboot.core.changes import MAX_CHANGES, Change, ChangeRing, Form
 from p2pboot.core.origins import Party, party_of
 from p2pboot.core.pieces import PieceSet
+from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.protocol.messages import Reply, Status
 from p2pboot.protocol.swarm import MAX_SERIAL, ChangesRequest, encode_changes
 from p2pboot.serving.contents import Content, Contents
@@ -23,6 +24,11 @@ from p2pboot.transport.interface import Connection
 GATHER_S: Final = 0.1
 """For so long after a change others are waited for, to be told together. To ask and to answer takes both ends 0.5 ms,
 whatever is said: of two cores, on which sixteen machines follow each other, that is half, and at 0.05 s all."""
+
+AT_ONCE_PER_S: Final = 200.0
+AT_ONCE: Final = 400
+"""Answers to one address that were hardly waited for, and as many at the beginning: whoever asks as it is meant waits,
+but for the first answer. Who asks from anywhere, with many ids, and waits for nothing, has no more than a rack."""
 
 WHOLE: Final = MAX_SERIAL
 """Serial of who has everything: nothing changes there. No ring comes so far."""
@@ -35,6 +41,7 @@ LOOK_S: Final = 2.0
 
 _TOLD: Final = 32  # answers that are kept, of one pulse: those who keep up ask for the same few
 _PULSES: Final = 64
+_ORIGINS: Final = 1024
 _LOOSE: Final = 4096  # pieces that are put in order, to be told in fewer runs
 
 
@@ -54,6 +61,7 @@ class Telling:
         self._contents = contents
         self._find = find
         self._gather_s = gather_s
+        self._at_once: LRUCache[str, TokenBucket] = LRUCache(_ORIGINS)  # by origin
         self._waiting: dict[tuple[str, Connection], _Waiting] = {}  # by table too
         self._pulses: LRUCache[str, _Pulse] = LRUCache(_PULSES)  # by table
 
@@ -74,12 +82,15 @@ class Telling:
         key = (request.table, connection)
         if key in self._waiting:
             self._waiting[key].end()
-        waiting = self._waiting[key] = _Waiting(trio.current_time() + request.wait_ms / 1000)
+        began = trio.current_time()
+        waiting = self._waiting[key] = _Waiting(began + request.wait_ms / 1000)
         try:
             while True:
                 content = await self._find(request.table, party)
                 reply = self._reply(content, request.after, waiting)
                 if reply is not None:
+                    if trio.current_time() - began < self._gather_s / 2:
+                        await self._pace(party.origin)
                     return reply
                 if content is None:
                     with self._contents.awaiting(request.table, waiting.hasten):
@@ -91,6 +102,15 @@ class Telling:
         finally:
             if self._waiting.get(key) is waiting:
                 del self._waiting[key]
+
+    async def _pace(self, origin: str) -> None:
+        now = trio.current_time()
+        bucket = self._at_once.get(origin)
+        if bucket is None:
+            bucket = self._at_once[origin] = TokenBucket(AT_ONCE_PER_S, AT_ONCE, now)
+        wait_s = bucket.take(1, now)
+        if wait_s:
+            await trio.sleep(wait_s)
 
     def _reply(self, content: Content | None, after: int, waiting: _Waiting) -> Reply | None:
         """What is to be said now; None: nothing yet."""

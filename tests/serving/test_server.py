@@ -9,6 +9,7 @@ from typing import cast
 
 import pytest
 import trio
+import trio.testing
 
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.pieces import MIB, PieceSet, PieceTable
@@ -30,7 +31,8 @@ from p2pboot.protocol.client import (
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, MAX_PEERS, MAX_READ, Head, Status
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
-from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.heads import PEERS_PER_S, SyncServer
+from p2pboot.serving.limits import BURST_S
 from p2pboot.serving.memory import FLOOR
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.catalogue import Catalogue
@@ -433,6 +435,28 @@ async def test_peers_are_some_of_the_records_that_fit(store: Store) -> None:
         assert told == set(records[1:])
     async with asked(sync_of(store)) as requests:
         assert await requests.ask(ask_peers()) == ()
+
+
+async def test_many_ids_of_one_address_are_told_of_peers_no_more_often_than_a_site(
+    store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    server, answered = sync_of(store), 0
+
+    async def ask_on(peer_id: str) -> None:
+        nonlocal answered
+        near, far = stream_pair(left=peer_id)
+        nursery.start_soon(server.handle, far)
+        async with RequestStream(near) as requests:
+            while True:
+                await requests.ask(ask_peers())
+                answered += 1
+
+    async with trio.open_nursery() as nursery:
+        for number in range(5):
+            nursery.start_soon(ask_on, f"peer {number}")
+        await trio.sleep(10)
+        assert 500 < answered <= PEERS_PER_S * (10 + BURST_S)
+        nursery.cancel_scope.cancel()
 
 
 async def test_who_asked_for_a_manifest_is_told_of_others_who_did(store: Store) -> None:

@@ -25,7 +25,7 @@ from p2pboot.protocol.swarm import (
     SomePiecesRequest,
     encode_changes,
 )
-from p2pboot.protocol.swarm_client import Changes, ask_deal, ask_some_pieces
+from p2pboot.protocol.swarm_client import Changes, ask_changes, ask_deal, ask_some_pieces
 from p2pboot.serving import deals, hearing
 from p2pboot.serving.accounts import TURNS, Serving
 from p2pboot.serving.contents import Contents
@@ -33,7 +33,7 @@ from p2pboot.serving.deals import IDLE_S
 from p2pboot.serving.hearing import CHANGES_PER_S, REST_S, hear
 from p2pboot.serving.limits import Limits
 from p2pboot.serving.swarm import SwarmServer
-from p2pboot.serving.telling import _Pulse
+from p2pboot.serving.telling import AT_ONCE, AT_ONCE_PER_S, _Pulse
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, Sample, sample
 from p2pboot.testing.stores import hold
@@ -405,3 +405,22 @@ async def test_few_answers_are_kept_for_who_asks_from_everywhere(
     for after in range(1, 500):
         assert pulse.reply(after, PieceSet(COUNT)).extra == {"at": 501, "form": "runs"}
     assert len(pulse._told) < 50
+
+
+async def test_who_waits_for_nothing_is_answered_no_more_often_with_many_ids(
+    store: Store, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with serving(store, Limits(artifact_requests_per_s=10_000)) as served:
+        asked = encode_request(ChangesRequest(TABLE, 0, 0)) * 1000
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                stream = served.connect(f"peer {number}", "10.0.0.9", window=10**6)
+                nursery.start_soon(stream.write, asked)
+            await trio.sleep(10)
+            answered = served.serving.counters.requests["/p2pboot/swarm/1", "changes", "ok"]
+            assert 1000 < answered <= AT_ONCE + 10 * AT_ONCE_PER_S + 10
+            began = trio.current_time()
+            async with served.asked_by("other", "10.0.0.1") as requests:
+                await requests.ask(ask_changes(TABLE, COUNT, 0, 0))
+                assert trio.current_time() == began
+            nursery.cancel_scope.cancel()
