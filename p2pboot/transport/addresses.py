@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -20,6 +21,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import UsageError
 
 MAX_ADDRESS_LENGTH: Final = 400  # a DNS name has at most 253 characters
+_REMEMBERED: Final = 1024  # each peer says and is told the same ones many times, and reading one takes 50 µs
 _REMEDY: Final = "give it as /ip4/192.0.2.1/tcp/4001, with /p2p/<peer id> at the end where the peer is known"
 _IP_VERSIONS: Final = {"ip4": 4, "ip6": 6}
 _DNS: Final = frozenset({"dns", "dns4", "dns6"})
@@ -52,12 +54,12 @@ class Address:
     @property
     def is_wildcard(self) -> bool:
         """Whether it stands for all of the machine's addresses (``0.0.0.0`` or ``::``)."""
-        return self.is_ip and ipaddress.ip_address(self.host).is_unspecified
+        return self.is_ip and _ip_of(self.host).is_unspecified
 
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can dial it."""
-        return self.is_ip and ipaddress.ip_address(self.host).is_loopback
+        return self.is_ip and _ip_of(self.host).is_loopback
 
     @property
     def is_dialable(self) -> bool:
@@ -66,7 +68,7 @@ class Address:
             return False
         if not self.is_ip:
             return True
-        ip = ipaddress.ip_address(self.host)
+        ip = _ip_of(self.host)
         return not (ip.is_unspecified or ip.is_multicast or ip.is_link_local)
 
     def with_peer(self, peer_id: str | None) -> Address:
@@ -85,9 +87,14 @@ def parse_address(text: str) -> Address:
         UsageError: not a multiaddr, or one that p2pboot cannot use; the message says which part.
     """
     text = text.strip()
-    shown = repr(text[:120])
     if len(text) > MAX_ADDRESS_LENGTH or not text.startswith("/"):
-        raise UsageError(f"{shown} is not a multiaddr", remedy=_REMEDY)
+        raise UsageError(f"{text[:120]!r} is not a multiaddr", remedy=_REMEDY)
+    return _parse(text)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _parse(text: str) -> Address:
+    shown = repr(text[:120])
     parts = text.rstrip("/").split("/")[1:]
     if parts and parts[0] == "dnsaddr":
         raise UsageError(f"{shown}: dnsaddr is not supported", remedy=_REMEDY)
@@ -112,13 +119,18 @@ def _host(kind: str, host: str, shown: str) -> str:
     if kind not in _IP_VERSIONS:
         raise UsageError(f"{shown}: {kind[:20]!r} addresses are not supported", remedy=_REMEDY)
     try:
-        ip = ipaddress.ip_address(host)
+        ip = _ip_of(host)
     except ValueError:
         ip = None
     if ip is None or ip.version != _IP_VERSIONS[kind] or "%" in host:
         version = "IPv4" if kind == "ip4" else "IPv6"
         raise UsageError(f"{shown}: {host[:60]!r} is no {version} address", remedy=_REMEDY)
     return str(ip)
+
+
+@lru_cache(maxsize=_REMEMBERED)
+def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    return ipaddress.ip_address(host)
 
 
 def parse_listen_address(text: str) -> Address:

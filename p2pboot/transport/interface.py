@@ -167,6 +167,13 @@ class Transport(Protocol):
     def addresses(self) -> tuple[str, ...]:
         """Own dialable multiaddrs with `/p2p/<peer id>`, real ports, no wildcard addresses; the best first."""
 
+    def leads_here(self, address: str) -> bool:
+        """Whether a multiaddr, with or without a peer id, is one of those at which this end listens.
+
+        Raises:
+            UsageError: it is no multiaddr.
+        """
+
     def connections(self) -> frozenset[Connection]:
         """Connections that are up now."""
 

@@ -56,7 +56,7 @@ _CONTAINER_NAME: Final = re.compile(
     r"docker|br-[0-9a-f]{12}$|virbr|vnet\d|veth|vboxnet|vmnet|tap\d|cni|flannel|cali|cilium|weave|kube|podman|nerdctl"
     r"|lxc|lxd|incus|vif\d|ifb\d"
 )
-_TUNNEL_NAME: Final = re.compile(r"tun\d|wg|ppp\d|tailscale|zt[0-9a-z]{8}|utun\d|gre|sit\d|ipip")
+_TUNNEL_NAME: Final = r"tun\d|wg|ppp\d|tailscale|zt[0-9a-z]{8}|utun\d|gre|sit\d|ipip"
 
 
 class Reach(enum.IntEnum):
@@ -378,7 +378,7 @@ def _describe(name: str) -> Card:
     directory = _SYS_NET / name
     if not name or not _is_about(directory, index):
         is_bridge = name.startswith("br")
-        is_tunnel = leads_to_one or _TUNNEL_NAME.match(name) is not None
+        is_tunnel = leads_to_one or re.match(_TUNNEL_NAME, name) is not None
         return Card(name, index, is_bridge=is_bridge, is_tunnel=is_tunnel, has_carrier=carrier)
     return Card(
         name,

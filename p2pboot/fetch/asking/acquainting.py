@@ -225,11 +225,12 @@ class Acquainting:
     def _worth_dialling(self, addresses: tuple[str, ...], teller: Connection) -> list[str]:
         """Of what somebody tells the addresses that may be dialled on his word; those in our own subnets first."""
         scope = scope_of(teller.address)
-        own = {parse_address(address).with_peer(None) for address in self._transport.addresses()}
         fit = [
-            address
-            for address in map(parse_address, addresses)
-            if address.is_ip and scope_of(address.host) >= scope and address.with_peer(None) not in own
+            parsed
+            for address in addresses
+            if (parsed := parse_address(address)).is_ip
+            and scope_of(parsed.host) >= scope
+            and not self._transport.leads_here(address)
         ]
         fit.sort(key=lambda address: not self._nearness.near_address(address.host))
         return [str(address) for address in fit[:ADDRESSES]]

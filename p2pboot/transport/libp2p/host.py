@@ -160,6 +160,11 @@ class Libp2pTransport(interface.Gossip):
         return tuple(str(address.with_peer(self.peer_id)) for address in self._reached_at())
 
     @override
+    def leads_here(self, address: str) -> bool:
+        parsed = parse_address(address).with_peer(None)
+        return parsed in [own.with_peer(None) for own in self._reached_at()]
+
+    @override
     def connections(self) -> frozenset[Connection]:
         return self._register.present
 

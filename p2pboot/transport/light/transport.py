@@ -121,6 +121,13 @@ class LightTransport(Transport):
         found = reachable(self._bound, self._interfaces)
         return tuple(str(address.with_peer(self._peer_id)) for address in found)
 
+    @override
+    def leads_here(self, address: str) -> bool:
+        parsed = parse_address(address).with_peer(None)
+        if all(bound.port != parsed.port for bound in self._bound):
+            return False  # without a look at the interfaces
+        return parsed in [parse_address(own).with_peer(None) for own in self.addresses()]
+
     def _dialable_at(self, connection: Connection | None) -> tuple[Address, ...]:
         """Where peers can dial this end: a wildcard stands for the addresses at which it is connected.
 
