@@ -140,15 +140,16 @@ def size_bytes(value: object, _base: Path) -> int | None:
     return _amount(value, 'a size like "500MB", "20GiB" or "unlimited"')
 
 
-def piece_length(value: object, base: Path) -> int:
+def piece_length(value: object, _base: Path) -> int:
     """Bytes of a piece: a power of two from "64KiB" to "16MiB"."""
     from p2pboot.core.pieces import check_piece_length
 
-    size = size_bytes(value, base)
+    wanted = 'a power of two from "64KiB" to "16MiB"'
+    size = _amount(value, wanted)
     try:
         return check_piece_length(size or 0)
     except ValueError:
-        raise ValueError(f'must be a power of two from "64KiB" to "16MiB", not {value!r}') from None
+        raise ValueError(f"must be {wanted}, not {value!r}") from None
 
 
 def quota_bytes(value: object, _base: Path) -> int | Literal["auto"] | None:

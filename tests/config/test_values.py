@@ -209,3 +209,13 @@ def test_address_inside_of_a_network_is_refused_with_what_was_meant() -> None:
         values.networks(["10.0.0.7/8"], HERE)
     with pytest.raises(ValueError, match="at most 64"):
         values.networks([f"192.0.2.{number}" for number in range(65)], HERE)
+
+
+@pytest.mark.parametrize("value", ["unlimited", "big", "65535", "32MiB", 0, 3, True, 1.5])
+def test_what_is_no_piece_length_is_told_what_one_is(value: object) -> None:
+    with pytest.raises(ValueError, match=r'^must be a power of two from "64KiB" to "16MiB"'):
+        values.piece_length(value, HERE)
+
+
+def test_a_piece_length_is_a_size() -> None:
+    assert values.piece_length("64KiB", HERE) == values.piece_length(65536, HERE) == 65536
