@@ -11,6 +11,7 @@ from p2pboot.core.pieces import KIB, MIB, PieceSet
 from p2pboot.fetch.receiving.backlog import FIRST_GROUP_BYTES, GROUP_BYTES, MAX_ASSIGNMENTS, MAX_WINDOW
 from p2pboot.fetch.receiving.missing import Assignment
 from p2pboot.fetch.receiving.schedule import Schedule
+from tests.fetch.proving import prove
 
 BLOB = "a" * 64
 
@@ -25,6 +26,7 @@ def schedule_of(count: int, *, piece_length: int = MIB, budget_bytes: int = 32 *
 
 def join(schedule: Schedule, peer_id: str, pieces: PieceSet, now: float = 0.0) -> None:
     schedule.add_peer(peer_id, now, swarm=False)
+    prove(schedule, peer_id, now)
     schedule.set_holdings(peer_id, BLOB, pieces)
 
 
@@ -38,11 +40,26 @@ def pieces_of(assignments: list[Assignment]) -> list[int]:
     return [index for assignment in assignments for index in assignment.pieces]
 
 
-def test_a_new_peer_is_asked_for_two_requests_in_order() -> None:
+def test_a_peer_that_has_given_something_good_is_asked_for_two_requests_in_order() -> None:
     schedule = schedule_of(8)
     join(schedule, "a", PieceSet.full(8))
     assert pieces_of(schedule.assign("a", 0.0)) == [0, 1]
     assert schedule.assign("a", 0.0) == []
+
+
+def test_a_peer_that_has_given_nothing_good_is_asked_for_one_piece_until_it_is_checked() -> None:
+    schedule = schedule_of(8, piece_length=64 * KIB)
+    schedule.add_peer("a", 0.0, swarm=False)
+    schedule.set_holdings("a", BLOB, PieceSet.full(8))
+    (first,) = schedule.assign("a", 0.0)
+    assert schedule.assign("a", 0.0) == []
+    assert schedule.arrived(first, 0.1) == (0,)
+    assert schedule.assign("a", 0.1) == []
+    schedule.settle(first, ())
+    (again,) = schedule.assign("a", 0.2)
+    assert len(again.pieces) == 1
+    schedule.settle(again, schedule.arrived(again, 0.3))
+    assert len(pieces_of(schedule.assign("a", 0.3))) == 7
 
 
 def test_small_pieces_are_asked_for_in_runs_that_stop_at_what_the_peer_lacks() -> None:
@@ -216,6 +233,7 @@ def test_the_budget_bounds_all_peers_together(budget_mib: int) -> None:
     schedule = schedule_of(50, budget_bytes=budget_mib * MIB)
     for number in range(6):
         join(schedule, f"peer{number}", PieceSet.full(50))
+    for number in range(6):
         schedule.assign(f"peer{number}", 0.0)
     assert schedule.live_bytes == budget_mib * MIB
 
@@ -334,6 +352,7 @@ def test_artifacts_of_a_lower_rank_go_first() -> None:
     for rank, blob in ((2, "c" * 64), (0, "a" * 64), (1, "b" * 64)):
         schedule.add_blob(blob, size=MIB, piece_length=MIB, missing=PieceSet.full(1), rank=rank)
     schedule.add_peer("peer", 0.0, swarm=False)
+    prove(schedule, "peer")
     for blob in ("a" * 64, "b" * 64, "c" * 64):
         schedule.set_holdings("peer", blob, PieceSet.full(1))
     assert [assignment.blob for assignment in schedule.assign("peer", 0.0)] == ["a" * 64, "b" * 64]

@@ -11,6 +11,7 @@ from p2pboot.core.pieces import KIB, PieceSet
 from p2pboot.fetch.receiving.backlog import GROUP_BYTES, MAX_WINDOW
 from p2pboot.fetch.receiving.missing import Assignment, Order
 from p2pboot.fetch.receiving.schedule import LOOK_AGAIN_S, MAX_COPIES, MAX_RUNS, MAX_USELESS, Schedule
+from tests.fetch.proving import prove
 
 BLOB = "a" * 64
 PIECE = 64 * KIB
@@ -28,8 +29,10 @@ def schedule_of(count: int, *, seed: int = 1, me: str = "me", missing: PieceSet 
     return schedule
 
 
-def join(schedule: Schedule, name: str, held: PieceSet, *, near: bool = True) -> None:
+def join(schedule: Schedule, name: str, held: PieceSet, *, near: bool = True, proved: bool = True) -> None:
     schedule.add_peer(name, 0.0, swarm=True, near=near, peer_id=name)
+    if proved:
+        prove(schedule, name)
     schedule.set_holdings(name, BLOB, held)
 
 
@@ -289,17 +292,27 @@ def test_who_does_not_answer_orders_does_not_keep_others_from_getting_them() -> 
     assert len(schedule.deals("whole", 0.6)) == 2
 
 
-def test_one_that_has_given_nothing_good_yet_is_asked_for_single_pieces_however_quick_it_is() -> None:
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_one_that_has_given_nothing_good_yet_is_asked_for_one_piece_until_it_is_checked(
+    is_whole: bool,
+) -> None:
+    def ask(now: float) -> list[Assignment]:
+        dealt = (schedule.dealt(order, 7, 1, now) for order in schedule.deals("new", now))
+        return [*schedule.assign("new", now), *filter(None, dealt)]
+
     schedule = schedule_of(1000)
-    join(schedule, "new", PieceSet.full(1000) - some(1000, 0))
+    join(schedule, "new", PieceSet.full(1000) - some(1000, *[0][is_whole:]), proved=False)
     join(schedule, "other", some(1000, 0))
-    first, second = schedule.assign("new", 0.0)
+    (first,) = ask(0.0)
+    assert len(first.pieces) == 1
+    assert ask(0.0) == []
     claimed = schedule.arrived(first, 0.001)
-    (unproved,) = schedule.assign("new", 0.001)
-    assert len(unproved.pieces) == 1
+    assert ask(0.001) == []
     schedule.settle(first, claimed)
-    schedule.settle(second, schedule.arrived(second, 0.002))
-    assert len(schedule.assign("new", 0.002)[0].pieces) > 1
+    assert [len(assignment.pieces) for assignment in schedule.assign("new", 0.001)] == [2] * (
+        not is_whole
+    ) * 2
+    assert [order.max_pieces for order in schedule.deals("new", 0.001)] == [2] * is_whole * 2
 
 
 def test_who_refuses_at_once_again_and_again_does_not_keep_others_from_getting_orders() -> None:
@@ -415,12 +428,12 @@ def test_of_an_address_that_gave_poison_one_stranger_at_a_time_is_asked_for_one_
     for name, origin in (("liar", "1"), ("sybil", "1"), ("another", "1"), ("proved", "1"), ("other", "2")):
         schedule.add_peer(name, 0.0, swarm=True, peer_id=name, origin=origin)
         schedule.set_holdings(name, BLOB, PieceSet.full(1000) - some(1000, 0))
-    (piece, _), (poison, _) = schedule.assign("proved", 0.0), schedule.assign("liar", 0.0)
+    (piece,), (poison,) = schedule.assign("proved", 0.0), schedule.assign("liar", 0.0)
     schedule.settle(piece, schedule.arrived(piece, 0.1))
     schedule.arrived(poison, 0.1)
     schedule.settle(poison, ())
     schedule.drop("liar")
-    assert len(schedule.assign("other", 0.1)) == 2
+    assert len(schedule.assign("other", 0.1)) == 1
     assert len(schedule.assign("proved", 0.1)) >= 1
     (first,) = schedule.assign("sybil", 0.1)
     assert schedule.assign("sybil", 0.1) == schedule.assign("another", 0.1) == []

@@ -43,9 +43,9 @@ def test_where_uplinks_are_slow_second_copies_go_to_whoever_needs_them() -> None
 
 
 def test_one_after_the_other_they_take_little_from_the_publisher() -> None:
-    outcome = run(stagger_s=0.7)
-    assert outcome.mean < 1.25
-    assert outcome.copies < 1.15
+    outcomes = [run(stagger_s=0.7, seed=seed) for seed in range(1, 5)]
+    assert sum(outcome.mean for outcome in outcomes) / len(outcomes) < 1.2
+    assert all(outcome.copies < 1.15 for outcome in outcomes)
 
 
 @pytest.mark.parametrize("silently", [False, True])

@@ -31,7 +31,7 @@ GROUP_BYTES = 2 * MIB
 0.5 CPU s/GB more each (measured over loopback), with 4 MiB hardly less, and a server then holds 12 MiB for a peer."""
 
 FIRST_GROUP_BYTES = MIB
-"""Likewise of a peer whose rate is not known yet; one that knows the swarm's protocol is asked for a single piece."""
+"""Likewise of a peer whose rate is not known yet."""
 
 GROUP_S = 0.5
 """A slow peer's runs are shorter, for the end of a fetch waits for whole requests."""
@@ -83,6 +83,8 @@ class PeerLoad:
     asked_bytes: int = 0
     given: int = 0
     """Good pieces that came from it."""
+    checking: set[int] = field(default_factory=set)
+    """Requests whose reply is being checked."""
     proved: int = 0
     """Bytes of the longest request that it answered with something good."""
     silent: bool = False
@@ -102,6 +104,9 @@ class PeerLoad:
     def has_room(self, length: int, *, alone: bool) -> bool:
         """Whether so many bytes more may be asked of it, which may be the only peer."""
         outstanding = len(self.assignments) + len(self.orders)
+        if not self.proved:
+            # Who lies costs one piece, also where two replies would arrive before the first is checked.
+            return not outstanding and not self.checking
         if outstanding >= MAX_ASSIGNMENTS:
             return False
         rate = self.meter.bytes_per_s
@@ -114,12 +119,14 @@ class PeerLoad:
 
     def group_pieces(self, piece_length: int, *, alone: bool) -> int:
         """How many pieces one request may ask for."""
+        if not self.proved:
+            return 1
         if not self.swarm:
             rate = self.meter.bytes_per_s
             most = FIRST_GROUP_BYTES if rate is None else min(GROUP_BYTES, rate * GROUP_S)
         else:
-            # Who lies costs one piece; and a rate that was measured over a burst is believed step by step, for a
-            # request that ends in the middle brings nothing.
+            # A rate that was measured over a burst is believed step by step, for a request that ends in the middle
+            # brings nothing.
             rate = self.meter.guess or 0.0
             most = min(GROUP_BYTES, 2 * self.proved, rate * (GROUP_S if alone else SWARM_GROUP_S))
         return max(1, int(most) // piece_length)

@@ -246,6 +246,7 @@ class Books:
         self.wake(assignment.source)
         peer.meter.delivered(assignment.length, now)
         self._forget(peer, assignment)
+        peer.checking.add(assignment.number)
         self.live_bytes += assignment.length
         demand = self._demands.get(assignment.blob)
         claimed = () if demand is None else demand.claim(assignment.pieces)
@@ -260,9 +261,11 @@ class Books:
         if claimed is not None:
             stored = tuple(stored)
             peer = self._peers.get(assignment.source)
-            if peer is not None and stored:
-                peer.proved = max(peer.proved, assignment.length)
-                peer.given += len(stored)
+            if peer is not None:
+                peer.checking.discard(assignment.number)
+                if stored:
+                    peer.proved = max(peer.proved, assignment.length)
+                    peer.given += len(stored)
             self.live_bytes -= assignment.length
             if assignment.blob in self._demands:
                 self._demands[assignment.blob].settle(claimed, stored)
