@@ -99,6 +99,18 @@ def first_run(count: int, bits: int, most: int) -> range:
     return range(start, start + min(top - gap, most))
 
 
+def last_of(bits: int, most: int) -> int:
+    """Return the last pieces of a set, so many or all of it."""
+    low, high = 0, bits.bit_length()
+    while low < high:
+        middle = (low + high) // 2
+        if (bits & ((1 << middle) - 1)).bit_count() < most:
+            low = middle + 1
+        else:
+            high = middle
+    return bits & ((1 << low) - 1)
+
+
 def runs_of(count: int, bits: int, most: int) -> list[range]:
     """Return a set as runs in ascending order, of which at most the first so many."""
     runs: list[range] = []

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pboot.core.pieces import PieceSet
-from p2pboot.core.tally import Tally, bits_of, bits_of_all, first_run, from_on, runs_of
+from p2pboot.core.tally import Tally, bits_of, bits_of_all, first_run, from_on, last_of, runs_of
 
 COUNT = 12
 SETS = st.sets(st.integers(0, COUNT - 1))
@@ -49,6 +49,11 @@ def test_runs_are_those_of_the_piece_set(held: set[int], most: int) -> None:
     if expected:
         first = expected[0]
         assert first_run(COUNT, bits(held), most) == range(first.start, min(first.stop, first.start + most))
+
+
+@given(SETS, st.integers(0, 14))
+def test_the_last_of_a_set_are_its_last_pieces(held: set[int], most: int) -> None:
+    assert indices(last_of(bits(held), most)) == set(sorted(held, reverse=True)[:most])
 
 
 @pytest.mark.parametrize(("index", "expected"), [(0, {2, 5}), (3, {5}), (6, {2, 5})])

@@ -158,6 +158,21 @@ def test_two_that_have_everything_are_ordered_different_pieces_from() -> None:
     assert wanted(schedule.deals("b", 0.0)[0]) == set(range(50, 100))
 
 
+def test_one_that_has_nothing_left_of_its_part_helps_another_at_the_end_of_its() -> None:
+    schedule = schedule_of(90, missing=PieceSet.of(90, range(60, 90)))
+    for name in ("a", "b", "c"):
+        join(schedule, name, PieceSet.full(90))
+    want = {name: wanted(schedule.deals(name, 0.0)[0]) for name in ("a", "b", "c")}
+    assert want == {"a": set(range(70, 80)), "b": set(range(80, 90)), "c": set(range(60, 90))}
+
+
+def test_the_last_piece_of_another_is_worth_helping_with() -> None:
+    schedule = schedule_of(90, missing=some(90, 89))
+    join(schedule, "a", PieceSet.full(90))
+    join(schedule, "b", PieceSet.full(90))
+    assert wanted(schedule.deals("a", 0.0)[0]) == {89}
+
+
 def test_an_order_leaves_out_what_others_fetch_already() -> None:
     schedule = schedule_of(10)
     join(schedule, "whole", PieceSet.full(10))

@@ -23,7 +23,7 @@ from random import Random
 from typing import Final
 
 from p2pboot.core.pieces import MAX_PIECES, MIB
-from p2pboot.core.tally import bits_of, first_run, from_on, runs_of
+from p2pboot.core.tally import bits_of, first_run, from_on, last_of, runs_of
 from p2pboot.fetch.receiving.backlog import PeerLoad
 from p2pboot.fetch.receiving.books import LATE_S, Books
 from p2pboot.fetch.receiving.missing import Assignment, Demand, Order
@@ -280,9 +280,7 @@ class Schedule(Books):
             coming |= other.fetching.get(blob, 0)
         dealers.sort(key=attrgetter("peer_id"))
         place = next(place for place, other in enumerate(dealers) if other is peer)
-        part = range(demand.count * place // len(dealers), demand.count * (place + 1) // len(dealers))
-        own = free & bits_of(demand.count, part)
-        free = own & ~coming or own or free & ~coming or free
+        free = _part(demand.count, free & ~coming or free, place, len(dealers))
         nobody = free & demand.holders.at_most(len(dealers))
         runs = runs_of(demand.count, nobody, MAX_RUNS)
         others = from_on(demand.count, free & ~nobody, self._rng.randrange(demand.count))
@@ -323,3 +321,23 @@ class Schedule(Books):
             + (SCARCE_S if self._is_whole(peer, assignment.blob) or not peer.near else 0.0)
             < expected_s
         )
+
+
+def _part(count: int, free: int, place: int, dealers: int) -> int:
+    """Return what one of several who have everything is to choose from.
+
+    Each begins with the first of a part of its own. Who is done with that helps whoever has most left, at the end:
+    from two that begin at the same place all would come twice.
+    """
+    parts = [
+        free & bits_of(count, range(count * each // dealers, count * (each + 1) // dealers))
+        for each in range(dealers)
+    ]
+    if parts[place] or not free:
+        return parts[place]
+    helpers = [each for each in range(dealers) if not parts[each]]
+    most = max(parts, key=int.bit_count)
+    size, after = most.bit_count(), len(helpers) - 1 - helpers.index(place)
+    end = size * after // (len(helpers) + 1)
+    begin = max(size * (after + 1) // (len(helpers) + 1), end + 1)
+    return last_of(most, begin) ^ last_of(most, end)
