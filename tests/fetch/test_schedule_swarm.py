@@ -10,7 +10,14 @@ import pytest
 from p2pboot.core.pieces import KIB, PieceSet
 from p2pboot.fetch.receiving.backlog import GROUP_BYTES, MAX_WINDOW
 from p2pboot.fetch.receiving.missing import Assignment, Order
-from p2pboot.fetch.receiving.schedule import LOOK_AGAIN_S, MAX_COPIES, MAX_RUNS, MAX_USELESS, Schedule
+from p2pboot.fetch.receiving.schedule import (
+    ANSWERED_S,
+    LOOK_AGAIN_S,
+    MAX_COPIES,
+    MAX_RUNS,
+    MAX_USELESS,
+    Schedule,
+)
 from tests.fetch.proving import prove
 
 BLOB = "a" * 64
@@ -64,6 +71,24 @@ def test_clients_begin_with_different_pieces_where_all_are_as_rare() -> None:
         join(schedule, "peer", PieceSet.full(1000) - some(1000, 999))
         first.add(asked(schedule.assign("peer", 0.0))[0])
     assert len(first) == 8
+
+
+def test_it_begins_anywhere_among_what_is_left_and_not_with_the_first_of_it() -> None:
+    first = set()
+    for seed in range(8):
+        schedule = schedule_of(1000, seed=seed, missing=PieceSet.of(1000, range(40)))
+        join(schedule, "peer", PieceSet.full(1000) - some(1000, 999))
+        first.add(asked(schedule.assign("peer", 0.0))[0])
+    assert len(first) > 4
+
+
+def test_of_a_few_that_are_left_those_about_to_be_dealt_are_asked_of_nobody_for_a_moment() -> None:
+    schedule = schedule_of(100, missing=some(100, 7, 8, 9))
+    join(schedule, "whole", PieceSet.full(100))
+    join(schedule, "most", PieceSet.full(100) - some(100, 99))
+    assert len(schedule.deals("whole", 0.0)) == 2
+    assert asked(schedule.assign("most", 0.0)) == [9]
+    assert asked(schedule.assign("most", ANSWERED_S)) != []
 
 
 def test_two_requests_of_one_piece_are_outstanding_with_a_peer_whose_rate_is_not_known() -> None:
