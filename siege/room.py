@@ -107,6 +107,8 @@ def _furnish(mesh: Mesh, directory: Path, rootfs_bytes: int) -> Room:
         path=f"{http.path}/rootfs",
         sha256=rootfs.sha256,
         size=rootfs.size,
+        table=rootfs.table_digest,
+        piece_length=rootfs.piece_length,
         second_seed=load_key(directory / "second" / "node.toml").seed.hex(),
     )
     target_file = directory / "target.json"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.pieces import piece_count
 from p2pboot.protocol.messages import manifest_topic
 
 MIB = 1 << 20
@@ -25,6 +26,7 @@ class Target:
         http: host and port of its gateway.
         path: of the largest artifact there.
         sha256, size: of the same artifact.
+        table, piece_length: BLAKE3 of its piece table, and how it is cut, bytes.
         second_seed: of the secret key whose manifests of `SECOND_CHANNEL` it trusts, as hex.
     """
 
@@ -35,7 +37,14 @@ class Target:
     path: str
     sha256: str
     size: int
+    table: str
+    piece_length: int
     second_seed: str
+
+    @property
+    def pieces(self) -> int:
+        """How many pieces that artifact has."""
+        return piece_count(self.size, self.piece_length)
 
     @property
     def topic(self) -> str:

@@ -9,9 +9,12 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.protocol.swarm import SWARM_PROTOCOL
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
+from p2pboot.serving.contents import Contents
 from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.swarm import SwarmServer
 from p2pboot.store.store import Store
 from p2pboot.testing.waiting import HANG_S
 from p2pboot.transport.addresses import parse_address
@@ -44,6 +47,9 @@ async def test_each_attack_does_what_it_says(
             store.manifests, transport.peer_records, lambda: node.now, accounts, node.catalogue.withheld
         )
         transport.handle(SYNC_PROTOCOL, heads.handle)
+        contents = Contents()
+        contents.add(store.blobs)
+        transport.handle(SWARM_PROTOCOL, SwarmServer(transport, accounts, contents).handle)
         address = parse_address(transport.addresses()[0])
         name, smallest = min(manifest.artifacts.items(), key=lambda item: item[1].size)
         target = Target(
@@ -54,6 +60,8 @@ async def test_each_attack_does_what_it_says(
             path=f"{PAIR}/{name}",
             sha256=smallest.sha256,
             size=smallest.size,
+            table=smallest.table_digest,
+            piece_length=smallest.piece_length,
             second_seed="07" * 32,
         )
         for number, kind in enumerate(ATTACKS.values(), start=1):
