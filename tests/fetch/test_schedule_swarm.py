@@ -501,3 +501,16 @@ def test_who_trickles_keeps_others_from_being_asked_for_a_while() -> None:
     join(schedule, "slow", held)
     assert len(schedule.assign("slow", 9.0)) == 2
     assert not schedule.is_missed("slow")  # nobody else waits
+
+
+def test_what_a_peer_has_and_nobody_was_asked_for_lasts_by_its_rate() -> None:
+    schedule = schedule_of(100)
+    join(schedule, "a", some(100, *range(50)))
+    assert schedule.supply_s("a", BLOB) == 0.0  # its rate is not known
+    asked = schedule.assign("a", 0.0)
+    schedule.settle(asked[0], schedule.arrived(asked[0], 0.5))
+    left = 50 - sum(len(each.pieces) for each in asked)
+    seconds_each = 0.5 / len(asked[0].pieces)
+    assert schedule.supply_s("a", BLOB) == pytest.approx(left * seconds_each)
+    schedule.remove_blob(BLOB)
+    assert schedule.supply_s("a", BLOB) == 0.0

@@ -110,6 +110,37 @@ async def test_a_rack_takes_about_one_copy_from_its_publisher_and_no_longer_than
             assert client.ledger.wasted_bytes < 0.05 * SIZE
 
 
+async def test_short_pieces_that_came_together_are_given_on_before_they_are_on_the_disk(
+    autojump_clock: MockClock, world: World
+) -> None:
+    together: list[bool] = []
+    async with AsyncExitStack() as stack:
+        provider = await stack.enter_async_context(publisher(world))
+        client = await Rack(world).add(stack, provider)
+        rootfs = artifact_of("rootfs", FILES["rootfs"])
+
+        async def look() -> None:
+            await until(lambda: client.store.blobs.arriving(rootfs.sha256) is not None)
+            partial = client.store.blobs.arriving(rootfs.sha256)
+            assert partial is not None
+            took = partial.take
+
+            def take(index: int, data: bytes | bytearray | memoryview) -> bool:
+                is_taken = took(index, data)
+                together.append(
+                    is_taken and isinstance(data, memoryview) and partial.in_memory(index) == data
+                )
+                return is_taken
+
+            partial.take = take  # type: ignore[method-assign]
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            await client.fetch(MANIFEST)
+        client.assert_holds(FILES)
+    assert sum(together) > 100  # all but what is written first
+
+
 async def test_what_is_dealt_is_told_to_whoever_follows(autojump_clock: MockClock, world: World) -> None:
     rack, seen = Rack(world), list[Change]()
     async with AsyncExitStack() as stack:

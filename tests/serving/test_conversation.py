@@ -29,7 +29,7 @@ from p2pboot.protocol.messages import (
 from p2pboot.serving.accounts import KNOWN_PEERS, TURNS, PeerAccount, Serving, StreamAccount
 from p2pboot.serving.conversation import Answer, Reserve, serve_stream
 from p2pboot.serving.limits import FULL_SLICE, Limits
-from p2pboot.serving.memory import CEILING, FLOOR, PARTS
+from p2pboot.serving.memory import CEILING, FLOOR, PARTS, SHORT_REPLY
 from p2pboot.store.errors import BlobGone
 from p2pboot.transport.bandwidth import UNLIMITED, Bandwidth, Rates
 from p2pboot.transport.interface import Connection, StreamReset
@@ -324,6 +324,25 @@ async def test_next_reply_is_prepared_while_one_is_written_and_no_more() -> None
         nursery.cancel_scope.cancel()
 
 
+async def test_short_replies_are_prepared_when_the_one_before_is_written() -> None:
+    prepared: list[int] = []
+
+    async def note(request: ReadRequest, reserve: Reserve) -> Reply:
+        prepared.append(request.offset)
+        return await zeros(request, reserve)
+
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, note)
+        client, _ = served.connect(window=KIB)
+        await client.stream.write(b"".join(read(offset, 2 * KIB) for offset in range(3)))
+        await trio.testing.wait_all_tasks_blocked()
+        assert prepared == [0]
+        await client.reply()
+        await trio.testing.wait_all_tasks_blocked()
+        assert prepared == [0, 1]
+        nursery.cancel_scope.cancel()
+
+
 async def test_small_reply_is_one_write() -> None:
     async with trio.open_nursery() as nursery:
         served = Served(nursery)
@@ -376,6 +395,34 @@ async def test_stream_whose_peer_takes_nothing_holds_little_however_much_is_aske
         await trio.testing.wait_all_tasks_blocked()
         assert artifact.reads == [FLOOR] * 10
         nursery.cancel_scope.cancel()
+
+
+async def test_who_has_taken_something_gets_a_few_short_pieces_read_at_once() -> None:
+    artifact = Zeros()
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, artifact.answer)
+        client, _ = served.connect()
+        free = served.serving.memory.free
+        await client.stream.write(read(length=4 * FLOOR))
+        assert await client.reply() == ("ok", bytes(4 * FLOOR))
+        assert artifact.reads == [FLOOR] * 4
+        await client.stream.write(read(length=SHORT_REPLY))
+        assert await client.reply() == ("ok", bytes(SHORT_REPLY))
+        assert artifact.reads == [FLOOR] * 4  # all at once
+        await client.stream.close()
+    assert served.serving.memory.free == free
+
+
+async def test_short_pieces_are_read_one_by_one_where_there_is_no_memory() -> None:
+    artifact = Zeros()
+    async with trio.open_nursery() as nursery:
+        served = Served(nursery, artifact.answer, Limits(body_memory=4))
+        client, _ = served.connect()
+        for _ in range(2):
+            await client.stream.write(read(length=2 * FLOOR))
+            assert await client.reply() == ("ok", bytes(2 * FLOOR))
+        await client.stream.close()
+    assert artifact.reads == [FLOOR] * 4
 
 
 async def test_quick_peer_gets_large_parts_and_one_that_becomes_slow_small_ones_again(

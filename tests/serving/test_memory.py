@@ -6,7 +6,7 @@ import pytest
 
 from p2pboot.core.origins import Party
 from p2pboot.core.pieces import KIB, MIB
-from p2pboot.serving.memory import CEILING, FLOOR, PARTS, Ahead, ReplyMemory
+from p2pboot.serving.memory import CEILING, FLOOR, PARTS, SHORT_REPLY, Ahead, ReplyMemory
 
 ONE, SAME, OTHER = Party("192.0.2.1", "a"), Party("192.0.2.1", "b"), Party("192.0.2.2", "c")
 FULL = PARTS * (CEILING - FLOOR)  # what one quick stream takes of the pool
@@ -59,6 +59,18 @@ def test_only_who_has_taken_megabytes_at_once_has_much_wait_in_its_connection() 
         MIB: MIB,
         CEILING: CEILING,
     }
+
+
+def test_who_takes_slowly_has_no_reply_held_as_a_whole_until_it_took_something_again() -> None:
+    ahead = Ahead(ReplyMemory(8 * MIB, MIB), ONE)
+    assert ahead.trusted_bytes == 0
+    ahead.note_written(FLOOR, 0.5)
+    assert ahead.trusted_bytes == 4 * FLOOR
+    ahead.note_written(FLOOR, 5.0)
+    assert ahead.trusted_bytes == 0
+    for _ in range(9):
+        ahead.note_written(FLOOR, 0.5)
+    assert ahead.trusted_bytes == SHORT_REPLY
 
 
 def test_stream_that_ends_gives_back_all_of_it() -> None:

@@ -18,8 +18,8 @@ from p2pboot.protocol.client import PeerBusy, PeerLacks, PeerRefused, Query
 from p2pboot.protocol.messages import Status
 from p2pboot.protocol.swarm import SWARM_PROTOCOL, Runs
 from p2pboot.protocol.swarm_client import Changes, ask_changes, ask_deal, ask_some_pieces
-from p2pboot.serving.accounts import Serving
-from p2pboot.serving.contents import Contents
+from p2pboot.serving.accounts import TURNS, Serving
+from p2pboot.serving.contents import KNOWN_S, Content, Contents
 from p2pboot.serving.swarm import NEVER_S, SwarmServer
 from p2pboot.serving.telling import GATHER_S, WHOLE
 from p2pboot.store.partials import PartialBlob
@@ -150,6 +150,37 @@ async def test_changes_tell_all_that_is_there_and_then_what_comes(
             Change(Form.COMING, range(3, 4)),
         )
         assert news.at == all_of_it.at + 4
+
+
+async def test_what_arrives_is_looked_for_once_and_what_is_whole_by_one_of_many_who_ask(
+    holder: Holder, autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[str] = []
+    look = holder.contents.look
+
+    def note(table: str) -> Content | None:
+        looks.append(table)
+        return look(table)
+
+    monkeypatch.setattr(holder.contents, "look", note)
+    partial = begin(holder.store)
+    bring(partial, 2)
+    async with holder.asked_by("a") as requests:
+        for _ in range(3):
+            assert await requests.ask(pieces(range(2, 3))) == data_of(range(2, 3))
+            await trio.sleep(2 * KNOWN_S)
+    assert looks == [TABLE.digest]
+    bring(partial, 0, 1, *range(3, COUNT))
+    partial.finish()
+
+    async def ask(name: str) -> None:
+        async with holder.asked_by(name) as requests:
+            assert await requests.ask(pieces(range(2, 3))) == data_of(range(2, 3))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(9):
+            nursery.start_soon(ask, f"client {number}")
+    assert 2 <= len(looks) <= 1 + TURNS
 
 
 async def test_changes_wait_for_a_table_that_is_not_known_yet(
