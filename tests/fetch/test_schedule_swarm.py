@@ -505,7 +505,7 @@ def test_who_trickles_keeps_others_from_being_asked_for_a_while() -> None:
 
 def test_what_a_peer_has_and_nobody_was_asked_for_lasts_by_its_rate() -> None:
     schedule = schedule_of(100)
-    join(schedule, "a", some(100, *range(50)))
+    join(schedule, "a", some(100, *range(50)), proved=False)
     assert schedule.supply_s("a", BLOB) == 0.0  # its rate is not known
     asked = schedule.assign("a", 0.0)
     schedule.settle(asked[0], schedule.arrived(asked[0], 0.5))

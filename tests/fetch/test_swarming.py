@@ -128,7 +128,7 @@ async def test_short_pieces_that_came_together_are_given_on_before_they_are_on_t
             def take(index: int, data: bytes | bytearray | memoryview) -> bool:
                 is_taken = took(index, data)
                 together.append(
-                    is_taken and isinstance(data, memoryview) and partial.in_memory(index) == data
+                    is_taken and isinstance(data, memoryview) and partial.in_memory(index) == bytes(data)
                 )
                 return is_taken
 
