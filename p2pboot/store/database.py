@@ -25,7 +25,7 @@ from typing import Any, Final
 from p2pboot.errors import MachineError, P2PBootError, StoreError
 from p2pboot.store.errors import Doubt, MemoryInDoubt
 from p2pboot.store.record import Memory, Record, RecordKeeper
-from p2pboot.store.schema import SCHEMA_VERSION, STEPS
+from p2pboot.store.schema import SCHEMA_VERSION, STEPS, TABLES
 
 APPLICATION_ID: Final = 0x70327062  # "p2pb", so that file(1) and we recognise our own
 BUSY_TIMEOUT_S: Final = 10.0
@@ -121,10 +121,10 @@ class Database:
         Two processes may find the same empty or old file at once: inside the transaction the version is asked again.
         """
         with self.transaction() as sql:
-            missing = STEPS[self._pragma("user_version") :]
-            if not missing:
+            version = self._pragma("user_version")
+            if version == SCHEMA_VERSION:
                 return
-            for step in missing:
+            for step in STEPS[version:] if version else (TABLES,):
                 if callable(step):
                     step(sql, self.path.parent)
                     continue

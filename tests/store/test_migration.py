@@ -14,7 +14,7 @@ from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.rollback import AcceptedHead
 from p2pboot.errors import MachineError
 from p2pboot.store import database as database_module
-from p2pboot.store.database import Database
+from p2pboot.store.database import APPLICATION_ID, Database
 from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.schema import SCHEMA_VERSION, STEPS
 from p2pboot.store.store import Store
@@ -78,6 +78,18 @@ def test_an_upgraded_database_has_the_tables_of_a_new_one(
     Database.open(tmp_path / "new.sqlite3").close()
     assert version(path) == version(tmp_path / "new.sqlite3") == SCHEMA_VERSION
     assert tables(path) == tables(tmp_path / "new.sqlite3")
+
+
+def test_the_steps_lead_to_what_a_new_database_is(tmp_path: Path) -> None:
+    by_steps, new = tmp_path / "steps.sqlite3", tmp_path / "new.sqlite3"
+    with contextlib.closing(sqlite3.connect(by_steps)) as sql:
+        sql.executescript(f"{STEPS[0]} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1;")
+    for path in (by_steps, new):
+        Database.open(path).close()
+    assert tables(by_steps) == tables(new)
+    for path in (by_steps, new):
+        with contextlib.closing(sqlite3.connect(path)) as sql:
+            assert [len(row[2]) for row in sql.execute("SELECT * FROM record")] == [16]
 
 
 def test_a_state_of_schema_3_keeps_everything(of_schema_3: Path) -> None:
