@@ -43,6 +43,17 @@ async def test_own_addresses_name_the_peer_and_a_real_port(lab: Lab) -> None:
         assert "/0.0.0.0/" not in address
 
 
+async def test_an_own_address_leads_here_whoever_it_names(lab: Lab) -> None:
+    a, b = await lab.node(), await lab.node()
+    own, other = a.addresses()[0], b.addresses()[0]
+    assert a.leads_here(own)
+    assert a.leads_here(own.replace(a.peer_id, STRANGER))
+    assert a.leads_here(own.partition("/p2p/")[0])
+    assert not a.leads_here(other)
+    with pytest.raises(UsageError):
+        a.leads_here("no address")
+
+
 async def test_a_nodes_own_record_says_where_it_is(lab: Lab) -> None:
     a, b = await lab.pair()
     record = b.own_record()

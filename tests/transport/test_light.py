@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import ipaddress
 import socket
 import subprocess
 import sys
 from contextlib import AsyncExitStack
 from functools import partial
+from itertools import count
 
 import pytest
 import trio
@@ -17,6 +19,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.errors import MachineError
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import DialError, NoRoom, PeerRecord, Stream, StreamReset, Transport
+from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from p2pboot.transport.libp2p import Libp2pOptions
 from p2pboot.transport.light import open_light
 from p2pboot.transport.light.transport import LightTransport
@@ -41,6 +44,27 @@ def test_it_comes_without_libp2p() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "False False\n"
+
+
+async def test_interfaces_are_looked_at_for_addresses_with_a_port_of_its_own_only() -> None:
+    looks: list[None] = []
+
+    def look() -> Listing:
+        looks.append(None)
+        own = ipaddress.ip_address("192.0.2.1")
+        return Listing((OwnAddress(own, "eth0", 2, Reach.ROUTED),))
+
+    async with open_light(
+        KEY, ["/ip4/0.0.0.0/tcp/0"], interfaces=Interfaces(look, count().__next__)
+    ) as client:
+        port = parse_address(client.addresses()[0]).port
+        looks.clear()
+        assert not client.leads_here(f"/ip4/192.0.2.1/tcp/{port % 60000 + 1}")
+        assert looks == []
+        assert client.leads_here(f"/ip4/192.0.2.1/tcp/{port}")
+        assert not client.leads_here(f"/ip4/192.0.2.2/tcp/{port}")
+    async with open_light(KEY) as client:
+        assert not client.leads_here("/ip4/192.0.2.1/tcp/1")
 
 
 @pytest.mark.parametrize("size", [1, 64 * 1024, 5 * 1024 * 1024 + 1])
