@@ -24,7 +24,7 @@ from p2pboot.testing.processes import PYTHON, Finished
 FETCH, PACKAGES = "fetch", "packages"
 _NAMES = {FETCH: "`fetch` of 1 MiB", PACKAGES: "importing the packages that it uses"}
 _PACKAGES = (
-    "import blake3, cachetools, click, msgspec, nacl.signing, rfc8785, sqlite3, trio;"
+    "import blake3, cachetools, click, msgspec, nacl.bindings, rfc8785, sqlite3, trio;"
     "from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305"
 )
 

@@ -14,8 +14,8 @@ import re
 from functools import lru_cache
 from typing import Final
 
+from nacl.bindings import crypto_sign, crypto_sign_open, crypto_sign_seed_keypair
 from nacl.exceptions import BadSignatureError
-from nacl.signing import SigningKey, VerifyKey
 
 from p2pboot.core import base58
 from p2pboot.core.dataclass import dataclass
@@ -111,8 +111,8 @@ class PublicKey:
         if len(signature) != SIGNATURE_BYTES:
             return False
         try:
-            VerifyKey(self.raw).verify(message, signature)
-        except (BadSignatureError, ValueError):
+            crypto_sign_open(signature + message, self.raw)
+        except BadSignatureError:
             return False
         return True
 
@@ -134,8 +134,8 @@ class SecretKey:
         if len(seed) != KEY_BYTES:
             raise ValueError(f"an Ed25519 seed is {KEY_BYTES} bytes, not {len(seed)}")
         self._seed = bytes(seed)
-        self._signing_key = SigningKey(self._seed)
-        self._public = PublicKey(bytes(self._signing_key.verify_key))
+        public, self._signing_key = crypto_sign_seed_keypair(self._seed)
+        self._public = PublicKey(public)
 
     @property
     def seed(self) -> bytes:
@@ -149,7 +149,7 @@ class SecretKey:
 
     def sign(self, message: bytes) -> bytes:
         """Return the 64-byte Ed25519 signature (RFC 8032, pure) of ``message``."""
-        return self._signing_key.sign(message).signature
+        return crypto_sign(message, self._signing_key)[:SIGNATURE_BYTES]
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, SecretKey):

@@ -42,8 +42,8 @@ NOT_FOR_CLIENTS = {
         "p2pboot.core.ignored",
     ),
 }
-MOST_MODULES = 530
-"""About 525 take 0.2 s of a processor, three quarters of it for trio, cryptography and click; fifteen of them come when
+MOST_MODULES = 521
+"""They take 0.2 s of a processor, three quarters of it for trio, cryptography and click; fifteen of them come when
 the publisher asks what became of the pieces that it gave. Whoever adds some looks at what `python -X importtime` says
 of them, and at `benchmarks/startup.py`."""
 
