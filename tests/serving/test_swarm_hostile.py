@@ -17,7 +17,7 @@ from p2pboot.core.changes import MAX_CHANGES, Change, ChangeRing, Form
 from p2pboot.core.origins import party_of
 from p2pboot.core.pieces import PieceSet
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.protocol.client import PeerBusy
+from p2pboot.protocol.client import PeerBusy, PeerLacks
 from p2pboot.protocol.messages import Reply, Status, encode_request
 from p2pboot.protocol.swarm import (
     ChangesRequest,
@@ -288,7 +288,7 @@ async def test_who_answers_nonsense_is_not_heard_and_dealt_all_the_same(
             assert served.network.asked == 1
 
 
-async def test_deals_of_more_tables_than_are_remembered_are_busy(
+async def test_deals_of_more_tables_than_are_remembered_are_refused(
     store: Store, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
 ) -> None:
     monkeypatch.setattr(deals, "TABLES", 2)
@@ -298,7 +298,7 @@ async def test_deals_of_more_tables_than_are_remembered_are_busy(
     async with serving(store) as served, served.asked_by("peer", "10.0.0.9") as requests:
         assert await take(requests, image=images[0]) == 0
         assert await take(requests, image=images[1]) == 0
-        with pytest.raises(PeerBusy):
+        with pytest.raises(PeerLacks):
             await take(requests, image=images[2])
         await trio.sleep(IDLE_S + 1)
         assert await take(requests, image=images[2]) == 0
