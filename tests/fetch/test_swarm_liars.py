@@ -244,3 +244,13 @@ async def test_the_same_piece_from_two_byte_by_byte_holds_nobody_up_at_the_end(
         await client.connect(honest)
         assert await client.fetch(MANIFEST) < 15
         client.assert_holds(FILES)
+
+
+@pytest.mark.parametrize("status", [Status.NOT_FOUND, Status.GONE, Status.RANGE, Status.BAD_REQUEST])
+async def test_who_has_nothing_of_what_he_says_is_not_asked_for_all_of_it(
+    autojump_clock: MockClock, world: World, status: Status
+) -> None:
+    async with fetching(world, claims(lambda: all_but(0), Reply(status))) as (client, (liar,), _):
+        assert await client.fetch(MANIFEST) < 4
+        client.assert_holds(FILES)
+        assert 2 <= liar.asked["pieces"] < COUNT / 2

@@ -28,6 +28,9 @@ LEAST_BUSY_S: Final = 0.1
 """Who says that he is busy is left alone for so long at least, whatever he says: others have their turn, and an answer
 costs both ends as much as a piece."""
 
+MOST_REFUSED: Final = 20
+"""Who does not have what he said is left alone as well, from the second time on and longer each time, so often."""
+
 SOONEST_S: Final = 0.05
 SOONEST_PER_CHANGE_S: Final = 0.0001
 """After so long, and for each change in the answer, what changed is asked again at the soonest: a peer that waits for
@@ -50,6 +53,7 @@ class SwarmSession(Session):
     async def _begin(self) -> bool:
         self._pieces = self._line(SWARM_PROTOCOL)
         self._deals = self._line(SWARM_PROTOCOL)
+        self._refused = 0  # in a row, of what the peer said that it has
         self._hearing: dict[str, trio.CancelScope] = {}  # by artifact, while the peer says what it has
         try:
             await self._pieces.open()
@@ -223,10 +227,13 @@ class SwarmSession(Session):
         except PeerRefused as error:
             self._note(error)
             self._schedule.lacks(assignment)
+            self._schedule.pause(self._source, trio.current_time() + self._refused * LEAST_BUSY_S)
+            self._refused = min(self._refused + 1, MOST_REFUSED)
             self._doubt(assignment.blob)
             pump_all(self._sessions)
         except RemoteProtocolError as error:
             self._end(error)
         else:
+            self._refused = 0
             await self._take(assignment, data)
         self.pump()
