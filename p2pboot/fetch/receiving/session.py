@@ -44,7 +44,10 @@ TABLE_ASKS = 2
 """Peers that are asked for one table at the same time: a table is up to 2 MiB, and one peer may be mute."""
 
 TABLE_S = 3.0
-"""Who has not given it after so long may go on, and another one is asked as well."""
+"""When nobody has given it after so long, twice as many are asked, up to eight times as many; who sends it byte by byte
+may go on meanwhile."""
+
+_TABLE_ROUNDS = 4
 
 
 class Session(ABC):
@@ -186,11 +189,13 @@ class Session(ABC):
 
     def _ask_for_table(self, download: Download, nursery: trio.Nursery) -> None:
         now = trio.current_time()
-        asked = sum(
-            now - other.asking_tables.get(download.blob, -math.inf) < TABLE_S and not other.silent
+        waits_s = [
+            wait_s
             for other in self._sessions
-        )
-        if asked < TABLE_ASKS:
+            if not other.silent
+            and (wait_s := now - other.asking_tables.get(download.blob, -math.inf)) < _TABLE_ROUNDS * TABLE_S
+        ]
+        if len(waits_s) < TABLE_ASKS << int(max(waits_s, default=0) / TABLE_S):
             self._next_ask[download.blob] = math.inf
             self.asking_tables[download.blob] = now
             nursery.start_soon(self._ask, self._ask_table, download)
