@@ -78,8 +78,10 @@ class Identifying:
         self._spoken[connection] = frozenset(said.protocols)
         addresses = filter(None, map(decode_multiaddr, said.listen_addresses))
         self.addresses.append(peer_id, of_peer(map(str, addresses), peer_id))
+        if not is_node(said.protocols):
+            return
         record = read_record(said.signed_record)
-        if record is not None and record.peer_id == peer_id and is_node(said.protocols):
+        if record is not None and record.peer_id == peer_id:
             self._records[peer_id] = (connection, said.signed_record)
 
     def forget(self, connection: Connection) -> None:
