@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import os
 import re
 import socket
 import struct
@@ -49,6 +50,14 @@ _IFF_RUNNING: Final = 0x40
 _IFREQ_BYTES: Final = 40
 _MAX_IFREQS: Final = 1024
 _TEMPORARY, _DADFAILED, _DEPRECATED, _TENTATIVE = 0x01, 0x08, 0x20, 0x40  # <linux/if_addr.h>
+# <linux/netlink.h>, <linux/rtnetlink.h>, <linux/if_addr.h>
+_MESSAGE: Final = struct.Struct("=IHHII")  # length, kind, flags, number, from whom
+_ADDRESS: Final = struct.Struct("=BBBBI")  # family, prefix, flags, scope, interface
+_ATTRIBUTE: Final = struct.Struct("=HH")  # length, kind
+_NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
+_NLMSG_ERROR, _NLMSG_DONE, _RTM_NEWADDR, _RTM_GETADDR = 2, 3, 20, 22
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_NETLINK_BYTES: Final = 65536  # the kernel puts less into one answer
 _MAX_STACKED: Final = 4  # a VLAN on a bond on two cards has three levels
 
 # Only where the kernel does not say what an interface is, and to tell a container's bridge from other bridges.
@@ -285,17 +294,47 @@ def _source(family: socket.AddressFamily) -> _IP | None:
 
 def _ask_netlink() -> list[tuple[str, _IP, int | None]]:
     """Interfaces' names, addresses and prefixes; OSError where the kernel is not to be asked."""
-    import ifaddr
+    listed: list[tuple[str, _IP, int | None]] = []
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as kernel:
+        size = _MESSAGE.size + _ADDRESS.size
+        header = _MESSAGE.pack(size, _RTM_GETADDR, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
+        kernel.send(header + bytes(_ADDRESS.size))
+        while True:
+            answer = memoryview(kernel.recv(_NETLINK_BYTES))
+            while answer:
+                length, kind, _, _, _ = _MESSAGE.unpack_from(answer)
+                said, answer = answer[_MESSAGE.size : length], answer[_aligned(length) :]
+                if kind == _NLMSG_DONE:
+                    return listed
+                if kind == _NLMSG_ERROR:
+                    number = -struct.unpack_from("i", said)[0]
+                    raise OSError(number, os.strerror(number))
+                if kind == _RTM_NEWADDR and (one := _read_address(said)) is not None:
+                    listed.append(one)
 
-    texts = [
-        (card.name, ip.ip if isinstance(ip.ip, str) else ip.ip[0], ip.network_prefix)
-        for card in ifaddr.get_adapters()
-        for ip in card.ips
-    ]
-    return [
-        (_real_name(name), ipaddress.ip_address(text.partition("%")[0]), prefix)
-        for name, text, prefix in texts
-    ]
+
+def _read_address(said: memoryview) -> tuple[str, _IP, int] | None:
+    """One address as netlink tells it; None for those of another family, and of an interface that is just gone."""
+    family, prefix, _, _, index = _ADDRESS.unpack_from(said)
+    attributes = {}
+    rest = said[_ADDRESS.size :]
+    while rest:
+        length, kind = _ATTRIBUTE.unpack_from(rest)
+        attributes[kind] = bytes(rest[_ATTRIBUTE.size : length])
+        rest = rest[_aligned(length) :]
+    raw = attributes.get(_IFA_LOCAL) or attributes.get(
+        _IFA_ADDRESS
+    )  # at a tunnel the latter is the other end's
+    if raw is None or family not in {socket.AF_INET, socket.AF_INET6}:
+        return None
+    try:
+        return socket.if_indextoname(index), ipaddress.ip_address(raw), prefix
+    except OSError:
+        return None
+
+
+def _aligned(length: int) -> int:
+    return length + 3 & ~3
 
 
 def _ask_without_netlink() -> list[tuple[str, _IP, int | None]]:

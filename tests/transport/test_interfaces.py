@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
+import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -230,6 +232,29 @@ def test_both_ways_of_asking_the_kernel_find_the_same() -> None:
     assert sorted(map(str, asked)) == sorted(map(str, interfaces._ask_without_netlink()))
 
 
+@pytest.mark.parametrize(
+    ("family", "attributes", "found"),
+    [
+        (socket.AF_INET, {1: b"\x0a\0\0\x02", 2: b"\x0a\0\0\x01", 3: b"lo\0"}, "10.0.0.1"),  # of a tunnel
+        (socket.AF_INET6, {1: bytes(15) + b"\x01"}, "::1"),
+        (socket.AF_INET, {3: b"lo\0"}, None),
+        (socket.AF_UNIX, {1: b"\x0a\0\0\x02"}, None),
+    ],
+)
+def test_netlink_tells_own_addresses(family: int, attributes: dict[int, bytes], found: str | None) -> None:
+    said = struct.pack("=BBBBI", family, 8, 0, 0, socket.if_nametoindex("lo"))
+    for kind, value in attributes.items():
+        said += struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+    one = interfaces._read_address(memoryview(said))
+    assert one == (None if found is None else ("lo", ipaddress.ip_address(found), 8))
+
+
+def test_what_netlink_refuses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(interfaces, "_RTM_GETADDR", 9999)  # no such question
+    with pytest.raises(OSError, match="not supported"):
+        interfaces._ask_netlink()
+
+
 def test_an_address_is_listed_with_the_bits_that_name_its_subnet() -> None:
     prefixes = {str(one.ip): one.prefix for one in list_own().addresses}
     assert prefixes["127.0.0.1"] == 8
@@ -243,14 +268,14 @@ def test_without_netlink_the_addresses_are_the_same_and_the_reason_is_told(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     free = list_own()
-    monkeypatch.setattr("ifaddr.get_adapters", refuse)
+    monkeypatch.setattr(interfaces, "_ask_netlink", refuse)
     assert list_own() == Listing(free.addresses, "Address family not supported by protocol")
 
 
 def test_where_nothing_can_be_listed_what_is_certain_is(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("ifaddr.get_adapters", refuse)
+    monkeypatch.setattr(interfaces, "_ask_netlink", refuse)
     monkeypatch.setattr(interfaces, "_IF_INET6", tmp_path / "none")
     monkeypatch.setattr(interfaces, "_ipv4_addresses", list)
     own = list_own()
