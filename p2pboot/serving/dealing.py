@@ -303,10 +303,6 @@ class Dealing:
         self._undeal(about, bits_of(self._count, range(first, first + count)))
         self._ever &= ~bits_of(self._count, range(first, first + count)) | self._dealt.some
 
-    def next_time(self, now: float) -> float:
-        """Return when a piece may be undealt again, on the clock of `now`; infinite for never."""
-        return max(now, self._deadlines[0][0]) if self._deadlines else float("inf")
-
     def _deal(self, about: _Client, choice: int, max_pieces: int, now: float) -> Deal:
         run = first_run(self._count, choice, self._longest(about, max_pieces, choice))
         bits = bits_of(self._count, run)

@@ -102,7 +102,6 @@ class _Swarm:
         assert sum(copies) <= MAX_COPIES
         assert self.schedule.silent_bytes >= 0
         assert self.schedule.live_bytes >= 0
-        assert self.schedule.next_time(self.now) > self.now
 
 
 @settings(max_examples=50, deadline=None)

@@ -9,7 +9,6 @@ given something, twice as much each time.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Final
 
@@ -51,8 +50,6 @@ class Turns:
             str, tuple[int, int]
         ] = {}  # by peer id: how often, and what is to be given before the next
         self._answer = (-_FRESH_S, 0)
-        self.next_change = math.inf
-        """When the turn passes to the next if nothing happens."""
 
     def allowed(self, demand: Demand, afar: int, near: Iterable[PeerLoad], blob: str, now: float) -> int:
         """Return what this client may ask for from afar now.
@@ -81,7 +78,6 @@ class Turns:
             self._since, self._passed = now, 0
         self._left = (self._left | left) & demand.wanted
         answer = ahead.at_most(self._passed) & ~held if self._passed < _ANYBODY else demand.everything
-        self.next_change = self._since + (self._passed + 1) * NEXT_S if left & ~answer else math.inf
         self._answer = (now, answer)
         return answer
 

@@ -187,19 +187,6 @@ class Schedule(Books):
             return 0.0
         return (demand.free & peer.holds.get(blob, 0)).bit_count() * demand.piece_length / rate
 
-    def next_time(self, now: float) -> float:
-        """Return when to look again although nothing happened, on the clock of `now`; infinite for never."""
-        times = [
-            time
-            for peer in self._peers.values()
-            for time in (peer.paused_until, peer.no_deals_until)
-            if time > now
-        ]
-        times += [turns.next_change for turns in self._turns.values() if turns.next_change > now]
-        if self._is_end() and any(demand.wanted for demand in self._demands.values()):
-            times.append(now + LOOK_AGAIN_S)
-        return min(times, default=math.inf)
-
     def is_missed(self, source: Hashable) -> bool:
         """Whether others could give what a peer owes: nothing else is left to ask for, or no more may be on its way."""
         return self._is_end() or self.live_bytes + self._peers[source].asked_bytes > self._budget
