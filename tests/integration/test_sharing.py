@@ -58,11 +58,11 @@ def test_who_fetches_gives_what_it_has_and_stays_until_it_is_told_to_end(mesh: M
     trust = mesh.new_key("publisher")
     publisher = mesh.serve(artifacts, "--max-upload", "3MB/s")
     first = First(mesh, trust, "--linger", "forever", publisher=publisher.address)
+    assert first.document()["ok"]
     second = mesh.fetch(trust, mesh.directory / "second", publisher.address, first.address)
     assert second.status == 0, second.stderr
     assert_same_bytes(mesh.directory / "second", artifacts)
     assert received(second.document, FIRST.public.peer_id) > 0
-    assert first.document()["ok"]
     assert_same_bytes(first.output, artifacts)
     first.process.send_signal(signal.SIGTERM)
     assert first.process.wait() == 0
