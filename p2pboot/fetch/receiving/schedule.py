@@ -263,7 +263,8 @@ class Schedule(Books):
 
     def _not_ordered(self, peer: PeerLoad, blob: str, demand: Demand, now: float) -> int:
         """What holders of everything will not choose next, if no others are there: they begin with the first pieces."""
-        ordered = sum(order.max_pieces for order in self._orders(peer, blob, now))
+        others = (order for order in self._orders(peer, blob, now) if order.number not in peer.orders)
+        ordered = sum(order.max_pieces for order in others)
         return last_of(demand.free, max(demand.free.bit_count() - ordered, 0)) if ordered else demand.free
 
     def _want(self, peer: PeerLoad, blob: str, now: float) -> tuple[range, ...]:
