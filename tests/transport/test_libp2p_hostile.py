@@ -153,7 +153,9 @@ async def test_a_peer_that_ignores_the_window_is_hung_up_on(
     idle = trio.Event()
     node.handle("/test/idle/1", lambda _stream: idle.wait())
     await stranger.open_stream("/test/idle/1")
-    stream_id = max(number for number in stranger.muxer.streams if number % 2)  # of its own: the node's are even
+    stream_id = max(
+        number for number in stranger.muxer.streams if number % 2
+    )  # of its own: the node's are even
     body = bytes(60_000)
     with pytest.raises(IOException):  # noqa: PT012
         for _ in range(2000):  # 120 MB where 1 MiB is allowed
