@@ -37,6 +37,7 @@ class Content:
         partial: what there is of it while it arrives; None where it is whole.
         blobs: the store.
         check: raises where it may not be given out; blocking. None: it may.
+        is_in_place: it is somebody's file, which may change, and not the store's own.
     """
 
     table_digest: str
@@ -45,6 +46,7 @@ class Content:
     partial: PartialBlob | None
     blobs: BlobStore
     check: Check | None = None
+    is_in_place: bool = False
 
     @property
     def is_current(self) -> bool:
@@ -86,9 +88,20 @@ class Contents:
                 digest, table = found
                 arriving = blobs.arriving(digest)
                 return Content(
-                    table_digest, digest, table, arriving, blobs, check if arriving is None else None
+                    table_digest,
+                    digest,
+                    table,
+                    arriving,
+                    blobs,
+                    check if arriving is None else None,
+                    bool(blobs.in_place(digest)),
                 )
         return None
+
+    def was_in_place(self, table_digest: str) -> bool:
+        """Whether it was somebody's file when it was last found."""
+        content, _ = self._known.get(table_digest, (None, 0.0))
+        return content is not None and content.is_in_place
 
     def note(self, content: Content) -> None:
         """It was found."""

@@ -105,13 +105,13 @@ class SwarmServer(Server):
         content = self.contents.known(table)
         if content is None:
             async with self._serving.turns[self.protocol].take(party):
-                content = self.contents.known(
-                    table
-                )  # another client's turn may have told: all of a rack ask at once
+                content = self.contents.known(table)  # by now another may have looked: a rack asks at once
                 if content is None:
                     content = await self._in_thread(self.contents.look, table)
                     if content is not None:
                         self.contents.note(content)
+                    elif self.contents.was_in_place(table):  # that was noticed before it was read
+                        self._note_changed(table)
         return content
 
     async def pieces(self, content: Content, runs: Runs, reserve: Reserve) -> Reply:

@@ -22,6 +22,7 @@ from p2pboot.serving.accounts import TURNS, Serving
 from p2pboot.serving.contents import KNOWN_S, Content, Contents
 from p2pboot.serving.swarm import NEVER_S, SwarmServer
 from p2pboot.serving.telling import GATHER_S, WHOLE
+from p2pboot.store.hashes import FileIdentity
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.store import Store
@@ -347,6 +348,22 @@ async def test_a_piece_that_is_not_there_is_not_found(holder: Holder) -> None:
         assert await requests.ask(pieces(range(3, 4))) == data_of(range(3, 4))
         with pytest.raises(PeerLacks):
             await requests.ask(pieces(range(3, 5)))
+
+
+async def test_a_file_that_changed_and_is_served_no_more_is_gone_for_whoever_was_given_of_it(
+    holder: Holder, tmp_path: Path, autojump_clock: trio.testing.MockClock
+) -> None:
+    path = tmp_path / "image"
+    path.write_bytes(IMAGE.data)
+    identity = FileIdentity.of(path.stat())
+    holder.store.blobs.register_in_place(path, IMAGE.artifact.sha256, TABLE, identity)
+    async with holder.asked_by("a") as requests:
+        assert await requests.ask(pieces(range(1, 3))) == data_of(range(1, 3))
+        holder.store.blobs.serve_in_place([])
+        await trio.sleep(KNOWN_S + 0.1)
+        with pytest.raises(PeerLacks) as refused:
+            await requests.ask(pieces(range(1, 3)))
+        assert refused.value.status is Status.GONE
 
 
 async def test_pieces_that_there_are_not_are_out_of_range(holder: Holder) -> None:
