@@ -9,7 +9,7 @@ it is cut.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import islice
 from typing import ClassVar, Final
 
@@ -46,11 +46,6 @@ Runs = tuple[tuple[int, int], ...]
 def runs_of(pieces: PieceSet) -> Runs:
     """The first MAX_RUNS runs of a set, as requests have them."""
     return tuple((run.start, len(run)) for run in islice(pieces.runs(), MAX_RUNS))
-
-
-def pieces_of(runs: Runs) -> Iterator[int]:
-    """The indices in runs, ascending."""
-    return (index for first, count in runs for index in range(first, first + count))
 
 
 def _check_runs(value: object, least: int) -> Runs:
