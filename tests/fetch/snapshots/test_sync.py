@@ -38,7 +38,6 @@ from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.hashes import FileIdentity, HashedFile
 from p2pboot.store.ownership import PRIVATE
 from p2pboot.store.resolving import Way, find_doubt, go_on
-from p2pboot.store.room import Room
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.files import REMEMBERED_BYTES
 from p2pboot.store.store import Store
@@ -884,14 +883,13 @@ async def test_by_root_a_size_that_somebody_claims_holds_nothing_up(
     server: type[SnapshotServer],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The disk has room for the honest one only, if a tenth of it is to stay free."""
-    monkeypatch.setattr("p2pboot.store.room.free_bytes", lambda _directory: 2 * 10**9)
-    monkeypatch.setattr(Room, "_spared", lambda _room: 10**9)
+    """The disk has room for the honest one only, however full it is."""
+    monkeypatch.setattr("p2pboot.fetch.snapshots.by_root.free_bytes", lambda _directory: 2 * len(PAYLOAD))
     async with (
         world.provider(server=server) as one,
         world.provider(server=server) as other,
     ):
-        with pytest.raises(MachineError if server is Boaster else FetchError, match=r"no room|of zeros"):
+        with pytest.raises(MachineError if server is Boaster else FetchError, match=r"disk full|of zeros"):
             await world.sync(one, other, root=ROOT)
         async with world.provider() as honest:
             result = await world.sync(one, other, honest, root=ROOT)
