@@ -23,6 +23,7 @@ CHANNEL: Final = "stable"
 MIRRORED_S: Final = 60.0
 _RACK: Final = 6
 _RACK_UPLINK: Final = "10MB"
+_AS_MUCH: Final = ("--quota", "unlimited")  # for a mirror: the demo runs where the disk is nearly full, too
 _LOOPBACK: Final = ("--listen", LOOPBACK, "--no-mdns")
 
 
@@ -83,7 +84,7 @@ class _Demo:
         story = self._story
         story.step("A mirror that trusts the publisher's key takes it over")
         mirror = ("mirror", "--trust", keyid, *self._pair, "--bootstrap", publisher.address)
-        node = self._node("mirror", *mirror, "--key", "mirror.toml", "--state", "mirror")
+        node = self._node("mirror", *mirror, *_AS_MUCH, "--key", "mirror.toml", "--state", "mirror")
         began = time.monotonic()
         self._wait_for(node, 1)
         story.good(

@@ -20,6 +20,7 @@ from p2pboot.testing.waiting import wait_until as wait_until  # noqa: PLC0414 - 
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 NETWORKED = ("serve", "mirror", "fetch", "discover")
+AS_MUCH = ("--quota", "unlimited")  # for a mirror: tests run where the disk is nearly full, too
 ROOT = Path(__file__).parents[2]
 
 

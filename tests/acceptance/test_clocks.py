@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.acceptance.conftest import Key, make_key
-from tests.acceptance.program import LOOPBACK, Finished, Program, Running, wait_until, write_image
+from tests.acceptance.program import AS_MUCH, LOOPBACK, Finished, Program, Running, wait_until, write_image
 
 YEARS_S = 5 * 365 * 86_400
 PAIR = ("--channel", "stable", "--arch", "arm64")
@@ -81,7 +81,7 @@ def test_a_mirror_whose_clock_was_ahead_goes_on_after_its_state_is_mended(
     def mirror(**how: Any) -> Running:
         node = program.start(
             "mirror", *PAIR, "--trust", alice.keyid, "--bootstrap", publisher.first_line(), "--key",
-            tmp_path / "m.toml", "--state", state, *NETWORK, **how,
+            tmp_path / "m.toml", "--state", state, *NETWORK, *AS_MUCH, **how,
         )  # fmt: skip
         node.first_line()
         return node

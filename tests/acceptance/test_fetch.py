@@ -14,6 +14,7 @@ from typing import Any
 from p2pboot.testing.waiting import HANG_S
 from tests.acceptance.conftest import Images, Key, make_key
 from tests.acceptance.program import (
+    AS_MUCH,
     LOOPBACK,
     Program,
     Running,
@@ -327,7 +328,7 @@ def test_holes_stay_holes_on_another_file_system(program: Program, alice: Key, t
     publisher = serve(program, image, alice, tmp_path / "publisher")
     where = ("--key", tmp_path / "m.toml", "--state", tmp_path / "mirror", "--no-mdns", "--listen", LOOPBACK)
     follow = ("--trust", alice.keyid, "--bootstrap", publisher.first_line())
-    mirror = program.start("mirror", *PAIR, *follow, *where)
+    mirror = program.start("mirror", *PAIR, *follow, *where, *AS_MUCH)
     mirror.first_line()
     blobs = tmp_path / "mirror" / "blobs"
     held = ("status", "--state", tmp_path / "mirror", "--json")

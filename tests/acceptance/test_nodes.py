@@ -17,6 +17,7 @@ import pytest
 from p2pboot.testing.waiting import HANG_S
 from tests.acceptance.conftest import Images, Key, make_key
 from tests.acceptance.program import (
+    AS_MUCH,
     LOOPBACK,
     ROOT,
     Program,
@@ -51,7 +52,16 @@ def test_first_line_and_last_breath(
     assert match[2] == alice.peer_id
     with socket.create_connection(("127.0.0.1", int(match[1]))):
         pass
-    follow = ("mirror", *PAIR, "--trust", alice.keyid, "--bootstrap", publisher.first_line(), *network)
+    follow = (
+        "mirror",
+        *PAIR,
+        "--trust",
+        alice.keyid,
+        "--bootstrap",
+        publisher.first_line(),
+        *network,
+        *AS_MUCH,
+    )
     mirror = program.start(*follow, "--key", tmp_path / "m.toml", "--state", tmp_path / "m")
     assert ADDRESS.fullmatch(mirror.first_line())
     wait_until(lambda: bool(heads(program, tmp_path / "m")), "the mirror has it")

@@ -11,6 +11,7 @@ import pytest
 
 from tests.acceptance.conftest import Images, Key, make_key
 from tests.acceptance.program import (
+    AS_MUCH,
     LOOPBACK,
     Program,
     Running,
@@ -50,7 +51,7 @@ def test_mirror_whose_publisher_is_gone_says_that_its_manifest_expired(
 ) -> None:
     publisher = serve(program, images.one, alice, tmp_path / "s", "--expires-in", "15s")
     bob = make_key(program, tmp_path / "mirror.toml")
-    follow = ("mirror", *PAIR, "--trust", alice.keyid, "--bootstrap", publisher.first_line())
+    follow = ("mirror", *PAIR, "--trust", alice.keyid, "--bootstrap", publisher.first_line(), *AS_MUCH)
     mirror = program.start(*follow, "--key", bob.path, "--state", tmp_path / "m", *NETWORK)
     mirror.first_line()
     wait_until(lambda: bool(status(program, tmp_path / "m")["heads"]), "the mirror has it")

@@ -35,7 +35,17 @@ def serve(mesh: Mesh, name: str, store: Path, *options: str) -> Node:
     home = mesh.directory / name
     home.mkdir()
     arguments = ["--snapshots", str(store), "--key", str(home / "key.toml"), "--state", str(home / "state")]
-    command = [*PYTHON, "serve", *arguments, "--no-mdns", "--listen", LOOPBACK, *options]
+    command = [
+        *PYTHON,
+        "serve",
+        *arguments,
+        "--no-mdns",
+        "--listen",
+        LOOPBACK,
+        "--quota",
+        "unlimited",
+        *options,
+    ]
     process = mesh.start(command, home / "log")
     return Node(process, first_line(process, home / "log"), home / "state", home / "log")
 

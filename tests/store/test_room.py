@@ -38,6 +38,7 @@ def disk_bytes(directory: Path) -> int:
 def disk(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A disk of 100 pieces, of which so many are free as a test says."""
     small = SimpleNamespace(free=100 * PIECE)
+    monkeypatch.setattr(room, "SPARED", 10)
     monkeypatch.setattr(room, "free_bytes", lambda _directory: small.free)
     monkeypatch.setattr(
         os, "statvfs", lambda _path: SimpleNamespace(f_blocks=100, f_frsize=PIECE, f_bavail=0)
