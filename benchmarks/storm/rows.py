@@ -144,6 +144,7 @@ def least_time(clients: int, holder_up: float, down: float, up: float, holders: 
 
 def _rows() -> Iterator[Row]:
     yield Row("n8", 8, 50, 64, Goals(last=1.2, copies=1.05))
+    yield Row("n4", 4, 25, 64, Goals(last=1.2, copies=1.05))
     yield Row("n8-large", 8, 50, 256, Goals(last=1.2, copies=1.05))
     yield Row("n16", 16, 25, 64, Goals(last=1.3, copies=1.05))
     yield Row("n16-slow", 16, 12, 32, Goals(last=1.25, copies=1.05))

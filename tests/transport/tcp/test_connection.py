@@ -78,7 +78,7 @@ async def test_a_link_that_is_not_known_to_be_fast_is_given_one_message_at_a_tim
         assert 0 < connection._taken - before <= connection._pace.batch_bytes(crowded=False)
 
 
-@pytest.mark.parametrize(("writers", "longest"), [(1, 32_768), (2, 16_384)])
+@pytest.mark.parametrize(("writers", "longest"), [(1, 8192), (2, 4096)])
 async def test_frames_are_short_only_while_several_streams_want_to_send(writers: int, longest: int) -> None:
     async with ends() as (one, other):
         streams = [(await open_between(one, other))[0] for _ in range(writers)]

@@ -14,13 +14,13 @@ OVERHEAD = 30  # a Yamux header, the length of a Noise message and its tag
     ("bytes_per_s", "turn", "frame"),
     [
         (1_000, 4096, 4096),  # 8 kbit/s: shorter ones would be headers only
-        (200_000, 16_384, 32_768),  # 1.6 Mbit/s
-        (400_000, 32_768, FULL),  # 3.2 Mbit/s
-        (750_000, FULL, FULL),  # 6 Mbit/s
+        (200_000, 4096, 8192),  # 1.6 Mbit/s
+        (400_000, 8192, 16_384),  # 3.2 Mbit/s
+        (750_000, 16_384, 32_768),  # 6 Mbit/s
         (6_250_000, FULL, FULL),  # 50 Mbit/s: several at once would be a tenth of a second
     ],
 )
-def test_a_frame_takes_a_tenth_of_a_second_while_others_wait_and_a_fifth_while_none_does(
+def test_a_frame_takes_30_ms_while_others_wait_and_60_while_none_does(
     bytes_per_s: int, turn: int, frame: int
 ) -> None:
     pace = _pace_of(bytes_per_s)
@@ -87,9 +87,24 @@ def test_a_link_is_not_fast_because_its_buffers_take_the_first_messages() -> Non
 
 def test_a_link_that_waited_for_us_is_not_slow() -> None:
     pace = _pace_of(500_000)
+    for _ in range(30):
+        pace.note(32_768, 0.5, ran_dry=True)
     before = pace.frame_body, pace.turn_body
     for _ in range(50):
         assert not pace.note(32_768, 0.5, ran_dry=True)
     assert (pace.frame_body, pace.turn_body) == before
     pace.note(4 * 65_507, 0.001, ran_dry=True)  # that much it drained at least
     assert pace.turn_body > before[1]
+
+
+@pytest.mark.parametrize(("late", "turn"), [(25, 4096), (10, 4096), (4, 16_384), (1, 16_384)])
+def test_who_often_comes_late_for_the_link_sends_longer_frames(late: int, turn: int) -> None:
+    pace = _pace_of(200_000)
+    for number in range(200):
+        pace.note(32_768, 32_768 / 200_000, ran_dry=not number % late)
+    for _ in range(late - 1):  # since the last time that it did
+        pace.note(32_768, 32_768 / 200_000)
+    assert pace.turn_body == turn
+    for _ in range(100):
+        pace.note(32_768, 32_768 / 200_000)
+    assert pace.turn_body == 4096
