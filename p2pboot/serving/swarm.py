@@ -190,8 +190,10 @@ class _Client:
         if content is None:
             return self._server.lacking(request.table)
         if isinstance(request, SomePiecesRequest):
+            if content.partial is not None:
+                self._server.telling.note_asked(request.table)
             return await self._begin(content, request.want, handed_over)
-        if content.partial is not None or self._server.telling.arrived_lately(request.table):
+        if content.partial is not None or self._server.telling.came_with_others(request.table):
             return Reply.refusal(Status.NOT_FOUND, _NOT_DEALT)
         await handed_over()  # chosen when it begins to be sent, not one ahead
         return await self._begin(content, request.want, handed_over) or self._choose(request, content)

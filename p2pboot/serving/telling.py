@@ -65,10 +65,16 @@ class Telling:
         self._waiting: dict[tuple[str, Connection], _Waiting] = {}  # by table too
         self._pulses: LRUCache[str, _Pulse] = LRUCache(_PULSES)  # by table
 
-    def arrived_lately(self, table: str) -> bool:
-        """Whether others followed how this came here, not long ago."""
+    def note_asked(self, table: str) -> None:
+        """Somebody is given pieces of what is coming here: those who fetch it are more than one."""
         pulse = self._pulses.get(table)
-        return pulse is not None and trio.current_time() - pulse.changed_at < LATELY_S
+        if pulse is not None:
+            pulse.is_shared = True
+
+    def came_with_others(self, table: str) -> bool:
+        """Whether others had pieces of this from here while it came, not long ago."""
+        pulse = self._pulses.get(table)
+        return pulse is not None and pulse.is_shared and trio.current_time() - pulse.changed_at < LATELY_S
 
     async def answer(self, connection: Connection, request: ChangesRequest) -> Reply:
         """What changed, as soon as something did, or after as long as the request may wait.
@@ -175,6 +181,7 @@ class _Pulse:
         self._told: LRUCache[int, Reply] = LRUCache(_TOLD)  # by `after`: many ask for the same
         self._told_at = ring.at
         self.changed_at = trio.current_time()
+        self.is_shared = False
         ring.listen(self._note)
 
     def is_due(self, after: int) -> bool:

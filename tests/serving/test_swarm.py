@@ -301,7 +301,9 @@ async def test_who_got_it_with_others_deals_nothing_and_keeps_no_place(
     partial = begin(holder.store)
     async with holder.asked_by("a") as requests:
         await requests.ask(changes(0))
-        bring(partial, *range(COUNT))
+        bring(partial, 0)
+        await requests.ask(pieces(range(1)))
+        bring(partial, *range(1, COUNT))
         partial.finish()
         await trio.sleep(1)
         assert (await requests.ask(changes(0))).at == WHOLE
@@ -309,6 +311,19 @@ async def test_who_got_it_with_others_deals_nothing_and_keeps_no_place(
             await requests.ask(deal(((0, COUNT),))[0])
         assert await requests.ask(pieces(range(COUNT))) == data_of(range(COUNT))
         assert not holder.server.uplink._going
+
+
+async def test_who_got_it_alone_deals_although_the_publisher_followed_how_it_came(
+    holder: Holder, autojump_clock: trio.testing.MockClock
+) -> None:
+    partial = begin(holder.store)
+    async with holder.asked_by("publisher") as requests:
+        await requests.ask(changes(0))
+        bring(partial, *range(COUNT))
+        partial.finish()
+        await trio.sleep(1)
+    async with holder.asked_by("a") as requests:
+        assert await requests.ask(deal(((0, COUNT),))[0])
 
 
 async def test_a_client_is_heard_until_it_is_gone(
