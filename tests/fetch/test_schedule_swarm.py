@@ -507,3 +507,27 @@ def test_what_a_peer_has_and_nobody_was_asked_for_lasts_by_its_rate() -> None:
     assert schedule.supply_s("a", BLOB) == pytest.approx(left * seconds_each)
     schedule.remove_blob(BLOB)
     assert schedule.supply_s("a", BLOB) == 0.0
+
+
+def test_of_many_who_come_near_at_once_few_are_put_in_order() -> None:
+    count = 16_384
+    schedule = schedule_of(count)
+    join(schedule, "far", PieceSet.full(count), near=False)
+    for number in range(40):
+        join(schedule, f"stranger{number}", some(count))
+    turns = schedule._turns[BLOB]
+    left = [allowed_from_afar(schedule, now) for now in (0.0, 0.5, 1.0, 1.5)]
+    assert len(turns._before) in range(
+        16, 24
+    )  # a quarter of a million hashes at once, then 50,000 in a second
+    assert 0 < left[-1] < left[0] < count / 16
+
+
+def test_whoever_was_near_and_is_gone_is_forgotten_in_the_end() -> None:
+    schedule = schedule_of(100)
+    join(schedule, "far", PieceSet.full(100), near=False)
+    for number in range(2000):
+        join(schedule, f"stranger{number}", some(100))
+        allowed_from_afar(schedule, number / 10)
+        schedule.remove_peer(f"stranger{number}")
+    assert len(schedule._turns[BLOB]._before) < 300

@@ -9,12 +9,13 @@ given something, twice as much each time.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from blake3 import blake3
 
 from p2pboot.core.tally import Tally
+from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.fetch.receiving.backlog import PeerLoad
 from p2pboot.fetch.receiving.missing import Demand
 
@@ -24,6 +25,14 @@ link to those who are far is full, most pieces wait for longer."""
 
 _ANYBODY: Final = 3
 """After so many turns whoever wants a piece asks for it, even if somebody near says that he has it."""
+
+_REMEMBERED: Final = 256
+"""Peer ids that are remembered besides those that are here."""
+
+_HASHES_AT_ONCE: Final = 262_144
+_HASHES_PER_S: Final = 50_000
+"""To order the pieces by a peer id takes a microsecond for each: so many at the beginning, 128 peers with 2,048 pieces,
+and then a twentieth of a core, whoever comes. Who is not ordered yet is taken for one who comes after this client."""
 
 _FRESH_S: Final = 0.05
 """An answer is good for so long: a question costs some microseconds for each near peer."""
@@ -49,6 +58,7 @@ class Turns:
         self._in_vain: dict[
             str, tuple[int, int]
         ] = {}  # by peer id: how often, and what is to be given before the next
+        self._orders: TokenBucket | None = None
         self._answer = (-_FRESH_S, 0)
 
     def allowed(self, demand: Demand, afar: int, near: Iterable[PeerLoad], blob: str, now: float) -> int:
@@ -64,6 +74,7 @@ class Turns:
         if now - self._answer[0] < _FRESH_S:
             return self._answer[1]
         near = tuple(near)
+        self._forget(near)
         self._pass(demand, near, now)
         held = 0
         ahead = Tally()
@@ -71,7 +82,7 @@ class Turns:
             if self._passed or peer.given >= self._in_vain.get(peer.peer_id, (0, 0))[1]:
                 holds = peer.holds[blob]
                 held |= holds
-                ahead.add(self._before_us(peer.peer_id, demand) & ~holds | peer.fetching.get(blob, 0))
+                ahead.add(self._before_us(peer.peer_id, demand, now) & ~holds | peer.fetching.get(blob, 0))
         own = ahead.at_most(0) & ~held
         left = demand.free & afar & ~own
         if not left:
@@ -99,9 +110,21 @@ class Turns:
             if peer.given >= due:
                 self._in_vain[peer.peer_id] = times + 1, peer.given + 2**times
 
-    def _before_us(self, peer_id: str, demand: Demand) -> int:
+    def _forget(self, near: Sequence[PeerLoad]) -> None:
+        """Those who are gone, once they are many: somebody may come again and again, as another each time."""
+        if len(self._before) + len(self._in_vain) > 4 * len(near) + _REMEMBERED:
+            here = {peer.peer_id for peer in near}
+            self._before = {each: bits for each, bits in self._before.items() if each in here}
+            self._in_vain = {each: due for each, due in self._in_vain.items() if each in here}
+
+    def _before_us(self, peer_id: str, demand: Demand, now: float) -> int:
+        """The pieces whose turn is that peer's before ours; none for the moment, where too many are new."""
         bits = self._before.get(peer_id)
         if bits is None:
+            if self._orders is None:
+                self._orders = TokenBucket(_HASHES_PER_S, _HASHES_AT_ONCE, now)
+            if not self._orders.try_take(demand.count, now):
+                return 0
             if not self._own:
                 self._own = _order(self._peer_id, demand)
             raw = bytearray(-(-demand.count // 8))
