@@ -65,7 +65,3 @@ class ChangeRing:
     def listen(self, listener: Callable[[], None]) -> None:
         """Have it called at every change from now on; it neither waits nor raises."""
         self._listeners[listener] = None
-
-    def unlisten(self, listener: Callable[[], None]) -> None:
-        """Have it called no more."""
-        self._listeners.pop(listener, None)

@@ -68,11 +68,6 @@ class Shares:
         is_named = trusted and self.held_by(party) + amount <= self.reserve
         return amount <= (free if has_little or is_named else free - self.reserve)
 
-    @property
-    def is_short(self) -> bool:
-        """Whether the reserve is in use: somebody ought to give way."""
-        return self.used > self.capacity - self.reserve
-
     def gives_way(self, party: Party, amount: int = 1) -> str:
         """The origin that gives way to a party that wants more.
 

@@ -24,10 +24,11 @@ from p2pboot.protocol.messages import (
     Status,
 )
 from p2pboot.serving.accounts import Serving
-from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.serving.server import UNREADABLE, Server, table_reply
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone, RangeError
+from p2pboot.transport.interface import Stream
 
 T = TypeVar("T")
 
@@ -52,6 +53,9 @@ class ArtifactServer(Server):
         self._blobs = blobs
 
     @override
+    async def handle(self, stream: Stream) -> None:
+        await serve_stream(stream, self.protocol, self._answer, self._serving)
+
     async def _answer(self, request: ArtifactRequest, reserve: Reserve) -> Reply:
         try:
             match request:

@@ -125,7 +125,6 @@ class SyncServer(Server):
             self._referrals.note_manifest(asker, request.digest)
         return await self._answer(request, reserve)
 
-    @override
     async def _answer(self, request: HeadsRequest | ManifestRequest, _reserve: Reserve) -> Reply:
         try:
             match request:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Final
+from typing import ClassVar, Final
 
 import trio
 from cachetools import TTLCache
@@ -11,7 +11,7 @@ from cachetools import TTLCache
 from p2pboot.core.pieces import PieceTable
 from p2pboot.protocol.messages import LongBody, Reply, Status
 from p2pboot.serving.accounts import TURNS, Serving
-from p2pboot.serving.conversation import Reserve, serve_stream
+from p2pboot.serving.conversation import Reserve
 from p2pboot.serving.threads import Threads
 from p2pboot.transport.interface import Stream
 
@@ -38,9 +38,9 @@ class Server(ABC):
         # What was found changed just now: whoever was cut off in the middle of a reply is to learn why.
         self._changed: TTLCache[str, None] = TTLCache(_REMEMBERED, _REMEMBERED_S, trio.current_time)
 
+    @abstractmethod
     async def handle(self, stream: Stream) -> None:
         """Serve one inbound stream of the protocol to its end; raises nothing but Cancelled."""
-        await serve_stream(stream, self.protocol, self._answer, self._serving)
 
     def _note_changed(self, name: str) -> None:
         """What is asked for by this name is not what was verified any more."""
@@ -49,10 +49,6 @@ class Server(ABC):
     def _lacking(self, name: str) -> Reply:
         """The answer where nothing is held by a name."""
         return Reply.refusal(Status.GONE, _CHANGED) if name in self._changed else Reply(Status.NOT_FOUND)
-
-    @abstractmethod
-    async def _answer(self, request: Any, reserve: Reserve) -> Reply:
-        """Make the reply to a request; see `serving.conversation.Answer`."""
 
 
 async def table_reply(table: PieceTable, reserve: Reserve) -> Reply:

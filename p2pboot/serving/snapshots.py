@@ -39,9 +39,10 @@ from p2pboot.protocol.snapshots import (
     encode_snapshot_heads,
 )
 from p2pboot.serving.accounts import Serving
-from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.serving.server import Server, table_reply
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.transport.interface import Stream
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,9 @@ class SnapshotServer(Server):
         self._store = store
 
     @override
+    async def handle(self, stream: Stream) -> None:
+        await serve_stream(stream, self.protocol, self._answer, self._serving)
+
     async def _answer(self, request: SnapshotRequest, reserve: Reserve) -> Reply:
         try:
             return await self._look_up(request, reserve)

@@ -96,10 +96,6 @@ class SwarmServer(Server):
             finally:
                 client.close()
 
-    @override
-    async def _answer(self, request: SwarmRequest, reserve: Reserve) -> Reply:
-        raise NotImplementedError  # each stream has answers of its own
-
     async def find(self, table: str, party: Party) -> Content | None:
         """What is held that is cut by a table; where that is not known, whoever asks takes a turn for it."""
         content = self.contents.known(table)

@@ -24,14 +24,15 @@ def filled(*, capacity: int = 10, reserve: int = 2) -> Shares:
 
 def test_one_origin_alone_may_use_all_but_the_reserve() -> None:
     shares = filled()
-    assert (shares.used, shares.is_short) == (8, False)
+    assert shares.used == 8
+    assert not shares.fits(SITE)
 
 
 def test_newcomer_finds_the_reserve_and_the_heaviest_gives_way() -> None:
     shares = filled()
     assert shares.fits(OTHER)
     shares.take(OTHER)
-    assert shares.is_short
+    assert shares.used > shares.capacity - shares.reserve
     assert shares.gives_way(OTHER) == SITE.origin
     assert not shares.fits(SITE)
 
