@@ -20,14 +20,14 @@ from p2pboot.protocol.client import ask_peers, ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, ArtifactRequest, Reply, Status
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
-from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.serving.limits import ServingCounters
 from p2pboot.serving.server import Server
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import Sample, sample
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.testing.stores import hold
-from p2pboot.transport.interface import Connection, StreamReset, Transport
+from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
 from p2pboot.transport.interfaces import Listing, OwnAddress, Reach
 from p2pboot.transport.nearness import Nearness
 
@@ -114,6 +114,9 @@ class Ready(Server):
     """Answers at once, without a thread, so that a clock that jumps waits for nothing else."""
 
     protocol = ARTIFACT_PROTOCOL
+
+    async def handle(self, stream: Stream) -> None:
+        await serve_stream(stream, self.protocol, self._answer, self._serving)
 
     async def _answer(self, request: ArtifactRequest, reserve: Reserve) -> Reply:
         return Reply(Status.OK, sample(1000).data)
