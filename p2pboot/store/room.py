@@ -172,6 +172,18 @@ class Room:
         """What counts for a quota: the sizes of whole artifacts and partials, as if they had no holes."""
         return sum(self._sizes().values())
 
+    def take_what_is_free(self, directory: Path) -> None:
+        """Have a quota by what the disk has left now, less one part in `SPARED`; none where that is not told. Blocking.
+
+        Args:
+            directory: that is there, on the same file system; what the store has of its own may come later.
+
+        Raises:
+            MachineError: it can not be looked at.
+        """
+        free = free_bytes(directory) if self._size_of(directory) else None
+        self.quota = None if free is None else self.used_bytes() + free - free // SPARED
+
     def limit_bytes(self) -> int | None:
         """How much the store may hold now; None for no limit."""
         if self.quota != AUTO:
@@ -255,9 +267,12 @@ class Room:
         return self._size() // SPARED
 
     def _size(self) -> int:
+        return self._size_of(self.directory)
+
+    def _size_of(self, directory: Path) -> int:
         """Bytes of the file system; 0 where it does not tell (a tmpfs without a limit, some in user space)."""
         try:
-            status = os.statvfs(self.directory)
+            status = os.statvfs(directory)
         except OSError as error:
-            raise machine_error(error, f"look at {self.directory}") from error
+            raise machine_error(error, f"look at {directory}") from error
         return status.f_blocks * status.f_frsize

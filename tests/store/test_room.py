@@ -243,6 +243,18 @@ def test_what_does_not_fit_even_then_gives_nothing_up(state: Path) -> None:
         store.blobs.plan({new.sha256: 6 * PIECE}, old)
 
 
+def test_what_is_free_is_taken_but_for_a_tenth_however_full_the_disk(
+    state: Path, disk: SimpleNamespace
+) -> None:
+    disk.free = 5 * PIECE  # of 100, so a tenth of the disk is not free
+    with Store.open(state) as store:
+        store.blobs.room.take_what_is_free(state)
+        assert store.blobs.room.limit_bytes() == 5 * PIECE - PIECE // 2
+        with pytest.raises(StoreFull):
+            store.blobs.plan({sample(5 * PIECE).sha256: 5 * PIECE})
+        begin(store, sample(4 * PIECE))
+
+
 def test_a_file_system_that_does_not_tell_its_size_is_used(
     state: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,3 +264,5 @@ def test_a_file_system_that_does_not_tell_its_size_is_used(
     with Store.open(state, quota_bytes=AUTO) as store:
         begin(store, sample(PIECE))
         assert store.blobs.room.limit_bytes() is None
+        store.blobs.room.take_what_is_free(state)
+        begin(store, sample(2 * PIECE))

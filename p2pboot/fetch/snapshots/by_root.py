@@ -31,7 +31,7 @@ from p2pboot.fetch.snapshots.signature_texts import Chosen, choose_text
 from p2pboot.protocol.client import PeerBusy, PeerRefused
 from p2pboot.protocol.snapshot_client import ask_chunks, ask_info
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL
-from p2pboot.store.durable import disk_full, free_bytes
+from p2pboot.store.durable import disk_full
 from p2pboot.store.errors import StoreFull
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.transport.interface import Connection, StreamReset
@@ -44,9 +44,6 @@ ASKED_CONNECTIONS = 32
 
 MAX_TABLES = 8
 """Different tables that are tried: whoever has many peer ids could go on for ever."""
-
-_SPARED = 10
-"""The part of what the disk has left that no snapshot of a claimed size takes."""
 
 
 async def bring_by_root(
@@ -71,9 +68,8 @@ async def bring_by_root(
         FetchError: peers have it, and together they do not give all of it intact.
         MachineError: disk full, or another process is fetching into this directory.
     """
-    free = await trio.to_thread.run_sync(free_bytes, store.directory)
     # Nobody answers for its size: whatever is claimed, the disk is not filled.
-    store.blobs.quota_bytes = store.blobs.used_bytes() + free - free // _SPARED
+    await trio.to_thread.run_sync(store.blobs.room.take_what_is_free, store.directory)
     claims = _Claims(root, network, require_signature=require_signature)
     await claims.ask()
     texts = claims.texts

@@ -884,7 +884,7 @@ async def test_by_root_a_size_that_somebody_claims_holds_nothing_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The disk has room for the honest one only, however full it is."""
-    monkeypatch.setattr("p2pboot.fetch.snapshots.by_root.free_bytes", lambda _directory: 2 * len(PAYLOAD))
+    monkeypatch.setattr("p2pboot.store.room.free_bytes", lambda _directory: 2 * len(PAYLOAD))
     async with (
         world.provider(server=server) as one,
         world.provider(server=server) as other,
