@@ -107,7 +107,7 @@ async def _fetch(claims: _Claims, store: DiskSnapshotStore, network: Network) ->
             for peer_id in _ids_of(dialect.backers):
                 claims.said.setdefault(peer_id, ledger.failures.get(peer_id, error.message))
         except StoreFull as error:  # anybody can claim a size for which there is no room
-            no_room = no_room or disk_full(error.needed, error.quota - error.used, store.directory)
+            no_room = no_room or disk_full(error.needed, max(error.quota - error.used, 0), store.directory)
         except MachineError as error:
             no_room = no_room or error
         else:

@@ -16,17 +16,17 @@ from p2pboot.wire.yamux.frames import HEADER_BYTES
 from p2pboot.wire.yamux.scheduler import MAX_FRAME_BODY
 
 # That a frame may take while others wait; while none does, twice that. With four clients that have time to spare the
-# last is done in 1.18 to 1.22 times what the link needs, with 0.1 s in 1.26 to 1.36: what they tell each other, and ask
-# each other for, waits for a frame each time.
+# last is done in 1.18 to 1.22 times what the link needs (six runs), with 0.1 s in 1.19 to 1.36 (five): what they tell
+# each other, and ask each other for, waits for a frame each time.
 _LEAST_TURN_S: Final = 0.03
 # But a frame costs both ends half a millisecond. So it grows where the link often has nothing to do before we come: 3
 # of 100 times where half of two cores is idle, 9 where a tenth is, 20 where eight clients have no time to spare.
 _MOST_TURN_S: Final = 0.1
 _LATE: Final = 1.15
 _IN_TIME: Final = 0.97
-_MANY_S: Final = 0.01  # that many of them may
 _FRAMES: Final = (4096, 8192, 16_384, 32_768, MAX_FRAME_BODY)
-_MANY: Final = 4  # full frames at a time, where the link is that fast
+_MANY: Final = 4  # full frames at a time, where the link is so fast
+_MANY_S: Final = 0.01  # that they take no longer
 # Before anything is known: as if it were a link of 8 Mbit/s. A fast one has shown that it is after ten messages.
 _FIRST: Final = 32_768
 _FIRST_S: Final = 0.03
