@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
     from p2pboot.core.identity import SecretKey
     from p2pboot.transport.bandwidth import Rates
     from p2pboot.transport.interface import Transport
+    from p2pboot.transport.interfaces import Interfaces
     from p2pboot.transport.nearness import Nearness
 
 log = logging.getLogger(__name__)
@@ -158,8 +159,9 @@ class Client:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_cancel_on_signal, signals, nursery.cancel_scope.cancel)
                 async with AsyncExitStack() as stack:
-                    transport = await self._open(stack)
-                    hints = await stack.enter_async_context(self._discovery(transport))
+                    interfaces = self._interfaces()
+                    transport = await self._open(stack, interfaces)
+                    hints = await stack.enter_async_context(self._discovery(transport, interfaces))
                     with progress:
                         result = await job(transport, hints, progress)
                     is_done = True
@@ -169,7 +171,15 @@ class Client:
                 nursery.cancel_scope.cancel()
         return is_done
 
-    async def _open(self, stack: AsyncExitStack) -> Transport:
+    def _interfaces(self) -> Interfaces | None:
+        """What tells the machine's addresses, where that is known to be needed."""
+        if not self.mdns:
+            return None
+        from p2pboot.transport.interfaces import Interfaces
+
+        return Interfaces()
+
+    async def _open(self, stack: AsyncExitStack, interfaces: Interfaces | None) -> Transport:
         from p2pboot.transport.bandwidth import Bandwidth
         from p2pboot.transport.light import open_light
         from p2pboot.transport.limits import OF_A_CLIENT
@@ -177,7 +187,7 @@ class Client:
         bandwidth = Bandwidth(self.rates)
         try:
             return await stack.enter_async_context(
-                open_light(self.key, self.sharing.listening(), OF_A_CLIENT, bandwidth=bandwidth)
+                open_light(self.key, self.sharing.listening(), OF_A_CLIENT, interfaces, bandwidth)
             )
         except MachineError as error:
             if not self.sharing.listens_where_it_can:
@@ -199,12 +209,15 @@ class Client:
         acquainting.look_for(digest)
         self.sharing.meanwhile(acquainting.run)
 
-    def _discovery(self, transport: Transport) -> AbstractAsyncContextManager[Hints]:
+    def _discovery(
+        self, transport: Transport, interfaces: Interfaces | None
+    ) -> AbstractAsyncContextManager[Hints]:
         if not self.mdns:
             return nullcontext()
         from p2pboot.transport.mdns import open_mdns
 
-        return open_mdns(transport.peer_id, transport.addresses if self.sharing.is_on else tuple)
+        told = transport.addresses if self.sharing.is_on else tuple
+        return open_mdns(transport.peer_id, told, listens_on=transport.listens_on, interfaces=interfaces)
 
 
 async def _cancel_on_signal(signals: AsyncIterator[int], cancel: Callable[[], None]) -> None:

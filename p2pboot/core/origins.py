@@ -74,6 +74,8 @@ def ip_of(address: str) -> IpAddress | None:
 
 
 def _host_of(address: str) -> str:
+    if address.startswith("/ip6zone/"):
+        address = "/" + address.split("/", 3)[-1]
     parts = address.split("/", 3) if address.startswith("/") else ()
     return parts[2] if len(parts) > 2 else address
 

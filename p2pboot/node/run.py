@@ -170,7 +170,11 @@ async def _run(
             from p2pboot.transport.mdns import open_mdns
 
             discovery = open_mdns(
-                transport.peer_id, transport.addresses, interfaces=interfaces, report=reach.note_discovery
+                transport.peer_id,
+                transport.addresses,
+                listens_on=transport.listens_on,
+                interfaces=interfaces,
+                report=reach.note_discovery,
             )
             hints = await stack.enter_async_context(discovery)
         node = Node(

@@ -281,6 +281,9 @@ class _Node:
     def addresses(self) -> tuple[str, ...]:
         return (f"{self.address}/p2p/{self._peer_id}",)
 
+    def listens_on(self) -> tuple[str, ...]:
+        return (self.address,)
+
     def leads_here(self, address: str) -> bool:
         return parse_address(address).with_peer(None) == parse_address(self.address)
 

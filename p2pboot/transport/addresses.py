@@ -1,6 +1,7 @@
 """The multiaddrs that p2pboot dials and listens on.
 
-``/ip4|ip6|dns|dns4|dns6/<host>/tcp/<port>[/p2p/<peer id>]``, see https://github.com/multiformats/multiaddr:
+``/ip4|ip6|dns|dns4|dns6/<host>/tcp/<port>[/p2p/<peer id>]``, see https://github.com/multiformats/multiaddr; with
+``/ip6zone/<interface>`` before it a link-local one, which means something on this machine alone:
 read, written, and lists of them cleaned. Which addresses this machine has is told by `interfaces`. Imports neither
 libp2p nor trio, so that a command refuses a bad address at once, by name, and not later by a dial that never succeeds.
 """
@@ -27,6 +28,9 @@ _IP_VERSIONS: Final = {"ip4": 4, "ip6": 6}
 _DNS: Final = frozenset({"dns", "dns4", "dns6"})
 _DNS_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
+_ZONE: Final = re.compile(
+    r"[A-Za-z0-9_.:@-]{1,15}"
+)  # an interface's name, as long as Linux has them, or its number
 _PEER_ID: Final = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}|Qm[1-9A-HJ-NP-Za-km-z]{44}")
 
 
@@ -36,7 +40,7 @@ class Address:
 
     Args:
         kind: ``ip4``, ``ip6``, ``dns``, ``dns4`` or ``dns6``.
-        host: IP address in its canonical text form, or DNS name.
+        host: IP address in its canonical text form, or DNS name; a link-local one may have its zone: ``fe80::1%eth0``.
         port: 0 to 65535; 0 only makes sense for listening.
         peer_id: base58 peer id, or None when not named.
     """
@@ -62,6 +66,11 @@ class Address:
         return self.is_ip and _ip_of(self.host).is_loopback
 
     @property
+    def is_link_local(self) -> bool:
+        """Whether it means something on one link only."""
+        return self.is_ip and _ip_of(self.host).is_link_local
+
+    @property
     def is_dialable(self) -> bool:
         """Whether a stranger's word for it is worth a dial: a unicast address with a port."""
         if self.port == 0:
@@ -77,7 +86,9 @@ class Address:
 
     def __str__(self) -> str:
         suffix = f"/p2p/{self.peer_id}" if self.peer_id else ""
-        return f"/{self.kind}/{self.host}/tcp/{self.port}{suffix}"
+        host, _, zone = self.host.partition("%")
+        prefix = f"/ip6zone/{zone}" if zone else ""
+        return f"{prefix}/{self.kind}/{host}/tcp/{self.port}{suffix}"
 
 
 def parse_address(text: str) -> Address:
@@ -98,9 +109,14 @@ def _parse(text: str) -> Address:
     parts = text.rstrip("/").split("/")[1:]
     if parts and parts[0] == "dnsaddr":
         raise UsageError(f"{shown}: dnsaddr is not supported", remedy=_REMEDY)
+    zone = parts[1] if len(parts) > 2 and parts[0] == "ip6zone" else ""
+    if zone:
+        parts = parts[2:]
     if len(parts) not in {4, 6} or parts[2] != "tcp" or (len(parts) == 6 and parts[4] not in {"p2p", "ipfs"}):
         raise UsageError(f"{shown} is not an address over TCP", remedy=_REMEDY)
     host = _host(parts[0], parts[1], shown)
+    if zone:
+        host = _zoned(parts[0], host, zone, shown)
     if _PORT.fullmatch(parts[3]) is None or int(parts[3]) > 65535:
         raise UsageError(f"{shown}: {parts[3][:20]!r} is no TCP port", remedy="give a port from 0 to 65535")
     peer_id = parts[5] if len(parts) == 6 else None
@@ -126,6 +142,19 @@ def _host(kind: str, host: str, shown: str) -> str:
         version = "IPv4" if kind == "ip4" else "IPv6"
         raise UsageError(f"{shown}: {host[:60]!r} is no {version} address", remedy=_REMEDY)
     return str(ip)
+
+
+def _zoned(kind: str, host: str, zone: str, shown: str) -> str:
+    if kind != "ip6" or not _ip_of(host).is_link_local:
+        raise UsageError(f"{shown}: only a link-local IPv6 address has a zone", remedy=_REMEDY)
+    if not can_be_zone(zone):
+        raise UsageError(f"{shown}: {zone[:20]!r} is no name of an interface", remedy=_REMEDY)
+    return f"{host}%{zone}"
+
+
+def can_be_zone(interface: str) -> bool:
+    """Whether an interface's name can stand in an address; otherwise its number can."""
+    return _ZONE.fullmatch(interface) is not None
 
 
 @lru_cache(maxsize=_REMEMBERED)

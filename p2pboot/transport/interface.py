@@ -167,6 +167,9 @@ class Transport(Protocol):
     def addresses(self) -> tuple[str, ...]:
         """Own dialable multiaddrs with `/p2p/<peer id>`, real ports, no wildcard addresses; the best first."""
 
+    def listens_on(self) -> tuple[str, ...]:
+        """The multiaddrs that it listens on, with real ports and without a peer id; wildcards as such."""
+
     def leads_here(self, address: str) -> bool:
         """Whether a multiaddr, with or without a peer id, is one of those at which this end listens.
 

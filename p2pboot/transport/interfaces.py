@@ -58,6 +58,7 @@ _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE, _RTM_NEWADDR, _RTM_GETADDR = 2, 3, 20, 22
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _NETLINK_BYTES: Final = 65536  # the kernel puts less into one answer
+_MAX_ALONE: Final = 32  # interfaces without an address of their own that are looked at
 _MAX_STACKED: Final = 4  # a VLAN on a bond on two cards has three levels
 
 # Only where the kernel does not say what an interface is, and to tell a container's bridge from other bridges.
@@ -138,10 +139,12 @@ class Listing:
     Args:
         addresses: the best first, loopback last; no link-local ones, which mean nothing without an interface's name.
         refused: the system's words where it did not let this process ask by netlink: some may be missing then.
+        link_local: those, the best first: only for who is on the same link.
     """
 
     addresses: tuple[OwnAddress, ...]
     refused: str | None = None
+    link_local: tuple[OwnAddress, ...] = ()
 
     @property
     def is_alone(self) -> bool:
@@ -170,6 +173,10 @@ class Interfaces:
         if self._last is None or now - self._last[0] >= LOOK_AGAIN_S:
             self._last = (now, self._look())
         return self._last[1]
+
+    def forget(self) -> None:
+        """Look again when somebody asks next: something has changed."""
+        self._last = None
 
     @property
     def refused(self) -> str | None:
@@ -214,12 +221,10 @@ def order_by_reach(found: Iterable[Found], sources: Collection[_IP]) -> tuple[Ow
     world come before those for a site, the one that the kernel would speak from first, and else the numbers decide.
 
     Args:
-        found: link-local and multicast addresses among them are left out.
+        found: multicast addresses among them are left out.
         sources: what the kernel would speak from to the rest of the world.
     """
-    usable = [
-        one for one in found if not (one.ip.is_link_local or one.ip.is_multicast or one.ip.is_unspecified)
-    ]
+    usable = [one for one in found if not (one.ip.is_multicast or one.ip.is_unspecified)]
     routed = {one.card.name for one in usable if one.ip in sources}
     by_reach: dict[Reach, list[Found]] = {}
     for one in usable:
@@ -272,16 +277,35 @@ def list_own() -> Listing:
         known = {ip for _, ip, _ in listed}
         certain: list[_IP] = [*sources, ipaddress.IPv4Address("127.0.0.1")]
         listed += [("", ip, None) for ip in certain if ip not in known]
-    flags: dict[_IP, int] = {ip: flags for _, ip, flags, _ in _ipv6_addresses()}
-    cards = {name: _describe(name) for name in {name for name, ip, _ in listed if not ip.is_link_local}}
+    # Two interfaces may have the same link-local address.
+    flags = {(name, ip): flags for name, ip, flags, _ in _ipv6_addresses()}
+    named = {name for name, ip, _ in listed if not ip.is_link_local}
+    cards = {name: _describe(name) for name in {*named, *_links_alone(listed, named)}}
     found = [
-        Found(ip, cards[name], is_fading=bool(flags.get(ip, 0) & _DEPRECATED), prefix=prefix)
+        Found(ip, cards[name], is_fading=bool(flags.get((name, ip), 0) & _DEPRECATED), prefix=prefix)
         for name, ip, prefix in listed
         # A temporary address is for asking, not for being asked, and gone tomorrow (RFC 8981); a tentative one is not
         # in use yet, and may be somebody else's.
-        if name in cards and not flags.get(ip, 0) & (_TEMPORARY | _TENTATIVE | _DADFAILED)
+        if name in cards and not flags.get((name, ip), 0) & (_TEMPORARY | _TENTATIVE | _DADFAILED)
     ]
-    return Listing(order_by_reach(found, sources), refused)
+    ordered = order_by_reach(found, sources)
+    return Listing(
+        tuple(one for one in ordered if not one.ip.is_link_local),
+        refused,
+        tuple(one for one in ordered if one.ip.is_link_local),
+    )
+
+
+def _links_alone(listed: Iterable[tuple[str, _IP, int | None]], named: Collection[str]) -> list[str]:
+    """Interfaces with a link-local address only, containers' last.
+
+    Without ports of bridges and members of bonds, of which a host with a hundred containers has a hundred: who is
+    behind them is reached through what they belong to.
+    """
+    alone = {name for name, ip, _ in listed if ip.is_link_local and name and name not in named}
+    free = [name for name in alone if not (_SYS_NET / name / "master").exists()]
+    free.sort(key=lambda name: (_CONTAINER_NAME.match(name) is not None, name))
+    return free[:_MAX_ALONE]
 
 
 def _source(family: socket.AddressFamily) -> _IP | None:

@@ -135,8 +135,8 @@ def ordered(*found: tuple[Card, str], sources: Sequence[str] = ()) -> list[str]:
         pytest.param(
             [(NIC, "fe80::1"), (NIC, "169.254.3.4"), (NIC, "192.168.1.5"), (NIC, "192.168.1.5")],
             [],
-            ["192.168.1.5"],
-            id="link-local ones are left out, and each is there once",
+            ["169.254.3.4", "fe80::1", "192.168.1.5"],
+            id="each is there once",
         ),
     ],
 )
@@ -260,6 +260,20 @@ def test_an_address_is_listed_with_the_bits_that_name_its_subnet() -> None:
     assert prefixes["127.0.0.1"] == 8
 
 
+def test_link_local_addresses_are_apart_and_ports_of_a_bridge_without_them() -> None:
+    commands = (
+        *("link add eth0 type veth peer name far", "link add lan type bridge", "link set far master lan"),
+        *(f"addr add fe80::{n}/64 dev {name} nodad" for n, name in enumerate(("eth0", "far"), start=1)),
+        *(f"link set {name} addrgenmode none" for name in ("eth0", "far", "lan")),
+        *(f"link set {name} up" for name in ("eth0", "far", "lan")),
+    )
+    show = "[[(str(one.ip), one.interface) for one in part] for part in (own.addresses, own.link_local)]"
+    with namespace(*commands) as inside:
+        imports = "import json\nfrom p2pboot.transport.interfaces import list_own"
+        code = f"{imports}\nown = list_own()\nprint(json.dumps({show}))"
+        assert run_python(inside, code) == [[["127.0.0.1", "lo"], ["::1", "lo"]], [["fe80::1", "eth0"]]]
+
+
 def refuse(*_: object) -> list[object]:
     raise OSError(97, "Address family not supported by protocol")
 
@@ -269,7 +283,7 @@ def test_without_netlink_the_addresses_are_the_same_and_the_reason_is_told(
 ) -> None:
     free = list_own()
     monkeypatch.setattr(interfaces, "_ask_netlink", refuse)
-    assert list_own() == Listing(free.addresses, "Address family not supported by protocol")
+    assert list_own() == Listing(free.addresses, "Address family not supported by protocol", free.link_local)
 
 
 def test_where_nothing_can_be_listed_what_is_certain_is(

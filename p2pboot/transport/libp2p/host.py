@@ -134,10 +134,12 @@ class Libp2pTransport(interface.Gossip):
         register: ConnectionRegister,
         reached_at: Callable[[], Sequence[Address]],
         *,
+        bound: Sequence[Address],
         own: OwnRecord,
         bandwidth: Bandwidth,
     ) -> None:
         self._host = host
+        self._bound = tuple(map(str, bound))
         self._own = own
         self._swarm = swarm
         self._gossip = gossip
@@ -158,6 +160,10 @@ class Libp2pTransport(interface.Gossip):
     @override
     def addresses(self) -> tuple[str, ...]:
         return tuple(str(address.with_peer(self.peer_id)) for address in self._reached_at())
+
+    @override
+    def listens_on(self) -> tuple[str, ...]:
+        return self._bound
 
     @override
     def leads_here(self, address: str) -> bool:
@@ -359,7 +365,14 @@ async def _start(
         accepting.start_soon(serve)
     stack.push_async_callback(_say_goodbye, swarm)
     return Libp2pTransport(
-        host, swarm, gossip, register, reached_at, own=OwnRecord(secret_key), bandwidth=bandwidth
+        host,
+        swarm,
+        gossip,
+        register,
+        reached_at,
+        bound=bound,
+        own=OwnRecord(secret_key),
+        bandwidth=bandwidth,
     )
 
 

@@ -122,6 +122,10 @@ class LightTransport(Transport):
         return tuple(str(address.with_peer(self._peer_id)) for address in found)
 
     @override
+    def listens_on(self) -> tuple[str, ...]:
+        return tuple(map(str, self._bound))
+
+    @override
     def leads_here(self, address: str) -> bool:
         parsed = parse_address(address).with_peer(None)
         if all(bound.port != parsed.port for bound in self._bound):
