@@ -21,7 +21,7 @@ ALL_PER_S, ALL_AT_ONCE = 400.0, 800.0
 ANSWERS_PER_S, ANSWERS_AT_ONCE = 1.0, 3.0
 """To one who asks for an answer of his own."""
 
-ADDRESSES: Final = 24
+ADDRESSES: Final = 16
 """Different ones that one address tells of within ADDRESSES_S, so that it does not fill the place of all others."""
 
 ADDRESSES_HERE: Final = 512
