@@ -59,8 +59,21 @@ class WrongPeer(ProtocolError):
         self.actual = actual
 
 
+class NotGreeted(RemoteProtocolError):
+    """The peer does not begin as one of libp2p does."""
+
+
+class OtherSwarmKey(RemoteProtocolError):
+    """What the peer sends makes no sense with our swarm key (`wire.private`): it has another one, or none."""
+
+
 class EndedEarly(RemoteProtocolError):
     """The connection ended before the peer proved who it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """In a private mesh: the peer's nonce has come. Who has the same swarm key has answered one round trip later."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +89,7 @@ class Secured:
     in_handshake: bool
 
 
-Event = Secured | YamuxEvent
+Event = Begun | Secured | YamuxEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +209,7 @@ class Connection:
 
     def _receive(self, data: bytes | memoryview) -> None:
         if self._state is _State.SECURITY:
-            self._negotiation.receive(data)
+            self._agree(data)
             self._clear += self._negotiation.data_to_send()
             if self._negotiation.selected is None:
                 return
@@ -208,6 +221,14 @@ class Connection:
                 self._receive_handshake(bytes(message))
             else:
                 self._steps[self._state](self._opener.open(message))
+
+    def _agree(self, data: bytes | memoryview) -> None:
+        try:
+            self._negotiation.receive(data)
+        except RemoteProtocolError as error:
+            if self._negotiation.greeted:
+                raise
+            raise NotGreeted(error.message) from None
 
     def _receive_handshake(self, message: bytes) -> None:
         payload = self._handshake.read(message)

@@ -75,6 +75,11 @@ class _Negotiation:
         return self._selected
 
     @property
+    def greeted(self) -> bool:
+        """Whether the peer's greeting has come."""
+        return self._state is not _State.GREETING
+
+    @property
     def trailing_data(self) -> bytes:
         """What the peer sent behind its last line: the first bytes of the selected protocol."""
         return bytes(self._received) if self._selected is not None else b""

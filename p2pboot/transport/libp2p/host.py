@@ -23,6 +23,7 @@ from multiaddr import Multiaddr
 from typing_extensions import override
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import first_error
 from p2pboot.transport import interface
 from p2pboot.transport.addresses import (
@@ -291,6 +292,8 @@ async def open_libp2p(
     options: Libp2pOptions | None = None,
     interfaces: Interfaces | None = None,
     bandwidth: Bandwidth | None = None,
+    *,
+    swarm_key: SwarmKey | None = None,
 ) -> AsyncIterator[interface.Gossip]:
     """Run a node.
 
@@ -300,6 +303,7 @@ async def open_libp2p(
         options: its limits.
         interfaces: tells which addresses a wildcard stands for.
         bandwidth: what all transports and gateways of the process may use together; a new one without limits else.
+        swarm_key: of the private mesh that it is in; None for the network of all.
 
     Raises:
         UsageError: an address to listen on is malformed.
@@ -319,6 +323,7 @@ async def open_libp2p(
                 options,
                 interfaces or Interfaces(),
                 bandwidth=bandwidth or Bandwidth(),
+                swarm_key=swarm_key,
             )
             try:
                 yield transport
@@ -343,6 +348,7 @@ async def _start(
     interfaces: Interfaces,
     *,
     bandwidth: Bandwidth,
+    swarm_key: SwarmKey | None,
 ) -> Libp2pTransport:
     """Start the parts; `stack` ends them the other way round: goodbyes, accepting, gossip, libp2p's services.
 
@@ -350,7 +356,7 @@ async def _start(
     """
     nursery = await stack.enter_async_context(_cancelled_at_end())
     register = ConnectionRegister(nursery)
-    swarm = BoundedSwarm(secret_key, options, register, nursery)
+    swarm = BoundedSwarm(secret_key, options, register, nursery, swarm_key)
     nursery.start_soon(swarm.look_after)
     bound = [bound_address(listener) for listener in listeners]
     reached_at = partial(reachable, bound, interfaces)

@@ -26,6 +26,7 @@ from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.transport.addressbook import AddressBook
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.events import ConnectionRegister
@@ -54,6 +55,7 @@ class BoundedSwarm(Swarm):
         options: the limits.
         register: told of every connection that comes up and ends.
         nursery: owns the connections.
+        swarm_key: of the private mesh that the node is in, if it is.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class BoundedSwarm(Swarm):
         options: Libp2pOptions,
         register: ConnectionRegister,
         nursery: trio.Nursery,
+        swarm_key: SwarmKey | None = None,
     ) -> None:
         key_pair = create_new_key_pair(secret_key.seed)
         peer_id = ID.from_pubkey(key_pair.public_key)
@@ -81,7 +84,8 @@ class BoundedSwarm(Swarm):
                 max_connections_per_peer=options.max_connections_per_peer,
             ),
         )
-        self._endpoint = Endpoint(secret_key, Limits(inbound_streams=options.max_inbound_streams))
+        limits = Limits(inbound_streams=options.max_inbound_streams)
+        self._endpoint = Endpoint(secret_key, limits, swarm_key)
         self._admission = Admission(options, self._make_way)
         self._register = register
         self._nursery = nursery

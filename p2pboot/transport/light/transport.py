@@ -48,6 +48,7 @@ from p2pboot.wire.yamux.frames import NO_ROOM
 from p2pboot.wire.yamux.limits import Limits
 
 if TYPE_CHECKING:
+    from p2pboot.core.swarmkey import SwarmKey
     from p2pboot.transport.interfaces import Interfaces
 
 log = logging.getLogger("p2pboot.transport.light")
@@ -66,6 +67,7 @@ class LightTransport(Transport):
         bandwidth: that its streams may use.
         bound: where it listens, with real ports; may be empty.
         interfaces: tells which addresses a wildcard stands for, where somebody wants to know.
+        swarm_key: of the private mesh that it is in.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class LightTransport(Transport):
         *,
         bound: Sequence[Address] = (),
         interfaces: Interfaces | None = None,
+        swarm_key: SwarmKey | None = None,
     ) -> None:
         self._peer_id = secret_key.public.peer_id
         self._nursery = nursery
@@ -84,7 +87,8 @@ class LightTransport(Transport):
         self._bound = bound
         self._interfaces = interfaces
         self._register = ConnectionRegister(nursery)
-        self._endpoint = Endpoint(secret_key, Limits(inbound_streams=limits.max_inbound_streams))
+        streams = Limits(inbound_streams=limits.max_inbound_streams)
+        self._endpoint = Endpoint(secret_key, streams, swarm_key)
         self._numbers = itertools.count()
         # Also of those that get no place: what they were called is forgotten with them.
         self._names: WeakKeyDictionary[TcpConnection, Connection] = WeakKeyDictionary()
@@ -369,6 +373,8 @@ async def open_light(
     limits: ConnectionLimits | None = None,
     interfaces: Interfaces | None = None,
     bandwidth: Bandwidth | None = None,
+    *,
+    swarm_key: SwarmKey | None = None,
 ) -> AsyncIterator[Transport]:
     """Run a client.
 
@@ -378,6 +384,7 @@ async def open_light(
         limits: how many connections it has.
         interfaces: tells which addresses a wildcard stands for.
         bandwidth: what all transports and gateways of the process may use together; a new one without limits else.
+        swarm_key: of the private mesh that it is in; None for the network of all.
 
     Raises:
         UsageError: an address to listen on is malformed.
@@ -394,6 +401,7 @@ async def open_light(
                 bandwidth or Bandwidth(),
                 bound=bound,
                 interfaces=interfaces,
+                swarm_key=swarm_key,
             )
             nursery.start_soon(transport.look_after)
             if listeners:

@@ -31,7 +31,7 @@ from p2pboot.transport.tcp.sockets import (
 )
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.tcp.workspace import Workspace
-from p2pboot.wire.connection import Connection, Secured
+from p2pboot.wire.connection import Begun, Connection, OtherSwarmKey, Secured
 from p2pboot.wire.noise.transport import MAX_MESSAGE
 from p2pboot.wire.yamux import events
 from p2pboot.wire.yamux.frames import NO_ROOM, NORMAL
@@ -108,6 +108,8 @@ class TcpConnection:
         self._moved, self._moved_at = 0, trio.current_time()
         self.dialled, self.began, self.secured_at = dialled, began, math.inf
         """See `crossing.End`."""
+        self.begun = trio.Event()
+        """Set when the nonce of a peer in a private mesh has come, or the connection is over."""
         self.secured = trio.Event()
         """Set when the peer has proved who it is, or the connection is over: then `failure` says why."""
         self.closed = trio.Event()
@@ -185,6 +187,8 @@ class TcpConnection:
             except BlockingIOError:
                 continue
             except (ProtocolError, OSError) as error:
+                if isinstance(error, OtherSwarmKey) and not self.dialled:
+                    await self._fall_silent(error)
                 self._fail(error)
                 return
             self.flush()
@@ -235,6 +239,15 @@ class TcpConnection:
         self._dispatch()
         self._end(error)
 
+    async def _fall_silent(self, error: OtherSwarmKey) -> None:
+        """Say nothing and take nothing more, until who counts the handshakes ends this one.
+
+        By when it ended, or what for, an outsider could find out the keystream of a nonce of his, byte by byte.
+        """
+        if self._workspace.reports.try_take(1, trio.current_time()):
+            log.info("kept out who came from %s:%d: %s", *self.remote, error)
+        await trio.sleep_forever()
+
     def _dispatch(self) -> None:
         for event in self._core.events():
             wake = _WAKES.get(type(event))
@@ -245,6 +258,8 @@ class TcpConnection:
             elif isinstance(event, events.StreamOpened):
                 stream = self._streams[event.stream] = MuxedStream(event.stream, self)
                 self._accept(stream)
+            elif isinstance(event, Begun):
+                self.begun.set()
             elif isinstance(event, Secured):
                 self._holding.name(event.peer.peer_id)
                 self.secured_at = trio.current_time()
@@ -315,6 +330,7 @@ class TcpConnection:
         for stream in self._streams.values():
             stream.wake()
         self._drained.set()
+        self.begun.set()
         self.secured.set()
 
     def abort(self) -> None:

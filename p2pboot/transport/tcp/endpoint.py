@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
@@ -18,11 +18,20 @@ from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.sockets import dial_tcp
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.tcp.workspace import Workspace
-from p2pboot.wire.connection import Connection, EndedEarly, Keys, WrongPeer
+from p2pboot.wire.connection import Connection, EndedEarly, Keys, NotGreeted, OtherSwarmKey, WrongPeer
 from p2pboot.wire.yamux.limits import Limits
 from p2pboot.wire.yamux.session import Session
 
+if TYPE_CHECKING:
+    from p2pboot.core.swarmkey import SwarmKey
+
 _HANDSHAKE_S: Final = 0.004  # of work, with all that follows when a peer is new
+_ANSWER_S: Final = 3.0
+"""How long an answer may take in a private mesh once the peer's nonce is there: who has the same swarm key needs a
+round trip, who has another one says nothing. Shorter than who dials waits, so that it is known why."""
+_SAME_KEY: Final = (
+    "see that both ends have the same swarm key: compare what `p2pboot key swarm FILE --show` prints"
+)
 
 
 class Endpoint:
@@ -31,10 +40,14 @@ class Endpoint:
     Args:
         secret_key: the node's identity.
         limits: of each connection.
+        swarm_key: of the private mesh that it is an end of, if it is.
     """
 
-    def __init__(self, secret_key: SecretKey, limits: Limits | None = None) -> None:
+    def __init__(
+        self, secret_key: SecretKey, limits: Limits | None = None, swarm_key: SwarmKey | None = None
+    ) -> None:
         self._secret_key = secret_key
+        self._swarm_key = swarm_key
         self._static = secrets.token_bytes(32)
         self._limits = limits
         self._workspace = Workspace()
@@ -72,7 +85,7 @@ class Endpoint:
         Raises:
             OSError: the socket is not connected any more.
         """
-        core = Connection(
+        core = self._core(
             initiator=initiator,
             keys=Keys(self._secret_key, self._static, secrets.token_bytes(32)),
             session=Session(initiator=initiator, limits=self._limits),
@@ -80,6 +93,13 @@ class Endpoint:
             scratch=self._workspace.scratch,
         )
         return TcpConnection(sock, core, self._workspace, accept, dialled=initiator, began=began)
+
+    def _core(self, **arguments: Any) -> Connection:
+        if self._swarm_key is None:
+            return Connection(**arguments)
+        from p2pboot.wire.private import NONCE_BYTES, PrivateConnection  # 50 ms that only private meshes cost
+
+        return PrivateConnection(self._swarm_key, secrets.token_bytes(NONCE_BYTES), **arguments)
 
     async def dial(
         self, address: Address, accept: Callable[[MuxedStream], None], nursery: trio.Nursery
@@ -107,16 +127,56 @@ class Endpoint:
             raise DialError(f"cannot reach {address}: {error.strerror}") from error
         nursery.start_soon(connection.run)
         try:
-            await connection.secured.wait()
+            has_answered = await self._is_answered(connection)
         except BaseException:
             connection.abort()
             raise
+        if not has_answered:
+            connection.abort()
+            raise self._dial_error(
+                address, OtherSwarmKey("it says nothing to this swarm key: is it the same one there?")
+            )
         if connection.failure is not None:
-            raise _dial_error(address, connection.failure)
+            raise self._dial_error(address, connection.failure)
         if self.is_self(connection.peer):
             connection.abort()
             raise DialError(f"{address} is this node itself")
         return connection
+
+    async def _is_answered(self, connection: TcpConnection) -> bool:
+        """Wait until it is secured, or over; False where the peer does not answer as one with the same swarm key."""
+        if self._swarm_key is None:
+            await connection.secured.wait()
+            return True
+        await connection.begun.wait()
+        with trio.move_on_after(_ANSWER_S):
+            await connection.secured.wait()
+        return connection.secured.is_set()
+
+    def _dial_error(self, address: Address, failure: ProtocolError | OSError) -> DialError:
+        if isinstance(failure, WrongPeer):
+            return DialError(f"{address} answers as {failure.actual.peer_id}")
+        is_early = isinstance(failure, (EndedEarly, OSError))
+        if self._swarm_key is not None and is_early:
+            return DialError(
+                f"{address} closed the connection before it had proved who it is: it may be full, or have another swarm"
+                " key, or none",
+                remedy=_SAME_KEY,
+            )
+        if isinstance(failure, OtherSwarmKey):
+            return DialError(f"{address} is not in this private mesh: {failure}", remedy=_SAME_KEY)
+        if is_early:
+            return DialError(
+                f"{address} closed the connection before it had proved who it is: it may be full, or no libp2p node",
+                remedy="try again in a while, ask another provider (--bootstrap MULTIADDR), or check the port",
+            )
+        who = "the peer named in it" if address.peer_id else "a libp2p node"
+        if self._swarm_key is None and isinstance(failure, NotGreeted):
+            failure = NotGreeted(f"{failure}; is it in a private mesh (--swarm-key FILE)?")
+        return DialError(
+            f"{address} answers, but not as {who} with Noise and Yamux: {failure}",
+            remedy="check the port and the peer id",
+        )
 
 
 def _expected(address: Address) -> PublicKey | None:
@@ -126,18 +186,3 @@ def _expected(address: Address) -> PublicKey | None:
         return PublicKey.from_peer_id(address.peer_id)
     except ValueError as error:
         raise UsageError(str(error), remedy="copy the whole address, 12D3KooW…") from error
-
-
-def _dial_error(address: Address, failure: ProtocolError | OSError) -> DialError:
-    if isinstance(failure, WrongPeer):
-        return DialError(f"{address} answers as {failure.actual.peer_id}")
-    if isinstance(failure, (EndedEarly, OSError)):
-        return DialError(
-            f"{address} closed the connection before it had proved who it is: it may be full, or no libp2p node",
-            remedy="try again in a while, ask another provider (--bootstrap MULTIADDR), or check the port",
-        )
-    who = "the peer named in it" if address.peer_id else "a libp2p node"
-    return DialError(
-        f"{address} answers, but not as {who} with Noise and Yamux: {failure}",
-        remedy="check the port and the peer id",
-    )
