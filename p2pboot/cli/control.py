@@ -82,6 +82,7 @@ def _say(answer: dict[str, Any]) -> None:
     say(f"peer id    {answer['peer_id']}")
     for address in answer["addresses"]:
         say(f"address    {address}")
+    _say_mesh(answer.get("mesh"))
     say(f"up         {human_duration(answer['uptime_s'])}")
     for head in answer["heads"]:
         if head["expired"]:
@@ -114,6 +115,11 @@ def _say(answer: dict[str, Any]) -> None:
         say(f"dropped    {peer_id}: {why}")
     if answer["equivocations"]:
         say(f"ALARM      {answer['equivocations']} pairs of contradicting manifests from a trusted key")
+
+
+def _say_mesh(mesh: dict[str, Any] | None) -> None:
+    if mesh is not None and mesh["private"]:  # nodes of earlier versions say nothing of it
+        say(f"mesh       private; its swarm key has the fingerprint {mesh['swarm_key_fingerprint']}")
 
 
 def _say_room(store: dict[str, Any] | None) -> None:

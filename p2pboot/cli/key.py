@@ -1,4 +1,4 @@
-"""`p2pboot key`: make, look at, take over and hand out keys. No command ever shows a secret."""
+"""`p2pboot key`: make, look at, take over and hand out keys, of private meshes too. No command ever shows a secret."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _key_option = click.option(
 
 @click.group(cls=Group)
 def key() -> None:
-    """Identity keys: generate, show, import, export."""
+    """Identity keys: generate, show, import, export; keys of private meshes: swarm."""
 
 
 @key.command()
@@ -96,6 +96,26 @@ def export(key_path: Path, public: bool, form: str, output: Path | None) -> None
     public_key = load_key(key_path, warn=warn).public
     data = public_key.raw if form == "raw" else f"{public_key.hex}\n".encode()
     write_output(output, data)
+
+
+@key.command()
+@click.argument("file", type=FILE)
+@click.option("--show", is_flag=True, help="Make none: print the fingerprint of the one in FILE.")
+@json_option
+def swarm(file: Path, show: bool, as_json: bool) -> None:
+    """Make the key of a private mesh in FILE, for --swarm-key; an existing file is never overwritten.
+
+    All nodes and clients of the mesh get a copy of the file. The fingerprint, which is not secret, is the same
+    where the key is.
+    """
+    from p2pboot.store.keyfiles import generate_swarm_key, load_swarm_key
+
+    made = load_swarm_key(file, warn=warn) if show else generate_swarm_key(file)
+    if as_json:
+        emit_json({"fingerprint": made.fingerprint, "path": str(file)})
+        return
+    say(f"fingerprint  {made.fingerprint}")
+    say(f"path         {file}")
 
 
 def _describe(public: PublicKey, path: Path, *, as_json: bool) -> None:

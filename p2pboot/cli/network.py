@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -37,6 +38,7 @@ if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
     from p2pboot.cli.progress import PlainProgress
     from p2pboot.config.settings import NodeSettings
     from p2pboot.core.identity import SecretKey
+    from p2pboot.core.swarmkey import SwarmKey
     from p2pboot.transport.bandwidth import Rates
     from p2pboot.transport.interface import Transport
     from p2pboot.transport.interfaces import Interfaces
@@ -55,7 +57,7 @@ def network_options(
     """Whom to trust and ask, for how long, and as whom; `timeout`, `client_key_path`, `config_path`, `as_json`."""
     return options(
         trust_options,
-        setting_options("network.bootstrap", "network.mdns", "network.site"),
+        setting_options("network.bootstrap", "network.mdns", "network.swarm_key", "network.site"),
         click.option(
             "--timeout",
             type=Seconds(open_at_least=True),
@@ -95,6 +97,13 @@ def client_key(path: Path | None) -> SecretKey:
     return load_key(path, warn=warn)
 
 
+def mesh_key(path: Path) -> SwarmKey:
+    """The key of the private mesh that a client asks in."""
+    from p2pboot.store.keyfiles import load_swarm_key
+
+    return load_swarm_key(path, warn=warn)
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Runs a command's job on a network of its own: a transport, and discovery.
@@ -105,6 +114,7 @@ class Client:
         rates: the limits of bandwidth.
         sharing: what it gives to others.
         site: what the place is called where it stands.
+        swarm_key: of the private mesh that it asks in.
     """
 
     key: SecretKey
@@ -112,6 +122,7 @@ class Client:
     rates: Rates
     sharing: Sharing
     site: str | None = None
+    swarm_key: SwarmKey | None = None
 
     @classmethod
     def of(cls, settings: NodeSettings, key_path: Path | None, sharing: Sharing | None = None) -> Client:
@@ -124,11 +135,13 @@ class Client:
         if not settings.network.bootstrap and not settings.network.mdns:
             raise NotFoundError(
                 "there is nobody to ask: no --bootstrap address, and mDNS is off",
-                remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or leave mDNS on",
+                remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or --mdns",
             )
-        sharing = Sharing("no") if sharing is None else sharing
         network = settings.network
-        return cls(client_key(key_path), network.mdns, network.rates, sharing, network.site)
+        swarm_key = None if network.swarm_key_path is None else mesh_key(network.swarm_key_path)
+        sharing = Sharing("no") if sharing is None else sharing
+        sharing.is_private = swarm_key is not None
+        return cls(client_key(key_path), network.mdns, network.rates, sharing, network.site, swarm_key)
 
     def run(
         self, job: Job[T], progress: PlainProgress, show: Callable[[T], None] = lambda _result: None
@@ -184,16 +197,16 @@ class Client:
         from p2pboot.transport.light import open_light
         from p2pboot.transport.limits import OF_A_CLIENT
 
-        bandwidth = Bandwidth(self.rates)
+        opened = partial(open_light, self.key, bandwidth=Bandwidth(self.rates), swarm_key=self.swarm_key)
         try:
             return await stack.enter_async_context(
-                open_light(self.key, self.sharing.listening(), OF_A_CLIENT, interfaces, bandwidth)
+                opened(self.sharing.listening(), OF_A_CLIENT, interfaces)
             )
         except MachineError as error:
             if not self.sharing.listens_where_it_can:
                 raise
             log.warning("nobody can dial this machine: %s", error.message)
-        return await stack.enter_async_context(open_light(self.key, bandwidth=bandwidth))
+        return await stack.enter_async_context(opened())
 
     def stay_known(self, transport: Transport, nearness: Nearness, digest: str) -> None:
         """Find others, and be found by them, also while this client serves on.

@@ -88,7 +88,8 @@ sharing_options: Decorator[Any] = options(
         type=click.Choice(("lan", "any", "no")),
         default="lan",
         show_default=True,
-        help="Whom to give what is fetched: the local network, anybody, or nobody.",
+        help="Whom to give what is fetched: the local network (and, with --swarm-key, all of its mesh), anybody, or"
+        " nobody.",
     ),
     click.option(
         "--linger",
@@ -113,6 +114,8 @@ class Sharing:
     def __init__(self, serve: Whom, listen: tuple[str, ...] = (), linger: Linger | None = None) -> None:
         self._serve = serve
         self._listen = listen
+        self.is_private = False
+        """Whether all who can connect have proved that they are of one's own mesh, by its swarm key."""
         self.linger = linger or Linger(0)
         self._interfaces: Interfaces | None = None
         self._serving: Serving | None = None
@@ -245,11 +248,11 @@ class Sharing:
         """Whether the peer at the other end of a connection is given anything.
 
         It goes by the address that the peer has on it, whoever dialled: a provider somewhere in the world is no
-        neighbour because we found it. A key that a whole swarm holds would come in here.
+        neighbour because we found it. In a private mesh everybody is, wherever he is.
         """
         if self._serve != "lan":
             return self._serve == "any"
-        if is_private(connection.address):
+        if self.is_private or is_private(connection.address):
             return True
         # As hosts with public addresses have their neighbours.
         from p2pboot.transport.interfaces import Interfaces

@@ -102,6 +102,8 @@ def load(overrides: Overrides = NO_OVERRIDES, config_path: Path | None = None) -
     settings = with_values(NodeSettings(trust=trust), given)
     listen_is_default = provenance["network.listen"] is Provenance.DEFAULT
     network = replace(settings.network, listen_is_default=listen_is_default)
+    if network.swarm_key_path is not None and provenance["network.mdns"] is Provenance.DEFAULT:
+        network = replace(network, mdns=False)
     return Loaded(replace(settings, network=network), provenance, config_path)
 
 

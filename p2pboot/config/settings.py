@@ -143,8 +143,20 @@ class NetworkSettings:
     mdns: bool = setting(
         values.boolean,
         "--mdns",
-        "Find peers on the local network. They find this node too; over IPv4 and IPv6.",
+        "Find peers on the local network. They find this node too; over IPv4 and IPv6. In a private mesh it has to be"
+        " asked for: it says in the clear that there is a node.",
         default=True,
+        default_words="on; off with a swarm key",
+    )
+    # None: everybody's network
+    swarm_key_path: Path | None = setting(
+        values.path,
+        "--swarm-key FILE",
+        "Key of a private mesh, which only those enter who have it. A file as libp2p's implementations have it, which"
+        " `p2pboot key swarm FILE` makes. Others see no more of this node than a nonce. HTTP is then for this machine"
+        " only, unless `--gateway-public`, and mDNS is off, unless `--mdns`.",
+        name="swarm_key",
+        example="/etc/p2pboot/keys/swarm.key",
     )
     site: str | None = setting(
         values.site,
@@ -254,6 +266,14 @@ class GatewaySettings:
         default=[],
         default_words="the addresses of `--http`",
         example=["http://boot-1.example.net:8080"],
+    )
+    public: bool = setting(
+        values.boolean,
+        "--gateway-public",
+        "In a private mesh, offer HTTP at the address of `--http`, to everybody who reaches it. Without this it is"
+        " offered on the loopback address only, since it asks nobody for the swarm key. Where there is no swarm key it"
+        " changes nothing.",
+        default=False,
     )
     trusted_proxies: tuple[str, ...] = setting(
         values.networks,

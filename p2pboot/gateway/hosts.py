@@ -83,6 +83,19 @@ def listen(http: str) -> socket.socket:
     return listener
 
 
+def on_loopback(http: str) -> str:
+    """The same port where only this machine reaches it: on the loopback address of the kind that was named.
+
+    Args:
+        http: as of `listen`; a name stays what it is where it stands for a loopback address.
+    """
+    host, _, port = http.rpartition(":")
+    bare = host.strip("[]")
+    if bare == "localhost" or (is_ip(bare) and ipaddress.ip_address(bare).is_loopback):
+        return http
+    return f"[::1]:{port}" if is_ip(bare, 6) else f"127.0.0.1:{port}"
+
+
 def own_addresses(listener: socket.socket, interfaces: Interfaces) -> tuple[Address, ...]:
     """The addresses on which a socket can be reached now, the best first: concrete ones, never a wildcard."""
     host, port, *_ = listener.getsockname()

@@ -20,7 +20,7 @@ from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.body import Room
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.dnssd import ServiceAnnouncement, announce, host_name
-from p2pboot.gateway.hosts import advertised, base_urls, listen, own_addresses, port_of
+from p2pboot.gateway.hosts import advertised, base_urls, listen, on_loopback, own_addresses, port_of
 from p2pboot.gateway.http1 import Connection, Shared
 from p2pboot.gateway.names import Names
 from p2pboot.gateway.offers import Offers
@@ -45,6 +45,21 @@ _Opened = Callable[[socket.socket, str], ClientStream]
 """Makes a stream of a connection and the address of its client."""
 
 
+def _where(http: str, settings: NodeSettings) -> str:
+    """Where to listen: HTTP asks nobody for the key of a private mesh, so there it is not for everybody by itself."""
+    if settings.network.swarm_key_path is None or settings.gateway.public:
+        return http
+    where = on_loopback(http)
+    if where != http:
+        log.warning(
+            "the mesh is private, so HTTP is offered to this machine alone, at %s; with --gateway-public it is offered"
+            " at %s to everybody who reaches that",
+            where,
+            http,
+        )
+    return where
+
+
 class GatewayService:
     """A service for `node.run.run_node`.
 
@@ -62,7 +77,7 @@ class GatewayService:
     ) -> None:
         assert settings.gateway.http is not None  # noqa: S101 - the caller asked for it
         self._settings = settings
-        self._listener = listen(settings.gateway.http)
+        self._listener = listen(_where(settings.gateway.http, settings))
         self._slots = Slots() if slots is None else slots  # an empty one is false
         self._counters = GatewayCounters()
         self._shared = Shared(Turns(LOOKUPS), Room(), self._counters)

@@ -346,6 +346,7 @@ class Node:
             refused_pieces=images.refused_pieces.copy(),
             dropped_peers=dict(images.dropped),
             problems=self.problems.all(),
+            mesh=transport.mesh,
             http=tuple(self._urls()),
             trees=() if self._publisher is None else self._publisher.trees,
         )

@@ -19,12 +19,13 @@ import trio
 from p2pboot.config.reload import diff_settings, live_part
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import ArtifactError, MachineError, P2PBootError, first_error, machine_error
 from p2pboot.node.node import Node
 from p2pboot.node.reach import Reachability
 from p2pboot.publish.scan import scan_each
 from p2pboot.store.filenames import DATABASE_NAME
-from p2pboot.store.keyfiles import load_key, load_or_generate
+from p2pboot.store.keyfiles import load_key, load_or_generate, load_swarm_key
 from p2pboot.store.store import Store
 from p2pboot.transport.addresses import can_listen, parse_address
 from p2pboot.transport.bandwidth import Bandwidth
@@ -97,13 +98,14 @@ class _Current:
     def __init__(self, settings: NodeSettings, reload: Callable[[], NodeSettings]) -> None:
         self.settings = settings
         self.node: Node | None = None
+        self._swarm_key: SwarmKey | None = None
         self._reload = reload
 
         self._missed = False  # a reload was asked for before there was a node to apply it
 
-    async def begin(self, node: Node) -> None:
-        """From now on there is a node."""
-        self.node = node
+    async def begin(self, node: Node, swarm_key: SwarmKey | None = None) -> None:
+        """From now on there is a node, with this swarm key in force."""
+        self.node, self._swarm_key = node, swarm_key
         if self._missed:
             await self.reread()
 
@@ -121,10 +123,23 @@ class _Current:
                 "the settings are not reloaded: %s%s", error, f" ({error.remedy})" if error.remedy else ""
             )
             return
+        changed = await trio.to_thread.run_sync(self._changed_file, settings)
         self.settings = live_part(self.settings, settings)
         log.info("settings reloaded; changed: %s", ", ".join(applied) or "nothing")
         if needs_restart:
             log.warning("these changes need a restart: %s", ", ".join(needs_restart))
+        if changed:
+            log.warning("the swarm key that is in force stays so until a restart: %s", changed)
+
+    def _changed_file(self, settings: NodeSettings) -> str:
+        """What is new about the file with the swarm key, under its old name; "" where nothing is. Blocking."""
+        path = settings.network.swarm_key_path
+        if path is None or path != self.settings.network.swarm_key_path:
+            return ""
+        try:
+            return "" if load_swarm_key(path) == self._swarm_key else f"{path} has another one"
+        except P2PBootError as error:
+            return error.message
 
 
 async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, current: _Current) -> None:
@@ -146,6 +161,7 @@ async def _run(
     # Before anything listens or is made: an unusable directory is the operator's to mend.
     await trio.to_thread.run_sync(_check_directory, settings)
     key = await trio.to_thread.run_sync(load_or_generate, settings.identity.key_path)
+    swarm_key = await trio.to_thread.run_sync(_swarm_key, settings)
     path = settings.identity.signing_key_path
     signing_key = key if path is None else await trio.to_thread.run_sync(load_key, path)
     async with AsyncExitStack() as stack:
@@ -158,7 +174,7 @@ async def _run(
         await trio.to_thread.run_sync(store.lock)
         interfaces = Interfaces()
         bandwidth = Bandwidth(settings.network.rates)
-        transport = await _open_transport(stack, settings, key, interfaces, bandwidth)
+        transport = await _open_transport(stack, settings, key, interfaces, bandwidth, swarm_key=swarm_key)
 
         def urls() -> Sequence[str]:
             # Without a gateway of its own a publisher may name those of its mirrors.
@@ -189,7 +205,7 @@ async def _run(
         )
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
-            await current.begin(node)
+            await current.begin(node, swarm_key)
             for service in services:
                 await nursery.start(service.run, node)
             announce_line(_dialable(reach))  # only now: whoever reads it may connect at once
@@ -198,6 +214,12 @@ async def _run(
                 urls_changed=node.publish_soon,
                 report=partial(node.problems.report, "network"),
             )
+
+
+def _swarm_key(settings: NodeSettings) -> SwarmKey | None:
+    """The key of the private mesh that the node is in; blocking, raises as `load_swarm_key`."""
+    path = settings.network.swarm_key_path
+    return None if path is None else load_swarm_key(path)
 
 
 def _check_directory(settings: NodeSettings) -> None:
@@ -244,11 +266,13 @@ async def _open_transport(
     key: SecretKey,
     interfaces: Interfaces,
     bandwidth: Bandwidth,
+    *,
+    swarm_key: SwarmKey | None = None,
 ) -> Gossip:
     from p2pboot.transport.libp2p.host import open_libp2p  # 1.3 s: after everything that can fail quickly
 
     async def listening(listen: Sequence[str]) -> Gossip:
-        opened = open_libp2p(key, listen, interfaces=interfaces, bandwidth=bandwidth)
+        opened = open_libp2p(key, listen, interfaces=interfaces, bandwidth=bandwidth, swarm_key=swarm_key)
         return await stack.enter_async_context(opened)
 
     network = settings.network

@@ -36,6 +36,7 @@ class RunningNode:
         refused_pieces: by the peer that sent them; bounded.
         dropped_peers: who lied lately, and about what.
         problems: what is wrong now.
+        mesh: the fingerprint of its swarm key, where the mesh is private.
         http: beginnings of the URLs under which it serves artifacts.
         trees: what lies in the directory that it publishes.
     """
@@ -51,6 +52,7 @@ class RunningNode:
     refused_pieces: Mapping[str, int] = field(default_factory=dict)
     dropped_peers: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
+    mesh: str | None = None
     http: Sequence[str] = ()
     trees: Sequence[Tree] = ()
 
@@ -62,6 +64,7 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
         "version": __version__,
         "peer_id": node.peer_id,
         "addresses": list(node.addresses),
+        "mesh": {"private": node.mesh is not None, "swarm_key_fingerprint": node.mesh},
         "uptime_s": round(node.uptime_s),
         "peers": [
             {"peer_id": peer_id, "addresses": list(addresses)}

@@ -1,7 +1,8 @@
 """Key files on disk: read, made exactly once, never overwritten.
 
 A key file appears under its name whole or not at all, readable by its owner only from the first moment, and
-two processes that start at once end with one key. The content is :mod:`p2pboot.core.keyformats`.
+two processes that start at once end with one key. The content is :mod:`p2pboot.core.keyformats`, or for the key of a
+private mesh :mod:`p2pboot.core.swarmkey`.
 """
 
 from __future__ import annotations
@@ -15,16 +16,20 @@ import secrets
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import KEY_BYTES, SecretKey
 from p2pboot.core.keyformats import MAX_KEY_FILE, parse_key_toml, render_key_toml
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
-from p2pboot.errors import KeyFileError, machine_error
+from p2pboot.errors import KeyFileError, MachineError, machine_error
 from p2pboot.store.durable import fsync_directory, make_directory
 from p2pboot.store.ownership import is_unowned, user_name
 
 logger = logging.getLogger(__name__)
+
+if TYPE_CHECKING:
+    from p2pboot.core.swarmkey import SwarmKey  # most processes have none
 
 Warn = Callable[[str], None]
 """Takes one line for a person; by default it is logged."""
@@ -32,8 +37,40 @@ Warn = Callable[[str], None]
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 _WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
 _PRIVATE_FILE: Final = 0o600
+_NAME_ANOTHER: Final = "name a file in a directory that can be written"
 # What link(2) answers where the file system has no hard links (FAT, exFAT, some network and FUSE ones).
 _NO_HARD_LINKS: Final = frozenset({errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
+
+
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What a kind of secret is called in messages.
+
+    Args:
+        name: what the file holds.
+        file: what the file is.
+        if_missing: the remedy where there is none, but for its path at the end.
+        if_others: the remedy where somebody else owns it.
+    """
+
+    name: str
+    file: str
+    if_missing: str
+    if_others: str
+
+
+_IDENTITY: Final = _Kind(
+    "secret key",
+    "key file",
+    "make one: p2pboot key generate --key",
+    "run as that user, or make a key of your own: p2pboot key generate --key PATH",
+)
+_SWARM: Final = _Kind(
+    "swarm key",
+    "swarm key",
+    "copy it from a node of the mesh, or make one for a new mesh: p2pboot key swarm",
+    "run as that user, or copy it to a file of your own",
+)
 
 
 def load_key(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
@@ -53,7 +90,7 @@ def load_key(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
 
 def read_key_text(path: Path, warn: Warn = logger.warning) -> str:
     """Read the text of a key file, whatever it says; arguments and errors as of `load_key`."""
-    data = _read(path, warn)
+    data = _read(path, warn, _IDENTITY)
     try:
         text = decode_text(data)
     except OtherEncoding as error:
@@ -114,7 +151,37 @@ def write_key(path: Path, key: SecretKey, version: int | None = None) -> None:
         KeyFileExists: something of that name exists; it is left alone.
         MachineError: it can not be written.
     """
-    content = render_key_toml(key, version).encode("ascii")
+    try:
+        _write_new(path, render_key_toml(key, version).encode("ascii"))
+    except MachineError as error:
+        if error.remedy == _NAME_ANOTHER:
+            error.remedy += ": --key PATH"
+        raise
+
+
+def load_swarm_key(path: Path, *, warn: Warn = logger.warning) -> SwarmKey:
+    """Read the key of a private mesh; arguments as of `load_key`.
+
+    Raises:
+        KeyFileError: there is none, it is no regular file, others own it or may write it, or it is no swarm key.
+        MachineError: it can not be read.
+    """
+    from p2pboot.core.swarmkey import parse_swarm_key
+
+    return parse_swarm_key(_read(path, warn, _SWARM), source=str(path))
+
+
+def generate_swarm_key(path: Path) -> SwarmKey:
+    """Make a key for a private mesh from the operating system's random numbers; as `generate_key` otherwise."""
+    from p2pboot.core.swarmkey import SwarmKey, render_swarm_key
+
+    key = SwarmKey(secrets.token_bytes(KEY_BYTES))
+    _write_new(path, render_swarm_key(key).encode("ascii"))
+    return key
+
+
+def _write_new(path: Path, content: bytes) -> None:
+    """Write a new key file; raises as `write_key`."""
     if os.path.lexists(path):  # also a directory; linking below is what keeps two of us apart
         raise KeyFileExists(path)
     try:
@@ -127,7 +194,7 @@ def write_key(path: Path, key: SecretKey, version: int | None = None) -> None:
     except OSError as error:
         failure = machine_error(error, f"write the key file {path}")
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            failure.remedy = "name a file in a directory that can be written: --key PATH"
+            failure.remedy = _NAME_ANOTHER
         raise failure from error
 
 
@@ -143,7 +210,7 @@ class KeyFileExists(KeyFileError):
         self.path = path
 
 
-def _read(path: Path, warn: Warn) -> bytes:
+def _read(path: Path, warn: Warn, kind: _Kind) -> bytes:
     try:
         # Without O_NONBLOCK opening a FIFO waits for a writer.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -151,16 +218,14 @@ def _read(path: Path, warn: Warn) -> bytes:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
                 raise KeyFileError(f"{path} is not a regular file", remedy="give the path of a key file")
-            _refuse_others(path, status)
+            _refuse_others(path, status, kind)
             if status.st_mode & _OTHERS:
-                warn(f"others may read the secret key {path}: run chmod 600 {path}")
+                warn(f"others may read the {kind.name} {path}: run chmod 600 {path}")
             data = os.read(fd, MAX_KEY_FILE + 1)
         finally:
             os.close(fd)
     except FileNotFoundError:
-        raise KeyFileError(
-            f"there is no key file {path}", remedy=f"make one: p2pboot key generate --key {path}"
-        ) from None
+        raise KeyFileError(f"there is no {kind.file} {path}", remedy=f"{kind.if_missing} {path}") from None
     except OSError as error:
         raise machine_error(error, f"read the key file {path}") from error
     if len(data) > MAX_KEY_FILE:
@@ -168,8 +233,8 @@ def _read(path: Path, warn: Warn) -> bytes:
     return data
 
 
-def _refuse_others(path: Path, status: os.stat_result) -> None:
-    """Refuse a secret that somebody else may have put there: he knows it, and could sign as we do.
+def _refuse_others(path: Path, status: os.stat_result, kind: _Kind) -> None:
+    """Refuse a secret that somebody else may have put there: he knows it, and could do with it what we do.
 
     Of a group nobody knows here who will be in it tomorrow; where every file has the same owner and mode, a warning
     that others may read it has to do.
@@ -179,11 +244,11 @@ def _refuse_others(path: Path, status: os.stat_result) -> None:
         return
     if is_others:
         raise KeyFileError(
-            f"the secret key {path} belongs to {user_name(status.st_uid)}",
-            remedy="run as that user, or make a key of your own: p2pboot key generate --key PATH",
+            f"the {kind.name} {path} belongs to {user_name(status.st_uid)}",
+            remedy=kind.if_others,
         )
     raise KeyFileError(
-        f"others may write the secret key {path} (mode {stat.S_IMODE(status.st_mode):04o})",
+        f"others may write the {kind.name} {path} (mode {stat.S_IMODE(status.st_mode):04o})",
         remedy=f"if nobody else put it there, chmod 600 {path}; else make a new one",
     )
 

@@ -278,6 +278,11 @@ class _Node:
         """What tests call it."""
         return frozenset((self._peer_id, self.addresses()[0]))
 
+    @property
+    def mesh(self) -> str | None:
+        """None: there are no private meshes in memory."""
+        return None
+
     def addresses(self) -> tuple[str, ...]:
         return (f"{self.address}/p2p/{self._peer_id}",)
 

@@ -164,6 +164,10 @@ class Transport(Protocol):
         Of all that shares its bandwidth: a gateway's are under "http".
         """
 
+    @property
+    def mesh(self) -> str | None:
+        """The fingerprint of the swarm key of the private mesh that it is in; None in the network of all."""
+
     def addresses(self) -> tuple[str, ...]:
         """Own dialable multiaddrs with `/p2p/<peer id>`, real ports, no wildcard addresses; the best first."""
 

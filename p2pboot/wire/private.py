@@ -20,7 +20,7 @@ from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.wire.connection import Begun, Connection, Keys, NotGreeted, OtherSwarmKey
 from p2pboot.wire.yamux.session import Session
 
-_SAME: Final = "what it sends is not encrypted with this swarm key: is it the same one there?"
+_SAME: Final = "what it sends is not encrypted with this swarm key: is it the same swarm key?"
 NONCE_BYTES: Final = 24
 _DERIVING: Final = 16  # of the nonce, for HSalsa20
 

@@ -36,6 +36,40 @@ def test_generate_never_overwrites(cli: Cli, alice_file: Path) -> None:
     assert alice_file.read_bytes() == before
 
 
+def test_a_swarm_key_is_made_once_and_only_its_fingerprint_is_shown(cli: Cli, tmp_path: Path) -> None:
+    done = cli("key", "swarm", "mesh/swarm.key")
+    path = tmp_path / "mesh/swarm.key"
+    header, encoding, secret = path.read_text().splitlines()
+    assert (header, encoding, len(secret)) == ("/key/swarm/psk/1.0.0/", "/base16/", 64)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    shown, as_json = cli("key", "swarm", path, "--show"), cli("key", "swarm", path, "--show", "--json")
+    assert shown.stdout.splitlines()[0] == done.stdout.splitlines()[0]
+    assert as_json.document["fingerprint"] in done.stdout
+    assert not any(secret in text for text in (done.stdout, done.stderr, shown.stdout, as_json.stdout))
+    again = cli("key", "swarm", path)
+    assert again.status == 2
+    assert "already exists" in again.error_line
+    assert path.read_text().splitlines()[2] == secret
+
+
+def test_a_swarm_key_that_is_none_is_refused_before_anything_starts(cli: Cli, alice_file: Path) -> None:
+    fetch = ("fetch", "--channel", "c", "--arch", "x86_64", "--trust", ALICE.public.keyid, "-o", "out")
+    for path, words in ((alice_file, "is not a swarm key"), ("nowhere", "there is no swarm key nowhere")):
+        done = cli(*fetch, "--bootstrap", "/ip4/127.0.0.1/tcp/9", "--swarm-key", path)
+        assert done.status == 2
+        assert words in done.error_line
+        assert "p2pboot key swarm" in done.error_line
+
+
+def test_config_show_names_the_file_of_the_swarm_key_and_not_the_key(cli: Cli) -> None:
+    cli("key", "swarm", "swarm.key")
+    secret = Path("swarm.key").read_text().splitlines()[2]
+    for arguments in ((), ("--json",)):
+        shown = cli("config", "show", "--swarm-key", "swarm.key", *arguments).stdout
+        assert "swarm.key" in shown
+        assert secret not in shown
+
+
 def test_import_takes_plasmds_raw_key_and_keeps_its_peer_id(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "identity.key").write_bytes(ALICE.seed)
     done = cli("key", "import", "identity.key", "--json")

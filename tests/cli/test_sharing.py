@@ -64,7 +64,11 @@ def test_who_is_served_depends_on_where_a_peer_is(serve: str, host: str, served:
     assert Sharing(serve).serves(connection(host)) is served  # type: ignore[arg-type]
 
 
-PEERS = [SecretKey(letter * 32).public.peer_id for letter in (b"a", b"b")]
+@pytest.mark.parametrize(("serve", "served"), [("lan", True), ("any", True), ("no", False)])
+def test_in_a_private_mesh_everybody_counts_as_a_neighbour(serve: str, served: bool) -> None:
+    sharing = Sharing(serve)  # type: ignore[arg-type]
+    sharing.is_private = True
+    assert sharing.serves(connection("8.8.8.8")) is served
 
 
 def test_the_same_subnet_is_served(monkeypatch: pytest.MonkeyPatch) -> None:

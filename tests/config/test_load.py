@@ -56,6 +56,25 @@ def test_explicit_listen_address_is_not_the_default_even_when_equal() -> None:
 
 
 @pytest.mark.parametrize(
+    ("said", "shell", "looks_around"),
+    [
+        ("", {}, False),
+        ("mdns = true\n", {}, True),
+        ("", {"network.mdns": True}, True),
+        ("mdns = false\n", {}, False),
+    ],
+)
+def test_in_a_private_mesh_mdns_is_off_unless_somebody_asks_for_it(
+    tmp_path: Path, said: str, shell: dict[str, object], looks_around: bool
+) -> None:
+    path = write(tmp_path, f'[network]\nswarm_key = "swarm.key"\n{said}')
+    loaded = load(Overrides(shell), path)
+    assert loaded.settings.network.mdns is looks_around
+    assert loaded.settings.network.swarm_key_path == tmp_path / "swarm.key"
+    assert load(Overrides(shell)).settings.network.mdns
+
+
+@pytest.mark.parametrize(
     ("text", "named", "suggestion"),
     [
         ('[network]\nlisten_on = ["x"]\n', "network.listen_on", "listen"),

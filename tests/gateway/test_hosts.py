@@ -14,6 +14,7 @@ from p2pboot.gateway.hosts import (
     is_host,
     lan_addresses,
     listen,
+    on_loopback,
     own_addresses,
     port_of,
 )
@@ -71,6 +72,23 @@ def test_names_and_addresses_are_hosts(text: str) -> None:
 )
 def test_everything_else_is_not(text: str) -> None:
     assert not is_host(text)
+
+
+@pytest.mark.parametrize(
+    ("http", "private"),
+    [
+        ("0.0.0.0:8080", "127.0.0.1:8080"),
+        ("192.0.2.7:80", "127.0.0.1:80"),
+        ("[::]:8080", "[::1]:8080"),
+        ("[2001:db8::7]:0", "[::1]:0"),
+        ("boot.example.net:8080", "127.0.0.1:8080"),
+        ("127.0.0.2:8080", "127.0.0.2:8080"),
+        ("[::1]:8080", "[::1]:8080"),
+        ("localhost:8080", "localhost:8080"),
+    ],
+)
+def test_on_loopback_is_the_same_port_for_this_machine_alone(http: str, private: str) -> None:
+    assert on_loopback(http) == private
 
 
 def test_port_in_use_is_the_machines_fault() -> None:

@@ -29,7 +29,7 @@ from p2pboot.errors import (
 )
 from p2pboot.node import run as run_module
 from p2pboot.node.run import run_node
-from p2pboot.store.keyfiles import generate_key
+from p2pboot.store.keyfiles import generate_key, generate_swarm_key
 from p2pboot.store.store import Store
 from p2pboot.testing.processes import mesh_in
 from p2pboot.testing.waiting import wait_until
@@ -178,6 +178,24 @@ async def test_a_reload_applies_what_it_can_and_says_each_time_what_waits(
     await state.reread()
     assert "changed: nothing" in caplog.text
     assert "need a restart: network.gossip" in caplog.text  # as long as it does
+
+
+async def test_a_reload_says_that_another_swarm_key_in_the_file_waits_for_a_restart(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "swarm.key"
+    key = generate_swarm_key(path)
+    settings = settings_of(tmp_path, "node", network={"swarm_key_path": path})
+    state = current(settings, lambda: settings)
+    await state.begin(FakeNode(), key)
+    await state.reread()
+    assert "swarm key" not in caplog.text
+    path.unlink()
+    await state.reread()
+    assert "stays so until a restart: there is no swarm key" in caplog.text
+    generate_swarm_key(path)
+    await state.reread()
+    assert f"stays so until a restart: {path} has another one" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", ["configuration", "disk"])

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,51 @@ def test_a_key_is_generated_once_and_loaded_after(tmp_path: Path) -> None:
     assert mode_of(path) == 0o600
     assert mode_of(path.parent) == 0o700
     assert [file.name for file in path.parent.iterdir()] == ["node.toml"]
+
+
+@pytest.mark.usefixtures("either_file_system")
+def test_a_swarm_key_is_made_once_and_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "swarm.key"
+    key = keyfiles.generate_swarm_key(path)
+    assert keyfiles.load_swarm_key(path, warn=pytest.fail) == key
+    assert mode_of(path) == 0o600
+    with pytest.raises(KeyFileError, match="already exists"):
+        keyfiles.generate_swarm_key(path)
+    assert keyfiles.load_swarm_key(path) == key
+
+
+def test_a_swarm_key_that_others_may_read_is_said_and_one_they_may_write_is_refused(tmp_path: Path) -> None:
+    path, warned = tmp_path / "swarm.key", list[str]()
+    key = keyfiles.generate_swarm_key(path)
+    path.chmod(0o644)
+    assert keyfiles.load_swarm_key(path, warn=warned.append) == key
+    assert warned == [f"others may read the swarm key {path}: run chmod 600 {path}"]
+    path.chmod(0o620)
+    with pytest.raises(KeyFileError, match="others may write the swarm key"):
+        keyfiles.load_swarm_key(path, warn=warned.append)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda path: None, "there is no swarm key"),
+        (lambda path: path.mkdir(), "is not a regular file"),
+        (os.mkfifo, "is not a regular file"),
+        (lambda path: path.write_bytes(b"x" * 100_000), "is too large"),
+        (lambda path: keyfiles.write_key(path, KEY), "is not a swarm key"),
+    ],
+    ids=["none", "a directory", "a pipe", "too large", "an identity"],
+)
+def test_what_is_no_swarm_key_is_refused_in_a_line(
+    tmp_path: Path, make: Callable[[Path], object], words: str
+) -> None:
+    path = tmp_path / "swarm.key"
+    make(path)
+    with pytest.raises(KeyFileError, match=words) as caught:
+        keyfiles.load_swarm_key(path, warn=lambda _line: None)
+    assert str(path) in caught.value.message
+    assert caught.value.remedy
+    assert KEY.seed.hex() not in caught.value.message
 
 
 @pytest.mark.usefixtures("either_file_system")

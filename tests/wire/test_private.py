@@ -143,7 +143,7 @@ def test_an_outsider_gets_a_nonce_and_nothing_more_whatever_he_sends(junk: bytes
 
 def test_somebody_who_speaks_in_the_clear_is_an_outsider() -> None:
     listener = private(False)
-    with pytest.raises(OtherSwarmKey, match="is it the same one there"):
+    with pytest.raises(OtherSwarmKey, match="is it the same swarm key"):
         listener.receive(bytes(connection(True).data_to_send(1000)))
 
 

@@ -158,6 +158,11 @@ class Libp2pTransport(interface.Gossip):
     def traffic(self) -> Traffic:
         return self._bandwidth.traffic
 
+    @property
+    @override
+    def mesh(self) -> str | None:
+        return self._swarm.mesh
+
     @override
     def addresses(self) -> tuple[str, ...]:
         return tuple(str(address.with_peer(self.peer_id)) for address in self._reached_at())

@@ -93,6 +93,11 @@ class BoundedSwarm(Swarm):
         self._ends: dict[TcpConnection, MuxedConnection] = {}
         self.addresses_of = AddressBook()
 
+    @property
+    def mesh(self) -> str | None:
+        """As `transport.interface.Transport` has it."""
+        return self._endpoint.mesh
+
     async def look_after(self) -> None:
         """Look after the connections, for ever: has to run as long as there are any."""
         await self._endpoint.run()

@@ -115,6 +115,11 @@ class LightTransport(Transport):
     def traffic(self) -> Traffic:
         return self._bandwidth.traffic
 
+    @property
+    @override
+    def mesh(self) -> str | None:
+        return self._endpoint.mesh
+
     @override
     def addresses(self) -> tuple[str, ...]:
         if not self._bound:

@@ -52,6 +52,11 @@ class Endpoint:
         self._limits = limits
         self._workspace = Workspace()
 
+    @property
+    def mesh(self) -> str | None:
+        """The fingerprint of the swarm key, where there is one."""
+        return None if self._swarm_key is None else self._swarm_key.fingerprint
+
     async def run(self) -> None:
         """Look after the connections, for ever: as long as there are any, this has to run."""
         await self._workspace.run()
@@ -134,7 +139,7 @@ class Endpoint:
         if not has_answered:
             connection.abort()
             raise self._dial_error(
-                address, OtherSwarmKey("it says nothing to this swarm key: is it the same one there?")
+                address, OtherSwarmKey("it says nothing to this swarm key: is it the same swarm key?")
             )
         if connection.failure is not None:
             raise self._dial_error(address, connection.failure)

@@ -140,7 +140,7 @@ async def test_who_is_kept_out_is_in_the_log_and_no_stranger_fills_it(
     lines = [one.getMessage() for one in caplog.records if "kept out" in one.getMessage()]
     assert 1 <= len(lines) <= 9
     assert "kept out who came from 127.0.0.1:" in lines[0]
-    assert "is it the same one there?" in lines[0]
+    assert "is it the same swarm key?" in lines[0]
 
 
 async def test_one_key_connects() -> None:
@@ -151,7 +151,7 @@ async def test_one_key_connects() -> None:
 @pytest.mark.parametrize(
     ("theirs", "ours", "words"),
     [
-        (KEY, OTHER, "is it the same one there?"),
+        (KEY, OTHER, "is it the same swarm key?"),
         (None, KEY, "or have another swarm key, or none"),
         (KEY, None, "is it in a private mesh (--swarm-key FILE)?"),
     ],
@@ -175,6 +175,6 @@ async def test_a_peer_that_sends_junk_after_its_nonce_is_not_waited_for() -> Non
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(trio.serve_tcp, lambda stream: stream.send_all(b"j" * 100), 0)
         port = listeners[0].socket.getsockname()[1]
-        with pytest.raises(DialError, match="is it the same one there"):
+        with pytest.raises(DialError, match="is it the same swarm key"):
             await dial(f"/ip4/127.0.0.1/tcp/{port}", KEY)
         nursery.cancel_scope.cancel()
