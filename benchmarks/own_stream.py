@@ -1,7 +1,9 @@
 """A raw stream of our transports, without protocol, hashing or disk. One end of it, as a process.
 
-python -m benchmarks.own_stream serve [LONGEST_FRAME]
-python -m benchmarks.own_stream receive MULTIADDR BYTES node|light
+python -m benchmarks.own_stream [private] serve [LONGEST_FRAME]
+python -m benchmarks.own_stream [private] receive MULTIADDR BYTES node|light
+
+`private`: in a private mesh.
 """
 
 from __future__ import annotations
@@ -17,17 +19,22 @@ import trio
 
 from benchmarks.bulk import PROTOCOL, receive, serve
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.swarmkey import SwarmKey
+
+_MESH = SwarmKey(b"a mesh for measuring, of anybody!"[:32])
 
 
-def _open(kind: str, listen: Sequence[str] = ()) -> AbstractAsyncContextManager[Any]:
+def _open(
+    kind: str, swarm_key: SwarmKey | None, listen: Sequence[str] = ()
+) -> AbstractAsyncContextManager[Any]:
     key = SecretKey(secrets.token_bytes(32))
     if kind == "light":
         from p2pboot.transport.light import open_light
 
-        return open_light(key)
+        return open_light(key, swarm_key=swarm_key)
     from p2pboot.transport.libp2p import open_libp2p
 
-    return open_libp2p(key, list(listen))
+    return open_libp2p(key, list(listen), swarm_key=swarm_key)
 
 
 def _send_frames_of(body: int) -> None:
@@ -38,27 +45,29 @@ def _send_frames_of(body: int) -> None:
     pace._FIRST = body
 
 
-async def _serve() -> None:
-    async with _open("node", ["/ip4/127.0.0.1/tcp/0"]) as transport:
+async def _serve(swarm_key: SwarmKey | None) -> None:
+    async with _open("node", swarm_key, ["/ip4/127.0.0.1/tcp/0"]) as transport:
         transport.handle(PROTOCOL, serve)
         print(transport.addresses()[0], flush=True)
         await trio.sleep_forever()
 
 
-async def _receive(address: str, size: int, kind: str) -> None:
-    async with _open(kind) as transport:
+async def _receive(address: str, size: int, kind: str, swarm_key: SwarmKey | None) -> None:
+    async with _open(kind, swarm_key) as transport:
         stream = await transport.open_stream(await transport.dial(address), PROTOCOL)
         print(json.dumps(await receive(stream, size)), flush=True)
 
 
 def main(arguments: Sequence[str]) -> None:
-    match arguments:
+    is_private = arguments[:1] == ["private"]
+    swarm_key = _MESH if is_private else None
+    match arguments[is_private:]:
         case ["serve", *frame]:
             for body in frame:
                 _send_frames_of(int(body))
-            trio.run(_serve)
+            trio.run(_serve, swarm_key)
         case ["receive", address, size, ("node" | "light") as kind]:
-            trio.run(_receive, address, int(size), kind)
+            trio.run(_receive, address, int(size), kind, swarm_key)
         case _:
             raise SystemExit(__doc__)
 

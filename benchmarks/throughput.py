@@ -22,12 +22,14 @@ from benchmarks.sample import write_artifacts
 from p2pboot.testing.processes import Finished, Mesh
 
 STOCK, NODE, LIGHT, SMALL = "stock stream", "node stream", "light stream", "small frames"
+PRIVATE = "private stream"
 FETCH, UNSYNCED = "verified fetch", "unsynced fetch"
 TORRENT, TORRENT_UNSYNCED = "torrent", "unsynced torrent"
 _NAMES = {
     STOCK: "raw stream of py-libp2p, 1 MiB writes",
     NODE: "raw stream, node → node",
     LIGHT: "raw stream, node → client",
+    PRIVATE: "raw stream, node → client in a private mesh",
     SMALL: "raw stream, frames of 16 KiB → client",
     FETCH: "verified fetch, serve → fetch",
     TORRENT: "libtorrent, synced at the end",
@@ -129,6 +131,7 @@ class Throughput:
         yield Goal.at_most("raw stream, server, CPU s/GB", 1.2, self.cpu(LIGHT, "server"))
         yield Goal.at_most("raw stream, client, CPU s/GB", 1.5, self.cpu(LIGHT, "client"))
         yield Goal.at_most("raw stream, receiving node, CPU s/GB", 1.5, self.cpu(NODE, "client"))
+        yield Goal.at_least("private mesh / our raw stream", 0.5, self.ratio(PRIVATE, LIGHT))
         yield Goal.at_least("frames of 16 KiB / our raw stream", 0.5, self.ratio(SMALL, LIGHT))
         for side in ("server", "client"):
             yield Goal.at_most(f"verified fetch, {side}, peak MiB", 150, self.peak_mib(FETCH, side))
@@ -204,8 +207,8 @@ class Seed:
         )
 
 
-def _stream(module: str, address: str, size: int, *kind: str) -> Transfer:
-    measured = processes.run(["-m", module, "receive", address, str(size), *kind]).document
+def _stream(module: str, address: str, size: int, *kind: str, mesh: tuple[str, ...] = ()) -> Transfer:
+    measured = processes.run(["-m", module, *mesh, "receive", address, str(size), *kind]).document
     return Transfer(size=size, **measured)
 
 
@@ -237,6 +240,8 @@ def _contestants(
     ours = "benchmarks.own_stream"
     stock = stack.enter_context(processes.server(["-m", "benchmarks.stock_stream", "serve"]))
     own = stack.enter_context(processes.server(["-m", ours, "serve"]))
+    mesh = ("private",)
+    private = stack.enter_context(processes.server(["-m", ours, *mesh, "serve"]))
     small = stack.enter_context(processes.server(["-m", ours, "serve", str(_SMALL_FRAME)]))
     node = Publisher(stack.enter_context(processes.mesh_in(scratch)))
     contestants = {
@@ -244,6 +249,7 @@ def _contestants(
         FETCH: lambda: node.fetch("p2pboot"),
         NODE: lambda: _stream(ours, own.address, size, "node"),
         LIGHT: lambda: _stream(ours, own.address, size, "light"),
+        PRIVATE: lambda: _stream(ours, private.address, size, "light", mesh=mesh),
         SMALL: lambda: _stream(ours, small.address, size, "light"),
         UNSYNCED: lambda: node.fetch("benchmarks.unsynced"),
     }
