@@ -19,6 +19,7 @@ from p2pboot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from p2pboot.core.policy import Publisher, TrustPolicy  # 10 ms that `--help` need not pay
+    from p2pboot.transport.allowlist import AllowList
     from p2pboot.transport.bandwidth import Rates
 
 _EXAMPLE_PEER = "/dns4/boot-2.example.net/tcp/4001/p2p/12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"
@@ -158,6 +159,17 @@ class NetworkSettings:
         name="swarm_key",
         example="/etc/p2pboot/keys/swarm.key",
     )
+    # none: everybody
+    allow_peers: tuple[str, ...] = setting(
+        values.peer_ids,
+        "--allow-peer PEERID",
+        "Let only these peers in, and those that a bootstrap address names. By peer id, as nodes have one that stays;"
+        " a client needs `fetch --key`, for it draws a new one each time otherwise. In a private mesh the swarm key is"
+        " enough for clients: who has it is served, and whose peer id is not here is not listened to.",
+        default=[],
+        default_words="everybody",
+        example=["12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"],
+    )
     site: str | None = setting(
         values.site,
         "--site NAME",
@@ -228,6 +240,17 @@ class NetworkSettings:
         name="sync_interval",
         example="1m",
     )
+
+    @property
+    def allowed(self) -> AllowList:
+        """Whom the node lets in."""
+        from p2pboot.transport.addresses import parse_address
+        from p2pboot.transport.allowlist import EVERYBODY, AllowList
+
+        if not self.allow_peers:
+            return EVERYBODY
+        named = {peer for address in self.bootstrap if (peer := parse_address(address).peer_id) is not None}
+        return AllowList(frozenset(named.union(self.allow_peers)), has_guests=self.swarm_key_path is not None)
 
     @property
     def rates(self) -> Rates:

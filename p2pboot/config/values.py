@@ -275,6 +275,13 @@ def key_ids(value: object, _base: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(parse_keyid(text).keyid for text in strings(value)))
 
 
+def peer_ids(value: object, _base: Path) -> tuple[str, ...]:
+    """Peers by their peer ids `12D3KooW…`, or key ids as of `key_ids`, as peer ids, none twice."""
+    from p2pboot.core.identity import parse_keyid
+
+    return tuple(dict.fromkeys(parse_keyid(text).peer_id for text in strings(value)))
+
+
 def some_key_ids(value: object, base: Path) -> tuple[str, ...]:
     """Like `key_ids`, at least one."""
     found = key_ids(value, base)

@@ -10,7 +10,7 @@ from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.asking.requests import NoAnswer, NoStream
 from p2pboot.fetch.progress import Progress
 from p2pboot.protocol.client import PeerBusy, PeerRefused
-from p2pboot.transport.interface import NoRoom, StreamReset
+from p2pboot.transport.interface import NoRoom, NotAllowed, StreamReset
 
 LOST: Final = "connection lost"
 
@@ -80,6 +80,8 @@ class Ledger:
             case PeerBusy():
                 self.note_failure(peer_id, "is busy" + (f" ({error.reason})" if error.reason else ""))
                 self.busy.add(peer_id)
+            case NotAllowed():
+                self.note_failure(peer_id, error.message)
             case NoRoom():
                 self.note_failure(peer_id, error.message)
                 self.busy.add(peer_id)

@@ -145,6 +145,7 @@ class Node:
             choose=self._intake.choose,
             take=self._intake.take,
             interval_s=network.sync_interval_s,
+            heeds=network.allowed.heeds,
         )
         self._nearness = Nearness(network.site)
         self._acquainting = Acquainting(transport, self._nearness)

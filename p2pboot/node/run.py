@@ -271,11 +271,19 @@ async def _open_transport(
 ) -> Gossip:
     from p2pboot.transport.libp2p.host import open_libp2p  # 1.3 s: after everything that can fail quickly
 
+    network = settings.network
+
     async def listening(listen: Sequence[str]) -> Gossip:
-        opened = open_libp2p(key, listen, interfaces=interfaces, bandwidth=bandwidth, swarm_key=swarm_key)
+        opened = open_libp2p(
+            key,
+            listen,
+            interfaces=interfaces,
+            bandwidth=bandwidth,
+            swarm_key=swarm_key,
+            allowed=network.allowed,
+        )
         return await stack.enter_async_context(opened)
 
-    network = settings.network
     if not network.listen_is_default:
         return await listening(network.listen)
     # Nobody asked for IPv6 (or IPv4) by name: where the machine has none, the other one is meant.

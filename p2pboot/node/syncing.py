@@ -41,6 +41,7 @@ class Syncer:
         choose: which of the offered heads are worth fetching.
         take: judges a manifest that was fetched.
         interval_s: seconds between two rounds with one peer, where there are at most `PEERS_PER_INTERVAL`.
+        heeds: whether a peer, by its id, is asked at all.
     """
 
     def __init__(
@@ -50,11 +51,13 @@ class Syncer:
         choose: Choose,
         take: Take,
         interval_s: float,
+        heeds: Callable[[str], bool] = lambda _peer_id: True,
     ) -> None:
         self._transport = transport
         self._choose = choose
         self._take = take
         self._interval_s = interval_s
+        self._heeds = heeds
         self._poke = trio.Event()
         self.synced: set[Connection] = set()  # those with at least one round behind them
         self._round_ended = trio.Event()
@@ -77,7 +80,8 @@ class Syncer:
         try:
             while True:
                 try:
-                    await self._round(connection)
+                    if self._heeds(connection.peer_id):
+                        await self._round(connection)
                 except P2PBootError as error:
                     log.debug("sync with %s: %s", connection.peer_id, error)
                 self.synced.add(connection)

@@ -32,6 +32,16 @@ class NoRoom(StreamReset):
         super().__init__(message, remedy=remedy)
 
 
+class NotAllowed(NoRoom):
+    """The peer lets in only those whom its operator has named; it did nothing wrong."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "it lets in only peers that its operator has named (--allow-peer)",
+            remedy="have its operator name this peer id, and keep it: --key FILE; or ask another provider",
+        )
+
+
 class DialError(NotFoundError):
     """No connection to that address."""
 

@@ -33,6 +33,7 @@ EVERYTHING = Overrides(
         "network.bootstrap": (f"/ip4/192.0.2.1/tcp/4001/p2p/{ALICE.peer_id}",),
         "network.mdns": False,
         "network.swarm_key": "swarm.key",
+        "network.allow_peers": (ALICE.peer_id,),
         "network.site": "rack-7",
         "network.gossip": False,
         "network.sync": False,

@@ -100,8 +100,8 @@ async def lab(tmp_path: Path, inline_threads: None) -> AsyncIterator[Lab]:
 
 
 @asynccontextmanager
-async def syncing(lab: Lab, interval_s: float = 15) -> AsyncIterator[Syncer]:
-    syncer = Syncer(lab.own, choose=lab.desk.choose, take=lab.desk.take, interval_s=interval_s)
+async def syncing(lab: Lab, interval_s: float = 15, **more: Any) -> AsyncIterator[Syncer]:
+    syncer = Syncer(lab.own, choose=lab.desk.choose, take=lab.desk.take, interval_s=interval_s, **more)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(syncer.run)
         yield syncer
@@ -124,6 +124,15 @@ async def test_every_peer_is_asked_on_connecting_and_at_intervals(lab: Lab, auto
         assert len(lab.desk.offered) == 2
         await trio.sleep(30)
         assert len(lab.desk.offered) == 6
+
+
+async def test_who_is_not_heeded_is_not_asked_and_not_waited_for(lab: Lab, autojump_clock: None) -> None:
+    await lab.honest("heeded", 1)
+    guest = await lab.honest("guest", 2)
+    async with syncing(lab, heeds=lambda peer_id: peer_id != guest.peer_id) as syncer:
+        await syncer.all_synced()
+        await trio.sleep(100)
+    assert {peer_id for peer_id, _, _ in lab.desk.taken} == {key_of("heeded").public.peer_id}
 
 
 async def test_of_many_peers_each_is_asked_less_often(

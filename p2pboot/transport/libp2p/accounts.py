@@ -16,6 +16,7 @@ from libp2p.peer.id import ID
 
 from p2pboot.core.origins import Party, party_of
 from p2pboot.core.token_bucket import TokenBucket
+from p2pboot.transport.allowlist import EVERYBODY, AllowList
 from p2pboot.transport.libp2p.muxed import MuxedConnection
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.reputation import MUTED, OUT, Reputation
@@ -56,10 +57,12 @@ class Accounts:
     Args:
         host: knows the connections.
         options: the limits.
+        allowed: whose gossip the operator wants to hear.
     """
 
-    def __init__(self, host: IHost, options: Libp2pOptions) -> None:
+    def __init__(self, host: IHost, options: Libp2pOptions, allowed: AllowList = EVERYBODY) -> None:
         self._host = host
+        self._allowed = allowed
         self._options = options
         self._reputation = Reputation()
         self._peers: LRUCache[ID, _Peer] = LRUCache(_REMEMBERED)
@@ -111,6 +114,14 @@ class Accounts:
     def is_out(self, peer_id: ID) -> bool:
         """Whether we are not to be connected with it."""
         return self._points(peer_id) >= OUT
+
+    def is_allowed(self, peer_id: ID) -> bool:
+        """Whether the operator wants to hear its gossip."""
+        return self._allowed.heeds(str(peer_id))
+
+    def is_heard(self, peer_id: ID) -> bool:
+        """Whether there is to be any gossip with it."""
+        return self.is_allowed(peer_id) and not self.is_out(peer_id)
 
     def _points(self, peer_id: ID) -> float:
         return self._reputation.of(self.party(peer_id), trio.current_time())

@@ -26,6 +26,7 @@ from libp2p.utils.varint import decode_uvarint
 
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.errors import RemoteProtocolError
+from p2pboot.transport.allowlist import EVERYBODY, AllowList
 from p2pboot.transport.interface import Forwarding, Validator
 from p2pboot.transport.libp2p import accounts as offences
 from p2pboot.transport.libp2p.accounts import RECORD_S, Accounts, price_s
@@ -76,7 +77,7 @@ class ValidatingPubsub(Pubsub):
 
     async def _handle_new_peer(self, peer_id: ID) -> None:
         """Open a stream to a peer and greet it, once (stock does it twice for two connections at once)."""
-        if peer_id in self.peers or peer_id in self._greeting or self.accounts.is_out(peer_id):
+        if peer_id in self.peers or peer_id in self._greeting or not self.accounts.is_heard(peer_id):
             return
         self._greeting.add(peer_id)
         try:
@@ -139,7 +140,7 @@ class ValidatingPubsub(Pubsub):
         """Read one stream of a connection: the newest, for a peer knows best which of them it still writes to."""
         connection = stream.muxed_conn
         peer_id = connection.peer_id
-        if not self.accounts.may_open(peer_id):
+        if not (self.accounts.is_allowed(peer_id) and self.accounts.may_open(peer_id)):
             await stream.reset()
             return
         former, self._reading[connection] = self._reading.get(connection), stream
@@ -357,11 +358,12 @@ class Gossip:
     Args:
         host: must run while `run` does.
         options: the limits.
+        allowed: whose gossip is heard.
     """
 
-    def __init__(self, host: IHost, options: Libp2pOptions) -> None:
+    def __init__(self, host: IHost, options: Libp2pOptions, allowed: AllowList = EVERYBODY) -> None:
         seen = SeenMessages(options.gossip_seen_s)
-        self._accounts = Accounts(host, options)
+        self._accounts = Accounts(host, options, allowed)
         self._router = HardenedGossipSub(self._accounts, seen)
         self._pubsub = ValidatingPubsub(host, self._router, seen)
         self._publishing = trio.Lock()

@@ -33,6 +33,7 @@ from p2pboot.transport.addresses import (
     parse_address,
     parse_listen_address,
 )
+from p2pboot.transport.allowlist import EVERYBODY, AllowList
 from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.cleanup import run_handler, shielded_for
 from p2pboot.transport.events import ConnectionRegister
@@ -299,6 +300,7 @@ async def open_libp2p(
     bandwidth: Bandwidth | None = None,
     *,
     swarm_key: SwarmKey | None = None,
+    allowed: AllowList = EVERYBODY,
 ) -> AsyncIterator[interface.Gossip]:
     """Run a node.
 
@@ -309,6 +311,7 @@ async def open_libp2p(
         interfaces: tells which addresses a wildcard stands for.
         bandwidth: what all transports and gateways of the process may use together; a new one without limits else.
         swarm_key: of the private mesh that it is in; None for the network of all.
+        allowed: whom it lets in.
 
     Raises:
         UsageError: an address to listen on is malformed.
@@ -329,6 +332,7 @@ async def open_libp2p(
                 interfaces or Interfaces(),
                 bandwidth=bandwidth or Bandwidth(),
                 swarm_key=swarm_key,
+                allowed=allowed,
             )
             try:
                 yield transport
@@ -354,6 +358,7 @@ async def _start(
     *,
     bandwidth: Bandwidth,
     swarm_key: SwarmKey | None,
+    allowed: AllowList,
 ) -> Libp2pTransport:
     """Start the parts; `stack` ends them the other way round: goodbyes, accepting, gossip, libp2p's services.
 
@@ -361,12 +366,12 @@ async def _start(
     """
     nursery = await stack.enter_async_context(_cancelled_at_end())
     register = ConnectionRegister(nursery)
-    swarm = BoundedSwarm(secret_key, options, register, nursery, swarm_key)
+    swarm = BoundedSwarm(secret_key, options, register, nursery, swarm_key=swarm_key, allowed=allowed)
     nursery.start_soon(swarm.look_after)
     bound = [bound_address(listener) for listener in listeners]
     reached_at = partial(reachable, bound, interfaces)
     host = HardenedHost(swarm, nursery, reached_at)
-    gossip = Gossip(host, options)
+    gossip = Gossip(host, options, allowed)
     await stack.enter_async_context(host.run(()))
     stack.push_async_callback(_close, host)
     await stack.enter_async_context(gossip.run())

@@ -29,6 +29,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.transport.addressbook import AddressBook
 from p2pboot.transport.addresses import Address
+from p2pboot.transport.allowlist import EVERYBODY, AllowList
 from p2pboot.transport.events import ConnectionRegister
 from p2pboot.transport.interface import Connection, DialError, NoRoom
 from p2pboot.transport.libp2p.muxed import MuxedConnection, Streams
@@ -56,6 +57,7 @@ class BoundedSwarm(Swarm):
         register: told of every connection that comes up and ends.
         nursery: owns the connections.
         swarm_key: of the private mesh that the node is in, if it is.
+        allowed: whom it lets in.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class BoundedSwarm(Swarm):
         options: Libp2pOptions,
         register: ConnectionRegister,
         nursery: trio.Nursery,
+        *,
         swarm_key: SwarmKey | None = None,
+        allowed: AllowList = EVERYBODY,
     ) -> None:
         key_pair = create_new_key_pair(secret_key.seed)
         peer_id = ID.from_pubkey(key_pair.public_key)
@@ -85,7 +89,7 @@ class BoundedSwarm(Swarm):
             ),
         )
         limits = Limits(inbound_streams=options.max_inbound_streams)
-        self._endpoint = Endpoint(secret_key, limits, swarm_key)
+        self._endpoint = Endpoint(secret_key, limits, swarm_key, allowed)
         self._admission = Admission(options, self._make_way)
         self._register = register
         self._nursery = nursery

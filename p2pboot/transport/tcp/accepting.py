@@ -14,7 +14,7 @@ from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.sockets import prepare, remote_of
 from p2pboot.transport.tcp.stream import MuxedStream
-from p2pboot.wire.yamux.frames import NO_ROOM
+from p2pboot.wire.yamux.frames import GATED, NO_ROOM
 
 
 @asynccontextmanager
@@ -36,7 +36,8 @@ async def accepted(
 
     Raises:
         OSError: the peer hung up at once.
-        Refused: there is no place for it (which its peer is told), it took too long, or it is this node itself.
+        Refused: there is no place for it, or its peer is not let in (both of which that is told), it took too long, or
+            it is this node itself.
         ProtocolError: the peer ended it before that.
     """
     with ExitStack() as stack:
@@ -56,6 +57,9 @@ async def accepted(
             raise tcp.failure
         if endpoint.is_self(tcp.peer):
             raise Refused("this is the node itself")
+        if not endpoint.allowed.admits(tcp.peer_id):
+            await tcp.hang_up(GATED)
+            raise Refused(f"{tcp.peer_id} is not among those who are let in")
         try:
             stack.enter_context(admission.place(tcp))
         except Refused:

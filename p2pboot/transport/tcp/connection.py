@@ -18,7 +18,7 @@ import trio
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, RemoteProtocolError
-from p2pboot.transport.interface import NoRoom, StreamReset
+from p2pboot.transport.interface import NoRoom, NotAllowed, StreamReset
 from p2pboot.transport.tcp.holdings import Holding
 from p2pboot.transport.tcp.labour import Labour
 from p2pboot.transport.tcp.pace import Pace
@@ -34,7 +34,7 @@ from p2pboot.transport.tcp.workspace import Workspace
 from p2pboot.wire.connection import Begun, Connection, OtherSwarmKey, Secured
 from p2pboot.wire.noise.transport import MAX_MESSAGE
 from p2pboot.wire.yamux import events
-from p2pboot.wire.yamux.frames import NO_ROOM, NORMAL
+from p2pboot.wire.yamux.frames import GATED, NO_ROOM, NORMAL
 from p2pboot.wire.yamux.states import Sending
 from p2pboot.wire.yamux.stream import Stream
 
@@ -47,6 +47,7 @@ _SILENCE_S: Final = (
 _HANGING_S: Final = 30.0  # that a peer may keep a stream's window at zero
 _GOODBYE_S: Final = 0.3
 _NOTHING: Final = memoryview(b"")
+_REFUSALS: Final[Mapping[int, Callable[[], NoRoom]]] = {NO_ROOM: NoRoom, GATED: NotAllowed}
 _WAKES: Final[Mapping[type, Callable[[MuxedStream], None]]] = {
     events.Readable: MuxedStream.wake_reader,
     events.Writable: MuxedStream.wake_writer,
@@ -264,8 +265,8 @@ class TcpConnection:
                 self._holding.name(event.peer.peer_id)
                 self.secured_at = trio.current_time()
                 self.secured.set()
-            elif isinstance(event, events.WentAway) and event.code == NO_ROOM:
-                self._end(NoRoom())
+            elif isinstance(event, events.WentAway) and event.code in _REFUSALS:
+                self._end(_REFUSALS[event.code]())
 
     # What goes out.
 
@@ -425,7 +426,7 @@ class TcpConnection:
 
     def reset_error(self, message: str) -> StreamReset:
         """Say why a stream is gone: with the peer's reason for the end of the connection, if it gave one."""
-        return NoRoom() if isinstance(self.failure, NoRoom) else StreamReset(message)
+        return type(self.failure)() if isinstance(self.failure, NoRoom) else StreamReset(message)
 
     def forget(self, core: Stream) -> None:
         """Drop a stream that its user is done with."""

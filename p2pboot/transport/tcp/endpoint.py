@@ -13,12 +13,14 @@ from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, UsageError
 from p2pboot.transport.addresses import Address
+from p2pboot.transport.allowlist import EVERYBODY, AllowList
 from p2pboot.transport.interface import DialError
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.sockets import dial_tcp
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.transport.tcp.workspace import Workspace
 from p2pboot.wire.connection import Connection, EndedEarly, Keys, NotGreeted, OtherSwarmKey, WrongPeer
+from p2pboot.wire.yamux.frames import GATED
 from p2pboot.wire.yamux.limits import Limits
 from p2pboot.wire.yamux.session import Session
 
@@ -41,13 +43,19 @@ class Endpoint:
         secret_key: the node's identity.
         limits: of each connection.
         swarm_key: of the private mesh that it is an end of, if it is.
+        allowed: whom it lets in.
     """
 
     def __init__(
-        self, secret_key: SecretKey, limits: Limits | None = None, swarm_key: SwarmKey | None = None
+        self,
+        secret_key: SecretKey,
+        limits: Limits | None = None,
+        swarm_key: SwarmKey | None = None,
+        allowed: AllowList = EVERYBODY,
     ) -> None:
         self._secret_key = secret_key
         self._swarm_key = swarm_key
+        self.allowed = allowed
         self._static = secrets.token_bytes(32)
         self._limits = limits
         self._workspace = Workspace()
@@ -121,7 +129,7 @@ class Endpoint:
 
         Raises:
             UsageError: the peer id in the address is not that of an Ed25519 key.
-            DialError: nobody answers, or somebody else, or no such node.
+            DialError: nobody answers, or somebody else, or no such node, or one that is not allowed.
         """
         expected, began = _expected(address), trio.current_time()
         sock = await dial_tcp(address)
@@ -146,6 +154,12 @@ class Endpoint:
         if self.is_self(connection.peer):
             connection.abort()
             raise DialError(f"{address} is this node itself")
+        if not self.allowed.admits(connection.peer_id):
+            await connection.hang_up(GATED)
+            raise DialError(
+                f"{address} answers as {connection.peer_id}, which is not among the peers that are allowed here",
+                remedy="name it, if it is to be: --allow-peer",
+            )
         return connection
 
     async def _is_answered(self, connection: TcpConnection) -> bool:

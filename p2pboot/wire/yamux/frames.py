@@ -30,7 +30,8 @@ NORMAL: Final = 0
 PROTOCOL_ERROR: Final = 1
 INTERNAL_ERROR: Final = 2
 NO_ROOM: Final = 0x1001
-"""libp2p's number for it, of its list of errors of connections; other implementations show it as an unknown one."""
+GATED: Final = 0x1007
+"""libp2p's numbers for these, of its list of errors of connections; other implementations show them as unknown ones."""
 
 SESSION: Final = 0
 """The stream id of frames that belong to no stream."""
