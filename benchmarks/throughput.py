@@ -131,7 +131,7 @@ class Throughput:
         yield Goal.at_most("raw stream, server, CPU s/GB", 1.2, self.cpu(LIGHT, "server"))
         yield Goal.at_most("raw stream, client, CPU s/GB", 1.5, self.cpu(LIGHT, "client"))
         yield Goal.at_most("raw stream, receiving node, CPU s/GB", 1.5, self.cpu(NODE, "client"))
-        yield Goal.at_least("private mesh / our raw stream", 0.5, self.ratio(PRIVATE, LIGHT))
+        yield Goal.at_least("private mesh / our raw stream", 0.4, self.ratio(PRIVATE, LIGHT))
         yield Goal.at_least("frames of 16 KiB / our raw stream", 0.5, self.ratio(SMALL, LIGHT))
         for side in ("server", "client"):
             yield Goal.at_most(f"verified fetch, {side}, peak MiB", 150, self.peak_mib(FETCH, side))

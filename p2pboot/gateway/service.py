@@ -77,7 +77,9 @@ class GatewayService:
     ) -> None:
         assert settings.gateway.http is not None  # noqa: S101 - the caller asked for it
         self._settings = settings
-        self._listener = listen(_where(settings.gateway.http, settings))
+        where = _where(settings.gateway.http, settings)
+        self._is_hidden = where != settings.gateway.http
+        self._listener = listen(where)
         self._slots = Slots() if slots is None else slots  # an empty one is false
         self._counters = GatewayCounters()
         self._shared = Shared(Turns(LOOKUPS), Room(), self._counters)
@@ -86,7 +88,12 @@ class GatewayService:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """Beginnings of the URLs that go into manifests now; none while there is no network."""
+        """Beginnings of the URLs that go into manifests now; none while there is no network.
+
+        Nor where a private mesh keeps it on loopback, which nobody asked for: each client would be led to itself.
+        """
+        if self._is_hidden:
+            return self._settings.gateway.advertise_http
         return advertised(self._listener, self._settings.gateway.advertise_http, self._interfaces)
 
     @property
@@ -119,7 +126,7 @@ class GatewayService:
                 nursery.start_soon(self._measure)
                 nursery.start_soon(names.learn)
                 nursery.start_soon(self._accept, nursery, gateway, stream)
-                if self._settings.network.mdns:
+                if self._settings.network.mdns and not self._is_hidden:
                     name = self._settings.provider.name
                     said = ServiceAnnouncement(offers, name, node.peer_id, self._listener, self._interfaces)
                     nursery.start_soon(announce, said)

@@ -160,8 +160,8 @@ async def _run(
     settings = current.settings
     # Before anything listens or is made: an unusable directory is the operator's to mend.
     await trio.to_thread.run_sync(_check_directory, settings)
-    key = await trio.to_thread.run_sync(load_or_generate, settings.identity.key_path)
     swarm_key = await trio.to_thread.run_sync(_swarm_key, settings)
+    key = await trio.to_thread.run_sync(load_or_generate, settings.identity.key_path)
     path = settings.identity.signing_key_path
     signing_key = key if path is None else await trio.to_thread.run_sync(load_key, path)
     async with AsyncExitStack() as stack:

@@ -59,6 +59,9 @@ class Endpoint:
         self._static = secrets.token_bytes(32)
         self._limits = limits
         self._workspace = Workspace()
+        self._new_core: Callable[..., Connection] = Connection
+        if swarm_key is not None:
+            self._new_core = _private(swarm_key)
 
     @property
     def mesh(self) -> str | None:
@@ -98,7 +101,7 @@ class Endpoint:
         Raises:
             OSError: the socket is not connected any more.
         """
-        core = self._core(
+        core = self._new_core(
             initiator=initiator,
             keys=Keys(self._secret_key, self._static, secrets.token_bytes(32)),
             session=Session(initiator=initiator, limits=self._limits),
@@ -106,13 +109,6 @@ class Endpoint:
             scratch=self._workspace.scratch,
         )
         return TcpConnection(sock, core, self._workspace, accept, dialled=initiator, began=began)
-
-    def _core(self, **arguments: Any) -> Connection:
-        if self._swarm_key is None:
-            return Connection(**arguments)
-        from p2pboot.wire.private import NONCE_BYTES, PrivateConnection  # 50 ms that only private meshes cost
-
-        return PrivateConnection(self._swarm_key, secrets.token_bytes(NONCE_BYTES), **arguments)
 
     async def dial(
         self, address: Address, accept: Callable[[MuxedStream], None], nursery: trio.Nursery
@@ -196,6 +192,16 @@ class Endpoint:
             f"{address} answers, but not as {who} with Noise and Yamux: {failure}",
             remedy="check the port and the peer id",
         )
+
+
+def _private(swarm_key: SwarmKey) -> Callable[..., Connection]:
+    """What makes the connections of a private mesh."""
+    from p2pboot.wire.private import NONCE_BYTES, PrivateConnection  # 50 ms that nobody else need pay
+
+    def new(**arguments: Any) -> Connection:
+        return PrivateConnection(swarm_key, secrets.token_bytes(NONCE_BYTES), **arguments)
+
+    return new
 
 
 def _expected(address: Address) -> PublicKey | None:
