@@ -37,8 +37,8 @@ class NotAllowed(NoRoom):
 
     def __init__(self) -> None:
         super().__init__(
-            "it lets in only peers that its operator has named (--allow-peer)",
-            remedy="have its operator name this peer id, and keep it: --key FILE; or ask another provider",
+            "it lets in only peers that its operator has named, by ids which a client keeps with --key FILE",
+            remedy="have its operator name this client's peer id (--allow-peer), or ask another provider",
         )
 
 

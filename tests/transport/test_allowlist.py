@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -61,7 +62,10 @@ def test_who_is_named_by_a_bootstrap_address_is_on_the_list(tmp_path: Path) -> N
     assert private.network.allowed == AllowList(frozenset({one.peer_id}), has_guests=True)
 
 
-async def test_who_is_listed_is_let_in_and_others_are_told_why_not(lab: Lab) -> None:
+async def test_who_is_listed_is_let_in_and_others_are_told_why_not(
+    lab: Lab, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "p2pboot")
     ours = await node(lab, NODE, LISTED)
     address = ours.addresses()[0]
     async with open_light(LISTED) as client:
@@ -72,8 +76,11 @@ async def test_who_is_listed_is_let_in_and_others_are_told_why_not(lab: Lab) -> 
     async with open_light(OTHER) as client:
         with pytest.raises(NotAllowed, match="its operator has named") as caught:
             await (await client.open_stream(await client.dial(address), ECHO)).read(1)
-        assert "--key FILE" in (caught.value.remedy or "")
+        assert "--key FILE" in caught.value.message
+        assert "--allow-peer" in (caught.value.remedy or "")
         assert OTHER.public.peer_id not in ours.peers()
+    assert f"kept out {OTHER.public.peer_id}, who came from 127.0.0.1:" in caplog.text
+    assert f"kept out {LISTED.public.peer_id}" not in caplog.text
 
 
 async def test_nobody_else_is_dialled_either(lab: Lab) -> None:

@@ -58,6 +58,7 @@ async def accepted(
         if endpoint.is_self(tcp.peer):
             raise Refused("this is the node itself")
         if not endpoint.allowed.admits(tcp.peer_id):
+            endpoint.tell_kept_out(tcp)
             await tcp.hang_up(GATED)
             raise Refused(f"{tcp.peer_id} is not among those who are let in")
         try:

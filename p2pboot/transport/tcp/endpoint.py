@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 import socket
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from p2pboot.wire.yamux.session import Session
 
 if TYPE_CHECKING:
     from p2pboot.core.swarmkey import SwarmKey
+
+log = logging.getLogger("p2pboot.transport.tcp")
 
 _HANDSHAKE_S: Final = 0.004  # of work, with all that follows when a peer is new
 _ANSWER_S: Final = 3.0
@@ -79,6 +82,13 @@ class Endpoint:
     def is_self(self, peer: PublicKey) -> bool:
         """Whether a peer is this node."""
         return peer == self._secret_key.public
+
+    def tell_kept_out(self, tcp: TcpConnection) -> None:
+        """Have the log say that somebody is not let in, unless it says that much."""
+        if self._workspace.reports.try_take(1, trio.current_time()):
+            log.info(
+                "kept out %s, who came from %s:%d: it is not on the allow-list", tcp.peer_id, *tcp.remote
+            )
 
     def connection(
         self,
