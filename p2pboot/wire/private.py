@@ -22,6 +22,7 @@ from p2pboot.wire.yamux.session import Session
 
 _SAME: Final = "what it sends is not encrypted with this swarm key: is it the same swarm key?"
 NONCE_BYTES: Final = 24
+MAX_NOTED: Final = 4096
 _DERIVING: Final = 16  # of the nonce, for HSalsa20
 
 
@@ -43,12 +44,33 @@ class Keystream:
             self._cipher.encrypt(data, output=data)
 
 
+class Replays:
+    """The nonces of those who dialled and had the key, the latest 4,096: 0.7 MB.
+
+    Who has heard a member begin can say the same again, and would be answered, without having the key.
+    """
+
+    def __init__(self) -> None:
+        self._nonces: dict[bytes, None] = {}
+
+    def is_one(self, nonce: bytes) -> bool:
+        """Whether somebody has begun with this nonce before."""
+        return nonce in self._nonces
+
+    def note(self, nonce: bytes) -> None:
+        """Take down the nonce of a peer that has shown to have the key."""
+        self._nonces[nonce] = None
+        if len(self._nonces) > MAX_NOTED:
+            del self._nonces[next(iter(self._nonces))]
+
+
 class PrivateConnection(Connection):
     """One side of a connection in a private mesh; what is not said here is as with `Connection`.
 
     Args:
         swarm_key: of the mesh.
         nonce: 24 random bytes, never used again.
+        replays: of this node, where it was dialled.
         initiator, keys, session, expected, scratch: as of `Connection`.
     """
 
@@ -56,6 +78,7 @@ class PrivateConnection(Connection):
         self,
         swarm_key: SwarmKey,
         nonce: bytes,
+        replays: Replays | None = None,
         *,
         initiator: bool,
         keys: Keys,
@@ -65,6 +88,7 @@ class PrivateConnection(Connection):
     ) -> None:
         super().__init__(initiator=initiator, keys=keys, session=session, expected=expected, scratch=scratch)
         self._swarm_key = swarm_key
+        self._replays = None if initiator else replays
         self._nonce = self._unsent_nonce = nonce
         self._remote_nonce = b""  # as far as it has come
         self._outgoing = Keystream(swarm_key, nonce)
@@ -88,6 +112,9 @@ class PrivateConnection(Connection):
             super()._receive(data)
         except NotGreeted:
             raise OtherSwarmKey(_SAME) from None
+        if self._replays is not None and self._negotiation.greeted:
+            self._replays.note(self._remote_nonce)
+            self._replays = None
 
     def _take_nonce(self, data: bytes | memoryview) -> bytes | memoryview:
         """Take what belongs to the peer's nonce, and return the rest."""
@@ -98,6 +125,8 @@ class PrivateConnection(Connection):
                 self._remote_nonce == self._nonce
             ):  # a mirror: two directions with one keystream would give it away
                 raise OtherSwarmKey("it sends back what this node sends")
+            if self._replays is not None and self._replays.is_one(self._remote_nonce):
+                raise OtherSwarmKey("it sends what somebody else sent before")
             self._incoming = Keystream(self._swarm_key, self._remote_nonce)
             self._events.append(Begun())
         return data[missing:]

@@ -11,21 +11,22 @@ from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.wire.connection import Begun, EndedEarly, Keys, NotGreeted, OtherSwarmKey, Secured
 from p2pboot.wire.multistream import NoCommonProtocol, encode_line
-from p2pboot.wire.private import NONCE_BYTES, Keystream, PrivateConnection
+from p2pboot.wire.private import NONCE_BYTES, Keystream, PrivateConnection, Replays
 from p2pboot.wire.yamux.events import StreamOpened
 from tests.wire.driving import DIALLER, LISTENER, connection, flights
 from tests.wire.sessions import of_type
-from tests.wire.vectors import each_step
+from tests.wire.vectors import each_step, feed
 
 KEY, OTHER = SwarmKey(b"k" * 32), SwarmKey(b"o" * 32)
 NONCES = b"D" * NONCE_BYTES, b"L" * NONCE_BYTES
 GREETING = encode_line("/multistream/1.0.0") + encode_line("/noise")
 
 
-def private(initiator: bool, key: SwarmKey = KEY, nonce: bytes | None = None) -> PrivateConnection:
+def private(initiator: bool, key: SwarmKey = KEY, replays: Replays | None = None) -> PrivateConnection:
     return PrivateConnection(
         key,
-        NONCES[not initiator] if nonce is None else nonce,
+        NONCES[not initiator],
+        replays,
         initiator=initiator,
         keys=Keys(DIALLER if initiator else LISTENER, b"s" * 32, b"e" * 32 if initiator else b"E" * 32),
     )
@@ -162,6 +163,36 @@ def test_another_key_is_noticed_by_both_sides() -> None:
         dialler.receive(encrypted(GREETING, NONCES[1], OTHER))
     with pytest.raises(RemoteProtocolError):
         dialler.receive(b"anything")
+
+
+@each_step
+def test_who_repeats_how_a_member_began_is_an_outsider(step: int) -> None:
+    """He would be answered otherwise, and know that the node has that member's key."""
+    replays, said = Replays(), bytes(private(True).data_to_send(1000))
+    for begins in (True, False):
+        listener = private(False, replays=replays)
+        assert bytes(listener.data_to_send(1000)) == NONCES[1]
+        if begins:
+            feed(listener.receive, said, step)
+            assert listener.has_data_to_send
+        else:
+            with pytest.raises(OtherSwarmKey, match="somebody else"):
+                feed(listener.receive, said, step)
+            assert not listener.has_data_to_send
+
+
+def test_only_nonces_of_who_has_the_key_are_noted_and_not_more_than_a_number_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("p2pboot.wire.private.MAX_NOTED", 3)
+    replays = Replays()
+    with pytest.raises(OtherSwarmKey):
+        private(False, replays=replays).receive(bytes(100))
+    assert not replays.is_one(bytes(NONCE_BYTES))
+    nonces = [bytes([n]) * NONCE_BYTES for n in range(5)]
+    for nonce in nonces:
+        private(False, replays=replays).receive(nonce + encrypted(GREETING, nonce))
+    assert [replays.is_one(nonce) for nonce in nonces] == [False, False, True, True, True]
 
 
 @pytest.mark.parametrize("initiator", [True, False])

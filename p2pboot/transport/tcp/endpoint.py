@@ -206,10 +206,16 @@ class Endpoint:
 
 def _private(swarm_key: SwarmKey) -> Callable[..., Connection]:
     """What makes the connections of a private mesh."""
-    from p2pboot.wire.private import NONCE_BYTES, PrivateConnection  # 50 ms that nobody else need pay
+    from p2pboot.wire.private import (
+        NONCE_BYTES,
+        PrivateConnection,
+        Replays,
+    )  # 50 ms that nobody else need pay
+
+    replays = Replays()
 
     def new(**arguments: Any) -> Connection:
-        return PrivateConnection(swarm_key, secrets.token_bytes(NONCE_BYTES), **arguments)
+        return PrivateConnection(swarm_key, secrets.token_bytes(NONCE_BYTES), replays, **arguments)
 
     return new
 
