@@ -21,7 +21,8 @@ from p2pboot.transport.tcp.accepting import accepted
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.stream import MuxedStream
-from p2pboot.wire.private import NONCE_BYTES
+from p2pboot.wire.connection import Keys
+from p2pboot.wire.private import NONCE_BYTES, PrivateConnection
 from tests.transport.tcp.ends import KEYS, sockets
 
 KEY, OTHER = SwarmKey(b"k" * 32), SwarmKey(b"o" * 32)
@@ -127,6 +128,26 @@ async def test_a_nonce_byte_by_byte_is_one_and_junk_after_it_is_not_answered() -
 
 async def test_no_two_connections_have_one_nonce() -> None:
     assert (await seen_by(b""))[0] != (await seen_by(b""))[0]
+
+
+async def test_who_repeats_what_a_member_said_is_not_answered() -> None:
+    keys = Keys(KEYS[1], b"s" * 32, b"e" * 32)
+    said = bytes(PrivateConnection(KEY, b"m" * NONCE_BYTES, initiator=True, keys=keys).data_to_send(1000))
+    async with listening(KEY) as address:
+        seen = [await answer_to(said, address) for _ in range(2)]
+    assert len(seen[0]) > NONCE_BYTES
+    assert len(seen[1]) == NONCE_BYTES
+
+
+async def answer_to(said: bytes, address: str) -> bytes:
+    """All that comes until the end."""
+    got = bytearray()
+    async with await trio.open_tcp_stream("127.0.0.1", parse_address(address).port) as stream:
+        await stream.send_all(said)
+        with suppress(trio.BrokenResourceError):
+            async for data in stream:
+                got += data
+    return bytes(got)
 
 
 async def test_who_is_kept_out_is_in_the_log_and_no_stranger_fills_it(
