@@ -199,9 +199,7 @@ class Client:
 
         opened = partial(open_light, self.key, bandwidth=Bandwidth(self.rates), swarm_key=self.swarm_key)
         try:
-            return await stack.enter_async_context(
-                opened(self.sharing.listening(), OF_A_CLIENT, interfaces)
-            )
+            return await stack.enter_async_context(opened(self.sharing.listening(), OF_A_CLIENT, interfaces))
         except MachineError as error:
             if not self.sharing.listens_where_it_can:
                 raise
