@@ -23,6 +23,7 @@ from p2pboot.transport.tcp.endpoint import Endpoint
 from p2pboot.transport.tcp.stream import MuxedStream
 from p2pboot.wire.connection import Keys
 from p2pboot.wire.private import NONCE_BYTES, PrivateConnection
+from tests.transport.conftest import until
 from tests.transport.tcp.ends import KEYS, sockets
 
 KEY, OTHER = SwarmKey(b"k" * 32), SwarmKey(b"o" * 32)
@@ -70,10 +71,16 @@ async def dial(address: str, key: SwarmKey | None) -> str:
     return found.unwrap().peer_id
 
 
-@pytest.fixture(autouse=True)
-def _short(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def short_handshakes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests in which every handshake has to run out of time."""
     monkeypatch.setattr(limits, "HANDSHAKE_S", 0.2)
-    monkeypatch.setattr(endpoint_module, "_ANSWER_S", 0.1)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests in which nobody answers who dials."""
+    monkeypatch.setattr(endpoint_module, "_ANSWER_S", 0.05)
 
 
 async def seen_by(outsider: bytes, *, bytewise: bool = False) -> tuple[bytes, Exception | None]:
@@ -113,41 +120,40 @@ async def seen_by(outsider: bytes, *, bytewise: bool = False) -> tuple[bytes, Ex
     [b"", b"\0" * NONCE_BYTES, GREETING, b"GET / HTTP/1.1\r\n\r\n" * 10, bytes(range(251)) * 4000],
     ids=["nothing", "a nonce", "a greeting in the clear", "HTTP", "a million bytes"],
 )
-async def test_an_outsider_sees_a_nonce_and_nothing_after_until_its_time_is_up(outsider: bytes) -> None:
+async def test_an_outsider_sees_a_nonce_and_nothing_after_until_its_time_is_up(
+    outsider: bytes, short_handshakes: None
+) -> None:
     seen, failure = await seen_by(outsider)
     assert len(seen) == NONCE_BYTES
     assert isinstance(failure, Refused)
     assert failure.message == "the handshake took too long"
 
 
-async def test_a_nonce_byte_by_byte_is_one_and_junk_after_it_is_not_answered() -> None:
+async def test_a_nonce_byte_by_byte_is_one_and_junk_after_it_is_not_answered(short_handshakes: None) -> None:
     seen, failure = await seen_by(b"n" * 24 + GREETING, bytewise=True)
     assert len(seen) == NONCE_BYTES
     assert isinstance(failure, Refused)
 
 
-async def test_no_two_connections_have_one_nonce() -> None:
+async def test_no_two_connections_have_one_nonce(short_handshakes: None) -> None:
     assert (await seen_by(b""))[0] != (await seen_by(b""))[0]
 
 
-async def test_who_repeats_what_a_member_said_is_not_answered() -> None:
+async def test_who_repeats_what_a_member_said_is_not_answered(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "p2pboot")
     keys = Keys(KEYS[1], b"s" * 32, b"e" * 32)
     said = bytes(PrivateConnection(KEY, b"m" * NONCE_BYTES, initiator=True, keys=keys).data_to_send(1000))
     async with listening(KEY) as address:
-        seen = [await answer_to(said, address) for _ in range(2)]
-    assert len(seen[0]) > NONCE_BYTES
-    assert len(seen[1]) == NONCE_BYTES
-
-
-async def answer_to(said: bytes, address: str) -> bytes:
-    """All that comes until the end."""
-    got = bytearray()
-    async with await trio.open_tcp_stream("127.0.0.1", parse_address(address).port) as stream:
-        await stream.send_all(said)
-        with suppress(trio.BrokenResourceError):
-            async for data in stream:
-                got += data
-    return bytes(got)
+        port = parse_address(address).port
+        async with await trio.open_tcp_stream("127.0.0.1", port) as member:
+            await member.send_all(said)
+            seen = 0
+            while seen <= NONCE_BYTES:
+                seen += len(await member.receive_some())
+        async with await trio.open_tcp_stream("127.0.0.1", port) as outsider:
+            await outsider.send_all(said)
+            await until(lambda: "it sends what somebody else sent before" in caplog.text)
+            assert len(await outsider.receive_some()) == NONCE_BYTES
 
 
 async def test_who_is_kept_out_is_in_the_log_and_no_stranger_fills_it(
@@ -179,7 +185,7 @@ async def test_one_key_connects() -> None:
     ids=["another key", "a key, to one without", "without, to one with a key"],
 )
 async def test_who_dials_with_another_key_is_told_so_in_a_line(
-    theirs: SwarmKey | None, ours: SwarmKey | None, words: str
+    theirs: SwarmKey | None, ours: SwarmKey | None, words: str, impatient: None
 ) -> None:
     async with listening(theirs) as address:
         with pytest.raises(DialError) as caught:
