@@ -80,6 +80,7 @@ async def test_who_is_listed_is_let_in_and_others_are_told_why_not(
         assert "--allow-peer" in (caught.value.remedy or "")
         assert OTHER.public.peer_id not in ours.peers()
     assert f"kept out {OTHER.public.peer_id}, who came from 127.0.0.1:" in caplog.text
+    assert f"ended: {caught.value.message}" in caplog.text
     assert f"kept out {LISTED.public.peer_id}" not in caplog.text
 
 

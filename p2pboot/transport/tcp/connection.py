@@ -230,15 +230,19 @@ class TcpConnection:
             set_receive_low_water(self._socket, wanted)
 
     def _fail(self, error: ProtocolError | OSError) -> None:
-        """End the connection because of what the peer did; the log says it in one line, unless it says that much."""
+        """End the connection because of what the peer did."""
+        self._report(error)
+        self._send()  # the GO_AWAY that names an error
+        self._dispatch()
+        self._end(error)
+
+    def _report(self, error: ProtocolError | OSError) -> None:
+        """Say in the log why the connection ends, in one line, unless it says that much."""
         is_news = self._core.peer is not None and not isinstance(error, OSError)
         may_tell = is_news and self._workspace.reports.try_take(1, trio.current_time())
         level = logging.INFO if may_tell else logging.DEBUG
         who = "a stranger" if self._core.peer is None else self._core.peer.peer_id
         log.log(level, "connection with %s at %s:%d ended: %s", who, *self.remote, error)
-        self._send()  # the GO_AWAY that names an error
-        self._dispatch()
-        self._end(error)
 
     async def _fall_silent(self, error: OtherSwarmKey) -> None:
         """Say nothing and take nothing more, until who counts the handshakes ends this one.
@@ -266,7 +270,10 @@ class TcpConnection:
                 self.secured_at = trio.current_time()
                 self.secured.set()
             elif isinstance(event, events.WentAway) and event.code in _REFUSALS:
-                self._end(_REFUSALS[event.code]())
+                refusal = _REFUSALS[event.code]()
+                if isinstance(refusal, NotAllowed):  # that will not pass by itself, as a lack of room does
+                    self._report(refusal)
+                self._end(refusal)
 
     # What goes out.
 
