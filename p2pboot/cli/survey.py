@@ -140,7 +140,9 @@ class Surveyor:
         )
         if answered:
             provider = self._providers.setdefault(peer_id, Provider(peer_id, ()))
-            addresses = (*provider.addresses, *self._transport.peer_addresses(peer_id))
+            # Where it was reached may be in no list: a link-local address is for who is on its link.
+            said = self._transport.peer_addresses(peer_id)
+            addresses = (*provider.addresses, connection.address, *said)
             provider.addresses = tuple(dict.fromkeys(addresses))
             provider.offers = list(dict.fromkeys((*provider.offers, *offers)))
             provider.word = self._ledger.words[peer_id]

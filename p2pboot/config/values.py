@@ -208,7 +208,7 @@ def _parse_dialable(text: str) -> Address:
     from p2pboot.transport.addresses import parse_address
 
     address = parse_address(text)
-    if not address.is_dialable:
+    if not (address.is_dialable or address.is_dialable_here):
         raise ValueError(f"{text!r} can not be dialled: give a peer's own address and port")
     return address
 

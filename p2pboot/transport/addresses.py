@@ -63,12 +63,12 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can dial it."""
-        return self.is_ip and _ip_of(self.host).is_loopback
+        return self.is_ip and _meant_by(self.host).is_loopback
 
     @property
     def is_link_local(self) -> bool:
         """Whether it means something on one link only."""
-        return self.is_ip and _ip_of(self.host).is_link_local
+        return self.is_ip and _meant_by(self.host).is_link_local
 
     @property
     def is_dialable(self) -> bool:
@@ -77,8 +77,13 @@ class Address:
             return False
         if not self.is_ip:
             return True
-        ip = _ip_of(self.host)
+        ip = _meant_by(self.host)
         return not (ip.is_unspecified or ip.is_multicast or ip.is_link_local)
+
+    @property
+    def is_dialable_here(self) -> bool:
+        """Whether it is link-local and says on which link, so that the operator of this machine may name it."""
+        return self.port != 0 and self.is_link_local and (self.kind == "ip4" or "%" in self.host)
 
     def with_peer(self, peer_id: str | None) -> Address:
         """Return the same address naming `peer_id`, or no peer."""
@@ -187,6 +192,12 @@ def can_listen(kind: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def _meant_by(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Where a connection goes: with `::ffff:127.0.0.1` to this machine, over IPv4."""
+    ip = _ip_of(host)
+    return ip.ipv4_mapped or ip if isinstance(ip, ipaddress.IPv6Address) else ip
 
 
 def known_dialable(texts: Iterable[str], *, limit: int) -> tuple[str, ...]:

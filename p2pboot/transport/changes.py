@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 # <linux/rtnetlink.h>: links, and addresses of both families
 _GROUPS: Final = 0x1 | 0x10 | 0x100
 _BYTES: Final = 65536
-_TOGETHER_S: Final = 0.1  # a cable that is plugged in is several changes, and containers come in dozens
+_TOGETHER_S: Final = 0.25  # a cable that is plugged in is several changes, and containers come in dozens
 
 
 class Changes:

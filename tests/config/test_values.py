@@ -120,7 +120,12 @@ def test_unparsable_multiaddr_is_named_with_a_remedy(address: str) -> None:
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize("address", ["/ip4/0.0.0.0/tcp/4001", "/ip4/1.2.3.4/tcp/0"])
+@pytest.mark.parametrize("address", ["/ip6zone/eth0/ip6/fe80::1/tcp/4001", "/ip4/169.254.7.7/tcp/4001"])
+def test_an_operator_may_name_a_link_local_address_that_says_its_link(address: str) -> None:
+    assert values.peer_addresses([address], HERE) == (address,)
+
+
+@pytest.mark.parametrize("address", ["/ip4/0.0.0.0/tcp/4001", "/ip4/1.2.3.4/tcp/0", "/ip6/fe80::1/tcp/1"])
 def test_bootstrap_address_must_be_dialable(address: str) -> None:
     with pytest.raises(ValueError, match="can not be dialled"):
         values.peer_addresses([address], HERE)

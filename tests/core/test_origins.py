@@ -16,6 +16,7 @@ from p2pboot.core.origins import Party, ip_of, is_private, origin_of, party_of
         ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
         ("/ip6/2001:db8:1:2::9/tcp/1", "2001:db8:1:2::/64"),
         ("fe80::1%eth0", "fe80::/64"),
+        ("/ip6zone/eth0/ip6/fe80::1/tcp/1", "fe80::/64"),
         ("::1", "::/64"),
         ("::ffff:192.0.2.7", "192.0.2.7"),
         ("/ip6/::ffff:c000:207/tcp/1", "192.0.2.7"),

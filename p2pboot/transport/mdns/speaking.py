@@ -16,6 +16,7 @@ from p2pboot.transport.mdns import records, sockets
 from p2pboot.transport.mdns.links import Link, believed, worth_dialling
 from p2pboot.transport.mdns.sockets import LinkSocket
 from p2pboot.transport.mdns.sources import Sources
+from p2pboot.transport.scopes import on_link
 from p2pboot.wire.dns import Message, read_message
 
 log = logging.getLogger(__name__)
@@ -192,10 +193,20 @@ class Speaker:
             return
         self._somebody_asks.set()
         self._asked.set()
-        # A program that asks by unicast DNS hears one answer only; rust-libp2p asks so, and hears what all hear.
-        if port != sockets.PORT and self._told and self._sources.may_answer(host, trio.current_time()):
-            answer = records.announcement(self._name, self._told, question=message)
-            try:
-                self._socket.send_to(answer, (host, port))
-            except OSError as error:
-                log.debug("mDNS answer not sent to %s: %s", host, error)
+        if port != sockets.PORT and self._told:
+            self._answer_alone(message, host, port)
+
+    def _answer_alone(self, question: Message, host: str, port: int) -> None:
+        """For a program that asks by unicast DNS and hears nothing else; rust-libp2p asks so, and hears what all hear.
+
+        Senders can be made up: who is not on the link gets nothing from us.
+        """
+        is_near = on_link(host, self._interfaces.listing().addresses)
+        if not is_near or not self._sources.may_answer(host, trio.current_time()):
+            return
+        try:
+            self._socket.send_to(
+                records.announcement(self._name, self._told, question=question), (host, port)
+            )
+        except OSError as error:
+            log.debug("mDNS answer not sent to %s: %s", host, error)

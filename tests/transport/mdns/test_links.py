@@ -120,7 +120,9 @@ def test_link_local_addresses_are_told_on_their_link_last_and_without_a_zone() -
         ("/ip4/10.9.9.9/tcp/1", LAN, "/ip4/10.9.9.9/tcp/1"),  # another network of its, perhaps routed
         ("/ip4/127.0.0.1/tcp/1", LAN, None),
         ("/ip4/127.0.0.1/tcp/1", INNER, "/ip4/127.0.0.1/tcp/1"),
+        ("/ip6/::ffff:127.0.0.1/tcp/1", LAN, None),  # the same
         ("/ip4/169.254.169.254/tcp/80", LAN, None),
+        ("/ip6/::ffff:169.254.169.254/tcp/80", LAN, None),
         ("/ip4/169.254.1.1/tcp/1", LAN, "/ip4/169.254.1.1/tcp/1"),
         ("/ip6/fe80::1/tcp/1", LAN6, "/ip6zone/if7/ip6/fe80::1/tcp/1"),
         ("/ip6/fe80::2/tcp/1", LAN6, None),

@@ -6,6 +6,8 @@ import ipaddress
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from zeroconf._dns import DNSAddress, DNSPointer, DNSService, DNSText
 from zeroconf._protocol.incoming import DNSIncoming
 
@@ -98,6 +100,16 @@ def test_what_is_read_of_one_packet_is_bounded() -> None:
     assert len(records.told(answer(*strings))) == records.MAX_TAKEN
     late = answer(*[b"dnsaddr=/ip4/nonsense"] * 500, strings[0])
     assert records.told(late) == []
+
+
+@given(
+    st.lists(
+        st.binary(max_size=60) | st.text("/ip46tcpz%0:.1nehosd29", max_size=60).map(str.encode), max_size=5
+    )
+)
+def test_any_strings_are_addresses_or_not(said: list[bytes]) -> None:
+    for address in records.told(answer(*(b"dnsaddr=/" + one + f"/p2p/{B}".encode() for one in said))):
+        assert parse_address(str(address)) == address
 
 
 @pytest.mark.parametrize(
