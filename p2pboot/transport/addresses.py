@@ -28,9 +28,8 @@ _IP_VERSIONS: Final = {"ip4": 4, "ip6": 6}
 _DNS: Final = frozenset({"dns", "dns4", "dns6"})
 _DNS_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
-_ZONE: Final = re.compile(
-    r"[A-Za-z0-9_.:@-]{1,15}"
-)  # an interface's name, as long as Linux has them, or its number
+# An interface's name, as long as Linux has them, or its number.
+_ZONE: Final = re.compile(r"[A-Za-z0-9_.:@-]{1,15}")
 _PEER_ID: Final = re.compile(r"12D3KooW[1-9A-HJ-NP-Za-km-z]{44}|Qm[1-9A-HJ-NP-Za-km-z]{44}")
 
 

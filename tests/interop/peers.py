@@ -44,7 +44,7 @@ class Peer:
         self._lines.put(b"")
 
     def wait_for(self, **wanted: object) -> dict[str, Any]:
-        """Wait until it says something with all of these values; `...` is any."""
+        """Wait until it says something with all of these values, after what was waited for before; `...` is any."""
         while True:
             try:
                 line = self._lines.get(timeout=_HANG_S)

@@ -1,7 +1,7 @@
 """How long it takes until one finds the other on a local network: `python -m tests.interop.times`; root.
 
-From when the second of two says that it is there until each has found the other; in seconds, the middle and the longest of
-some runs. The peers of other languages are those that `make interop` builds.
+From when the second of two says that it is there until each has found the other; in seconds, the middle and the
+longest of some runs. The peers of other languages are those that `make interop` builds.
 """
 
 from __future__ import annotations
