@@ -214,9 +214,8 @@ class BoundedSwarm(Swarm):
     @contextmanager
     def _end_of(self, tcp: TcpConnection, streams: Streams) -> Iterator[MuxedConnection]:
         """Our end of a connection as libp2p knows it, while the block runs."""
-        peer_id, (host, port) = tcp.peer_id, tcp.remote
-        address = Address("ip6" if ":" in host else "ip4", host, port, peer_id)
-        name = Connection(peer_id, str(address), next(self._numbers))
+        address = tcp.remote_address.with_peer(tcp.peer_id)
+        name = Connection(tcp.peer_id, str(address), next(self._numbers))
         muxed = self._ends[tcp] = MuxedConnection(tcp, name, streams)
         try:
             yield muxed

@@ -283,8 +283,7 @@ class LightTransport(Transport):
     def _name(self, tcp: TcpConnection) -> Connection:
         """The connection as the rest of the program knows it; streams may come before it is told of."""
         if tcp not in self._names:
-            host, port = tcp.remote
-            address = Address("ip6" if ":" in host else "ip4", host, port, tcp.peer.peer_id)
+            address = tcp.remote_address.with_peer(tcp.peer.peer_id)
             named = Connection(tcp.peer.peer_id, str(address), next(self._numbers))
             self._names[tcp], self._named[named] = named, tcp
         return self._names[tcp]

@@ -25,6 +25,7 @@ from p2pboot.transport.tcp.pace import Pace
 from p2pboot.transport.tcp.sockets import (
     has_run_dry,
     local_host_of,
+    remote_address_of,
     remote_of,
     set_receive_low_water,
     set_unsent_low_water,
@@ -100,6 +101,8 @@ class TcpConnection:
         self._hanging: dict[Stream, tuple[int, float]] = {}  # how much it had sent, and since when
         self.remote = remote_of(sock)
         """IP address and port of the other end."""
+        self.remote_address = remote_address_of(sock)
+        """The same as an address, with the zone of a link-local one."""
         self.local_host = local_host_of(sock)
         """IP address of this end."""
         self._holding = Holding(workspace.common, self.remote[0], core, self._resume, self.flush)

@@ -16,7 +16,7 @@ from typing import Final
 import trio
 
 from p2pboot.errors import MachineError, machine_error
-from p2pboot.transport.addresses import Address
+from p2pboot.transport.addresses import Address, can_be_zone
 from p2pboot.transport.interface import DialError
 
 _BACKLOG: Final = 128
@@ -97,6 +97,24 @@ def remote_of(sock: socket.socket) -> tuple[str, int]:
     """
     host, port = sock.getpeername()[:2]
     return str(host).partition("%")[0], int(port)
+
+
+def remote_address_of(sock: socket.socket) -> Address:
+    """The other end, without its peer id; a link-local one names the link that leads there. OSError as above."""
+    host, port, *rest = sock.getpeername()
+    host = str(host).partition("%")[0]
+    if rest and rest[1]:
+        host += f"%{_link_name(rest[1])}"
+    return Address("ip6" if ":" in host else "ip4", host, int(port))
+
+
+def _link_name(index: int) -> str:
+    """What a link is called in an address: the interface's name, or its number where that can not stand there."""
+    with contextlib.suppress(OSError):
+        name = socket.if_indextoname(index)
+        if can_be_zone(name):
+            return name
+    return str(index)
 
 
 def local_host_of(sock: socket.socket) -> str:

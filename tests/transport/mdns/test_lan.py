@@ -63,7 +63,7 @@ def test_on_each_interface_is_told_what_leads_there(tmp_path: Path) -> None:
             their = {one: one.wait_for(id=...)["id"] for one in (both, left, right)}
             assert host_of(left.wait_for(found=their[both])) == "/ip4/192.0.2.1"
             assert host_of(right.wait_for(found=their[both])) == "/ip4/198.51.100.1"
-            found = set()
+            found: set[str] = set()
             while found != {their[left], their[right]}:
                 found.add(both.wait_for(found=...)["found"])
             assert not [said for said in left.said if said.get("found") == their[right]]
