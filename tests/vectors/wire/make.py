@@ -5,6 +5,7 @@ It holds what other implementations put on the wire, from fixed keys that are kn
 - ``noise_xx``: a whole handshake and two messages after it, by the package ``noiseprotocol``.
 - ``payload``: Noise payloads by py-libp2p, and identities of kinds that p2pboot does not take.
 - ``identify``: messages by py-libp2p's protobuf classes.
+- ``kad``: messages by py-libp2p's protobuf classes, without their length.
 - ``yamux``: frames as they are laid out in https://github.com/hashicorp/yamux/blob/master/spec.md, by hand.
 """
 
@@ -19,6 +20,7 @@ from libp2p.crypto.ed25519 import create_new_key_pair
 from libp2p.crypto.secp256k1 import Secp256k1PrivateKey
 from libp2p.crypto.x25519 import X25519PrivateKey
 from libp2p.identity.identify.pb.identify_pb2 import Identify
+from libp2p.kad_dht.pb.kademlia_pb2 import Message, Record
 from libp2p.security.noise.messages import (
     NoiseExtensions,
     NoiseHandshakePayload,
@@ -103,6 +105,53 @@ def identify() -> dict[str, Any]:
     return {"full": full.SerializeToString().hex(), "empty": Identify().SerializeToString().hex()}
 
 
+KAD_KEY = b"/phase/stable/arm64/manifest"
+KAD_URL = b"http://192.0.2.7:8080/phase/stable/arm64/manifest.json"
+
+
+def kad() -> dict[str, Any]:
+    """By name; what only some implementations send is in `foreign`."""
+    peers = [
+        Message.Peer(id=bytes.fromhex("002408011220") + bytes([number]) * 32, addrs=addresses)
+        for number, addresses in (
+            (7, [bytes.fromhex("040a00000106" + "0fa1"), bytes.fromhex("29fd" + "00" * 14 + "01060fa1")]),
+            (8, []),
+        )
+    ]
+    record = Record(key=KAD_KEY, value=KAD_URL)
+    said = Record(
+        key=KAD_KEY,
+        value=KAD_URL,
+        author=b"whose",
+        signature=b"not looked at",
+        timeReceived="2025-11-26T12:00:00.000000000Z",
+    )
+    messages = {
+        "put": Message(type=Message.PUT_VALUE, key=KAD_KEY, record=record),
+        "get": Message(type=Message.GET_VALUE, key=KAD_KEY),
+        "value": Message(type=Message.GET_VALUE, key=KAD_KEY, record=record, closerPeers=peers),
+        "add provider": Message(type=Message.ADD_PROVIDER, key=KAD_KEY, providerPeers=peers[:1]),
+        "providers": Message(
+            type=Message.GET_PROVIDERS, key=KAD_KEY, providerPeers=peers[:1], closerPeers=peers[1:]
+        ),
+        "find": Message(type=Message.FIND_NODE, key=peers[0].id),
+        "found": Message(type=Message.FIND_NODE, closerPeers=peers),
+        "ping": Message(type=Message.PING),
+    }
+    foreign = Message(
+        type=Message.GET_VALUE,
+        clusterLevelRaw=1,
+        key=KAD_KEY,
+        record=said,
+        closerPeers=[Message.Peer(id=peers[0].id, connection=Message.CONNECTED, signedRecord=b"an envelope")],
+        senderRecord=b"another one",
+    )
+    return {
+        **{name: message.SerializeToString().hex() for name, message in messages.items()},
+        "foreign": foreign.SerializeToString().hex(),
+    }
+
+
 YAMUX = {
     "open stream 1 with 768 KiB more": "00 01 0001 00000001 000c0000",
     "accept stream 1": "00 01 0002 00000001 00000000",
@@ -124,6 +173,7 @@ def vectors() -> dict[str, Any]:
         ],
         "payload": payloads(),
         "identify": identify(),
+        "kad": kad(),
         "yamux": {name: frame.replace(" ", "") for name, frame in YAMUX.items()},
     }
 

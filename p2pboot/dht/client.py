@@ -1,0 +1,324 @@
+"""The client: asks peers over streams of any transport, and drives lookups.
+
+All values and all providers that anybody tells of are looked at, and nothing is written back to whoever told otherwise.
+Whoever is not connected is dialled for a lookup, and let go when it is over, unless he is of use otherwise.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Final
+
+import trio
+
+from p2pboot.dht.addresses import AddressPolicy
+from p2pboot.dht.keys import peer_id_bytes, position
+from p2pboot.dht.lookup import Lookup
+from p2pboot.dht.table import Contact, RoutingTable
+from p2pboot.errors import P2PBootError, RemoteProtocolError
+from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
+from p2pboot.wire.kad import (
+    KAD_PROTOCOL,
+    MAX_VALUE,
+    KadPeer,
+    Message,
+    MessageReader,
+    MessageType,
+    Record,
+    encode_message,
+)
+
+log = logging.getLogger(__name__)
+
+ANSWER_S: Final = 3.0
+"""For one question, from the stream's opening to the answer's end."""
+
+DIAL_S: Final = 2.0
+"""For all addresses of one peer."""
+
+NEXT_ADDRESS_S: Final = 0.25
+"""After which the next address of a peer is tried beside the one before (RFC 8305)."""
+
+LOOKUP_S: Final = 10.0
+
+_READ_BYTES: Final = 16 * 1024
+
+
+class DhtClient:
+    """Asks for one end.
+
+    Args:
+        transport: its network.
+        policy: which addresses are dialled.
+        table: whom it knows; kept by this client, with those who answer.
+        keeps: whether a connection that was made for a lookup is kept when that is over.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        policy: AddressPolicy,
+        table: RoutingTable | None = None,
+        *,
+        keeps: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._transport = transport
+        self._policy = policy
+        self.table = RoutingTable(transport.peer_id) if table is None else table
+        self._keeps = keeps
+        self._made: set[Connection] = set()  # for lookups
+
+    # One peer
+
+    async def ask(self, connection: Connection, request: Message) -> Message:
+        """Ask whoever is at the other end of a connection; he comes into the table.
+
+        Args:
+            connection: one that is up.
+            request: with a reply.
+
+        Raises:
+            StreamReset: it ended, the peer does not speak the protocol, or does not want to answer.
+            RemoteProtocolError: he answers something else.
+            trio.TooSlowError: he does not answer in ANSWER_S.
+        """
+        if not self._policy.serves(connection.address):
+            raise StreamReset(f"{connection.peer_id} is not at this site")
+        with trio.fail_after(ANSWER_S):
+            stream = await self._transport.open_stream(connection, KAD_PROTOCOL)
+            try:
+                await stream.write(encode_message(request))
+                reply = await _read(stream)
+            finally:
+                await stream.close()
+        if reply.type is not request.type:
+            raise RemoteProtocolError(f"{connection.peer_id} answers something else")
+        self._note(connection)
+        return reply
+
+    def _note(self, connection: Connection) -> None:
+        """Somebody has answered: he is a server. Where he dialled us, his address is what he says that it is."""
+        peer_id = connection.peer_id
+        addresses = self._policy.fit(peer_id, self._transport.peer_addresses(peer_id))
+        if addresses:
+            self.table.add(Contact(peer_id, addresses))
+
+    async def greet(self, connection: Connection) -> bool:
+        """Get to know a peer, and let him tell of others; returns whether he is a server."""
+        own = peer_id_bytes(self._transport.peer_id)
+        try:
+            await self.ask(connection, Message(MessageType.FIND_NODE, own))
+        except (P2PBootError, trio.TooSlowError) as error:
+            log.debug("%s is no server of the DHT: %s", connection.peer_id, error)
+            return False
+        return True
+
+    # Lookups
+
+    async def look_up(
+        self, request: Message, take: Callable[[Connection, Message], None] = lambda _from, _reply: None
+    ) -> list[Contact]:
+        """Ask those who are nearest to a key, from whoever is known already on.
+
+        Args:
+            request: what each of them is asked; names the key.
+            take: is given every answer, at once.
+
+        Returns:
+            The nearest servers, in order; at most K.
+        """
+        where = position(request.key)
+        lookup = Lookup(where, self._transport.peer_id, self._start(where))
+        with trio.move_on_after(LOOKUP_S):
+            async with trio.open_nursery() as nursery:
+                changed = trio.Event()
+
+                async def visit(contact: Contact) -> None:
+                    nonlocal changed
+                    try:
+                        connection = await self._reach(contact)
+                        reply = await self.ask(connection, request)
+                    except (P2PBootError, trio.TooSlowError) as error:
+                        log.debug("the DHT's %s: %s", contact.peer_id, error)
+                        self.table.remove(contact.peer_id)
+                        lookup.failed(contact.peer_id)
+                    else:
+                        heard = (self._policy.heard(peer, connection.address) for peer in reply.closer)
+                        lookup.answered(contact.peer_id, filter(None, heard))
+                        take(connection, reply)
+                    changed.set()
+
+                while not lookup.is_done:
+                    now = trio.current_time()
+                    while (contact := lookup.next(now)) is not None:
+                        nursery.start_soon(visit, contact)
+                    with trio.move_on_at(lookup.wake_at(now)):
+                        await changed.wait()
+                    changed = trio.Event()
+        return lookup.closest()
+
+    def _start(self, where: int) -> list[Contact]:
+        """Those in the table, and whoever is connected: somebody may have become a server."""
+        known = {contact.peer_id: contact for contact in self.table.nearest(where)}
+        for connection in self._transport.connections():
+            if connection.peer_id not in known and self._policy.serves(connection.address):
+                addresses = self._transport.peer_addresses(connection.peer_id)
+                known[connection.peer_id] = Contact(connection.peer_id, addresses)
+        return list(known.values())
+
+    async def _reach(self, contact: Contact) -> Connection:
+        """A connection with a peer, a new one if need be.
+
+        Raises:
+            StreamReset: nobody answers at any of its addresses.
+        """
+        known = self._connected(contact.peer_id)
+        if known is not None:
+            return known
+        with trio.move_on_after(DIAL_S):
+            connection = await self._dial_any(contact.addresses)
+            if connection is not None:
+                self._made.add(connection)
+                return connection
+        raise StreamReset(f"nobody answers at {', '.join(contact.addresses)}")
+
+    def _connected(self, peer_id: str) -> Connection | None:
+        return next((one for one in self._transport.connections() if one.peer_id == peer_id), None)
+
+    async def _dial_any(self, addresses: Sequence[str]) -> Connection | None:
+        """Dial addresses, each beside those before where these do not answer soon; None when all have failed."""
+        made: list[Connection] = []
+        async with trio.open_nursery() as nursery:
+
+            async def dial(address: str, failed: trio.Event) -> None:
+                try:
+                    made.append(await self._transport.dial(address))
+                    nursery.cancel_scope.cancel()
+                except P2PBootError as error:
+                    log.debug("the DHT tells of %s: %s", address, error)
+                    failed.set()
+
+            for address in addresses:
+                nursery.start_soon(dial, address, failed := trio.Event())
+                with trio.move_on_after(NEXT_ADDRESS_S):
+                    await failed.wait()
+        return made[0] if made else None
+
+    async def let_go(self) -> None:
+        """End the connections that were made for lookups and are not to be kept."""
+        made, self._made = self._made, set()
+        for connection in made:
+            if not self._keeps():
+                await self._transport.hang_up(connection)
+
+    # What is looked up, and what is put
+
+    async def find_providers(self, key: bytes, found: Callable[[Contact], None]) -> list[Contact]:
+        """Look for who provides something; `found` is given each of them once, as soon as he is told of.
+
+        Returns:
+            The nearest servers.
+        """
+        told: set[Contact] = set()
+
+        def take(teller: Connection, reply: Message) -> None:
+            for peer in reply.providers:
+                contact = self._policy.heard(peer, teller.address)
+                own = contact is not None and contact.peer_id == self._transport.peer_id
+                if contact is not None and not own and contact not in told:
+                    told.add(contact)
+                    found(contact)
+
+        return await self.look_up(Message(MessageType.GET_PROVIDERS, key), take)
+
+    async def find_values(self, key: bytes, found: Callable[[bytes], None]) -> list[Contact]:
+        """Look for all values under a key; `found` is given each distinct one once, as soon as it is told.
+
+        Returns:
+            The nearest servers.
+        """
+        told: set[bytes] = set()
+
+        def take(_teller: Connection, reply: Message) -> None:
+            for record in reply.records:
+                fits = record.key == key and 1 <= len(record.value) <= MAX_VALUE
+                if fits and record.value not in told:
+                    told.add(record.value)
+                    found(record.value)
+
+        return await self.look_up(Message(MessageType.GET_VALUE, key), take)
+
+    async def put(self, connection: Connection, records: Iterable[Record]) -> int:
+        """Put values on one peer; returns how many he has taken. Raises nothing that is his fault."""
+        taken = 0
+        for record in records:
+            with suppress(P2PBootError, trio.TooSlowError):  # he has other values, or other rules
+                await self.ask(connection, Message(MessageType.PUT_VALUE, record.key, record))
+                taken += 1
+        return taken
+
+    async def provide(self, connection: Connection, keys: Iterable[bytes]) -> bool:
+        """Tell one peer that this end is a provider under some keys; returns whether he has read it.
+
+        There is no reply: he has read it when he ends the stream after us. What he says meanwhile, as py-libp2p does,
+        is passed over.
+        """
+        own = self._own(connection)
+        messages = [encode_message(Message(MessageType.ADD_PROVIDER, key, providers=(own,))) for key in keys]
+        if not (own.addresses and messages and self._policy.serves(connection.address)):
+            return False
+        try:
+            with trio.fail_after(ANSWER_S):
+                stream = await self._transport.open_stream(connection, KAD_PROTOCOL)
+                try:
+                    await stream.write(b"".join(messages))
+                    await stream.close_write()
+                    while await stream.read(_READ_BYTES):
+                        pass
+                finally:
+                    await stream.close()
+        except (P2PBootError, trio.TooSlowError) as error:
+            log.debug("%s keeps no providers: %s", connection.peer_id, error)
+            return False
+        return True
+
+    def _own(self, connection: Connection) -> KadPeer:
+        own_id = self._transport.peer_id
+        told = self._policy.told(Contact(own_id, tuple(self._transport.addresses())), connection.address)
+        return KadPeer(peer_id_bytes(own_id)) if told is None else told
+
+    async def spread(self, key: bytes, record: Record | None) -> int:
+        """Put a value on the nearest peers, or, without one, tell them that this end is a provider.
+
+        Returns:
+            How many have taken it.
+        """
+        kind = MessageType.GET_PROVIDERS if record is None else MessageType.GET_VALUE
+        taken = 0
+
+        async def put(contact: Contact) -> None:
+            nonlocal taken
+            with suppress(P2PBootError, trio.TooSlowError):
+                connection = await self._reach(contact)
+                if record is None:
+                    taken += await self.provide(connection, [key])
+                else:
+                    taken += await self.put(connection, [record])
+
+        closest = await self.look_up(Message(kind, key))
+        async with trio.open_nursery() as nursery:
+            for contact in closest:
+                nursery.start_soon(put, contact)
+        return taken
+
+
+async def _read(stream: Stream) -> Message:
+    reader = MessageReader()
+    while (reply := reader.next()) is None:
+        data = await stream.read(_READ_BYTES)
+        if not data:
+            raise StreamReset("the stream ended without an answer")
+        reader.receive(data)
+    return reply
