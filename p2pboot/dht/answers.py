@@ -7,7 +7,7 @@ somebody who knows one value only it tells its own, or else that of whom the ope
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
 from p2pboot.core.dataclass import dataclass
@@ -115,9 +115,9 @@ class Answerer:
                 self._add_provider(request, asker, now)
                 return None
             case MessageType.GET_VALUE:
-                records = tuple(self._values(key, now))
-                first = records[0] if records else None
-                return Message(kind, key, first, further=records[1:], closer=self._closer(key, asker))
+                first, *further = self._values(key, now) or (None,)
+                closer = self._closer(key, asker)
+                return Message(kind, key, first, further=tuple(filter(None, further)), closer=closer)
             case MessageType.GET_PROVIDERS:
                 return Message(
                     kind, key, closer=self._closer(key, asker), providers=self._providers(key, asker, now)
@@ -149,18 +149,14 @@ class Answerer:
                 self.providers.put(request.key, party, contact.addresses, now=now)
                 return
 
-    def _values(self, key: bytes, now: float) -> Iterator[Record]:
-        """All distinct values, as many as there is room for."""
+    def _values(self, key: bytes, now: float) -> Sequence[Record]:
+        """All distinct values, or as many as there is room for."""
         own = self._own.value(key)
         kept = dict.fromkeys(value for _, value in self.values.get(key, now))
         values = [own, *(value for value in kept if value != own)] if own else list(kept)
-        room = OF_VALUES
-        for value in self._some(values, MAX_FURTHER + 1):
-            record = Record(key, value)
-            room -= record_size(record)
-            if room < 0:
-                return
-            yield record
+        records = [Record(key, value) for value in values]
+        longest = max(map(record_size, records), default=1)
+        return self._some(records, min(MAX_FURTHER + 1, OF_VALUES // longest))
 
     def _some(self, found: Sequence[T], most: int) -> Sequence[T]:
         """At most so many, each time others of those that do not fit; who comes first always does."""

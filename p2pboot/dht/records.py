@@ -99,13 +99,16 @@ class Records(Generic[T]):
         own_is_full = shares.held(party.origin) >= self._most
         if not own_is_full and shares.fits(party, trusted=trusted):
             return []
-        origin = party.origin if own_is_full else shares.gives_way(party)
-        heaviest = max(
-            (other for other in self._order if other.origin == origin), key=shares.held_by, default=None
-        )
+        if trusted:
+            rivals = [other for other in self._order if not self._is_trusted(other.peer_id)]
+        else:
+            origin = party.origin if own_is_full else shares.gives_way(party)
+            rivals = [other for other in self._order if other.origin == origin]
+        heaviest = max(rivals, key=shares.held_by, default=None)
         if heaviest is None:
             return None
-        if origin == party.origin and shares.held_by(heaviest) <= shares.held_by(party) + 1 and not trusted:
+        is_neighbour = heaviest.origin == party.origin
+        if is_neighbour and not trusted and shares.held_by(heaviest) <= shares.held_by(party) + 1:
             return None
         return [(next(reversed(self._order[heaviest])), heaviest)]
 

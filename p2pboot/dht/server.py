@@ -47,7 +47,7 @@ class DhtServer:
     """
 
     def __init__(self, answerer: Answerer, policy: AddressPolicy) -> None:
-        self._answerer = answerer
+        self.answerer = answerer
         self._policy = policy
         self._shares = Shares(STREAMS, _RESERVE)
         self._open: dict[_Served, None] = {}  # the idlest first
@@ -98,7 +98,7 @@ class DhtServer:
                 await self._wait_for_turn(served.party)
                 if served in self._open:  # it is the one that has just asked
                     self._open[served] = self._open.pop(served)
-                reply = self._answerer.answer(request, asker, trio.current_time())
+                reply = self.answerer.answer(request, asker, trio.current_time())
                 self.answered[request.type.name.lower()] += 1
                 if reply is not None:
                     with trio.fail_after(READ_S):
@@ -121,7 +121,7 @@ class DhtServer:
 
     def forget_old(self) -> None:
         """Drop records that were not put again in time."""
-        self._answerer.forget_old(trio.current_time())
+        self.answerer.forget_old(trio.current_time())
 
 
 class _Served:

@@ -47,9 +47,7 @@ OURS = {
 peers = st.builds(
     KadPeer, st.binary(max_size=40), st.lists(st.binary(max_size=30), max_size=MAX_ADDRESSES).map(tuple)
 )
-records = st.builds(
-    Record, st.binary(max_size=40), st.binary(max_size=200), st.integers(0, (1 << 32) - 1)
-)
+records = st.builds(Record, st.binary(max_size=40), st.binary(max_size=200), st.integers(0, (1 << 32) - 1))
 messages = st.builds(
     Message,
     st.sampled_from(MessageType),

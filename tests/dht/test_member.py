@@ -1,0 +1,208 @@
+"""Members and clients: what one puts, all find, whatever strangers put beside it."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import trio
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from p2pboot.dht.keys import content_key
+from p2pboot.dht.member import FRESH_S, LOOK_S
+from p2pboot.dht.table import Contact, K
+from p2pboot.testing.manifests import key_of
+from p2pboot.transport.interface import Stream
+from p2pboot.wire.kad import KAD_PROTOCOL, KadPeer, Message, MessageType, Record, encode_message
+from tests.dht.world import KEY, PAIR, RIGHT, DhtWorld, Peer, exchange, raw_stream, read_message
+
+
+@pytest.fixture
+def world() -> DhtWorld:
+    return DhtWorld()
+
+
+async def values_for(world: DhtWorld, *at: Peer, name: str = "client") -> set[bytes]:
+    found: list[bytes] = []
+    async with world.client(name) as client:
+        for peer in at:
+            await client._transport.dial(peer.address)
+        await client.find_values(KEY, found.append)
+    assert len(found) == len(set(found))
+    return set(found)
+
+
+async def providers_for(world: DhtWorld, key: bytes, *at: Peer) -> dict[str, Contact]:
+    found: list[Contact] = []
+    async with world.client() as client:
+        for peer in at:
+            await client._transport.dial(peer.address)
+        await client.find_providers(key, found.append)
+    return {contact.peer_id: contact for contact in found}
+
+
+async def test_what_one_puts_is_found_from_anywhere(world: DhtWorld, autojump_clock: MockClock) -> None:
+    async with world.mesh(30) as peers:
+        content = content_key("ab" * 32)
+        peers[3].member.say({KEY: RIGHT}, [PAIR, content])
+        await trio.sleep(1)
+        for peer in random.Random(1).sample(peers, 5):
+            assert await values_for(world, peer) == {RIGHT}
+            for key in (PAIR, content):
+                found = await providers_for(world, key, peer)
+                assert found.keys() == {peers[3].transport.peer_id}
+                assert found[peers[3].transport.peer_id].addresses == peers[3].transport.addresses()
+
+
+async def test_all_values_are_found_however_many_there_are(
+    world: DhtWorld, autojump_clock: MockClock
+) -> None:
+    async with world.mesh(12) as peers:
+        for number, peer in enumerate(peers):
+            peer.member.say({KEY: b"%d" % number}, [PAIR])
+        await trio.sleep(1)
+        assert await values_for(world, peers[0]) == {b"%d" % number for number in range(12)}
+        found = await providers_for(world, PAIR, peers[0])
+        assert found.keys() == {peer.transport.peer_id for peer in peers}
+
+
+async def test_nothing_is_written_back(world: DhtWorld, autojump_clock: MockClock) -> None:
+    async with world.member("one") as one, world.member("other") as other:
+        await one.transport.dial(other.address)
+        async with world.network.open(key_of("stranger").public.peer_id) as stranger:
+            put = Message(MessageType.PUT_VALUE, KEY, Record(KEY, b"wrong"))
+            await exchange(await raw_stream(stranger, one), put)
+        assert await values_for(world, one, other) == {b"wrong"}
+        found: list[bytes] = []
+        await other.member.client.find_values(KEY, found.append)
+        assert found == [b"wrong"]
+        assert other.member.server is not None
+        assert len(other.member.server.answerer.values) == 0
+
+
+async def test_whoever_gets_connected_has_it_at_once(world: DhtWorld, autojump_clock: MockClock) -> None:
+    async with world.member("publisher") as publisher:
+        publisher.member.say({KEY: RIGHT}, [PAIR])
+        await trio.sleep(LOOK_S + 1)
+        for _ in range(2):  # the second time it has forgotten everything
+            async with world.member("server") as server:
+                await server.transport.dial(publisher.address)
+                await wait_all_tasks_blocked()
+                async with world.network.open(key_of("a").public.peer_id) as asker:
+                    stream = await raw_stream(asker, server)
+                    reply = await exchange(stream, Message(MessageType.GET_VALUE, KEY))
+                    assert reply.record is not None
+                    assert reply.record.value == RIGHT
+                    reply = await exchange(stream, Message(MessageType.GET_PROVIDERS, PAIR))
+                    assert [peer.id for peer in reply.providers] == [key_of("publisher").public.peer_id_bytes]
+
+
+async def test_it_is_kept_fresh(world: DhtWorld, autojump_clock: MockClock) -> None:
+    async with world.member("publisher") as publisher, world.member("server") as server:
+        publisher.member.say({KEY: RIGHT}, [PAIR])
+        await publisher.transport.dial(server.address)
+        assert server.member.server is not None
+        for _ in range(3):
+            await trio.sleep(5 * FRESH_S)  # more than a value is good for, in all
+            assert await values_for(world, server) == {RIGHT}
+        world.network.cut(publisher.transport.peer_id, server.transport.peer_id)
+        await trio.sleep(7 * FRESH_S)
+        assert server.member.server.answerer.values.get(KEY, trio.current_time()) == []
+
+
+async def test_what_changed_is_put_again(world: DhtWorld, autojump_clock: MockClock) -> None:
+    async with world.mesh(5) as peers:
+        peers[0].member.say({KEY: b"old"}, ())
+        await trio.sleep(1)
+        peers[0].member.say({KEY: RIGHT}, ())
+        await trio.sleep(1)
+        assert await values_for(world, peers[4]) == {RIGHT}
+
+
+class Liar:
+    """Answers that the wrong value is there, and tells of peers that are not."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    async def handle(self, stream: Stream) -> None:
+        while (request := await read_message(stream)) is not None:
+            invented = tuple(
+                KadPeer(
+                    key_of(f"invented {self._chance.random()}").public.peer_id_bytes,
+                    (bytes([4, 10, 9, self._chance.randrange(256), number, 6, 3, 232]),),
+                )
+                for number in range(20)
+            )
+            wrong = Record(request.key, b"wrong %f" % self._chance.random())
+            if request.type is not MessageType.ADD_PROVIDER:
+                await stream.write(
+                    encode_message(
+                        Message(request.type, request.key, wrong, closer=invented, providers=invented)
+                    )
+                )
+
+
+async def test_with_three_in_ten_poisoned_the_right_value_and_provider_are_found(
+    world: DhtWorld, autojump_clock: MockClock
+) -> None:
+    chance = random.Random(5)
+    async with world.mesh(30) as peers:
+        peers[2].member.say({KEY: RIGHT}, [PAIR])
+        await trio.sleep(1)
+        for peer in chance.sample(peers[3:], 9):
+            peer.transport.handle(KAD_PROTOCOL, Liar(chance).handle)
+        for peer in chance.sample(peers, 5):
+            assert RIGHT in await values_for(world, peer)
+            assert peers[2].transport.peer_id in await providers_for(world, PAIR, peer)
+
+
+async def test_a_frozen_peer_does_not_stop_a_lookup(world: DhtWorld, autojump_clock: MockClock) -> None:
+    async with world.mesh(8) as peers:
+        peers[0].member.say({KEY: RIGHT}, ())
+        await trio.sleep(1)
+        world.network.freeze(peers[3].transport.peer_id)
+        began = trio.current_time()
+        assert await values_for(world, peers[5]) == {RIGHT}
+        assert trio.current_time() - began <= 5
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b"\xff\xff\x7f",
+        encode_message(Message(MessageType.PING)),
+        encode_message(Message(MessageType.GET_VALUE, KEY, Record(b"another", b"x"))),
+        encode_message(Message(MessageType.GET_VALUE, KEY, Record(KEY, b"x" * 5000))),
+        b"",
+    ],
+)
+async def test_what_a_hostile_server_answers_is_not_taken(
+    world: DhtWorld, autojump_clock: MockClock, reply: bytes
+) -> None:
+    async def handle(stream: Stream) -> None:
+        await read_message(stream)
+        await stream.write(reply)
+
+    async with world.member("one") as one:
+        one.transport.handle(KAD_PROTOCOL, handle)
+        assert await values_for(world, one) == set()
+
+
+async def test_a_client_only_asks(world: DhtWorld, autojump_clock: MockClock) -> None:
+    async with world.mesh(K // 2) as peers:
+        assert await values_for(world, peers[0]) == set()
+        for peer in peers:
+            assert key_of("client").public.peer_id not in peer.member.client.table
+
+
+async def test_connections_that_were_made_for_a_lookup_are_let_go(
+    world: DhtWorld, autojump_clock: MockClock
+) -> None:
+    async with world.mesh(10, dials=1) as peers, world.client() as client:
+        client._keeps = lambda: False
+        await client._transport.dial(peers[0].address)
+        await client.find_values(KEY, lambda _value: None)
+        assert len(client._transport.connections()) > 5
+        await client.let_go()
+        assert {one.peer_id for one in client._transport.connections()} == {peers[0].transport.peer_id}
