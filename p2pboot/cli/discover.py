@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.network import Client, begin, network_options
+from p2pboot.cli.network import Client, begin, dht_options, network_options
 from p2pboot.cli.options import Command, max_lifetime_option
 from p2pboot.cli.output import emit_json, human_duration, human_size, say
 from p2pboot.cli.progress import PlainProgress
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @network_options(
     timeout_s=5.0, timeout_help="Seconds to look around; without mDNS it ends as soon as everybody answered."
 )
+@dht_options
 def discover(
     *, timeout: float, client_key_path: Path | None, config_path: Path | None, as_json: bool, **params: Any
 ) -> None:
@@ -54,7 +55,8 @@ def _survey(
     from p2pboot.cli.survey import Surveyor
 
     async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> Survey:
-        surveyor = Surveyor(transport, channel, arch, progress)
+        wider = client.wider(transport, channel, arch)
+        surveyor = Surveyor(transport, channel, arch, progress, wider)
         return await surveyor.run(settings.network.bootstrap, hints, timeout_s)
 
     found: list[Survey] = []

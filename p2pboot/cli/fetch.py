@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_clock
-from p2pboot.cli.network import Client, begin, network_options
+from p2pboot.cli.network import Client, begin, dht_options, network_options
 from p2pboot.cli.options import FILE, Command, max_lifetime_option, min_version_option
 from p2pboot.cli.output import counted, emit_json, human_duration, human_size, say
 from p2pboot.cli.progress import PlainProgress, open_progress
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
 @network_options()
+@dht_options
 @sharing_options
 @rate_options
 def fetch(
@@ -149,6 +150,7 @@ def _fetch(order: FetchOrder, state: Path, client: Client, show: Callable[[Fetch
                 progress=progress,
                 hints=hints,
                 nearness=nearness,
+                wider=client.wider(transport, order.channel, order.arch),
                 wall=wall_clock(),
             )
             if result.verdict.manifest is not None:

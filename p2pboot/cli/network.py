@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
     from p2pboot.config.settings import NodeSettings
     from p2pboot.core.identity import SecretKey
     from p2pboot.core.swarmkey import SwarmKey
+    from p2pboot.fetch.asking.wider import WiderSearch
     from p2pboot.transport.bandwidth import Rates
     from p2pboot.transport.interface import Transport
     from p2pboot.transport.interfaces import Interfaces
@@ -73,6 +74,9 @@ def network_options(
         json_option,
         verbosity_options,
     )
+
+
+dht_options: Decorator[Any] = setting_options("network.dht", "network.dht_public")
 
 
 def begin(params: dict[str, Any], config_path: Path | None) -> NodeSettings:
@@ -115,6 +119,8 @@ class Client:
         sharing: what it gives to others.
         site: what the place is called where it stands.
         swarm_key: of the private mesh that it asks in.
+        dht: whether to look in the distributed hash table where nothing is found otherwise.
+        dht_public: whether there with public addresses too.
     """
 
     key: SecretKey
@@ -123,6 +129,8 @@ class Client:
     sharing: Sharing
     site: str | None = None
     swarm_key: SwarmKey | None = None
+    dht: bool = False
+    dht_public: bool = False
 
     @classmethod
     def of(cls, settings: NodeSettings, key_path: Path | None, sharing: Sharing | None = None) -> Client:
@@ -141,7 +149,16 @@ class Client:
         swarm_key = None if network.swarm_key_path is None else mesh_key(network.swarm_key_path)
         sharing = Sharing("no") if sharing is None else sharing
         sharing.is_private = swarm_key is not None
-        return cls(client_key(key_path), network.mdns, network.rates, sharing, network.site, swarm_key)
+        return cls(
+            client_key(key_path),
+            network.mdns,
+            network.rates,
+            sharing,
+            network.site,
+            swarm_key,
+            dht=network.dht != "off",
+            dht_public=network.dht_public,
+        )
 
     def run(
         self, job: Job[T], progress: PlainProgress, show: Callable[[T], None] = lambda _result: None
@@ -219,6 +236,14 @@ class Client:
         acquainting = Acquainting(transport, nearness)
         acquainting.look_for(digest)
         self.sharing.meanwhile(acquainting.run)
+
+    def wider(self, transport: Transport, channel: str | None, arch: str | None) -> WiderSearch | None:
+        """What looks further where nothing is found otherwise, for a channel and arch or for all; None: nobody does."""
+        if not self.dht:
+            return None
+        from p2pboot.fetch.asking.wider import WiderSearch
+
+        return WiderSearch(transport, (channel, arch), public=self.dht_public)
 
     def _discovery(
         self, transport: Transport, interfaces: Interfaces | None

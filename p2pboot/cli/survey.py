@@ -17,6 +17,7 @@ from p2pboot.errors import ManifestError, SignatureError
 from p2pboot.fetch.asking.dialling import Dialler, for_each_connection
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.reasons import PeerWord
+from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Progress
 from p2pboot.protocol.client import ManifestReply
@@ -73,12 +74,19 @@ class Surveyor:
         channel: only manifests of this one, None for all.
         arch: likewise.
         progress: told of peers that are dropped.
+        wider: looks further where nothing is offered; None: nobody does.
     """
 
     def __init__(
-        self, transport: Transport, channel: str | None, arch: str | None, progress: Progress
+        self,
+        transport: Transport,
+        channel: str | None,
+        arch: str | None,
+        progress: Progress,
+        wider: WiderSearch | None = None,
     ) -> None:
         self._transport = transport
+        self._wider = wider
         self._channel = channel
         self._arch = arch
         self._ledger = Ledger(progress)
@@ -91,7 +99,7 @@ class Surveyor:
         self, bootstrap: Sequence[str], hints: AsyncIterable[str] | None, timeout_s: float
     ) -> Survey:
         """Ask until everybody at these addresses answered; with discovery, until time is up."""
-        dialler = Dialler(self._transport, bootstrap, self._ledger, hints)
+        dialler = Dialler(self._transport, bootstrap, self._ledger, hints, wider=self._wider)
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dialler.run)
@@ -146,6 +154,8 @@ class Surveyor:
             provider.addresses = tuple(dict.fromkeys(addresses))
             provider.offers = list(dict.fromkeys((*provider.offers, *offers)))
             provider.word = self._ledger.words[peer_id]
+            if offers and self._wider is not None:
+                self._wider.note_found()
         return answered
 
     def _select(self, heads: Sequence[Head], offers: list[str]) -> Iterator[Head]:

@@ -170,6 +170,23 @@ class NetworkSettings:
         default_words="everybody",
         example=["12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"],
     )
+    dht: values.DhtMode = setting(
+        values.dht_mode,
+        "--dht MODE",
+        "Part in the distributed hash table: server, client or off. A server keeps what others put and answers them; a"
+        " client only asks and puts. `fetch` and `discover` are clients whatever is said here, and ask when they found"
+        " nothing otherwise within a second; `off` keeps them from it.",
+        default="server",
+        default_words="`server` for nodes, `client` for `fetch` and `discover`",
+        example="client",
+    )
+    dht_public: bool = setting(
+        values.boolean,
+        "--dht-public",
+        "Use the hash table with public addresses too. By default only private ones are asked, told of and answered, so"
+        " that nobody gets into the one of the world by mistake.",
+        default=False,
+    )
     site: str | None = setting(
         values.site,
         "--site NAME",

@@ -27,6 +27,8 @@ MAX_BYTES = 2**53 - 1
 MAX_NETWORKS = 64  # more proxies than anybody has; each is compared with the address of every client
 MAX_DURATION_S = 10 * 366 * 86400
 
+DhtMode = Literal["server", "client", "off"]
+
 _UNITS = {
     "": 1,
     "b": 1,
@@ -96,6 +98,18 @@ def site(value: object, _base: Path) -> str:
     from p2pboot.core.names import check_name
 
     return check_name(_string(value), "site")
+
+
+def dht_mode(value: object, _base: Path) -> DhtMode:
+    """What one does in the distributed hash table."""
+    match _string(value):
+        case "server":
+            return "server"
+        case "client":
+            return "client"
+        case "off":
+            return "off"
+    raise ValueError("must be server, client or off")
 
 
 def arch(value: object, _base: Path) -> str:

@@ -138,7 +138,7 @@ class DhtClient:
                 async def visit(contact: Contact) -> None:
                     nonlocal changed
                     try:
-                        connection = await self._reach(contact)
+                        connection = await self.reach(contact)
                         reply = await self.ask(connection, request)
                     except (P2PBootError, trio.TooSlowError) as error:
                         log.debug("the DHT's %s: %s", contact.peer_id, error)
@@ -168,7 +168,7 @@ class DhtClient:
                 known[connection.peer_id] = Contact(connection.peer_id, addresses)
         return list(known.values())
 
-    async def _reach(self, contact: Contact) -> Connection:
+    async def reach(self, contact: Contact) -> Connection:
         """A connection with a peer, a new one if need be.
 
         Raises:
@@ -301,7 +301,7 @@ class DhtClient:
         async def put(contact: Contact) -> None:
             nonlocal taken
             with suppress(P2PBootError, trio.TooSlowError):
-                connection = await self._reach(contact)
+                connection = await self.reach(contact)
                 if record is None:
                     taken += await self.provide(connection, [key])
                 else:

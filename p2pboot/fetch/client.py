@@ -33,6 +33,7 @@ from p2pboot.fetch.asking.acquainting import Acquainting
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
 from p2pboot.fetch.asking.search import HeadSearch
+from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
@@ -83,6 +84,7 @@ async def fetch(
     wall: Callable[[], float],
     hints: AsyncIterable[str] | None = None,
     nearness: Nearness | None = None,
+    wider: WiderSearch | None = None,
 ) -> FetchResult:
     """Bring the newest trusted manifest and its artifacts into the output directory.
 
@@ -97,6 +99,7 @@ async def fetch(
         wall: the machine's clock, unix seconds.
         hints: addresses of further peers as discovery finds them; None without discovery.
         nearness: who is near; the caller notes in it what those say who ask here.
+        wider: looks further where nothing is found otherwise; run here. None: nobody does.
 
     Raises:
         UsageError: an address is not one, or the manifest has no artifact that is called so.
@@ -107,7 +110,7 @@ async def fetch(
         MachineError: disk full, no permission, another fetch into the same directory is running.
     """
     nearness = nearness or Nearness()
-    job = _Fetch(order, transport, store, progress, hints=hints, nearness=nearness, wall=wall)
+    job = _Fetch(order, transport, store, progress, hints=hints, nearness=nearness, wider=wider, wall=wall)
     try:
         return await job.run()
     except BaseExceptionGroup as group:
@@ -127,6 +130,7 @@ class _Fetch:
         *,
         hints: AsyncIterable[str] | None,
         nearness: Nearness,
+        wider: WiderSearch | None,
         wall: Callable[[], float],
     ) -> None:
         self._order = order
@@ -136,8 +140,14 @@ class _Fetch:
         self._gate = Gate(store, self._catalogue)
         self._progress = Recorder(progress)
         self._ledger = Ledger(self._progress)
+        self._wider = wider
         self._dialler = Dialler(
-            transport, order.bootstrap, self._ledger, hints, has_room=lambda: self._acquainting.has_room
+            transport,
+            order.bootstrap,
+            self._ledger,
+            hints,
+            has_room=lambda: self._acquainting.has_room,
+            wider=wider,
         )
         self._acquainting = Acquainting(
             transport, nearness, usable=self._ledger.usable, keeps=self._dialler.names
@@ -216,6 +226,8 @@ class _Fetch:
         ahead.suggest(manifest)
         if manifest is not None:
             self._acquainting.look_for(manifest.digest)
+            if self._wider is not None:
+                self._wider.note_found()
 
     def _enter(self, found: FoundManifest, question: Question) -> None:
         source = ", ".join(sorted(found.offered_by))

@@ -27,6 +27,7 @@ from p2pboot.node.answering import publish
 from p2pboot.node.awaiting import Awaited, awaited
 from p2pboot.node.building import Description
 from p2pboot.node.control import serve_control
+from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
 from p2pboot.node.intake import Intake
 from p2pboot.node.mirroring import Mirror
@@ -150,6 +151,17 @@ class Node:
         self._nearness = Nearness(network.site)
         self._acquainting = Acquainting(transport, self._nearness)
         self._acquainting.look_for(None)
+        self._hash_table: HashTable | None = None
+        if network.dht != "off":
+            self._hash_table = HashTable(
+                transport,
+                self.catalogue,
+                self._urls,
+                serves=network.dht == "server",
+                public=network.dht_public,
+                is_trusted=lambda peer_id: peer_id in self._peering.preferred,
+                follows=lambda: self._topics(set()),
+            )
         self._announcer: Announcer[Pair] = Announcer(
             transport,
             topic=lambda pair: manifest_topic(*pair),
@@ -197,6 +209,11 @@ class Node:
             nursery.start_soon(self._retry_on_connect)
             nursery.start_soon(self._observer.run)
             nursery.start_soon(self._scrubber.run)
+            if self._hash_table is not None:
+                nursery.start_soon(self._hash_table.run)
+                nursery.start_soon(
+                    self._changes.follow, self._hash_table.reconcile, "the hash table is not told"
+                )
             if network.sync:
                 nursery.start_soon(self._syncer.run)
                 nursery.start_soon(self._acquainting.run)
@@ -258,6 +275,11 @@ class Node:
         """Look at once whether what is published is still right: other URLs, or other settings."""
         if self._publisher is not None:
             self._publisher.due_within(0.0)
+
+    def urls_changed(self) -> None:
+        """Say the new URLs wherever this node says URLs."""
+        self.publish_soon()
+        self._changes.tell()
 
     async def _run_publisher(self, publisher: DirectoryPublisher) -> None:
         """A key that never published here may have published elsewhere: ask, before its counter starts at 1."""

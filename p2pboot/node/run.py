@@ -211,7 +211,7 @@ async def _run(
             announce_line(_dialable(reach))  # only now: whoever reads it may connect at once
             await reach.follow(
                 moved=announce_line,
-                urls_changed=node.publish_soon,
+                urls_changed=node.urls_changed,
                 report=partial(node.problems.report, "network"),
             )
 

@@ -13,8 +13,8 @@ from p2pboot.dht.member import FRESH_S, LOOK_S
 from p2pboot.dht.table import Contact, K
 from p2pboot.testing.manifests import key_of
 from p2pboot.transport.interface import Stream
-from p2pboot.wire.kad import KAD_PROTOCOL, KadPeer, Message, MessageType, Record, encode_message
-from tests.dht.world import KEY, PAIR, RIGHT, DhtWorld, Peer, exchange, raw_stream, read_message
+from p2pboot.wire.kad import KAD_PROTOCOL, Message, MessageType, Record, encode_message
+from tests.dht.world import KEY, PAIR, RIGHT, DhtWorld, Liar, Peer, exchange, raw_stream, read_message
 
 
 @pytest.fixture
@@ -117,30 +117,6 @@ async def test_what_changed_is_put_again(world: DhtWorld, autojump_clock: MockCl
         peers[0].member.say({KEY: RIGHT}, ())
         await trio.sleep(1)
         assert await values_for(world, peers[4]) == {RIGHT}
-
-
-class Liar:
-    """Answers that the wrong value is there, and tells of peers that are not."""
-
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
-
-    async def handle(self, stream: Stream) -> None:
-        while (request := await read_message(stream)) is not None:
-            invented = tuple(
-                KadPeer(
-                    key_of(f"invented {self._chance.random()}").public.peer_id_bytes,
-                    (bytes([4, 10, 9, self._chance.randrange(256), number, 6, 3, 232]),),
-                )
-                for number in range(20)
-            )
-            wrong = Record(request.key, b"wrong %f" % self._chance.random())
-            if request.type is not MessageType.ADD_PROVIDER:
-                await stream.write(
-                    encode_message(
-                        Message(request.type, request.key, wrong, closer=invented, providers=invented)
-                    )
-                )
 
 
 async def test_with_three_in_ten_poisoned_the_right_value_and_provider_are_found(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,7 +16,15 @@ from p2pboot.dht.member import DhtMember
 from p2pboot.testing.manifests import key_of
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Connection, Stream, Transport
-from p2pboot.wire.kad import KAD_PROTOCOL, Message, MessageReader, encode_message
+from p2pboot.wire.kad import (
+    KAD_PROTOCOL,
+    KadPeer,
+    Message,
+    MessageReader,
+    MessageType,
+    Record,
+    encode_message,
+)
 
 KEY = manifest_key("stable", "arm64")
 PAIR = pair_key("stable", "arm64")
@@ -108,3 +117,24 @@ async def exchange(stream: Stream, message: Message) -> Message:
 async def connected(transport: Transport, to: Peer) -> Connection:
     """A connection with a member."""
     return await transport.dial(to.address)
+
+
+INVENTED = [key_of(f"invented {number}").public.peer_id_bytes for number in range(200)]
+
+
+class Liar:
+    """Answers that a wrong value is there, and tells of peers that are not."""
+
+    def __init__(self, chance: random.Random) -> None:
+        self._chance = chance
+
+    async def handle(self, stream: Stream) -> None:
+        while (request := await read_message(stream)) is not None:
+            invented = tuple(
+                KadPeer(peer_id, (bytes([4, 10, 9, self._chance.randrange(256), number, 6, 3, 232]),))
+                for number, peer_id in enumerate(self._chance.sample(INVENTED, 20))
+            )
+            wrong = Record(request.key, b"wrong %f" % self._chance.random())
+            lie = Message(request.type, request.key, wrong, closer=invented, providers=invented)
+            if request.type is not MessageType.ADD_PROVIDER:
+                await stream.write(encode_message(lie))

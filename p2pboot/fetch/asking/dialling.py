@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
 import trio
 
 from p2pboot.errors import NotFoundError, ProtocolError
+from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Connection, Transport
@@ -94,6 +95,7 @@ class Dialler:
         hints: further multiaddrs as discovery finds them, or None without discovery; each is tried a few
             times, and only while its peer is not connected: a server has many addresses, and one will do.
         has_room: whether one more peer is worth a dial; only those that the user named are dialled regardless.
+        wider: looks further where nothing is found otherwise; None: nobody does.
     """
 
     def __init__(
@@ -104,8 +106,10 @@ class Dialler:
         hints: AsyncIterable[str] | None = None,
         *,
         has_room: Callable[[], bool] = lambda: True,
+        wider: WiderSearch | None = None,
     ) -> None:
         self._has_room = has_room
+        self._wider = wider
         self._transport = transport
         self._addresses = tuple(dict.fromkeys(addresses))
         self._ledger = ledger
@@ -122,12 +126,15 @@ class Dialler:
     @property
     def settled(self) -> bool:
         """Every address was tried once, and discovery had its time: who may come now is not waited for."""
-        return not self._untried and trio.current_time() >= self._listen_until
+        looked = self._wider is None or self._wider.over.is_set()
+        return looked and not self._untried and trio.current_time() >= self._listen_until
 
     async def settle(self) -> None:
         """Wait until it is settled."""
         await self._all_tried.wait()
         await trio.sleep_until(self._listen_until)
+        if self._wider is not None:
+            await self._wider.over.wait()
 
     def _note_tried(self) -> None:
         if not self._untried:
@@ -153,6 +160,9 @@ class Dialler:
         async with trio.open_nursery() as nursery:
             for address in self._addresses:
                 nursery.start_soon(self._keep, address, None)
+            if self._wider is not None:
+                nursery.start_soon(self._wider.run)
+                nursery.start_soon(self._follow_hints, self._wider.hints, nursery)
             if self._hints is not None:
                 await self._follow_hints(self._hints, nursery)
 
