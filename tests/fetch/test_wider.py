@@ -105,11 +105,33 @@ async def test_whoever_finds_something_at_once_never_asks(autojump_clock: MockCl
     assert asked == []
 
 
-async def test_nobody_is_found_where_nobody_is(autojump_clock: MockClock, world: World) -> None:
-    async with keepers(world, 3) as there:
+async def test_whoever_joins_the_table_later_is_found(autojump_clock: MockClock, world: World) -> None:
+    manifest = manifest_of()
+    async with (
+        keepers(world, 3) as there,
+        world.provider(manifest) as provider,
+        trio.open_nursery() as nursery,
+    ):
+        world.network.cut(provider.peer_id, there[2].peer_id)
+
+        async def join_later() -> None:
+            await trio.sleep(8)
+            await join(nursery, provider, there[0])
+
+        nursery.start_soon(join_later)
+        result = await fetched(world, at=there[2].addresses()[0])
+        assert result is not None
+        nursery.cancel_scope.cancel()
+
+
+async def test_discover_does_not_wait_where_nobody_is(autojump_clock: MockClock, world: World) -> None:
+    async with keepers(world, 3) as there, world.client() as (transport, _):
         began = trio.current_time()
-        assert await fetched(world, at=there[0].addresses()[0]) is None
-        assert trio.current_time() - began < 5
+        surveyor = Surveyor(transport, *PAIR, world.watcher, WiderSearch(transport, PAIR))
+        with trio.move_on_after(60):
+            survey = await surveyor.run(there[0].addresses(), None, 5)
+        assert survey.manifests == {}
+        assert trio.current_time() - began <= 5
 
 
 async def test_three_poisoned_of_ten_do_not_hide_the_right_manifest(
