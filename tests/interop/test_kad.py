@@ -1,0 +1,66 @@
+"""Kademlia with go-libp2p's: each finds what the other puts, and a stranger's last write shadows nothing."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pboot.core.digests import sha256_cid
+from p2pboot.dht.addresses import AddressPolicy
+from p2pboot.dht.client import DhtClient
+from p2pboot.dht.keys import content_key
+from p2pboot.dht.member import DhtMember
+from p2pboot.dht.table import Contact
+from p2pboot.testing.manifests import key_of
+from p2pboot.transport.libp2p import open_libp2p
+from p2pboot.transport.light import open_light
+from tests.dht.world import KEY, RIGHT
+from tests.interop.peers import Peer, peer
+
+pytestmark = pytest.mark.interop
+
+OURS, THEIRS = "ab" * 32, "cd" * 32
+THEIR_KEY, THEIR_VALUE = "/phase/theirs/arm64/manifest", "http://192.0.2.9/theirs"
+
+
+async def told(go: Peer, **what: object) -> object:
+    """Have it do something; returns what it found."""
+    go.tell(**what)
+    said = await trio.to_thread.run_sync(partial(go.wait_for, done=what["op"]))
+    assert "error" not in said, said
+    return said["found"]
+
+
+async def test_each_finds_what_the_other_puts(tmp_path: Path) -> None:
+    with peer("go", "kad", log=tmp_path / "go.log") as go:
+        go_id = (await trio.to_thread.run_sync(partial(go.wait_for, id=...)))["id"]
+        async with open_libp2p(key_of("member"), ["/ip4/127.0.0.1/tcp/0"]) as transport:
+            member = DhtMember(transport, AddressPolicy(), serves=True)
+            member.say({KEY: RIGHT}, [content_key(OURS)])
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(member.run)
+                await told(go, op="dial", address=transport.addresses()[0])
+                assert await told(go, op="get", key=KEY.decode()) == RIGHT.decode()
+                assert await told(go, op="find", cid=sha256_cid(OURS)) == [transport.peer_id]
+                await told(go, op="put", key=THEIR_KEY, value=THEIR_VALUE)
+                await told(go, op="provide", cid=sha256_cid(THEIRS))
+                async with open_light(key_of("client")) as asking:
+                    client, values, providers = (
+                        DhtClient(asking, AddressPolicy()),
+                        list[bytes](),
+                        list[Contact](),
+                    )
+                    await asking.dial(transport.addresses()[0])
+                    await client.find_values(THEIR_KEY.encode(), values.append)
+                    assert values == [THEIR_VALUE.encode()]
+                    await client.find_providers(content_key(THEIRS), providers.append)
+                    assert {one.peer_id for one in providers} == {go_id}
+                    assert {one.peer_id for one in asking.connections()} == {transport.peer_id, go_id}
+                    await told(go, op="put", key=KEY.decode(), value="http://wrong/")
+                    values.clear()
+                    await client.find_values(KEY, values.append)
+                    assert set(values) == {RIGHT, b"http://wrong/"}
+                nursery.cancel_scope.cancel()
