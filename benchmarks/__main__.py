@@ -16,7 +16,7 @@ from benchmarks.throughput import options
 # child, so the first parts, which look at that, are not to run in a process that has imported the network.
 _PARTS = (
     *("throughput", "links", "rack", "startup", "sharing", "manifests", "verify"),
-    *("wire", "gossip", "snapshots", "gateway", "crowd"),
+    *("wire", "gossip", "hashtable", "snapshots", "gateway", "crowd"),
 )
 
 
