@@ -12,6 +12,7 @@ from contextlib import suppress
 from typing import Final
 
 import trio
+from cachetools import TTLCache
 
 from p2pboot.dht.addresses import AddressPolicy
 from p2pboot.dht.keys import peer_id_bytes, position
@@ -43,6 +44,10 @@ NEXT_ADDRESS_S: Final = 0.25
 
 LOOKUP_S: Final = 10.0
 
+MUTE_S: Final = 600.0
+"""For which whoever does not speak the protocol is not asked again over one connection."""
+_MUTE: Final = 1024
+
 _READ_BYTES: Final = 16 * 1024
 
 
@@ -69,6 +74,9 @@ class DhtClient:
         self.table = RoutingTable(transport.peer_id) if table is None else table
         self._keeps = keeps
         self._made: set[Connection] = set()  # for lookups
+        self._mute: TTLCache[Connection, None] = TTLCache(
+            _MUTE, MUTE_S, trio.current_time
+        )  # most are clients
 
     # One peer
 
@@ -87,7 +95,11 @@ class DhtClient:
         if not self._policy.serves(connection.address):
             raise StreamReset(f"{connection.peer_id} is not at this site")
         with trio.fail_after(ANSWER_S):
-            stream = await self._transport.open_stream(connection, KAD_PROTOCOL)
+            try:
+                stream = await self._transport.open_stream(connection, KAD_PROTOCOL)
+            except StreamReset:
+                self._mute[connection] = None
+                raise
             try:
                 await stream.write(encode_message(request))
                 reply = await _read(stream)
@@ -163,7 +175,8 @@ class DhtClient:
         """Those in the table, and whoever is connected: somebody may have become a server."""
         known = {contact.peer_id: contact for contact in self.table.nearest(where)}
         for connection in self._transport.connections():
-            if connection.peer_id not in known and self._policy.serves(connection.address):
+            is_server = connection not in self._mute and self._policy.serves(connection.address)
+            if is_server and connection.peer_id not in known:
                 addresses = self._transport.peer_addresses(connection.peer_id)
                 known[connection.peer_id] = Contact(connection.peer_id, addresses)
         return list(known.values())

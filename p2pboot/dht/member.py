@@ -31,6 +31,9 @@ FRESH_S: Final = 600.0
 TTL_S: Final = 3600
 """That a value of ours is good for, where others respect it."""
 
+FIRST_S: Final = 30.0
+"""The same after the first time, then after twice as long and so on: a mesh that has just begun changes."""
+
 LOOK_S: Final = 10.0
 """How often it is looked whether this machine's addresses have changed."""
 
@@ -81,7 +84,8 @@ class DhtMember:
         self._said = Said({}, frozenset())
         self._spread = Said({}, frozenset())
         self._spread_from: tuple[str, ...] = ()
-        self._due = trio.current_time() + FRESH_S
+        self._due = trio.current_time() + FIRST_S
+        self._pause_s = FIRST_S
         self._changed = trio.Event()
         self._greeting = trio.CapacityLimiter(GREETINGS)
         self.client = DhtClient(transport, policy, keeps=keeps)
@@ -130,7 +134,7 @@ class DhtMember:
             was_alone = not len(self.client.table)
             if connection in self._transport.connections() and await self.client.greet(connection):
                 if was_alone:
-                    self._due = trio.current_time()
+                    self._due, self._pause_s = trio.current_time(), FIRST_S
                     self._changed.set()
                 await self.client.put(connection, self._records())
                 await self.client.provide(connection, sorted(self._said.provided))
@@ -145,7 +149,8 @@ class DhtMember:
             self._changed = trio.Event()
             now, addresses = trio.current_time(), self._transport.addresses()
             if now >= self._due or addresses != self._spread_from:
-                self._due = now + FRESH_S * random.uniform(0.9, 1.1)  # noqa: S311 - spreads work, no secret
+                self._due = now + self._pause_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads work, no secret
+                self._pause_s = min(2 * self._pause_s, FRESH_S)
                 self._spread = Said({}, frozenset())
                 self._spread_from = addresses
                 await self._find_neighbours()

@@ -18,7 +18,7 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.trust import Pair
 from p2pboot.dht.addresses import AddressPolicy
 from p2pboot.dht.keys import content_key, manifest_key, manifest_url, names_of, pair_key
-from p2pboot.dht.member import FRESH_S, DhtMember
+from p2pboot.dht.member import FIRST_S, FRESH_S, DhtMember
 from p2pboot.dht.table import Contact
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.neighbours import FULL_MESH
@@ -104,12 +104,14 @@ class HashTable:
             nursery.start_soon(self._look_around)
 
     async def _look_around(self) -> None:
+        pause_s = FIRST_S
         while True:
             await trio.sleep(ALONE_S)
             if len(self._member.client.table):
                 for pair in sorted(self._follows()):
                     await self._find(pair)
-                await trio.sleep(FRESH_S * random.uniform(0.9, 1.1))  # noqa: S311 - spreads work, no secret
+                await trio.sleep(pause_s * random.uniform(0.9, 1.1))  # noqa: S311 - spreads work, no secret
+                pause_s = min(2 * pause_s, FRESH_S)
 
     async def _find(self, pair: Pair) -> None:
         """Be connected with some who provide a channel and arch."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from contextlib import AsyncExitStack
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pboot.dht.keys import content_key
-from p2pboot.dht.member import FRESH_S, LOOK_S
+from p2pboot.dht.lookup import MOST
+from p2pboot.dht.member import FIRST_S, FRESH_S, LOOK_S
 from p2pboot.dht.table import Contact, K
 from p2pboot.testing.manifests import key_of
 from p2pboot.transport.interface import Stream
@@ -182,3 +184,21 @@ async def test_connections_that_were_made_for_a_lookup_are_let_go(
         assert len(client._transport.connections()) > 5
         await client.let_go()
         assert {one.peer_id for one in client._transport.connections()} == {peers[0].transport.peer_id}
+
+
+async def test_many_who_only_fetch_do_not_stand_before_the_servers(
+    world: DhtWorld, autojump_clock: MockClock
+) -> None:
+    async with world.mesh(3) as peers, AsyncExitStack() as stack:
+        peers[0].member.say({KEY: RIGHT}, ())
+        for number in range(MOST + 40):
+            opened = world.network.open(key_of(f"fetches {number}").public.peer_id, is_client=True)
+            await (await stack.enter_async_context(opened)).dial(peers[2].address)
+        await trio.sleep(FIRST_S)
+        found: list[bytes] = []
+        closest = await peers[2].member.client.look_up(
+            Message(MessageType.GET_VALUE, KEY),
+            lambda _teller, reply: found.extend(record.value for record in reply.records),
+        )
+        assert RIGHT in found
+        assert {one.peer_id for one in closest} == {peer.transport.peer_id for peer in peers[:2]}
