@@ -19,6 +19,18 @@ from collections.abc import Callable, Sequence
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import ProtocolError
 from p2pboot.wire.identify import MAX_ADDRESSES, MAX_PROTOCOLS, IdentifyReader, Identity, encode_identify
+from p2pboot.wire.kad import (
+    MAX_ADDRESSES as MAX_KAD_ADDRESSES,
+)
+from p2pboot.wire.kad import (
+    MAX_CLOSER,
+    KadPeer,
+    Message,
+    MessageReader,
+    MessageType,
+    Record,
+    encode_message,
+)
 from p2pboot.wire.multistream import GREETING, Dialler, Listener, encode_line
 from p2pboot.wire.noise.payload import decode_payload, encode_payload
 from p2pboot.wire.protobuf import bytes_field, number_field
@@ -48,6 +60,14 @@ _STATIC = bytes(range(32))
 _PAYLOAD = encode_payload(_KEY, _STATIC, ("/yamux/1.0.0",))
 _IDENTIFY = encode_identify(
     Identity(_KEY.public, (b"\x04\x7f\0\0\x01\x06\x0f\xa1",), ("/a", "/b"), agent_version="x")
+)
+_KAD_PARTS = (
+    bytes_field(1, b"key") + bytes_field(2, b"value") + number_field(777, 60),
+    bytes_field(1, b"id") + bytes_field(2, b"\x04\x7f\0\0\x01\x06\x0f\xa1") * 3,
+    b"",
+)
+_KAD = encode_message(
+    Message(MessageType.GET_VALUE, b"key", Record(b"key", b"value"), closer=(KadPeer(b"id", (b"address",)),))
 )
 _LIMITS = Limits(inbound_streams=3, outbound_streams=3, unread=INITIAL_WINDOW, window=INITIAL_WINDOW + 1000)
 _LENGTHS = (0, 1, 2, 5, 12, 100, 4096, INITIAL_WINDOW, INITIAL_WINDOW + 1001, 1 << 20, (1 << 32) - 1)
@@ -203,15 +223,38 @@ def fuzz_identify(chance: random.Random) -> None:
     assert len(said.protocols) <= MAX_PROTOCOLS
 
 
+def fuzz_kad(chance: random.Random) -> None:
+    reader = MessageReader()
+    fields = b"".join(
+        bytes_field(chance.choice((2, 3, 8, 9, 11, 2500)), damage(chance, chance.choice(_KAD_PARTS)))
+        if chance.random() < 0.8
+        else number_field(chance.choice((1, 2, 10)), chance.randrange(8))
+        for _ in range(chance.randrange(6))
+    )
+    said = encode_varint(len(fields)) + fields
+    read = []
+
+    def receive(data: bytes) -> None:
+        reader.receive(data)
+        while (message := reader.next()) is not None:
+            read.append(message)
+
+    deliver(chance, receive, damage(chance, _KAD + said))
+    for message in read:
+        assert len(message.closer) <= MAX_CLOSER
+        assert all(len(peer.addresses) <= MAX_KAD_ADDRESSES for peer in message.closer)
+
+
 TARGETS: dict[str, Callable[[random.Random], None]] = {
     "yamux": fuzz_yamux,
     "multistream": fuzz_multistream,
     "handshake": fuzz_handshake,
     "payload": fuzz_payload,
     "identify": fuzz_identify,
+    "kad": fuzz_kad,
 }
 # Handshakes cost a hundred times as much as the others.
-_SHARES = {"yamux": 60, "multistream": 20, "handshake": 1, "payload": 9, "identify": 10}
+_SHARES = {"yamux": 60, "multistream": 20, "handshake": 1, "payload": 9, "identify": 10, "kad": 10}
 
 
 def fuzz(inputs: int, seed: int, targets: Sequence[str] = tuple(TARGETS)) -> Counter[str]:
