@@ -14,7 +14,8 @@ import trio
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import ManifestError, SignatureError
-from p2pboot.fetch.asking.dialling import Dialler, for_each_connection
+from p2pboot.fetch.asking.connecting import for_each_connection
+from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.asking.wider import WiderSearch

@@ -219,10 +219,10 @@ def peer_addresses(value: object, _base: Path) -> tuple[str, ...]:
 
 
 def _parse_dialable(text: str) -> Address:
-    from p2pboot.transport.addresses import parse_address
+    from p2pboot.transport.addresses import DNSADDR, parse_address
 
     address = parse_address(text)
-    if not (address.is_dialable or address.is_dialable_here):
+    if not (address.is_dialable or address.is_dialable_here or address.kind == DNSADDR):
         raise ValueError(f"{text!r} can not be dialled: give a peer's own address and port")
     return address
 

@@ -22,7 +22,7 @@ from p2pboot.core.timetoke.agreement import Agreed, AnnouncementStanding
 from p2pboot.core.timetoke.announcement import Announcement, claim
 from p2pboot.core.timetoke.errors import SnapshotMissing
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
-from p2pboot.fetch.asking.dialling import for_each_connection
+from p2pboot.fetch.asking.connecting import for_each_connection
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.snapshots.hearing import hear_peer

@@ -13,7 +13,7 @@ from typing import Final
 import trio
 
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.dialling import for_each_connection
+from p2pboot.fetch.asking.connecting import for_each_connection
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import PeerRefused, ask_heads, ask_manifest
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head

@@ -1,9 +1,10 @@
 """The multiaddrs that p2pboot dials and listens on.
 
-``/ip4|ip6|dns|dns4|dns6/<host>/tcp/<port>[/p2p/<peer id>]``, see https://github.com/multiformats/multiaddr; with
-``/ip6zone/<interface>`` before it a link-local one, which means something on this machine alone:
-read, written, and lists of them cleaned. Which addresses this machine has is told by `interfaces`. Imports neither
-libp2p nor trio, so that a command refuses a bad address at once, by name, and not later by a dial that never succeeds.
+``/ip4|ip6|dns|dns4|dns6/<host>/tcp/<port>[/p2p/<peer id>]``, with ``/ip6zone/<interface>`` before a link-local one,
+which means something on this machine alone; and ``/dnsaddr/<name>[/p2p/<peer id>]``, which stands for some of these:
+see https://github.com/multiformats/multiaddr. They are read and written, and lists of them cleaned. Which addresses
+this machine has is told by `interfaces`. Imports neither libp2p nor trio, so that a command refuses a bad address at
+once, by name, and not later by a dial that never succeeds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import lru_cache
@@ -26,6 +27,9 @@ _REMEMBERED: Final = 1024  # each peer says and is told the same ones many times
 _REMEDY: Final = "give it as /ip4/192.0.2.1/tcp/4001, with /p2p/<peer id> at the end where the peer is known"
 _IP_VERSIONS: Final = {"ip4": 4, "ip6": 6}
 _DNS: Final = frozenset({"dns", "dns4", "dns6"})
+DNSADDR: Final = "dnsaddr"
+"""The kind of an address that stands for others, which are found in DNS (`transport.names`)."""
+
 _DNS_NAME: Final = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?")
 _PORT: Final = re.compile(r"0|[1-9][0-9]{0,4}")
 # An interface's name, as long as Linux has them, or its number.
@@ -38,9 +42,9 @@ class Address:
     """One multiaddr over TCP.
 
     Args:
-        kind: ``ip4``, ``ip6``, ``dns``, ``dns4`` or ``dns6``.
+        kind: ``ip4``, ``ip6``, ``dns``, ``dns4``, ``dns6`` or ``dnsaddr``.
         host: IP address in its canonical text form, or DNS name; a link-local one may have its zone: ``fe80::1%eth0``.
-        port: 0 to 65535; 0 only makes sense for listening.
+        port: 0 to 65535; 0 only makes sense for listening, and for ``dnsaddr``, which has none.
         peer_id: base58 peer id, or None when not named.
     """
 
@@ -71,7 +75,10 @@ class Address:
 
     @property
     def is_dialable(self) -> bool:
-        """Whether a stranger's word for it is worth a dial: a unicast address with a port."""
+        """Whether a stranger's word for it is worth a dial: a unicast address with a port.
+
+        A ``dnsaddr`` is not: whoever owns it may have us ask any number of resolvers for it.
+        """
         if self.port == 0:
             return False
         if not self.is_ip:
@@ -90,6 +97,8 @@ class Address:
 
     def __str__(self) -> str:
         suffix = f"/p2p/{self.peer_id}" if self.peer_id else ""
+        if self.kind == DNSADDR:
+            return f"/{self.kind}/{self.host}{suffix}"
         host, _, zone = self.host.partition("%")
         prefix = f"/ip6zone/{zone}" if zone else ""
         return f"{prefix}/{self.kind}/{host}/tcp/{self.port}{suffix}"
@@ -111,8 +120,13 @@ def parse_address(text: str) -> Address:
 def _parse(text: str) -> Address:
     shown = repr(text[:120])
     parts = text.rstrip("/").split("/")[1:]
-    if parts and parts[0] == "dnsaddr":
-        raise UsageError(f"{shown}: dnsaddr is not supported", remedy=_REMEDY)
+    if parts and parts[0] == DNSADDR:
+        if len(parts) not in {2, 4} or parts[2:3] not in ([], ["p2p"], ["ipfs"]):
+            raise UsageError(
+                f"{shown}: a dnsaddr is a name, and maybe a peer",
+                remedy="give it as /dnsaddr/boot.example.net",
+            )
+        return Address(DNSADDR, _host("dns", parts[1], shown), 0, _peer_of(parts[3:], shown))
     zone = parts[1] if len(parts) > 2 and parts[0] == "ip6zone" else ""
     if zone:
         parts = parts[2:]
@@ -123,12 +137,18 @@ def _parse(text: str) -> Address:
         host = _zoned(parts[0], host, zone, shown)
     if _PORT.fullmatch(parts[3]) is None or int(parts[3]) > 65535:
         raise UsageError(f"{shown}: {parts[3][:20]!r} is no TCP port", remedy="give a port from 0 to 65535")
-    peer_id = parts[5] if len(parts) == 6 else None
-    if peer_id is not None and _PEER_ID.fullmatch(peer_id) is None:
+    return Address(parts[0], host, int(parts[3]), _peer_of(parts[5:], shown))
+
+
+def _peer_of(rest: Sequence[str], shown: str) -> str | None:
+    """The peer id at the end of an address, if there is one."""
+    if not rest:
+        return None
+    if _PEER_ID.fullmatch(rest[0]) is None:
         raise UsageError(
-            f"{shown}: {peer_id[:60]!r} is no peer id", remedy="copy the whole address, 12D3KooW…"
+            f"{shown}: {rest[0][:60]!r} is no peer id", remedy="copy the whole address, 12D3KooW…"
         )
-    return Address(parts[0], host, int(parts[3]), peer_id)
+    return rest[0]
 
 
 def _host(kind: str, host: str, shown: str) -> str:

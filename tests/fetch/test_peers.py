@@ -4,18 +4,13 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from p2pboot.fetch.asking.dialling import (
-    ADDRESSES_PER_HINT,
-    DIAL_TIMEOUT_S,
-    HINT_TRIES,
-    LONGEST_RETRY_S,
-    MAX_HINTS,
-    Dialler,
-    for_each_connection,
-)
+from p2pboot.fetch.asking.bootstrap import OF_A_CLIENT
+from p2pboot.fetch.asking.connecting import for_each_connection
+from p2pboot.fetch.asking.dialling import ADDRESSES_PER_HINT, HINT_TRIES, MAX_HINTS, Dialler
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Connection
+from p2pboot.transport.racing import ATTEMPT_S
 from tests.fetch.world import World
 
 
@@ -41,7 +36,7 @@ async def test_addresses_are_dialled_until_somebody_answers(autojump_clock: Mock
         assert is_settled(dialler)
         assert set(dialler.failures) == {peer.address, NOWHERE}
         world.network.heal(peer.peer_id, transport.peer_id)
-        await trio.sleep(LONGEST_RETRY_S * 1.3)
+        await trio.sleep(OF_A_CLIENT.longest_s * 1.3)
         assert transport.peers() == {peer.peer_id}
         nursery.cancel_scope.cancel()
 
@@ -146,7 +141,7 @@ async def test_a_mute_address_does_not_hold_up_the_others(autojump_clock: MockCl
         await trio.sleep(1)
         assert transport.peers() == {peer.peer_id}
         assert not is_settled(dialler)
-        await trio.sleep(DIAL_TIMEOUT_S)
+        await trio.sleep(ATTEMPT_S)
         assert is_settled(dialler)
         nursery.cancel_scope.cancel()
 
@@ -244,7 +239,7 @@ async def test_hints_wait_until_there_is_room_and_who_was_named_does_not(
         assert transport.peers() == {named.peer_id}
         assert dialler.names(named.peer_id)
         room = True
-        await trio.sleep(LONGEST_RETRY_S + 0.1)
+        await trio.sleep(OF_A_CLIENT.longest_s + 0.1)
         assert transport.peers() == {named.peer_id, hinted.peer_id}
         assert not dialler.names(hinted.peer_id)
         nursery.cancel_scope.cancel()

@@ -32,6 +32,8 @@ PEER = SecretKey(b"p" * 32).public.peer_id
         ("/ip6zone/eth0.7/ip6/fe80::1/tcp/1", Address("ip6", "fe80::1%eth0.7", 1)),
         (f"/ip6zone/3/ip6/FE80::1/tcp/1/p2p/{PEER}", Address("ip6", "fe80::1%3", 1, PEER)),
         ("/dns4/boot.example.org/tcp/65535", Address("dns4", "boot.example.org", 65535)),
+        ("/dnsaddr/boot.example.org", Address("dnsaddr", "boot.example.org", 0)),
+        (f"/dnsaddr/boot.example.org/p2p/{PEER}", Address("dnsaddr", "boot.example.org", 0, PEER)),
     ],
 )
 def test_an_address_is_read(text: str, expected: Address) -> None:
@@ -62,7 +64,10 @@ def test_an_address_is_read(text: str, expected: Address) -> None:
         ("/ip6zone/eth0", "not an address over TCP"),
         ("/dns/-x.example/tcp/1", "no host name"),
         ("/dns/a b/tcp/1", "no host name"),
-        ("/dnsaddr/bootstrap.example.org", "dnsaddr"),
+        ("/dnsaddr", "dnsaddr"),
+        ("/dnsaddr/boot.example.org/tcp/4001", "dnsaddr"),
+        ("/dnsaddr/a b", "no host name"),
+        ("/dnsaddr/boot.example.org/p2p/12D3KooWshort", "no peer id"),
         ("/unix/x/tcp/1", "not supported"),
         ("/ip4/192.0.2.1/tcp/65536", "no TCP port"),
         ("/ip4/192.0.2.1/tcp/-1", "no TCP port"),

@@ -20,7 +20,7 @@ from cachetools import TTLCache
 
 from p2pboot.core.origins import origin_of
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.dialling import connection_with, dial, for_each_connection, until_ended
+from p2pboot.fetch.asking.connecting import connection_with, dial, for_each_connection, until_ended
 from p2pboot.fetch.asking.neighbours import FULL_MESH, Counts, surplus, wants
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import ask_peers

@@ -1,27 +1,22 @@
-"""Whom a job can ask: dials addresses until the job ends, and runs a task for every connected peer."""
+"""Whom a job can ask: dials addresses until the job ends, those of its user and what discovery finds."""
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterable, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 
 import trio
 
 from p2pboot.errors import NotFoundError, ProtocolError
+from p2pboot.fetch.asking.bootstrap import OF_A_CLIENT, Bootstrap
+from p2pboot.fetch.asking.connecting import connection_with, dial, until_ended
 from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Connection, Transport
 
 log = logging.getLogger(__name__)
-
-DIAL_TIMEOUT_S = 5.0
-"""A mute server would hold a dial for minutes."""
-
-FIRST_RETRY_S = 0.3
-LONGEST_RETRY_S = 3.0
-"""A boot client waits for its peers, so it dials more eagerly than a node that has all day."""
 
 LISTEN_S = 3.0
 """Neighbours are heard of through discovery within two seconds; later ones are used, but not waited for."""
@@ -33,55 +28,6 @@ ADDRESSES_PER_HINT = 8
 """Of one peer; a server has many, and one will do."""
 
 HINT_TRIES = 3
-
-
-async def for_each_connection(transport: Transport, serve: Callable[[Connection], Awaitable[None]]) -> None:
-    """Run `serve(connection)` for every connection as long as it is up, until cancelled.
-
-    Those that come up later join; the task of one that ends is cancelled.
-    """
-    running: dict[Connection, trio.CancelScope] = {}
-
-    async def run(connection: Connection, scope: trio.CancelScope) -> None:
-        with scope:
-            await serve(connection)
-
-    with transport.connection_events() as events:
-        async with trio.open_nursery() as nursery:
-            async for event in events:
-                if event.connected:
-                    scope = running[event.connection] = trio.CancelScope()
-                    nursery.start_soon(run, event.connection, scope)
-                else:
-                    running.pop(event.connection).cancel()
-
-
-def connection_with(transport: Transport, peer_id: str) -> Connection | None:
-    """A connection with a peer, if there is one."""
-    return next((each for each in transport.connections() if each.peer_id == peer_id), None)
-
-
-async def until_ended(transport: Transport, connection: Connection) -> None:
-    """Wait until a connection has ended."""
-    if connection in transport.connections():
-        with transport.connection_events() as events:
-            async for event in events:
-                if event.connection == connection and not event.connected:
-                    return
-
-
-async def dial(transport: Transport, address: str) -> Connection:
-    """Be connected to whoever is at an address.
-
-    Raises:
-        NotFoundError: nobody answers, or not in time.
-        ProtocolError: it is not whom the address names, or speaks something else.
-    """
-    try:
-        with trio.fail_after(DIAL_TIMEOUT_S):
-            return await transport.dial(address)
-    except trio.TooSlowError:
-        raise NotFoundError(f"no answer from {address} in {DIAL_TIMEOUT_S:g} s") from None
 
 
 class Dialler:
@@ -111,43 +57,40 @@ class Dialler:
         self._has_room = has_room
         self._wider = wider
         self._transport = transport
-        self._addresses = tuple(dict.fromkeys(addresses))
+        self._bootstrap = Bootstrap(transport, addresses, OF_A_CLIENT, usable=ledger.usable)
         self._ledger = ledger
         self._hints = hints
-        self._untried = set(self._addresses)
-        self._all_tried = trio.Event()
-        self._note_tried()
-        self._peer_of: dict[str, str] = {}
         self._on_hints: dict[str, set[trio.CancelScope]] = {}  # dials that are under way, by peer id
         self._listen_until = trio.current_time() + (0.0 if hints is None else LISTEN_S)
-        self.failures: dict[str, str] = {}
-        """Why the last dial failed, by address."""
+        self._hint_failures: dict[str, str] = {}
+
+    @property
+    def failures(self) -> dict[str, str]:
+        """Why the last dial failed, by address; those of the user first."""
+        return self._bootstrap.failures | self._hint_failures
 
     @property
     def settled(self) -> bool:
         """Every address was tried once, and discovery had its time: who may come now is not waited for."""
         looked = self._wider is None or self._wider.over.is_set()
-        return looked and not self._untried and trio.current_time() >= self._listen_until
+        return looked and self._bootstrap.tried.is_set() and trio.current_time() >= self._listen_until
 
     async def settle(self) -> None:
         """Wait until it is settled."""
-        await self._all_tried.wait()
+        await self._bootstrap.tried.wait()
         await trio.sleep_until(self._listen_until)
         if self._wider is not None:
             await self._wider.over.wait()
 
-    def _note_tried(self) -> None:
-        if not self._untried:
-            self._all_tried.set()
-
     @property
     def hopeless(self) -> bool:
         """Whoever was reached at any address was dropped, and so are all who are connected."""
-        reached = {*self._peer_of.values(), *self._transport.peers()}
+        bootstrap = self._bootstrap
+        reached = self._transport.peers().union(*bootstrap.peers_at.values())
         return (
             self.settled
             and bool(reached)
-            and all(address in self._peer_of for address in self._addresses)
+            and all(address in bootstrap.peers_at for address in bootstrap.addresses)
             and not any(self._ledger.usable(peer_id) for peer_id in reached)
         )
 
@@ -158,8 +101,7 @@ class Dialler:
             UsageError: an address is not one.
         """
         async with trio.open_nursery() as nursery:
-            for address in self._addresses:
-                nursery.start_soon(self._keep, address, None)
+            nursery.start_soon(self._bootstrap.run)
             if self._wider is not None:
                 nursery.start_soon(self._wider.run)
                 nursery.start_soon(self._follow_hints, self._wider.hints, nursery)
@@ -168,50 +110,48 @@ class Dialler:
 
     def names(self, peer_id: str) -> bool:
         """Whether a peer was reached at an address that the user gave."""
-        return any(self._peer_of.get(address) == peer_id for address in self._addresses)
+        return any(peer_id in peers for peers in self._bootstrap.peers_at.values())
 
     async def _follow_hints(self, hints: AsyncIterable[str], nursery: trio.Nursery) -> None:
         seen: dict[str, set[str]] = {}  # by the peer that they name, or else by themselves
         async for address in hints:
             peer = parse_address(address).peer_id or address
-            if address in self._addresses or (peer not in seen and len(seen) >= MAX_HINTS):
+            if address in self._bootstrap.addresses or (peer not in seen and len(seen) >= MAX_HINTS):
                 continue
             known = seen.setdefault(peer, set())
             if address not in known and len(known) < ADDRESSES_PER_HINT:
                 known.add(address)
-                nursery.start_soon(self._keep, address, HINT_TRIES)
+                nursery.start_soon(self._follow, address)
 
-    async def _keep(self, address: str, tries: int | None) -> None:
-        """Be connected to an address; with `tries` it is a hint, given up after so many failures in a row."""
-        delay_s = FIRST_RETRY_S
+    async def _follow(self, address: str) -> None:
+        """Be connected to an address that is a hint; given up after so many failures in a row."""
+        pace = OF_A_CLIENT
+        delay_s = pace.first_s
         failed = 0
-        while tries is None or failed < tries:
-            if tries is not None and not self._has_room():
-                await trio.sleep(LONGEST_RETRY_S)
+        while failed < HINT_TRIES:
+            if not self._has_room():
+                await trio.sleep(pace.longest_s)
                 continue
-            connection = await (self._dial(address) if tries is None else self._dial_hint(address))
-            self._untried.discard(address)
-            self._note_tried()
+            connection = await self._dial_hint(address)
             if connection is None:
                 failed += 1
                 await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
-                delay_s = min(delay_s * 2, LONGEST_RETRY_S)
+                delay_s = min(delay_s * 2, pace.longest_s)
                 continue
-            failed, delay_s = 0, FIRST_RETRY_S
+            failed, delay_s = 0, pace.first_s
             await until_ended(self._transport, connection)
             if not self._ledger.usable(connection.peer_id):
                 return
-            await trio.sleep(FIRST_RETRY_S)  # a peer that hangs up at once is not dialled in a busy loop
+            await trio.sleep(delay_s)  # a peer that hangs up at once is not dialled in a busy loop
 
     async def _dial(self, address: str) -> Connection | None:
         try:
             connection = await dial(self._transport, address)
         except (NotFoundError, ProtocolError) as error:
-            self.failures[address] = error.message
+            self._hint_failures[address] = error.message
             log.debug("dial: %s", error.message)
             return None
-        self._peer_of[address] = connection.peer_id
-        self.failures.pop(address, None)
+        self._hint_failures.pop(address, None)
         return connection
 
     async def _dial_hint(self, address: str) -> Connection | None:
@@ -220,7 +160,7 @@ class Dialler:
         if peer_id is None:
             return await self._dial(address)
         if (known := connection_with(self._transport, peer_id)) is not None:
-            self.failures.pop(address, None)  # nobody misses it
+            self._hint_failures.pop(address, None)  # nobody misses it
             return known
         rivals = self._on_hints.setdefault(peer_id, set())
         rivals.add(scope := trio.CancelScope())

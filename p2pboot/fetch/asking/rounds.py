@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from p2pboot.fetch.asking.dialling import for_each_connection
+from p2pboot.fetch.asking.connecting import for_each_connection
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.interface import Connection, Transport
 

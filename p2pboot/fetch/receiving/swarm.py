@@ -16,7 +16,7 @@ import trio
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import FetchError, NotFoundError, first_error
-from p2pboot.fetch.asking.dialling import for_each_connection
+from p2pboot.fetch.asking.connecting import for_each_connection
 from p2pboot.fetch.asking.reasons import MAX_NAMED, describe_peers, peers_to_json
 from p2pboot.fetch.ledger import LOST, Ledger
 from p2pboot.fetch.progress import Stall

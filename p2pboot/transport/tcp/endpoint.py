@@ -6,6 +6,7 @@ import logging
 import secrets
 import socket
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import trio
@@ -13,9 +14,10 @@ import trio
 from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, UsageError
-from p2pboot.transport.addresses import Address
+from p2pboot.transport.addresses import DNSADDR, Address
 from p2pboot.transport.allowlist import EVERYBODY, AllowList
 from p2pboot.transport.interface import DialError
+from p2pboot.transport.racing import NoneAnswers, race
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.sockets import dial_tcp
 from p2pboot.transport.tcp.stream import MuxedStream
@@ -125,6 +127,9 @@ class Endpoint:
     ) -> TcpConnection:
         """Connect, and see who answers. The caller sets the timeout.
 
+        Where the address has a name, what that stands for is tried as `transport.racing` says; it takes no longer than
+        the sum of `names.LOOKUP_S` and all attempts.
+
         Args:
             address: with a peer id in it, nobody else will do.
             accept: as `connection`.
@@ -137,6 +142,25 @@ class Endpoint:
             UsageError: the peer id in the address is not that of an Ed25519 key.
             DialError: nobody answers, or somebody else, or no such node, or one that is not allowed.
         """
+        _expected(address)
+        if address.is_ip:
+            return await self._dial_ip(address, accept, nursery)
+        try:
+            return await race(
+                partial(_send_ways, address),
+                lambda way: self._dial_ip(way, accept, nursery),
+                TcpConnection.abort,
+            )
+        except NoneAnswers as error:
+            # Of a name that can not be resolved, or has one address, all is said.
+            failures = error.failures
+            remedy = failures[0].remedy if failures else None
+            message = error.message if len(failures) == 1 else f"cannot reach {address}: {error.message}"
+            raise DialError(message, remedy=remedy) from error
+
+    async def _dial_ip(
+        self, address: Address, accept: Callable[[MuxedStream], None], nursery: trio.Nursery
+    ) -> TcpConnection:
         expected, began = _expected(address), trio.current_time()
         sock = await dial_tcp(address)
         try:
@@ -218,6 +242,26 @@ def _private(swarm_key: SwarmKey) -> Callable[..., Connection]:
         return PrivateConnection(swarm_key, secrets.token_bytes(NONCE_BYTES), replays, **arguments)
 
     return new
+
+
+async def _send_ways(address: Address, send: trio.MemorySendChannel[Address]) -> None:
+    from p2pboot.transport.names import resolve_dnsaddr, send_hosts  # most addresses have no name
+
+    if address.kind != DNSADDR:
+        await send_hosts(address, send)
+        return
+    failures: list[DialError] = []
+    found = await resolve_dnsaddr(address)
+    for one in found:
+        if one.is_ip:
+            await send.send(one)
+            continue
+        try:
+            await send_hosts(one, send)
+        except DialError as error:
+            failures.append(error)
+    if len(failures) == len(found):
+        raise failures[0]
 
 
 def _expected(address: Address) -> PublicKey | None:

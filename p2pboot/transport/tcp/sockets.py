@@ -34,7 +34,10 @@ _OPTIONS: Final = (
 
 
 async def dial_tcp(address: Address) -> socket.socket:
-    """Connect to an address, or to the first that answers of those that its name stands for.
+    """Connect to an IP address.
+
+    Args:
+        address: whose host is one; an IPv6 one may have a zone.
 
     Returns:
         A socket that does not block, prepared.
@@ -42,12 +45,10 @@ async def dial_tcp(address: Address) -> socket.socket:
     Raises:
         DialError: nobody answers there, with the system's reason.
     """
-    host = (
-        address.host.encode() if address.is_ip else address.host
-    )  # bytes need no tables of international names
     try:
-        stream = await trio.open_tcp_stream(host, address.port)
-    except (OSError, UnicodeError) as error:
+        # Bytes need no tables of international names.
+        stream = await trio.open_tcp_stream(address.host.encode(), address.port)
+    except OSError as error:
         raise DialError(
             f"cannot reach {address}: {_reason(error)}",
             remedy="check the address, and that a node runs there and its port is open",
