@@ -164,6 +164,7 @@ class _Fetch:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._dialler.run)
                 nursery.start_soon(self._acquainting.run)
+                nursery.start_soon(self._acquainting.look_around)
                 result = await self._with_peers(output)
                 nursery.cancel_scope.cancel()
         finally:

@@ -64,7 +64,7 @@ class Peering:
             hints: addresses that discovery finds, None without discovery.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._bootstrap.run)
+            self._bootstrap.begin(nursery)
             if hints is not None:
                 async for address in hints:
                     self._follow(address, nursery)

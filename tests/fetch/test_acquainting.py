@@ -18,6 +18,7 @@ from p2pboot.fetch.asking.acquainting import (
     ADDRESSES,
     AT_ONCE,
     DIALS_OF_TELLER,
+    FIRST_DIAL_S,
     IN_FRONT,
     LATEST_S,
     MEETINGS_OF_TELLER,
@@ -34,6 +35,7 @@ from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Connection, Transport
 from p2pboot.transport.nearness import Nearness
+from p2pboot.transport.racing import ATTEMPT_DELAY_S
 from tests.fetch.world import World, manifest_of
 
 DIGEST = "01" * 32
@@ -101,6 +103,11 @@ class Crowd:
     async def publisher(self, tell: Callable[[], Sequence[bytes]] | None = None) -> Transport:
         opened = await self.hold(self.network.open(key_of("publisher").public.peer_id))
         self.serve(opened, tell or opened.peer_records)
+        return opened
+
+    async def publisher_called(self, name: str) -> Transport:
+        opened = await self.hold(self.network.open(key_of(name).public.peer_id))
+        self.serve(opened, opened.peer_records)
         return opened
 
     def serve(self, transport: Transport, tell: Callable[[], Sequence[bytes]]) -> None:
@@ -311,6 +318,89 @@ async def test_most_that_is_told_is_invented_and_the_rest_is_found(
         assert {one.transport.peer_id for one in members} - {
             member.transport.peer_id
         } <= member.transport.peers()
+
+
+async def test_nine_of_ten_who_are_told_of_are_where_nobody_answers_and_the_rest_is_found_in_seconds(
+    autojump_clock: MockClock, crowd: Crowd
+) -> None:
+    """Invented ones are not refused by anybody: each takes as long as one is patient."""
+    mute = await crowd.hold(crowd.network.open(key_of("mute").public.peer_id))
+    crowd.network.freeze(mute.peer_id)
+    nowhere = mute.addresses()[0].split("/p2p/")[0]
+    real = [await crowd.publisher_called(f"real {number}") for number in range(8)]
+    records = [one.own_record() for one in real]
+    records += [record_of(f"invented {number}", nowhere) for number in range(72)]
+    teller = await liar(crowd, records)
+    client = await crowd.client("client")
+    await client.transport.dial(teller.addresses()[0])
+    client.acquainting.look_for(None)
+    await trio.sleep(5)
+    assert client.transport.peers() & {one.peer_id for one in real}
+    await trio.sleep(55)
+    assert client.transport.peers() >= {one.peer_id for one in real}
+    assert cast(Dials, client.transport).most_at_once <= DIALS_OF_TELLER
+
+
+async def test_one_who_is_told_of_is_found_at_his_second_address_at_once(
+    autojump_clock: MockClock, crowd: Crowd
+) -> None:
+    mute, real = [await crowd.publisher_called(name) for name in ("mute", "real")]
+    crowd.network.freeze(mute.peer_id)
+    nowhere, there = (one.addresses()[0].split("/p2p/")[0] for one in (mute, real))
+    teller = await liar(crowd, [record_of("real", nowhere, there)])
+    client = await crowd.client("client")
+    await client.transport.dial(teller.addresses()[0])
+    client.acquainting.look_for(None)
+    await trio.sleep(2 * ATTEMPT_DELAY_S)
+    assert real.peer_id in client.transport.peers()
+
+
+async def test_who_is_slow_to_answer_has_a_second_chance_after_all_others(
+    autojump_clock: MockClock, crowd: Crowd
+) -> None:
+    slow = [await crowd.publisher_called(f"slow {number}") for number in range(DIALS_OF_TELLER)]
+    quick = await crowd.publisher_called("quick")
+    for one in slow:
+        crowd.network.freeze(one.peer_id)
+    teller = await liar(crowd, [one.own_record() for one in (*slow, quick)])
+    client = await crowd.client("client")
+    await client.transport.dial(teller.addresses()[0])
+    client.acquainting.look_for(None)
+    await trio.sleep(FIRST_DIAL_S + 0.1)
+    assert client.transport.peers() == {teller.peer_id, quick.peer_id}
+    await trio.sleep(FIRST_DIAL_S)
+    for one in slow:
+        crowd.network.thaw(one.peer_id)
+    await trio.sleep(0.1)
+    assert client.transport.peers() == {teller.peer_id, quick.peer_id, *(one.peer_id for one in slow)}
+
+
+async def test_one_known_peer_leads_a_fetch_to_eight_providers_it_has_nothing_itself(
+    autojump_clock: MockClock, world: World
+) -> None:
+    manifest = manifest_of()
+    async with AsyncExitStack() as stack:
+        known = await stack.enter_async_context(world.provider())
+        others = [await stack.enter_async_context(world.provider(manifest)) for _ in range(8)]
+        for other in others:
+            world.network.limit_upload(other.peer_id, 50_000)
+            await known.transport.dial(other.address)
+        server = SyncServer(
+            known.store.manifests,
+            known.transport.peer_records,
+            lambda: NOW,
+            known.serving,
+            lambda *_: [],
+            read_record=known.transport.read_peer_record,
+        )
+        known.transport.handle(SYNC_PROTOCOL, server.handle)
+        transport, store = await stack.enter_async_context(world.client())
+        async with trio.open_nursery() as nursery:
+            job = partial(fetch, transport=transport, store=store, progress=world.watcher, wall=lambda: NOW)
+            nursery.start_soon(job, world.order(known))
+            await trio.sleep(5)
+            assert transport.peers() == {known.peer_id, *(other.peer_id for other in others)}
+            nursery.cancel_scope.cancel()
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import hashlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import trio
@@ -20,7 +21,7 @@ from cachetools import TTLCache
 
 from p2pboot.core.origins import origin_of
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.connecting import connection_with, dial, for_each_connection, until_ended
+from p2pboot.fetch.asking.connecting import connection_with, for_each_connection, reach, until_ended
 from p2pboot.fetch.asking.neighbours import FULL_MESH, Counts, surplus, wants
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import ask_peers
@@ -28,6 +29,7 @@ from p2pboot.protocol.messages import MAX_PEERS, SYNC_PROTOCOL, TOLD_S
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Connection, Transport
 from p2pboot.transport.nearness import Nearness
+from p2pboot.transport.racing import ATTEMPT_S
 from p2pboot.transport.scopes import scope_of
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,9 @@ log = logging.getLogger(__name__)
 FIRST_S: Final = 1.0
 """After the first question, then after four times as long. Of two who come at the same time the second one is told of
 the first: asking again is for those whom nobody can dial, and for who was not asked yet."""
+
+LOOK_AROUND_S: Final = 0.3
+"""A client whose first peers have what it wants knows so by then, and asks for others who have that."""
 
 SOONEST_S, LATEST_S = 20.0, 30.0
 """Then the pause is between these: one is told of for a minute."""
@@ -55,12 +60,15 @@ MORE: Final = 4
 
 DIALS: Final = 24
 DIALS_OF_TELLER: Final = 6
-"""At the same time, of what one origin told."""
+"""Peers that are dialled at the same time: in all, and of what one origin told."""
 MEETINGS: Final = 512
 MEETINGS_OF_TELLER: Final = 96
 """Peers that are dialled, wait for it, or are watched so that they can be dialled again."""
 ADDRESSES: Final = 3
-"""Tried of one peer, one after the other."""
+"""Tried of one peer, each a moment after the other."""
+FIRST_DIAL_S: Final = 1.5
+"""Whoever is invented is mostly said to be where nobody even refuses. So each peer that is told of has a short dial
+first, and one of the usual length when all the others had theirs: a few real ones among many are found in seconds."""
 STEADY_S: Final = 10.0
 """Whose connection lasted so long is dialled again when it ends."""
 _HEARD: Final = 4096
@@ -123,6 +131,12 @@ class Acquainting:
         self._digest = digest
         self._begun.set()
         self._wake()
+
+    async def look_around(self) -> None:
+        """In a moment, look for nodes, unless it is known by then what to look for: somebody may have it."""
+        await trio.sleep(LOOK_AROUND_S)
+        if not self._begun.is_set():
+            self.look_for(None)
 
     @property
     def has_room(self) -> bool:
@@ -249,24 +263,33 @@ class Acquainting:
             self._of_teller[origin] -= 1
 
     async def _connect(self, peer_id: str, addresses: list[str], origin: str) -> Connection | None:
-        limiter = self._dials_of.setdefault(origin, trio.CapacityLimiter(DIALS_OF_TELLER))
-        try:
-            async with limiter, self._dials:
-                for address in addresses:
+        for patience_s in (FIRST_DIAL_S, ATTEMPT_S):
+            try:
+                async with self._turn(origin):
                     known = connection_with(self._transport, peer_id)
                     if known is not None or not self._usable(peer_id):
                         return known
-                    if not wants(self._counts(), is_near=self._nearness.near_address(address)):
+                    is_near = any(map(self._nearness.near_address, addresses))
+                    if not wants(self._counts(), is_near=is_near):
                         return None
-                    try:
-                        return await dial(self._transport, address)
-                    except P2PBootError as error:
-                        log.debug("told of %s: %s", address, error)
-                self._heard.pop(peer_id, None)  # whoever invents peers is not to make this look like a crowd
+                    with trio.move_on_after(patience_s):
+                        return await reach(self._transport, addresses)
+            except P2PBootError as error:
+                log.debug("told of %s: %s", peer_id, error)
+                break
+        self._heard.pop(peer_id, None)  # whoever invents peers is not to make this look like a crowd
+        return None
+
+    @asynccontextmanager
+    async def _turn(self, origin: str) -> AsyncIterator[None]:
+        """Wait until one more of those may be dialled whom somebody at this address told of."""
+        limiter = self._dials_of.setdefault(origin, trio.CapacityLimiter(DIALS_OF_TELLER))
+        try:
+            async with limiter, self._dials:
+                yield
         finally:
             if not limiter.borrowed_tokens and not limiter.statistics().tasks_waiting:
                 self._dials_of.pop(origin, None)
-        return None
 
     # How many
 

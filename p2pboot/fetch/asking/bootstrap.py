@@ -110,8 +110,12 @@ class Bootstrap:
     async def run(self) -> None:
         """Dial until cancelled."""
         async with trio.open_nursery() as nursery:
-            for address in self.addresses:
-                nursery.start_soon(self._keep, address)
+            self.begin(nursery)
+
+    def begin(self, nursery: trio.Nursery) -> None:
+        """Have a nursery dial, before whatever it is given later."""
+        for address in self.addresses:
+            nursery.start_soon(self._keep, address)
 
     async def _keep(self, address: str) -> None:
         """Be connected with whoever is at an address, unless all of them turned out to be of no use."""

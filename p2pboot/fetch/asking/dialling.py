@@ -101,7 +101,7 @@ class Dialler:
             UsageError: an address is not one.
         """
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._bootstrap.run)
+            self._bootstrap.begin(nursery)
             if self._wider is not None:
                 nursery.start_soon(self._wider.run)
                 nursery.start_soon(self._follow_hints, self._wider.hints, nursery)

@@ -203,6 +203,7 @@ class _Sync:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(dialler.run)
             nursery.start_soon(self._acquainting.run)
+            nursery.start_soon(self._acquainting.look_around)
             nursery.start_soon(self._ahead.run)
             await self._rounds.run(self._order.timeout_s, dialler.settle)
             result = await self._choose_and_bring(dialler)
