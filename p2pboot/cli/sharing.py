@@ -192,7 +192,7 @@ class Sharing:
 
         async def handle(stream: Stream) -> None:
             connection = stream.connection
-            if self.serves(connection) or (tells and _was_dialled(transport, connection)):
+            if self.serves(connection) or (tells and transport.was_dialled(connection)):
                 await server().handle(stream)
             else:
                 await stream.reset()
@@ -291,8 +291,3 @@ class Sharing:
         counters = self._serving.counters
         asked = sum(count for (_, op, _), count in counters.requests.items() if op not in _LOOKING_AROUND)
         return asked, counters.bytes_sent.total()
-
-
-def _was_dialled(transport: Transport, connection: Connection) -> bool:
-    """Whether a connection leads to where its peer listens; where a peer dialled us, its port is another one."""
-    return connection.address in transport.peer_addresses(connection.peer_id)

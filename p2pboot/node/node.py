@@ -37,6 +37,7 @@ from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
+from p2pboot.node.remembering import Remembering
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
 from p2pboot.node.status import RunningNode, describe_node
@@ -123,6 +124,7 @@ class Node:
         network = settings.network
         self._peering = Peering(transport, network.bootstrap)
         self._peering.prefer(settings.policy.publishers)
+        self._remembering = Remembering(transport, store.peers, wall)
         self._refusals = Refusals(
             follows=self._follows, counts=self._counts, report=partial(self.problems.report, "refusals")
         )
@@ -204,6 +206,7 @@ class Node:
                 )
             task_status.started()
             nursery.start_soon(self._peering.run, self._hints)
+            nursery.start_soon(self._remembering.run)
             nursery.start_soon(self._mirror.run)
             nursery.start_soon(self._changes.follow, self._mirror.reconcile, "nothing is mirrored")
             nursery.start_soon(self._retry_on_connect)

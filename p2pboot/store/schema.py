@@ -75,6 +75,10 @@ CREATE TABLE hashes(
 );
 CREATE INDEX hashes_file ON hashes(file);
 CREATE INDEX hashes_digest ON hashes(digest);
+CREATE TABLE peers(
+    peer_id TEXT NOT NULL, address TEXT NOT NULL, reached_at INTEGER, failures INTEGER NOT NULL,
+    PRIMARY KEY (peer_id, address)
+);
 INSERT INTO record VALUES (1, 0, lower(hex(randomblob(8))));
 """
 
@@ -249,6 +253,14 @@ def _cuts_named(raw: Any) -> list[tuple[str, str, int, int]]:
         return []
 
 
+# Where peers were reached, or say that they are: a node that is started again finds its mesh by itself.
+_PEERS: Final = """
+CREATE TABLE peers(
+    peer_id TEXT NOT NULL, address TEXT NOT NULL, reached_at INTEGER, failures INTEGER NOT NULL,
+    PRIMARY KEY (peer_id, address)
+);
+"""
+
 STEPS: Final[tuple[Step, ...]] = (
     _FIRST_TABLES,
     _TIME_BY_PAIR,
@@ -259,5 +271,6 @@ STEPS: Final[tuple[Step, ...]] = (
     _HEADS_BY_SIGNERS,
     _RECORD,
     _recut,
+    _PEERS,
 )
 SCHEMA_VERSION: Final = len(STEPS)

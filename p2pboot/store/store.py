@@ -3,7 +3,7 @@
 ::
 
     <state>/            0700
-    ├── state.sqlite3   piece tables, manifests, trust, hashes of files, publications, announcements
+    ├── state.sqlite3   piece tables, manifests, trust, hashes of files, publications, announcements, peers
     ├── record          numbers published and versions accepted, a second time
     ├── lock            held by the running node
     ├── blobs/ab/<hex>  whole artifacts by SHA-256
@@ -37,6 +37,7 @@ from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.manifests import Manifests
 from p2pboot.store.ondemand import DatabaseOnDemand
 from p2pboot.store.ownership import check_files, close_files, opened_state
+from p2pboot.store.peers import Peers
 from p2pboot.store.publications import Publications
 from p2pboot.store.room import Quota
 from p2pboot.store.tables import TableIndex
@@ -71,6 +72,7 @@ class Store:
         self.trust = TrustState(database)
         self.publications = Publications(database)
         self.announcements = Announcements(database)
+        self.peers = Peers(database)
 
     @classmethod
     def open(cls, path: Path, *, quota_bytes: Quota = None, tolerant: bool = False) -> Store:

@@ -295,6 +295,9 @@ class _Node:
     def connections(self) -> frozenset[Connection]:
         return self.register.present
 
+    def was_dialled(self, connection: Connection) -> bool:
+        return self.register.was_dialled(connection)
+
     def peers(self) -> frozenset[str]:
         return self.register.peers
 

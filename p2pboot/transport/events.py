@@ -100,6 +100,10 @@ class ConnectionRegister:
         if connection in self._present:
             self._present[connection].add(address.with_peer(None))
 
+    def was_dialled(self, connection: Connection) -> bool:
+        """Whether a connection that is up was dialled by this end."""
+        return bool(self._present.get(connection))
+
     def dialled_at(self, address: Address) -> Connection | None:
         """The connection that is up and was dialled to this very host and port, with the peer that is named there."""
         endpoint = address.with_peer(None)

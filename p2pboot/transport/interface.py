@@ -194,6 +194,9 @@ class Transport(Protocol):
     def connections(self) -> frozenset[Connection]:
         """Connections that are up now."""
 
+    def was_dialled(self, connection: Connection) -> bool:
+        """Whether this end has dialled it, and so its address is one at which the peer listens."""
+
     def peers(self) -> frozenset[str]:
         """Peer ids that are connected now: those of `connections`."""
 

@@ -86,4 +86,4 @@ async def reach(transport: Transport, addresses: Sequence[str]) -> Connection:
     try:
         return await race_of(addresses, lambda address: dial(transport, address), lambda _connection: None)
     except NoneAnswers as error:
-        raise error.failures[0] from None
+        raise (error.failures or (error,))[0] from None

@@ -182,6 +182,10 @@ class Libp2pTransport(interface.Gossip):
         return self._register.present
 
     @override
+    def was_dialled(self, connection: Connection) -> bool:
+        return self._register.was_dialled(connection)
+
+    @override
     def peers(self) -> frozenset[str]:
         return self._register.peers
 
@@ -217,7 +221,8 @@ class Libp2pTransport(interface.Gossip):
         connection = await self._swarm.dial(parsed)
         self._register.note_dialled(parsed, connection)
         peer_id = connection.peer_id
-        self._swarm.addresses_of.remember(peer_id, [str(parsed.with_peer(peer_id))])
+        for one in {connection.address, *known_dialable([str(parsed.with_peer(peer_id))], limit=1)}:
+            self._swarm.addresses_of.reached(peer_id, one)
         return connection
 
     @override

@@ -25,10 +25,11 @@ from libp2p.peer.peerstore import PeerStore, PeerStoreError
 from libp2p.transport.upgrader import TransportUpgrader
 from multiaddr import Multiaddr
 
+from p2pboot.core.addressbook import OF_A_PROCESS, AddressBook
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.origins import origin_of
 from p2pboot.core.swarmkey import SwarmKey
-from p2pboot.transport.addressbook import AddressBook
-from p2pboot.transport.addresses import Address
+from p2pboot.transport.addresses import Address, known_dialable, of_peer
 from p2pboot.transport.allowlist import EVERYBODY, AllowList
 from p2pboot.transport.events import ConnectionRegister
 from p2pboot.transport.interface import Connection, DialError, NoRoom
@@ -36,6 +37,7 @@ from p2pboot.transport.libp2p.muxed import MuxedConnection, Streams
 from p2pboot.transport.libp2p.options import Libp2pOptions
 from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
 from p2pboot.transport.limits import Admission, Refused
+from p2pboot.transport.records import MAX_ADDRESSES
 from p2pboot.transport.tcp.accepting import accepted
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.crossing import same_process, settle
@@ -95,7 +97,7 @@ class BoundedSwarm(Swarm):
         self._nursery = nursery
         self._numbers = itertools.count()
         self._ends: dict[TcpConnection, MuxedConnection] = {}
-        self.addresses_of = AddressBook()
+        self.addresses_of = AddressBook(OF_A_PROCESS)
 
     @property
     def mesh(self) -> str | None:
@@ -256,7 +258,8 @@ class BoundedSwarm(Swarm):
         if peer_id in self.connections:
             return
         text = str(peer_id)
-        self.addresses_of.remember(text, map(str, self.known_addresses(peer_id)))
+        said = known_dialable(of_peer(map(str, self.known_addresses(peer_id)), text), limit=MAX_ADDRESSES)
+        self.addresses_of.said(text, said, origin_of(muxed.name.address))
         if self.peerstore.has_peer(peer_id):
             self.peerstore.clear_peerdata(peer_id)
 

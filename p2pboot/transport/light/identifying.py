@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
+from p2pboot.core.addressbook import OF_A_PROCESS, AddressBook
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.origins import origin_of
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.transport.addressbook import AddressBook
-from p2pboot.transport.addresses import Address, of_peer, parse_address
+from p2pboot.transport.addresses import Address, known_dialable, of_peer, parse_address
 from p2pboot.transport.interface import BareStream, Connection, Stream
 from p2pboot.transport.multiaddrs import decode_multiaddr, encode_multiaddr
 from p2pboot.transport.records import MAX_ADDRESSES, OwnRecord, is_node, read_record
@@ -39,7 +40,7 @@ class Identifying:
         self._own = OwnRecord(secret_key)
         self._spoken: dict[Connection, frozenset[str]] = {}
         self._records: dict[str, tuple[Connection, bytes]] = {}
-        self.addresses = AddressBook()
+        self.addresses = AddressBook(OF_A_PROCESS)
 
     async def answer(self, stream: Stream) -> None:
         """Say who this is. A stream handler."""
@@ -76,8 +77,9 @@ class Identifying:
         if said.public_key is not None and said.public_key.peer_id != peer_id:
             raise RemoteProtocolError(f"{peer_id} says that it is {said.public_key.peer_id}")
         self._spoken[connection] = frozenset(said.protocols)
-        addresses = filter(None, map(decode_multiaddr, said.listen_addresses))
-        self.addresses.append(peer_id, of_peer(map(str, addresses), peer_id))
+        addresses = map(str, filter(None, map(decode_multiaddr, said.listen_addresses)))
+        dialable = known_dialable(of_peer(addresses, peer_id), limit=MAX_ADDRESSES)
+        self.addresses.said(peer_id, dialable, origin_of(connection.address))
         if not is_node(said.protocols):
             return
         record = read_record(said.signed_record)

@@ -170,6 +170,10 @@ class LightTransport(Transport):
         return self._register.present
 
     @override
+    def was_dialled(self, connection: Connection) -> bool:
+        return self._register.was_dialled(connection)
+
+    @override
     def peers(self) -> frozenset[str]:
         return self._register.peers
 
@@ -216,7 +220,7 @@ class LightTransport(Transport):
                 leaving, stays = settle(self._peer_id, tcp, self._healthy())
                 named = self._come(stays)
                 self._register.note_dialled(address, named)
-                self._identifying.addresses.remember(named.peer_id, [str(address.with_peer(named.peer_id))])
+                self._identifying.addresses.reached(named.peer_id, str(address.with_peer(named.peer_id)))
                 task_status.started(named)
                 if stays is not tcp:
                     await tcp.hang_up()

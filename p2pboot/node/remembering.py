@@ -1,0 +1,223 @@
+"""A node's address book: filled with whom it is connected with, kept in the store, and followed when it is alone.
+
+A node that is started again finds its mesh by this, also where no bootstrap peer is left. What goes in is proved
+(`core.addressbook`): an address at which this node reached the peer. Whoever dialled us has proved nothing but the host
+that he comes from, so of what he says only addresses at that host count, and only of nodes, which stay: a stranger can
+have us dial himself later, and nobody else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import random
+from collections.abc import Callable
+from typing import Final
+
+import trio
+from cachetools import LRUCache
+
+from p2pboot.core.addressbook import KEPT, AddressBook, Entry
+from p2pboot.core.origins import origin_of
+from p2pboot.errors import P2PBootError
+from p2pboot.fetch.asking.connecting import connection_with, reach
+from p2pboot.store.peers import Peers
+from p2pboot.transport.addresses import known_dialable, of_peer
+from p2pboot.transport.interface import Connection, Transport
+
+log = logging.getLogger(__name__)
+
+ENOUGH: Final = 8
+"""With so many connections the book is not followed: whoever is connected tells of others."""
+
+ALONE_FIRST_S: Final = 0.5
+ALONE_LONGEST_S: Final = 8.0
+"""Between two rounds through the book while nobody is connected."""
+
+FEW_S: Final = 30.0
+"""The same while some are, but not enough."""
+
+PER_ROUND: Final = 32
+PARALLEL: Final = 4
+ADDRESSES: Final = 6
+"""Peers that are dialled in one round, and at the same time, and addresses of one that are tried."""
+
+SETTLED_S: Final = 1.0
+"""A connection that lasted so long is worth remembering."""
+
+_WRITE_S: Final = 10.0  # from one write to the next while there is always something new
+_LISTEN_S: Final = 30.0  # from one look at what peers say of themselves to the next
+_READ: Final = 1024  # records that were read already
+
+
+class Remembering:
+    """Keeps the book of one node, and dials by it.
+
+    Args:
+        transport: the node's network.
+        peers: what is kept on the disk.
+        wall: the machine's clock, unix seconds.
+    """
+
+    def __init__(self, transport: Transport, peers: Peers, wall: Callable[[], float]) -> None:
+        self._transport = transport
+        self._peers = peers
+        self._wall = wall
+        self.book = AddressBook(KEPT)
+        self._changed = trio.Event()
+        self._read: LRUCache[bytes, bool] = LRUCache(_READ)
+        self._tried: dict[str, float] = {}  # when the book was followed to a peer the last time
+        self._can_write = True
+        self._lonely = trio.Event()  # set, and replaced, when the last connection ends
+
+    async def run(self) -> None:
+        """Read what is kept, and keep what comes, until cancelled; what changed last is written then."""
+        await self._load()
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._follow_connections)
+                nursery.start_soon(self._listen)
+                nursery.start_soon(self._rejoin)
+                await self._write_changes()
+        finally:
+            for connection in self._transport.connections():
+                self._note(connection)
+            self._hear()
+            self._save(*self.book.take_changes())  # some milliseconds, and the last thing that the node does
+
+    # Keeping
+
+    async def _load(self) -> None:
+        try:
+            entries = await trio.to_thread.run_sync(self._peers.load)
+        except P2PBootError as error:
+            log.warning("the address book can not be read: %s", error)
+            return
+        self.book = AddressBook(KEPT, filter(None, map(_clean, entries)))
+
+    async def _write_changes(self) -> None:
+        pause_s = SETTLED_S
+        while True:
+            quiet_since = trio.current_time()
+            await self._changed.wait()
+            if trio.current_time() - quiet_since >= _WRITE_S:
+                pause_s = SETTLED_S
+            await trio.sleep(pause_s)  # several come together
+            pause_s = min(2 * pause_s, _WRITE_S)
+            self._changed = trio.Event()
+            await trio.to_thread.run_sync(self._save, *self.book.take_changes())
+
+    def _save(self, changed: list[Entry], gone: list[str]) -> None:
+        """Blocking. Where the disk does not take it, it stays a change, and the operator is told once."""
+        if not changed and not gone:
+            return
+        try:
+            self._peers.save(changed, gone)
+        except P2PBootError as error:
+            level = logging.WARNING if self._can_write else logging.DEBUG
+            log.log(level, "the address book can not be written, and is kept in memory: %s", error)
+            self._can_write = False
+            self.book.give_back([*(entry.peer_id for entry in changed), *gone])
+        else:
+            self._can_write = True
+
+    # Filling
+
+    async def _follow_connections(self) -> None:
+        with self._transport.connection_events() as events:
+            async with trio.open_nursery() as nursery:
+                async for event in events:
+                    if event.connected:
+                        nursery.start_soon(self._note_settled, event.connection)
+                    elif not self._transport.peers():
+                        self._lonely.set()
+                        self._lonely = trio.Event()
+
+    async def _note_settled(self, connection: Connection) -> None:
+        await trio.sleep(SETTLED_S)
+        if connection in self._transport.connections():
+            self._note(connection)
+
+    def _note(self, connection: Connection) -> None:
+        """Take down where a peer was reached; one who dialled us comes from a port at which he does not listen."""
+        if self._transport.was_dialled(connection):
+            self.book.reached(connection.peer_id, connection.address, int(self._wall()))
+            self._changed.set()
+
+    async def _listen(self) -> None:
+        while True:
+            self._hear()
+            if self.book.has_changes:
+                self._changed.set()
+            await trio.sleep(_LISTEN_S)
+
+    def _hear(self) -> None:
+        """Take down what connected nodes say of themselves, each under the address that it comes from."""
+        origins: dict[str, set[str]] = {}
+        for connection in self._transport.connections():
+            origins.setdefault(connection.peer_id, set()).add(origin_of(connection.address))
+        for record in self._transport.peer_records():
+            digest = hashlib.sha256(record).digest()
+            if digest in self._read:
+                continue
+            self._read[digest] = True
+            said = self._transport.read_peer_record(record)
+            if said is None:
+                continue
+            for origin in origins.get(said.peer_id, ()):
+                here = [address for address in said.addresses if origin_of(address) == origin]
+                if here:
+                    self.book.said(said.peer_id, here, origin)
+
+    # Following
+
+    async def _rejoin(self) -> None:
+        """Dial by the book while there are few connections: ever later while there is none, and for ever."""
+        pause_s = ALONE_FIRST_S
+        while True:
+            if len(self._transport.peers()) < ENOUGH:
+                await self._round()
+            lonely = self._lonely
+            if self._transport.peers():
+                wait_s, pause_s = FEW_S, ALONE_FIRST_S
+            else:
+                wait_s, pause_s = pause_s, min(pause_s * 2, ALONE_LONGEST_S)
+            share = random.uniform(0.75, 1.0)  # noqa: S311 - spreads dials, no secret
+            with trio.move_on_after(wait_s * share):
+                await lonely.wait()
+
+    async def _round(self) -> None:
+        connected = self._transport.peers()
+        left = [entry for entry in self.book.entries() if entry.peer_id not in connected]
+        # Those that were not tried for longest come first, else a round would only ever see the same.
+        self._tried = {one.peer_id: self._tried[one.peer_id] for one in left if one.peer_id in self._tried}
+        left.sort(key=lambda entry: self._tried.get(entry.peer_id, float("-inf")))
+        limiter = trio.CapacityLimiter(PARALLEL)
+        async with trio.open_nursery() as nursery:
+            for entry in left[:PER_ROUND]:
+                nursery.start_soon(self._try, entry, limiter)
+
+    async def _try(self, entry: Entry, limiter: trio.CapacityLimiter) -> None:
+        async with limiter:
+            known = connection_with(self._transport, entry.peer_id)
+            if known is not None or len(self._transport.peers()) >= ENOUGH:
+                return
+            self._tried[entry.peer_id] = trio.current_time()
+            addresses = [
+                one.address for one in entry.addresses if not self._transport.leads_here(one.address)
+            ]
+            try:
+                await reach(self._transport, addresses[:ADDRESSES])
+            except P2PBootError as error:
+                log.debug("by the address book: %s", error)
+                if self._transport.peers():  # nobody is to blame while this machine's own link is down
+                    self.book.failed(entry.peer_id)
+                    self._changed.set()
+
+
+def _clean(entry: Entry) -> Entry | None:
+    """What may be believed of an entry: somebody may have written to the file."""
+    named = of_peer((one.address for one in entry.addresses), entry.peer_id)
+    good = set(known_dialable(named, limit=len(entry.addresses)))
+    kept = tuple(one for one in entry.addresses if one.address in good)
+    return Entry(entry.peer_id, kept, entry.failures) if kept else None

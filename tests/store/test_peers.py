@@ -1,0 +1,70 @@
+"""The address book's rows."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from p2pboot.core.addressbook import Entry, KnownAddress
+from p2pboot.errors import MachineError
+from p2pboot.store.filenames import DATABASE_NAME
+from p2pboot.store.store import Store
+from tests.store.test_migration import SCHEMA_1
+
+ONE = Entry(
+    "one", (KnownAddress("/ip4/10.0.0.1/tcp/1/p2p/one", 7), KnownAddress("/ip4/10.0.0.2/tcp/1/p2p/one"))
+)
+OTHER = Entry("other", (KnownAddress("/ip4/10.0.0.3/tcp/1/p2p/other"),), failures=2)
+
+
+def test_what_is_kept_is_there_after_a_restart_who_changed_last_at_the_end(state: Path) -> None:
+    with Store.open(state) as store:
+        assert store.peers.load() == []
+        store.peers.save([ONE, OTHER], [])
+        store.peers.save([ONE], ["nobody"])
+    with Store.open(state) as store:
+        assert store.peers.load() == [OTHER, ONE]
+        store.peers.save([], ["other"])
+        assert store.peers.load() == [ONE]
+
+
+def test_what_is_known_of_a_peer_replaces_what_was(store: Store) -> None:
+    store.peers.save([ONE], [])
+    later = Entry("one", ONE.addresses[1:], failures=1)
+    store.peers.save([later], [])
+    assert store.peers.load() == [later]
+
+
+def test_a_state_of_the_first_schema_has_an_empty_book(state: Path) -> None:
+    state.mkdir()
+    (state / DATABASE_NAME).write_bytes(SCHEMA_1.read_bytes())
+    with Store.open(state) as store:
+        store.peers.save([ONE], [])
+        assert store.peers.load() == [ONE]
+
+
+def test_rows_that_make_no_sense_are_passed_over(state: Path) -> None:
+    with Store.open(state) as store:
+        store.peers.save([ONE], [])
+    with contextlib.closing(sqlite3.connect(state / DATABASE_NAME)) as sql:
+        for row in (
+            (b"\xff", "x", 1, 0),
+            ("x", "y" * 1000, 1, 0),
+            ("x", "when", "soon", 0),
+            ("x", "how often", 1, "often"),
+            ("", "whose", 1, 0),
+        ):
+            sql.execute("INSERT INTO peers VALUES (?, ?, ?, ?)", row)
+        sql.commit()
+    with Store.open(state) as store:
+        assert store.peers.load() == [ONE]
+
+
+def test_what_can_not_be_written_is_said(store: Store) -> None:
+    store._database._connection.execute("PRAGMA query_only = ON")
+    with pytest.raises(MachineError, match="readonly"):
+        store.peers.save([ONE], [])
+    assert store.peers.load() == []
