@@ -137,7 +137,8 @@ class NetworkSettings:
     bootstrap: tuple[str, ...] = setting(
         values.peer_addresses,
         "--bootstrap MULTIADDR",
-        "Peer to connect to. A node connects again when a connection is lost.",
+        "Peer to connect to. A node connects again when a connection is lost. A name is tried address by address;"
+        " `/dnsaddr/NAME` stands for all peers that the TXT records of `_dnsaddr.NAME` name.",
         default=[],
         example=[_EXAMPLE_PEER],
     )
