@@ -14,6 +14,7 @@ import trio
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import ManifestError, SignatureError
+from p2pboot.fetch.asking.acquainting import Acquainting
 from p2pboot.fetch.asking.connecting import for_each_connection
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
@@ -24,11 +25,14 @@ from p2pboot.fetch.progress import Progress
 from p2pboot.protocol.client import ManifestReply
 from p2pboot.protocol.messages import Head
 from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.nearness import Nearness
 
 MANIFESTS_PER_PEER: Final = 32
 """One for each channel, arch and publisher of a busy provider; a flood is cut off."""
 
 ASK_AGAIN_S: Final = 1.0
+LOOK_S: Final = 0.1
+"""Between two looks at whether somebody is still expected of whom peers told."""
 
 
 @dataclass(slots=True)
@@ -99,16 +103,27 @@ class Surveyor:
     async def run(
         self, bootstrap: Sequence[str], hints: AsyncIterable[str] | None, timeout_s: float
     ) -> Survey:
-        """Ask until everybody at these addresses answered; with discovery, until time is up."""
-        dialler = Dialler(self._transport, bootstrap, self._ledger, hints, wider=self._wider)
+        """Ask until everybody answered: at these addresses, and whom they know; with discovery, until time is up."""
+        acquainting = Acquainting(self._transport, Nearness(), usable=self._ledger.usable)
+        acquainting.look_for(None)
+        dialler = Dialler(
+            self._transport,
+            bootstrap,
+            self._ledger,
+            hints,
+            has_room=lambda: acquainting.has_room,
+            wider=self._wider,
+        )
         with trio.move_on_after(timeout_s):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(dialler.run)
+                nursery.start_soon(acquainting.run)
                 nursery.start_soon(for_each_connection, self._transport, self._visit)
                 await dialler.settle()
-                while not self._all_answered():
+                while acquainting.is_expecting or not self._all_answered():
                     self._changed = trio.Event()
-                    await self._changed.wait()
+                    with trio.move_on_after(LOOK_S):
+                        await self._changed.wait()
                 nursery.cancel_scope.cancel()
         return Survey(
             self._providers,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from p2pboot.cli.discover import nothing_found
@@ -49,6 +50,30 @@ async def test_every_provider_is_listed_with_what_it_offers(autojump_clock: Mock
     }
     assert found.manifests == {stable.digest: stable, testing.digest: testing}
     assert found.dropped == {}
+
+
+async def test_whom_a_known_peer_knows_is_asked_too_and_who_is_gone_not_waited_for(
+    autojump_clock: MockClock, world: World
+) -> None:
+    manifest = manifest_of()
+    async with (
+        world.provider(introduces=True) as known,
+        world.provider(manifest) as one,
+        world.provider(manifest, introduces=True) as other,
+        world.provider(manifest) as further,
+        world.provider(manifest) as mute,
+    ):
+        for peer in (one, other, mute):
+            await known.transport.dial(peer.address)
+        await other.transport.dial(further.address)
+        world.network.freeze(mute.peer_id)
+        began = trio.current_time()
+        found = await survey(world, known.address)
+        assert trio.current_time() - began < LONG_S
+    assert {peer: provider.offers for peer, provider in found.providers.items()} == {
+        known.peer_id: [],
+        **{peer.peer_id: [manifest.digest] for peer in (one, other, further)},
+    }
 
 
 async def test_of_two_servers_with_one_key_both_are_asked(autojump_clock: MockClock, world: World) -> None:

@@ -380,20 +380,11 @@ async def test_one_known_peer_leads_a_fetch_to_eight_providers_it_has_nothing_it
 ) -> None:
     manifest = manifest_of()
     async with AsyncExitStack() as stack:
-        known = await stack.enter_async_context(world.provider())
+        known = await stack.enter_async_context(world.provider(introduces=True))
         others = [await stack.enter_async_context(world.provider(manifest)) for _ in range(8)]
         for other in others:
             world.network.limit_upload(other.peer_id, 50_000)
             await known.transport.dial(other.address)
-        server = SyncServer(
-            known.store.manifests,
-            known.transport.peer_records,
-            lambda: NOW,
-            known.serving,
-            lambda *_: [],
-            read_record=known.transport.read_peer_record,
-        )
-        known.transport.handle(SYNC_PROTOCOL, server.handle)
         transport, store = await stack.enter_async_context(world.client())
         async with trio.open_nursery() as nursery:
             job = partial(fetch, transport=transport, store=store, progress=world.watcher, wall=lambda: NOW)

@@ -149,7 +149,13 @@ class World:
         detached: bool = True,
         twin_of: Provider | None = None,
         withheld: Callable[[str | None, str | None], Sequence[Withheld]] | None = None,
+        introduces: bool = False,
     ) -> AsyncIterator[Provider]:
+        """Run a provider.
+
+        Args:
+            introduces: whether it tells of those whom it is connected with.
+        """
         new_id = self.new_peer_id()
         peer_id = new_id if twin_of is None else twin_of.peer_id
         with Store.open(self.directory / f"peer{self._count}") as store:
@@ -161,7 +167,7 @@ class World:
                 offering = Catalogue(store, Trust(POLICY), lambda: NOW)
                 sync = SyncServer(
                     catalogue(store.manifests),
-                    lambda: (),
+                    transport.peer_records if introduces else lambda: (),
                     lambda: NOW,
                     serving,
                     withheld or offering.withheld,

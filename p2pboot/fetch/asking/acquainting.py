@@ -117,6 +117,8 @@ class Acquainting:
         self._heard: TTLCache[str, None] = TTLCache(_HEARD, _HEARD_S, trio.current_time)  # peer ids
         self._meeting: dict[str, str] = {}  # the teller's origin by peer id
         self._of_teller: Counter[str] = Counter()
+        self._asking = 0  # questions that are under way
+        self._fresh: set[str] = set()  # peer ids that were told of, and had no dial yet
         self._dials = trio.CapacityLimiter(DIALS)
         self._dials_of: dict[str, trio.CapacityLimiter] = {}
 
@@ -137,6 +139,11 @@ class Acquainting:
         await trio.sleep(LOOK_AROUND_S)
         if not self._begun.is_set():
             self.look_for(None)
+
+    @property
+    def is_expecting(self) -> bool:
+        """Whether somebody is saying whom he knows, or waits for his first dial."""
+        return bool(self._asking or self._fresh)
 
     @property
     def has_room(self) -> bool:
@@ -161,7 +168,11 @@ class Acquainting:
                     if await _pause(self._changed, _steady_s() * crowd):
                         continue  # there may be a place for it
                 digest, changed = self._digest, self._changed
-                told, news = await self._ask(connection)
+                self._asking += 1
+                try:
+                    told, news = await self._ask(connection)
+                finally:
+                    self._asking -= 1
                 answers = told is not None
                 self._place(connection, answers=answers)
                 if told == MAX_PEERS and news and more:
@@ -233,6 +244,7 @@ class Acquainting:
             return False
         self._meeting[said.peer_id] = origin
         self._of_teller[origin] += 1
+        self._fresh.add(said.peer_id)
         self._nursery.start_soon(self._meet, said.peer_id, addresses, origin)
         return True
 
@@ -277,6 +289,8 @@ class Acquainting:
             except P2PBootError as error:
                 log.debug("told of %s: %s", peer_id, error)
                 break
+            finally:
+                self._fresh.discard(peer_id)
         self._heard.pop(peer_id, None)  # whoever invents peers is not to make this look like a crowd
         return None
 
