@@ -89,6 +89,8 @@ class Peering:
         self._transport.prefer(self.preferred)
 
     def _follow(self, hint: str, nursery: trio.Nursery) -> None:
+        if not parse_address(hint).is_ip:
+            return  # names are looked up on the operator's word only
         pending = len(self._pending_hints)
         if hint not in self._pending_hints and pending + len(self._transport.peers()) < ENOUGH_PEERS:
             self._pending_hints.add(hint)

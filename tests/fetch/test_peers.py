@@ -128,6 +128,19 @@ async def test_a_hint_that_fails_is_not_missed_when_its_peer_is_connected(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_name_that_discovery_hints_at_is_not_looked_up(
+    autojump_clock: MockClock, world: World
+) -> None:
+    send, hints = trio.open_memory_channel[str](10)
+    async with world.client() as (transport, _), trio.open_nursery() as nursery:
+        send.send_nowait(f"/dns4/a.example/tcp/1/p2p/{world.new_peer_id()}")
+        dialler = Dialler(transport, [], Ledger(world.watcher), hints)
+        nursery.start_soon(dialler.run)
+        await wait_all_tasks_blocked()
+        assert not dialler.failures
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_mute_address_does_not_hold_up_the_others(autojump_clock: MockClock, world: World) -> None:
     async with (
         world.provider() as mute,

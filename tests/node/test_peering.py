@@ -155,6 +155,17 @@ async def test_a_hint_at_somebody_connected_is_not_dialled(autojump_clock: None)
             assert len(dials.dialled) == 1
 
 
+async def test_a_name_that_discovery_hints_at_is_not_looked_up(autojump_clock: None) -> None:
+    """Anybody on the local network can announce any name, and would have every node here ask for it."""
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own:
+        dials = Dials(own)
+        hints = hints_of(f"/dns4/a.example/tcp/1/p2p/{IDS[1]}", f"/dnsaddr/a.example/p2p/{IDS[1]}")
+        async with keeping(Peering(dials, ()), hints):
+            await trio.sleep(1)
+        assert not dials.dialled
+
+
 async def test_tried_is_known_when_every_address_was(autojump_clock: None) -> None:
     network = MemoryNetwork()
     async with network.open(IDS[0]) as own, network.open(IDS[1]) as peer, network.open(IDS[2]) as mute:

@@ -115,7 +115,10 @@ class Dialler:
     async def _follow_hints(self, hints: AsyncIterable[str], nursery: trio.Nursery) -> None:
         seen: dict[str, set[str]] = {}  # by the peer that they name, or else by themselves
         async for address in hints:
-            peer = parse_address(address).peer_id or address
+            parsed = parse_address(address)
+            if not parsed.is_ip:
+                continue  # names are looked up on the user's word only
+            peer = parsed.peer_id or address
             if address in self._bootstrap.addresses or (peer not in seen and len(seen) >= MAX_HINTS):
                 continue
             known = seen.setdefault(peer, set())
