@@ -105,21 +105,23 @@ class Remembering:
             await trio.sleep(pause_s)  # several come together
             pause_s = min(2 * pause_s, _WRITE_S)
             self._changed = trio.Event()
-            await trio.to_thread.run_sync(self._save, *self.book.take_changes())
+            changed, gone = self.book.take_changes()
+            if not await trio.to_thread.run_sync(self._save, changed, gone):
+                self.book.give_back([*(entry.peer_id for entry in changed), *gone])
 
-    def _save(self, changed: list[Entry], gone: list[str]) -> None:
-        """Blocking. Where the disk does not take it, it stays a change, and the operator is told once."""
+    def _save(self, changed: list[Entry], gone: list[str]) -> bool:
+        """Whether the disk has taken it; where it does not, the operator is told once. Blocking."""
         if not changed and not gone:
-            return
+            return True
         try:
             self._peers.save(changed, gone)
         except P2PBootError as error:
             level = logging.WARNING if self._can_write else logging.DEBUG
             log.log(level, "the address book can not be written, and is kept in memory: %s", error)
             self._can_write = False
-            self.book.give_back([*(entry.peer_id for entry in changed), *gone])
         else:
             self._can_write = True
+        return self._can_write
 
     # Filling
 
@@ -212,6 +214,7 @@ class Remembering:
                 log.debug("by the address book: %s", error)
                 if self._transport.peers():  # nobody is to blame while this machine's own link is down
                     self.book.failed(entry.peer_id)
+                    self._read.clear()  # whoever comes again is to be heard again
                     self._changed.set()
 
 

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.fetch.asking.bootstrap import (
+    LATE_S,
     LOOK_AGAIN_S,
     OF_A_CLIENT,
     OF_A_NODE,
@@ -153,9 +154,12 @@ async def test_one_of_a_dnsaddr_that_is_gone_does_not_keep_the_others_waiting(
     async with network.open(IDS[0]) as own, network.open(IDS[1]) as one, network.open(IDS[2]) as mute:
         network.freeze(IDS[2])
         names = Names(*mute.addresses(), f"/ip4/10.9.9.9/tcp/1/p2p/{IDS[3]}", *one.addresses())
-        async with running(Bootstrap(own, [NAME], OF_A_NODE, resolve=names.resolve)):
+        bootstrap = Bootstrap(own, [NAME], OF_A_NODE, resolve=names.resolve)
+        async with running(bootstrap):
             await trio.sleep(0.01)
             assert own.peers() == {IDS[1]}
+            with trio.fail_after(LATE_S):
+                await bootstrap.tried.wait()
 
 
 async def test_no_more_than_a_few_of_a_names_peers_are_dialled(autojump_clock: MockClock) -> None:

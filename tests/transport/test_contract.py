@@ -35,6 +35,15 @@ async def test_both_sides_know_each_other_after_a_dial(lab: Lab) -> None:
     assert b.addresses()[0] in a.peer_addresses(b.peer_id)
 
 
+async def test_who_dialled_knows_it_and_who_was_dialled_too(lab: Lab) -> None:
+    a, b = await lab.pair()
+    dialled, accepted = connection_with(a, b.peer_id), connection_with(b, a.peer_id)
+    assert a.was_dialled(dialled)
+    assert not b.was_dialled(accepted)
+    await a.hang_up(dialled)
+    assert not a.was_dialled(dialled)
+
+
 async def test_own_addresses_name_the_peer_and_a_real_port(lab: Lab) -> None:
     node = await lab.node()
     for address in node.addresses():

@@ -32,6 +32,9 @@ PEERS_OF_A_NAME: Final = 8
 ADDRESSES_OF_A_PEER: Final = 8
 """Of those that a `dnsaddr` names."""
 
+LATE_S: Final = 1.0
+"""When one of a name's peers was reached so long ago, the name has been tried; who is dead there is not waited for."""
+
 LOOK_AGAIN_S: Final = 60.0
 """What a `dnsaddr` stands for may change, also while somebody of it is connected."""
 
@@ -159,6 +162,7 @@ class Bootstrap:
             self._note_failure(address, error)
             return []
         reached: list[Connection] = []
+        first = trio.Event()
         failures: list[NotFoundError | ProtocolError] = []
 
         async def reach_one(peer_id: str | None, addresses: Sequence[str]) -> None:
@@ -169,10 +173,19 @@ class Bootstrap:
                 failures.append(error)
             else:
                 self._note_reached(address, reached[-1])
+                first.set()
 
-        async with trio.open_nursery() as nursery:
-            for peer_id, addresses in _by_peer(found)[:PEERS_OF_A_NAME]:
-                nursery.start_soon(reach_one, peer_id, addresses)
+        async def note_soon() -> None:
+            await first.wait()
+            await trio.sleep(LATE_S)
+            self._note_tried(address)
+
+        async with trio.open_nursery() as noting:
+            noting.start_soon(note_soon)
+            async with trio.open_nursery() as nursery:
+                for peer_id, addresses in _by_peer(found)[:PEERS_OF_A_NAME]:
+                    nursery.start_soon(reach_one, peer_id, addresses)
+            noting.cancel_scope.cancel()
         if not reached:
             self._note_failure(address, failures[0])
         return reached
