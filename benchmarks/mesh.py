@@ -25,8 +25,8 @@ from benchmarks.results import MIB, Goal, Table, run_alone
 from p2pboot.core.addressbook import Entry
 from p2pboot.core.identity import SecretKey
 from p2pboot.fetch.asking.acquainting import Acquainting
+from p2pboot.fetch.asking.remembering import Remembering
 from p2pboot.node.peering import Peering
-from p2pboot.node.remembering import Remembering
 from p2pboot.protocol.messages import SYNC_PROTOCOL
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.heads import NothingOffered, SyncServer

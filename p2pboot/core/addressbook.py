@@ -6,7 +6,8 @@ its own: nothing that a stranger says pushes out what was proved. Either part is
 a newcomer but what failed again and again, or is one of the many of one origin. So whoever runs many real nodes gets in
 and crowds nobody out. Times are for people to read: nothing is decided by a clock, which may say 1970.
 
-Pure: `store.peers` keeps it on the disk, `node.remembering` fills it, and each transport has one for its connections.
+Pure: `store.peers` keeps it on the disk, `fetch.asking.remembering` fills it, and each transport has one for its
+connections.
 """
 
 from __future__ import annotations

@@ -29,9 +29,10 @@ from p2pboot.errors import (
     first_error,
 )
 from p2pboot.fetch.ahead import Ahead
-from p2pboot.fetch.asking.acquainting import Acquainting
+from p2pboot.fetch.asking.acquainting import LOOK_AROUND_S, Acquainting
 from p2pboot.fetch.asking.dialling import Dialler
 from p2pboot.fetch.asking.reasons import MAX_NAMED, remedy_for_nobody
+from p2pboot.fetch.asking.remembering import Remembering
 from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.choosing.artifacts import select_artifacts
@@ -152,6 +153,9 @@ class _Fetch:
         self._acquainting = Acquainting(
             transport, nearness, usable=self._ledger.usable, keeps=self._dialler.names
         )
+        self._remembering = Remembering(
+            transport, store.peers, wall, usable=self._ledger.usable, begin_s=LOOK_AROUND_S, enough=1
+        )
         self._nearness = nearness
         self._transfer_s = 0.0
         self._brought: set[str] = set()  # checked on the way; to read one again costs 0.5 CPU s/GB
@@ -165,6 +169,7 @@ class _Fetch:
                 nursery.start_soon(self._dialler.run)
                 nursery.start_soon(self._acquainting.run)
                 nursery.start_soon(self._acquainting.look_around)
+                nursery.start_soon(self._remembering.run)
                 result = await self._with_peers(output)
                 nursery.cancel_scope.cancel()
         finally:

@@ -22,6 +22,7 @@ from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Withheld
 from p2pboot.errors import UsageError
 from p2pboot.fetch.asking.acquainting import Acquainting
+from p2pboot.fetch.asking.remembering import Remembering
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.answering import publish
 from p2pboot.node.awaiting import Awaited, awaited
@@ -37,7 +38,6 @@ from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
-from p2pboot.node.remembering import Remembering
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
 from p2pboot.node.status import RunningNode, describe_node

@@ -35,7 +35,6 @@ from p2pboot.store.filenames import DATABASE_NAME, MEMORY_FILES, RECORD_NAME
 from p2pboot.store.hashes import HashCache
 from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.manifests import Manifests
-from p2pboot.store.ondemand import DatabaseOnDemand
 from p2pboot.store.ownership import check_files, close_files, opened_state
 from p2pboot.store.peers import Peers
 from p2pboot.store.publications import Publications
@@ -115,6 +114,8 @@ class Store:
         Raises:
             MachineError, StoreError: as `open`.
         """
+        from p2pboot.store.ondemand import DatabaseOnDemand  # nodes with snapshots, and who syncs them
+
         database = DatabaseOnDemand.at(path / DATABASE_NAME)
         store = cls(path, database, algorithm=BLAKE3, max_hashes=MAX_SNAPSHOTS)
         store.blobs.sweep()

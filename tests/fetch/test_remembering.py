@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +13,15 @@ from trio.testing import MockClock
 
 from p2pboot.core.addressbook import Entry, KnownAddress
 from p2pboot.core.identity import SecretKey
-from p2pboot.node.remembering import ALONE_LONGEST_S, ENOUGH, PARALLEL, SETTLED_S, Remembering
+from p2pboot.fetch.asking.remembering import ALONE_LONGEST_S, ENOUGH, PARALLEL, SETTLED_S, Remembering
+from p2pboot.fetch.client import fetch
 from p2pboot.store.peers import Peers
 from p2pboot.store.store import Store
+from p2pboot.testing.manifests import NOW
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.interface import Gossip, Transport
 from p2pboot.transport.libp2p import open_libp2p
+from tests.fetch.world import World, manifest_of
 from tests.node.test_peering import Dials
 from tests.transport.conftest import until
 
@@ -204,3 +208,29 @@ async def test_on_the_real_network_it_is_found_again_too(store: Store, who_diall
         assert kept(store) == {peer.peer_id: who_dialled == "we"}
         async with open_libp2p(own_key, ["/ip4/127.0.0.1/tcp/0"]) as own, remembering(own, store):
             await until(lambda: peer.peer_id in own.peers())
+
+
+async def test_a_client_that_reaches_nobody_fetches_from_whom_it_knows(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    world, manifest = World(tmp_path), manifest_of()
+    async with world.provider(manifest) as peer:
+        for told in ((peer,), ()):
+            async with world.client() as (transport, store):
+                order = world.order(*told, directory=tmp_path / f"out {len(told)}")
+                await fetch(order, transport=transport, store=store, progress=world.watcher, wall=lambda: NOW)
+                assert transport.peers() == {peer.peer_id}
+                assert kept(store) == {peer.peer_id: True}
+
+
+async def test_a_client_that_reaches_somebody_dials_nobody_by_memory(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    world, manifest = World(tmp_path), manifest_of()
+    async with world.provider(manifest) as peer, world.provider() as other, world.client() as opened:
+        transport, store = opened
+        store.peers.save([Entry(other.peer_id, (KnownAddress(other.address, 1),))], [])
+        world.network.limit_upload(peer.peer_id, 100_000)
+        order = world.order(peer)
+        await fetch(order, transport=transport, store=store, progress=world.watcher, wall=lambda: NOW)
+        assert transport.peers() == {peer.peer_id}

@@ -1,9 +1,9 @@
-"""A node's address book: filled with whom it is connected with, kept in the store, and followed when it is alone.
+"""The address book of one end: filled with the nodes that it is connected with, kept in the store, and followed.
 
-A node that is started again finds its mesh by this, also where no bootstrap peer is left. What goes in is proved
-(`core.addressbook`): an address at which this node reached the peer. Whoever dialled us has proved nothing but the host
-that he comes from, so of what he says only addresses at that host count, and only of nodes, which stay: a stranger can
-have us dial himself later, and nobody else.
+Who is started again finds his mesh by this, also where no bootstrap peer is left. What goes in is proved
+(`core.addressbook`): an address at which this end reached the peer. Whoever dialled us has proved nothing but the host
+that he comes from, so of what he says only addresses at that host count: a stranger can have us dial himself later, and
+nobody else. And only nodes go in, which stay; clients pass by.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.connecting import connection_with, reach
 from p2pboot.store.peers import Peers
 from p2pboot.transport.addresses import known_dialable, of_peer
-from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.interface import Connection, PeerRecord, Transport
 
 log = logging.getLogger(__name__)
 
 ENOUGH: Final = 8
-"""With so many connections the book is not followed: whoever is connected tells of others."""
+"""With so many connections a node's book is not followed: whoever is connected tells of others."""
 
 ALONE_FIRST_S: Final = 0.5
 ALONE_LONGEST_S: Final = 8.0
@@ -47,25 +47,41 @@ SETTLED_S: Final = 1.0
 
 _WRITE_S: Final = 10.0  # from one write to the next while there is always something new
 _LISTEN_S: Final = 30.0  # from one look at what peers say of themselves to the next
-_READ: Final = 1024  # records that were read already
+_READ: Final = 1024  # records, of which each is checked once
 
 
 class Remembering:
-    """Keeps the book of one node, and dials by it.
+    """Keeps the book of one end, and dials by it.
 
     Args:
-        transport: the node's network.
+        transport: its network.
         peers: what is kept on the disk.
         wall: the machine's clock, unix seconds.
+        usable: whether a peer is to be spoken with at all, by its id.
+        begin_s: after so many seconds the book is followed: who is in a hurry has others to ask first.
+        enough: it is followed while there are fewer connections; 1: only while nobody is reached otherwise.
     """
 
-    def __init__(self, transport: Transport, peers: Peers, wall: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        peers: Peers,
+        wall: Callable[[], float],
+        *,
+        usable: Callable[[str], bool] = lambda _peer_id: True,
+        begin_s: float = 0.0,
+        enough: int = ENOUGH,
+    ) -> None:
         self._transport = transport
         self._peers = peers
         self._wall = wall
+        self._usable = usable
+        self._begin_s = begin_s
+        self._enough = enough
         self.book = AddressBook(KEPT)
         self._changed = trio.Event()
-        self._read: LRUCache[bytes, bool] = LRUCache(_READ)
+        self._read: LRUCache[bytes, PeerRecord | None] = LRUCache(_READ)  # by digest
+        self._noted: set[Connection] = set()
         self._tried: dict[str, float] = {}  # when the book was followed to a peer the last time
         self._can_write = True
         self._lonely = trio.Event()  # set, and replaced, when the last connection ends
@@ -80,9 +96,7 @@ class Remembering:
                 nursery.start_soon(self._rejoin)
                 await self._write_changes()
         finally:
-            for connection in self._transport.connections():
-                self._note(connection)
-            self._hear()
+            self._look()
             self._save(*self.book.take_changes())  # some milliseconds, and the last thing that the node does
 
     # Keeping
@@ -138,46 +152,51 @@ class Remembering:
     async def _note_settled(self, connection: Connection) -> None:
         await trio.sleep(SETTLED_S)
         if connection in self._transport.connections():
-            self._note(connection)
-
-    def _note(self, connection: Connection) -> None:
-        """Take down where a peer was reached; one who dialled us comes from a port at which he does not listen."""
-        if self._transport.was_dialled(connection):
-            self.book.reached(connection.peer_id, connection.address, int(self._wall()))
-            self._changed.set()
+            self._look()
 
     async def _listen(self) -> None:
+        """Look at those who took their time to say who they are."""
         while True:
-            self._hear()
-            if self.book.has_changes:
-                self._changed.set()
             await trio.sleep(_LISTEN_S)
+            self._look()
 
-    def _hear(self) -> None:
-        """Take down what connected nodes say of themselves, each under the address that it comes from."""
-        origins: dict[str, set[str]] = {}
-        for connection in self._transport.connections():
-            origins.setdefault(connection.peer_id, set()).add(origin_of(connection.address))
-        for record in self._transport.peer_records():
-            digest = hashlib.sha256(record).digest()
-            if digest in self._read:
+    def _look(self) -> None:
+        """Take down where connected nodes were reached or say that they are; once for each connection."""
+        connections = self._transport.connections()
+        self._noted &= connections
+        new = connections - self._noted
+        said = {
+            record.peer_id: record for record in map(self._said, self._transport.peer_records()) if record
+        }
+        for connection in new:
+            record = said.get(connection.peer_id)
+            if record is None:
                 continue
-            self._read[digest] = True
-            said = self._transport.read_peer_record(record)
-            if said is None:
+            self._noted.add(connection)
+            if self._transport.was_dialled(connection):
+                self.book.reached(connection.peer_id, connection.address, int(self._wall()))
                 continue
-            for origin in origins.get(said.peer_id, ()):
-                here = [address for address in said.addresses if origin_of(address) == origin]
-                if here:
-                    self.book.said(said.peer_id, here, origin)
+            origin = origin_of(connection.address)
+            here = [address for address in record.addresses if origin_of(address) == origin]
+            if here:
+                self.book.said(connection.peer_id, here, origin)
+        if self.book.has_changes:
+            self._changed.set()
+
+    def _said(self, record: bytes) -> PeerRecord | None:
+        digest = hashlib.sha256(record).digest()
+        if digest not in self._read:
+            self._read[digest] = self._transport.read_peer_record(record)
+        return self._read[digest]
 
     # Following
 
     async def _rejoin(self) -> None:
         """Dial by the book while there are few connections: ever later while there is none, and for ever."""
+        await trio.sleep(self._begin_s)
         pause_s = ALONE_FIRST_S
         while True:
-            if len(self._transport.peers()) < ENOUGH:
+            if len(self._transport.peers()) < self._enough:
                 await self._round()
             lonely = self._lonely
             if self._transport.peers():
@@ -202,7 +221,8 @@ class Remembering:
     async def _try(self, entry: Entry, limiter: trio.CapacityLimiter) -> None:
         async with limiter:
             known = connection_with(self._transport, entry.peer_id)
-            if known is not None or len(self._transport.peers()) >= ENOUGH:
+            enough = len(self._transport.peers()) >= self._enough
+            if known is not None or enough or not self._usable(entry.peer_id):
                 return
             self._tried[entry.peer_id] = trio.current_time()
             addresses = [
@@ -214,7 +234,6 @@ class Remembering:
                 log.debug("by the address book: %s", error)
                 if self._transport.peers():  # nobody is to blame while this machine's own link is down
                     self.book.failed(entry.peer_id)
-                    self._read.clear()  # whoever comes again is to be heard again
                     self._changed.set()
 
 
