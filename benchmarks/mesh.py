@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 import logging
 import random
+import sys
 import time
-import tracemalloc
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -32,6 +32,7 @@ from p2pboot.serving.accounts import Serving
 from p2pboot.serving.heads import NothingOffered, SyncServer
 from p2pboot.store.peers import Peers
 from p2pboot.testing.network import MemoryNetwork
+from p2pboot.testing.processes import own_peak_bytes
 from p2pboot.transport.interface import Transport
 from p2pboot.transport.nearness import Nearness
 
@@ -141,6 +142,7 @@ class Mesh:
         self._nursery = nursery
         self.members = [Member(SecretKey(self._random.randbytes(32)).public.peer_id) for _ in range(count)]
         self.looks: list[Look] = []
+        self._began = trio.current_time()
 
     async def begin(self, settle_s: float = SETTLE_S) -> None:
         """Start all of them, who know the address of the first."""
@@ -171,9 +173,9 @@ class Mesh:
         peers = {m.peer_id: m.transport.peers() for m in self.members if m.transport is not None}
         degrees = [len(each) for each in peers.values()]
         books = [len(member.book.rows) for member in self.members]
-        self.looks.append(
-            Look(what, len(peers), _parts(peers), degrees.count(0), min(degrees), max(degrees), max(books))
-        )
+        look = Look(what, len(peers), _parts(peers), degrees.count(0), min(degrees), max(degrees), max(books))
+        print(f"{trio.current_time() - self._began:.0f} s: {look}", file=sys.stderr, flush=True)
+        self.looks.append(look)
 
 
 def _parts(peers: dict[str, frozenset[str]]) -> int:
@@ -245,12 +247,9 @@ class Simulated:
 
 
 def measure(count: int, rounds: int) -> Simulated:
-    tracemalloc.start()
-    began = time.monotonic()
+    before, began = own_peak_bytes(), time.monotonic()
     looks = simulate(count, rounds)
-    took_s, (_, peak) = time.monotonic() - began, tracemalloc.get_traced_memory()
-    tracemalloc.stop()
-    return Simulated(looks, took_s, peak)
+    return Simulated(looks, time.monotonic() - began, own_peak_bytes() - before)
 
 
 def measure_as_told(arguments: argparse.Namespace) -> Simulated:

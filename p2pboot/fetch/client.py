@@ -9,6 +9,7 @@ judged once more and in force, and only then does anything get a final name in t
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import AsyncIterable, Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -154,7 +155,13 @@ class _Fetch:
             transport, nearness, usable=self._ledger.usable, keeps=self._dialler.names
         )
         self._remembering = Remembering(
-            transport, store.peers, wall, usable=self._ledger.usable, begin_s=LOOK_AROUND_S, enough=1
+            transport,
+            store.peers,
+            wall,
+            usable=self._ledger.usable,
+            begin_s=LOOK_AROUND_S,
+            enough=1,
+            level=logging.DEBUG,  # a disk that takes nothing ends the job anyway, and says so
         )
         self._nearness = nearness
         self._transfer_s = 0.0

@@ -60,6 +60,7 @@ class Remembering:
         usable: whether a peer is to be spoken with at all, by its id.
         begin_s: after so many seconds the book is followed: who is in a hurry has others to ask first.
         enough: it is followed while there are fewer connections; 1: only while nobody is reached otherwise.
+        level: at which it is logged, once, that the book can not be kept.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Remembering:
         usable: Callable[[str], bool] = lambda _peer_id: True,
         begin_s: float = 0.0,
         enough: int = ENOUGH,
+        level: int = logging.WARNING,
     ) -> None:
         self._transport = transport
         self._peers = peers
@@ -78,6 +80,7 @@ class Remembering:
         self._usable = usable
         self._begin_s = begin_s
         self._enough = enough
+        self._level = level
         self.book = AddressBook(KEPT)
         self._changed = trio.Event()
         self._read: LRUCache[bytes, PeerRecord | None] = LRUCache(_READ)  # by digest
@@ -105,7 +108,7 @@ class Remembering:
         try:
             entries = await trio.to_thread.run_sync(self._peers.load)
         except P2PBootError as error:
-            log.warning("the address book can not be read: %s", error)
+            log.log(self._level, "the address book can not be read: %s", error)
             return
         self.book = AddressBook(KEPT, filter(None, map(_clean, entries)))
 
@@ -130,7 +133,7 @@ class Remembering:
         try:
             self._peers.save(changed, gone)
         except P2PBootError as error:
-            level = logging.WARNING if self._can_write else logging.DEBUG
+            level = self._level if self._can_write else logging.DEBUG
             log.log(level, "the address book can not be written, and is kept in memory: %s", error)
             self._can_write = False
         else:
