@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.errors import UsageError
 from p2pboot.fetch.asking.bootstrap import (
     LATE_S,
     LOOK_AGAIN_S,
@@ -24,6 +25,7 @@ from p2pboot.fetch.asking.bootstrap import (
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.addresses import Address, parse_address
 from p2pboot.transport.interface import Connection, DialError, Transport
+from p2pboot.transport.light import open_light
 
 IDS = [SecretKey(bytes([number]) * 32).public.peer_id for number in range(1, 30)]
 NAME = "/dnsaddr/boot.example.net"
@@ -184,3 +186,22 @@ async def test_no_more_than_a_few_of_a_names_peers_are_dialled(autojump_clock: M
                 await bootstrap.tried.wait()
             assert len(own.peers()) == len(reached) == PEERS_OF_A_NAME
             nursery.cancel_scope.cancel()
+
+
+OTHER_KIND = "QmYyQSo1c1Ym7orWxLYvCrM2EmxFTANf8wXmmE7DWjhx5N"
+
+
+@pytest.mark.parametrize("stands_for_others", [False, True])
+async def test_a_peer_id_of_another_kind_of_key_is_an_address_that_fails(stands_for_others: bool) -> None:
+    """Public lists have some; whoever is at the other addresses is reached all the same."""
+    async with open_light(SecretKey(b"p" * 32), ["/ip4/127.0.0.1/tcp/0"]) as peer:
+        bad, good = f"/ip4/127.0.0.1/tcp/1/p2p/{OTHER_KIND}", peer.addresses()[0]
+        told = [NAME] if stands_for_others else [bad, good]
+        async with open_light(SecretKey(b"o" * 32)) as own:
+            bootstrap = Bootstrap(own, told, OF_A_NODE, resolve=Names(bad, good).resolve)
+            async with running(bootstrap):
+                await bootstrap.tried.wait()
+                assert own.peers() == {peer.peer_id}
+            strict = Bootstrap(own, [bad], OF_A_CLIENT, strict=True)
+            with pytest.RaisesGroup(UsageError):
+                await strict.run()

@@ -19,7 +19,7 @@ from typing import Final
 import trio
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.errors import NotFoundError, ProtocolError
+from p2pboot.errors import NotFoundError, P2PBootError, UsageError
 from p2pboot.fetch.asking.connecting import connection_with, dial, reach, until_one_ended
 from p2pboot.transport.addresses import DNSADDR, Address, parse_address
 from p2pboot.transport.interface import Connection, Transport
@@ -74,6 +74,8 @@ class Bootstrap:
         reached: is told of every connection that was made or found at an address.
         failed: is told of every address at which nobody was reached, and why.
         resolve: finds out what a `dnsaddr` stands for.
+        strict: whether an address of the user's that can be nobody's (a peer id of another kind of key) ends it: he is
+            there to read it. Otherwise it is one that fails.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Bootstrap:
         reached: Callable[[Connection], None] = lambda _connection: None,
         failed: Callable[[str, str], None] = lambda _address, _why: None,
         resolve: Resolve | None = None,
+        strict: bool = False,
     ) -> None:
         self._transport = transport
         self.addresses = tuple(dict.fromkeys(addresses))
@@ -93,6 +96,7 @@ class Bootstrap:
         self._usable = usable
         self._reached, self._failed = reached, failed
         self._resolve = resolve or _resolve
+        self._strict = strict
         self._named = Counter(parse_address(address).peer_id for address in self.addresses)
         self._untried = set(self.addresses)
         self.tried = trio.Event()
@@ -111,7 +115,11 @@ class Bootstrap:
         return frozenset(named.union(*self.peers_at.values()))
 
     async def run(self) -> None:
-        """Dial until cancelled."""
+        """Dial until cancelled.
+
+        Raises:
+            UsageError: an address can be nobody's, and it is strict.
+        """
         async with trio.open_nursery() as nursery:
             self.begin(nursery)
 
@@ -148,7 +156,9 @@ class Bootstrap:
     async def _reach(self, address: str) -> list[Connection]:
         try:
             connection = self._connected(address) or await dial(self._transport, address)
-        except (NotFoundError, ProtocolError) as error:
+        except P2PBootError as error:
+            if self._strict and isinstance(error, UsageError):
+                raise
             self._note_failure(address, error)
             return []
         self._note_reached(address, connection)
@@ -163,13 +173,13 @@ class Bootstrap:
             return []
         reached: list[Connection] = []
         first = trio.Event()
-        failures: list[NotFoundError | ProtocolError] = []
+        failures: list[P2PBootError] = []
 
         async def reach_one(peer_id: str | None, addresses: Sequence[str]) -> None:
             try:
                 known = None if peer_id is None else connection_with(self._transport, peer_id)
                 reached.append(known or await reach(self._transport, addresses))
-            except (NotFoundError, ProtocolError) as error:
+            except P2PBootError as error:
                 failures.append(error)
             else:
                 self._note_reached(address, reached[-1])
@@ -202,7 +212,7 @@ class Bootstrap:
         self.peers_at.setdefault(address, set()).add(connection.peer_id)
         self._reached(connection)
 
-    def _note_failure(self, address: str, error: NotFoundError | ProtocolError) -> None:
+    def _note_failure(self, address: str, error: P2PBootError) -> None:
         self.failures[address] = error.message
         self._failed(address, error.message)
 

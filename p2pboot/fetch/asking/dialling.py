@@ -57,7 +57,7 @@ class Dialler:
         self._has_room = has_room
         self._wider = wider
         self._transport = transport
-        self._bootstrap = Bootstrap(transport, addresses, OF_A_CLIENT, usable=ledger.usable)
+        self._bootstrap = Bootstrap(transport, addresses, OF_A_CLIENT, usable=ledger.usable, strict=True)
         self._ledger = ledger
         self._hints = hints
         self._on_hints: dict[str, set[trio.CancelScope]] = {}  # dials that are under way, by peer id
