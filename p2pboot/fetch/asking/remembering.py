@@ -43,7 +43,7 @@ ADDRESSES: Final = 6
 """Peers that are dialled in one round, and at the same time, and addresses of one that are tried."""
 
 SETTLED_S: Final = 1.0
-"""A connection that lasted so long is worth remembering."""
+"""After a connection came up it is looked at who is there; by then most have said who they are."""
 
 _WRITE_S: Final = 10.0  # from one write to the next while there is always something new
 _LISTEN_S: Final = 30.0  # from one look at what peers say of themselves to the next
@@ -85,6 +85,7 @@ class Remembering:
         self._changed = trio.Event()
         self._read: LRUCache[bytes, PeerRecord | None] = LRUCache(_READ)  # by digest
         self._noted: set[Connection] = set()
+        self._look_is_due = False
         self._tried: dict[str, float] = {}  # when the book was followed to a peer the last time
         self._can_write = True
         self._lonely = trio.Event()  # set, and replaced, when the last connection ends
@@ -147,15 +148,17 @@ class Remembering:
             async with trio.open_nursery() as nursery:
                 async for event in events:
                     if event.connected:
-                        nursery.start_soon(self._note_settled, event.connection)
+                        if not self._look_is_due:
+                            self._look_is_due = True
+                            nursery.start_soon(self._look_soon)
                     elif not self._transport.peers():
                         self._lonely.set()
                         self._lonely = trio.Event()
 
-    async def _note_settled(self, connection: Connection) -> None:
-        await trio.sleep(SETTLED_S)
-        if connection in self._transport.connections():
-            self._look()
+    async def _look_soon(self) -> None:
+        await trio.sleep(SETTLED_S)  # several come together
+        self._look_is_due = False
+        self._look()
 
     async def _listen(self) -> None:
         """Look at those who took their time to say who they are."""
