@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pboot.core.addressbook import Entry, KnownAddress
+from p2pboot.core.addressbook import OUTDATED, Entry, KnownAddress
 from p2pboot.core.identity import SecretKey
 from p2pboot.fetch.asking.remembering import ALONE_LONGEST_S, ENOUGH, PARALLEL, SETTLED_S, Remembering
 from p2pboot.fetch.client import fetch
@@ -142,10 +142,13 @@ async def test_who_is_gone_is_forgotten_after_others_were_found(
     async with others(network, 1) as peers:
         there = Entry(IDS[1], (KnownAddress(peers[0].addresses()[0], 1),))
         store.peers.save([gone, outdated, there], [])
-        async with network.open(OWN) as own, remembering(own, store):
-            await trio.sleep(100)
+        async with network.open(OWN) as own:
+            dials: Any = Dials(own)
+            async with remembering(dials, store):
+                await trio.sleep(1000)
     assert kept(store) == {IDS[1]: True, IDS[6]: True}
-    assert max(entry.failures for entry in store.peers.load()) >= 2
+    assert max(entry.failures for entry in store.peers.load()) == OUTDATED
+    assert len(dials.dialled) <= 3 + 1 + OUTDATED  # at the start nobody is connected, and so nobody to blame
 
 
 async def test_a_disk_that_takes_nothing_leaves_it_in_memory_and_is_told_of_once(

@@ -17,7 +17,7 @@ from typing import Final
 import trio
 from cachetools import LRUCache
 
-from p2pboot.core.addressbook import KEPT, AddressBook, Entry
+from p2pboot.core.addressbook import KEPT, OUTDATED, AddressBook, Entry
 from p2pboot.core.origins import origin_of
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.connecting import connection_with, reach
@@ -215,7 +215,12 @@ class Remembering:
 
     async def _round(self) -> None:
         connected = self._transport.peers()
-        left = [entry for entry in self.book.entries() if entry.peer_id not in connected]
+        left = [
+            entry
+            for entry in self.book.entries()
+            # Somebody else may live where one was long ago: only who is alone asks there on and on.
+            if entry.peer_id not in connected and (entry.failures < OUTDATED or not connected)
+        ]
         # Those that were not tried for longest come first, else a round would only ever see the same.
         self._tried = {one.peer_id: self._tried[one.peer_id] for one in left if one.peer_id in self._tried}
         left.sort(key=lambda entry: self._tried.get(entry.peer_id, float("-inf")))
