@@ -22,6 +22,7 @@ def test_nodes_and_clients_with_the_key_are_in_and_others_are_not(mesh: Mesh, ar
     publisher = mesh.serve(artifacts, "--swarm-key", keys["swarm"])
     asking = ("--bootstrap", publisher.address)
     outsider = mesh.mirror(trust, "--swarm-key", keys["other"], *asking, name="outsider")
+    keyless = mesh.mirror(trust, *asking, name="keyless")
     mirror = mesh.mirror(trust, "--swarm-key", keys["swarm"], *asking)
     mirror.wait_for_head(1)
     assert mirror.status()["mesh"] == {"private": True, "swarm_key_fingerprint": fingerprints["swarm"]}
@@ -39,6 +40,9 @@ def test_nodes_and_clients_with_the_key_are_in_and_others_are_not(mesh: Mesh, ar
     assert "is it in a private mesh (--swarm-key FILE)?" in outside.document["error"]
 
     wait_for_line(outsider, "is it the same swarm key?")
+    wait_for_line(keyless, "is it in a private mesh (--swarm-key FILE)?")
     wait_for_line(publisher, "kept out who came from 127.0.0.1:")
-    assert outsider.status()["peers"] == []
-    assert outsider.heads() == {}
+    for node in (outsider, keyless):
+        assert node.status()["peers"] == []
+        assert node.heads() == {}
+    assert {one["peer_id"] for one in publisher.status()["peers"]} == {mirror.peer_id}
