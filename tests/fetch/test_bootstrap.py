@@ -179,12 +179,14 @@ async def test_no_more_than_a_few_of_a_names_peers_are_dialled(autojump_clock: M
 
             for peer_id in IDS[1:20]:
                 await nursery.start(node, peer_id)
-            bootstrap = Bootstrap(
-                own, [NAME], OF_A_NODE, resolve=Names(*opened).resolve, reached=reached.append
-            )
+            names = Names(*own.addresses(), *opened)
+            bootstrap = Bootstrap(own, [NAME], OF_A_NODE, resolve=names.resolve, reached=reached.append)
             async with running(bootstrap):
                 await bootstrap.tried.wait()
-            assert len(own.peers()) == len(reached) == PEERS_OF_A_NAME
+                assert len(own.peers()) == len(reached) == PEERS_OF_A_NAME
+                names.addresses = [*reversed(opened), *own.addresses()]  # in another order each time
+                await trio.sleep(3 * LOOK_AGAIN_S)
+                assert len(own.peers()) == PEERS_OF_A_NAME
             nursery.cancel_scope.cancel()
 
 
@@ -205,3 +207,16 @@ async def test_a_peer_id_of_another_kind_of_key_is_an_address_that_fails(stands_
             strict = Bootstrap(own, [bad], OF_A_CLIENT, strict=True)
             with pytest.RaisesGroup(UsageError):
                 await strict.run()
+
+
+async def test_a_name_that_stands_for_oneself_alone_is_nobody_yet(autojump_clock: MockClock) -> None:
+    network = MemoryNetwork()
+    async with network.open(IDS[0]) as own, network.open(IDS[1]) as other:
+        names = Names(*own.addresses())
+        bootstrap = Bootstrap(own, [NAME], OF_A_NODE, resolve=names.resolve)
+        async with running(bootstrap):
+            await bootstrap.tried.wait()
+            assert bootstrap.failures == {NAME: f"{NAME} stands for nobody else"}
+            names.addresses = [*own.addresses(), *other.addresses()]
+            await trio.sleep(OF_A_NODE.longest_s)
+            assert own.peers() == {IDS[1]}

@@ -171,6 +171,13 @@ class Bootstrap:
         except NotFoundError as error:
             self._note_failure(address, error)
             return []
+        # A fleet may be told one name that stands for some of its own.
+        groups = [group for group in _by_peer(found) if group[0] != self._transport.peer_id]
+        if not groups:
+            self._note_failure(address, NotFoundError(f"{address} stands for nobody else"))
+            return []
+        peers = self._transport.peers()
+        groups.sort(key=lambda group: group[0] not in peers)  # else there would be ever more of them
         reached: list[Connection] = []
         first = trio.Event()
         failures: list[P2PBootError] = []
@@ -193,7 +200,7 @@ class Bootstrap:
         async with trio.open_nursery() as noting:
             noting.start_soon(note_soon)
             async with trio.open_nursery() as nursery:
-                for peer_id, addresses in _by_peer(found)[:PEERS_OF_A_NAME]:
+                for peer_id, addresses in groups[:PEERS_OF_A_NAME]:
                     nursery.start_soon(reach_one, peer_id, addresses)
             noting.cancel_scope.cancel()
         if not reached:
