@@ -166,15 +166,17 @@ class Speaker:
                 await trio.sleep(_REST_S)
 
     def _take(self, packet: bytes, host: str, port: int) -> None:
+        """Where the errors of one packet end: anybody on the link sends what he likes."""
         try:
             message = read_message(packet)
+            if message.is_response:
+                self._hear(message, host)
+            else:
+                self._hear_question(message, host, port)
         except RemoteProtocolError as error:
             log.debug("mDNS packet of %d bytes from %s: %s", len(packet), host, error)
-            return
-        if message.is_response:
-            self._hear(message, host)
-        else:
-            self._hear_question(message, host, port)
+        except Exception:
+            log.debug("mDNS packet of %d bytes from %s", len(packet), host, exc_info=True)
 
     def _hear(self, message: Message, sender: str) -> None:
         heard = [believed(said, sender, self.link) for said in records.told(message)]

@@ -14,6 +14,7 @@ import trio.lowlevel
 import trio.testing
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.transport.addresses import Address
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from p2pboot.transport.mdns import discovery, open_mdns, records, sockets, sources, speaking
 from p2pboot.wire.dns import TXT, Message, Question, Record, read_message, write_answer, write_question
@@ -87,6 +88,21 @@ async def test_what_is_no_answer_is_passed_over() -> None:
     async with open_mdns(A, tuple, interfaces=here()) as found:
         say(b"\xff" * 200)
         say(announcement(f"/ip4/192.0.2.7/tcp/4001/p2p/{A}", good))
+        assert await found.receive() == good
+
+
+async def test_a_packet_that_nobody_foresaw_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    good = f"/ip4/192.0.2.7/tcp/4001/p2p/{B}"
+    told, failures = records.told, [ZeroDivisionError]
+
+    def fail_once(message: Message) -> list[Address]:
+        if failures:
+            raise failures.pop()
+        return told(message)
+
+    monkeypatch.setattr(records, "told", fail_once)
+    async with open_mdns(A, tuple, interfaces=here()) as found:
+        say(announcement(good), times=2)
         assert await found.receive() == good
 
 
