@@ -45,7 +45,7 @@ NEXT_ADDRESS_S: Final = 0.25
 LOOKUP_S: Final = 10.0
 
 MUTE_S: Final = 600.0
-"""For which whoever does not speak the protocol is not asked again over one connection."""
+"""For which whoever does not speak the protocol, or does not answer, is not asked first over one connection."""
 _MUTE: Final = 1024
 
 _READ_BYTES: Final = 16 * 1024
@@ -94,21 +94,28 @@ class DhtClient:
         """
         if not self._policy.serves(connection.address):
             raise StreamReset(f"{connection.peer_id} is not at this site")
-        with trio.fail_after(ANSWER_S):
-            try:
-                stream = await self._transport.open_stream(connection, KAD_PROTOCOL)
-            except StreamReset:
-                self._mute[connection] = None
-                raise
-            try:
-                await stream.write(encode_message(request))
-                reply = await _read(stream)
-            finally:
-                await stream.close()
+        try:
+            with trio.fail_after(ANSWER_S):
+                stream = await self._open(connection)
+                try:
+                    await stream.write(encode_message(request))
+                    reply = await _read(stream)
+                finally:
+                    await stream.close()
+        except trio.TooSlowError:
+            self._mute[connection] = None
+            raise
         if reply.type is not request.type:
             raise RemoteProtocolError(f"{connection.peer_id} answers something else")
         self._note(connection)
         return reply
+
+    async def _open(self, connection: Connection) -> Stream:
+        try:
+            return await self._transport.open_stream(connection, KAD_PROTOCOL)
+        except StreamReset:
+            self._mute[connection] = None
+            raise
 
     def _note(self, connection: Connection) -> None:
         """Somebody has answered: he is a server. Where he dialled us, his address is what he says that it is."""

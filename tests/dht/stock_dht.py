@@ -58,6 +58,7 @@ async def main() -> None:
                     case ["find", cid]:
                         peers = await dht.find_providers(cid)
                         print(",".join(sorted({str(peer.peer_id) for peer in peers})) or "nobody", flush=True)
+            await trio.sleep_forever()  # nobody tells it anything any more
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import trio
 
@@ -20,6 +21,7 @@ from p2pboot.transport.libp2p import open_libp2p
 from p2pboot.transport.light import open_light
 from tests.dht.world import KEY, RIGHT
 
+PROGRAM = ("env", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable, "-m", "tests.dht.stock_dht")
 SHA256 = "ab" * 32
 THEIRS = "http://192.0.2.9/theirs"
 LISTEN = ["/ip4/127.0.0.1/tcp/0"]
@@ -49,8 +51,7 @@ class Stock:
 
 @asynccontextmanager
 async def stock_dht() -> AsyncIterator[tuple[Stock, str]]:
-    command = [sys.executable, "-m", "tests.dht.stock_dht"]
-    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = await trio.lowlevel.open_process(PROGRAM, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         stock = Stock(process)
         yield stock, await stock.line()
