@@ -14,7 +14,9 @@ from typing import Final
 import trio
 from cachetools import TTLCache
 
+from p2pboot.core.origins import party_of
 from p2pboot.dht.addresses import AddressPolicy
+from p2pboot.dht.hearsay import Hearsay
 from p2pboot.dht.keys import peer_id_bytes, position
 from p2pboot.dht.lookup import Lookup
 from p2pboot.dht.table import Contact, RoutingTable
@@ -236,22 +238,29 @@ class DhtClient:
     # What is looked up, and what is put
 
     async def find_providers(self, key: bytes, found: Callable[[Contact], None]) -> list[Contact]:
-        """Look for who provides something; `found` is given each of them once, as soon as he is told of.
+        """Look for who provides something; `found` is given each of them once.
+
+        Some of each teller at once, the others when all were asked: those first of whom most tell (see `Hearsay`).
 
         Returns:
             The nearest servers.
         """
-        told: set[Contact] = set()
+        hearsay = Hearsay()
 
         def take(teller: Connection, reply: Message) -> None:
+            party = party_of(teller.address, teller.peer_id)
             for peer in reply.providers:
                 contact = self._policy.heard(peer, teller.address)
-                own = contact is not None and contact.peer_id == self._transport.peer_id
-                if contact is not None and not own and contact not in told:
-                    told.add(contact)
+                if contact is None or contact.peer_id == self._transport.peer_id:
+                    continue
+                if hearsay.hear(contact, party):
                     found(contact)
 
-        return await self.look_up(Message(MessageType.GET_PROVIDERS, key), take)
+        try:
+            return await self.look_up(Message(MessageType.GET_PROVIDERS, key), take)
+        finally:
+            for contact in hearsay.rest():
+                found(contact)
 
     async def find_values(self, key: bytes, found: Callable[[bytes], None]) -> list[Contact]:
         """Look for all values under a key; `found` is given each distinct one once, as soon as it is told.

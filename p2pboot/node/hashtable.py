@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 ALONE_S: Final = 10.0
 """Between two looks while nobody is connected who takes part."""
 
-PROVIDERS: Final = 32
-"""Providers with whom one look gets connected."""
+PROVIDERS: Final = 64
+"""Providers that one look tries to be connected with."""
 
 
 class HashTable:
@@ -118,7 +118,7 @@ class HashTable:
         client = self._member.client
         found: list[Contact] = []
         await client.find_providers(pair_key(*pair), found.append)
-        for contact in random.sample(found, min(PROVIDERS, len(found))):
+        for contact in found[:PROVIDERS]:
             if self._has_room:
                 try:
                     await client.reach(contact)

@@ -1,0 +1,49 @@
+"""Whom many tell of is dialled before whom one tells of: a liar invents as many providers as he likes.
+
+Of each teller a few are taken at once, so that what is told first is tried first. The rest waits until all were asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from p2pboot.core.origins import Party
+from p2pboot.dht.table import Contact
+
+AT_ONCE: Final = 4
+"""Of one teller."""
+
+MOST: Final = 2048
+"""Peers that are remembered: as many as thirty tellers can tell of."""
+
+
+class Hearsay:
+    """What was told in one lookup."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, tuple[Contact, set[Party]]] = {}  # by peer id, with who told of it
+        self._taken: set[str] = set()
+        self._of_teller: dict[Party, int] = {}
+
+    def hear(self, contact: Contact, teller: Party) -> bool:
+        """Take down that somebody tells of a peer; returns whether this one is to be tried at once."""
+        known = self._told.get(contact.peer_id)
+        if known is None and len(self._told) >= MOST:
+            return False
+        if known is None:
+            known = self._told[contact.peer_id] = (contact, set())
+        known[1].add(teller)
+        if contact.peer_id in self._taken or self._of_teller.get(teller, 0) >= AT_ONCE:
+            return False
+        self._of_teller[teller] = self._of_teller.get(teller, 0) + 1
+        self._taken.add(contact.peer_id)
+        return True
+
+    def rest(self) -> Iterator[Contact]:
+        """Those that were not to be tried at once, whom most tell of first; an address counts once, then its peers."""
+        waiting = [entry for peer_id, entry in self._told.items() if peer_id not in self._taken]
+        waiting.sort(key=lambda entry: (-len({party.origin for party in entry[1]}), -len(entry[1])))
+        for contact, _ in waiting:
+            self._taken.add(contact.peer_id)
+            yield contact
