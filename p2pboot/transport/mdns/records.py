@@ -57,6 +57,11 @@ def asks_for_peers(message: Message) -> bool:
     return any(one.name == SERVICE and one.kind in {PTR, ANY} for one in message.questions)
 
 
+def asks_of(name: bytes, message: Message) -> bool:
+    """Whether somebody asks for the records of one name, as of `new_name`, or for those of its host."""
+    return any(one.name in {(name, *SERVICE), (name, b"local")} for one in message.questions)
+
+
 def asks_for_services(message: Message) -> bool:
     """Whether somebody looks what kinds of services there are."""
     return any(one.name == SERVICES and one.kind in {PTR, ANY} for one in message.questions)

@@ -191,9 +191,10 @@ class Speaker:
     def _hear_question(self, message: Message, host: str, port: int) -> None:
         if records.asks_for_services(message) and self._told:
             self._send(records.services())
-        if not records.asks_for_peers(message):
+        if records.asks_for_peers(message):
+            self._somebody_asks.set()
+        elif not records.asks_of(self._name, message):
             return
-        self._somebody_asks.set()
         self._asked.set()
         if port != sockets.PORT and self._told:
             self._answer_alone(message, host, port)

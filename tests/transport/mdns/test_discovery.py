@@ -154,6 +154,19 @@ async def listen(port: int, wanted: Callable[[bytes], bool]) -> bytes:
                 return packet
 
 
+async def test_who_asks_for_one_peers_records_is_answered() -> None:
+    address = f"/ip4/127.0.0.1/tcp/4001/p2p/{A}"
+    async with open_mdns(A, lambda: [address], interfaces=here()):
+        with stranger() as sock:
+            sock.sendto(write_question(Question(records.SERVICE, 12)), (GROUP, sockets.PORT))
+            await trio.lowlevel.wait_readable(sock.fileno())
+            name = sock.recv(9000).partition(b"\x20")[2][:32]
+            question = write_question(Question((name, *records.SERVICE), TXT))
+            sock.sendto(question, (GROUP, sockets.PORT))
+            await trio.lowlevel.wait_readable(sock.fileno())
+            assert [str(one) for one in records.told(read_message(sock.recv(9000)))] == [address]
+
+
 async def test_who_asks_what_services_there_are_is_answered() -> None:
     heard = trio.Event()
     async with trio.open_nursery() as nursery:

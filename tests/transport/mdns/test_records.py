@@ -127,6 +127,13 @@ def test_questions_are_told_apart(question: Question, peers: bool, services: boo
     assert (records.asks_for_peers(message), records.asks_for_services(message)) == (peers, services)
 
 
+def test_a_question_for_the_records_of_a_name_is_one() -> None:
+    for name in ((b"x", *records.SERVICE), (b"x", b"local")):
+        message = read_message(write_question(Question(name, ANY)))
+        assert [records.asks_of(other, message) for other in (b"x", b"y")] == [True, False]
+    assert not records.asks_of(b"x", read_message(records.QUESTION))
+
+
 def test_who_asks_what_services_there_are_hears_of_ours() -> None:
     (pointer,) = DNSIncoming(records.services()).answers()
     assert isinstance(pointer, DNSPointer)
