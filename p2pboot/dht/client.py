@@ -7,7 +7,7 @@ Whoever is not connected is dialled for a lookup, and let go when it is over, un
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
 
@@ -22,6 +22,7 @@ from p2pboot.dht.lookup import Lookup
 from p2pboot.dht.table import Contact, RoutingTable
 from p2pboot.errors import P2PBootError, RemoteProtocolError
 from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
+from p2pboot.transport.racing import NoneAnswers, race_of
 from p2pboot.wire.kad import (
     KAD_PROTOCOL,
     MAX_VALUE,
@@ -40,9 +41,6 @@ ANSWER_S: Final = 3.0
 
 DIAL_S: Final = 2.0
 """For all addresses of one peer."""
-
-NEXT_ADDRESS_S: Final = 0.25
-"""After which the next address of a peer is tried beside the one before (RFC 8305)."""
 
 LOOKUP_S: Final = 10.0
 
@@ -200,33 +198,17 @@ class DhtClient:
         if known is not None:
             return known
         with trio.move_on_after(DIAL_S):
-            connection = await self._dial_any(contact.addresses)
-            if connection is not None:
+            try:
+                connection = await race_of(contact.addresses, self._transport.dial, lambda _other: None)
+            except NoneAnswers as error:
+                log.debug("the DHT tells of %s: %s", contact.peer_id, error.message)
+            else:
                 self._made.add(connection)
                 return connection
         raise StreamReset(f"nobody answers at {', '.join(contact.addresses)}")
 
     def _connected(self, peer_id: str) -> Connection | None:
         return next((one for one in self._transport.connections() if one.peer_id == peer_id), None)
-
-    async def _dial_any(self, addresses: Sequence[str]) -> Connection | None:
-        """Dial addresses, each beside those before where these do not answer soon; None when all have failed."""
-        made: list[Connection] = []
-        async with trio.open_nursery() as nursery:
-
-            async def dial(address: str, failed: trio.Event) -> None:
-                try:
-                    made.append(await self._transport.dial(address))
-                    nursery.cancel_scope.cancel()
-                except P2PBootError as error:
-                    log.debug("the DHT tells of %s: %s", address, error)
-                    failed.set()
-
-            for address in addresses:
-                nursery.start_soon(dial, address, failed := trio.Event())
-                with trio.move_on_after(NEXT_ADDRESS_S):
-                    await failed.wait()
-        return made[0] if made else None
 
     async def let_go(self) -> None:
         """End the connections that were made for lookups and are not to be kept."""

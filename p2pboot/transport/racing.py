@@ -3,7 +3,8 @@
 They are tried in their order, each a quarter of a second after the one before, or at once where that has failed; and
 each has a limit of its own. So a dead address costs 250 ms, and one that takes the call and says nothing costs no more:
 what is waited for is whatever the caller wants in the end, and not the TCP connection. Everything that dials goes
-through here: a name with many addresses (`transport.tcp.endpoint`), and a peer with many (`fetch.asking.dialling`).
+through here: a name with many addresses (`transport.tcp.endpoint`), and a peer with many (`fetch.asking.connecting`,
+`dht.client`).
 """
 
 from __future__ import annotations
