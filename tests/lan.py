@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from pathlib import Path
 
 import pytest
 
 _numbers = count()
+_PREFIX = "p2pi"
 _SWITCHES = "hub"
 
 
@@ -19,7 +22,7 @@ class Network:
     """Switches and machines; made by `network`."""
 
     def __init__(self) -> None:
-        self._name = f"p2pi{os.getpid()}n{next(_numbers)}"
+        self._name = f"{_PREFIX}{os.getpid()}n{next(_numbers)}"
         self._made: list[str] = []
         self._cables = count()
 
@@ -75,6 +78,7 @@ def network(machines: Sequence[str], switches: Sequence[str] = ("lan",)) -> Iter
     """Make machines and switches; the cables are the test's to lay."""
     if os.geteuid() != 0 or shutil.which("ip") is None:
         pytest.skip("making network namespaces takes root and iproute2")
+    _remove_left_behind()
     made = Network()
     try:
         try:
@@ -88,6 +92,14 @@ def network(machines: Sequence[str], switches: Sequence[str] = ("lan",)) -> Iter
         yield made
     finally:
         made.remove()
+
+
+def _remove_left_behind() -> None:
+    """Remove what tests have made that were killed."""
+    listed = subprocess.run(["ip", "netns", "list"], check=False, capture_output=True, text=True).stdout
+    for name, pid in re.findall(rf"^({_PREFIX}(\d+)n\S+)", listed, re.MULTILINE):
+        if not Path(f"/proc/{pid}").exists():
+            subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
 
 
 def _run(*command: str) -> None:
