@@ -7,6 +7,7 @@ into it by mistake has millions of strangers call. A name is never taken from a 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 from typing import Final
 
 from p2pboot.core.dataclass import dataclass
@@ -54,7 +55,7 @@ class AddressPolicy:
         except ValueError:
             return None
         said = (str(address) for raw in peer.addresses if (address := decode_multiaddr(raw)) is not None)
-        fit = self.fit(peer_id, said, scope_of(teller))
+        fit = self.fit(peer_id, islice(said, MAX_ADDRESSES), scope_of(teller))
         return Contact(peer_id, fit) if fit else None
 
     def fit(self, peer_id: str, addresses: Iterable[str], least: Scope = Scope.MACHINE) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from p2pboot.wire.varint import decode_varint, encode_varint
 KAD_PROTOCOL: Final = "/ipfs/kad/1.0.0"
 
 MAX_FRAME: Final = 64 * 1024
-"""Bytes of one message. A reply with 84 peers of eight addresses each has 20 KiB."""
+"""Bytes of one message. A reply with 40 peers of eight addresses each has 10 KiB."""
 
 MAX_KEY: Final = 128
 """Bytes of a key; go-libp2p and py-libp2p take as many."""
@@ -33,7 +33,7 @@ MAX_VALUE: Final = 4096
 MAX_CLOSER: Final = 20
 """Closer peers in a message that are looked at; what follows is passed over."""
 
-MAX_PROVIDERS: Final = 64
+MAX_PROVIDERS: Final = 20
 """Providers in a message, likewise."""
 
 MAX_ADDRESSES: Final = 16

@@ -119,7 +119,7 @@ async def connected(transport: Transport, to: Peer) -> Connection:
     return await transport.dial(to.address)
 
 
-INVENTED = [key_of(f"invented {number}").public.peer_id_bytes for number in range(500)]
+INVENTED = [key_of(f"invented {number}").public.peer_id_bytes for number in range(200)]
 
 
 class Liar:
@@ -132,9 +132,9 @@ class Liar:
         while (request := await read_message(stream)) is not None:
             invented = tuple(
                 KadPeer(peer_id, (bytes([4, 10, 9, self._chance.randrange(256), number, 6, 3, 232]),))
-                for number, peer_id in enumerate(self._chance.sample(INVENTED, 60))
+                for number, peer_id in enumerate(self._chance.sample(INVENTED, 20))
             )
             wrong = Record(request.key, b"wrong %f" % self._chance.random())
-            lie = Message(request.type, request.key, wrong, closer=invented[:20], providers=invented)
+            lie = Message(request.type, request.key, wrong, closer=invented, providers=invented)
             if request.type is not MessageType.ADD_PROVIDER:
                 await stream.write(encode_message(lie))
