@@ -22,7 +22,7 @@ from p2pboot.core.origins import origin_of
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.connecting import connection_with, reach
 from p2pboot.store.peers import Peers
-from p2pboot.transport.addresses import known_dialable, of_peer
+from p2pboot.transport.addresses import of_peer, parse_address
 from p2pboot.transport.interface import Connection, PeerRecord, Transport
 
 log = logging.getLogger(__name__)
@@ -250,7 +250,12 @@ class Remembering:
 
 def _clean(entry: Entry) -> Entry | None:
     """What may be believed of an entry: somebody may have written to the file."""
-    named = of_peer((one.address for one in entry.addresses), entry.peer_id)
-    good = set(known_dialable(named, limit=len(entry.addresses)))
-    kept = tuple(one for one in entry.addresses if one.address in good)
+    named = set(of_peer((one.address for one in entry.addresses), entry.peer_id))
+    kept = tuple(one for one in entry.addresses if one.address in named and _can_be_dialled(one.address))
     return Entry(entry.peer_id, kept, entry.failures) if kept else None
+
+
+def _can_be_dialled(address: str) -> bool:
+    """Of what was reached also a link-local one, whose interface it names."""
+    parsed = parse_address(address)
+    return parsed.is_ip and (parsed.is_dialable or parsed.is_dialable_here)
