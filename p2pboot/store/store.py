@@ -20,12 +20,12 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from p2pboot.core.pieces import is_cut
 from p2pboot.store.algorithms import BLAKE3, SHA256, Algorithm
-from p2pboot.store.announcements import Announcements
 from p2pboot.store.blobfiles import BlobFiles
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.database import Database, is_empty
@@ -37,10 +37,13 @@ from p2pboot.store.locking import DirectoryLock
 from p2pboot.store.manifests import Manifests
 from p2pboot.store.ownership import check_files, close_files, opened_state
 from p2pboot.store.peers import Peers
-from p2pboot.store.publications import Publications
 from p2pboot.store.room import Quota
 from p2pboot.store.tables import TableIndex
 from p2pboot.store.truststate import TrustState
+
+if TYPE_CHECKING:
+    from p2pboot.store.announcements import Announcements
+    from p2pboot.store.publications import Publications
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +72,21 @@ class Store:
         )
         self.manifests = Manifests(database, self.blobs)
         self.trust = TrustState(database)
-        self.publications = Publications(database)
-        self.announcements = Announcements(database)
         self.peers = Peers(database)
+
+    @cached_property
+    def publications(self) -> Publications:
+        """The counters of who publishes; a client has none."""
+        from p2pboot.store.publications import Publications
+
+        return Publications(self._database)
+
+    @cached_property
+    def announcements(self) -> Announcements:
+        """Of snapshots, which most stores have none of."""
+        from p2pboot.store.announcements import Announcements
+
+        return Announcements(self._database)
 
     @classmethod
     def open(cls, path: Path, *, quota_bytes: Quota = None, tolerant: bool = False) -> Store:
