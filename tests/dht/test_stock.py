@@ -76,10 +76,12 @@ async def test_each_finds_what_the_other_puts() -> None:
             async with open_light(key_of("client")) as asking:
                 client, values = DhtClient(asking, AddressPolicy()), list[bytes]()
                 await asking.dial(transport.addresses()[0])
-                await client.find_values(b"/phase/theirs/arm64/manifest", values.append)
+                while not values:  # a peer that is held up for seconds counts as away
+                    await client.find_values(b"/phase/theirs/arm64/manifest", values.append)
                 assert values == [THEIRS.encode()]
                 providers: list[Contact] = []
-                await client.find_providers(content_key("cd" * 32), providers.append)
+                while not providers:
+                    await client.find_providers(content_key("cd" * 32), providers.append)
                 assert {one.peer_id for one in providers} == {address.rpartition("/")[2]}
                 # Somebody's last write, on all servers, shadows nothing.
                 assert await stock.tell("put", KEY.decode(), "http://wrong/") == "put"
