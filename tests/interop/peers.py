@@ -10,10 +10,12 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import trio
 
 _ROOT: Final = Path(__file__).parents[2]
 _BUILT: Final = _ROOT / "build" / "interop"
@@ -56,6 +58,10 @@ class Peer:
             self.said.append(said)
             if all(key in said and value in (said[key], ...) for key, value in wanted.items()):
                 return said  # type: ignore[no-any-return]
+
+    async def heard(self, **wanted: object) -> dict[str, Any]:
+        """As `wait_for`, while tasks go on."""
+        return await trio.to_thread.run_sync(partial(self.wait_for, **wanted))
 
     def tell(self, **what: object) -> None:
         """Send it a JSON object on a line of its standard input."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,14 +28,14 @@ THEIR_KEY, THEIR_VALUE = "/phase/theirs/arm64/manifest", "http://192.0.2.9/their
 async def told(go: Peer, **what: object) -> object:
     """Have it do something; returns what it found."""
     go.tell(**what)
-    said = await trio.to_thread.run_sync(partial(go.wait_for, done=what["op"]))
+    said = await go.heard(done=what["op"])
     assert "error" not in said, said
     return said["found"]
 
 
 async def test_each_finds_what_the_other_puts(tmp_path: Path) -> None:
     with peer("go", "kad", log=tmp_path / "go.log") as go:
-        go_id = (await trio.to_thread.run_sync(partial(go.wait_for, id=...)))["id"]
+        go_id = (await go.heard(id=...))["id"]
         async with open_libp2p(key_of("member"), ["/ip4/127.0.0.1/tcp/0"]) as transport:
             member = DhtMember(transport, AddressPolicy(), serves=True)
             member.say({KEY: RIGHT}, [content_key(OURS)])

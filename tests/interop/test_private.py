@@ -6,7 +6,6 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
@@ -17,7 +16,7 @@ from p2pboot.transport.interface import DialError, Stream, Transport
 from p2pboot.transport.libp2p import open_libp2p
 from p2pboot.transport.light import open_light
 from p2pboot.wire.ping import PING_PROTOCOL
-from tests.interop.peers import Peer, peer
+from tests.interop.peers import peer
 
 pytestmark = pytest.mark.interop
 
@@ -44,10 +43,6 @@ async def opened(kind: str, key_path: Path) -> AsyncIterator[Transport]:
 async def echo(stream: Stream) -> None:
     while data := await stream.read(1 << 20):
         await stream.write(data)
-
-
-async def heard(running: Peer, **wanted: Any) -> dict[str, Any]:
-    return await trio.to_thread.run_sync(lambda: running.wait_for(**wanted))
 
 
 async def send_and_compare(transport: Transport, address: str) -> None:
@@ -81,10 +76,10 @@ async def test_each_dials_the_other_and_everything_on_top_works(
     tmp_path: Path, key_path: Path, language: str, kind: str
 ) -> None:
     with peer(language, "psk", str(key_path), log=tmp_path / "log") as running:
-        said = await heard(running, addresses=...)
+        said = await running.heard(addresses=...)
         async with opened(kind, key_path) as transport:
             running.tell(dial=transport.addresses()[0])
-            told = await heard(running, connected=transport.peer_id)
+            told = await running.heard(connected=transport.peer_id)
             assert (told["pinged"], told["echoed"]) == (True, LENGTH)
             assert ECHO in told["protocols"]
         async with opened(kind, key_path) as transport:
@@ -102,10 +97,10 @@ async def test_with_another_key_neither_gets_in_and_both_learn_it_soon(
     other = tmp_path / "other.key"
     generate_swarm_key(other)
     with peer(language, "psk", str(other), log=tmp_path / "log") as running:
-        said = await heard(running, addresses=...)
+        said = await running.heard(addresses=...)
         async with opened("light", key_path) as transport:
             with pytest.raises(DialError, match="swarm key"):
                 await transport.dial(said["addresses"][0])
             running.tell(dial=transport.addresses()[0])
-            await heard(running, failed=transport.addresses()[0])
+            await running.heard(failed=transport.addresses()[0])
             assert not transport.peers()
