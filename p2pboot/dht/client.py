@@ -21,7 +21,7 @@ from p2pboot.dht.keys import peer_id_bytes, position
 from p2pboot.dht.lookup import Lookup
 from p2pboot.dht.table import Contact, RoutingTable
 from p2pboot.errors import P2PBootError, RemoteProtocolError
-from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
+from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport, connection_with
 from p2pboot.transport.racing import NoneAnswers, race_of
 from p2pboot.wire.kad import (
     KAD_PROTOCOL,
@@ -194,7 +194,7 @@ class DhtClient:
         Raises:
             StreamReset: nobody answers at any of its addresses.
         """
-        known = self._connected(contact.peer_id)
+        known = connection_with(self._transport, contact.peer_id)
         if known is not None:
             return known
         with trio.move_on_after(DIAL_S):
@@ -206,9 +206,6 @@ class DhtClient:
                 self._made.add(connection)
                 return connection
         raise StreamReset(f"nobody answers at {', '.join(contact.addresses)}")
-
-    def _connected(self, peer_id: str) -> Connection | None:
-        return next((one for one in self._transport.connections() if one.peer_id == peer_id), None)
 
     async def let_go(self) -> None:
         """End the connections that were made for lookups and are not to be kept."""

@@ -16,10 +16,10 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.core.policy import Publisher
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.bootstrap import OF_A_NODE, Bootstrap
-from p2pboot.fetch.asking.connecting import connection_with, dial
+from p2pboot.fetch.asking.connecting import dial
 from p2pboot.fetch.asking.neighbours import FULL_MESH
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.interface import Connection, Transport, connection_with
 
 log = logging.getLogger(__name__)
 

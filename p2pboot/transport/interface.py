@@ -254,6 +254,11 @@ class Transport(Protocol):
         """A channel of its own for the caller; starts with the connections that are up already."""
 
 
+def connection_with(transport: Transport, peer_id: str) -> Connection | None:
+    """A connection with a peer, if there is one."""
+    return next((each for each in transport.connections() if each.peer_id == peer_id), None)
+
+
 class Gossip(Transport, Protocol):
     """A transport that also carries gossip: what a node needs."""
 

@@ -21,13 +21,13 @@ from cachetools import TTLCache
 
 from p2pboot.core.origins import origin_of
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.connecting import connection_with, for_each_connection, reach, until_ended
+from p2pboot.fetch.asking.connecting import for_each_connection, reach, until_ended
 from p2pboot.fetch.asking.neighbours import FULL_MESH, Counts, surplus, wants
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import ask_peers
 from p2pboot.protocol.messages import MAX_PEERS, SYNC_PROTOCOL, TOLD_S
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.interface import Connection, Transport, connection_with
 from p2pboot.transport.nearness import Nearness
 from p2pboot.transport.racing import ATTEMPT_S
 from p2pboot.transport.scopes import scope_of

@@ -20,9 +20,9 @@ import trio
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import NotFoundError, P2PBootError, UsageError
-from p2pboot.fetch.asking.connecting import connection_with, dial, reach, until_one_ended
+from p2pboot.fetch.asking.connecting import dial, reach, until_one_ended
 from p2pboot.transport.addresses import DNSADDR, Address, parse_address
-from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.interface import Connection, Transport, connection_with
 
 log = logging.getLogger(__name__)
 

@@ -36,11 +36,6 @@ async def for_each_connection(transport: Transport, serve: Callable[[Connection]
                     running.pop(event.connection).cancel()
 
 
-def connection_with(transport: Transport, peer_id: str) -> Connection | None:
-    """A connection with a peer, if there is one."""
-    return next((each for each in transport.connections() if each.peer_id == peer_id), None)
-
-
 async def until_ended(transport: Transport, connection: Connection) -> None:
     """Wait until a connection has ended."""
     await until_one_ended(transport, [connection])

@@ -10,11 +10,11 @@ import trio
 
 from p2pboot.errors import NotFoundError, ProtocolError
 from p2pboot.fetch.asking.bootstrap import OF_A_CLIENT, Bootstrap
-from p2pboot.fetch.asking.connecting import connection_with, dial, until_ended
+from p2pboot.fetch.asking.connecting import dial, until_ended
 from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.interface import Connection, Transport, connection_with
 
 log = logging.getLogger(__name__)
 

@@ -20,10 +20,10 @@ from cachetools import LRUCache
 from p2pboot.core.addressbook import KEPT, OUTDATED, AddressBook, Entry
 from p2pboot.core.origins import origin_of
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.connecting import connection_with, reach
+from p2pboot.fetch.asking.connecting import reach
 from p2pboot.store.peers import Peers
 from p2pboot.transport.addresses import of_peer, parse_address
-from p2pboot.transport.interface import Connection, PeerRecord, Transport
+from p2pboot.transport.interface import Connection, PeerRecord, Transport, connection_with
 
 log = logging.getLogger(__name__)
 
