@@ -7,10 +7,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pboot.core.origins import Party, party_of
-from p2pboot.dht.addresses import AddressPolicy
+from p2pboot.dht.addresses import MAX_ADDRESSES, AddressPolicy
 from p2pboot.dht.keys import peer_id_bytes
 from p2pboot.dht.records import VALUES
 from p2pboot.dht.server import READ_S, STREAMS
+from p2pboot.dht.table import Contact, K
 from p2pboot.testing.manifests import key_of
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import StreamReset, Transport
@@ -183,9 +184,17 @@ async def test_fifty_thousand_values_of_one_stranger_displace_none(
 
 
 async def test_the_longest_values_fit_into_a_reply(world: DhtWorld, autojump_clock: MockClock) -> None:
-    async with world.mesh(25) as peers, world.network.open(key_of("reader").public.peer_id) as reader:
-        server = peers[-1]
+    async with (
+        world.member("server") as server,
+        world.network.open(key_of("reader").public.peer_id) as reader,
+    ):
         assert server.member.server is not None
+        for number in range(K):
+            peer_id = key_of(f"peer {number}").public.peer_id
+            addresses = tuple(
+                f"/ip4/10.2.{number}.{host}/tcp/4001/p2p/{peer_id}" for host in range(MAX_ADDRESSES)
+            )
+            server.member.client.table.add(Contact(peer_id, addresses))
         values = server.member.server.answerer.values
         for number in range(40):
             party = Party(f"10.1.0.{number}", "x")
@@ -194,7 +203,7 @@ async def test_the_longest_values_fit_into_a_reply(world: DhtWorld, autojump_clo
         seen: set[bytes] = set()
         for _ in range(20):
             reply = await exchange(stream, GET)
-            assert len(reply.closer) == 20
+            assert len(reply.closer) == K
             assert reply.records[0].value.startswith(b"0000")  # who came first is told of first
             seen.update(record.value for record in reply.records)
         assert len(seen) > 30  # the others take turns

@@ -20,11 +20,12 @@ from p2pboot.wire.kad import (
     KAD_PROTOCOL,
     KadPeer,
     Message,
-    MessageReader,
     MessageType,
     Record,
+    decode_message,
     encode_message,
 )
+from p2pboot.wire.varint import decode_varint
 
 KEY = manifest_key("stable", "arm64")
 PAIR = pair_key("stable", "arm64")
@@ -97,13 +98,18 @@ async def raw_stream(transport: Transport, to: Peer) -> Stream:
 
 async def read_message(stream: Stream) -> Message | None:
     """The next message; None at the end."""
-    reader = MessageReader()
-    while (message := reader.next()) is None:
+    frame = b""
+    while (length := decode_varint(frame, max_bytes=4, minimal=False)) is None:
         data = await stream.read(1)  # nothing of the next one is taken
         if not data:
             return None
-        reader.receive(data)
-    return message
+        frame += data
+    while (missing := sum(length) - len(frame)) > 0:
+        data = await stream.read(missing)
+        if not data:
+            return None
+        frame += data
+    return decode_message(frame[length[1] :])
 
 
 async def exchange(stream: Stream, message: Message) -> Message:
