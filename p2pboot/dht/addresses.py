@@ -1,4 +1,4 @@
-"""Which addresses are of use here: who is told of which, and which of those that one is told of are dialled.
+"""Which peers and addresses are of use here: who is told of which, and which that one is told of are dialled.
 
 By default only addresses that mean something at one site: the DHT of the world has the same protocol, and whoever gets
 into it by mistake has millions of strangers call. A name is never taken from a peer: its owner decides where it leads.
@@ -15,6 +15,8 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.dht.keys import peer_id_bytes
 from p2pboot.dht.table import Contact
 from p2pboot.transport.addresses import Address, known_dialable, of_peer, parse_address
+from p2pboot.transport.allowlist import EVERYBODY, AllowList
+from p2pboot.transport.interface import Connection
 from p2pboot.transport.multiaddrs import decode_multiaddr, encode_multiaddr
 from p2pboot.transport.scopes import Scope, scope_of
 from p2pboot.wire.kad import KadPeer
@@ -25,17 +27,23 @@ MAX_ADDRESSES: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class AddressPolicy:
-    """Decides about addresses.
+    """Decides about addresses, and about whose they are.
 
     Args:
         public: whether addresses that lead all over the world are used too.
+        allowed: whose word counts. Guests are answered; they are not asked and not told of, and put nothing.
     """
 
     public: bool = False
+    allowed: AllowList = EVERYBODY
 
     def serves(self, address: str) -> bool:
         """Whether somebody who is connected from a multiaddr is spoken with."""
         return self.public or scope_of(address) < Scope.WORLD
+
+    def asks(self, connection: Connection) -> bool:
+        """Whether what is said at the other end of a connection is of interest."""
+        return self.serves(connection.address) and self.allowed.heeds(connection.peer_id)
 
     def _is_fit(self, address: Address, least: Scope) -> bool:
         return address.is_ip and scope_of(address.host) >= least and self.serves(address.host)
@@ -48,11 +56,13 @@ class AddressPolicy:
             teller: the multiaddr of who tells; nobody is dialled at an address more private than that.
 
         Returns:
-            None: it has no address that may be dialled, or another kind of key than nodes have.
+            None: it has no address that may be dialled, or another kind of key than nodes have, or is not heeded.
         """
         try:
             peer_id = PublicKey.from_peer_id_bytes(peer.id).peer_id
         except ValueError:
+            return None
+        if not self.allowed.heeds(peer_id):
             return None
         said = (str(address) for raw in peer.addresses if (address := decode_multiaddr(raw)) is not None)
         fit = self.fit(peer_id, islice(said, MAX_ADDRESSES), scope_of(teller))

@@ -133,6 +133,8 @@ class Answerer:
         record = request.record
         if record is None or record.key != request.key or not 1 <= len(record.value) <= MAX_VALUE:
             raise RemoteProtocolError("no record that can be kept")
+        if not self._policy.allowed.heeds(asker.peer_id):
+            raise RemoteProtocolError("a guest puts nothing")
         ttl = {"ttl_s": record.ttl_s} if record.ttl_s else {}
         party = party_of(asker.address, asker.peer_id)
         if not self.values.put(request.key, party, record.value, now=now, **ttl):

@@ -92,8 +92,8 @@ class DhtClient:
             RemoteProtocolError: he answers something else.
             trio.TooSlowError: he does not answer in ANSWER_S.
         """
-        if not self._policy.serves(connection.address):
-            raise StreamReset(f"{connection.peer_id} is not at this site")
+        if not self._policy.asks(connection):
+            raise StreamReset(f"{connection.peer_id} is not at this site, or a guest")
         try:
             with trio.fail_after(ANSWER_S):
                 stream = await self._open(connection)
@@ -182,7 +182,7 @@ class DhtClient:
         """Those in the table, and whoever is connected: somebody may have become a server."""
         known = {contact.peer_id: contact for contact in self.table.nearest(where)}
         for connection in self._transport.connections():
-            is_server = connection not in self._mute and self._policy.serves(connection.address)
+            is_server = connection not in self._mute and self._policy.asks(connection)
             if is_server and connection.peer_id not in known:
                 addresses = self._transport.peer_addresses(connection.peer_id)
                 known[connection.peer_id] = Contact(connection.peer_id, addresses)
@@ -275,7 +275,7 @@ class DhtClient:
         """
         own = self._own(connection)
         messages = [encode_message(Message(MessageType.ADD_PROVIDER, key, providers=(own,))) for key in keys]
-        if not (own.addresses and messages and self._policy.serves(connection.address)):
+        if not (own.addresses and messages and self._policy.asks(connection)):
             return False
         try:
             with trio.fail_after(ANSWER_S):

@@ -42,7 +42,7 @@ class HashTable:
         catalogue: what is offered.
         urls: tells the beginnings of the HTTP URLs under which this node's artifacts can be had now, the best first.
         serves: whether it answers others.
-        public: whether addresses that lead all over the world are used too.
+        policy: which peers and addresses are used.
         is_trusted: whether a peer is one whom the operator named, by its id.
         follows: tells the channels and archs that are looked for.
     """
@@ -54,7 +54,7 @@ class HashTable:
         urls: Callable[[], Sequence[str]],
         *,
         serves: bool,
-        public: bool,
+        policy: AddressPolicy,
         is_trusted: Callable[[str], bool],
         follows: Callable[[], Iterable[Pair]],
     ) -> None:
@@ -64,7 +64,7 @@ class HashTable:
         self._follows = follows
         self._member = DhtMember(
             transport,
-            AddressPolicy(public=public),
+            policy,
             serves=serves,
             is_trusted=is_trusted,
             keeps=lambda: self._has_room,

@@ -20,6 +20,7 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Withheld
+from p2pboot.dht.addresses import AddressPolicy
 from p2pboot.errors import UsageError
 from p2pboot.fetch.asking.acquainting import Acquainting
 from p2pboot.fetch.asking.remembering import Remembering
@@ -124,7 +125,7 @@ class Node:
         network = settings.network
         self._peering = Peering(transport, network.bootstrap)
         self._peering.prefer(settings.policy.publishers)
-        self._remembering = Remembering(transport, store.peers, wall)
+        self._remembering = Remembering(transport, store.peers, wall, usable=network.allowed.heeds)
         self._refusals = Refusals(
             follows=self._follows, counts=self._counts, report=partial(self.problems.report, "refusals")
         )
@@ -151,7 +152,7 @@ class Node:
             heeds=network.allowed.heeds,
         )
         self._nearness = Nearness(network.site)
-        self._acquainting = Acquainting(transport, self._nearness)
+        self._acquainting = Acquainting(transport, self._nearness, usable=network.allowed.heeds)
         self._acquainting.look_for(None)
         self._hash_table: HashTable | None = None
         if network.dht != "off":
@@ -160,7 +161,7 @@ class Node:
                 self.catalogue,
                 self._urls,
                 serves=network.dht == "server",
-                public=network.dht_public,
+                policy=AddressPolicy(public=network.dht_public, allowed=network.allowed),
                 is_trusted=lambda peer_id: peer_id in self._peering.preferred,
                 follows=lambda: self._topics(set()),
             )

@@ -13,8 +13,9 @@ class AllowList:
 
     Args:
         peer_ids: these; None for everybody.
-        has_guests: whether others are let in all the same, as clients: nobody listens to their gossip. So it is in a
-            private mesh, whose key they have proved to have; clients draw a new identity for each run.
+        has_guests: whether others are let in all the same, as clients: they are answered, and nobody listens to their
+            word. So it is in a private mesh, whose key they have proved to have; clients draw a new identity for
+            each run.
     """
 
     peer_ids: frozenset[str] | None = None
@@ -25,7 +26,7 @@ class AllowList:
         return self.has_guests or self.heeds(peer_id)
 
     def heeds(self, peer_id: str) -> bool:
-        """Whether a peer is one whose word is asked for: its gossip, and its heads."""
+        """Whether a peer is one whose word is asked for: its gossip, its heads, whom it knows, what it puts."""
         return self.peer_ids is None or peer_id in self.peer_ids
 
 

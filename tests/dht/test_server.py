@@ -14,7 +14,8 @@ from p2pboot.dht.server import READ_S, STREAMS
 from p2pboot.dht.table import Contact, K
 from p2pboot.testing.manifests import key_of
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import StreamReset, Transport
+from p2pboot.transport.allowlist import AllowList
+from p2pboot.transport.interface import Stream, StreamReset, Transport
 from p2pboot.transport.multiaddrs import encode_multiaddr
 from p2pboot.wire.kad import (
     KAD_PROTOCOL,
@@ -247,3 +248,34 @@ async def test_who_does_not_serve_does_not_answer(world: DhtWorld, autojump_cloc
         connection = await other.dial(peer.address)
         with pytest.raises(StreamReset):
             await other.open_stream(connection, KAD_PROTOCOL)
+
+
+async def test_a_guest_is_answered_and_puts_nothing(world: DhtWorld, autojump_clock: MockClock) -> None:
+    listed, guest = (key_of(name).public.peer_id for name in ("listed", "guest"))
+    policy = AddressPolicy(allowed=AllowList(frozenset({listed}), has_guests=True))
+    asked = 0
+
+    async def answer(stream: Stream) -> None:
+        nonlocal asked
+        asked += 1
+
+    async with (
+        world.member("server", policy=policy) as server,
+        world.network.open(listed) as friend,
+        world.network.open(guest) as stranger,
+    ):
+        stranger.handle(KAD_PROTOCOL, answer)
+        put = Message(MessageType.PUT_VALUE, KEY, Record(KEY, RIGHT))
+        assert await exchange(await raw_stream(friend, server), put) == put
+        provided = Message(MessageType.ADD_PROVIDER, PAIR, providers=(own_provider(stranger),))
+        stream = await raw_stream(stranger, server)
+        await stream.write(encode_message(provided))
+        assert (await exchange(stream, GET)).record == put.record
+        assert await exchange(stream, Message(MessageType.GET_PROVIDERS, PAIR)) == Message(
+            MessageType.GET_PROVIDERS, PAIR
+        )
+        with pytest.raises(StreamReset):
+            await exchange(stream, PUT)
+        await server.member.client.look_up(GET)
+        assert not asked
+        assert guest not in server.member.client.table

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 import trio
@@ -17,7 +18,7 @@ from p2pboot.dht.table import Contact
 from p2pboot.errors import ProtocolError
 from p2pboot.testing.manifests import key_of
 from p2pboot.transport.interface import Transport
-from p2pboot.wire.kad import KAD_PROTOCOL
+from p2pboot.wire.kad import KAD_PROTOCOL, Record
 from tests.node.world import Mesh, Running, trusting, until
 
 ARM = ("stable", "arm64")
@@ -120,3 +121,14 @@ async def test_a_client_puts_on_others(
             await trio.sleep(20)
             found = await providers(mesh, other, pair_key("stable", "x86_64"))
             assert found == ({publisher.transport.peer_id} if is_put else set())
+
+
+async def test_whom_the_operator_did_not_list_is_answered_and_puts_nothing(
+    mesh: Mesh, autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    other = key_of("other").public.peer_id
+    network = {"allow_peers": (other,), "swarm_key_path": tmp_path / "swarm.key"}
+    async with mesh.node("server", network=network) as server, asking(mesh, server) as (transport, client):
+        (connection,) = transport.connections()
+        assert await client.greet(connection)
+        assert not await client.put(connection, [Record(b"key", b"value")])
