@@ -156,7 +156,7 @@ class _Fetch:
         )
         self._remembering = Remembering(
             transport,
-            store.peers,
+            store.peers_of(transport.mesh),
             wall,
             usable=self._ledger.usable,
             begin_s=LOOK_AROUND_S,

@@ -125,7 +125,9 @@ class Node:
         network = settings.network
         self._peering = Peering(transport, network.bootstrap)
         self._peering.prefer(settings.policy.publishers)
-        self._remembering = Remembering(transport, store.peers, wall, usable=network.allowed.heeds)
+        self._remembering = Remembering(
+            transport, store.peers_of(transport.mesh), wall, usable=network.allowed.heeds
+        )
         self._refusals = Refusals(
             follows=self._follows, counts=self._counts, report=partial(self.problems.report, "refusals")
         )

@@ -76,8 +76,8 @@ CREATE TABLE hashes(
 CREATE INDEX hashes_file ON hashes(file);
 CREATE INDEX hashes_digest ON hashes(digest);
 CREATE TABLE peers(
-    peer_id TEXT NOT NULL, address TEXT NOT NULL, reached_at INTEGER, failures INTEGER NOT NULL,
-    PRIMARY KEY (peer_id, address)
+    mesh TEXT NOT NULL, peer_id TEXT NOT NULL, address TEXT NOT NULL, reached_at INTEGER,
+    failures INTEGER NOT NULL, PRIMARY KEY (mesh, peer_id, address)
 );
 INSERT INTO record VALUES (1, 0, lower(hex(randomblob(8))));
 """
@@ -256,8 +256,8 @@ def _cuts_named(raw: Any) -> list[tuple[str, str, int, int]]:
 # Where peers were reached, or say that they are: a node that is started again finds its mesh by itself.
 _PEERS: Final = """
 CREATE TABLE peers(
-    peer_id TEXT NOT NULL, address TEXT NOT NULL, reached_at INTEGER, failures INTEGER NOT NULL,
-    PRIMARY KEY (peer_id, address)
+    mesh TEXT NOT NULL, peer_id TEXT NOT NULL, address TEXT NOT NULL, reached_at INTEGER,
+    failures INTEGER NOT NULL, PRIMARY KEY (mesh, peer_id, address)
 );
 """
 

@@ -72,7 +72,14 @@ class Store:
         )
         self.manifests = Manifests(database, self.blobs)
         self.trust = TrustState(database)
-        self.peers = Peers(database)
+
+    def peers_of(self, mesh: str | None) -> Peers:
+        """The address book of one mesh.
+
+        Args:
+            mesh: the fingerprint of its swarm key; None for the network of all.
+        """
+        return Peers(self._database, mesh)
 
     @cached_property
     def publications(self) -> Publications:

@@ -36,7 +36,7 @@ def network(inline_threads: None) -> MemoryNetwork:
 
 @asynccontextmanager
 async def remembering(transport: Transport, store: Store) -> AsyncIterator[Remembering]:
-    one = Remembering(transport, store.peers, lambda: 1.0)
+    one = Remembering(transport, store.peers_of(transport.mesh), lambda: 1.0)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(one.run)
         yield one
@@ -50,7 +50,7 @@ async def others(network: MemoryNetwork, count: int) -> AsyncIterator[list[Gossi
 
 
 def kept(store: Store) -> dict[str, bool]:
-    return {entry.peer_id: entry.is_proved for entry in store.peers.load()}
+    return {entry.peer_id: entry.is_proved for entry in store.peers_of(None).load()}
 
 
 async def test_a_node_that_is_started_again_finds_those_whom_it_had_reached(
@@ -106,7 +106,7 @@ async def test_a_node_that_is_alone_dials_for_ever_and_soon_after_they_come_back
         for peer in peers:
             network.cut(OWN, peer.peer_id)
         entry = [Entry(peer.peer_id, (KnownAddress(peer.addresses()[0], 1),)) for peer in peers]
-        store.peers.save(entry, [])
+        store.peers_of(None).save(entry, [])
         async with remembering(own, store) as one:
             await trio.sleep(600)
             assert {entry.failures for entry in one.book.entries()} == {0}  # its own link may be down
@@ -126,7 +126,7 @@ async def test_the_book_is_followed_a_few_at_a_time_until_there_are_enough(
     async with others(network, 40) as peers, network.open(OWN) as own:
         for peer in peers[:20]:
             network.freeze(peer.peer_id)
-        store.peers.save([Entry(p.peer_id, (KnownAddress(p.addresses()[0], 1),)) for p in peers], [])
+        store.peers_of(None).save([Entry(p.peer_id, (KnownAddress(p.addresses()[0], 1),)) for p in peers], [])
         dials: Any = Dials(own)
         async with remembering(dials, store):
             await trio.sleep(60)
@@ -141,13 +141,13 @@ async def test_who_is_gone_is_forgotten_after_others_were_found(
     outdated = Entry(IDS[6], (KnownAddress(f"/ip4/10.9.9.8/tcp/1/p2p/{IDS[6]}", 1),))
     async with others(network, 1) as peers:
         there = Entry(IDS[1], (KnownAddress(peers[0].addresses()[0], 1),))
-        store.peers.save([gone, outdated, there], [])
+        store.peers_of(None).save([gone, outdated, there], [])
         async with network.open(OWN) as own:
             dials: Any = Dials(own)
             async with remembering(dials, store):
                 await trio.sleep(1000)
     assert kept(store) == {IDS[1]: True, IDS[6]: True}
-    assert max(entry.failures for entry in store.peers.load()) == OUTDATED
+    assert max(entry.failures for entry in store.peers_of(None).load()) == OUTDATED
     assert len(dials.dialled) <= 3 + 1 + OUTDATED  # at the start nobody is connected, and so nobody to blame
 
 
@@ -174,7 +174,7 @@ async def test_what_is_not_an_address_of_its_peer_is_not_dialled(
 ) -> None:
     """Somebody may have written to the file."""
     async with network.open(OWN) as own:
-        store.peers.save(
+        store.peers_of(None).save(
             [
                 Entry("nobody", (KnownAddress("rubbish"),)),
                 Entry(IDS[1], (KnownAddress(f"/ip4/10.9.9.9/tcp/1/p2p/{IDS[2]}", 1),)),
@@ -232,7 +232,7 @@ async def test_a_client_that_reaches_somebody_dials_nobody_by_memory(
     world, manifest = World(tmp_path), manifest_of()
     async with world.provider(manifest) as peer, world.provider() as other, world.client() as opened:
         transport, store = opened
-        store.peers.save([Entry(other.peer_id, (KnownAddress(other.address, 1),))], [])
+        store.peers_of(None).save([Entry(other.peer_id, (KnownAddress(other.address, 1),))], [])
         world.network.limit_upload(peer.peer_id, 100_000)
         order = world.order(peer)
         await fetch(order, transport=transport, store=store, progress=world.watcher, wall=lambda: NOW)

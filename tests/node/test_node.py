@@ -769,6 +769,21 @@ async def test_two_mirrors_of_one_publisher_find_each_other(mesh: Mesh, autojump
         await until(lambda: two.transport.peer_id in one.transport.peers())
 
 
+async def test_nobody_is_dialled_in_one_mesh_who_was_met_in_another(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with mesh.network.open(key_of("other").public.peer_id) as other:
+        async with mesh.node("one", network={"bootstrap": other.addresses()}) as one:
+            await until(one.transport.peers)
+            await trio.sleep(30)
+        with monkeypatch.context() as private:
+            private.setattr(type(other), "mesh", "00ff")
+            async with mesh.node("one") as one:
+                await never(one.transport.peers)
+        async with mesh.node("one") as one:
+            await until(one.transport.peers)
+
+
 async def test_a_building_directory_is_left_alone_until_it_is_quiet(
     mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
