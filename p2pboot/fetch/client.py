@@ -293,6 +293,10 @@ class _Fetch:
 
     # Bringing and keeping the artifacts
 
+    def _lacking(self, digests: Sequence[str]) -> None:
+        if self._wider is not None:
+            self._wider.lack(digests)
+
     async def _bring_ahead(self, output: Output, manifest: Manifest) -> None:
         with contextlib.suppress(UsageError):  # said if it is this manifest that is taken
             await self._bring(output, select_artifacts(manifest, self._order.artifacts))
@@ -317,6 +321,7 @@ class _Fetch:
                     self._order.timeout_s,
                     lambda: self._dialler.hopeless,
                     self._nearness.near,
+                    self._lacking,
                 ),
             )
         except NotFoundError as error:

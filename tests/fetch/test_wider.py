@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -12,19 +12,20 @@ from trio.testing import MockClock
 
 from p2pboot.cli.survey import Surveyor
 from p2pboot.dht.addresses import AddressPolicy
-from p2pboot.dht.keys import pair_key, peer_id_bytes
+from p2pboot.dht.keys import content_key, pair_key, peer_id_bytes
 from p2pboot.dht.member import DhtMember
-from p2pboot.errors import NotFoundError
+from p2pboot.errors import FetchError, NotFoundError
 from p2pboot.fetch.asking.wider import NOTHING_S, WiderSearch
 from p2pboot.fetch.client import fetch
 from p2pboot.fetch.result import FetchResult
+from p2pboot.store.blobs import BlobStore
 from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Stream, Transport
 from p2pboot.transport.multiaddrs import encode_multiaddr
 from p2pboot.wire.kad import KAD_PROTOCOL, KadPeer, Message, MessageType, encode_message
 from tests.dht.world import Liar
-from tests.fetch.world import FILES, Provider, World, manifest_of
+from tests.fetch.world import FILES, BlobsProxy, CorruptBlobs, PartialBlobs, Provider, World, manifest_of
 
 PAIR = ("stable", "x86_64")
 
@@ -46,30 +47,36 @@ async def keepers(world: World, count: int) -> AsyncIterator[list[Transport]]:
         nursery.cancel_scope.cancel()
 
 
-async def join(nursery: trio.Nursery, provider: Provider, *others: Transport) -> None:
+async def join(
+    nursery: trio.Nursery, provider: Provider, *others: Transport, key: bytes = pair_key(*PAIR)
+) -> None:
     """Have a provider put into the table that it has something."""
     member = DhtMember(provider.transport, AddressPolicy(), serves=True)
-    member.say({}, [pair_key(*PAIR)])
+    member.say({}, [key])
     nursery.start_soon(member.run)
     for other in others:
         await provider.transport.dial(other.addresses()[0])
     await trio.sleep(20)
 
 
-async def fetched(world: World, *, at: str, wide: bool = True) -> FetchResult | None:
+async def fetched(world: World, *bootstrap: str, wide: bool = True) -> FetchResult | None:
     """What a fetch brings; None where it finds nothing."""
     async with world.client() as (transport, store):
         try:
             return await fetch(
-                world.order(bootstrap=(at,)),
+                world.order(bootstrap=bootstrap),
                 transport=transport,
                 store=store,
                 progress=world.watcher,
                 wall=lambda: NOW,
                 wider=WiderSearch(transport, PAIR) if wide else None,
             )
-        except NotFoundError:
+        except (NotFoundError, FetchError):
             return None
+
+
+def no_pieces(blobs: BlobStore) -> PartialBlobs:
+    return PartialBlobs(blobs, lambda _index: False)
 
 
 @pytest.mark.parametrize("wide", [True, False])
@@ -85,8 +92,28 @@ async def test_a_provider_that_only_the_table_knows_is_found(
         await join(nursery, provider, there[0])
         address = there[3].addresses()[0]
         world.network.cut(provider.peer_id, there[3].peer_id)
-        result = await fetched(world, at=address, wide=wide)
+        result = await fetched(world, address, wide=wide)
         assert (result is not None and result.verdict.manifest == manifest) is wide
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("wide", [True, False])
+@pytest.mark.parametrize("blobs", [no_pieces, CorruptBlobs])
+async def test_who_has_an_artifact_is_found_when_nobody_delivers_it(
+    autojump_clock: MockClock, world: World, blobs: Callable[[BlobStore], BlobsProxy], wide: bool
+) -> None:
+    manifest = manifest_of()
+    async with (
+        keepers(world, 3) as there,
+        world.provider(manifest, blobs=blobs) as known,
+        world.provider(manifest) as other,
+        trio.open_nursery() as nursery,
+    ):
+        await join(nursery, other, there[0], key=content_key(manifest.artifacts["kernel"].sha256))
+        for keeper in there:
+            world.network.cut(other.peer_id, keeper.peer_id)
+        result = await fetched(world, known.address, there[2].addresses()[0], wide=wide)
+        assert (result is not None) is wide
         nursery.cancel_scope.cancel()
 
 
@@ -99,7 +126,7 @@ async def test_whoever_finds_something_at_once_never_asks(autojump_clock: MockCl
     async with world.provider(manifest_of()) as provider:
         provider.transport.handle(KAD_PROTOCOL, handle)
         began = trio.current_time()
-        await fetched(world, at=provider.address)
+        await fetched(world, provider.address)
         assert trio.current_time() - began < NOTHING_S
         await trio.sleep(10)
     assert asked == []
@@ -119,7 +146,7 @@ async def test_whoever_joins_the_table_later_is_found(autojump_clock: MockClock,
             await join(nursery, provider, there[0])
 
         nursery.start_soon(join_later)
-        result = await fetched(world, at=there[2].addresses()[0])
+        result = await fetched(world, there[2].addresses()[0])
         assert result is not None
         nursery.cancel_scope.cancel()
 
@@ -157,7 +184,7 @@ async def test_three_poisoned_of_ten_do_not_hide_the_right_manifest(
             stream = await flooder.open_stream(connection, KAD_PROTOCOL)
             said = Message(MessageType.ADD_PROVIDER, pair_key(*PAIR), providers=(own,))
             await stream.write(encode_message(said) * 60)
-        result = await fetched(world, at=there[9].addresses()[0])
+        result = await fetched(world, there[9].addresses()[0])
         assert result is not None
         assert result.verdict.manifest == manifest
         assert {file.key for file in result.files} == FILES.keys()

@@ -1,7 +1,8 @@
 """Where a job that found nothing looks next: in the distributed hash table, from whoever is connected on.
 
-It begins when a second has passed without anything of use, so that a machine in a rack never asks. What it finds are
-addresses of strangers, and hints like those of the local network. Its modules are imported when it begins.
+It begins when a second has passed without anything of use, so that a machine in a rack never asks: first for who has a
+manifest, and later, where nobody delivers an artifact any more, for who has that. What it finds are addresses of
+strangers, and hints like those of the local network. Its modules are imported when it begins.
 """
 
 from __future__ import annotations
@@ -29,6 +30,12 @@ WAIT_S: Final = 4.0
 AGAIN_S: Final = 3.0
 """Between two looks: others may have been connected meanwhile."""
 
+CONTENTS: Final = 8
+"""Artifacts that are looked for at a time."""
+
+LATEST_S: Final = 30.0
+"""Between two looks for artifacts, after several."""
+
 _HINTS: Final = 1024
 
 
@@ -49,25 +56,43 @@ class WiderSearch:
         self._public = public
         self._found = trio.Event()
         self._send, self.hints = trio.open_memory_channel[str](_HINTS)
+        self._lacking: Sequence[str] = ()
+        self._lacks = trio.Event()
         self.over = trio.Event()
-        """Nothing is to be waited for: it looked, or need not look."""
+        """Nothing is to be waited for: it looked, or need not look. Another one when something is lacked."""
 
     def note_found(self) -> None:
         """There is something of use: nobody has to look any further."""
         self._found.set()
         self.over.set()
 
+    def lack(self, digests: Sequence[str]) -> None:
+        """Nobody delivers some artifacts: look for others who have them.
+
+        Args:
+            digests: their SHA-256, in hex; said again for as long as it is so.
+        """
+        if not self._lacking:
+            self.over = trio.Event()
+        self._lacking = digests
+        self._lacks.set()
+
     async def run(self) -> None:
-        """Look, if nothing is found otherwise, until something is; cancelled at any time."""
+        """Look whenever nothing is found otherwise; until cancelled."""
         with trio.move_on_after(NOTHING_S):
             await self._found.wait()
-        if self._found.is_set():
-            return
+        if not self._found.is_set():
+            log.debug("nothing was found in %g s; looking in the distributed hash table", NOTHING_S)
+            await self._look_for_manifests(self._client())
+        await self._look_for_artifacts()
+
+    def _client(self) -> DhtClient:
         from p2pboot.dht.addresses import AddressPolicy
         from p2pboot.dht.client import DhtClient
 
-        log.debug("nothing was found in %g s; looking in the distributed hash table", NOTHING_S)
-        client = DhtClient(self._transport, AddressPolicy(public=self._public))
+        return DhtClient(self._transport, AddressPolicy(public=self._public))
+
+    async def _look_for_manifests(self, client: DhtClient) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._wait_no_longer)
             while not self._found.is_set():
@@ -76,6 +101,21 @@ class WiderSearch:
                 with trio.move_on_after(AGAIN_S):
                     await self._found.wait()
             nursery.cancel_scope.cancel()
+
+    async def _look_for_artifacts(self) -> None:
+        await self._lacks.wait()
+        from p2pboot.dht.keys import content_key
+
+        client, pause_s = self._client(), AGAIN_S
+        while True:
+            for digest in self._lacking[:CONTENTS]:
+                log.debug("nobody delivers %s; looking in the distributed hash table", digest)
+                await client.find_providers(content_key(digest), self._take)
+            self.over.set()
+            self._lacks = trio.Event()
+            await trio.sleep(pause_s)
+            pause_s = min(2 * pause_s, LATEST_S)
+            await self._lacks.wait()
 
     async def _wait_no_longer(self) -> None:
         await trio.sleep(WAIT_S)

@@ -39,6 +39,9 @@ ARTIFACTS_AT_ONCE = 3
 
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
+LACKING_S = 1.0
+"""After which, without a piece of anything, it is said what nobody delivers."""
+
 HOPELESS_S = 2.0
 """A peer that was dropped may have been the only one known, but another may be just connecting."""
 
@@ -55,6 +58,7 @@ class Network:
         patience_s: give up when no piece was stored for so long. Infinite: the caller cancels.
         hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
         near: whether nothing that is scarce lies between here and the peer on a connection.
+        lacking: told, for as long as it is so, which blobs are missing and nobody delivers.
     """
 
     transport: Transport
@@ -62,6 +66,7 @@ class Network:
     patience_s: float = math.inf
     hopeless: Callable[[], bool] = lambda: False
     near: Callable[[Connection], bool] = lambda _connection: True
+    lacking: Callable[[Sequence[str]], None] = lambda _blobs: None
 
 
 async def fetch_wanted(
@@ -174,6 +179,8 @@ class _Swarm:
             now = trio.current_time()
             delivering = any(session.delivering for session in self._sessions)
             self._stall.look(now, 0.0 if delivering else self._downloads.idle_s(), self._why_nothing)
+            if self._downloads.idle_s() > LACKING_S:
+                self._network.lacking(tuple(self._missing))
             hopeless_since = min(hopeless_since, now) if self._network.hopeless() else math.inf
             if self._downloads.idle_s() > self._network.patience_s or now - hopeless_since > HOPELESS_S:
                 self._give_up()
