@@ -99,6 +99,7 @@ def _say(answer: dict[str, Any]) -> None:
     for pending in answer["fetching"]:
         say(f"fetching   {pending['channel']}/{pending['arch']} number {pending['manifest_version']}")
     _say_room(answer.get("store"))
+    _say_dht(answer.get("dht"))
     for peer in answer["peers"]:
         say(f"peer       {peer['peer_id']}  {' '.join(peer['addresses'])}")
     for kind in sorted({row["kind"] for row in answer["traffic"]}):
@@ -120,6 +121,16 @@ def _say(answer: dict[str, Any]) -> None:
 def _say_mesh(mesh: dict[str, Any] | None) -> None:
     if mesh is not None and mesh["private"]:  # nodes of earlier versions say nothing of it
         say(f"mesh       private; its swarm key has the fingerprint {mesh['swarm_key_fingerprint']}")
+
+
+def _say_dht(dht: dict[str, Any] | None) -> None:
+    if dht is None:  # it is off, or the node is of an earlier version
+        return
+    refused = sum(dht["refused"].values())
+    say(
+        f"hash table {dht['peers']} peers known; {dht['values']} values and {dht['providers']} provider records kept;"
+        f" {sum(dht['requests'].values())} requests answered" + (f", {refused} refused" if refused else "")
+    )
 
 
 def _say_room(store: dict[str, Any] | None) -> None:

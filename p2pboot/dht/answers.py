@@ -7,6 +7,7 @@ somebody who knows one value only it tells its own, or else that of whom the ope
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, TypeVar
 
@@ -65,6 +66,10 @@ class OwnRecords(Protocol):
         """Whether it is a provider under a key."""
 
 
+class Refused(RemoteProtocolError):
+    """A request that is as it should be, and not done; it was counted."""
+
+
 class Answerer:
     """Answers for one node.
 
@@ -86,6 +91,8 @@ class Answerer:
         self._table = table
         self._policy = policy
         self._turns = itertools.count()
+        self.refused: Counter[str] = Counter()
+        """Why what came was not kept: `quota`, where there was no place for it, or `guest`."""
         self.values: Records[bytes] = Records(VALUES, is_trusted)
         self.providers: Records[tuple[str, ...]] = Records(PROVIDERS, is_trusted)
 
@@ -101,7 +108,8 @@ class Answerer:
             The reply; None where none is due.
 
         Raises:
-            RemoteProtocolError: it is refused, for which the protocol has no words: the stream is to be reset.
+            Refused: it is not done, for which the protocol has no words: the stream is to be reset.
+            RemoteProtocolError: it is none, likewise.
         """
         kind, key = request.type, request.key
         if kind is MessageType.PING:
@@ -134,12 +142,16 @@ class Answerer:
         if record is None or record.key != request.key or not 1 <= len(record.value) <= MAX_VALUE:
             raise RemoteProtocolError("no record that can be kept")
         if not self._policy.allowed.heeds(asker.peer_id):
-            raise RemoteProtocolError("a guest puts nothing")
+            raise self._refuse("guest")
         ttl = {"ttl_s": record.ttl_s} if record.ttl_s else {}
         party = party_of(asker.address, asker.peer_id)
         if not self.values.put(request.key, party, record.value, now=now, **ttl):
-            raise RemoteProtocolError("no place for another value")
+            raise self._refuse("quota")
         return Message(request.type, request.key, record)
+
+    def _refuse(self, reason: str) -> Refused:
+        self.refused[reason] += 1
+        return Refused(f"it is not kept: {reason}")
 
     def _add_provider(self, request: Message, asker: Asker, now: float) -> None:
         """Keep what a peer says of itself. What it says of others is passed over: anybody could."""
@@ -148,7 +160,8 @@ class Answerer:
             contact = self._policy.heard(peer, asker.address) if peer.id == own else None
             if contact is not None:
                 party = party_of(asker.address, asker.peer_id)
-                self.providers.put(request.key, party, contact.addresses, now=now)
+                if not self.providers.put(request.key, party, contact.addresses, now=now):
+                    self.refused["quota"] += 1  # nobody expects a reply
                 return
 
     def _values(self, key: bytes, now: float) -> Sequence[Record]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import field
 from typing import Final
 
 import trio
@@ -45,6 +46,25 @@ SPREADING: Final = 4
 
 MOST: Final = 512
 """Values, and keys under which one is a provider; a node with more says the first."""
+
+
+@dataclass(frozen=True, slots=True)
+class DhtCounts:
+    """How a node's part is now, and what was counted since its start.
+
+    Args:
+        peers: in the routing table.
+        values: of others, that are kept.
+        providers: records of others, that are kept.
+        requests: answered, by type.
+        refused: by reason: no place for a record (`quota`) or for a stream (`streams`), `malformed`, a `guest`.
+    """
+
+    peers: int
+    values: int = 0
+    providers: int = 0
+    requests: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +136,16 @@ class DhtMember:
         if said != self._said:
             self._said = said
             self._changed.set()
+
+    def counts(self) -> DhtCounts:
+        """How it is now."""
+        known, server = len(self.client.table), self.server
+        if server is None:
+            return DhtCounts(known)
+        kept = server.answerer
+        return DhtCounts(
+            known, len(kept.values), len(kept.providers), dict(server.answered), kept.refused + server.refused
+        )
 
     # Tasks
 

@@ -17,9 +17,9 @@ from p2pboot.core.origins import Party, party_of
 from p2pboot.core.shares import Shares
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.dht.addresses import AddressPolicy
-from p2pboot.dht.answers import Answerer, Asker
+from p2pboot.dht.answers import Answerer, Asker, Refused
 from p2pboot.errors import RemoteProtocolError
-from p2pboot.transport.interface import Stream
+from p2pboot.transport.interface import Stream, StreamReset
 from p2pboot.wire.kad import Message, MessageReader, encode_message
 
 log = logging.getLogger(__name__)
@@ -53,7 +53,9 @@ class DhtServer:
         self._open: dict[_Served, None] = {}  # the idlest first
         self._rates: LRUCache[Party, TokenBucket] = LRUCache(_PARTIES)
         self.answered: Counter[str] = Counter()
-        """Requests since the start, by type, and `refused` ones."""
+        """Requests since the start, by type."""
+        self.refused: Counter[str] = Counter()
+        """`malformed` requests, and streams without a place (`streams`)."""
 
     async def handle(self, stream: Stream) -> None:
         """Serve one stream. A stream handler."""
@@ -62,6 +64,7 @@ class DhtServer:
             return
         served = _Served(stream)
         if not self._admit(served):
+            self.refused["streams"] += 1
             await stream.reset()
             return
         try:
@@ -104,7 +107,8 @@ class DhtServer:
                     with trio.fail_after(READ_S):
                         await stream.write(encode_message(reply))
         except RemoteProtocolError as error:
-            self.answered["refused"] += 1
+            if not isinstance(error, (Refused, StreamReset)):
+                self.refused["malformed"] += 1
             log.debug("the DHT's stream of %s ends: %s", asker.peer_id, error)
             await stream.reset()
         except trio.TooSlowError:

@@ -9,6 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from p2pboot import __version__
+from p2pboot.dht.member import DhtCounts
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.status import RunningNode
@@ -71,8 +72,21 @@ def of_node(node: RunningNode) -> Iterable[Metric]:
         ("peer",),
         {(peer_id,): count for peer_id, count in node.refused_pieces.items()},
     )
+    if node.dht is not None:
+        yield from _of_dht(node.dht)
     wrong = {(problem.code.value, problem.subject): 1 for problem in node.problems}
     yield _gauge("p2pboot_problem", "1 for everything that is wrong now.", ("code", "subject"), wrong)
+
+
+def _of_dht(counts: DhtCounts) -> Iterable[Metric]:
+    known = "Peers in the hash table's routing table."
+    yield GaugeMetricFamily("p2pboot_dht_peers", known, value=counts.peers)
+    kept = {("value",): counts.values, ("provider",): counts.providers}
+    yield _gauge("p2pboot_dht_records", "Records of others that are kept.", ("kind",), kept)
+    requests = {(kind,): count for kind, count in counts.requests.items()}
+    yield _counter("p2pboot_dht_requests", "Requests answered.", ("type",), requests)
+    refused = {(reason,): count for reason, count in counts.refused.items()}
+    yield _counter("p2pboot_dht_refused", "Requests, records and streams refused.", ("reason",), refused)
 
 
 def of_gateway(counters: GatewayCounters, slots: Slots, traffic: Traffic) -> Iterable[Metric]:

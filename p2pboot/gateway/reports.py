@@ -19,7 +19,7 @@ from p2pboot.gateway.metrics import exposition, of_gateway, of_node, of_store
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.page import render
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.status import RunningNode
+from p2pboot.node.status import RunningNode, describe_dht
 from p2pboot.transport.traffic import HTTP, RECEIVED, SENT
 
 FULL_BYTES: Final = 4 << 20  # below it neither the database nor a manifest can be relied on to be written
@@ -63,6 +63,7 @@ class Reports:
             "manifests": [self._describe(offer.manifest) for offer in self._offers.all()],
             "withheld": [one.to_json() for one in self._node.catalogue.withheld()],
             "peers": sorted(running.peers),
+            "dht": describe_dht(running.dht),
             "bytes": {
                 "peers_sent": sent,
                 "peers_received": sum(running.transferred.values()) - sent,

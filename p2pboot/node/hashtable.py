@@ -18,7 +18,7 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.trust import Pair
 from p2pboot.dht.addresses import AddressPolicy
 from p2pboot.dht.keys import content_key, manifest_key, manifest_url, names_of, pair_key
-from p2pboot.dht.member import FIRST_S, FRESH_S, DhtMember
+from p2pboot.dht.member import FIRST_S, FRESH_S, DhtCounts, DhtMember
 from p2pboot.dht.table import Contact
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.neighbours import FULL_MESH
@@ -73,6 +73,10 @@ class HashTable:
     @property
     def _has_room(self) -> bool:
         return len(self._transport.peers()) < FULL_MESH
+
+    def counts(self) -> DhtCounts:
+        """How its part is now."""
+        return self._member.counts()
 
     async def reconcile(self) -> None:
         """Say what is offered now.

@@ -376,6 +376,7 @@ class Node:
             dropped_peers=dict(images.dropped),
             problems=self.problems.all(),
             mesh=transport.mesh,
+            dht=None if self._hash_table is None else self._hash_table.counts(),
             http=tuple(self._urls()),
             trees=() if self._publisher is None else self._publisher.trees,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import field
+from dataclasses import asdict, field
 from typing import Any
 
 from p2pboot import __version__
@@ -12,6 +12,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Candidate
 from p2pboot.core.problems import Problem
 from p2pboot.core.timestamps import format_time
+from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import Malformed
 from p2pboot.publish.scan import Tree
 from p2pboot.store.catalogue import Catalogue
@@ -37,6 +38,7 @@ class RunningNode:
         dropped_peers: who lied lately, and about what.
         problems: what is wrong now.
         mesh: the fingerprint of its swarm key, where the mesh is private.
+        dht: its part in the hash table; None: it has none.
         http: beginnings of the URLs under which it serves artifacts.
         trees: what lies in the directory that it publishes.
     """
@@ -53,6 +55,7 @@ class RunningNode:
     dropped_peers: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
     mesh: str | None = None
+    dht: DhtCounts | None = None
     http: Sequence[str] = ()
     trees: Sequence[Tree] = ()
 
@@ -65,6 +68,7 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
         "peer_id": node.peer_id,
         "addresses": list(node.addresses),
         "mesh": {"private": node.mesh is not None, "swarm_key_fingerprint": node.mesh},
+        "dht": describe_dht(node.dht),
         "uptime_s": round(node.uptime_s),
         "peers": [
             {"peer_id": peer_id, "addresses": list(addresses)}
@@ -91,6 +95,11 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
             for one in tree.ignored
         ],
     }
+
+
+def describe_dht(counts: DhtCounts | None) -> dict[str, Any] | None:
+    """A node's part in the hash table; None: it has none."""
+    return None if counts is None else asdict(counts)
 
 
 def _describe_room(store: Store, catalogue: Catalogue) -> dict[str, Any]:

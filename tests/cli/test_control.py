@@ -94,6 +94,13 @@ def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
         "problems": [UNFIT],
         "dropped_peers": {},
         "equivocations": 0,
+        "dht": {
+            "peers": 3,
+            "values": 2,
+            "providers": 7,
+            "requests": {"ping": 4, "get_value": 5},
+            "refused": {},
+        },
         "store": {"used": 1_500_000, "limit": 4_000_000, "quota": "auto", "keep": 2},
     }
     answering(monkeypatch, answer)
@@ -107,6 +114,9 @@ def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
     assert (
         "store      1.5 MB of fetched artifacts; at most 4.0 MB, which leaves a tenth of the disk free"
         in done.stdout
+    )
+    assert (
+        "hash table 3 peers known; 2 values and 7 provider records kept; 9 requests answered\n" in done.stdout
     )
     assert "bytes      gossip: 1 B sent, 2.0 kB received\n" in done.stdout
     assert "bytes      http: 2.0 MB sent, 300 B received\n" in done.stdout

@@ -182,6 +182,14 @@ async def test_fifty_thousand_values_of_one_stranger_displace_none(
             await read_message(stream)
         reply = await exchange(await raw_stream(stranger, server), GET)
         assert reply.records == (Record(KEY, RIGHT),)
+        stream = await raw_stream(stranger, server)
+        await stream.write(b"\x01\xff")
+        with pytest.raises(StreamReset):
+            await read_message(stream)
+        counts = server.member.counts()
+        assert (counts.values, counts.providers) == (VALUES // 4 + 1, 0)
+        assert counts.requests == {"put_value": 1, "get_value": 1}
+        assert counts.refused == {"quota": 1, "malformed": 1}
 
 
 async def test_the_longest_values_fit_into_a_reply(world: DhtWorld, autojump_clock: MockClock) -> None:
@@ -276,6 +284,7 @@ async def test_a_guest_is_answered_and_puts_nothing(world: DhtWorld, autojump_cl
         )
         with pytest.raises(StreamReset):
             await exchange(stream, PUT)
+        assert server.member.counts().refused == {"guest": 1}
         await server.member.client.look_up(GET)
         assert not asked
         assert guest not in server.member.client.table

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from p2pboot.dht.member import DhtCounts
 from p2pboot.store.store import Store
 from p2pboot.testing.manifests import NOW
 from tests.fetch.world import FILES, KEY, manifest_of
@@ -30,6 +31,7 @@ async def test_everything_that_can_alarm_is_there(gateway: Running, store: Store
         transferred={("/p2pboot/artifact/1", "sent"): 7, ("gossip", "received"): 8},
         refused=Counter({"signature": 2}),
         refused_pieces=Counter({'peer"\n': 3}),
+        dht=DhtCounts(5, 6, 7, requests={"get_value": 8}, refused={"quota": 9}),
     )
     await gateway.get("/kernel")
     samples = await scrape(gateway)
@@ -41,6 +43,11 @@ async def test_everything_that_can_alarm_is_there(gateway: Running, store: Store
     assert samples["p2pboot_peer_bytes_total", ("sent", "/p2pboot/artifact/1")] == 7
     assert samples["p2pboot_peer_bytes_total", ("received", "gossip")] == 8
     assert samples["p2pboot_pieces_refused_total", ('peer"\n',)] == 3
+    assert samples["p2pboot_dht_peers", ()] == 5
+    assert samples["p2pboot_dht_records", ("value",)] == 6
+    assert samples["p2pboot_dht_records", ("provider",)] == 7
+    assert samples["p2pboot_dht_requests_total", ("get_value",)] == 8
+    assert samples["p2pboot_dht_refused_total", ("quota",)] == 9
     assert samples["p2pboot_http_requests_total", ("artifact", "200")] == 1
     assert samples["p2pboot_http_bytes_total", ()] > len(FILES["kernel"])
     assert samples["p2pboot_store_bytes", ()] == sum(map(len, FILES.values()))

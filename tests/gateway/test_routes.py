@@ -13,6 +13,7 @@ import trio
 
 from p2pboot.core.manifest import check_detached
 from p2pboot.core.names import ARCH_ALIASES, ARCHS
+from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import MachineError
 from p2pboot.gateway import reports
 from p2pboot.gateway.slots import Slots
@@ -359,12 +360,13 @@ async def test_fault_of_ours_is_500_and_counted(gateway: Running, monkeypatch: p
 async def test_status(gateway: Running) -> None:
     await gateway.get("/kernel")
     transferred = {("/p2pboot/sync/1", "sent"): 3, ("gossip", "received"): 4}
-    gateway.node.counted = replace(gateway.node.counted, transferred=transferred)
+    gateway.node.counted = replace(gateway.node.counted, transferred=transferred, dht=DhtCounts(5))
     reply = await gateway.get("/status")
     assert reply["Content-Type"] == "application/json"
     status = json.loads(reply.body)
     assert status["peer_id"] == gateway.node.peer_id
     assert status["peers"] == [gateway.node.peer_id]
+    assert status["dht"] == {"peers": 5, "values": 0, "providers": 0, "requests": {}, "refused": {}}
     assert status["manifests"][0]["expires_in_s"] == 86_400
     assert status["bytes"]["peers_sent"] == 3
     assert status["bytes"]["peers_received"] == 4

@@ -729,6 +729,7 @@ async def test_the_status_says_what_an_operator_asks(mesh: Mesh, autojump_clock:
             "expired": False,
         }
         assert (status["fetching"], status["problems"], status["equivocations"]) == ([], [], 0)
+        assert status["dht"]["peers"] == 1
 
 
 # -- a disk that fails
