@@ -101,7 +101,8 @@ def _say(answer: dict[str, Any]) -> None:
     _say_room(answer.get("store"))
     _say_dht(answer.get("dht"))
     for peer in answer["peers"]:
-        say(f"peer       {peer['peer_id']}  {' '.join(peer['addresses'])}")
+        source = next(iter(peer.get("sources", ())), "-")  # nodes of earlier versions say nothing of it
+        say(f"peer       {peer['peer_id']}  {source}  {' '.join(peer['addresses'])}")
     for kind in sorted({row["kind"] for row in answer["traffic"]}):
         sent, received = (
             human_size(sum(row[way] for row in answer["traffic"] if row["kind"] == kind))

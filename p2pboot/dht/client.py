@@ -21,7 +21,14 @@ from p2pboot.dht.keys import peer_id_bytes, position
 from p2pboot.dht.lookup import Lookup
 from p2pboot.dht.table import Contact, RoutingTable
 from p2pboot.errors import P2PBootError, RemoteProtocolError
-from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport, connection_with
+from p2pboot.transport.interface import (
+    Connection,
+    PeerSource,
+    Stream,
+    StreamReset,
+    Transport,
+    connection_with,
+)
 from p2pboot.transport.racing import NoneAnswers, race_of
 from p2pboot.wire.kad import (
     KAD_PROTOCOL,
@@ -199,13 +206,16 @@ class DhtClient:
             return known
         with trio.move_on_after(DIAL_S):
             try:
-                connection = await race_of(contact.addresses, self._transport.dial, lambda _other: None)
+                connection = await race_of(contact.addresses, self._dial, lambda _other: None)
             except NoneAnswers as error:
                 log.debug("the DHT tells of %s: %s", contact.peer_id, error.message)
             else:
                 self._made.add(connection)
                 return connection
         raise StreamReset(f"nobody answers at {', '.join(contact.addresses)}")
+
+    async def _dial(self, address: str) -> Connection:
+        return await self._transport.dial(address, PeerSource.DHT)
 
     async def let_go(self) -> None:
         """End the connections that were made for lookups and are not to be kept."""

@@ -367,6 +367,7 @@ class Node:
             peer_id=self.peer_id,
             addresses=transport.addresses(),
             peers={peer_id: transport.peer_addresses(peer_id) for peer_id in transport.peers()},
+            sources={peer_id: transport.sources(peer_id) for peer_id in transport.peers()},
             uptime_s=trio.current_time() - self._started_at,
             transferred={key: size for key, size in traffic.items() if key[0] != HTTP},
             traffic=traffic.by_peer(),

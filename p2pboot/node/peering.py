@@ -19,7 +19,7 @@ from p2pboot.fetch.asking.bootstrap import OF_A_NODE, Bootstrap
 from p2pboot.fetch.asking.connecting import dial
 from p2pboot.fetch.asking.neighbours import FULL_MESH
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection, Transport, connection_with
+from p2pboot.transport.interface import Connection, PeerSource, Transport, connection_with
 
 log = logging.getLogger(__name__)
 
@@ -101,7 +101,9 @@ class Peering:
             async with self._hinting:
                 peer_id = parse_address(hint).peer_id
                 if peer_id is None or connection_with(self._transport, peer_id) is None:
-                    await dial(self._transport, hint)
+                    await dial(self._transport, hint, PeerSource.LAN)
+                else:
+                    self._transport.note_source(peer_id, PeerSource.LAN)
         except P2PBootError as error:
             log.debug("hint %s: %s", hint, error)
         finally:

@@ -18,6 +18,7 @@ from p2pboot.publish.scan import Tree
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
+from p2pboot.transport.interface import PeerSource
 from p2pboot.transport.traffic import RECEIVED, SENT
 
 
@@ -29,6 +30,7 @@ class RunningNode:
         peer_id: its own.
         addresses: its own, dialable.
         peers: addresses of the connected peers.
+        sources: how they were found, the first way first.
         uptime_s: seconds since it began.
         transferred: bytes exchanged with peers by (protocol, "sent" or "received").
         traffic: the same by peer, and what went to HTTP clients by address; bounded, see `Traffic.by_peer`.
@@ -46,6 +48,7 @@ class RunningNode:
     peer_id: str
     addresses: Sequence[str] = ()
     peers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sources: Mapping[str, Sequence[PeerSource]] = field(default_factory=dict)
     uptime_s: float
     transferred: Mapping[tuple[str, str], int] = field(default_factory=dict)
     traffic: Mapping[str, Counter[tuple[str, str]]] = field(default_factory=dict)
@@ -71,7 +74,11 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
         "dht": describe_dht(node.dht),
         "uptime_s": round(node.uptime_s),
         "peers": [
-            {"peer_id": peer_id, "addresses": list(addresses)}
+            {
+                "peer_id": peer_id,
+                "addresses": list(addresses),
+                "sources": [source.value for source in node.sources.get(peer_id, ())],
+            }
             for peer_id, addresses in sorted(node.peers.items())
         ],
         "heads": [_describe_row(store, row, now) for row in store.manifests.heads()],

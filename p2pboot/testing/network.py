@@ -31,6 +31,7 @@ from p2pboot.transport.interface import (
     Forwarding,
     Gossip,
     PeerRecord,
+    PeerSource,
     Stream,
     StreamHandler,
     StreamReset,
@@ -298,6 +299,12 @@ class _Node:
     def was_dialled(self, connection: Connection) -> bool:
         return self.register.was_dialled(connection)
 
+    def sources(self, peer_id: str) -> tuple[PeerSource, ...]:
+        return self.register.sources(peer_id)
+
+    def note_source(self, peer_id: str, source: PeerSource) -> None:
+        self.register.note_source(peer_id, source)
+
     def peers(self) -> frozenset[str]:
         return self.register.peers
 
@@ -318,10 +325,11 @@ class _Node:
     def own_record(self) -> bytes:
         return " ".join((self._peer_id, *self.addresses())).encode()
 
-    async def dial(self, address: str) -> Connection:
+    async def dial(self, address: str, source: PeerSource | None = None) -> Connection:
         parsed = parse_address(address)
         known = self.register.dialled_at(parsed)
         if known is not None:
+            self.register.note_dialled(parsed, known, source)
             await trio.lowlevel.checkpoint()
             return known
         node = self._network.find(parsed.host)
@@ -337,7 +345,7 @@ class _Node:
             if parsed.peer_id not in {None, node.peer_id}:
                 raise DialError(f"{address} answers as {node.peer_id}")
             connection = self._network.connect(self, node)
-        self.register.note_dialled(parsed, connection)
+        self.register.note_dialled(parsed, connection, source)
         self._known[node.peer_id] = node.addresses()[0]
         node.learn(self._peer_id, self.addresses()[0])
         return connection

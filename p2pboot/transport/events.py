@@ -1,4 +1,4 @@
-"""Which connections are up: one register that any number of tasks can follow, each at its own speed.
+"""Which connections are up, and how their peers were found: a register that many can follow, each at its own speed.
 
 A follower that is slow never makes the network wait and never misses a final state: a connection that came and went
 before it was told of is not told of at all, so what waits for it is bounded by the connections that are up plus those
@@ -7,13 +7,16 @@ it was told of.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection
 from typing import Final
 
 import trio
 
 from p2pboot.transport.addresses import Address
-from p2pboot.transport.interface import Connection, ConnectionEvent
+from p2pboot.transport.interface import Connection, ConnectionEvent, PeerSource
+
+log = logging.getLogger(__name__)
 
 _CHANNEL_SIZE: Final = 64  # events handed over ahead; what does not fit waits in `_Follower._pending`
 
@@ -64,6 +67,7 @@ class ConnectionRegister:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._present: dict[Connection, set[Address]] = {}  # with the endpoints at which it was dialled
+        self._sources: dict[str, dict[PeerSource, None]] = {}  # that were noted, of peers that are connected
         self._followers: list[_Follower] = []
 
     @property
@@ -93,12 +97,48 @@ class ConnectionRegister:
         if dialled is not None:
             if heir in self._present:
                 self._present[heir] |= dialled
+            if not self._with(connection.peer_id):
+                self._sources.pop(connection.peer_id, None)
             self._tell(connection, False)
 
-    def note_dialled(self, address: Address, connection: Connection) -> None:
-        """Note at which address a connection was dialled; nothing happens when it has ended."""
+    def note_dialled(
+        self, address: Address, connection: Connection, source: PeerSource | None = None
+    ) -> None:
+        """Note at which address a connection was dialled; nothing happens when it has ended.
+
+        Args:
+            address: the peer's.
+            connection: what the dial came to.
+            source: whence the address was known; None: nobody said.
+        """
         if connection in self._present:
+            if not self._present[
+                connection
+            ]:  # what was said of it meanwhile, took it for one that came by itself
+                self._sources.get(connection.peer_id, {}).pop(PeerSource.INCOMING, None)
             self._present[connection].add(address.with_peer(None))
+            if source is not None:
+                self.note_source(connection.peer_id, source)
+
+    def note_source(self, peer_id: str, source: PeerSource) -> None:
+        """Note how a peer was found, or would have been; nothing happens when it is not connected."""
+        if not self._with(peer_id):
+            return
+        if peer_id not in self._sources:
+            self._sources[peer_id] = dict.fromkeys(self.sources(peer_id))
+            log.debug("found %s by %s", peer_id, source.label)
+        self._sources[peer_id][source] = None
+
+    def sources(self, peer_id: str) -> tuple[PeerSource, ...]:
+        """How a peer that is connected was found, the first way first; whom nobody dialled has come by itself."""
+        noted = self._sources.get(peer_id)
+        if noted is not None:
+            return tuple(noted)
+        there = self._with(peer_id)
+        return (PeerSource.INCOMING,) if there and not any(map(self.was_dialled, there)) else ()
+
+    def _with(self, peer_id: str) -> list[Connection]:
+        return [connection for connection in self._present if connection.peer_id == peer_id]
 
     def was_dialled(self, connection: Connection) -> bool:
         """Whether a connection that is up was dialled by this end."""

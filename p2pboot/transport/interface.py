@@ -54,6 +54,23 @@ class Forwarding(enum.Enum):
     REJECT = "reject"  # do not forward, score the sender down: only a faulty or hostile peer sends it
 
 
+class PeerSource(enum.Enum):
+    """How a peer was found: what gave this end its address. The word and most of the values are those of BitTorrent."""
+
+    BOOTSTRAP = "bootstrap"  # an address that the user or operator named
+    LAN = "lan"  # multicast DNS
+    DHT = "dht"  # the distributed hash table
+    PEERS = "peers"  # another peer told of it
+    ADDRESS_BOOK = "address-book"  # this end reached it earlier
+    INCOMING = "incoming"  # it dialled this end
+
+    @property
+    def label(self) -> str:
+        """As people write it."""
+        name: str = self.value
+        return name.upper() if self in {PeerSource.LAN, PeerSource.DHT} else name.replace("-", " ")
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One connection with a peer. Two are never equal, also between the same two machines.
@@ -197,6 +214,15 @@ class Transport(Protocol):
     def was_dialled(self, connection: Connection) -> bool:
         """Whether this end has dialled it, and so its address is one at which the peer listens."""
 
+    def sources(self, peer_id: str) -> tuple[PeerSource, ...]:
+        """How a peer that is connected was found, what led to it first at the beginning; () when it is not connected.
+
+        Also () where it was dialled and nobody said whence its address came.
+        """
+
+    def note_source(self, peer_id: str, source: PeerSource) -> None:
+        """Note that a peer would have been found so as well; nothing happens when it is not connected."""
+
     def peers(self) -> frozenset[str]:
         """Peer ids that are connected now: those of `connections`."""
 
@@ -221,14 +247,14 @@ class Transport(Protocol):
         The same bytes as long as nothing changes.
         """
 
-    async def dial(self, address: str) -> Connection:
+    async def dial(self, address: str, source: PeerSource | None = None) -> Connection:
         """Connect to a multiaddr; at once where a connection is up that was dialled to this very host and port.
 
         Otherwise it is a new connection, also to a peer that is connected elsewhere: two servers may have one key. Of
         dials between the same two processes that overlap one connection stays, and all of them come to that: of both
         directions the one that the lower peer id dialled, of one direction the first.
-        With `/p2p/…` in it any other identity is refused. The caller sets the timeout. Raises DialError, and
-        UsageError for what is not an address.
+        With `/p2p/…` in it any other identity is refused. `source` is whence the caller has the address, as `sources`
+        tells then. The caller sets the timeout. Raises DialError, and UsageError for what is not an address.
         """
 
     async def hang_up(self, connection: Connection) -> None:

@@ -33,7 +33,7 @@ from p2pboot.serving.heads import SyncServer
 from p2pboot.store.manifests import Manifests
 from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.interface import Connection, PeerSource, Transport
 from p2pboot.transport.nearness import Nearness
 from p2pboot.transport.racing import ATTEMPT_DELAY_S
 from tests.fetch.world import World, manifest_of
@@ -57,12 +57,12 @@ class Dials:
     def own_record(self) -> bytes:
         return self._transport.own_record() if self.record is None else self.record
 
-    async def dial(self, address: str) -> Connection:
+    async def dial(self, address: str, source: PeerSource | None = None) -> Connection:
         self.dialled.append(address)
         self.under_way += 1
         self.most_at_once = max(self.most_at_once, self.under_way)
         try:
-            return await self._transport.dial(address)
+            return await self._transport.dial(address, source)
         finally:
             self.under_way -= 1
 

@@ -24,7 +24,7 @@ from p2pboot.fetch.asking.bootstrap import (
 )
 from p2pboot.testing.network import MemoryNetwork
 from p2pboot.transport.addresses import Address, parse_address
-from p2pboot.transport.interface import Connection, DialError, Transport
+from p2pboot.transport.interface import Connection, DialError, PeerSource, Transport
 from p2pboot.transport.light import open_light
 
 IDS = [SecretKey(bytes([number]) * 32).public.peer_id for number in range(1, 30)]
@@ -91,7 +91,7 @@ async def test_retries_are_spread_and_never_further_apart_than_said(autojump_clo
         def __getattr__(self, name: str) -> Any:
             return getattr(self._transport, name)
 
-        async def dial(self, _address: str) -> Connection:
+        async def dial(self, _address: str, _source: PeerSource | None = None) -> Connection:
             dialled.append(trio.current_time())
             await trio.sleep(3)
             raise DialError("no route to host")

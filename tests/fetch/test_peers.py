@@ -9,7 +9,7 @@ from p2pboot.fetch.asking.connecting import for_each_connection
 from p2pboot.fetch.asking.dialling import ADDRESSES_PER_HINT, HINT_TRIES, MAX_HINTS, Dialler
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection
+from p2pboot.transport.interface import Connection, PeerSource
 from p2pboot.transport.racing import ATTEMPT_S
 from tests.fetch.world import World
 
@@ -169,9 +169,9 @@ async def test_hints_are_bounded_in_number_and_tries(
         dialled: list[str] = []
         dial = transport.dial
 
-        async def counted(address: str) -> Connection:
+        async def counted(address: str, source: PeerSource | None = None) -> Connection:
             dialled.append(address)
-            return await dial(address)
+            return await dial(address, source)
 
         monkeypatch.setattr(transport, "dial", counted)
         dialler = Dialler(transport, [], Ledger(world.watcher), hints)

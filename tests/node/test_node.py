@@ -713,7 +713,14 @@ async def test_the_status_says_what_an_operator_asks(mesh: Mesh, autojump_clock:
         assert status["ok"]
         assert status["peer_id"] == mirror.transport.peer_id
         assert status["addresses"] == [mirror.address]
-        assert status["peers"] == [{"peer_id": publisher.transport.peer_id, "addresses": [publisher.address]}]
+        (peer,) = status["peers"]
+        assert peer == {
+            "peer_id": publisher.transport.peer_id,
+            "addresses": [publisher.address],
+            "sources": ["incoming"],
+        }
+        (other,) = (await publisher.status())["peers"]
+        assert other["sources"] == ["bootstrap"]
         (head,) = status["heads"]
         manifest = in_force(publisher)
         assert head == {

@@ -16,7 +16,7 @@ from p2pboot.fetch.asking.bootstrap import OF_A_NODE
 from p2pboot.node import peering as peering_module
 from p2pboot.node.peering import Peering
 from p2pboot.testing.network import MemoryNetwork
-from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.interface import Connection, PeerSource, Transport
 from p2pboot.transport.racing import ATTEMPT_S
 
 IDS = [SecretKey(bytes([number]) * 32).public.peer_id for number in range(1, 60)]
@@ -35,12 +35,12 @@ class Dials:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
-    async def dial(self, address: str) -> Connection:
+    async def dial(self, address: str, source: PeerSource | None = None) -> Connection:
         self.dialled.append((trio.current_time(), address))
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            return await self._transport.dial(address)
+            return await self._transport.dial(address, source)
         finally:
             self.at_once -= 1
 
@@ -149,10 +149,12 @@ async def test_a_hint_at_somebody_connected_is_not_dialled(autojump_clock: None)
             await send.send(peer.addresses()[0])
             await trio.sleep(1)
             assert not dials.dialled
+            assert own.sources(IDS[1]) == (PeerSource.INCOMING, PeerSource.LAN)
             network.disconnect(*IDS[:2])
             await send.send(peer.addresses()[0])
             await trio.sleep(1)
             assert len(dials.dialled) == 1
+            assert own.sources(IDS[1]) == (PeerSource.LAN,)
 
 
 async def test_a_name_that_discovery_hints_at_is_not_looked_up(autojump_clock: None) -> None:

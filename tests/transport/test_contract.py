@@ -13,6 +13,7 @@ from p2pboot.transport.interface import (
     ConnectionEvent,
     DialError,
     PeerRecord,
+    PeerSource,
     Stream,
     StreamHandler,
     StreamReset,
@@ -42,6 +43,19 @@ async def test_who_dialled_knows_it_and_who_was_dialled_too(lab: Lab) -> None:
     assert not b.was_dialled(accepted)
     await a.hang_up(dialled)
     assert not a.was_dialled(dialled)
+
+
+async def test_how_a_peer_was_found_is_known_to_who_dialled_it(lab: Lab) -> None:
+    a, b = await lab.node(), await lab.node()
+    a.note_source(b.peer_id, PeerSource.PEERS)
+    assert a.sources(b.peer_id) == ()
+    connection = await a.dial(b.addresses()[0], PeerSource.LAN)
+    assert await a.dial(b.addresses()[0], PeerSource.BOOTSTRAP) == connection
+    a.note_source(b.peer_id, PeerSource.DHT)
+    assert a.sources(b.peer_id) == (PeerSource.LAN, PeerSource.BOOTSTRAP, PeerSource.DHT)
+    await until(lambda: b.sources(a.peer_id) == (PeerSource.INCOMING,))
+    await a.hang_up(connection)
+    assert a.sources(b.peer_id) == ()
 
 
 async def test_own_addresses_name_the_peer_and_a_real_port(lab: Lab) -> None:

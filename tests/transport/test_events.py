@@ -11,7 +11,7 @@ from trio.testing import wait_all_tasks_blocked
 from p2pboot.core.identity import SecretKey
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.events import ConnectionRegister
-from p2pboot.transport.interface import Connection, ConnectionEvent
+from p2pboot.transport.interface import Connection, ConnectionEvent, PeerSource
 
 
 def connection(number: int, peer_id: str = "x") -> Connection:
@@ -134,3 +134,33 @@ async def test_a_follower_that_closes_its_end_is_forgotten(register: ConnectionR
     register.came(X)
     await wait_all_tasks_blocked()
     assert register._followers == []
+
+
+async def test_how_a_peer_was_found_is_known_while_it_is_connected(register: ConnectionRegister) -> None:
+    register.note_source("x", PeerSource.LAN)
+    assert register.sources("x") == ()  # whoever is only told of is nobody yet
+    register.came(X)
+    register.note_dialled(parse_address("/ip4/10.0.0.1/tcp/1"), X, PeerSource.DHT)
+    for source in (PeerSource.LAN, PeerSource.PEERS, PeerSource.LAN):
+        register.note_source("x", source)
+    assert register.sources("x") == (PeerSource.DHT, PeerSource.LAN, PeerSource.PEERS)
+    register.came(second := connection(2))
+    register.went(X)
+    assert register.sources("x")[0] is PeerSource.DHT
+    register.went(second)
+    assert register.sources("x") == ()
+
+
+async def test_whom_nobody_dialled_has_come_by_itself(register: ConnectionRegister) -> None:
+    register.came(X)
+    assert register.sources("x") == (PeerSource.INCOMING,)
+    register.note_source("x", PeerSource.PEERS)
+    assert register.sources("x") == (PeerSource.INCOMING, PeerSource.PEERS)
+
+
+async def test_whoever_was_dialled_without_a_word_came_from_nobody_knows_where(
+    register: ConnectionRegister,
+) -> None:
+    register.came(X)
+    register.note_dialled(parse_address("/ip4/10.0.0.1/tcp/1"), X)
+    assert register.sources("x") == ()

@@ -27,7 +27,7 @@ from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import ask_peers
 from p2pboot.protocol.messages import MAX_PEERS, SYNC_PROTOCOL, TOLD_S
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection, Transport, connection_with
+from p2pboot.transport.interface import Connection, PeerSource, Transport, connection_with
 from p2pboot.transport.nearness import Nearness
 from p2pboot.transport.racing import ATTEMPT_S
 from p2pboot.transport.scopes import scope_of
@@ -240,6 +240,7 @@ class Acquainting:
         if not addresses:
             return False
         self._heard[said.peer_id] = None
+        self._transport.note_source(said.peer_id, PeerSource.PEERS)
         if said.peer_id in self._meeting or said.peer_id in self._transport.peers():
             return False
         self._meeting[said.peer_id] = origin
@@ -285,7 +286,7 @@ class Acquainting:
                     if not wants(self._counts(), is_near=is_near):
                         return None
                     with trio.move_on_after(patience_s):
-                        return await reach(self._transport, addresses)
+                        return await reach(self._transport, addresses, PeerSource.PEERS)
             except P2PBootError as error:
                 log.debug("told of %s: %s", peer_id, error)
                 break

@@ -22,7 +22,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import NotFoundError, P2PBootError, UsageError
 from p2pboot.fetch.asking.connecting import dial, reach, until_one_ended
 from p2pboot.transport.addresses import DNSADDR, Address, parse_address
-from p2pboot.transport.interface import Connection, Transport, connection_with
+from p2pboot.transport.interface import Connection, PeerSource, Transport, connection_with
 
 log = logging.getLogger(__name__)
 
@@ -155,7 +155,9 @@ class Bootstrap:
 
     async def _reach(self, address: str) -> list[Connection]:
         try:
-            connection = self._connected(address) or await dial(self._transport, address)
+            connection = self._connected(address) or await dial(
+                self._transport, address, PeerSource.BOOTSTRAP
+            )
         except P2PBootError as error:
             if self._strict and isinstance(error, UsageError):
                 raise
@@ -185,7 +187,7 @@ class Bootstrap:
         async def reach_one(peer_id: str | None, addresses: Sequence[str]) -> None:
             try:
                 known = None if peer_id is None else connection_with(self._transport, peer_id)
-                reached.append(known or await reach(self._transport, addresses))
+                reached.append(known or await reach(self._transport, addresses, PeerSource.BOOTSTRAP))
             except P2PBootError as error:
                 failures.append(error)
             else:
@@ -217,6 +219,7 @@ class Bootstrap:
     def _note_reached(self, address: str, connection: Connection) -> None:
         self.failures.pop(address, None)
         self.peers_at.setdefault(address, set()).add(connection.peer_id)
+        self._transport.note_source(connection.peer_id, PeerSource.BOOTSTRAP)
         self._reached(connection)
 
     def _note_failure(self, address: str, error: P2PBootError) -> None:

@@ -8,7 +8,7 @@ import trio
 
 from p2pboot.errors import NotFoundError
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection, Transport
+from p2pboot.transport.interface import Connection, PeerSource, Transport
 from p2pboot.transport.racing import ATTEMPT_S, NoneAnswers, race_of
 
 NAMED_DIAL_S = 10.0
@@ -50,8 +50,13 @@ async def until_one_ended(transport: Transport, connections: Collection[Connecti
                     return
 
 
-async def dial(transport: Transport, address: str) -> Connection:
+async def dial(transport: Transport, address: str, source: PeerSource) -> Connection:
     """Be connected to whoever is at an address.
+
+    Args:
+        transport: the network to dial on.
+        address: a multiaddr.
+        source: whence it is known.
 
     Raises:
         NotFoundError: nobody answers, or not in time.
@@ -60,25 +65,28 @@ async def dial(transport: Transport, address: str) -> Connection:
     limit_s = ATTEMPT_S if parse_address(address).is_ip else NAMED_DIAL_S
     try:
         with trio.fail_after(limit_s):
-            return await transport.dial(address)
+            return await transport.dial(address, source)
     except trio.TooSlowError:
         raise NotFoundError(f"no answer from {address} in {limit_s:g} s") from None
 
 
-async def reach(transport: Transport, addresses: Sequence[str]) -> Connection:
+async def reach(transport: Transport, addresses: Sequence[str], source: PeerSource) -> Connection:
     """Be connected to one peer, at whichever of its addresses answers first.
 
     Args:
         transport: the network to dial on.
         addresses: multiaddrs, the best first; those with names have to be looked up within `ATTEMPT_S`.
+        source: whence they are known.
 
     Raises:
         NotFoundError: none answers.
         ProtocolError: at the only one is somebody else.
     """
     if len(addresses) == 1:
-        return await dial(transport, addresses[0])
+        return await dial(transport, addresses[0], source)
     try:
-        return await race_of(addresses, lambda address: dial(transport, address), lambda _connection: None)
+        return await race_of(
+            addresses, lambda address: dial(transport, address, source), lambda _connection: None
+        )
     except NoneAnswers as error:
         raise (error.failures or (error,))[0] from None

@@ -14,7 +14,7 @@ from p2pboot.fetch.asking.connecting import dial, until_ended
 from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
-from p2pboot.transport.interface import Connection, Transport, connection_with
+from p2pboot.transport.interface import Connection, PeerSource, Transport, connection_with
 
 log = logging.getLogger(__name__)
 
@@ -104,15 +104,17 @@ class Dialler:
             self._bootstrap.begin(nursery)
             if self._wider is not None:
                 nursery.start_soon(self._wider.run)
-                nursery.start_soon(self._follow_hints, self._wider.hints, nursery)
+                nursery.start_soon(self._follow_hints, self._wider.hints, PeerSource.DHT, nursery)
             if self._hints is not None:
-                await self._follow_hints(self._hints, nursery)
+                await self._follow_hints(self._hints, PeerSource.LAN, nursery)
 
     def names(self, peer_id: str) -> bool:
         """Whether a peer was reached at an address that the user gave."""
         return any(peer_id in peers for peers in self._bootstrap.peers_at.values())
 
-    async def _follow_hints(self, hints: AsyncIterable[str], nursery: trio.Nursery) -> None:
+    async def _follow_hints(
+        self, hints: AsyncIterable[str], source: PeerSource, nursery: trio.Nursery
+    ) -> None:
         seen: dict[str, set[str]] = {}  # by the peer that they name, or else by themselves
         async for address in hints:
             parsed = parse_address(address)
@@ -124,9 +126,9 @@ class Dialler:
             known = seen.setdefault(peer, set())
             if address not in known and len(known) < ADDRESSES_PER_HINT:
                 known.add(address)
-                nursery.start_soon(self._follow, address)
+                nursery.start_soon(self._follow, address, source)
 
-    async def _follow(self, address: str) -> None:
+    async def _follow(self, address: str, source: PeerSource) -> None:
         """Be connected to an address that is a hint; given up after so many failures in a row."""
         pace = OF_A_CLIENT
         delay_s = pace.first_s
@@ -135,7 +137,7 @@ class Dialler:
             if not self._has_room():
                 await trio.sleep(pace.longest_s)
                 continue
-            connection = await self._dial_hint(address)
+            connection = await self._dial_hint(address, source)
             if connection is None:
                 failed += 1
                 await trio.sleep(delay_s * random.uniform(0.8, 1.2))  # noqa: S311 - spreads retries, no secret
@@ -147,9 +149,9 @@ class Dialler:
                 return
             await trio.sleep(delay_s)  # a peer that hangs up at once is not dialled in a busy loop
 
-    async def _dial(self, address: str) -> Connection | None:
+    async def _dial(self, address: str, source: PeerSource) -> Connection | None:
         try:
-            connection = await dial(self._transport, address)
+            connection = await dial(self._transport, address, source)
         except (NotFoundError, ProtocolError) as error:
             self._hint_failures[address] = error.message
             log.debug("dial: %s", error.message)
@@ -157,19 +159,20 @@ class Dialler:
         self._hint_failures.pop(address, None)
         return connection
 
-    async def _dial_hint(self, address: str) -> Connection | None:
+    async def _dial_hint(self, address: str, source: PeerSource) -> Connection | None:
         """Dial, unless the peer is connected; of hints at one peer that are dialled together the first one counts."""
         peer_id = parse_address(address).peer_id
         if peer_id is None:
-            return await self._dial(address)
+            return await self._dial(address, source)
         if (known := connection_with(self._transport, peer_id)) is not None:
             self._hint_failures.pop(address, None)  # nobody misses it
+            self._transport.note_source(peer_id, source)
             return known
         rivals = self._on_hints.setdefault(peer_id, set())
         rivals.add(scope := trio.CancelScope())
         try:
             with scope:
-                await self._dial(address)
+                await self._dial(address, source)
         finally:
             rivals.discard(scope)
             if not rivals:

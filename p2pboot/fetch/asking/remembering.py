@@ -23,7 +23,7 @@ from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.connecting import reach
 from p2pboot.store.peers import Peers
 from p2pboot.transport.addresses import of_peer, parse_address
-from p2pboot.transport.interface import Connection, PeerRecord, Transport, connection_with
+from p2pboot.transport.interface import Connection, PeerRecord, PeerSource, Transport, connection_with
 
 log = logging.getLogger(__name__)
 
@@ -240,7 +240,7 @@ class Remembering:
                 one.address for one in entry.addresses if not self._transport.leads_here(one.address)
             ]
             try:
-                await reach(self._transport, addresses[:ADDRESSES])
+                await reach(self._transport, addresses[:ADDRESSES], PeerSource.ADDRESS_BOOK)
             except P2PBootError as error:
                 log.debug("by the address book: %s", error)
                 if self._transport.peers():  # nobody is to blame while this machine's own link is down

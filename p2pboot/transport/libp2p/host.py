@@ -41,6 +41,7 @@ from p2pboot.transport.interface import (
     Connection,
     ConnectionEvent,
     PeerRecord,
+    PeerSource,
     Stream,
     StreamHandler,
     StreamReset,
@@ -186,6 +187,14 @@ class Libp2pTransport(interface.Gossip):
         return self._register.was_dialled(connection)
 
     @override
+    def sources(self, peer_id: str) -> tuple[PeerSource, ...]:
+        return self._register.sources(peer_id)
+
+    @override
+    def note_source(self, peer_id: str, source: PeerSource) -> None:
+        self._register.note_source(peer_id, source)
+
+    @override
     def peers(self) -> frozenset[str]:
         return self._register.peers
 
@@ -213,13 +222,14 @@ class Libp2pTransport(interface.Gossip):
         return self._own.of(self._reached_at()[:MAX_ADDRESSES])
 
     @override
-    async def dial(self, address: str) -> Connection:
+    async def dial(self, address: str, source: PeerSource | None = None) -> Connection:
         parsed = parse_address(address)
         known = self._register.dialled_at(parsed)
         if known is not None:
+            self._register.note_dialled(parsed, known, source)
             return known
         connection = await self._swarm.dial(parsed)
-        self._register.note_dialled(parsed, connection)
+        self._register.note_dialled(parsed, connection, source)
         peer_id = connection.peer_id
         for one in {connection.address, *known_dialable([str(parsed.with_peer(peer_id))], limit=1)}:
             self._swarm.addresses_of.reached(peer_id, one)

@@ -24,6 +24,7 @@ from p2pboot.transport.interface import (
     ConnectionEvent,
     DialError,
     PeerRecord,
+    PeerSource,
     Stream,
     StreamHandler,
     StreamReset,
@@ -174,6 +175,14 @@ class LightTransport(Transport):
         return self._register.was_dialled(connection)
 
     @override
+    def sources(self, peer_id: str) -> tuple[PeerSource, ...]:
+        return self._register.sources(peer_id)
+
+    @override
+    def note_source(self, peer_id: str, source: PeerSource) -> None:
+        self._register.note_source(peer_id, source)
+
+    @override
     def peers(self) -> frozenset[str]:
         return self._register.peers
 
@@ -204,22 +213,25 @@ class LightTransport(Transport):
     # Connections.
 
     @override
-    async def dial(self, address: str) -> Connection:
+    async def dial(self, address: str, source: PeerSource | None = None) -> Connection:
         parsed = parse_address(address)
         known = self._register.dialled_at(parsed)
         if known is not None and self._up(known) is not None:
+            self._register.note_dialled(parsed, known, source)
             await trio.lowlevel.checkpoint()
             return known
-        connection: Connection = await self._nursery.start(self._keep_dialled, parsed)
+        connection: Connection = await self._nursery.start(self._keep_dialled, parsed, source)
         return connection
 
-    async def _keep_dialled(self, address: Address, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    async def _keep_dialled(
+        self, address: Address, source: PeerSource | None, task_status: Any = trio.TASK_STATUS_IGNORED
+    ) -> None:
         try:
             with self._admission.outbound():
                 tcp = await self._endpoint.dial(address, self._accept, self._nursery)
                 leaving, stays = settle(self._peer_id, tcp, self._healthy())
                 named = self._come(stays)
-                self._register.note_dialled(address, named)
+                self._register.note_dialled(address, named, source)
                 self._identifying.addresses.reached(named.peer_id, str(address.with_peer(named.peer_id)))
                 task_status.started(named)
                 if stays is not tcp:
