@@ -18,11 +18,11 @@ from p2pboot.errors import NotFoundError
 
 if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
-    from p2pboot.cli.survey import Survey
     from p2pboot.config.settings import NodeSettings
     from p2pboot.core.manifest import Manifest
     from p2pboot.core.policy import TrustPolicy
     from p2pboot.core.verify import Verdict
+    from p2pboot.fetch.asking.survey import Survey
     from p2pboot.transport.interface import Transport
 
 
@@ -52,7 +52,7 @@ def discover(
 def _survey(
     settings: NodeSettings, client: Client, channel: str | None, arch: str | None, timeout_s: float
 ) -> Survey:
-    from p2pboot.cli.survey import Surveyor
+    from p2pboot.fetch.asking.survey import Surveyor
 
     async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> Survey:
         wider = client.wider(transport, channel, arch)

@@ -10,8 +10,8 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.cli.discover import nothing_found
-from p2pboot.cli.survey import Survey, Surveyor
 from p2pboot.core.withheld import Why, Withheld
+from p2pboot.fetch.asking.survey import Survey, Surveyor
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.store.manifests import StoredManifest
 from tests.fetch.world import FILES, OTHER_KEY, World, manifest_of

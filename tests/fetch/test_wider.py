@@ -10,11 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pboot.cli.survey import Surveyor
 from p2pboot.dht.addresses import AddressPolicy
 from p2pboot.dht.keys import content_key, pair_key, peer_id_bytes
 from p2pboot.dht.member import DhtMember
 from p2pboot.errors import FetchError, NotFoundError
+from p2pboot.fetch.asking.survey import Surveyor
 from p2pboot.fetch.asking.wider import NOTHING_S, WiderSearch
 from p2pboot.fetch.client import fetch
 from p2pboot.fetch.result import FetchResult

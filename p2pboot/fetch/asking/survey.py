@@ -1,6 +1,6 @@
 """Who is there and what they offer: asks every peer that can be reached, and judges nothing but the form.
 
-The network's part of `p2pboot discover`, over an open transport.
+What `p2pboot discover` and the doctor ask the network, over an open transport.
 """
 
 from __future__ import annotations
