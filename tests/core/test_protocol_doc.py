@@ -102,6 +102,15 @@ def test_manifest_vector() -> None:
     assert check_detached(MINIMAL.raw, stated["detached"], MINIMAL.signers) == signer.keyid
 
 
+@pytest.mark.parametrize(("name", "member"), [("dtbs", "dtbs"), ("dtbs-archive", "dtbs.tar")])
+def test_device_tree_vectors(name: str, member: str) -> None:
+    manifest = Manifest.parse((GOOD / f"{name}.json").read_bytes())
+    assert json.loads(block(name)) == {member: json.loads(manifest.data)["artifacts"][member]}
+    for key in {key for key in manifest.artifacts if key.startswith("dtbs/")}:
+        assert f"`{key}`" in PAGE
+        assert f"`{key}.dtb`" in PAGE
+
+
 @pytest.mark.parametrize(
     ("row", "limit"),
     [

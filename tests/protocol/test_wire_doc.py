@@ -21,11 +21,12 @@ from p2pboot.protocol import messages
 from p2pboot.protocol import swarm as swarm_messages
 from p2pboot.protocol.client import ask_peers
 from p2pboot.protocol.frames import MAX_PAYLOAD, encode_prefix
+from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC
 from p2pboot.protocol.withheld import MAX_REASON, MAX_WITHHELD
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.contents import Contents
-from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.heads import PEERS_PER_S, SyncServer
 from p2pboot.serving.limits import Limits
 from p2pboot.serving.server import Server
 from p2pboot.serving.swarm import SwarmServer
@@ -34,7 +35,10 @@ from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import artifact_of
 from p2pboot.testing.stores import hold
 from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
+from p2pboot.transport.limits import HANDSHAKE_S, ConnectionLimits
 from p2pboot.transport.records import read_record
+from p2pboot.wire import pubsub
+from p2pboot.wire.yamux.frames import GATED, NO_ROOM
 from tests.protocol.streams import stream_pair
 
 ROOT = Path(__file__).parents[2]
@@ -244,7 +248,7 @@ def test_broken_prefixes_are_listed() -> None:
     assert len(broken_prefixes()) >= 4
 
 
-LIMITS = Limits()
+LIMITS, CONNECTIONS = Limits(), ConnectionLimits()
 NUMBERS = {
     "payload of a frame": MAX_PAYLOAD,
     "`length` of a `read`": messages.MAX_READ,
@@ -265,11 +269,24 @@ NUMBERS = {
     "`retry_ms`": swarm_messages.MAX_RETRY_MS,
     "changes that are remembered": MAX_CHANGES,
     "streams from one peer": LIMITS.streams_per_peer,
-    "requests from one peer on `/p2pboot/artifact/1`": int(LIMITS.artifact_requests_per_s),
+    "streams of all peers": LIMITS.streams,
+    **{
+        f"requests from one peer on `{protocol}`": int(LIMITS.artifact_requests_per_s)
+        for protocol in (messages.ARTIFACT_PROTOCOL, SNAPSHOT_PROTOCOL, swarm_messages.SWARM_PROTOCOL)
+    },
     "requests from one peer on `/p2pboot/sync/1`": int(LIMITS.sync_requests_per_s),
+    "`peers` asked from one address": int(PEERS_PER_S),
+    "requests that can not be read, from all peers at one address": int(LIMITS.bad_requests_per_s),
+    "connections that were accepted": CONNECTIONS.max_inbound,
+    "connections with one peer": CONNECTIONS.max_connections_per_peer,
+    "handshakes under way": CONNECTIONS.max_handshakes,
+    "a handshake": int(HANDSHAKE_S),
+    "streams that a peer has open on one connection": CONNECTIONS.max_inbound_streams,
     "a request's arrival": int(LIMITS.frame_s),
     "a stream without requests": int(LIMITS.idle_s),
     "a reader that takes nothing": int(LIMITS.stall_s),
+    "messages in an RPC": pubsub.MAX_MESSAGES,
+    "fields of an RPC": pubsub.MAX_FIELDS,
 }
 
 
@@ -283,6 +300,16 @@ def test_limits_are_those_of_the_code(what: str, number: int) -> None:
 def test_page_names_every_status_and_protocol() -> None:
     for status in messages.Status:
         assert f"`{status.value}`" in PAGE
-    for protocol in (messages.SYNC_PROTOCOL, messages.ARTIFACT_PROTOCOL, swarm_messages.SWARM_PROTOCOL):
+    for protocol in (
+        messages.SYNC_PROTOCOL,
+        messages.ARTIFACT_PROTOCOL,
+        SNAPSHOT_PROTOCOL,
+        swarm_messages.SWARM_PROTOCOL,
+    ):
         assert f"`{protocol}`" in PAGE
     assert f"`{messages.manifest_topic('<channel>', '<arch>')}`" in PAGE
+    assert f"`{SNAPSHOT_TOPIC}`" in PAGE
+
+
+def test_page_names_the_codes_of_refused_connections() -> None:
+    assert f"code 0x{NO_ROOM:04x} where there is no room for it and 0x{GATED:04x}" in PAGE
