@@ -7,7 +7,7 @@ import re
 from base64 import b64decode
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import cast
 
 import pytest
 import trio
@@ -37,12 +37,13 @@ from p2pboot.testing.stores import hold
 from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
 from p2pboot.transport.limits import HANDSHAKE_S, ConnectionLimits
 from p2pboot.transport.records import read_record
+from p2pboot.transport.tcp import connection, holdings
 from p2pboot.wire import pubsub
 from p2pboot.wire.yamux.frames import GATED, NO_ROOM
+from tests.protocol.dumps import PAGE, Exchange, read_dump
 from tests.protocol.streams import stream_pair
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "protocol-wire.md").read_text(encoding="utf-8")
 GOOD = ROOT / "tests" / "vectors" / "manifest" / "good"
 MANIFEST = Manifest.parse((GOOD / "minimal.json").read_bytes())
 DETACHED = (GOOD / "minimal.json.sig").read_text(encoding="ascii")
@@ -55,28 +56,10 @@ TABLE = PieceTable(
 )
 SMALL = b"All at once, now"
 """Of one piece."""
-LINE = re.compile(r"(client|server| {6})  (?=.{47}  )((?:[0-9a-f]{2} )*[0-9a-f]{2}) +.*")
-"""Who sends, at most 16 bytes in 47 columns, and from column 57 on what they are."""
-
-
-class Exchange(NamedTuple):
-    client: bytes
-    server: bytes
 
 
 def read_block(name: str) -> Exchange:
-    found = re.search(rf"<!-- wire: {name} -->\n```text\n(.*?)\n```", PAGE, re.DOTALL)
-    assert found, f"no exchange {name} in docs/protocol-wire.md"
-    sent = {"client": b"", "server": b""}
-    side = ""
-    for line in found[1].splitlines():
-        match = LINE.fullmatch(line)
-        assert match, line
-        side = match[1].strip() or side
-        raw = bytes.fromhex(match[2])
-        check_note(raw, line[57:])
-        sent[side] += raw
-    return Exchange(sent["client"], sent["server"])
+    return read_dump(f"wire: {name}", check_note)
 
 
 def check_note(raw: bytes, note: str) -> None:
@@ -282,6 +265,13 @@ NUMBERS = {
     "handshakes under way": CONNECTIONS.max_handshakes,
     "a handshake": int(HANDSHAKE_S),
     "streams that a peer has open on one connection": CONNECTIONS.max_inbound_streams,
+    "streams that a peer has open on all of its connections": CONNECTIONS.max_inbound_streams
+    * holdings._CONNECTIONS,
+    "streams that all peers have open": holdings._STREAMS,
+    "a stream whose window is kept at zero": int(connection._HANGING_S),
+    f"silence after a Yamux ping, of which one is sent in {connection._PING_EVERY_S:.0f} seconds": int(
+        connection._SILENCE_S
+    ),
     "a request's arrival": int(LIMITS.frame_s),
     "a stream without requests": int(LIMITS.idle_s),
     "a reader that takes nothing": int(LIMITS.stall_s),

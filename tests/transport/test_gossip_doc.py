@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
@@ -12,19 +11,16 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.protocol.messages import manifest_topic
 from p2pboot.transport.libp2p import accounts, gossip, outbox, router
 from p2pboot.transport.libp2p.options import Libp2pOptions
+from tests.protocol.dumps import PAGE, read_values
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "protocol-wire.md").read_text(encoding="utf-8")
 MANIFEST = (ROOT / "tests" / "vectors" / "manifest" / "good" / "minimal.json").read_bytes()
 OPTIONS = Libp2pOptions()
 
 
 def test_message_id_vector() -> None:
-    found = re.search(r"<!-- vector: gossip -->\n```text\n(.*?)\n```", PAGE, re.DOTALL)
-    assert found
-    stated = {line[:14].strip(): line[14:] for line in found[1].splitlines()}
     manifest = Manifest.parse(MANIFEST)
-    assert stated == {
+    assert read_values("gossip", 14) == {
         "topic": manifest_topic(manifest.channel, manifest.arch),
         "data": f"{len(MANIFEST)} bytes",
         "message id": router.message_id(rpc_pb2.Message(data=MANIFEST)).hex(),
