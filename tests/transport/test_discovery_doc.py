@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import trio
+from dns.zone import from_text
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.swarmkey import parse_swarm_key
@@ -30,6 +31,7 @@ from p2pboot.wire.connection import Keys
 from p2pboot.wire.private import PrivateConnection
 from tests.protocol.dumps import PAGE, check_text_or_length, read_dump, read_values
 from tests.protocol.streams import stream_pair
+from tests.transport.resolvers import FakeResolver
 from tests.vectors.wire import discovery
 
 VECTORS: dict[str, Any] = json.loads(discovery.VECTORS.read_text())
@@ -179,4 +181,19 @@ def test_every_block_is_checked() -> None:
         "kad: providers",
         "vector: multiaddr",
         "vector: psk",
+    ]
+
+
+async def test_the_zone_in_the_operators_page_leads_to_its_peers() -> None:
+    page = (discovery.VECTORS.parents[3] / "docs" / "discovery.md").read_text(encoding="utf-8")
+    lines = re.findall(r"^(_dnsaddr\.\S+\..*)$", page, re.MULTILINE)
+    zone = from_text("\n".join(lines), origin="example.net.", relativize=False, check_origin=False)
+    texts = {
+        name.to_text(omit_final_dot=True): [b"".join(one.strings).decode() for one in rdataset]
+        for name, rdataset in zone.iterate_rdatasets("TXT")
+    }
+    found = await names.resolve_dnsaddr(parse_address("/dnsaddr/boot.example.net"), FakeResolver(texts=texts))
+    assert sorted(map(str, found)) == [
+        f"/ip4/192.0.2.1/tcp/4001/p2p/{ASKED}",
+        f"/ip6/2001:db8::1/tcp/4001/p2p/{ASKED}",
     ]
