@@ -68,7 +68,11 @@ def network_options(
             help=timeout_help,
         ),
         click.option(
-            "--key", "client_key_path", type=FILE, metavar="PATH", help="Identity.  [default: a new one]"
+            "--key",
+            "client_key_path",
+            type=FILE,
+            metavar="PATH",
+            help="Key file to be known by, where nodes let in certain peers only.  [default: a new key each time]",
         ),
         config_option,
         json_option,

@@ -137,16 +137,17 @@ class NetworkSettings:
     bootstrap: tuple[str, ...] = setting(
         values.peer_addresses,
         "--bootstrap MULTIADDR",
-        "Peer to connect to. A node connects again when a connection is lost. A name is tried address by address;"
-        " `/dnsaddr/NAME` stands for all peers that the TXT records of `_dnsaddr.NAME` name.",
+        "Address of a node, through which others are found: what it prints when it starts, or `/dnsaddr/NAME`. It is"
+        " connected again when a connection is lost. A name is tried address by address; `/dnsaddr/NAME` stands for all"
+        " peers that the TXT records of `_dnsaddr.NAME` name.",
         default=[],
         example=[_EXAMPLE_PEER],
     )
     mdns: bool = setting(
         values.boolean,
         "--mdns",
-        "Find peers on the local network. They find this node too; over IPv4 and IPv6. In a private mesh it has to be"
-        " asked for: it says in the clear that there is a node.",
+        "Find peers on the local network and be found there, by multicast DNS. Over IPv4 and IPv6. In a private mesh it"
+        " has to be asked for: it says in the clear that there is a node.",
         default=True,
         default_words="on; off with a swarm key",
     )
@@ -154,9 +155,9 @@ class NetworkSettings:
     swarm_key_path: Path | None = setting(
         values.path,
         "--swarm-key FILE",
-        "Key of a private mesh, which only those enter who have it. A file as libp2p's implementations have it, which"
-        " `p2pboot key swarm FILE` makes. Others see no more of this node than a nonce. HTTP is then for this machine"
-        " only, unless `--gateway-public`, and mDNS is off, unless `--mdns`.",
+        "File with the key of a private mesh: only machines with the same key connect with each other. As libp2p's"
+        " implementations have it; `p2pboot key swarm FILE` makes one. Others see no more of this node than a nonce."
+        " HTTP is then for this machine only, unless `--gateway-public`, and mDNS is off, unless `--mdns`.",
         name="swarm_key",
         example="/etc/p2pboot/keys/swarm.key",
     )
@@ -164,9 +165,10 @@ class NetworkSettings:
     allow_peers: tuple[str, ...] = setting(
         values.peer_ids,
         "--allow-peer PEERID",
-        "Let only these peers in, and those that a bootstrap address names. By peer id, as nodes have one that stays;"
-        " a client needs `fetch --key`, for it draws a new one each time otherwise. In a private mesh the swarm key is"
-        " enough for clients: who has it is served, and whose peer id is not here is not listened to.",
+        "Let in only peers with these ids (`p2pboot key show`), and those that a bootstrap address names. Nodes have"
+        " an id that stays; a client needs `fetch --key`, for it draws a new one each time otherwise. In a private"
+        " mesh the swarm key is enough for clients: who has it is served, and whose peer id is not here is not"
+        " listened to.",
         default=[],
         default_words="everybody",
         example=["12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"],
@@ -174,9 +176,9 @@ class NetworkSettings:
     dht: values.DhtMode = setting(
         values.dht_mode,
         "--dht MODE",
-        "Part in the distributed hash table: server, client or off. A server keeps what others put and answers them; a"
-        " client only asks and puts. `fetch` and `discover` are clients whatever is said here, and ask when they found"
-        " nothing otherwise within a second; `off` keeps them from it.",
+        "Part in the table of who has what that the nodes keep together (a DHT): server, client or off. A server"
+        " keeps what others put and answers them; a client only asks and puts. `fetch` and `discover` are clients"
+        " whatever is said here, and ask when they found nothing otherwise within a second; `off` keeps them from it.",
         default="server",
         default_words="`server` for nodes, `client` for `fetch` and `discover`",
         example="client",
@@ -184,15 +186,15 @@ class NetworkSettings:
     dht_public: bool = setting(
         values.boolean,
         "--dht-public",
-        "Use the hash table with public addresses too. By default only private ones are asked, told of and answered, so"
-        " that nobody gets into the one of the world by mistake.",
+        "Use the hash table with public IP addresses too, and not only within private networks. By default only private"
+        " addresses are asked, told of and answered, so that nobody gets into the table of the world by mistake.",
         default=False,
     )
     site: str | None = setting(
         values.site,
         "--site NAME",
-        "What this place is called. Peers that say the same name are near, whatever subnet they are in: a rack, a"
-        " building. Peers in the same subnet are near anyway.",
+        "Name of the place where this machine stands: peers of the same place come first. Whatever subnet they are in:"
+        " a rack, a building. Peers in the same subnet are near anyway.",
         example="rack-7",
     )
     gossip: bool = setting(
@@ -204,7 +206,8 @@ class NetworkSettings:
     sync: bool = setting(
         values.boolean,
         "--sync",
-        "Compare manifests with peers. Whenever one connects, and at intervals.",
+        "Compare manifests with peers, and ask them for further peers. Whenever one connects, and at intervals. Without"
+        " it who asks is answered all the same.",
         default=True,
     )
     max_upload: int | None = setting(

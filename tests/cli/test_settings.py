@@ -50,7 +50,7 @@ def test_help_says_the_default_of_every_setting_that_has_one(cli: Cli) -> None:
         "1",
     ):
         assert f"[default: {default}" in shown
-    assert "Peer to connect to; repeatable. --mdns" in shown  # nothing is said of what has none
+    assert "or `/dnsaddr/NAME`; repeatable. --mdns" in shown  # nothing is said of what has none
 
 
 def test_the_state_directory_that_the_platform_wants_is_shown_as_the_default(
