@@ -15,7 +15,7 @@ import pytest
 import trio
 import trio.testing
 
-from p2pboot.core.identity import SecretKey
+from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.errors import MachineError
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import DialError, NoRoom, PeerRecord, Stream, StreamReset, Transport
@@ -106,6 +106,8 @@ async def test_peer_says_who_it_is_and_can_ask_back(libp2p_lab: Lab) -> None:
         await known_by(client)
         (record,) = client.peer_records()
         assert client.read_peer_record(record) == PeerRecord(node.peer_id, node.addresses())
+        peer = PublicKey.from_peer_id(node.peer_id).peer_id_bytes
+        assert record.count(bytes.fromhex("a50326") + peer) == len(node.addresses())  # as the wire page says
         assert client.peer_addresses(node.peer_id) == node.addresses()
         await wait_connected(node, client.peer_id)
         stream = await node.open_stream(connection_with(node, client.peer_id), ECHO)
