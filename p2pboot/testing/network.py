@@ -77,8 +77,7 @@ class MemoryNetwork:
     """The medium: which nodes exist, who is connected with whom, and what is broken."""
 
     def __init__(self) -> None:
-        self._nodes: list[_Node] = []
-        self._links: list[_Link] = []
+        self._nodes: dict[str, _Node] = {}  # by host
         self._dials: list[tuple[_Node, _Node]] = []  # that are under way
         self._cut: set[frozenset[str]] = set()
         self._frozen: set[str] = set()
@@ -102,14 +101,14 @@ class MemoryNetwork:
             node = _Node(self, peer_id, address, nursery, bandwidth or Bandwidth())
             if is_client:
                 self._clients.add(peer_id)
-            self._nodes.append(node)
+            self._nodes[node.host] = node
             nursery.start_soon(node.validate_messages)
             try:
                 yield node
             finally:
-                for link in self.links_of(node):
+                for link in tuple(node.links.values()):
                     self.end(link)
-                self._nodes.remove(node)
+                del self._nodes[node.host]
                 nursery.cancel_scope.cancel()
 
     # What tests do to it.
@@ -125,9 +124,10 @@ class MemoryNetwork:
 
     def disconnect(self, a: str, b: str) -> None:
         """End the connections of two nodes, if there are any, with all their streams."""
-        for link in tuple(self._links):
-            if _are(link.ends, a, b):
-                self.end(link)
+        for node in self._called(a):
+            for link in tuple(node.links.values()):
+                if _are(link.ends, a, b):
+                    self.end(link)
 
     def freeze(self, name: str) -> None:
         """Stop a node as SIGSTOP does: connections stay, nothing moves on its streams, dials to it hang."""
@@ -136,10 +136,10 @@ class MemoryNetwork:
     def thaw(self, name: str) -> None:
         """Undo `freeze`."""
         self._frozen.discard(name)
-        for link in self._links:
-            for pipe in link.pipes:
-                pipe.poke()
         for node in self._called(name):
+            for link in node.links.values():
+                for pipe in link.pipes:
+                    pipe.poke()
             node.wake()
 
     def limit_upload(self, name: str, bytes_per_s: float) -> None:
@@ -148,7 +148,7 @@ class MemoryNetwork:
             node.upload_bytes_per_s = bytes_per_s
 
     def _called(self, name: str) -> list[_Node]:
-        return [node for node in self._nodes if name in node.names]
+        return [node for node in self._nodes.values() if name in node.names]
 
     # What nodes do with it.
 
@@ -158,19 +158,11 @@ class MemoryNetwork:
 
     def find(self, host: str) -> _Node | None:
         """Return the node at an address."""
-        return next((node for node in self._nodes if parse_address(node.address).host == host), None)
+        return self._nodes.get(host)
 
     def nodes_among(self, peer_ids: Collection[str]) -> list[str]:
         """Those of some peers that are no clients, in order."""
         return sorted(set(peer_ids) - self._clients)
-
-    def links_of(self, node: _Node) -> list[_Link]:
-        """The connections of a node."""
-        return [link for link in self._links if node in link.connections]
-
-    def link(self, node: _Node, connection: Connection) -> _Link | None:
-        """The connection that a node knows by this name; None when it has ended."""
-        return next((link for link in self._links if link.connections.get(node) == connection), None)
 
     @contextmanager
     def dialling(self, dialler: _Node, listener: _Node) -> Iterator[None]:
@@ -180,8 +172,8 @@ class MemoryNetwork:
             yield
         finally:
             self._dials.remove((dialler, listener))
-            for link in self._links:
-                link.crosses = link.crosses and link.ends != (listener, dialler)
+            for link in _made(listener, dialler):
+                link.crosses = False
 
     def connect(self, dialler: _Node, listener: _Node) -> Connection:
         """Connect two nodes, once more if they are connected; DialError when the link is cut.
@@ -190,12 +182,13 @@ class MemoryNetwork:
         """
         if any(_are((dialler, listener), *sorted(names)) for names in self._cut):
             raise DialError(f"cannot reach {listener.peer_id}: no route to host")
-        crossed = next((one for one in self._links if one.crosses and one.ends == (listener, dialler)), None)
+        crossed = next((one for one in _made(listener, dialler) if one.crosses), None)
         if crossed is not None and listener.peer_id < dialler.peer_id:
             return crossed.connections[dialler]
         link = _Link({dialler: listener.name(dialled=True), listener: dialler.name(dialled=False)})
         link.crosses = crossed is None and (listener, dialler) in self._dials
-        self._links.append(link)
+        for node, connection in link.connections.items():
+            node.links[connection] = link
         for node, connection in link.connections.items():
             node.register.came(connection)
         if crossed is not None:
@@ -204,8 +197,7 @@ class MemoryNetwork:
 
     def end(self, link: _Link, heir: _Link | None = None) -> None:
         """End a connection with all its streams; another one of the two nodes takes its place, if there is one."""
-        if link in self._links:
-            self._links.remove(link)
+        if all(node.links.pop(connection, None) for node, connection in link.connections.items()):
             for pipe in link.pipes:
                 pipe.break_off()
             for node, connection in link.connections.items():
@@ -213,7 +205,7 @@ class MemoryNetwork:
 
     def open_stream(self, opener: _Node, connection: Connection, protocol: str) -> Stream:
         """Open a stream on a connection; StreamReset when it has ended."""
-        link = self.link(opener, connection)
+        link = opener.links.get(connection)
         if link is None:
             raise StreamReset(f"not connected with {connection.peer_id} any more")
         accepter = link.other(opener)
@@ -229,10 +221,15 @@ class MemoryNetwork:
 
     def send_gossip(self, sender: _Node, topic: str, payload: bytes, *, but: str | None = None) -> None:
         """Hand a message to the sender's neighbours in the topic."""
-        neighbours = {link.other(sender) for link in self.links_of(sender)}
+        neighbours = {link.other(sender) for link in sender.links.values()}
         for other in sorted(neighbours, key=lambda node: (node.peer_id, node.address)):
             if other.peer_id != but and topic in other.validators:
                 other.take_message(sender.peer_id, topic, payload)
+
+
+def _made(dialler: _Node, listener: _Node) -> list[_Link]:
+    """The connections with one node that another one dialled."""
+    return [link for link in dialler.links.values() if link.ends == (dialler, listener)]
 
 
 def _are(ends: tuple[_Node, _Node], a: str, b: str) -> bool:
@@ -252,6 +249,8 @@ class _Node:
         bandwidth: Bandwidth,
     ) -> None:
         self.address = address
+        self.host = parse_address(address).host
+        self.links: dict[Connection, _Link] = {}
         self.register = ConnectionRegister(nursery)
         self._bandwidth = bandwidth
         self.validators: dict[str, Validator] = {}
@@ -352,7 +351,7 @@ class _Node:
 
     async def hang_up(self, connection: Connection) -> None:
         await trio.lowlevel.checkpoint()
-        link = self._network.link(self, connection)
+        link = self.links.get(connection)
         if link is not None:
             self._network.end(link)
 
@@ -361,7 +360,7 @@ class _Node:
 
     async def open_stream(self, connection: Connection, protocol: str) -> Stream:
         await trio.lowlevel.checkpoint()
-        while (link := self._network.link(self, connection)) is not None:
+        while (link := self.links.get(connection)) is not None:
             other = link.other(self)
             if not self._network.is_frozen(other):
                 break
@@ -373,6 +372,9 @@ class _Node:
 
     def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
         return self.register.follow()
+
+    async def wait_ended(self, connection: Connection) -> None:
+        await self.register.wait_ended(connection)
 
     async def subscribe(self, topic: str, validator: Validator) -> None:
         await trio.lowlevel.checkpoint()

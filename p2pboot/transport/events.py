@@ -69,6 +69,7 @@ class ConnectionRegister:
         self._present: dict[Connection, set[Address]] = {}  # with the endpoints at which it was dialled
         self._sources: dict[str, dict[PeerSource, None]] = {}  # that were noted, of peers that are connected
         self._followers: list[_Follower] = []
+        self._ends: dict[Connection, trio.Event] = {}  # of those for whose end somebody waits
 
     @property
     def present(self) -> frozenset[Connection]:
@@ -99,6 +100,9 @@ class ConnectionRegister:
                 self._present[heir] |= dialled
             if not self._with(connection.peer_id):
                 self._sources.pop(connection.peer_id, None)
+            ended = self._ends.pop(connection, None)
+            if ended is not None:
+                ended.set()
             self._tell(connection, False)
 
     def note_dialled(
@@ -151,6 +155,13 @@ class ConnectionRegister:
             if endpoint in dialled and address.peer_id in {None, connection.peer_id}:
                 return connection
         return None
+
+    async def wait_ended(self, connection: Connection) -> None:
+        """Wait until a connection has ended; whatever else happens wakes nobody who waits here."""
+        if connection in self._present:
+            await self._ends.setdefault(connection, trio.Event()).wait()
+        else:
+            await trio.lowlevel.checkpoint()
 
     def follow(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
         """Return a channel of its own for the caller; it starts with the connections that are up already."""

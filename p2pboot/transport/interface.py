@@ -279,6 +279,9 @@ class Transport(Protocol):
     def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
         """A channel of its own for the caller; starts with the connections that are up already."""
 
+    async def wait_ended(self, connection: Connection) -> None:
+        """Wait until a connection has ended; costs nothing while others come and go."""
+
 
 def connection_with(transport: Transport, peer_id: str) -> Connection | None:
     """A connection with a peer, if there is one."""

@@ -497,6 +497,27 @@ async def test_events_start_with_what_is_up_and_tell_of_changes(lab: Lab) -> Non
     assert await late.receive() == ConnectionEvent(first, False)
 
 
+async def test_the_end_of_a_connection_is_waited_for_by_many_and_without_events(lab: Lab) -> None:
+    a, (b, c) = await lab.node(), [await lab.node() for _ in range(2)]
+    first, other = [await a.dial(node.addresses()[0]) for node in (b, c)]
+    ended = 0
+
+    async def wait() -> None:
+        nonlocal ended
+        await a.wait_ended(first)
+        ended += 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(wait)
+        await a.hang_up(other)
+        await wait_connected(a, c.peer_id, connected=False)
+        assert ended == 0
+        await a.hang_up(first)
+    assert ended == 2
+    await a.wait_ended(first)  # at once
+
+
 async def test_a_slow_follower_learns_the_final_state(lab: Lab) -> None:
     a, b = await lab.node(), await lab.node()
     events = a.connection_events()

@@ -53,6 +53,31 @@ async def test_every_follower_is_told_of_everything(register: ConnectionRegister
     assert register.present == frozenset()
 
 
+async def test_who_waits_for_one_end_is_not_woken_by_others(register: ConnectionRegister) -> None:
+    """Else each of dozens that come and go would wake a task for each of dozens that are up."""
+    steps: list[int] = []
+
+    class Counting(trio.abc.Instrument):
+        def before_task_step(self, task: trio.lowlevel.Task) -> None:
+            if "wait_ended" in task.name:
+                steps.append(1)
+
+    register.came(X)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(register.wait_ended, X)
+        await wait_all_tasks_blocked()
+        trio.lowlevel.add_instrument(counting := Counting())
+        for number in range(1, 50):
+            register.came(connection(number))
+            register.went(connection(number))
+        await wait_all_tasks_blocked()
+        assert not steps
+        register.went(X)
+        await wait_all_tasks_blocked()
+        trio.lowlevel.remove_instrument(counting)
+    assert len(steps) == 1
+
+
 async def test_what_came_and_went_unheard_is_not_told(register: ConnectionRegister) -> None:
     events = register.follow()
     register.came(X)

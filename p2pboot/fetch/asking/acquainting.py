@@ -21,7 +21,7 @@ from cachetools import TTLCache
 
 from p2pboot.core.origins import origin_of
 from p2pboot.errors import P2PBootError
-from p2pboot.fetch.asking.connecting import for_each_connection, reach, until_ended
+from p2pboot.fetch.asking.connecting import for_each_connection, reach
 from p2pboot.fetch.asking.neighbours import FULL_MESH, Counts, surplus, wants
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import ask_peers
@@ -267,7 +267,7 @@ class Acquainting:
         try:
             while (connection := await self._connect(peer_id, addresses, origin)) is not None:
                 since = trio.current_time()
-                await until_ended(self._transport, connection)
+                await self._transport.wait_ended(connection)
                 if trio.current_time() - since < STEADY_S:
                     return
                 await trio.sleep(random.uniform(1.0, 2.0))  # noqa: S311 - spreads dials, no secret
@@ -310,7 +310,10 @@ class Acquainting:
 
     def _counts(self) -> Counts:
         connected = {connection.peer_id: connection for connection in self._transport.connections()}
-        known = len(connected.keys() | self._heard.keys())
+        self._heard.expire()
+        known = max(len(connected), len(self._heard))
+        if known <= FULL_MESH:  # else there are thousands, and how many makes no difference
+            known = len(connected.keys() | self._heard.keys())
         if known <= FULL_MESH:  # then it does not matter who is near
             return Counts(known, len(connected), 0)
         near = sum(map(self._nearness.near, connected.values()))

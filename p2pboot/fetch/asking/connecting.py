@@ -36,18 +36,16 @@ async def for_each_connection(transport: Transport, serve: Callable[[Connection]
                     running.pop(event.connection).cancel()
 
 
-async def until_ended(transport: Transport, connection: Connection) -> None:
-    """Wait until a connection has ended."""
-    await until_one_ended(transport, [connection])
-
-
 async def until_one_ended(transport: Transport, connections: Collection[Connection]) -> None:
     """Wait until one of some connections has ended."""
-    if transport.connections().issuperset(connections):
-        with transport.connection_events() as events:
-            async for event in events:
-                if event.connection in connections and not event.connected:
-                    return
+    async with trio.open_nursery() as nursery:
+
+        async def wait(connection: Connection) -> None:
+            await transport.wait_ended(connection)
+            nursery.cancel_scope.cancel()
+
+        for connection in connections:
+            nursery.start_soon(wait, connection)
 
 
 async def dial(transport: Transport, address: str, source: PeerSource) -> Connection:

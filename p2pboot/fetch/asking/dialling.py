@@ -10,7 +10,7 @@ import trio
 
 from p2pboot.errors import NotFoundError, ProtocolError
 from p2pboot.fetch.asking.bootstrap import OF_A_CLIENT, Bootstrap
-from p2pboot.fetch.asking.connecting import dial, until_ended
+from p2pboot.fetch.asking.connecting import dial
 from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
@@ -144,7 +144,7 @@ class Dialler:
                 delay_s = min(delay_s * 2, pace.longest_s)
                 continue
             failed, delay_s = 0, pace.first_s
-            await until_ended(self._transport, connection)
+            await self._transport.wait_ended(connection)
             if not self._ledger.usable(connection.peer_id):
                 return
             await trio.sleep(delay_s)  # a peer that hangs up at once is not dialled in a busy loop

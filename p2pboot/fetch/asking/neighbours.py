@@ -21,7 +21,7 @@ class Counts(NamedTuple):
     """How one stands.
 
     Args:
-        known: peers in all that were told of lately or are connected.
+        known: peers in all that were told of lately or are connected; beyond FULL_MESH it need not be exact.
         near: connected ones that are near.
         far: connected ones that are not.
     """

@@ -276,6 +276,10 @@ class Libp2pTransport(interface.Gossip):
         return self._register.follow()
 
     @override
+    async def wait_ended(self, connection: Connection) -> None:
+        await self._register.wait_ended(connection)
+
+    @override
     async def subscribe(self, topic: str, validator: Validator) -> None:
         await self._gossip.join(topic, self._bandwidth.of_messages(validator))
 

@@ -210,6 +210,10 @@ class LightTransport(Transport):
     def connection_events(self) -> trio.MemoryReceiveChannel[ConnectionEvent]:
         return self._register.follow()
 
+    @override
+    async def wait_ended(self, connection: Connection) -> None:
+        await self._register.wait_ended(connection)
+
     # Connections.
 
     @override
