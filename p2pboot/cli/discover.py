@@ -2,77 +2,151 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli.clock import wall_now
+from p2pboot.cli.clock import wall_clock, wall_now
 from p2pboot.cli.network import Client, begin, dht_options, network_options
-from p2pboot.cli.options import Command, max_lifetime_option
-from p2pboot.cli.output import emit_json, human_duration, human_size, say
+from p2pboot.cli.options import FILE, Command, max_lifetime_option
+from p2pboot.cli.output import emit_json, say
+from p2pboot.cli.peers import judge_all, survey_document, survey_lines, unreached_lines
 from p2pboot.cli.progress import PlainProgress
 from p2pboot.cli.settings import setting_options, take_pair
 from p2pboot.errors import NotFoundError
 
 if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
+    from p2pboot.cli.watching import Show
     from p2pboot.config.settings import NodeSettings
-    from p2pboot.core.manifest import Manifest
-    from p2pboot.core.policy import TrustPolicy
-    from p2pboot.core.verify import Verdict
-    from p2pboot.fetch.asking.survey import Survey
+    from p2pboot.core.swarmkey import SwarmKey
+    from p2pboot.fetch.asking.survey import Survey, Surveyor
+    from p2pboot.store.peers import Peers
     from p2pboot.transport.interface import Transport
+
+DEFAULT_S = 5.0
 
 
 @click.command(cls=Command)
 @setting_options("provider.channel", "provider.arch")
 @max_lifetime_option
 @network_options(
-    timeout_s=5.0, timeout_help="Seconds to look around; without mDNS it ends as soon as everybody answered."
+    timeout_s=DEFAULT_S,
+    timeout_help="Seconds to look around; without mDNS it ends as soon as everybody answered. With --watch no end"
+    " unless it is given.",
 )
 @dht_options
+@click.option(
+    "--state",
+    "state_path",
+    type=FILE,
+    metavar="DIR",
+    help="Ask those too who are in the address book there, of a node or a fetch. It is only read.",
+)
+@click.option("--watch", is_flag=True, help="Go on looking, and show what changes, until it is ended.")
 def discover(
-    *, timeout: float, client_key_path: Path | None, config_path: Path | None, as_json: bool, **params: Any
+    *,
+    timeout: float,
+    client_key_path: Path | None,
+    config_path: Path | None,
+    state_path: Path | None,
+    watch: bool,
+    as_json: bool,
+    **params: Any,
 ) -> None:
-    """List providers and what they offer, who signed it, and whether a given trust would take it."""
+    """List peers: how each was found, where it is, how far away, what it offers and whether a given trust takes it.
+
+    How it was found (its source) is bootstrap, LAN (multicast DNS), DHT (the distributed hash table), peers (others
+    told of it) or address book (--state); of several ways the first.
+    """
     channel, arch = take_pair(params)
     settings = begin(params, config_path)
-    survey = _survey(settings, Client.of(settings, client_key_path), channel, arch, timeout)
-    verdicts = _judge(survey, settings.policy)
-    if not survey.manifests:
-        raise nothing_found(survey, channel, arch, settings.network.bootstrap)
-    if as_json:
-        emit_json(_document(survey, verdicts))
-    else:
-        _say(survey, verdicts)
+    client = Client.of(settings, client_key_path, knows_peers=state_path is not None)
+    book = None if state_path is None else _address_book(state_path, client.swarm_key)
+    named = settings.network.bootstrap
 
+    def surveyor_on(transport: Transport, progress: PlainProgress) -> Surveyor:
+        from p2pboot.fetch.asking.survey import Surveyor
 
-def _survey(
-    settings: NodeSettings, client: Client, channel: str | None, arch: str | None, timeout_s: float
-) -> Survey:
-    from p2pboot.fetch.asking.survey import Surveyor
+        wider = client.wider(transport, channel, arch)
+        return Surveyor(transport, channel, arch, progress, wider, book=book)
+
+    if watch:
+        given = click.get_current_context().get_parameter_source("timeout")
+        limit_s = float("inf") if given is click.core.ParameterSource.DEFAULT else timeout
+        show = _show_of(settings, as_json=as_json)
+        _watch(client, surveyor_on, show, pair=(channel, arch), named=named, limit_s=limit_s)
+        return
 
     async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> Survey:
-        wider = client.wider(transport, channel, arch)
-        surveyor = Surveyor(transport, channel, arch, progress, wider)
-        return await surveyor.run(settings.network.bootstrap, hints, timeout_s)
+        return await surveyor_on(transport, progress).run(named, hints, timeout)
 
     found: list[Survey] = []
     client.run(job, PlainProgress("asking", "asked"), found.append)
-    return found[0]
+    _report(found[0], settings, (channel, arch), as_json=as_json)
 
 
-def _judge(survey: Survey, policy: TrustPolicy) -> dict[str, Verdict]:
-    """The verdict on each manifest by its digest; none when nobody is trusted."""
-    from p2pboot.core.clock import effective_now
-    from p2pboot.core.verify import Question, judge
+def _address_book(state: Path, swarm_key: SwarmKey | None) -> Peers:
+    """A copy: what becomes of those who are in it is no business of the node's whose it is."""
+    from p2pboot.store.ondemand import copy_of_database
+    from p2pboot.store.peers import Peers
 
-    if not policy.publishers:
-        return {}
-    question = Question(policy, effective_now(wall_now(), None))
-    return {digest: judge(manifest, question) for digest, manifest in survey.manifests.items()}
+    return Peers(copy_of_database(state), None if swarm_key is None else swarm_key.fingerprint)
+
+
+def _report(
+    survey: Survey, settings: NodeSettings, pair: tuple[str | None, str | None], *, as_json: bool
+) -> None:
+    now = wall_now()
+    verdicts = judge_all(survey.manifests, settings.policy, now)
+    document = survey_document(survey, verdicts)
+    named = settings.network.bootstrap
+    if not as_json:
+        for line in survey_lines(survey, verdicts, now):
+            say(line)
+    if not survey.manifests:
+        error = nothing_found(survey, *pair, named)
+        raise NotFoundError(error.message, remedy=error.remedy, details={**error.details, **document})
+    if as_json:
+        unreached = {address: survey.unreached[address] for address in named if address in survey.unreached}
+        emit_json({"ok": True, **document, "addresses": unreached})
+        return
+    for line in unreached_lines(survey, named):
+        say(line)
+
+
+def _watch(
+    client: Client,
+    surveyor_on: Callable[[Transport, PlainProgress], Surveyor],
+    show: Show,
+    *,
+    pair: tuple[str | None, str | None],
+    named: Sequence[str],
+    limit_s: float,
+) -> None:
+    def nobody(survey: Survey) -> None:
+        error = nothing_found(survey, *pair, named)
+        show.nobody(f"{error.message}; {error.remedy}")
+
+    async def job(transport: Transport, hints: Hints, progress: PlainProgress) -> None:
+        import trio
+
+        with trio.move_on_after(limit_s):
+            await surveyor_on(transport, progress).watch(named, hints, show.show, nobody)
+
+    client.run(job, PlainProgress("asking", "asked"), is_endless=True)
+
+
+def _show_of(settings: NodeSettings, *, as_json: bool) -> Show:
+    from p2pboot.cli.watching import Documents, Lines, Screen
+
+    policy, now = settings.policy, wall_clock()
+    if as_json:
+        return Documents(policy, now)
+    return Screen(policy, now, settings.network.bootstrap) if sys.stdout.isatty() else Lines(policy, now)
 
 
 def nothing_found(
@@ -94,11 +168,12 @@ def nothing_found(
         remedy_for_nobody,
     )
 
-    words = {peer_id: provider.word for peer_id, provider in survey.providers.items()}
+    providers = survey.providers
+    words = {peer_id: provider.word for peer_id, provider in providers.items()}
     details = {"peers": peers_to_json(words, survey.failures), "addresses": survey.unreached}
     unreached = "; ".join(list(survey.unreached.values())[:MAX_NAMED])
     aside = f" ({unreached})" if unreached else ""
-    if not survey.providers:
+    if not providers:
         because = describe_peers({}, survey.failures)
         return NotFoundError(
             f"no provider answered{': ' if because else ''}{because}{aside}",
@@ -108,8 +183,7 @@ def nothing_found(
     wanted = " for " + "/".join(part or "any" for part in (channel, arch)) if channel or arch else ""
     because = describe_peers(words, survey.failures)
     return NotFoundError(
-        f"none of {len(survey.providers)} peers offers a manifest{wanted}"
-        f"{': ' if because else ''}{because}{aside}",
+        f"none of {len(providers)} peers offers a manifest{wanted}{': ' if because else ''}{because}{aside}",
         remedy=remedy_for(words.values()) or _remedy(channel, arch),
         details=details,
     )
@@ -120,65 +194,3 @@ def _remedy(channel: str | None, arch: str | None) -> str:
     given = [name for name, value in (("--channel", channel), ("--arch", arch)) if value is not None]
     others = "ask other peers: --bootstrap MULTIADDR"
     return f"leave {' and '.join(given)} out to see everything, or {others}" if given else others
-
-
-def _document(survey: Survey, verdicts: dict[str, Verdict]) -> dict[str, object]:
-    return {
-        "ok": True,
-        "providers": [
-            {
-                "peer_id": provider.peer_id,
-                "addresses": list(provider.addresses),
-                "manifests": [
-                    _entry(survey.manifests[digest], verdicts.get(digest)) for digest in provider.offers
-                ],
-                **provider.word.to_json(),
-            }
-            for provider in survey.providers.values()
-        ],
-        "dropped_peers": survey.dropped,
-    }
-
-
-def _entry(manifest: Manifest, verdict: Verdict | None) -> dict[str, object]:
-    from p2pboot.core.manifest.facts import facts
-
-    return {
-        **facts(manifest, "digest", "channel", "arch", "version", "manifest_version", "created_at"),
-        **facts(manifest, "expires_at", "signers", "provider", "artifacts"),
-        "accepted": None if verdict is None else verdict.ok,
-        "reason": None if verdict is None else verdict.reason,
-        "verdict": None if verdict is None else verdict.to_json(),
-    }
-
-
-def _say(survey: Survey, verdicts: dict[str, Verdict]) -> None:
-    for provider in survey.providers.values():
-        say(f"{provider.peer_id}  {' '.join(provider.addresses)}")
-        for digest in provider.offers:
-            _say_offer(survey.manifests[digest], verdicts.get(digest))
-        for one in provider.word.withheld:
-            say(f"  {one.channel}/{one.arch}  not offered, as it says: {one.text}")
-        if not provider.offers and not provider.word.withheld:
-            elsewhere = "".join(f" {pair}" for pair in provider.word.elsewhere)
-            say("  offers nothing of it" + (f", but{elsewhere}" if elsewhere else ""))
-    for peer_id, why in survey.dropped.items():
-        say(f"{peer_id}  dropped: {why}")
-
-
-def _say_offer(manifest: Manifest, verdict: Verdict | None) -> None:
-    left_s = manifest.expires_at - wall_now()
-    age = human_duration(max(0, wall_now() - manifest.created_at))
-    expiry = f"expires in {human_duration(left_s)}" if left_s > 0 else f"expired {human_duration(left_s)} ago"
-    total = human_size(sum(artifact.size for artifact in manifest.artifacts.values()))
-    say(
-        f"  {manifest.channel}/{manifest.arch}  version {manifest.version}"
-        f"  manifest version {manifest.manifest_version}  {total}  {age} old, {expiry}"
-    )
-    say(f"    digest     sha256:{manifest.digest}")
-    for keyid in manifest.signers:
-        say(f"    signed by  {keyid}")
-    if verdict is not None and verdict.failed is None:
-        say("    this trust takes it")
-    elif verdict is not None and verdict.failed is not None:
-        say(f"    this trust refuses it: {verdict.failed.detail}")

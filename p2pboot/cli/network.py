@@ -137,14 +137,27 @@ class Client:
     dht_public: bool = False
 
     @classmethod
-    def of(cls, settings: NodeSettings, key_path: Path | None, sharing: Sharing | None = None) -> Client:
+    def of(
+        cls,
+        settings: NodeSettings,
+        key_path: Path | None,
+        sharing: Sharing | None = None,
+        *,
+        knows_peers: bool = False,
+    ) -> Client:
         """The client that the settings describe; one that only asks where nothing is said of sharing.
+
+        Args:
+            settings: what applies.
+            key_path: of its identity; None: a new one.
+            sharing: what it gives to others.
+            knows_peers: whether there is somebody to ask whatever the settings say.
 
         Raises:
             NotFoundError: there are no addresses and discovery is off: a search could only end with this.
             KeyFileError, MachineError: the key file.
         """
-        if not settings.network.bootstrap and not settings.network.mdns:
+        if not settings.network.bootstrap and not settings.network.mdns and not knows_peers:
             raise NotFoundError(
                 "there is nobody to ask: no --bootstrap address, and mDNS is off",
                 remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or --mdns",
@@ -165,7 +178,12 @@ class Client:
         )
 
     def run(
-        self, job: Job[T], progress: PlainProgress, show: Callable[[T], None] = lambda _result: None
+        self,
+        job: Job[T],
+        progress: PlainProgress,
+        show: Callable[[T], None] = lambda _result: None,
+        *,
+        is_endless: bool = False,
     ) -> None:
         """Run a job, show what it returns, and serve on for as long as the user wants.
 
@@ -173,6 +191,7 @@ class Client:
             job: gets the transport, what discovery finds, and the progress.
             progress: of the job.
             show: prints what it returned, as soon as it is done.
+            is_endless: the user's end is the only one that the job has, and no interruption.
 
         Raises:
             KeyboardInterrupt: SIGINT or SIGTERM came before that; everything was closed in order. Afterwards it is the
@@ -181,7 +200,7 @@ class Client:
         import trio
 
         collect_garbage()
-        if not trio.run(self._run, job, progress, show):
+        if not trio.run(self._run, job, progress, show) and not is_endless:
             raise KeyboardInterrupt
 
     async def _run(self, job: Job[T], progress: PlainProgress, show: Callable[[T], None]) -> bool:

@@ -65,7 +65,7 @@ class Database:
         # In this order: whoever makes both has written the database first.
         if not anew and record.appearance() is not None and is_empty(path):
             raise MemoryInDoubt(Doubt.DATABASE_GONE, path.parent)
-        with _clear_errors(path):
+        with clear_errors(path):
             connection = sqlite3.connect(
                 path,
                 timeout=BUSY_TIMEOUT_S,
@@ -75,7 +75,7 @@ class Database:
             )
         database = cls(path, connection)
         try:
-            with _clear_errors(path):
+            with clear_errors(path):
                 database._prepare()
                 database._keep(RecordKeeper(record), tolerant=tolerant)
         except BaseException:
@@ -174,7 +174,7 @@ class Database:
         Raises:
             MemoryInDoubt: it changes what must not be forgotten, and the record does not fit.
         """
-        with self._lock, _clear_errors(self.path):
+        with self._lock, clear_errors(self.path):
             if self._depth == 0:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._record_due = False
@@ -226,7 +226,7 @@ class Database:
 
     def rows(self, query: str, *values: object) -> list[Row]:
         """All rows of a query."""
-        with self._lock, _clear_errors(self.path):
+        with self._lock, clear_errors(self.path):
             return self._connection.execute(query, values).fetchall()
 
     def row(self, query: str, *values: object) -> Row | None:
@@ -241,7 +241,8 @@ class Database:
 
 
 @contextlib.contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def clear_errors(path: Path) -> Iterator[None]:
+    """Have a person understand what SQLite says of the database at `path`."""
     try:
         yield
     except sqlite3.Error as error:

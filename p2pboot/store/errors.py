@@ -6,7 +6,7 @@ import enum
 import shlex
 from pathlib import Path
 
-from p2pboot.errors import MachineError, P2PBootError, StoreError
+from p2pboot.errors import MachineError, P2PBootError, StoreError, UsageError
 from p2pboot.store.filenames import DATABASE_NAME, RECORD_NAME
 
 
@@ -101,6 +101,20 @@ class NotRecorded(MachineError):
 
     def __init__(self, error: P2PBootError) -> None:
         super().__init__(error.message, remedy=error.remedy)
+
+
+class NoState(UsageError):
+    """It is no state directory.
+
+    Args:
+        path: what was named.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} is no state directory: there is no database {DATABASE_NAME} in it",
+            remedy="name the directory after --state; that of `fetch -o DIR` is DIR/.p2pboot",
+        )
 
 
 class Doubt(enum.Enum):

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Final, Self
 
 from p2pboot.errors import MachineError, machine_error
-from p2pboot.store.database import Database, Row, primary_code
+from p2pboot.store.database import Database, Row, clear_errors, primary_code
 from p2pboot.store.durable import make_directory
-from p2pboot.store.filenames import MEMORY_FILES
+from p2pboot.store.errors import NoState
+from p2pboot.store.filenames import DATABASE_NAME, MEMORY_FILES
 from p2pboot.store.ownership import NotOurs, check_files, close_files, opened_state
 
 _REFUSALS: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -135,6 +136,25 @@ class DatabaseOnDemand(Database):
             for one in (status, journal)
             if one is not None
         ]
+
+
+def copy_of_database(state: Path) -> Database:
+    """What the database of a state directory says, held in memory: the file is only read, also while a node uses it.
+
+    Raises:
+        NoState: there is none.
+        StoreError: it is damaged, not ours, or of a newer p2pboot.
+        MachineError: it can not be read.
+    """
+    path = state / DATABASE_NAME
+    try:
+        appearance = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NoState(state) from None
+    except OSError as error:
+        raise machine_error(error, f"read {path}") from error
+    with clear_errors(path):
+        return _in_memory(path, appearance)
 
 
 def _in_memory(path: Path, appearance: object) -> Database:

@@ -18,7 +18,8 @@ from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.verify import MAX_AHEAD_S
-from p2pboot.errors import MachineError, UsageError, machine_error
+from p2pboot.errors import MachineError, machine_error
+from p2pboot.store.errors import NoState
 from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.publications import Publication
 from p2pboot.store.reading import open_regular
@@ -85,7 +86,7 @@ def open_existing(path: Path) -> Store:
     """Open a state directory that there is; nothing is made.
 
     Raises:
-        UsageError: it is no state directory.
+        NoState: it is no state directory.
         StoreError, MachineError: as :meth:`Store.open`.
     """
     try:
@@ -98,10 +99,7 @@ def open_existing(path: Path) -> Store:
             raise machine_error(error, f"read {path / DATABASE_NAME}") from error
         start = b""
     if start != _SQLITE:
-        raise UsageError(
-            f"{path} is no state directory: there is no database {DATABASE_NAME} in it",
-            remedy="name the directory after --state; that of `fetch -o DIR` is DIR/.p2pboot",
-        )
+        raise NoState(path)
     return Store.open(path)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +12,19 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.cli.discover import nothing_found
+from p2pboot.core.addressbook import Entry, KnownAddress
 from p2pboot.core.withheld import Why, Withheld
-from p2pboot.fetch.asking.survey import Survey, Surveyor
+from p2pboot.fetch.asking.survey import WATCH_S, Survey, Surveyor
+from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.store.manifests import StoredManifest
+from p2pboot.store.store import Store
+from p2pboot.testing.stores import offer
+from p2pboot.transport.interface import PeerSource
+from p2pboot.wire.ping import PING_PROTOCOL
+from tests.fetch.test_wider import join, keepers
 from tests.fetch.world import FILES, OTHER_KEY, World, manifest_of
+from tests.transport.conftest import echo
 
 LONG_S = 30.0  # never reached: a survey without discovery ends when everybody answered
 
@@ -35,6 +45,153 @@ async def survey(
         return await Surveyor(transport, channel, arch, NoProgress()).run(addresses, None, timeout_s)
 
 
+def hints_of(*addresses: str) -> AsyncIterable[str]:
+    """What discovery on the local network finds."""
+    send, hints = trio.open_memory_channel[str](len(addresses))
+    for address in addresses:
+        send.send_nowait(address)
+    return hints
+
+
+async def test_it_is_known_how_each_peer_was_found(autojump_clock: MockClock, world: World) -> None:
+    async with (
+        world.provider(manifest_of(), introduces=True) as named,
+        world.provider(manifest_of()) as told_of,
+        world.provider(manifest_of()) as neighbour,
+        world.provider(manifest_of()) as remembered,
+        world.network.open(world.new_peer_id()) as transport,
+    ):
+        for known in (told_of, neighbour):
+            await named.transport.dial(known.address)
+        with Store.open(world.directory / "state") as store:
+            store.peers_of(None).save([Entry(remembered.peer_id, (KnownAddress(remembered.address, 1),))], [])
+            surveyor = Surveyor(transport, None, None, NoProgress(), book=store.peers_of(None))
+            found = await surveyor.run([named.address], hints_of(neighbour.address), LONG_S)
+    assert {peer_id: peer.sources[0] for peer_id, peer in found.providers.items()} == {
+        named.peer_id: PeerSource.BOOTSTRAP,
+        told_of.peer_id: PeerSource.PEERS,
+        neighbour.peer_id: PeerSource.LAN,
+        remembered.peer_id: PeerSource.ADDRESS_BOOK,
+    }
+    assert found.peers[neighbour.peer_id].sources == (PeerSource.LAN, PeerSource.PEERS)
+
+
+async def test_whom_the_hash_table_tells_of_was_found_there(autojump_clock: MockClock, world: World) -> None:
+    async with (
+        keepers(world, 3) as there,
+        world.provider(manifest_of()) as provider,
+        trio.open_nursery() as nursery,
+        world.network.open(world.new_peer_id()) as transport,
+    ):
+        await join(nursery, provider, there[0])
+        pair = ("stable", "x86_64")
+        surveyor = Surveyor(transport, *pair, NoProgress(), WiderSearch(transport, pair))
+        found = await surveyor.run(there[2].addresses(), None, 10)
+        nursery.cancel_scope.cancel()
+    assert found.peers[provider.peer_id].sources == (PeerSource.DHT,)
+    keeper = found.peers[there[2].peer_id]  # which speaks nothing else
+    assert keeper.sources == (PeerSource.BOOTSTRAP,)
+    assert keeper.failure is not None
+    assert set(found.providers) == {provider.peer_id}
+
+
+async def test_round_trip_is_measured_where_pings_are_answered(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with world.provider(manifest_of()) as one, world.provider(manifest_of()) as other:
+        one.transport.handle(PING_PROTOCOL, echo)
+        found = await survey(world, one.address, other.address)
+    assert found.peers[one.peer_id].round_trip_s == 0  # no time passes here
+    assert found.peers[other.peer_id].round_trip_s is None
+
+
+class Watching:
+    """The surveys that a watch shows."""
+
+    def __init__(self) -> None:
+        self.shown: list[Survey] = []
+        self.why_nobody: list[Survey] = []
+
+    @property
+    def offered(self) -> dict[str, tuple[str, ...]]:
+        return {peer_id: peer.offers for peer_id, peer in self.shown[-1].peers.items()}
+
+
+@asynccontextmanager
+async def watching(world: World, *addresses: str) -> AsyncIterator[Watching]:
+    seen = Watching()
+    async with world.network.open(world.new_peer_id()) as transport, trio.open_nursery() as nursery:
+        surveyor = Surveyor(transport, None, None, NoProgress())
+        nursery.start_soon(surveyor.watch, addresses, None, seen.shown.append, seen.why_nobody.append)
+        yield seen
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_watch_sees_who_comes_what_changes_and_who_goes(
+    autojump_clock: MockClock, world: World
+) -> None:
+    first, second = manifest_of(version=1), manifest_of(version=2)
+    async with world.provider(first) as provider, watching(world, provider.address) as seen:
+        await trio.sleep(1)
+        assert seen.offered == {provider.peer_id: (first.digest,)}
+        offer(provider.store, second, FILES, None)
+        await trio.sleep(WATCH_S + 1)
+        assert seen.offered == {provider.peer_id: (second.digest,)}
+        assert set(seen.shown[-1].manifests) == {second.digest}  # what nobody offers is not kept
+        watcher = next(iter(provider.transport.peers()))
+        world.network.cut(provider.peer_id, watcher)
+        await trio.sleep(2)
+        assert seen.offered == {}
+        world.network.heal(provider.peer_id, watcher)
+        await trio.sleep(10)
+        assert seen.offered == {provider.peer_id: (second.digest,)}
+        assert seen.why_nobody == []
+
+
+async def test_a_watched_peer_that_does_not_answer_any_more_is_still_there(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with world.provider(manifest_of()) as provider, watching(world, provider.address) as seen:
+        await trio.sleep(1)
+        world.network.freeze(provider.peer_id)
+        await trio.sleep(2 * WATCH_S + 10)
+        peer = seen.shown[-1].peers[provider.peer_id]
+        assert peer.failure is not None
+        assert "no answer" in peer.failure
+        world.network.thaw(provider.peer_id)
+        await trio.sleep(2 * WATCH_S)
+        assert seen.shown[-1].peers[provider.peer_id].failure is None
+
+
+async def test_of_a_watched_twin_that_goes_nothing_is_left_but_the_other(
+    autojump_clock: MockClock, world: World
+) -> None:
+    one_has, other_has = manifest_of(version=1), manifest_of(channel="testing")
+    async with (
+        world.provider(one_has) as one,
+        world.provider(other_has, twin_of=one) as other,
+        watching(world, one.address, other.address) as seen,
+    ):
+        await trio.sleep(1)
+        assert set(seen.offered[one.peer_id]) == {one_has.digest, other_has.digest}
+        world.network.cut(other.address, next(iter(one.transport.peers())))
+        await trio.sleep(1)
+        assert seen.offered == {one.peer_id: (one_has.digest,)}
+
+
+async def test_a_watch_says_once_that_nobody_is_there_and_goes_on(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with world.provider(manifest_of()) as provider:
+        world.network.freeze(provider.peer_id)
+        async with watching(world, provider.address) as seen:
+            await trio.sleep(60)
+            assert [list(each.unreached) for each in seen.why_nobody] == [[provider.address]]
+            world.network.thaw(provider.peer_id)
+            await trio.sleep(10)
+            assert set(seen.offered) == {provider.peer_id}
+
+
 async def test_every_provider_is_listed_with_what_it_offers(autojump_clock: MockClock, world: World) -> None:
     stable, testing = manifest_of(), manifest_of(channel="testing", key=OTHER_KEY)
     async with (
@@ -44,9 +201,9 @@ async def test_every_provider_is_listed_with_what_it_offers(autojump_clock: Mock
     ):
         found = await survey(world, one.address, other.address, third.address)
     assert {peer: provider.offers for peer, provider in found.providers.items()} == {
-        one.peer_id: [stable.digest],
-        other.peer_id: [stable.digest],
-        third.peer_id: [testing.digest],
+        one.peer_id: (stable.digest,),
+        other.peer_id: (stable.digest,),
+        third.peer_id: (testing.digest,),
     }
     assert found.manifests == {stable.digest: stable, testing.digest: testing}
     assert found.dropped == {}
@@ -71,8 +228,8 @@ async def test_whom_a_known_peer_knows_is_asked_too_and_who_is_gone_not_waited_f
         found = await survey(world, known.address)
         assert trio.current_time() - began < LONG_S
     assert {peer: provider.offers for peer, provider in found.providers.items()} == {
-        known.peer_id: [],
-        **{peer.peer_id: [manifest.digest] for peer in (one, other, further)},
+        known.peer_id: (),
+        **{peer.peer_id: (manifest.digest,) for peer in (one, other, further)},
     }
 
 
@@ -89,7 +246,7 @@ async def test_only_what_was_asked_for_is_listed(autojump_clock: MockClock, worl
     async with world.provider(manifest_of()) as one, world.provider(testing) as other:
         found = await survey(world, one.address, other.address, channel="testing")
     assert set(found.manifests) == {testing.digest}
-    assert found.providers[one.peer_id].offers == []
+    assert found.providers[one.peer_id].offers == ()
 
 
 async def test_peer_with_a_manifest_of_another_number_is_dropped_and_named(
@@ -176,7 +333,11 @@ async def test_without_addresses_nobody_is_told_to_check_them(world: World) -> N
     nobody = Survey({}, {}, {}, {}, {})
     alone = nothing_found(nobody, None, None, [])
     assert alone.message == "no provider answered"
-    assert alone.remedy == "check that a provider runs on this network, or name one: --bootstrap MULTIADDR"
+    assert alone.remedy is not None
+    assert alone.remedy.startswith(
+        "check that a provider runs on this network, or name one: --bootstrap MULTIADDR"
+    )
+    assert "`p2pboot doctor`" in alone.remedy
     named = nothing_found(nobody, None, None, ["/ip4/192.0.2.1/tcp/4001"])
     assert named.remedy is not None
     assert named.remedy.startswith("check the bootstrap addresses")

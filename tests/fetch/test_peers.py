@@ -6,7 +6,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pboot.fetch.asking.bootstrap import OF_A_CLIENT
 from p2pboot.fetch.asking.connecting import for_each_connection
-from p2pboot.fetch.asking.dialling import ADDRESSES_PER_HINT, HINT_TRIES, MAX_HINTS, Dialler
+from p2pboot.fetch.asking.dialling import ADDRESSES_PER_HINT, HINT_AGAIN_S, HINT_TRIES, MAX_HINTS, Dialler
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.interface import Connection, PeerSource
@@ -181,6 +181,27 @@ async def test_hints_are_bounded_in_number_and_tries(
         assert is_settled(dialler)
         assert len(set(dialled)) == MAX_HINTS
         assert len(dialled) == MAX_HINTS * HINT_TRIES
+        nursery.cancel_scope.cancel()
+
+
+async def test_who_was_given_up_is_tried_again_when_told_of_again(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """A watch may last for days, and whoever went may come back."""
+    async with (
+        world.provider() as provider,
+        world.client() as (transport, _),
+        trio.open_nursery() as nursery,
+    ):
+        send, hints = trio.open_memory_channel[str](1)
+        nursery.start_soon(Dialler(transport, [], Ledger(world.watcher), hints).run)
+        world.network.cut(provider.peer_id, transport.peer_id)
+        for heals in (False, True):
+            if heals:
+                world.network.heal(provider.peer_id, transport.peer_id)
+            await send.send(provider.address)
+            await trio.sleep(HINT_AGAIN_S + 30)
+        assert transport.peers() == {provider.peer_id}
         nursery.cancel_scope.cancel()
 
 

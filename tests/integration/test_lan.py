@@ -39,4 +39,5 @@ def test_an_image_is_found_and_fetched_over_link_local_ipv6_alone(tmp_path: Path
         order = [*net.inside("client"), *PYTHON, "discover", "--json"]
         seen = json.loads(subprocess.run(order, env=environment(), capture_output=True, check=True).stdout)
         assert seen["providers"][0]["addresses"][0].startswith("/ip6zone/eth0/ip6/fe80::")
+        assert seen["providers"][0]["sources"][0] == "lan"
         assert "local-discovery" not in [problem["code"] for problem in node.status()["problems"]]

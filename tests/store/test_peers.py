@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.addressbook import Entry, KnownAddress
-from p2pboot.errors import MachineError
+from p2pboot.errors import MachineError, StoreError
+from p2pboot.store.errors import NoState
 from p2pboot.store.filenames import DATABASE_NAME
+from p2pboot.store.ondemand import copy_of_database
+from p2pboot.store.peers import Peers
 from p2pboot.store.store import Store
 from tests.store.test_migration import SCHEMA_1
 
@@ -89,3 +92,22 @@ def test_what_can_not_be_written_is_said(store: Store) -> None:
     with pytest.raises(MachineError, match="readonly"):
         store.peers_of(None).save([ONE], [])
     assert store.peers_of(None).load() == []
+
+
+def test_the_book_of_another_process_is_read_and_left_as_it_is(state: Path) -> None:
+    with Store.open(state) as store:  # which goes on using it
+        store.peers_of(None).save([ONE, OTHER], [])
+        copy = Peers(copy_of_database(state), None)
+        assert copy.load() == [ONE, OTHER]
+        copy.save([], ["one"])
+        assert copy.load() == [OTHER]
+        assert store.peers_of(None).load() == [ONE, OTHER]
+
+
+def test_where_there_is_no_book_nothing_is_made(tmp_path: Path) -> None:
+    with pytest.raises(NoState):
+        copy_of_database(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / DATABASE_NAME).write_bytes(b"no database" * 1000)
+    with pytest.raises(StoreError, match="damaged"):
+        copy_of_database(tmp_path)

@@ -29,6 +29,9 @@ ADDRESSES_PER_HINT = 8
 
 HINT_TRIES = 3
 
+HINT_AGAIN_S = 60.0
+"""After so many failures: where the same is told again then, it is tried again, for a job may last for days."""
+
 
 class Dialler:
     """Keeps trying to be connected to the peers at some addresses.
@@ -123,10 +126,21 @@ class Dialler:
             peer = parsed.peer_id or address
             if address in self._bootstrap.addresses or (peer not in seen and len(seen) >= MAX_HINTS):
                 continue
+            if parsed.peer_id is not None and not self._ledger.usable(parsed.peer_id):
+                continue
             known = seen.setdefault(peer, set())
             if address not in known and len(known) < ADDRESSES_PER_HINT:
                 known.add(address)
-                nursery.start_soon(self._follow, address, source)
+                nursery.start_soon(self._follow_until_given_up, address, source, peer, seen)
+
+    async def _follow_until_given_up(
+        self, address: str, source: PeerSource, peer: str, seen: dict[str, set[str]]
+    ) -> None:
+        await self._follow(address, source)
+        await trio.sleep(HINT_AGAIN_S)
+        seen[peer].discard(address)
+        if not seen[peer]:
+            del seen[peer]
 
     async def _follow(self, address: str, source: PeerSource) -> None:
         """Be connected to an address that is a hint; given up after so many failures in a row."""

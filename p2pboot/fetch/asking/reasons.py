@@ -20,6 +20,7 @@ MAX_NAMED: Final = 4
 _MAX_PHRASE: Final = 400  # characters about one peer: no stranger fills the line
 _MAX_PAIRS: Final = 16
 _WITH_ITS_OPERATOR: Final = frozenset({"refused", "unpublishable"})
+_DOCTOR: Final = "`p2pboot doctor` looks for the reason"
 _ON_ITS_WAY: Final = "incomplete"  # the word of `WithheldHead.reason` for what passes by itself
 
 
@@ -102,8 +103,8 @@ def remedy_for_nobody(addresses: Iterable[str]) -> str:
         addresses: at which peers were looked for; none: on the local network alone.
     """
     if any(True for _ in addresses):
-        return "check the bootstrap addresses and that the provider runs, or raise --timeout"
-    return "check that a provider runs on this network, or name one: --bootstrap MULTIADDR"
+        return f"check the bootstrap addresses and that the provider runs, or raise --timeout; {_DOCTOR}"
+    return f"check that a provider runs on this network, or name one: --bootstrap MULTIADDR; {_DOCTOR}"
 
 
 def _cut(phrase: str) -> str:

@@ -82,6 +82,8 @@ class Remembering:
         self._enough = enough
         self._level = level
         self.book = AddressBook(KEPT)
+        self.followed = trio.Event()
+        """Whom it names was dialled once, where that was wanted: who may come now is not waited for."""
         self._changed = trio.Event()
         self._read: LRUCache[bytes, PeerRecord | None] = LRUCache(_READ)  # by digest
         self._noted: set[Connection] = set()
@@ -204,6 +206,7 @@ class Remembering:
         while True:
             if len(self._transport.peers()) < self._enough:
                 await self._round()
+            self.followed.set()
             lonely = self._lonely
             if self._transport.peers():
                 wait_s, pause_s = FEW_S, ALONE_FIRST_S

@@ -1,0 +1,211 @@
+"""What becomes of the peers that `p2pboot discover --watch` finds: on a terminal the whole, elsewhere what changed.
+
+What counts as a change of a peer is what it offers and withholds, whether it answers, and whether the trust takes it.
+Further ways to it and its round trip are shown with that, and are no events.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
+
+from p2pboot.cli.output import counted, one_line, say, warn
+from p2pboot.cli.peers import (
+    Verdicts,
+    judge_all,
+    judgement,
+    peer_document,
+    round_trip_of,
+    source_of,
+    survey_lines,
+    title_of,
+    unreached_lines,
+)
+from p2pboot.core.dataclass import dataclass
+from p2pboot.core.timestamps import format_time
+
+if TYPE_CHECKING:
+    from p2pboot.core.policy import TrustPolicy
+    from p2pboot.fetch.asking.survey import Peer, Survey
+
+_HOME: Final = "\x1b[H"
+_CLEAR_BELOW: Final = "\x1b[J"
+
+
+Facts = dict[str, tuple[str, str]]
+"""What is known of a peer, by what it is about: a verb, and a text."""
+
+_NO_MORE: Final = {"offers": "withdrew", "withholds": "released", "fails": "answers"}
+
+
+class Show(Protocol):
+    """One form of showing."""
+
+    def show(self, survey: Survey) -> None:
+        """Show what there is now."""
+
+    def nobody(self, why: str) -> None:
+        """Say that nobody was found in the time that this usually takes, and what helps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened to one peer.
+
+    Args:
+        name: "found", "changed" or "lost".
+        peer: as it is now; as it was, where it is lost.
+        before: what was known of it before; empty where it is found.
+        after: what is known now; empty where it is lost.
+    """
+
+    name: str
+    peer: Peer
+    before: Facts
+    after: Facts
+
+    @property
+    def news(self) -> Iterator[tuple[str, str]]:
+        """What is not as it was: a verb, and of what."""
+        for subject, (verb, text) in self.after.items():
+            if self.before.get(subject) != (verb, text):
+                yield verb, text
+        for subject, (verb, text) in self.before.items():
+            if subject not in self.after:
+                yield _NO_MORE[verb], text
+
+
+class Events:
+    """Tells what happened from one survey to the next."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Peer, Facts]] = {}
+
+    def between(self, survey: Survey, verdicts: Verdicts) -> list[Event]:
+        """What happened since the last call.
+
+        Args:
+            survey: as it is now.
+            verdicts: on its manifests.
+        """
+        known = {peer_id: (peer, _facts_of(peer, survey, verdicts)) for peer_id, peer in survey.peers.items()}
+        events = []
+        for peer_id, (peer, facts) in known.items():
+            _, before = self._known.get(peer_id, (peer, {}))
+            if peer_id not in self._known:
+                events.append(Event("found", peer, {}, facts))
+            elif before != facts:
+                events.append(Event("changed", peer, before, facts))
+        events += [
+            Event("lost", peer, facts, {})
+            for peer_id, (peer, facts) in self._known.items()
+            if peer_id not in known
+        ]
+        self._known = known
+        return events
+
+
+def _facts_of(peer: Peer, survey: Survey, verdicts: Verdicts) -> Facts:
+    facts: Facts = {}
+    for digest in peer.offers:
+        verdict = judgement(verdicts.get(digest))
+        offer = f"{title_of(survey.manifests[digest])}  sha256:{digest}"
+        facts[digest] = ("offers", offer if verdict is None else f"{offer}  {verdict}")
+    for one in peer.word.withheld:
+        facts[f"{one.channel}/{one.arch}"] = ("withholds", f"{one.channel}/{one.arch}: {one.text}")
+    if peer.failure is not None:
+        facts["failure"] = ("fails", peer.failure)
+    return facts
+
+
+class Lines:
+    """One line for each event, for logs.
+
+    Args:
+        policy: the trust that was given.
+        now: this machine's clock, unix seconds.
+    """
+
+    def __init__(self, policy: TrustPolicy, now: Callable[[], int]) -> None:
+        self._policy, self._now = policy, now
+        self._events = Events()
+
+    def show(self, survey: Survey) -> None:
+        """Say what happened."""
+        now = self._now()
+        verdicts = judge_all(survey.manifests, self._policy, now)
+        for event in self._events.between(survey, verdicts):
+            self._say(event, survey, verdicts, format_time(now))
+        sys.stdout.flush()
+
+    def nobody(self, why: str) -> None:
+        """Say it on standard error."""
+        warn(why)
+
+    def _say(self, event: Event, survey: Survey, verdicts: Verdicts, at: str) -> None:
+        peer = event.peer
+        if event.name != "changed":
+            where = "" if event.name == "lost" else f"  {round_trip_of(peer)}  {' '.join(peer.addresses)}"
+            say(f"{at}  {event.name:<9}  {peer.peer_id}  {source_of(peer)}{where}")
+        if event.name != "lost":
+            for verb, text in event.news:
+                say(f"{at}  {verb:<9}  {peer.peer_id}  {text}")
+
+
+class Documents(Lines):
+    """JSON Lines: one document for each event."""
+
+    def _say(self, event: Event, survey: Survey, verdicts: Verdicts, at: str) -> None:
+        gone = event.name == "lost"
+        peer = {"peer_id": event.peer.peer_id} if gone else peer_document(event.peer, survey, verdicts)
+        print(json.dumps({"event": event.name, "at": at, "peer": peer}, ensure_ascii=False))
+
+
+class Screen:
+    """A terminal, which always shows the whole.
+
+    Args:
+        policy: the trust that was given.
+        now: this machine's clock, unix seconds.
+        named: addresses that the user gave.
+    """
+
+    def __init__(self, policy: TrustPolicy, now: Callable[[], int], named: Sequence[str]) -> None:
+        self._policy, self._now, self._named = policy, now, named
+        self._why_nobody = ""
+        self._shown = ""
+
+    def show(self, survey: Survey) -> None:
+        """Draw it, where it looks otherwise than before."""
+        now = self._now()
+        verdicts = judge_all(survey.manifests, self._policy, now)
+        lines = [f"{counted(len(survey.peers), 'peer')}, Ctrl-C ends", ""]
+        lines += survey_lines(survey, verdicts, now)
+        lines += unreached_lines(survey, self._named)
+        if not survey.peers and self._why_nobody:
+            lines.append(self._why_nobody)
+        text = "\n".join(_fitting([one_line(line) for line in lines]))
+        if text != self._shown:
+            sys.stdout.write(f"{_HOME}{_CLEAR_BELOW}{text}\n")
+            sys.stdout.flush()
+            self._shown = text
+
+    def nobody(self, why: str) -> None:
+        """Have it on the screen as long as it is so."""
+        self._why_nobody = why
+
+
+def _fitting(lines: list[str]) -> list[str]:
+    """As many lines as the terminal has room for; longer ones take several of its rows."""
+    columns, rows = shutil.get_terminal_size()
+    room = max(rows - 2, 1)  # one to say that there are more, and one for the cursor
+    shown: list[str] = []
+    for line in lines:
+        room -= max(1, -(-len(line) // columns))
+        if room < 0:
+            return [*shown, f"… and {counted(len(lines) - len(shown), 'line')} more"]
+        shown.append(line)
+    return shown
