@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -36,6 +37,23 @@ def warn(text: str) -> None:
 def discard_stdout() -> None:
     """Nobody reads it any more: let what is printed, and the interpreter's own flush at exit, go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def check_reader() -> None:
+    """Look whether anybody reads standard output still: what is seldom written would not notice.
+
+    Raises:
+        BrokenPipeError: nobody does.
+    """
+    import select  # few write seldom
+
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):  # it is no file
+        return
+    if any(event & select.POLLERR for _, event in poll.poll(0)):
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def one_line(text: str) -> str:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from p2pboot.cli.output import counted, one_line, say, warn
+from p2pboot.cli.output import check_reader, counted, one_line, say, warn
 from p2pboot.cli.peers import (
     Verdicts,
     judge_all,
@@ -134,7 +134,12 @@ class Lines:
         self._events = Events()
 
     def show(self, survey: Survey) -> None:
-        """Say what happened."""
+        """Say what happened.
+
+        Raises:
+            BrokenPipeError: nobody reads it any more.
+        """
+        check_reader()
         now = self._now()
         verdicts = judge_all(survey.manifests, self._policy, now)
         for event in self._events.between(survey, verdicts):

@@ -179,6 +179,30 @@ async def test_of_a_watched_twin_that_goes_nothing_is_left_but_the_other(
         assert seen.offered == {one.peer_id: (one_has.digest,)}
 
 
+async def test_a_watch_that_has_lost_all_looks_in_the_hash_table_again(
+    autojump_clock: MockClock, world: World
+) -> None:
+    pair = ("stable", "x86_64")
+    async with (
+        keepers(world, 3) as there,
+        world.provider(manifest_of()) as one,
+        world.provider(manifest_of()) as other,
+        trio.open_nursery() as nursery,
+        world.network.open(world.new_peer_id()) as transport,
+    ):
+        seen: list[Survey] = []
+        surveyor = Surveyor(transport, *pair, NoProgress(), WiderSearch(transport, pair))
+        nursery.start_soon(surveyor.watch, there[2].addresses(), None, seen.append, seen.append)
+        await join(nursery, one, there[0])
+        assert set(seen[-1].providers) == {one.peer_id}
+        world.network.cut(one.peer_id, transport.peer_id)
+        await trio.sleep(1)
+        assert set(seen[-1].providers) == set()
+        await join(nursery, other, there[0])
+        assert seen[-1].providers[other.peer_id].sources == (PeerSource.DHT,)
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_watch_says_once_that_nobody_is_there_and_goes_on(
     autojump_clock: MockClock, world: World
 ) -> None:

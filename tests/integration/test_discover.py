@@ -8,6 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from p2pboot.cli.app import BROKEN_PIPE
 from p2pboot.testing.processes import PYTHON, Mesh
 from p2pboot.testing.waiting import HANG_S
 
@@ -42,6 +43,11 @@ def test_a_watch_tells_who_comes_and_who_goes_until_it_is_ended(mesh: Mesh, arti
     gone = event(watch)
     assert (gone["event"], gone["peer"]["peer_id"]) == ("lost", publisher.peer_id)
     event(other)
+    unread = mesh.start(command, mesh.directory / "watch.log")
+    event(unread)
+    assert unread.stdout is not None
+    unread.stdout.close()
+    assert unread.wait(HANG_S) == BROKEN_PIPE  # although it has nothing to say
     for process, number in ((watch, signal.SIGINT), (other, signal.SIGTERM)):
         process.send_signal(number)
         assert process.wait(HANG_S) == 0

@@ -311,6 +311,8 @@ class Surveyor:
             self._peers.pop(peer_id, None)
             self._ledger.words.pop(peer_id, None)
             self._forget_manifests()
+        if self._wider is not None and not any(peer.offers for peer in self._peers.values()):
+            self._wider.note_lost()
 
     def _forget_manifests(self) -> None:
         """Of those who are watched for days there may be ever new ones."""

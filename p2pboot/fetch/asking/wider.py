@@ -55,6 +55,7 @@ class WiderSearch:
         self._pair = pair
         self._public = public
         self._found = trio.Event()
+        self._lost = trio.Event()
         self._send, self.hints = trio.open_memory_channel[str](_HINTS)
         self._lacking: Sequence[str] = ()
         self._lacks = trio.Event()
@@ -77,14 +78,25 @@ class WiderSearch:
         self._lacking = digests
         self._lacks.set()
 
+    def note_lost(self) -> None:
+        """What was found is gone, and there is nothing else: it is to be looked for again."""
+        if self._found.is_set():
+            self._found = trio.Event()
+            self._lost.set()
+            self._lost = trio.Event()
+
     async def run(self) -> None:
-        """Look whenever nothing is found otherwise; until cancelled."""
-        with trio.move_on_after(NOTHING_S):
-            await self._found.wait()
-        if not self._found.is_set():
-            log.debug("nothing was found in %g s; looking in the distributed hash table", NOTHING_S)
-            await self._look_for_manifests(self._client())
-        await self._look_for_artifacts()
+        """Look, whenever nothing is found otherwise, until something is; until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._look_for_artifacts)
+            while True:
+                with trio.move_on_after(NOTHING_S):
+                    await self._found.wait()
+                if self._found.is_set():
+                    await self._lost.wait()
+                else:
+                    log.debug("nothing was found in %g s; looking in the distributed hash table", NOTHING_S)
+                    await self._look_for_manifests(self._client())
 
     def _client(self) -> DhtClient:
         from p2pboot.dht.addresses import AddressPolicy
