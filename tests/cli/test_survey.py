@@ -53,7 +53,9 @@ def hints_of(*addresses: str) -> AsyncIterable[str]:
     return hints
 
 
-async def test_it_is_known_how_each_peer_was_found(autojump_clock: MockClock, world: World) -> None:
+async def test_it_is_known_how_each_peer_was_found(
+    autojump_clock: MockClock, world: World, store: Store
+) -> None:
     async with (
         world.provider(manifest_of(), introduces=True) as named,
         world.provider(manifest_of()) as told_of,
@@ -63,10 +65,9 @@ async def test_it_is_known_how_each_peer_was_found(autojump_clock: MockClock, wo
     ):
         for known in (told_of, neighbour):
             await named.transport.dial(known.address)
-        with Store.open(world.directory / "state") as store:
-            store.peers_of(None).save([Entry(remembered.peer_id, (KnownAddress(remembered.address, 1),))], [])
-            surveyor = Surveyor(transport, None, None, NoProgress(), book=store.peers_of(None))
-            found = await surveyor.run([named.address], hints_of(neighbour.address), LONG_S)
+        store.peers_of(None).save([Entry(remembered.peer_id, (KnownAddress(remembered.address, 1),))], [])
+        surveyor = Surveyor(transport, None, None, NoProgress(), book=store.peers_of(None))
+        found = await surveyor.run([named.address], hints_of(neighbour.address), LONG_S)
     assert {peer_id: peer.sources[0] for peer_id, peer in found.providers.items()} == {
         named.peer_id: PeerSource.BOOTSTRAP,
         told_of.peer_id: PeerSource.PEERS,
@@ -74,6 +75,21 @@ async def test_it_is_known_how_each_peer_was_found(autojump_clock: MockClock, wo
         remembered.peer_id: PeerSource.ADDRESS_BOOK,
     }
     assert found.peers[neighbour.peer_id].sources == (PeerSource.LAN, PeerSource.PEERS)
+
+
+async def test_whoever_is_given_a_book_waits_until_it_was_followed(
+    autojump_clock: MockClock, world: World, store: Store
+) -> None:
+    async with world.provider() as named, world.provider() as remembered, world.provider() as gone:
+        known = [(peer.peer_id, KnownAddress(peer.address, 1)) for peer in (remembered, gone)]
+        store.peers_of(None).save([Entry(peer_id, (address,)) for peer_id, address in known], [])
+        world.network.freeze(gone.peer_id)
+        async with world.network.open(world.new_peer_id()) as transport:
+            surveyor = Surveyor(transport, None, None, NoProgress(), book=store.peers_of(None))
+            began = trio.current_time()
+            found = await surveyor.run([named.address], None, LONG_S)
+            assert trio.current_time() - began < LONG_S
+    assert set(found.providers) == {named.peer_id, remembered.peer_id}
 
 
 async def test_whom_the_hash_table_tells_of_was_found_there(autojump_clock: MockClock, world: World) -> None:
