@@ -28,6 +28,7 @@ _ALLOW_NETLINK: Final = (
 _GIVE_ADDRESS: Final = (
     "give it one, by DHCP, by a router that announces an IPv6 prefix, or by hand; it is used at once"
 )
+_PLUG_IN: Final = "look at cable and switch, or bring the interface up; it is used at once"
 _NO_MULTICAST: Final = (
     "allow multicast on port 5353, name peers with --bootstrap, or switch it off with --no-mdns"
 )
@@ -70,9 +71,13 @@ class Reachability:
             return [Problem(Code.INTERFACES, "network", text, _ALLOW_NETLINK)]
         if self._undiscovered is not None:
             text = f"no discovery on the local network: {self._undiscovered}"
-            remedy = _GIVE_ADDRESS if self._interfaces.is_alone else _NO_MULTICAST
-            return [Problem(Code.LOCAL_DISCOVERY, "network", text, remedy)]
+            return [Problem(Code.LOCAL_DISCOVERY, "network", text, self._remedy())]
         return []
+
+    def _remedy(self) -> str:
+        if self._interfaces.is_alone:
+            return _GIVE_ADDRESS
+        return _PLUG_IN if self._interfaces.is_unplugged else _NO_MULTICAST
 
     async def follow(
         self,

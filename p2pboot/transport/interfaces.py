@@ -151,6 +151,12 @@ class Listing:
         """Whether no other machine could speak to this one."""
         return self.refused is None and all(one.reach is Reach.LOOPBACK for one in self.addresses)
 
+    @property
+    def is_unplugged(self) -> bool:
+        """Whether there would be addresses for others, but nothing is at the other end of any of their interfaces."""
+        outer = [one for one in self.addresses if one.reach is not Reach.LOOPBACK]
+        return bool(outer) and all(one.reach is Reach.DOWN for one in outer)
+
 
 class Interfaces:
     """The machine's addresses, looked at again when the last look is older than a second.
@@ -187,6 +193,11 @@ class Interfaces:
     def is_alone(self) -> bool:
         """Whether no other machine could speak to this one, as of the last look; False also when nobody needed one."""
         return self._last is not None and self._last[1].is_alone
+
+    @property
+    def is_unplugged(self) -> bool:
+        """As of the last look, whether nothing is at the other end of any interface."""
+        return self._last is not None and self._last[1].is_unplugged
 
 
 def reachable(listening: Sequence[Address], interfaces: Interfaces) -> tuple[Address, ...]:

@@ -11,7 +11,7 @@ import trio
 
 from p2pboot.errors import first_error
 from p2pboot.transport.changes import Changes
-from p2pboot.transport.interfaces import Interfaces
+from p2pboot.transport.interfaces import Interfaces, Listing
 from p2pboot.transport.mdns import sockets
 from p2pboot.transport.mdns.links import Link, links_of, told_on
 from p2pboot.transport.mdns.sockets import LinkSocket
@@ -27,6 +27,7 @@ CHANNEL_SIZE: Final = 64
 """What does not fit is dropped: it is announced again."""
 
 ALONE: Final = "this machine has no address on it"
+UNPLUGGED: Final = "no cable is plugged in, or nobody is at its other end"
 NO_INTERFACE: Final = "no interface takes part in multicast"
 
 
@@ -92,7 +93,7 @@ class _Discovery:
             speaker.tell(told_on(link, addresses, listens_on, listing))
         if listing.refused:
             failure = f"not allowed to list this machine's interfaces by AF_NETLINK ({listing.refused})"
-        self._tell(self._reason(failure))
+        self._tell(self._reason(failure, listing))
 
     def _begin(self, link: Link) -> None:
         socket = LinkSocket(link, sockets.PORT)
@@ -100,13 +101,13 @@ class _Discovery:
         self._speakers[link] = speaker
         self._nursery.start_soon(speaker.run)
 
-    def _reason(self, failure: str | None) -> str | None:
+    def _reason(self, failure: str | None, listing: Listing) -> str | None:
         """Why nobody can be found."""
         if not self._speakers:
             return failure or NO_INTERFACE
         outer = [speaker for speaker in self._speakers.values() if not speaker.link.is_loopback]
         if not outer:
-            return failure or ALONE
+            return failure or (UNPLUGGED if listing.is_unplugged else ALONE)
         failures = [speaker.failure for speaker in outer]
         return f"packets can not be sent: {failures[0]}" if all(failures) else None
 

@@ -50,9 +50,10 @@ def links_of(listing: Listing) -> list[Link]:
     """Where to take part: interfaces in the order of their use, and loopback, for peers on this machine.
 
     Loopback is with IPv4 only: one is enough. Interfaces with a link-local address alone come last, and what connects
-    this machine with its containers only where there is nothing else.
+    this machine with its containers only where there is nothing else. One without a carrier leads nowhere, and when it
+    gets one, it is a new link, on which is told and asked at once.
     """
-    addressed = [_link(one) for one in listing.addresses if one.index]
+    addressed = [_link(one) for one in listing.addresses if one.index and one.reach is not Reach.DOWN]
     alone = [_link(one) for one in listing.link_local if one.index and one.reach is not Reach.DOWN]
     inner = [link for link in addressed if link.is_loopback and link.family == socket.AF_INET][:1]
     outer = [link for link in addressed if not link.is_loopback]

@@ -25,7 +25,11 @@ QUESTIONS_AFTER_S: Final = (0.0, 1.0, 3.0)
 """At the start, and when something changed: a lost packet costs a second."""
 
 QUESTION_EVERY_S: Final = 60.0
-"""Then, give or take a tenth; later if somebody else asks, as all hear the answers (RFC 6762, section 7.3)."""
+"""In the end, give or take a tenth; later if somebody else asks, as all hear the answers (RFC 6762, section 7.3).
+
+Until then each pause is twice as long as the one before (section 5.2): a switch that looks for loops (spanning tree)
+passes nothing on for half a minute after a cable was plugged in.
+"""
 
 ANSWER_EVERY_S: Final = 1.0
 """RFC 6762, section 6: a record at most once a second, whoever asks how often."""
@@ -130,9 +134,11 @@ class Speaker:
                 if self._changed.is_set():
                     break
                 self._send(records.QUESTION)
+            doubled_s = QUESTIONS_AFTER_S[-1] - QUESTIONS_AFTER_S[-2]
             while not self._changed.is_set():
                 self._somebody_asks = trio.Event()
-                pause_s = QUESTION_EVERY_S * random.uniform(0.9, 1.1)  # noqa: S311 - spreads questions, no secret
+                doubled_s = min(2 * doubled_s, QUESTION_EVERY_S)
+                pause_s = doubled_s * random.uniform(0.9, 1.1)  # noqa: S311 - spreads questions, no secret
                 with trio.move_on_after(pause_s) as pause:
                     await self._somebody_asks.wait()
                 if pause.cancelled_caught and not self._changed.is_set():

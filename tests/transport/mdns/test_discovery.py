@@ -6,7 +6,8 @@ import ipaddress
 import logging
 import socket
 from collections.abc import Callable
-from itertools import count
+from dataclasses import replace
+from itertools import count, pairwise
 
 import pytest
 import trio
@@ -17,6 +18,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.interfaces import Interfaces, Listing, OwnAddress, Reach
 from p2pboot.transport.mdns import discovery, open_mdns, records, sockets, sources, speaking
+from p2pboot.transport.mdns.links import Link
 from p2pboot.wire.dns import TXT, Message, Question, Record, read_message, write_answer, write_question
 from tests.transport.namespaces import namespace, run_python
 
@@ -271,10 +273,12 @@ async def test_an_interface_that_comes_later_is_used(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(discovery, "LOOK_S", 0.01)
     monkeypatch.setattr(speaking, "ANSWER_EVERY_S", 0.01)
     machine, said = Plugged(), list[str | None]()
-    recovered = trio.Event()
+    unplugged, recovered = trio.Event(), trio.Event()
 
     def report(reason: str | None) -> None:
         said.append(reason)
+        if reason == discovery.UNPLUGGED:
+            unplugged.set()
         if reason is None:
             recovered.set()
 
@@ -286,9 +290,11 @@ async def test_an_interface_that_comes_later_is_used(monkeypatch: pytest.MonkeyP
         assert said == [discovery.NO_INTERFACE]
         machine.addresses = (LOOPBACK,)
         assert await found.receive() == address
+        machine.addresses = (LOOPBACK, replace(CABLE, reach=Reach.DOWN))
+        await unplugged.wait()
         machine.addresses = (LOOPBACK, CABLE)
         await recovered.wait()
-    assert said == [discovery.NO_INTERFACE, discovery.ALONE, None]
+    assert said == [discovery.NO_INTERFACE, discovery.ALONE, discovery.UNPLUGGED, None]
 
 
 async def test_an_interface_that_went_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -339,3 +345,36 @@ def test_it_costs_a_client_little_to_import() -> None:
     """No zeroconf, and so no asyncio: 45 ms and 70 modules that were there for reading DNS messages."""
     code = "import json, sys, p2pboot.transport.mdns; print(json.dumps(sorted(sys.modules)))"
     assert not {"zeroconf", "asyncio"} & set(run_python([], code))  # type: ignore[call-overload]
+
+
+class Deaf:
+    """A link on which nobody says anything, also not that nobody is there."""
+
+    def __init__(self) -> None:
+        self.asked: list[float] = []
+
+    def send(self, packet: bytes) -> None:
+        assert packet == records.QUESTION
+        self.asked.append(trio.current_time())
+
+    async def receive(self) -> tuple[bytes, tuple[str, int]]:
+        await trio.sleep_forever()
+        raise AssertionError
+
+    def close(self) -> None:
+        pass
+
+
+async def test_who_hears_nothing_asks_ever_later_and_for_ever(autojump_clock: None) -> None:
+    """A switch passes nothing on for half a minute after a cable was plugged in."""
+    socket_ = Deaf()
+    found = sources.Sources(trio.current_time())
+    link = Link(socket.AF_INET, 7, "eth7")
+    speaker = speaking.Speaker(link, socket_, A, here(), found, found=lambda _address: True)  # type: ignore[arg-type]
+    with trio.move_on_after(300):
+        await speaker.run()
+    pauses = [later - sooner for sooner, later in pairwise(socket_.asked)]
+    assert [round(pause, 6) for pause in pauses[:2]] == [1, 2]
+    usual = (4, 8, 16, 32, 60, 60)
+    assert all(0.9 * due <= pause <= 1.1 * due for pause, due in zip(pauses[2:], usual, strict=False))
+    assert len(pauses) >= 2 + len(usual)

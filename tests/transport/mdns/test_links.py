@@ -77,6 +77,12 @@ def test_what_leads_to_containers_takes_part_with_a_link_local_address_only_wher
     ]
 
 
+def test_an_interface_without_a_carrier_takes_no_part() -> None:
+    down = own("192.0.2.1", 7, Reach.DOWN)
+    assert places(Listing((own("10.0.0.1", 3), down, LOOPBACK))) == [(socket.AF_INET, 3), (socket.AF_INET, 1)]
+    assert places(Listing((down, LOOPBACK))) == [(socket.AF_INET, 1)]
+
+
 def told(link: Link, *hosts: str, listing: Listing | None = None) -> list[str]:
     addresses = [f"/ip4/{host}/tcp/1/p2p/{B}" for host in hosts]
     listing = listing or Listing(
