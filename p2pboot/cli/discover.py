@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
     from p2pboot.cli.watching import Show
     from p2pboot.config.settings import NodeSettings
-    from p2pboot.core.swarmkey import SwarmKey
     from p2pboot.fetch.asking.survey import Survey, Surveyor
     from p2pboot.store.peers import Peers
     from p2pboot.transport.interface import Transport
@@ -65,7 +64,7 @@ def discover(
     channel, arch = take_pair(params)
     settings = begin(params, config_path)
     client = Client.of(settings, client_key_path, knows_peers=state_path is not None)
-    book = None if state_path is None else _address_book(state_path, client.swarm_key)
+    book = None if state_path is None else _address_book(state_path, client.mesh)
     named = settings.network.bootstrap
 
     def surveyor_on(transport: Transport, progress: PlainProgress) -> Surveyor:
@@ -89,12 +88,12 @@ def discover(
     _report(found[0], settings, (channel, arch), as_json=as_json)
 
 
-def _address_book(state: Path, swarm_key: SwarmKey | None) -> Peers:
+def _address_book(state: Path, mesh: str | None) -> Peers:
     """A copy: what becomes of those who are in it is no business of the node's whose it is."""
     from p2pboot.store.ondemand import copy_of_database
     from p2pboot.store.peers import Peers
 
-    return Peers(copy_of_database(state), None if swarm_key is None else swarm_key.fingerprint)
+    return Peers(copy_of_database(state), mesh)
 
 
 def _report(

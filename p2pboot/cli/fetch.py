@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_clock
-from p2pboot.cli.network import Client, begin, dht_options, network_options
+from p2pboot.cli.network import (
+    Client,
+    begin,
+    dht_options,
+    is_told_of_nobody,
+    network_options,
+    nobody_to_ask,
+)
 from p2pboot.cli.options import FILE, Command, max_lifetime_option, min_version_option
 from p2pboot.cli.output import counted, emit_json, human_duration, human_size, say
 from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options, setting_options
 from p2pboot.cli.sharing import Sharing, sharing_options
 from p2pboot.errors import UsageError
+from p2pboot.store.filenames import DATABASE_NAME
 
 if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
@@ -76,7 +84,8 @@ def fetch(
     sharing = Sharing.of(params)
     settings = begin(params, config_path)
     order = _order(settings, directory, artifacts, min_version=min_version, timeout_s=timeout)
-    client = Client.of(settings, client_key_path, sharing)
+    state = state_path or directory / ".p2pboot"
+    client = Client.of(settings, client_key_path, sharing, knows_peers=(state / DATABASE_NAME).exists())
     began = time.monotonic()
 
     def show(result: FetchResult) -> None:
@@ -85,7 +94,7 @@ def fetch(
         else:
             _say(result, time.monotonic() - began)
 
-    _fetch(order, state_path or directory / ".p2pboot", client, show)
+    _fetch(order, state, client, show, needs_book=is_told_of_nobody(settings))
 
 
 def _order(
@@ -111,7 +120,14 @@ def _order(
     )
 
 
-def _fetch(order: FetchOrder, state: Path, client: Client, show: Callable[[FetchResult], None]) -> None:
+def _fetch(
+    order: FetchOrder,
+    state: Path,
+    client: Client,
+    show: Callable[[FetchResult], None],
+    *,
+    needs_book: bool,
+) -> None:
     from p2pboot.fetch.client import fetch as fetch_into
     from p2pboot.protocol.messages import ARTIFACT_PROTOCOL
     from p2pboot.protocol.swarm import SWARM_PROTOCOL
@@ -124,6 +140,8 @@ def _fetch(order: FetchOrder, state: Path, client: Client, show: Callable[[Fetch
     with opened_directory(order.directory, OUTPUT, follow=True):
         pass  # before anything is made in it
     with Store.open(state) as store:
+        if needs_book and not store.peers_of(client.mesh).load():
+            raise nobody_to_ask()
 
         def artifacts(serving: Serving) -> Server:
             from p2pboot.serving.artifacts import ArtifactServer

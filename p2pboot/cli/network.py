@@ -112,6 +112,19 @@ def mesh_key(path: Path) -> SwarmKey:
     return load_swarm_key(path, warn=warn)
 
 
+def is_told_of_nobody(settings: NodeSettings) -> bool:
+    """Whether there are no addresses and discovery is off, so that only an address book is left."""
+    return not settings.network.bootstrap and not settings.network.mdns
+
+
+def nobody_to_ask() -> NotFoundError:
+    """The error of who has no address book either."""
+    return NotFoundError(
+        "there is nobody to ask: no --bootstrap address, and mDNS is off",
+        remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or --mdns",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """Runs a command's job on a network of its own: a transport, and discovery.
@@ -136,6 +149,11 @@ class Client:
     dht: bool = False
     dht_public: bool = False
 
+    @property
+    def mesh(self) -> str | None:
+        """The fingerprint of the swarm key, where there is one."""
+        return None if self.swarm_key is None else self.swarm_key.fingerprint
+
     @classmethod
     def of(
         cls,
@@ -151,17 +169,14 @@ class Client:
             settings: what applies.
             key_path: of its identity; None: a new one.
             sharing: what it gives to others.
-            knows_peers: whether there is somebody to ask whatever the settings say.
+            knows_peers: whether there may be somebody to ask whatever the settings say.
 
         Raises:
             NotFoundError: there are no addresses and discovery is off: a search could only end with this.
             KeyFileError, MachineError: the key file.
         """
-        if not settings.network.bootstrap and not settings.network.mdns and not knows_peers:
-            raise NotFoundError(
-                "there is nobody to ask: no --bootstrap address, and mDNS is off",
-                remedy="add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or --mdns",
-            )
+        if is_told_of_nobody(settings) and not knows_peers:
+            raise nobody_to_ask()
         network = settings.network
         swarm_key = None if network.swarm_key_path is None else mesh_key(network.swarm_key_path)
         sharing = Sharing("no") if sharing is None else sharing

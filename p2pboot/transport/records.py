@@ -109,7 +109,9 @@ class OwnRecord:
         """Return the envelope that says these addresses, of which `MAX_ADDRESSES` count; empty for none."""
         if addresses != self._said:
             self._said = addresses
-            self._record = sign_record(self._secret_key, addresses, time.time_ns()) if addresses else b""
+            self._record = (
+                sign_record(self._secret_key, addresses, max(0, time.time_ns())) if addresses else b""
+            )
         return self._record
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from p2pboot.core.addressbook import Entry, KnownAddress
+from p2pboot.store.store import Store
 from p2pboot.testing.manifests import ALICE
 from tests.cli.conftest import Cli
 
@@ -38,6 +40,20 @@ def test_fetch_refuses_before_it_makes_anything(
     assert said in done.error_line
     assert done.stdout == ""
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("known", "said"), [(False, "nobody to ask"), (True, "no peer answered in time")])
+def test_who_is_told_of_nobody_asks_whom_it_remembers(
+    cli: Cli, tmp_path: Path, known: bool, said: str
+) -> None:
+    peer_id = ALICE.public.peer_id
+    entry = Entry(peer_id, (KnownAddress(f"/ip4/127.0.0.1/tcp/1/p2p/{peer_id}", 1),))
+    with Store.open(tmp_path / "state") as store:
+        store.peers_of(None).save([entry] * known, ())
+    args = ("--no-mdns", "--dht", "off", "--state", "state", "-o", "out", "--timeout", "0.1")
+    done = cli("fetch", *TRUST, *PAIR, *args)
+    assert done.status == 3
+    assert said in done.error_line
 
 
 @pytest.mark.parametrize("command", [("fetch", *PAIR), ("snapshot", "sync")])
