@@ -10,7 +10,7 @@ from typing import Final
 from p2pboot.core.dataclass import dataclass
 from p2pboot.transport.addresses import Address, can_be_zone, parse_address
 from p2pboot.transport.interfaces import Listing, OwnAddress, Reach
-from p2pboot.transport.scopes import on_link
+from p2pboot.transport.scopes import Scope, on_link, scope_of
 
 MAX_LINKS: Final = 20
 """Of each family; a socket and a packet each, on a machine with a hundred containers."""
@@ -97,17 +97,20 @@ def told_on(
     return (*told[: MAX_TOLD - len(local)], *local)
 
 
-def believed(address: Address, sender: str, link: Link) -> Address | None:
+def believed(address: Address, sender: str, link: Link, listing: Listing) -> Address | None:
     """What is made of an address that somebody tells of on a link; None where it is not to be dialled on his word.
 
     Loopback is told of on loopback only: a neighbour shall not have us speak to services of this machine. For the like
     reason nobody tells of another one's link-local address, among which are those at which clouds tell machines their
-    secrets; one's own, from which the packet came, gets the interface's name. Names lead wherever their owner says.
+    secrets; one's own, from which the packet came, gets the interface's name. Names lead wherever their owner says. A
+    public address is the sender's or in a subnet of ours: nobody has us call strangers all over the world, as a peer
+    that is in another mesh besides does without meaning it.
 
     Args:
         address: as it was said.
         sender: the IP address that the packet came from.
         link: on which it came.
+        listing: this machine's addresses.
     """
     if not address.is_ip or address.port == 0 or (address.is_loopback and not link.is_loopback):
         return None
@@ -115,6 +118,9 @@ def believed(address: Address, sender: str, link: Link) -> Address | None:
         if address.host != sender:
             return None
         return address if address.kind == "ip4" else replace(address, host=f"{sender}%{link.zone}")
+    if scope_of(address.host) is Scope.WORLD and not link.is_loopback:
+        is_near = address.host == sender or on_link(address.host, listing.addresses)
+        return address if is_near and address.is_dialable else None
     return address if address.is_dialable else None
 
 

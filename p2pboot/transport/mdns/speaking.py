@@ -185,9 +185,10 @@ class Speaker:
             log.debug("mDNS packet of %d bytes from %s", len(packet), host, exc_info=True)
 
     def _hear(self, message: Message, sender: str) -> None:
-        heard = [believed(said, sender, self.link) for said in records.told(message)]
+        listing = self._interfaces.listing()
+        heard = [believed(said, sender, self.link, listing) for said in records.told(message)]
         others = [one for one in heard if one is not None and one.peer_id != self._peer_id]
-        for address in map(str, worth_dialling(others, self._interfaces.listing())):
+        for address in map(str, worth_dialling(others, listing)):
             is_new = self._sources.may_tell(
                 sender, address, trio.current_time(), is_here=self.link.is_loopback
             )

@@ -31,6 +31,7 @@ def own(text: str, index: int, reach: Reach = Reach.PHYSICAL) -> OwnAddress:
 
 
 LOOPBACK = own("127.0.0.1", 1, Reach.LOOPBACK)
+NEAR = Listing((OwnAddress(ipaddress.ip_address("192.0.2.1"), "eth0", 7, Reach.ROUTED, 24),))
 
 
 def places(listing: Listing) -> list[tuple[int, int]]:
@@ -124,6 +125,8 @@ def test_link_local_addresses_are_told_on_their_link_last_and_without_a_zone() -
     [
         ("/ip4/192.0.2.9/tcp/1", LAN, "/ip4/192.0.2.9/tcp/1"),
         ("/ip4/10.9.9.9/tcp/1", LAN, "/ip4/10.9.9.9/tcp/1"),  # another network of its, perhaps routed
+        ("/ip4/198.51.100.9/tcp/1", LAN, None),
+        ("/ip4/198.51.100.9/tcp/1", INNER, "/ip4/198.51.100.9/tcp/1"),
         ("/ip4/127.0.0.1/tcp/1", LAN, None),
         ("/ip4/127.0.0.1/tcp/1", INNER, "/ip4/127.0.0.1/tcp/1"),
         ("/ip6/::ffff:127.0.0.1/tcp/1", LAN, None),  # the same
@@ -140,21 +143,26 @@ def test_link_local_addresses_are_told_on_their_link_last_and_without_a_zone() -
 )
 def test_what_is_believed(said: str, link: Link, made: str | None) -> None:
     sender = "fe80::1" if link is LAN6 else "169.254.1.1"
-    found = believed(parse_address(said), sender, link)
+    found = believed(parse_address(said), sender, link, NEAR)
     assert (None if found is None else str(found)) == made
 
 
 def test_an_interface_whose_name_can_not_stand_in_an_address_is_called_by_its_number() -> None:
     link = Link(socket.AF_INET6, 7, "lan ü")
-    found = believed(parse_address("/ip6/fe80::1/tcp/1"), "fe80::1", link)
+    found = believed(parse_address("/ip6/fe80::1/tcp/1"), "fe80::1", link, NEAR)
     assert str(found) == "/ip6zone/7/ip6/fe80::1/tcp/1"
     assert parse_address(str(found)) == found
+
+
+def test_a_public_address_is_the_senders_own_or_near() -> None:
+    address = parse_address("/ip4/198.51.100.9/tcp/1")
+    assert believed(address, "198.51.100.9", LAN, NEAR) == address
+    assert believed(address, "198.51.100.8", LAN, NEAR) is None
 
 
 def test_link_local_addresses_are_dialled_where_nothing_else_is_near() -> None:
     near, far, local = (
         parse_address(f"/{host}/tcp/1") for host in ("ip4/192.0.2.9", "ip4/10.9.9.9", "ip4/169.254.1.1")
     )
-    listing = Listing((OwnAddress(ipaddress.ip_address("192.0.2.1"), "eth0", 7, Reach.ROUTED, 24),))
-    assert worth_dialling([local, near], listing) == [near]
-    assert worth_dialling([local, far], listing) == [local, far]
+    assert worth_dialling([local, near], NEAR) == [near]
+    assert worth_dialling([local, far], NEAR) == [local, far]
