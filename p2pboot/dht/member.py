@@ -152,6 +152,8 @@ class DhtMember:
     async def run(self) -> None:
         """Take part until cancelled."""
         async with trio.open_nursery() as nursery:
+            if self.server is not None:
+                nursery.start_soon(self.server.run)
             nursery.start_soon(self._keep_fresh)
             with self._transport.connection_events() as events:
                 async for event in events:

@@ -1,7 +1,8 @@
 """The server's streams: each asks as often as it likes, and holds nothing that others need.
 
 A stream that says nothing ends after ten seconds; there are places for hundreds, shared by origin, and the one that was
-idle for longest of whoever has most gives way. How often one origin asks is limited as well: beyond it is read later.
+idle for longest of whoever has most gives way. All who ask have a part of one core together, at which origins take
+turns; what is left to answer is read later.
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from collections import Counter
 from typing import Final
 
 import trio
-from cachetools import LRUCache
 
-from p2pboot.core.origins import Party, party_of
+from p2pboot.core.origins import party_of
 from p2pboot.core.shares import Shares
-from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.dht.addresses import AddressPolicy
 from p2pboot.dht.answers import Answerer, Asker, Refused
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.transport.interface import Stream, StreamReset
+from p2pboot.transport.timeshare import TimeShare
 from p2pboot.wire.kad import Message, MessageReader, encode_message
 
 log = logging.getLogger(__name__)
@@ -31,11 +31,12 @@ STREAMS: Final = 256
 _RESERVE: Final = 32
 _READ_BYTES: Final = 16 * 1024
 
-OF_PEER: Final = 100.0
-OF_ORIGIN: Final = 300.0
-"""Requests of one peer, and of one origin, in a second; an answer takes half a millisecond."""
-BURST_S: Final = 4.0
-_PARTIES: Final = 4096  # whose rates are known at a time
+SHARE: Final = 0.2
+"""Of one core's time, for all answers."""
+REQUEST_S: Final = 0.0005
+BYTE_S: Final = 1e-7
+"""Prices: of a request, which takes so long, and of a byte of the reply, which costs less of the processor and more of
+the line. So all who ask for the longest replies of 64 KiB get 2 MB a second together."""
 
 
 class DhtServer:
@@ -51,11 +52,15 @@ class DhtServer:
         self._policy = policy
         self._shares = Shares(STREAMS, _RESERVE)
         self._open: dict[_Served, None] = {}  # the idlest first
-        self._rates: LRUCache[Party, TokenBucket] = LRUCache(_PARTIES)
+        self._turns = TimeShare(SHARE)
         self.answered: Counter[str] = Counter()
         """Requests since the start, by type."""
         self.refused: Counter[str] = Counter()
         """`malformed` requests, and streams without a place (`streams`)."""
+
+    async def run(self) -> None:
+        """Give turns to those who ask, for ever."""
+        await self._turns.run()
 
     async def handle(self, stream: Stream) -> None:
         """Serve one stream. A stream handler."""
@@ -98,14 +103,15 @@ class DhtServer:
         asker = Asker(stream.connection.peer_id, stream.connection.address)
         try:
             while (request := await _read(stream, reader)) is not None:
-                await self._wait_for_turn(served.party)
                 if served in self._open:  # it is the one that has just asked
                     self._open[served] = self._open.pop(served)
                 reply = self.answerer.answer(request, asker, trio.current_time())
                 self.answered[request.type.name.lower()] += 1
-                if reply is not None:
+                said = b"" if reply is None else encode_message(reply)
+                await self._turns.take(served.party, REQUEST_S + BYTE_S * len(said))
+                if said:
                     with trio.fail_after(READ_S):
-                        await stream.write(encode_message(reply))
+                        await stream.write(said)
         except RemoteProtocolError as error:
             if not isinstance(error, (Refused, StreamReset)):
                 self.refused["malformed"] += 1
@@ -113,15 +119,6 @@ class DhtServer:
             await stream.reset()
         except trio.TooSlowError:
             await stream.reset()
-
-    async def _wait_for_turn(self, party: Party) -> None:
-        now = trio.current_time()
-        wait_s = 0.0
-        for whose, rate in ((party, OF_PEER), (Party(party.origin), OF_ORIGIN)):
-            if whose not in self._rates:
-                self._rates[whose] = TokenBucket(rate, rate * BURST_S, now)
-            wait_s = max(wait_s, self._rates[whose].take(1, now))
-        await trio.sleep(wait_s)
 
     def forget_old(self) -> None:
         """Drop records that were not put again in time."""
