@@ -7,16 +7,16 @@ Whoever is not connected is dialled for a lookup, and let go when it is over, un
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Final
 
 import trio
 from cachetools import TTLCache
 
-from p2pboot.core.origins import party_of
+from p2pboot.core.origins import Party, party_of
 from p2pboot.dht.addresses import AddressPolicy
-from p2pboot.dht.hearsay import Hearsay
+from p2pboot.dht.hearsay import Hearsay, Word
 from p2pboot.dht.keys import peer_id_bytes, position
 from p2pboot.dht.lookup import Lookup
 from p2pboot.dht.table import Contact, RoutingTable
@@ -55,6 +55,10 @@ MUTE_S: Final = 600.0
 """For which whoever does not speak the protocol, or does not answer, is not asked first over one connection."""
 _MUTE: Final = 1024
 
+WORD_S: Final = 60.0
+"""For which it is remembered whether those were there of whom a peer told."""
+_TELLERS: Final = 4096
+
 _READ_BYTES: Final = 16 * 1024
 
 
@@ -84,6 +88,8 @@ class DhtClient:
         self._mute: TTLCache[Connection, None] = TTLCache(
             _MUTE, MUTE_S, trio.current_time
         )  # most are clients
+
+        self._words: TTLCache[Party, Word] = TTLCache(_TELLERS, WORD_S, trio.current_time)
 
     # One peer
 
@@ -157,22 +163,34 @@ class DhtClient:
         """
         where = position(request.key)
         lookup = Lookup(where, self._transport.peer_id, self._start(where))
+        told_by: dict[str, Word] = {}  # who told of a peer first
+
+        def listen(teller: Connection, reply: Message) -> Iterator[Contact]:
+            word = self._words.setdefault(party_of(teller.address, teller.peer_id), Word())
+            for peer in reply.closer if word.counts else ():
+                contact = self._policy.heard(peer, teller.address)
+                if contact is not None:
+                    told_by.setdefault(contact.peer_id, word)
+                    yield contact
+
         with trio.move_on_after(LOOKUP_S):
             async with trio.open_nursery() as nursery:
                 changed = trio.Event()
 
                 async def visit(contact: Contact) -> None:
                     nonlocal changed
+                    word, connection = told_by.get(contact.peer_id, Word()), None
                     try:
                         connection = await self.reach(contact)
                         reply = await self.ask(connection, request)
                     except (P2PBootError, trio.TooSlowError) as error:
+                        word.away += connection is None
                         log.debug("the DHT's %s: %s", contact.peer_id, error)
                         self.table.remove(contact.peer_id)
                         lookup.failed(contact.peer_id)
                     else:
-                        heard = (self._policy.heard(peer, connection.address) for peer in reply.closer)
-                        lookup.answered(contact.peer_id, filter(None, heard))
+                        word.there += 1
+                        lookup.answered(contact.peer_id, listen(connection, reply))
                         take(connection, reply)
                     changed.set()
 

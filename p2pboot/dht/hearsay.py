@@ -1,6 +1,7 @@
 """Whom many tell of is dialled before whom one tells of: a liar invents as many providers as he likes.
 
 Of each teller a few are taken at once, so that what is told first is tried first. The rest waits until all were asked.
+And who tells of servers that are not there is not listened to for a while: he may mean to have us dial somebody else.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from p2pboot.core.dataclass import dataclass
 from p2pboot.core.origins import Party
 from p2pboot.dht.table import Contact
 
@@ -16,6 +18,25 @@ AT_ONCE: Final = 4
 
 MOST: Final = 2048
 """Peers that are remembered: as many as thirty tellers can tell of."""
+
+
+IN_VAIN: Final = 8
+"""Servers that one teller tells of and that do not answer, before this counts against him."""
+
+_THERE: Final = 3  # for each that does answer so many more may be gone: of an honest teller's some always are
+
+
+@dataclass(slots=True)
+class Word:
+    """What became of the servers that one teller told of first."""
+
+    there: int = 0
+    away: int = 0
+
+    @property
+    def counts(self) -> bool:
+        """Whether he is listened to."""
+        return self.away < IN_VAIN or self.away <= _THERE * self.there
 
 
 class Hearsay:

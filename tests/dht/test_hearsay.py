@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from p2pboot.core.origins import Party
-from p2pboot.dht.hearsay import AT_ONCE, MOST, Hearsay
+from p2pboot.dht.hearsay import AT_ONCE, IN_VAIN, MOST, Hearsay, Word
 from p2pboot.dht.table import Contact
 
 
@@ -44,3 +44,8 @@ def test_no_more_is_remembered_than_is_tried() -> None:
     for number in range(2 * MOST):
         hearsay.hear(contact(f"{number}"), Party("10.0.0.2", "liar"))
     assert len(list(hearsay.rest())) == MOST - AT_ONCE
+
+
+def test_who_tells_of_many_that_are_gone_counts_as_long_as_enough_are_there() -> None:
+    said = [Word(away=IN_VAIN - 1), Word(away=IN_VAIN), Word(there=3, away=IN_VAIN), Word(there=3, away=10)]
+    assert [word.counts for word in said] == [True, False, True, False]

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import random
 from contextlib import AsyncExitStack
+from typing import cast
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from p2pboot.dht.addresses import AddressPolicy
+from p2pboot.dht.client import WORD_S, DhtClient
+from p2pboot.dht.hearsay import IN_VAIN
 from p2pboot.dht.keys import content_key
 from p2pboot.dht.member import FRESH_S, LOOK_S
 from p2pboot.dht.table import Contact, K
 from p2pboot.testing.manifests import key_of
-from p2pboot.transport.interface import Connection, Stream
+from p2pboot.transport.interface import Connection, Stream, Transport
 from p2pboot.wire.kad import KAD_PROTOCOL, Message, MessageType, Record, encode_message
 from tests.dht.world import KEY, PAIR, RIGHT, DhtWorld, Liar, Peer, exchange, raw_stream, read_message
+from tests.node.test_peering import Dials
 
 
 @pytest.fixture
@@ -132,6 +137,27 @@ async def test_with_three_in_ten_poisoned_the_right_value_and_provider_are_found
         for peer in chance.sample(peers, 5):
             assert RIGHT in await values_for(world, peer)
             assert peers[2].transport.peer_id in await providers_for(world, PAIR, peer)
+
+
+async def test_a_liar_has_nobody_dialled_again_and_again(world: DhtWorld, autojump_clock: MockClock) -> None:
+    async with world.member("honest") as honest, world.member("liar") as liar:
+        honest.member.say({KEY: RIGHT}, ())
+        liar.transport.handle(KAD_PROTOCOL, Liar(random.Random(1)).handle)
+        async with world.network.open(key_of("client").public.peer_id, is_client=True) as transport:
+            dials = Dials(transport)
+            client = DhtClient(cast(Transport, dials), AddressPolicy())
+            for peer in (honest, liar):
+                await transport.dial(peer.address)
+            found: list[bytes] = []
+            await client.find_values(KEY, found.append)
+            first = len(dials.dialled)
+            assert first >= IN_VAIN
+            await client.find_values(KEY, found.append)
+            assert len(dials.dialled) == first
+            assert found.count(RIGHT) == 2
+            await trio.sleep(WORD_S)
+            await client.find_values(KEY, found.append)
+            assert len(dials.dialled) > first  # whoever lost his peers is heard again
 
 
 async def test_a_frozen_peer_does_not_stop_a_lookup(world: DhtWorld, autojump_clock: MockClock) -> None:
