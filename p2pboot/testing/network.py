@@ -28,6 +28,7 @@ from p2pboot.transport.interface import (
     Connection,
     ConnectionEvent,
     DialError,
+    DialFailure,
     Forwarding,
     Gossip,
     PeerRecord,
@@ -181,7 +182,9 @@ class MemoryNetwork:
         Of two dials at the same time that of the lower peer id stays.
         """
         if any(_are((dialler, listener), *sorted(names)) for names in self._cut):
-            raise DialError(f"cannot reach {listener.peer_id}: no route to host")
+            raise DialError(
+                f"cannot reach {listener.peer_id}: no route to host", failure=DialFailure.UNREACHABLE
+            )
         crossed = next((one for one in _made(listener, dialler) if one.crosses), None)
         if crossed is not None and listener.peer_id < dialler.peer_id:
             return crossed.connections[dialler]
@@ -334,15 +337,15 @@ class _Node:
         node = self._network.find(parsed.host)
         if node is None:
             await trio.lowlevel.checkpoint()
-            raise DialError(f"cannot reach {address}: connection refused")
+            raise DialError(f"cannot reach {address}: connection refused", failure=DialFailure.REFUSED)
         with self._network.dialling(self, node):
             await trio.lowlevel.checkpoint()
             while self._network.is_frozen(node):
                 await node.wait_awake()
             if node is self:
-                raise DialError(f"{address} is this node itself")
+                raise DialError(f"{address} is this node itself", failure=DialFailure.ITSELF)
             if parsed.peer_id not in {None, node.peer_id}:
-                raise DialError(f"{address} answers as {node.peer_id}")
+                raise DialError(f"{address} answers as {node.peer_id}", failure=DialFailure.OTHER_PEER)
             connection = self._network.connect(self, node)
         self.register.note_dialled(parsed, connection, source)
         self._known[node.peer_id] = node.addresses()[0]

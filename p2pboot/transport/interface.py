@@ -42,8 +42,37 @@ class NotAllowed(NoRoom):
         )
 
 
+class DialFailure(enum.StrEnum):
+    """What became of a dial, for who has to say what to do about it."""
+
+    UNRESOLVED = "unresolved"  # nobody knows the name
+    REFUSED = "refused"  # a machine is there, and nobody listens
+    TIMEOUT = "timeout"  # nothing comes back
+    UNREACHABLE = "unreachable"  # no way leads there
+    NOT_PERMITTED = "not-permitted"  # this machine does not let it out
+    OTHER_PEER = "other-peer"  # who answers is not who is named
+    OTHER_MESH = "other-mesh"  # another swarm key than ours
+    NOT_LIBP2P = "not-libp2p"  # something else listens there
+    HUNG_UP = "hung-up"  # it ended before the peer had proved who it is
+    ITSELF = "itself"  # this very node listens there
+    NOT_ALLOWED = "not-allowed"  # the allow-list of either side
+    OTHER = "other"
+
+
 class DialError(NotFoundError):
-    """No connection to that address."""
+    """No connection to that address.
+
+    Args:
+        message: as of every error.
+        remedy: likewise.
+        failure: what became of it.
+    """
+
+    def __init__(
+        self, message: str, *, remedy: str | None = None, failure: DialFailure = DialFailure.OTHER
+    ) -> None:
+        super().__init__(message, remedy=remedy)
+        self.failure = failure
 
 
 class Forwarding(enum.Enum):

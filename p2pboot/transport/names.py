@@ -23,7 +23,7 @@ import trio
 
 from p2pboot.errors import UsageError
 from p2pboot.transport.addresses import DNSADDR, Address, parse_address
-from p2pboot.transport.interface import DialError
+from p2pboot.transport.interface import DialError, DialFailure
 from p2pboot.transport.racing import interleaved
 
 LOOKUP_S: Final = 5.0
@@ -219,7 +219,9 @@ async def send_hosts(
     if not sent:
         reasons = "; ".join(dict.fromkeys(families.failures)) or "it has no address"
         raise DialError(
-            f"cannot reach {address}: {reasons}", remedy="check the name, and this machine's resolver"
+            f"cannot reach {address}: {reasons}",
+            remedy="check the name, and this machine's resolver",
+            failure=DialFailure.UNRESOLVED,
         )
 
 
@@ -245,6 +247,7 @@ async def resolve_dnsaddr(address: Address, resolver: Resolver | None = None) ->
         raise DialError(
             f"cannot reach {address}: _dnsaddr.{address.host}: {reasons}",
             remedy="check the name, its TXT records (dnsaddr=/ip4/…), and this machine's resolver",
+            failure=DialFailure.UNRESOLVED,
         )
     found = list(search.found)
     random.shuffle(found)  # all who ask are to spread over those who are named

@@ -16,7 +16,7 @@ from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, UsageError
 from p2pboot.transport.addresses import DNSADDR, Address
 from p2pboot.transport.allowlist import EVERYBODY, AllowList
-from p2pboot.transport.interface import DialError
+from p2pboot.transport.interface import DialError, DialFailure
 from p2pboot.transport.racing import NoneAnswers, race
 from p2pboot.transport.tcp.connection import TcpConnection
 from p2pboot.transport.tcp.sockets import dial_tcp
@@ -156,7 +156,8 @@ class Endpoint:
             failures = error.failures
             remedy = failures[0].remedy if failures else None
             message = error.message if len(failures) == 1 else f"cannot reach {address}: {error.message}"
-            raise DialError(message, remedy=remedy) from error
+            failure = getattr(failures[0], "failure", DialFailure.OTHER) if failures else DialFailure.OTHER
+            raise DialError(message, remedy=remedy, failure=failure) from error
 
     async def _dial_ip(
         self, address: Address, accept: Callable[[MuxedStream], None], nursery: trio.Nursery
@@ -167,7 +168,9 @@ class Endpoint:
             connection = self.connection(sock, accept, initiator=True, began=began, expected=expected)
         except OSError as error:
             sock.close()
-            raise DialError(f"cannot reach {address}: {error.strerror}") from error
+            raise DialError(
+                f"cannot reach {address}: {error.strerror}", failure=DialFailure.HUNG_UP
+            ) from error
         nursery.start_soon(connection.run)
         try:
             has_answered = await self._is_answered(connection)
@@ -183,12 +186,13 @@ class Endpoint:
             raise self._dial_error(address, connection.failure)
         if self.is_self(connection.peer):
             connection.abort()
-            raise DialError(f"{address} is this node itself")
+            raise DialError(f"{address} is this node itself", failure=DialFailure.ITSELF)
         if not self.allowed.admits(connection.peer_id):
             await connection.hang_up(GATED)
             raise DialError(
                 f"{address} answers as {connection.peer_id}, which is not among the peers that are allowed here",
                 remedy="name it, if it is to be: --allow-peer",
+                failure=DialFailure.NOT_ALLOWED,
             )
         return connection
 
@@ -204,20 +208,26 @@ class Endpoint:
 
     def _dial_error(self, address: Address, failure: ProtocolError | OSError) -> DialError:
         if isinstance(failure, WrongPeer):
-            return DialError(f"{address} answers as {failure.actual.peer_id}")
+            return DialError(f"{address} answers as {failure.actual.peer_id}", failure=DialFailure.OTHER_PEER)
         is_early = isinstance(failure, (EndedEarly, OSError))
         if self._swarm_key is not None and is_early:
             return DialError(
                 f"{address} closed the connection before it had proved who it is: it may be full, or have another swarm"
                 " key, or none",
                 remedy=_SAME_KEY,
+                failure=DialFailure.HUNG_UP,
             )
         if isinstance(failure, OtherSwarmKey):
-            return DialError(f"{address} is not in this private mesh: {failure}", remedy=_SAME_KEY)
+            return DialError(
+                f"{address} is not in this private mesh: {failure}",
+                remedy=_SAME_KEY,
+                failure=DialFailure.OTHER_MESH,
+            )
         if is_early:
             return DialError(
                 f"{address} closed the connection before it had proved who it is: it may be full, or no libp2p node",
                 remedy="try again in a while, ask another provider (--bootstrap MULTIADDR), or check the port",
+                failure=DialFailure.HUNG_UP,
             )
         who = "the peer named in it" if address.peer_id else "a libp2p node"
         if self._swarm_key is None and isinstance(failure, NotGreeted):
@@ -225,6 +235,7 @@ class Endpoint:
         return DialError(
             f"{address} answers, but not as {who} with Noise and Yamux: {failure}",
             remedy="check the port and the peer id",
+            failure=DialFailure.NOT_LIBP2P,
         )
 
 

@@ -17,7 +17,7 @@ import trio
 
 from p2pboot.errors import MachineError, machine_error
 from p2pboot.transport.addresses import Address, can_be_zone
-from p2pboot.transport.interface import DialError
+from p2pboot.transport.interface import DialError, DialFailure
 
 _BACKLOG: Final = 128
 # A peer whose machine vanished (or stopped reading) is given up after this long without an acknowledgement.
@@ -31,6 +31,16 @@ _OPTIONS: Final = (
     (socket.IPPROTO_TCP, "TCP_KEEPIDLE", _SILENCE_MS // 2000),
     (socket.IPPROTO_TCP, "TCP_KEEPINTVL", 5),
 )
+_FAILURES: Final = {
+    errno.ECONNREFUSED: DialFailure.REFUSED,
+    errno.ETIMEDOUT: DialFailure.TIMEOUT,
+    errno.EHOSTUNREACH: DialFailure.UNREACHABLE,
+    errno.ENETUNREACH: DialFailure.UNREACHABLE,
+    errno.EADDRNOTAVAIL: DialFailure.UNREACHABLE,
+    errno.EAFNOSUPPORT: DialFailure.UNREACHABLE,
+    errno.EPERM: DialFailure.NOT_PERMITTED,
+    errno.EACCES: DialFailure.NOT_PERMITTED,
+}
 
 
 async def dial_tcp(address: Address) -> socket.socket:
@@ -52,23 +62,31 @@ async def dial_tcp(address: Address) -> socket.socket:
         raise DialError(
             f"cannot reach {address}: {_reason(error)}",
             remedy="check the address, and that a node runs there and its port is open",
+            failure=_FAILURES.get(_root(error).errno or 0, DialFailure.OTHER),
         ) from error
     sock = release(stream)
     try:
         prepare(sock)
     except OSError as error:  # it hung up at once
         sock.close()
-        raise DialError(f"cannot reach {address}: {_reason(error)}") from error
+        raise DialError(f"cannot reach {address}: {_reason(error)}", failure=DialFailure.HUNG_UP) from error
     return sock
 
 
-def _reason(error: BaseException) -> str:
-    """Find the system's own words under trio's "all attempts to connect failed"."""
-    while isinstance(error.__cause__, (OSError, BaseExceptionGroup)):
-        error = error.__cause__
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return getattr(error, "strerror", None) or str(error)
+def _reason(error: OSError) -> str:
+    """The system's own words."""
+    root = _root(error)
+    return root.strerror or str(root)
+
+
+def _root(error: OSError) -> OSError:
+    """Find the system's own error under trio's "all attempts to connect failed"."""
+    root: BaseException = error
+    while isinstance(root.__cause__, (OSError, BaseExceptionGroup)):
+        root = root.__cause__
+    while isinstance(root, BaseExceptionGroup):
+        root = root.exceptions[0]
+    return root if isinstance(root, OSError) else error
 
 
 def release(stream: trio.SocketStream) -> socket.socket:
