@@ -27,6 +27,7 @@ _COMMANDS = {  # in the order people need them
     "fetch": "p2pboot.cli.fetch:fetch",
     "snapshot": "p2pboot.cli.snapshot:snapshot",
     "status": "p2pboot.cli.control:status",
+    "doctor": "p2pboot.cli.doctor:doctor",
     "state": "p2pboot.cli.state:state",
     "config": "p2pboot.cli.config:config",
     "demo": "p2pboot.cli.demo:demo",

@@ -1,4 +1,4 @@
-"""The control socket `<state>/control.sock`: how `p2pboot publish` and `p2pboot status` talk to a running node.
+"""The control socket `<state>/control.sock`: how `p2pboot publish`, `status` and `doctor` talk to a running node.
 
 One JSON object a line each way; a request has at most 64 KiB. The socket is 0600: whoever may connect may already read
 the state. `request` is the client's side and imports no trio, so that the commands that use it start in a blink.
@@ -13,6 +13,7 @@ import logging
 import os
 import socket
 import stat
+import struct
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,7 @@ MAX_LINE: Final = 65_536
 MAX_ANSWER: Final = 16 * 1024 * 1024
 IDLE_S: Final = 60.0  # for a request to arrive; how long its answer takes, only the asker limits
 _SEND_S: Final = 10.0
+_CREDENTIALS: Final = struct.Struct("3i")  # process, user and group: struct ucred
 _MAX_SOCKET_PATH: Final = 107  # sun_path on Linux, without the closing NUL
 
 # A refusal keeps its exit status on the way through the socket.
@@ -89,6 +91,21 @@ def request(state: Path, message: dict[str, Any], timeout_s: float) -> dict[str,
         kind = _REFUSALS.get(answer.get("exit_status"), P2PBootError)
         raise kind(str(answer.get("error", "the node refused")), remedy=answer.get("remedy"))
     return answer
+
+
+def running(state: Path) -> int | None:
+    """The process id of the node that runs with this state directory; None where none does, or it is not to be told."""
+    try:
+        with (
+            _in_directory_if_long(socket_path(state)) as name,
+            socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection,
+        ):
+            connection.settimeout(_SEND_S)
+            connection.connect(name)
+            said = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    except OSError:
+        return None
+    return int(_CREDENTIALS.unpack(said)[0])
 
 
 def _read_line(connection: socket.socket) -> bytes:

@@ -29,6 +29,7 @@ from p2pboot.node.answering import publish
 from p2pboot.node.awaiting import Awaited, awaited
 from p2pboot.node.building import Description
 from p2pboot.node.control import serve_control
+from p2pboot.node.examining import Examining
 from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
 from p2pboot.node.intake import Intake
@@ -175,6 +176,7 @@ class Node:
             topics=self._topics,
             interval_s=network.announce_interval_s,
         )
+        self._examining = Examining(transport, store, wall)
         self._scrubber = Scrubber(store.blobs, store.path, wall, self._audit)
         self._observer = Observer(
             store,
@@ -348,6 +350,8 @@ class Node:
                 return await trio.to_thread.run_sync(
                     describe_node, self.running(), self.store, self.catalogue
                 )
+            case "doctor":
+                return await self._examining.answer(self._settings, message)
         raise UsageError(f"unknown operation {message.get('op')!r}")
 
     # -- what is shown -----------------------------------------------------------------------------------------------

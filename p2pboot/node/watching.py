@@ -12,10 +12,9 @@ import contextlib
 import errno
 import hashlib
 import logging
-import math
 import os
 import stat
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +22,7 @@ import trio
 import watchfiles
 
 from p2pboot.core.problems import Code, Problem
+from p2pboot.doctor.inotify import LIMITS, lowest_limit, shown_limits
 
 log = logging.getLogger(__name__)
 
@@ -32,11 +32,6 @@ MAX_ENTRIES: Final = 20_000  # looked at; beyond these only the kernel tells of 
 MAX_DEPTH: Final = 6  # <channel>/<arch>/dtbs/<vendor>/<file>; a link in a circle ends here
 _DEBOUNCE_MS: Final = 1000  # many changes at once are one
 _STEP_MS: Final = 100  # how soon the library's thread ends when the node does
-_LIMITS: Final = {
-    errno.EMFILE: ("instances", ("fs/inotify/max_user_instances", "user/max_inotify_instances")),
-    errno.ENOSPC: ("watches", ("fs/inotify/max_user_watches", "user/max_inotify_watches")),
-}
-
 Report = Callable[[list[Problem]], None]
 
 
@@ -141,18 +136,14 @@ def _below(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
 def _problem(directory: Path, error: Exception) -> Problem:
     """Name the limit that is reached: the system's own words for it speak of open files, and of disks."""
     number = error.errno if isinstance(error, OSError) and error.errno else _errno_in(str(error))
-    limit = _LIMITS.get(number)
-    if limit is None or (number == errno.EMFILE and not _can_open_files()):
+    if number not in LIMITS or (number == errno.EMFILE and not _can_open_files()):
         text = f"the kernel can not be asked for changes ({error})"
         remedy = "a change is still noticed, by looking every few seconds"
     else:
-        what, settings = limit
-        values = {name.replace("/", "."): _sysctl(name) for name in settings}
-        text = f"this user's inotify {what} are used up ({_shown(values)})"
-        lowest = min(values, key=lambda name: math.inf if (value := values[name]) is None else value)
+        text = f"this user's inotify {LIMITS[number]} are used up ({shown_limits(number)})"
         remedy = (
-            f"end what uses them, or raise {lowest} with sysctl; meanwhile the directory is looked at every few"
-            " seconds"
+            f"end what uses them, or raise {lowest_limit(number)} with sysctl; meanwhile the directory is looked at"
+            " every few seconds"
         )
     return Problem(Code.INOTIFY, str(directory), text, remedy)
 
@@ -172,17 +163,6 @@ def _can_open_files() -> bool:
     except OSError:
         return False
     return True
-
-
-def _shown(values: Mapping[str, int | None]) -> str:
-    return ", ".join(f"{name} = {'unknown' if value is None else value}" for name, value in values.items())
-
-
-def _sysctl(name: str) -> int | None:
-    try:
-        return int((Path("/proc/sys") / name).read_text(encoding="ascii"))
-    except (OSError, ValueError):
-        return None
 
 
 class _Cancellation:

@@ -23,10 +23,12 @@ from p2pboot.store.errors import NoState
 from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.publications import Publication
 from p2pboot.store.reading import open_regular
+from p2pboot.store.schema import SCHEMA_VERSION
 from p2pboot.store.store import Store
 from p2pboot.store.truststate import RememberedHead
 
 _SQLITE: Final = b"SQLite format 3\0"
+_VERSION_AT: Final = 60  # of the user's version: https://www.sqlite.org/fileformat2.html#the_database_header
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,26 @@ def open_existing(path: Path) -> Store:
     if start != _SQLITE:
         raise NoState(path)
     return Store.open(path)
+
+
+def is_outdated(path: Path) -> bool:
+    """Whether opening this state would bring its database up to date, after which an earlier p2pboot can not use it.
+
+    Args:
+        path: of the state directory.
+
+    Raises:
+        MachineError: it can not be read.
+    """
+    try:
+        with open(open_regular(path / DATABASE_NAME), "rb") as file:
+            start = file.read(_VERSION_AT + 4)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise machine_error(error, f"read {path / DATABASE_NAME}") from error
+    version = int.from_bytes(start[_VERSION_AT:], "big")
+    return start.startswith(_SQLITE) and 0 < version < SCHEMA_VERSION
 
 
 def examine(store: Store, now: int) -> Examined:

@@ -58,6 +58,7 @@ def homeless(request: pytest.FixtureRequest, cli: Cli, monkeypatch: pytest.Monke
         (0, ("manifest", "show", "m.json")),
         (3, ("discover", *NOBODY_TO_ASK)),
         (3, ("fetch", "--channel", "c", "--arch", "arm64", "--trust", ALICE.public.keyid, "-o", "o", *NOBODY_TO_ASK)),
+        (3, ("doctor", "--listen", "/ip4/127.0.0.1/tcp/0", *NOBODY_TO_ASK)),
         (3, ("status", "--state", "s")),
     ],
 )  # fmt: skip
@@ -75,6 +76,7 @@ def test_what_needs_no_home_works_without(
     "args",
     [
         ("status",),
+        ("doctor", "--node"),
         ("publish",),
         ("state", "recover"),
         ("serve", "images"),

@@ -76,6 +76,7 @@ def modules_of(directory: Path, *args: str, status: int = 0) -> set[str]:
         ("--version",),
         ("serve", "--help"),
         ("fetch", "--help"),
+        ("doctor", "--help"),
         ("key", "show", "--key", "alice.toml"),
         (
             "manifest",

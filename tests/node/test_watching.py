@@ -13,6 +13,7 @@ import trio
 import watchfiles
 
 from p2pboot.core.problems import Code, Problem
+from p2pboot.doctor import inotify
 from p2pboot.node import watching
 from p2pboot.node.watching import fingerprint, touched_within, watch_directory
 from tests.node.world import until
@@ -173,21 +174,21 @@ async def test_without_a_watch_changes_are_found_and_the_limit_is_named(
     ("values", "named"),
     [
         (
-            {"fs/inotify/max_user_instances": 128, "user/max_inotify_instances": 0},
+            {"fs.inotify.max_user_instances": 128, "user.max_inotify_instances": 0},
             "user.max_inotify_instances",
         ),
         (
-            {"fs/inotify/max_user_instances": 1, "user/max_inotify_instances": 9},
+            {"fs.inotify.max_user_instances": 1, "user.max_inotify_instances": 9},
             "fs.inotify.max_user_instances",
         ),
-        ({"fs/inotify/max_user_instances": 128}, "fs.inotify.max_user_instances"),
+        ({"fs.inotify.max_user_instances": 128}, "fs.inotify.max_user_instances"),
         ({}, "fs.inotify.max_user_instances"),
     ],
 )
 def test_of_two_limits_the_lower_one_is_to_be_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: dict[str, int], named: str
 ) -> None:
-    monkeypatch.setattr(watching, "_sysctl", values.get)
+    monkeypatch.setattr(inotify, "_sysctl", values.get)
     problem = watching._problem(tmp_path, INSTANCES)
     assert problem.remedy is not None
     assert f"raise {named} with sysctl" in problem.remedy

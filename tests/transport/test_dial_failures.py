@@ -43,6 +43,7 @@ async def test_a_port_where_nobody_listens(me: Transport) -> None:
         (errno.ETIMEDOUT, DialFailure.TIMEOUT),
         (errno.ENETUNREACH, DialFailure.UNREACHABLE),
         (errno.EHOSTUNREACH, DialFailure.UNREACHABLE),
+        (errno.EINVAL, DialFailure.UNREACHABLE),
         (errno.EPERM, DialFailure.NOT_PERMITTED),
         (errno.ENOBUFS, DialFailure.OTHER),
     ],

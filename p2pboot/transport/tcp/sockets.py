@@ -37,6 +37,7 @@ _FAILURES: Final = {
     errno.EHOSTUNREACH: DialFailure.UNREACHABLE,
     errno.ENETUNREACH: DialFailure.UNREACHABLE,
     errno.EADDRNOTAVAIL: DialFailure.UNREACHABLE,
+    errno.EINVAL: DialFailure.UNREACHABLE,  # a route that is a black hole
     errno.EAFNOSUPPORT: DialFailure.UNREACHABLE,
     errno.EPERM: DialFailure.NOT_PERMITTED,
     errno.EACCES: DialFailure.NOT_PERMITTED,
