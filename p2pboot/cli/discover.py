@@ -45,7 +45,11 @@ DEFAULT_S = 5.0
     metavar="DIR",
     help="Ask those too who are in the address book there, of a node or a fetch. It is only read.",
 )
-@click.option("--watch", is_flag=True, help="Go on looking, and show what changes, until it is ended.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    help="Go on looking, and show what changes, until it is ended; with --json a document for each event.",
+)
 def discover(
     *,
     timeout: float,
@@ -136,7 +140,8 @@ def _watch(
         with trio.move_on_after(limit_s):
             await surveyor_on(transport, progress).watch(named, hints, show.show, nobody)
 
-    client.run(job, PlainProgress("asking", "asked"), is_endless=True)
+    with show.in_use():
+        client.run(job, PlainProgress("asking", "asked"), is_endless=True)
 
 
 def _show_of(settings: NodeSettings, *, as_json: bool) -> Show:

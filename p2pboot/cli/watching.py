@@ -7,9 +7,12 @@ Further ways to it and its round trip are shown with that, and are no events.
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, redirect_stderr
 from typing import TYPE_CHECKING, Final, Protocol
 
 from p2pboot.cli.output import check_reader, counted, one_line, say, warn
@@ -41,8 +44,14 @@ Facts = dict[str, tuple[str, str]]
 _NO_MORE: Final = {"offers": "withdrew", "withholds": "released", "fails": "answers"}
 
 
+_NOTES: Final = 3  # lines of the log that a terminal shows
+
+
 class Show(Protocol):
     """One form of showing."""
+
+    def in_use(self) -> AbstractContextManager[None]:
+        """The time in which it is used."""
 
     def show(self, survey: Survey) -> None:
         """Show what there is now."""
@@ -133,6 +142,10 @@ class Lines:
         self._policy, self._now = policy, now
         self._events = Events()
 
+    def in_use(self) -> AbstractContextManager[None]:
+        """Nothing has to be done for it."""
+        return nullcontext()
+
     def show(self, survey: Survey) -> None:
         """Say what happened.
 
@@ -182,12 +195,38 @@ class Screen:
         self._policy, self._now, self._named = policy, now, named
         self._why_nobody = ""
         self._shown = ""
+        self._notes: deque[str] = deque(maxlen=_NOTES)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """What goes to standard error meanwhile, the log above all, is shown with the rest where that is one too."""
+        if not sys.stderr.isatty():
+            yield
+            return
+        logging_there = [
+            handler
+            for handler in logging.getLogger().handlers
+            if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr
+        ]
+        with ExitStack() as stack:
+            for handler in logging_there:
+                stack.callback(handler.setStream, handler.setStream(self))
+            stack.enter_context(redirect_stderr(self))
+            yield
+
+    def write(self, text: str) -> int:
+        """Take what was meant for standard error."""
+        self._notes.extend(line for line in text.splitlines() if line)
+        return len(text)
+
+    def flush(self) -> None:
+        """It is shown with the next picture."""
 
     def show(self, survey: Survey) -> None:
         """Draw it, where it looks otherwise than before."""
         now = self._now()
         verdicts = judge_all(survey.manifests, self._policy, now)
-        lines = [f"{counted(len(survey.peers), 'peer')}, Ctrl-C ends", ""]
+        lines = [f"{counted(len(survey.peers), 'peer')}, Ctrl-C ends", *self._notes, ""]
         lines += survey_lines(survey, verdicts, now)
         lines += unreached_lines(survey, self._named)
         if not survey.peers and self._why_nobody:

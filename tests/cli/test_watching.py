@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
+import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from p2pboot.cli.output import warn
 from p2pboot.cli.peers import judge_all, round_trip_of, survey_document, survey_lines
 from p2pboot.cli.watching import Documents, Lines, Screen
 from p2pboot.core.manifest import Manifest
@@ -181,3 +184,26 @@ def test_a_terminal_shows_the_whole_as_far_as_there_is_room(capsys: pytest.Captu
     assert capsys.readouterr().out == ""  # nothing flickers where nothing changed
     screen.show(survey_of(replace(PEER, addresses=("\x1b[31m",))))
     assert "\x1b[31m" not in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("small")
+def test_a_terminal_has_a_place_for_what_is_logged_meanwhile(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger().addHandler(handler)
+    try:
+        screen = Screen(TRUST, lambda: NOW, [])
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+        with screen.in_use():
+            warn("one")
+            logging.getLogger("p2pboot.test").warning("another")
+            screen.show(survey_of())
+        said = capsys.readouterr()
+        assert said.err == ""
+        assert said.out.splitlines()[1:3] == ["p2pboot: warning: one", "another"]
+        warn("afterwards")
+        assert "afterwards" in capsys.readouterr().err
+        assert handler.stream is sys.stderr
+    finally:
+        logging.getLogger().removeHandler(handler)
