@@ -14,7 +14,9 @@ from p2pboot.transport.interface import NoRoom, NotAllowed, StreamReset
 
 LOST: Final = "connection lost"
 
-_MAX_FAILURES: Final = 256  # a mirror's job may last for weeks, and peers come under ever new names
+# A mirror's job may last for weeks, and so may a watch; peers come under ever new names.
+_MAX_FAILURES: Final = 256
+_MAX_DROPPED: Final = 4096
 
 
 class Ledger:
@@ -29,7 +31,7 @@ class Ledger:
         self.received: Counter[str] = Counter()
         """Artifact bytes by peer id, useful or not."""
         self.dropped: dict[str, str] = {}
-        """Why a peer is not asked any more, by peer id."""
+        """Why a peer is not asked any more, by peer id; of very many the last."""
         self.stopped: dict[str, str] = {}
         """Peers that closed a stream and owed a reply, and which one; that is no offence."""
         self.failures: dict[str, str] = {}
@@ -71,6 +73,8 @@ class Ledger:
         """Ask this peer for nothing more during this job; the first reason is kept."""
         if peer_id not in self.dropped:
             self.dropped[peer_id] = reason
+            if len(self.dropped) > _MAX_DROPPED:
+                del self.dropped[next(iter(self.dropped))]
             self.note_failure(peer_id, f"dropped: {reason}")
             self.progress.peer(peer_id, f"dropped: {reason}")
 

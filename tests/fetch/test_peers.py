@@ -194,13 +194,17 @@ async def test_who_was_given_up_is_tried_again_when_told_of_again(
         trio.open_nursery() as nursery,
     ):
         send, hints = trio.open_memory_channel[str](1)
-        nursery.start_soon(Dialler(transport, [], Ledger(world.watcher), hints).run)
+        dialler = Dialler(transport, [], Ledger(world.watcher), hints)
+        nursery.start_soon(dialler.run)
         world.network.cut(provider.peer_id, transport.peer_id)
-        for heals in (False, True):
-            if heals:
-                world.network.heal(provider.peer_id, transport.peer_id)
-            await send.send(provider.address)
-            await trio.sleep(HINT_AGAIN_S + 30)
+        await send.send(provider.address)
+        await trio.sleep(HINT_AGAIN_S / 2)
+        assert set(dialler.failures) == {provider.address}
+        await trio.sleep(HINT_AGAIN_S)
+        assert dialler.failures == {}
+        world.network.heal(provider.peer_id, transport.peer_id)
+        await send.send(provider.address)
+        await trio.sleep(1)
         assert transport.peers() == {provider.peer_id}
         nursery.cancel_scope.cancel()
 

@@ -15,7 +15,8 @@ from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import FetchError, NotFoundError, P2PBootError
 from p2pboot.fetch.asking.reasons import PeerWord, describe_peers
 from p2pboot.fetch.client import fetch
-from p2pboot.fetch.progress import STALLED_S
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.progress import STALLED_S, NoProgress
 from p2pboot.protocol.frames import encode_frame
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, Reply, Request, Status
 from p2pboot.protocol.withheld import WithheldHead
@@ -477,3 +478,13 @@ async def test_fetch_says_after_a_while_why_nothing_comes_and_when_it_goes_on(
         world.network.limit_upload(part.peer_id, 1 << 20)
         held.update(range(100))
     assert world.watcher.stalls == [told, None]
+
+
+def test_of_very_many_that_were_dropped_the_last_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A watch may last for weeks, and liars come under ever new names."""
+    monkeypatch.setattr("p2pboot.fetch.ledger._MAX_DROPPED", 2)
+    ledger = Ledger(NoProgress())
+    for peer in ("one", "two", "three"):
+        ledger.drop(peer, "it lies")
+    assert set(ledger.dropped) == {"two", "three"}
+    assert ledger.usable("one")

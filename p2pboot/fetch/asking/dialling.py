@@ -138,6 +138,7 @@ class Dialler:
     ) -> None:
         await self._follow(address, source)
         await trio.sleep(HINT_AGAIN_S)
+        self._hint_failures.pop(address, None)
         seen[peer].discard(address)
         if not seen[peer]:
             del seen[peer]
