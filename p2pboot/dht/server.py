@@ -35,8 +35,9 @@ SHARE: Final = 0.2
 """Of one core's time, for all answers."""
 REQUEST_S: Final = 0.0005
 BYTE_S: Final = 1e-7
-"""Prices: of a request, which takes so long, and of a byte of the reply, which costs less of the processor and more of
-the line. So all who ask for the longest replies of 64 KiB get 2 MB a second together."""
+"""Prices: of a request, which takes so long, and of a byte of it and of the reply, which costs less of the processor
+and more of the line. So all who send the longest requests, or ask for the longest replies, get 2 MB a second together.
+"""
 
 
 class DhtServer:
@@ -102,7 +103,7 @@ class DhtServer:
         stream, reader = served.stream, MessageReader()
         asker = Asker(stream.connection.peer_id, stream.connection.address)
         try:
-            while (request := await _read(stream, reader)) is not None:
+            while (request := await self._next(served, reader)) is not None:
                 if served in self._open:  # it is the one that has just asked
                     self._open[served] = self._open.pop(served)
                 reply = self.answerer.answer(request, asker, trio.current_time())
@@ -120,6 +121,22 @@ class DhtServer:
         except trio.TooSlowError:
             await stream.reset()
 
+    async def _next(self, served: _Served, reader: MessageReader) -> Message | None:
+        """The next request; None at the end, between two. What comes is read as fast as the stream's turns allow."""
+        deadline = trio.current_time() + READ_S
+        while (request := reader.next()) is None:
+            with trio.fail_at(deadline):
+                data = await served.stream.read(_READ_BYTES)
+            if not data:
+                if reader.is_between:
+                    return None
+                raise RemoteProtocolError("it ends within a request")
+            reader.receive(data)
+            since = trio.current_time()
+            await self._turns.take(served.party, BYTE_S * len(data))
+            deadline += trio.current_time() - since
+        return request
+
     def forget_old(self) -> None:
         """Drop records that were not put again in time."""
         self.answerer.forget_old(trio.current_time())
@@ -132,16 +149,3 @@ class _Served:
         self.stream = stream
         self.party = party_of(stream.connection.address, stream.connection.peer_id)
         self.scope = trio.CancelScope()
-
-
-async def _read(stream: Stream, reader: MessageReader) -> Message | None:
-    """The next request; None at the end, between two."""
-    with trio.fail_after(READ_S):
-        while (request := reader.next()) is None:
-            data = await stream.read(_READ_BYTES)
-            if not data:
-                if reader.is_between:
-                    return None
-                raise RemoteProtocolError("it ends within a request")
-            reader.receive(data)
-    return request

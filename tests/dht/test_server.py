@@ -246,6 +246,22 @@ async def test_a_flood_of_questions_is_answered_in_its_part_of_a_core_and_others
         assert 1 < trio.current_time() - began < 3
 
 
+async def test_long_requests_are_read_in_that_part_of_a_core_too(
+    world: DhtWorld, autojump_clock: MockClock
+) -> None:
+    longest = Message(MessageType.GET_VALUE, KEY, Record(KEY, bytes(MAX_FRAME - 100)))
+    async with world.member("server") as server, world.network.open(key_of("a").public.peer_id) as stranger:
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(80):
+                nursery.start_soon(exchange, await raw_stream(stranger, server), longest)
+            await trio.sleep(0.1)
+            async with world.network.open(key_of("b").public.peer_id) as honest:
+                assert await exchange(await raw_stream(honest, server), GET) == GET
+            assert trio.current_time() - began < 0.2
+        assert 1 < trio.current_time() - began < 3
+
+
 async def test_nobody_from_the_world_is_served_unless_wanted(
     world: DhtWorld, autojump_clock: MockClock
 ) -> None:
