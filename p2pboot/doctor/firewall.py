@@ -80,9 +80,11 @@ def _judge_rules(seen: Seen, wanted: Sequence[tuple[str, int]]) -> Finding:
     stopped = [(protocol, port) for protocol, port in wanted if seen.rules.stops(protocol, port)]
     if stopped:
         shown = ", ".join(f"{port}/{protocol}" for protocol, port in stopped)
-        text = f"{seen.rules.dropping[0]} drops what no rule lets in, and none lets {shown} in{manager}"
+        text = f"a rule drops what comes in to {shown}{manager}"
+        if seen.rules.dropping:
+            text = f"{seen.rules.dropping[0]} drops what no rule lets in, and none lets {shown} in{manager}"
         return warning(Code.FIREWALL_DROPS, _SUBJECT, text, _how_to_open(seen.managers, stopped))
-    if seen.rules.dropping:
+    if seen.rules.stop_anything:
         return ok(
             Code.FIREWALL, _SUBJECT, f"its rules let in what has to come in, as far as they tell{manager}"
         )
@@ -94,4 +96,4 @@ def _how_to_open(programs: Sequence[str], stopped: Sequence[tuple[str, int]]) ->
         return "firewall-cmd --permanent " + " ".join(f"--add-port={port}/{kind}" for kind, port in stopped)
     if "ufw" in programs:
         return "; ".join(f"ufw allow {port}/{kind}" for kind, port in stopped)
-    return "add rules that accept them: " + "; ".join(f"{kind} dport {port} accept" for kind, port in stopped)
+    return "have rules accept them: " + "; ".join(f"{kind} dport {port} accept" for kind, port in stopped)

@@ -8,7 +8,7 @@ from typing import Final
 from p2pboot.core.identity import PublicKey
 from p2pboot.doctor.findings import Code, Finding, State, failed, ok, warning
 from p2pboot.doctor.patient import Patient
-from p2pboot.fetch.asking.reasons import remedy_for, remedy_for_nobody
+from p2pboot.fetch.asking.reasons import remedy_for
 from p2pboot.fetch.asking.survey import Survey, Surveyor
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.transport.addresses import parse_address
@@ -80,11 +80,14 @@ def _judge_nobody(survey: Survey, patient: Patient, *, connected: int) -> list[F
         remedy = "add --bootstrap MULTIADDR (the first line that `p2pboot serve` prints), or --mdns"
         return [failed(Code.NOBODY_TO_ASK, _SUBJECT, text, remedy)]
     how = "peers are connected, and none answers" if connected else "nobody was found"
-    remedy = "see what the other checks say" if connected else remedy_for_nobody(network.bootstrap)
+    remedy = "see what the other checks say"
+    if not connected:
+        remedy += ", and that a provider runs; or name another one: --bootstrap MULTIADDR"
     heard_of = {one: why for one, why in survey.unreached.items() if one not in network.bootstrap}
     if heard_of:
         shown = "; ".join(list(heard_of.values())[:_NAMED])
-        how += f"; {len(heard_of)} addresses were told of, and do not answer: {shown}"
+        count = "1 address was" if len(heard_of) == 1 else f"{len(heard_of)} addresses were"
+        how += f"; {count} told of, without a connection: {shown}"
         remedy = "on the machines there let in the TCP port that these addresses name"
     # Who only publishes may well be the first one.
     follows = not patient.is_node or bool(patient.settings.trust)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from p2pboot.doctor.rules import Rules, read_iptables, read_nft
 from p2pboot.transport.interface import DialFailure
 from tests.doctor.patients import short
 
+RULESETS = Path(__file__).parent / "rulesets"
 WANTED = [("tcp", 4001), ("udp", 5353)]
 ACCEPT, DROP = {"accept": None}, {"drop": None}
 
@@ -33,6 +35,7 @@ PINGS = {"match": {"op": "==", "left": {"meta": {"key": "l4proto"}}, "right": {"
 STATES = {
     "vmap": {"key": {"ct": {"key": "state"}}, "data": {"set": [["established", ACCEPT], ["invalid", DROP]]}}
 }
+NEW = {"match": {"op": "==", "left": {"ct": {"key": "state"}}, "right": {"set": ["new", "untracked"]}}}
 FROM_THE_LAN = {"match": {"op": "==", "left": {"meta": {"key": "iifname"}}, "right": "eth1"}}
 
 
@@ -64,7 +67,11 @@ def nft(*rules: list[dict[str, Any]], policy: str = "drop", hook: str = "input",
         (nft([dport([4000, 4100], "th"), ACCEPT]), WANTED),  # not a form of nft's
         (nft([dport("@open", "th"), ACCEPT]), []),
         (nft([FROM_THE_LAN, ACCEPT]), []),
+        (nft([NEW, ACCEPT]), []),
         (nft([dport(4001), DROP]), WANTED),
+        (nft([dport(4001), DROP], policy="accept"), WANTED[:1]),
+        (nft([dport(4001), ACCEPT], [dport(4001), DROP]), WANTED[1:]),
+        (nft([dport({"range": [4000, 4100]}), {"reject": None}], policy="accept"), WANTED[:1]),
         (nft(policy="accept"), []),
         (nft([{"counter": {}}, {"reject": None}], policy="accept"), WANTED),
         (nft(hook="forward"), []),
@@ -77,6 +84,20 @@ def test_what_nftables_stops(listed: str, stopped: list[tuple[str, int]]) -> Non
     assert [one for one in WANTED if rules.stops(*one)] == stopped
 
 
+@pytest.mark.parametrize(
+    ("name", "stopped"),
+    [("filter", []), ("zones", [("tcp", 4001)])],
+)
+def test_rules_as_nft_1_0_6_lists_them(name: str, stopped: list[tuple[str, int]]) -> None:
+    """Made by `nft -f NAME.nft` and `nft -j list ruleset` in a network namespace."""
+    rules = read_nft((RULESETS / f"{name}.json").read_text())
+    assert rules is not None
+    assert len(rules.dropping) == 1
+    assert not rules.is_open
+    assert [one for one in WANTED if rules.stops(*one)] == stopped
+    assert rules.stops("tcp", 22) is False
+
+
 @pytest.mark.parametrize("listed", ["", "{}", "[]", '{"nftables": 5}', '{"nftables": [7]}', "[" * 100_000])
 def test_what_is_no_list_of_rules_is_none(listed: str) -> None:
     assert read_nft(listed) is None
@@ -87,6 +108,7 @@ def test_what_is_no_list_of_rules_is_none(listed: str) -> None:
     [
         ("-P INPUT DROP", WANTED),
         ("-P INPUT ACCEPT", []),
+        ("-P INPUT ACCEPT\n-A INPUT -p udp -m udp --dport 5353 -j DROP", WANTED[1:]),
         ("-P INPUT ACCEPT\n-A INPUT -j REJECT --reject-with icmp-host-prohibited", WANTED),
         (
             "-P INPUT DROP\n-A INPUT -i lo -j ACCEPT\n-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT",
@@ -112,7 +134,7 @@ def test_rules_that_drop_are_named_with_what_opens_them() -> None:
     assert short([finding]) == [(Code.FIREWALL_DROPS, State.WARNING)]
     assert "inet filter in" in finding.text
     assert "4001/tcp, 5353/udp" in finding.text
-    assert finding.remedy == "add rules that accept them: tcp dport 4001 accept; udp dport 5353 accept"
+    assert finding.remedy == "have rules accept them: tcp dport 4001 accept; udp dport 5353 accept"
 
 
 @pytest.mark.parametrize(

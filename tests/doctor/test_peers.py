@@ -74,7 +74,7 @@ async def test_who_is_heard_of_and_not_reached_has_his_port_closed(world: World)
     async with world.network.open(world.new_peer_id()) as transport:
         one = patient(transport, said={"network.bootstrap": ("/ip4/10.9.9.9/tcp/1",)})
         (finding,) = judge_survey(Survey({}, {}, {}, unreached, {}), one, connected=0)
-    assert "1 addresses were told of, and do not answer: no answer from /ip4/10.0.0.9" in finding.text
+    assert "1 address was told of, without a connection: no answer from /ip4/10.0.0.9" in finding.text
     assert "10.9.9.9" not in finding.text
     assert finding.remedy is not None
     assert "TCP port" in finding.remedy
