@@ -151,8 +151,8 @@ def per_s(rate: float, at_once: float) -> str:
         f"| values in one reply | {answers.OF_VALUES:,} bytes;",
         f"on its stream | {server.READ_S:.0f} seconds |",
         f"| streams for all | {server.STREAMS};",
-        f"at {1000 * server.REQUEST_S:g} ms for a request and {1024e3 * server.BYTE_S:.1f} ms for a KiB of reply:"
-        f" {server.SHARE / server.REQUEST_S:.0f} short ones a second",
+        f"at {1000 * server.REQUEST_S:g} ms for a request and {1024e3 * server.BYTE_S:.1f} ms for a KiB of it and"
+        f" of the reply: {server.SHARE / server.REQUEST_S:.0f} short ones a second",
         f"asks the {table.K} nearest peers",
         f"its values bear a `ttl` of {member.TTL_S:,}",
         f"at most {names.DEPTH} levels, {names.LOOKUPS} names, {names.RESULTS} addresses and {names.LOOKUP_S:.0f} s",
