@@ -22,6 +22,7 @@ text. The errors of Timetoke snapshots are in `core.timetoke.errors`.
     │   ├── LocalProtocolError           we would have sent something wrong
     │   └── RemoteProtocolError          the peer did
     ├── FetchError                    1  artifacts that no peer delivers intact
+    ├── Unwell (doctor.findings)      1  what the doctor found to be in the way (carries the report); 3 and 4, too
     ├── NotFoundError                 3  nobody or nothing found in time
     └── MachineError                  4  disk full, port in use, no permission
 """

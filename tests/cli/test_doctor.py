@@ -11,7 +11,7 @@ from p2pboot.doctor.findings import Step
 from p2pboot.testing.manifests import ALICE
 from tests.cli.conftest import Cli
 
-QUIET = ("--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--dht", "off", "--timeout", "1")
+QUIET = ("--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0", "--dht", "off", "--timeout", "2")
 NOBODY = ("--bootstrap", "/ip4/127.0.0.1/tcp/1")
 
 

@@ -49,7 +49,7 @@ def test_a_machine_without_a_network_or_with_ipv6_only(mesh: Mesh, has: str) -> 
         if has == "IPv6":
             lan.plug("alone")
             lan.ip("alone", "address add 2001:db8::7/64 dev eth0 nodad")
-        done = mesh.complete([*lan.inside("alone"), *PYTHON, "doctor", "--timeout", "3", *_QUICK])
+        done = mesh.complete([*lan.inside("alone"), *PYTHON, "doctor", "--timeout", "5", *_QUICK])
     document = json.loads(done.stdout)
     assert done.status != 0
     assert "Traceback" not in done.stderr
