@@ -9,7 +9,7 @@ from p2pboot.core.identity import PublicKey
 from p2pboot.doctor.findings import Code, Finding, State, failed, ok, warning
 from p2pboot.doctor.patient import Patient
 from p2pboot.fetch.asking.reasons import remedy_for
-from p2pboot.fetch.asking.survey import Survey, Surveyor
+from p2pboot.fetch.asking.survey import Peer, Survey, Surveyor
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.mdns import open_mdns
@@ -108,15 +108,18 @@ def _judge_offers(survey: Survey, patient: Patient) -> Finding:
         follows = not patient.is_node or bool(patient.settings.trust)
         said = failed if follows else warning
         return said(Code.NO_MANIFEST, _SUBJECT, text, remedy or "ask others: --bootstrap MULTIADDR")
-    named = ", ".join(
-        f"{provider.peer_id} at {provider.addresses[0]}"
-        for provider in offering[:_NAMED]
-        if provider.addresses
-    )
+    named = ", ".join(map(_described, offering[:_NAMED]))
     more = f" and {len(offering) - _NAMED} more" if len(offering) > _NAMED else ""
     manifests = "1 manifest is" if len(survey.manifests) == 1 else f"{len(survey.manifests)} manifests are"
     text = f"{count} answered, {manifests} offered by {named}{more}"
     return ok(Code.PEERS, _SUBJECT, text)
+
+
+def _described(peer: Peer) -> str:
+    """Who it is, where, and how it was found first."""
+    where = f" at {peer.addresses[0]}" if peer.addresses else ""
+    found = f" (found by {peer.sources[0].label})" if peer.sources else ""
+    return f"{peer.peer_id}{where}{found}"
 
 
 def _judge_failures(survey: Survey) -> list[Finding]:

@@ -42,7 +42,8 @@ async def test_peers_that_offer_are_named(autojump_clock: MockClock, world: Worl
     assert len(survey.manifests) == 1
     assert short(found) == [(Code.PEERS, State.OK)]
     assert found[0].text.startswith("2 peers answered, 1 manifest is offered by")
-    assert one.peer_id in found[0].text
+    assert f"{one.peer_id} at {one.address}" in found[0].text
+    assert found[0].text.endswith("(found by bootstrap)")
 
 
 async def test_peers_that_offer_nothing_of_it(autojump_clock: MockClock, world: World) -> None:
