@@ -143,9 +143,8 @@ class DhtMember:
         if server is None:
             return DhtCounts(known)
         kept = server.answerer
-        return DhtCounts(
-            known, len(kept.values), len(kept.providers), dict(server.answered), kept.refused + server.refused
-        )
+        refused = dict(kept.refused + server.refused)  # `asdict` of a Counter has pairs for keys
+        return DhtCounts(known, len(kept.values), len(kept.providers), dict(server.answered), refused)
 
     # Tasks
 

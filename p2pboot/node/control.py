@@ -204,33 +204,38 @@ async def _converse(stream: trio.SocketStream, answer: Answer) -> None:
                 line, _, received = received.partition(b"\n")
                 await _send(stream, await _reply(bytes(line), answer))
             if len(received) > MAX_LINE:
-                await _send(stream, _refusal(f"a request has at most {MAX_LINE} bytes"))
+                await _send(stream, _encoded(_refusal(f"a request has at most {MAX_LINE} bytes")))
                 return
     except (trio.BrokenResourceError, trio.TooSlowError):
         return  # the asker went away, or is asleep
 
 
-async def _send(stream: trio.SocketStream, reply: dict[str, Any]) -> None:
+async def _send(stream: trio.SocketStream, reply: bytes) -> None:
     import trio
 
     with trio.fail_after(_SEND_S):
-        await stream.send_all(json.dumps(reply).encode() + b"\n")
+        await stream.send_all(reply)
 
 
-async def _reply(line: bytes, answer: Answer) -> dict[str, Any]:
+async def _reply(line: bytes, answer: Answer) -> bytes:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        return _refusal("a request is one JSON object on one line")
+        return _encoded(_refusal("a request is one JSON object on one line"))
     try:
-        return {"ok": True, **await answer(message)}
+        return _encoded({"ok": True, **await answer(message)})
     except P2PBootError as error:
-        return _refusal(error.message, error.remedy, error.exit_status)
+        return _encoded(_refusal(error.message, error.remedy, error.exit_status))
     except Exception as error:  # one asker's odd request does not end the node
         log.exception("a request on the control socket failed")
-        return _refusal(f"internal error: {type(error).__name__}: {error}"[:500], "look at the node's log")
+        what = f"internal error: {type(error).__name__}: {error}"[:500]
+        return _encoded(_refusal(what, "look at the node's log"))
+
+
+def _encoded(reply: dict[str, Any]) -> bytes:
+    return json.dumps(reply).encode() + b"\n"
 
 
 def _refusal(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -12,6 +14,7 @@ from p2pboot.dht.keys import peer_id_bytes
 from p2pboot.dht.records import VALUES
 from p2pboot.dht.server import READ_S, STREAMS
 from p2pboot.dht.table import Contact, K
+from p2pboot.node.status import describe_dht
 from p2pboot.testing.manifests import key_of
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.allowlist import AllowList
@@ -129,6 +132,8 @@ async def test_what_can_not_be_is_refused_and_costs_its_stream_only(
         with pytest.raises(StreamReset):
             await read_message(stream)
         assert await exchange(await raw_stream(stranger, server), GET) == GET
+        status = json.loads(json.dumps(describe_dht(server.member.counts())))
+        assert status["refused"] == {"malformed": 1}
 
 
 @pytest.mark.parametrize(

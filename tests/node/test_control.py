@@ -29,6 +29,8 @@ async def answer(message: dict[str, Any]) -> dict[str, Any]:
             raise UsageError("not like this", remedy="like that")
         case "fail":
             raise RuntimeError("a bug")
+        case "odd":
+            return {"said": {("not", "JSON"): 1}}
         case "large":
             return {"said": "x" * 2_000_000}
         case "long":
@@ -101,9 +103,12 @@ async def test_a_bug_behind_a_request_ends_neither_node_nor_connection(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with serving(tmp_path):
-        failed, served = await exchange(tmp_path, b'{"op":"fail"}\n{"op":"echo","said":1}\n')
+        failed, odd, served = await exchange(
+            tmp_path, b'{"op":"fail"}\n{"op":"odd"}\n{"op":"echo","said":1}\n'
+        )
         assert not failed["ok"]
         assert "RuntimeError" in failed["error"]
+        assert "TypeError" in odd["error"]
         assert served["ok"]
         assert "a bug" in caplog.text
 
