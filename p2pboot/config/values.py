@@ -222,6 +222,8 @@ def _parse_dialable(text: str) -> Address:
     from p2pboot.transport.addresses import DNSADDR, parse_address
 
     address = parse_address(text)
+    if address.kind == "ip6" and address.is_link_local and not address.is_dialable_here and address.port:
+        raise ValueError(f"{text!r} can not be dialled: say on which interface, as in /ip6zone/eth0{text}")
     if not (address.is_dialable or address.is_dialable_here or address.kind == DNSADDR):
         raise ValueError(f"{text!r} can not be dialled: give a peer's own address and port")
     return address

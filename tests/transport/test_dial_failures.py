@@ -60,6 +60,12 @@ async def test_the_systems_own_reason_is_found(
     assert raised.value.failure is failure
 
 
+async def test_an_interface_that_is_not_there(me: Transport) -> None:
+    with pytest.raises(DialError, match="no such interface") as raised:
+        await me.dial("/ip6zone/nowhere0/ip6/fe80::1/tcp/1")
+    assert raised.value.failure is DialFailure.UNREACHABLE
+
+
 async def test_somebody_else_and_somebody_with_another_swarm_key(me: Transport) -> None:
     async with (
         open_light(ALICE, ["/ip4/127.0.0.1/tcp/0"]) as other,

@@ -39,6 +39,7 @@ _FAILURES: Final = {
     errno.EADDRNOTAVAIL: DialFailure.UNREACHABLE,
     errno.EINVAL: DialFailure.UNREACHABLE,  # a route that is a black hole
     errno.EAFNOSUPPORT: DialFailure.UNREACHABLE,
+    socket.EAI_NONAME: DialFailure.UNREACHABLE,  # the interface that an address names is not there
     errno.EPERM: DialFailure.NOT_PERMITTED,
     errno.EACCES: DialFailure.NOT_PERMITTED,
 }
@@ -75,8 +76,10 @@ async def dial_tcp(address: Address) -> socket.socket:
 
 
 def _reason(error: OSError) -> str:
-    """The system's own words."""
+    """The system's own words, where they say what is wrong."""
     root = _root(error)
+    if isinstance(root, socket.gaierror):  # what is looked up of an address is its zone
+        return "this machine has no such interface"
     return root.strerror or str(root)
 
 
