@@ -7,6 +7,7 @@ into it by mistake has millions of strangers call. A name is never taken from a 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 from itertools import islice
 from typing import Final
 
@@ -23,6 +24,11 @@ from p2pboot.wire.kad import KadPeer
 
 MAX_ADDRESSES: Final = 8
 """Of one peer that are kept and told."""
+
+_LONGEST: Final = 128
+"""Bytes of a peer's id, or of an address that is looked at: a zone, an IPv6 address, a port and a peer id fit."""
+
+_REMEMBERED: Final = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +64,11 @@ class AddressPolicy:
         Returns:
             None: it has no address that may be dialled, or another kind of key than nodes have, or is not heeded.
         """
-        try:
-            peer_id = PublicKey.from_peer_id_bytes(peer.id).peer_id
-        except ValueError:
+        if len(peer.id) > _LONGEST:
             return None
-        if not self.allowed.heeds(peer_id):
-            return None
-        said = (str(address) for raw in peer.addresses if (address := decode_multiaddr(raw)) is not None)
-        fit = self.fit(peer_id, islice(said, MAX_ADDRESSES), scope_of(teller))
-        return Contact(peer_id, fit) if fit else None
+        if any(len(raw) > _LONGEST for raw in peer.addresses):  # what is remembered is bounded
+            peer = KadPeer(peer.id, tuple(raw for raw in peer.addresses if len(raw) <= _LONGEST))
+        return _heard(self, peer, scope_of(teller))
 
     def fit(self, peer_id: str, addresses: Iterable[str], least: Scope = Scope.MACHINE) -> tuple[str, ...]:
         """Of a peer's addresses those that may be dialled.
@@ -90,8 +92,29 @@ class AddressPolicy:
         Returns:
             None: there is none.
         """
-        fit = self.fit(contact.peer_id, contact.addresses, scope_of(asker))
-        if not fit:
-            return None
-        raw = tuple(encode_multiaddr(parse_address(text).with_peer(None)) for text in fit)
-        return KadPeer(peer_id_bytes(contact.peer_id), raw)
+        return _told(self, contact, scope_of(asker))
+
+
+# In one lookup everybody tells of the same twenty.
+
+
+@lru_cache(_REMEMBERED)
+def _heard(policy: AddressPolicy, peer: KadPeer, least: Scope) -> Contact | None:
+    try:
+        peer_id = PublicKey.from_peer_id_bytes(peer.id).peer_id
+    except ValueError:
+        return None
+    if not policy.allowed.heeds(peer_id):
+        return None
+    said = (str(address) for raw in peer.addresses if (address := decode_multiaddr(raw)) is not None)
+    fit = policy.fit(peer_id, islice(said, MAX_ADDRESSES), least)
+    return Contact(peer_id, fit) if fit else None
+
+
+@lru_cache(_REMEMBERED)
+def _told(policy: AddressPolicy, contact: Contact, least: Scope) -> KadPeer | None:
+    fit = policy.fit(contact.peer_id, contact.addresses, least)
+    if not fit:
+        return None
+    raw = tuple(encode_multiaddr(parse_address(text).with_peer(None)) for text in fit)
+    return KadPeer(peer_id_bytes(contact.peer_id), raw)

@@ -7,7 +7,7 @@ Whoever is not connected is dialled for a lookup, and let go when it is over, un
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Final
 
@@ -182,6 +182,7 @@ class DhtClient:
                     word, connection = told_by.get(contact.peer_id, Word()), None
                     try:
                         connection = await self.reach(contact)
+                        lookup.reached(contact.peer_id, trio.current_time())
                         reply = await self.ask(connection, request)
                     except (P2PBootError, trio.TooSlowError) as error:
                         word.away += connection is None
@@ -190,18 +191,29 @@ class DhtClient:
                         lookup.failed(contact.peer_id)
                     else:
                         word.there += 1
-                        lookup.answered(contact.peer_id, listen(connection, reply))
+                        lookup.answered(contact.peer_id, trio.current_time(), listen(connection, reply))
                         take(connection, reply)
                     changed.set()
 
-                while not lookup.is_done:
-                    now = trio.current_time()
+                while not lookup.is_done(now := trio.current_time()):
                     while (contact := lookup.next(now)) is not None:
                         nursery.start_soon(visit, contact)
                     with trio.move_on_at(lookup.wake_at(now)):
                         await changed.wait()
                     changed = trio.Event()
+                self._give_up(lookup.unanswered(), told_by)
+                nursery.cancel_scope.cancel()
         return lookup.closest()
+
+    def _give_up(self, peer_ids: Collection[str], told_by: Mapping[str, Word]) -> None:
+        """Nobody waits for these any longer, and the next lookup does not begin with them."""
+        for peer_id in peer_ids:
+            self.table.remove(peer_id)
+            if peer_id in told_by and connection_with(self._transport, peer_id) is None:
+                told_by[peer_id].away += 1
+        for connection in self._transport.connections():
+            if connection.peer_id in peer_ids:
+                self._mute[connection] = None
 
     def _start(self, where: int) -> list[Contact]:
         """Those in the table, and whoever is connected: somebody may have become a server."""

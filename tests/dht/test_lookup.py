@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 import random
 from collections.abc import Callable, Iterable
 
@@ -27,34 +28,54 @@ Answer = Callable[[Contact], Iterable[Contact] | None]  # None: none at all
 
 
 class World:
-    """Asks whom a lookup names, on a clock of its own."""
+    """Asks whom a lookup names, on a clock of its own.
 
-    def __init__(self, answer: Answer, delay: Callable[[Contact], float] = lambda _contact: 0.01) -> None:
-        self.answer, self.delay = answer, delay
+    Args:
+        answer: what somebody answers.
+        delay: until then, or until it is given up.
+        reach: until there is a connection with him, if ever.
+    """
+
+    def __init__(
+        self,
+        answer: Answer,
+        delay: Callable[[Contact], float] = lambda _contact: 0.01,
+        reach: Callable[[Contact], float] = lambda _contact: 0.0,
+    ) -> None:
+        self.answer, self.delay, self.reach = answer, delay, reach
         self.now = 0.0
-        self.due: list[tuple[float, int, Contact]] = []
+        self.due: list[tuple[float, int, Contact, bool]] = []  # when, and whether he answers then
         self.asked: list[Contact] = []
         self.most_at_once = 0
 
     def run(self, lookup: Lookup, until: float = 1000.0) -> list[Contact]:
-        due = self.due
-        while not lookup.is_done and self.now < until:
+        while not lookup.is_done(self.now) and self.now < until:
             while (contact := lookup.next(self.now)) is not None:
-                heapq.heappush(due, (self.now + self.delay(contact), len(self.asked), contact))
+                number = len(self.asked)
+                reached = self.now + self.reach(contact)
+                heapq.heappush(self.due, (self.now + self.delay(contact), number, contact, True))
+                if reached < math.inf:
+                    heapq.heappush(self.due, (reached, number, contact, False))
                 self.asked.append(contact)
-            self.most_at_once = max(self.most_at_once, len(due))
+            self.most_at_once = max(self.most_at_once, len({contact for *_, contact, _ in self.due}))
             wake_at = lookup.wake_at(self.now)
-            if due and due[0][0] <= wake_at:
-                self.now, _, contact = heapq.heappop(due)
-                told = self.answer(contact)
-                if told is None:
-                    lookup.failed(contact.peer_id)
-                else:
-                    lookup.answered(contact.peer_id, told)
+            if self.due and self.due[0][0] <= wake_at:
+                self._go_on(lookup)
             else:
                 assert wake_at > self.now
                 self.now = wake_at
         return lookup.closest()
+
+    def _go_on(self, lookup: Lookup) -> None:
+        self.now, _, contact, answers = heapq.heappop(self.due)
+        if not answers:
+            lookup.reached(contact.peer_id, self.now)
+            return
+        told = self.answer(contact)
+        if told is None:
+            lookup.failed(contact.peer_id)
+        else:
+            lookup.answered(contact.peer_id, self.now, told)
 
 
 def knowing(each: int, chance: random.Random) -> dict[str, list[Contact]]:
@@ -82,7 +103,7 @@ def test_the_nearest_peers_are_found_from_anywhere() -> None:
 
 def test_nobody_to_begin_with_is_nobody_found() -> None:
     lookup = Lookup(KEY, OWN, [Contact(OWN, ())])
-    assert lookup.is_done
+    assert lookup.is_done(0.0)
     assert lookup.next(0.0) is None
     assert lookup.closest() == []
 
@@ -95,11 +116,11 @@ def test_only_so_many_are_asked_at_once() -> None:
 
 def test_who_is_slow_does_not_keep_others_waiting() -> None:
     slow = set(nearest(CONTACTS, KEY, 5))
-    world = World(lambda _contact: CONTACTS, lambda contact: 30.0 if contact in slow else 0.01)
+    world = World(lambda _contact: CONTACTS, lambda contact: 0.5 if contact in slow else 0.01)
     lookup = Lookup(KEY, OWN, CONTACTS)
     found = world.run(lookup, until=SLOW_S)
     assert found == [one for one in nearest(CONTACTS, KEY, K + 5) if one not in slow]
-    assert not lookup.is_done  # these may still answer
+    assert not lookup.is_done(world.now)  # these may still answer
     assert world.run(lookup) == nearest(CONTACTS, KEY)
 
 
@@ -146,14 +167,78 @@ def test_who_tells_of_ever_more_is_not_followed_for_ever() -> None:
 
 def test_what_comes_unasked_is_passed_over() -> None:
     lookup = Lookup(KEY, OWN, CONTACTS[:1])
-    lookup.answered(CONTACTS[1].peer_id, CONTACTS)
+    lookup.answered(CONTACTS[1].peer_id, 0.0, CONTACTS)
+    lookup.reached(CONTACTS[1].peer_id, 0.0)
     lookup.failed(CONTACTS[2].peer_id)
     assert lookup.closest() == []
     assert lookup.next(0.0) == CONTACTS[0]
     assert lookup.next(0.0) is None
     lookup.failed(CONTACTS[0].peer_id)
-    lookup.answered(CONTACTS[0].peer_id)
-    assert lookup.is_done
+    lookup.answered(CONTACTS[0].peer_id, 0.0)
+    assert lookup.is_done(0.0)
+
+
+@pytest.mark.parametrize("lies", ["nobody is there", "silence"])
+@pytest.mark.parametrize("count", [10, 30, 400])
+def test_what_liars_cost_is_bounded_however_long_the_limits_are(lies: str, count: int) -> None:
+    """Three in ten say nothing, or tell of addresses that nobody answers at; then each has its whole time limit."""
+    chance = random.Random(count)
+    nodes = CONTACTS[:count]
+    lying = set(chance.sample(nodes, count * 3 // 10))
+
+    def answer(contact: Contact) -> Iterable[Contact] | None:
+        if contact in lying:
+            return chance.sample(INVENTED[:200], 20)
+        return nearest(nodes, KEY) if contact in nodes else None
+
+    def delay(contact: Contact) -> float:
+        if contact not in nodes:
+            return 2.0
+        return 3.0 if contact in lying and lies == "silence" else chance.uniform(0.02, 0.15)
+
+    world = World(answer, delay, reach=lambda contact: 0.01 if contact in nodes else math.inf)
+    found = world.run(Lookup(KEY, OWN, chance.sample([one for one in nodes if one not in lying], 1)))
+    honest = [one for one in nearest(nodes, KEY) if one not in lying]
+    assert set(honest) <= set(found)
+    assert world.now < 1.5
+
+
+def test_who_is_far_away_is_waited_for_where_the_near_ones_know_him() -> None:
+    """A rack with a mesh behind a satellite: a connection and an answer take six times the way there and back."""
+    near, far = CONTACTS[:4], CONTACTS[4:20]
+    world = World(
+        lambda _contact: CONTACTS[:20],
+        lambda contact: 0.01 if contact in near else 1.8,
+        reach=lambda contact: 0.005 if contact in near else 1.2,
+    )
+    assert set(world.run(Lookup(KEY, OWN, near))) == {*near, *far}
+
+
+def test_the_only_one_is_waited_for_and_where_all_are_slow_all_are() -> None:
+    world = World(lambda _contact: CONTACTS[:10], lambda _contact: 2.5, reach=lambda _contact: 0.1)
+    assert set(world.run(Lookup(KEY, OWN, CONTACTS[:1]))) == set(CONTACTS[:10])
+
+
+@pytest.mark.parametrize("gone", [0.3, 0.5])
+def test_when_many_have_gone_those_are_found_who_are_left(gone: float) -> None:
+    """Whoever is left tells of them as before, and they do not even refuse."""
+    chance = random.Random(5)
+    dead = set(chance.sample(CONTACTS, int(gone * len(CONTACTS))))
+    left = [one for one in CONTACTS if one not in dead]
+    world = World(
+        lambda contact: None if contact in dead else honest(contact),
+        lambda contact: 2.0 if contact in dead else 0.05,
+        reach=lambda contact: math.inf if contact in dead else 0.03,
+    )
+    assert world.run(Lookup(KEY, OWN, chance.sample(left, 2))) == nearest(left, KEY)
+
+
+def test_whoever_is_not_waited_for_is_told() -> None:
+    silent = CONTACTS[0]
+    world = World(lambda _contact: CONTACTS[:5], lambda contact: 3.0 if contact == silent else 0.01)
+    lookup = Lookup(KEY, OWN, CONTACTS[:5])
+    world.run(lookup)
+    assert lookup.unanswered() == {silent.peer_id}
 
 
 @settings(max_examples=20)
@@ -172,6 +257,7 @@ def test_it_always_ends(data: st.DataObject) -> None:
     start = data.draw(st.lists(st.sampled_from(everybody), max_size=5))
     lookup = Lookup(KEY, OWN, start)
     found = world.run(lookup)
-    assert lookup.is_done
+    assert lookup.is_done(world.now)
     answering = [one for one in world.asked if behaviour.get(one.peer_id) is not None]
-    assert found == nearest(answering, KEY)
+    in_time = [one for one in answering if one.peer_id not in lookup.unanswered()]
+    assert found == nearest(in_time, KEY)

@@ -14,6 +14,7 @@ from p2pboot.dht.addresses import AddressPolicy
 from p2pboot.dht.client import WORD_S, DhtClient
 from p2pboot.dht.hearsay import IN_VAIN
 from p2pboot.dht.keys import content_key
+from p2pboot.dht.lookup import PATIENCE_S
 from p2pboot.dht.member import FRESH_S, LOOK_S
 from p2pboot.dht.table import Contact, K
 from p2pboot.testing.manifests import key_of
@@ -209,6 +210,27 @@ async def test_connections_that_were_made_for_a_lookup_are_let_go(
         assert len(client._transport.connections()) > 5
         await client.let_go()
         assert {one.peer_id for one in client._transport.connections()} == {peers[0].transport.peer_id}
+
+
+async def say_nothing(_stream: Stream) -> None:
+    await trio.sleep_forever()
+
+
+async def test_who_says_nothing_costs_a_moment_and_the_next_lookup_does_not_begin_with_him(
+    world: DhtWorld, autojump_clock: MockClock
+) -> None:
+    async with world.mesh(10) as peers:
+        peers[0].member.say({KEY: RIGHT}, [])
+        await trio.sleep(1)
+        for peer in peers[3:6]:
+            peer.transport.handle(KAD_PROTOCOL, say_nothing)
+        client, found = peers[9].member.client, list[bytes]()
+        began = trio.current_time()
+        await client.find_values(KEY, found.append)
+        assert found == [RIGHT]
+        assert PATIENCE_S <= trio.current_time() - began < 1.5
+        silent = {peer.transport.peer_id for peer in peers[3:6]}
+        assert not {contact.peer_id for contact in client._start(0)} & silent
 
 
 async def test_who_only_fetches_is_not_asked_again(

@@ -113,7 +113,7 @@ async def read_message(stream: Stream) -> Message | None:
 
 
 async def exchange(stream: Stream, message: Message) -> Message:
-    """One request and its reply."""
+    """One request and its reply, the only one that is under way."""
     await stream.write(encode_message(message))
     reply = await read_message(stream)
     assert reply is not None
