@@ -5,6 +5,7 @@
     python -m siege NAME… --together    these at once
     python -m siege --list              what there is
 
+Each kind of room has a node and a table of its own: the network of all, and a private mesh.
 Ratios are to the quiet minutes of the same run; a busy machine is slow in both.
 """
 
@@ -15,13 +16,14 @@ import json
 import signal
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from siege.attacks import ATTACKS
-from siege.campaign import Campaign
+from siege.campaign import Campaign, Window
 from siege.report import described, render
 from siege.room import room_in
-from siege.target import MIB
+from siege.target import MIB, OPEN, PRIVATE
 
 
 def _arguments() -> argparse.Namespace:
@@ -50,12 +52,24 @@ def main() -> None:
     if arguments.list:
         print(described(ATTACKS.values()))
         return
-    names = arguments.names or list(ATTACKS)
     # Whoever ends this early gets the figures so far, and no process is left behind.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))
+    windows: list[Window] = []
+    try:
+        for kind in (OPEN, PRIVATE):
+            names = [name for name in arguments.names or ATTACKS if ATTACKS[name].room == kind]
+            if names:
+                _besiege(kind, names, arguments, windows)
+    finally:
+        if arguments.json:
+            arguments.json.write_text(json.dumps([window.document for window in windows], indent=2))
+
+
+def _besiege(kind: str, names: Sequence[str], arguments: argparse.Namespace, windows: list[Window]) -> None:
+    """Lay siege to one node in one kind of room, print what came of it, and add it to `windows`."""
     with (
         tempfile.TemporaryDirectory(prefix="p2pboot-siege-") as scratch,
-        room_in(Path(scratch), arguments.mib * MIB) as room,
+        room_in(Path(scratch), arguments.mib * MIB, kind) as room,
         Campaign(room).begun() as campaign,
     ):
         try:
@@ -69,10 +83,7 @@ def main() -> None:
             campaign.quiet("quiet again", arguments.quiet_seconds)
         finally:
             print(render(campaign.windows), file=sys.stdout, flush=True)
-            if arguments.json:
-                arguments.json.write_text(
-                    json.dumps([window.document for window in campaign.windows], indent=2)
-                )
+            windows += campaign.windows
 
 
 if __name__ == "__main__":

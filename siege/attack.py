@@ -12,7 +12,7 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from siege.peer import LOST, Peer, connected, secure
-from siege.target import Target
+from siege.target import OPEN, Target
 
 _AGAIN_S = 0.5
 """How long one that was turned away waits before it comes again."""
@@ -35,6 +35,8 @@ class Attack(ABC):
     """What has to hold it."""
     shows: ClassVar[str] = "connected"
     """The count that grows once it does what it says."""
+    room: ClassVar[str] = OPEN
+    """Where it belongs."""
     connections: ClassVar[int]
     addresses: ClassVar[int] = 1
 
@@ -69,14 +71,19 @@ class Attack(ABC):
                 self.count("turned away")
             except BaseExceptionGroup as group:
                 _, others = group.split((*LOST, trio.TooSlowError))
-                if others is not None:
-                    raise
+                if others is not None:  # also that it is over
+                    raise others from None
                 self.count("turned away")
             await trio.sleep(_AGAIN_S)
 
     def source(self, number: int) -> str:
         """Return the address that a connection comes from."""
         return f"127.0.{self._network}.{_FIRST + number % self.addresses}"
+
+    @property
+    def victim(self) -> str:
+        """An address beside those, of somebody whom others are to be sent to."""
+        return f"127.0.{self._network}.250"
 
     @asynccontextmanager
     async def socket(

@@ -1,7 +1,7 @@
 """An honest publisher and a third node that know each other only through the node under attack.
 
-`python -m siege.gossiper TARGET MANIFEST KEY PACE_S` prints a line for each manifest, once it has come or is given up:
-when it was sent, and the milliseconds that it took, or null. Ends when its standard input does.
+`python -m siege.gossiper TARGET MANIFEST KEY PACE_S [SWARM_KEY]` prints a line for each manifest, once it has come or
+is given up: when it was sent, and the milliseconds that it took, or null. Ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ import trio
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import ProtocolError
-from p2pboot.store.keyfiles import load_key
+from p2pboot.store.keyfiles import load_key, load_swarm_key
 from p2pboot.transport.interface import Forwarding, Gossip
 from p2pboot.transport.libp2p import open_libp2p
 from siege.manifests import signed
@@ -64,12 +65,14 @@ async def _take(_peer_id: str, _raw: bytes) -> Forwarding:
     return Forwarding.ACCEPT
 
 
-async def _run(target: Target, manifest: Manifest, key: SecretKey, pace_s: float) -> None:
+async def _run(
+    target: Target, manifest: Manifest, key: SecretKey, swarm_key: SwarmKey | None, pace_s: float
+) -> None:
     address = f"/ip4/{target.host}/tcp/{target.port}/p2p/{target.peer_id}"
     artifacts, arrivals = tuple(manifest.artifacts.values()), _Arrivals()
     async with (
-        open_libp2p(key, []) as publisher,
-        open_libp2p(SecretKey(secrets.token_bytes(32)), []) as third,
+        open_libp2p(key, [], swarm_key=swarm_key) as publisher,
+        open_libp2p(SecretKey(secrets.token_bytes(32)), [], swarm_key=swarm_key) as third,
         trio.open_nursery() as nursery,
     ):
         await publisher.subscribe(target.topic, _take)
@@ -91,12 +94,13 @@ async def _end(scope: trio.CancelScope) -> None:
 
 
 def main() -> None:
-    target, manifest, key, pace_s = sys.argv[1:]
+    target, manifest, key, pace_s, *mesh = sys.argv[1:]
     raw = Path(manifest).read_bytes()
     # These two are not the machine that fetches: they come from another address.
     trio.open_tcp_stream = partial(trio.open_tcp_stream, local_address=_SOURCE)
-    run = partial(_run, Target.read(Path(target)), Manifest.parse(raw), load_key(Path(key)), float(pace_s))
-    trio.run(run)
+    swarm_key = load_swarm_key(Path(mesh[0])) if mesh else None
+    who = Target.read(Path(target)), Manifest.parse(raw), load_key(Path(key)), swarm_key
+    trio.run(_run, *who, float(pace_s))
 
 
 if __name__ == "__main__":

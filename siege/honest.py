@@ -57,7 +57,8 @@ class Honest:
         """Ask over HTTP and publish by gossip, all the time."""
         room = self._room
         files = [str(path) for path in (room.target_file, room.manifest_file, room.key_file)]
-        command = [sys.executable, "-m", "siege.gossiper", *files, str(GOSSIP_EVERY_S)]
+        mesh = [] if room.swarm_key_file is None else [str(room.swarm_key_file)]
+        command = [sys.executable, "-m", "siege.gossiper", *files, str(GOSSIP_EVERY_S), *mesh]
         log = (room.directory / "gossiper.log").open("wb")
         with (
             log,
@@ -126,7 +127,8 @@ class Honest:
         output, at = self._room.directory / "fetched", time.time()
         shutil.rmtree(output, ignore_errors=True)
         arguments = self._room.mesh.fetch_arguments(self._room.trust, output, self._room.node.address)
-        command = [*PYTHON, *arguments[:-1], str(self.fetch_patience_s / 2)]
+        arguments[-1] = str(self.fetch_patience_s / 2)
+        command = [*PYTHON, *arguments, *self._room.swarm_key]
         try:
             done = subprocess.run(
                 command, capture_output=True, timeout=self.fetch_patience_s, check=False, env=environment()

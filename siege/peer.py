@@ -240,6 +240,7 @@ class Peer:
             self._owed += header(WINDOW_UPDATE, 0, stream.id, len(data))
         if stream.heard is not None:
             stream.heard(data)
+            stream.change()
 
 
 @asynccontextmanager

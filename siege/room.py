@@ -23,7 +23,7 @@ from p2pboot.store.keyfiles import load_key
 from p2pboot.testing.artifacts import write_image
 from p2pboot.testing.processes import LOOPBACK, PYTHON, Mesh, Node
 from p2pboot.transport.addresses import parse_address
-from siege.target import ARCH, CHANNEL, MIB, SECOND_CHANNEL, Target
+from siege.target import ARCH, CHANNEL, MIB, OPEN, PRIVATE, SECOND_CHANNEL, Target
 
 _GRACE_S = 5.0
 _PATIENCE_S = 120.0
@@ -42,6 +42,7 @@ class Room:
         trust: key id of the honest publisher.
         manifest_file: what that one published.
         key_file: its key.
+        swarm_key_file: of the mesh; None in the network of all.
     """
 
     directory: Path
@@ -52,11 +53,21 @@ class Room:
     trust: str
     manifest_file: Path
     key_file: Path
+    swarm_key_file: Path | None
+
+    @property
+    def swarm_key(self) -> tuple[str, ...]:
+        """The option by which a process gets into the mesh."""
+        return _option(self.swarm_key_file)
 
     @property
     def state_bytes(self) -> int:
         """What the node's state takes on the disk."""
         return sum(path.stat().st_blocks * 512 for path in _files(self.node.state))
+
+
+def _option(swarm_key_file: Path | None) -> tuple[str, ...]:
+    return () if swarm_key_file is None else ("--swarm-key", str(swarm_key_file))
 
 
 def _files(directory: Path) -> Iterator[Path]:
@@ -68,30 +79,37 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def room_in(directory: Path, rootfs_bytes: int) -> Iterator[Room]:
+def room_in(directory: Path, rootfs_bytes: int, kind: str = OPEN) -> Iterator[Room]:
     """Have a node under attack that holds an image.
 
     Args:
         directory: empty.
         rootfs_bytes: of its largest artifact.
+        kind: `OPEN` or `PRIVATE`.
     """
     mesh = Mesh(directory, patience_s=_PATIENCE_S, grace_s=_GRACE_S)
     try:
-        yield _furnish(mesh, directory, rootfs_bytes)
+        swarm_key_file = None
+        if kind == PRIVATE:
+            swarm_key_file = directory / "swarm.key"
+            mesh.run("key", "swarm", str(swarm_key_file))
+        yield _furnish(mesh, directory, rootfs_bytes, swarm_key_file)
     finally:
         mesh.end()
 
 
-def _furnish(mesh: Mesh, directory: Path, rootfs_bytes: int) -> Room:
+def _furnish(mesh: Mesh, directory: Path, rootfs_bytes: int, swarm_key_file: Path | None) -> Room:
+    swarm_key = _option(swarm_key_file)
     sizes = {"vmlinuz": 4 * MIB, "initrd.img": MIB + 1, "rootfs.img": rootfs_bytes}
     leaf = write_image(directory / "images" / CHANNEL / ARCH, sizes)
     for path in leaf.iterdir():
         os.utime(path, (1, 1))  # it is not being written any more
     trust, second = mesh.new_key("publisher"), mesh.new_key("second")
-    publisher = mesh.serve(directory / "images")
-    node = _mirror(mesh, directory / "node", {CHANNEL: trust, SECOND_CHANNEL: second}, publisher.address)
+    publisher = mesh.serve(directory / "images", *swarm_key)
+    follows = {CHANNEL: trust, SECOND_CHANNEL: second}
+    node = _mirror(mesh, directory / "node", follows, publisher.address, swarm_key)
     node.wait_for_head(1, within_s=_PATIENCE_S)
-    taken = mesh.fetch(trust, directory / "first", node.address)
+    taken = mesh.run(*mesh.fetch_arguments(trust, directory / "first", node.address), *swarm_key)
     if taken.status != 0:
         raise SystemExit(f"an honest fetch fails before any attack: {taken.last_line}")
     publisher.stop()
@@ -114,10 +132,12 @@ def _furnish(mesh: Mesh, directory: Path, rootfs_bytes: int) -> Room:
     target_file = directory / "target.json"
     target.write(target_file)
     key_file = directory / "publisher" / "node.toml"
-    return Room(directory, mesh, node, target, target_file, trust, manifest_file, key_file)
+    return Room(directory, mesh, node, target, target_file, trust, manifest_file, key_file, swarm_key_file)
 
 
-def _mirror(mesh: Mesh, home: Path, trust: dict[str, str], publisher: str) -> Node:
+def _mirror(
+    mesh: Mesh, home: Path, trust: dict[str, str], publisher: str, swarm_key: tuple[str, ...]
+) -> Node:
     home.mkdir()
     config = home / "config.toml"
     tables = (
@@ -125,7 +145,7 @@ def _mirror(mesh: Mesh, home: Path, trust: dict[str, str], publisher: str) -> No
         for channel, key in trust.items()
     )
     config.write_text("\n".join(tables))
-    command = [*PYTHON, "mirror", "--config", str(config), "--bootstrap", publisher]
+    command = [*PYTHON, "mirror", "--config", str(config), "--bootstrap", publisher, *swarm_key]
     places = ["--key", str(home / "node.toml"), "--state", str(home / "state"), "--no-mdns"]
     listen = ["--listen", LOOPBACK, "--http", "127.0.0.1:0"]
     return mesh.node([*command, *places, *listen], state=home / "state", log=home / "log")

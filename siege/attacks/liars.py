@@ -2,51 +2,36 @@
 
 from __future__ import annotations
 
-import secrets
 from contextlib import suppress
 from typing import Any
 
 import trio
 
-from p2pboot.core.identity import SecretKey
 from p2pboot.core.pieces import PieceSet
-from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.protocol.client import ask_heads, ask_peers
 from p2pboot.protocol.frames import FrameReader
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Reply, Status, parse_request
 from p2pboot.protocol.swarm import MAX_SERIAL, SWARM_PROTOCOL
 from p2pboot.transport.interface import Connection, Stream, StreamReset, Transport
-from p2pboot.transport.light import open_light
-from siege.attack import Attack
+from siege.listener import Listener
 from siege.target import ARCH, CHANNEL
 
-_AGAIN_S = 1.0
 
-
-class Liars(Attack):
-    """Each listens at an address, and has the node tell those of it who fetch what the node offers."""
+class Liars(Listener):
+    """Those of whom the node tells who fetch what it offers."""
 
     shows = "told"
     connections, addresses = 16, 4
+    protocol = SWARM_PROTOCOL
 
-    async def one(self, number: int) -> None:
-        key = SecretKey(secrets.token_bytes(32))
-        async with open_light(key, [f"/ip4/{self.source(number)}/tcp/0"]) as transport:
-            transport.handle(SWARM_PROTOCOL, self._serve)
-            while True:
-                with suppress(P2PBootError):
-                    node = f"/ip4/{self.target.host}/tcp/{self.target.port}/p2p/{self.target.peer_id}"
-                    await self._be_told(transport, await transport.dial(node))
-                await trio.sleep(_AGAIN_S)
-
-    async def _be_told(self, transport: Transport, node: Connection) -> None:
+    async def be_known(self, transport: Transport, node: Connection) -> None:
         async with requests_to(transport, node, SYNC_PROTOCOL) as requests:
             for head in (await requests.ask(ask_heads(CHANNEL, ARCH))).heads:
                 await requests.ask(ask_peers(digest=head.digest, record=transport.own_record()))
                 self.count("told")
 
-    async def _serve(self, stream: Stream) -> None:
+    async def serve(self, stream: Stream) -> None:
         frames = FrameReader()
         with suppress(StreamReset):
             while data := await stream.read(4096):

@@ -8,47 +8,25 @@ from collections.abc import Callable, Iterator
 import trio
 
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, MAX_IN_FLIGHT, ReadRequest, encode_request
+from siege.asker import Asker
 from siege.attack import Attack
 from siege.peer import Peer, Stream
-from siege.replies import Replies
 from siege.target import MIB
 
 
-class _Reader(Attack):
-    shows = "ok"
-    """One stream, so many reads in flight; one more for each that is answered.
+class _Reader(Asker):
+    """Reads of the largest artifact, of any place there."""
 
-    Subclasses say which reads, how fast replies are taken, and how many are in flight.
-    """
-
+    protocol = ARTIFACT_PROTOCOL
+    when_busy_s = 0.1
     length = MIB
-    bytes_per_s: float | None = None
-    in_flight = MAX_IN_FLIGHT
 
-    async def one(self, number: int) -> None:
-        async with self.peer(number, bytes_per_s=self.bytes_per_s) as peer:
-            await self.read(peer, self.requests(number))
-
-    def requests(self, number: int) -> Iterator[bytes]:
+    def questions(self, number: int) -> Iterator[bytes]:
         chance = random.Random(number)
         while True:
             length = min(self.length, self.target.size)
             offset = chance.randrange(self.target.size - length + 1)
             yield encode_request(ReadRequest(self.target.sha256, offset, length))
-
-    async def read(self, peer: Peer, requests: Iterator[bytes]) -> None:
-        replies = Replies(ARTIFACT_PROTOCOL)
-        first = b"".join(next(requests) for _ in range(self.in_flight))
-        stream = await peer.open(ARTIFACT_PROTOCOL, first, replies.hear)
-        while not stream.over:
-            await replies.more()
-            taken = replies.take()
-            for status in taken:
-                self.count(status)
-            if "busy" in taken:
-                await trio.sleep(0.1)
-            await peer.write(stream, b"".join(next(requests) for _ in taken))
-        raise EOFError
 
 
 class SlowReaders(_Reader):
@@ -96,7 +74,7 @@ class SingleBytesOfOnePiece(SingleBytes):
     name = "single-bytes-of-one"
     what = "60 ids of one address ask for single bytes of one piece"
 
-    def requests(self, number: int) -> Iterator[bytes]:
+    def questions(self, number: int) -> Iterator[bytes]:
         while True:
             yield encode_request(ReadRequest(self.target.sha256, random.randrange(100), 1))
 

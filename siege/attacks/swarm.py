@@ -23,47 +23,24 @@ from p2pboot.protocol.swarm import (
     SomePiecesRequest,
     encode_changes,
 )
+from siege.asker import Asker
 from siege.attack import Attack
 from siege.peer import Peer, Stream
-from siege.replies import Replies
 
 
-class _Asker(Attack):
-    """One stream, so many requests in flight; one more for each that is answered."""
-
-    shows = "ok"
+class _Swarmer(Asker):
     protocol = SWARM_PROTOCOL
     in_flight = MAX_IN_FLIGHT
-
-    async def one(self, number: int) -> None:
-        async with self.peer(number) as peer:
-            await self.ask(peer)
-
-    async def ask(self, peer: Peer) -> None:
-        replies, questions = Replies(self.protocol), self.questions()
-        first = b"".join(itertools.islice(questions, self.in_flight))
-        stream = await peer.open(self.protocol, first, replies.hear)
-        while not stream.over:
-            await replies.more()
-            taken = replies.take()
-            for status in taken:
-                self.count(status)
-            if "busy" in taken:
-                await trio.sleep(0.1)
-            await peer.write(stream, b"".join(itertools.islice(questions, len(taken))))
-        raise EOFError
-
-    def questions(self) -> Iterator[bytes]:
-        raise NotImplementedError
+    when_busy_s = 0.1
 
 
-class Polls(_Asker):
+class Polls(_Swarmer):
     name = "swarm-polls"
     what = "64 ids of one address ask what changed, from everywhere, and wait for nothing"
     bound = "requests by address"
     connections = 64
 
-    def questions(self) -> Iterator[bytes]:
+    def questions(self, _number: int) -> Iterator[bytes]:
         afters = itertools.cycle((0, 1, MAX_SERIAL - 1, MAX_SERIAL))
         return (encode_request(ChangesRequest(self.target.table, after, 0)) for after in afters)
 
@@ -127,18 +104,18 @@ class Droppers(Attack):
                 await begun.wait()
 
 
-class SamePieces(_Asker):
+class SamePieces(_Swarmer):
     name = "swarm-pieces"
     what = "40 ids from four addresses ask for one piece 64 times in each request, four requests in flight"
     bound = "disk work and replies on their way by address"
     connections, addresses = 40, 4
     in_flight = 4
 
-    def questions(self) -> Iterator[bytes]:
+    def questions(self, _number: int) -> Iterator[bytes]:
         return itertools.repeat(encode_request(SomePiecesRequest(self.target.table, ((0, 1),) * MAX_RUNS)))
 
 
-class Claims(_Asker):
+class Claims(_Swarmer):
     name = "swarm-claims"
     what = "64 ids from four addresses take deals, and say a thousand things whenever they are asked what they have"
     bound = "changes heard by address; claims order, and deny nobody anything"
@@ -161,20 +138,20 @@ class Claims(_Asker):
 
         async with self.peer(number) as peer:
             peer.answers = {SWARM_PROTOCOL: answer}
-            await self.ask(peer)
+            await self.ask(peer, self.questions(number))
 
-    def questions(self) -> Iterator[bytes]:
+    def questions(self, _number: int) -> Iterator[bytes]:
         return itertools.repeat(encode_request(DealRequest(self.target.table, ((0, self.target.pieces),), 1)))
 
 
-class Records(_Asker):
+class Records(_Swarmer):
     name = "swarm-records"
     what = "40 ids from four addresses ask for peers without pause, with another record each time"
     bound = "a record of a peer is read once a second; requests by address"
     protocol = SYNC_PROTOCOL
     connections, addresses = 40, 4
 
-    def questions(self) -> Iterator[bytes]:
+    def questions(self, _number: int) -> Iterator[bytes]:
         while True:
             record = secrets.token_bytes(2100)
             request = PeersRequest(digest=secrets.token_hex(32), record=b64encode(record).decode())

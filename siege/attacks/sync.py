@@ -19,70 +19,54 @@ from p2pboot.protocol.messages import (
     PiecesRequest,
     encode_request,
 )
+from siege.asker import Asker
 from siege.attack import Attack
-from siege.replies import Replies
 
 
-class _Asker(Attack):
+class _Crowd(Asker):
     connections, addresses = 40, 4
     protocol = SYNC_PROTOCOL
 
-    async def one(self, number: int) -> None:
-        async with self.peer(number) as peer:
-            replies, questions = Replies(self.protocol), self.questions()
-            first = b"".join(itertools.islice(questions, 16))
-            stream = await peer.open(self.protocol, first, replies.hear)
-            while not stream.over:
-                await replies.more()
-                taken = replies.take()
-                for status in taken:
-                    self.count(status)
-                await peer.write(stream, b"".join(itertools.islice(questions, len(taken))))
-            raise EOFError
 
-    def questions(self) -> Iterator[bytes]:
-        raise NotImplementedError
-
-
-class SyncFlood(_Asker):
+class SyncFlood(_Crowd):
     name = "sync-flood"
     what = "40 ids from four addresses ask for heads and peers without pause"
     bound = "requests by address"
     shows = "ok"
 
-    def questions(self) -> Iterator[bytes]:
+    def questions(self, _number: int) -> Iterator[bytes]:
         return itertools.cycle((encode_request(HeadsRequest()), encode_request(PeersRequest())))
 
 
-class ManifestFlood(_Asker):
+class ManifestFlood(_Crowd):
     name = "manifest-flood"
     what = "40 ids from four addresses ask for manifests that nobody has"
     bound = "requests by address"
     shows = "not_found"
 
-    def questions(self) -> Iterator[bytes]:
+    def questions(self, _number: int) -> Iterator[bytes]:
         return (encode_request(ManifestRequest(f"{number:064x}")) for number in itertools.count())
 
 
-class TableFlood(_Asker):
+class TableFlood(_Crowd):
     name = "table-flood"
     what = "40 ids from four addresses ask for piece tables, and which pieces there are"
     bound = "requests by address"
     shows = "ok"
     protocol = ARTIFACT_PROTOCOL
 
-    def questions(self) -> Iterator[bytes]:
+    def questions(self, _number: int) -> Iterator[bytes]:
         sha256 = self.target.sha256
         return itertools.cycle((encode_request(PiecesRequest(sha256)), encode_request(HaveRequest(sha256))))
 
 
-class BadRequests(_Asker):
+class BadRequests(_Crowd):
     name = "bad-requests"
     what = "40 ids from four addresses send JSON that is as large and deep as it may be, and no request"
     bound = "requests by address; reading costs no more than answering"
     shows = "bad_request"
 
-    def questions(self) -> Iterator[bytes]:
+    def questions(self, _number: int) -> Iterator[bytes]:
         nested = "[" * 1900 + "]" * 1900
         many = json.dumps({f"{number:x}": number for number in range(360)}, separators=(",", ":"))
         return itertools.cycle(encode_prefix(len(text)) + text.encode() for text in (nested, many))
