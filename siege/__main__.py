@@ -78,7 +78,7 @@ def _besiege(kind: str, names: Sequence[str], arguments: argparse.Namespace, win
                 each = arguments.seconds if arguments.names and arguments.seconds else arguments.each
                 for name in names:
                     campaign.attack(name, [name], each)
-            if arguments.together or not arguments.names:
+            if arguments.together or (kind == OPEN and not arguments.names):
                 campaign.attack("all at once", names, arguments.seconds or 600)
             campaign.quiet("quiet again", arguments.quiet_seconds)
         finally:
