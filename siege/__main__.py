@@ -5,7 +5,8 @@
     python -m siege NAME… --together    these at once
     python -m siege --list              what there is
 
-Each kind of room has a node and a table of its own: the network of all, and a private mesh.
+Each kind of room has a node and a table of its own: the network of all, a private mesh, and,
+with root, a local network.
 Ratios are to the quiet minutes of the same run; a busy machine is slow in both.
 """
 
@@ -13,17 +14,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import signal
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.lab import Lab, missing
 from siege.attacks import ATTACKS
 from siege.campaign import Campaign, Window
 from siege.report import described, render
 from siege.room import room_in
-from siege.target import MIB, OPEN, PRIVATE
+from siege.target import LAN, MIB, OPEN, PRIVATE
+
+_ATTACKERS = "P2PBOOT_SIEGE_ATTACKERS"
+"""What begins the command lines of those who are on another machine, as JSON; set by this program for itself."""
 
 
 def _arguments() -> argparse.Namespace:
@@ -56,13 +63,33 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended early"))
     windows: list[Window] = []
     try:
-        for kind in (OPEN, PRIVATE):
+        for kind in (OPEN, PRIVATE, LAN):
             names = [name for name in arguments.names or ATTACKS if ATTACKS[name].room == kind]
-            if names:
+            if names and kind == LAN and _ATTACKERS not in os.environ:
+                _besiege_on_a_lan(names)
+            elif names:
                 _besiege(kind, names, arguments, windows)
     finally:
         if arguments.json:
             arguments.json.write_text(json.dumps([window.document for window in windows], indent=2))
+
+
+def _besiege_on_a_lan(names: Sequence[str]) -> None:
+    """Do it on a machine of a network that is made for it; attackers are on another one."""
+    if why := missing():
+        print(f"{', '.join(names)}: left out, {why}", file=sys.stderr)
+        return
+    with Lab().open() as lab:
+        for number in (1, 2):
+            lab.machine(number)
+        network = lab.address(2).rpartition(".")[0]
+        for last in (*range(100, 108), 250):
+            address = f"{network}.{last}/24"
+            subprocess.run([*lab.inside(2), "ip", "addr", "add", address, "dev", "net0"], check=True)
+        options = [argument for argument in sys.argv[1:] if argument not in ATTACKS]
+        command = [*lab.inside(1), sys.executable, "-m", "siege", *names, *options]
+        told = {_ATTACKERS: json.dumps(lab.inside(2))}
+        subprocess.run(command, check=False, env={**os.environ, **told})
 
 
 def _besiege(kind: str, names: Sequence[str], arguments: argparse.Namespace, windows: list[Window]) -> None:
@@ -70,7 +97,7 @@ def _besiege(kind: str, names: Sequence[str], arguments: argparse.Namespace, win
     with (
         tempfile.TemporaryDirectory(prefix="p2pboot-siege-") as scratch,
         room_in(Path(scratch), arguments.mib * MIB, kind) as room,
-        Campaign(room).begun() as campaign,
+        Campaign(room, json.loads(os.environ.get(_ATTACKERS, "[]"))).begun() as campaign,
     ):
         try:
             campaign.quiet("quiet", arguments.quiet_seconds)

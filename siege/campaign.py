@@ -76,10 +76,16 @@ def typical(samples: Sequence[Sample]) -> float | None:
 
 
 class Campaign:
-    """Lays siege to the node of a room."""
+    """Lays siege to the node of a room.
 
-    def __init__(self, room: Room) -> None:
+    Args:
+        room: with the node.
+        inside: what the command line of an attacker begins with, where it is on another machine.
+    """
+
+    def __init__(self, room: Room, inside: Sequence[str] = ()) -> None:
         self._room = room
+        self._inside = inside
         self._honest = Honest(room)
         self.windows: list[Window] = []
 
@@ -155,7 +161,7 @@ class Campaign:
     def _attacker(self, name: str, nice: str) -> Iterator[subprocess.Popen[bytes]]:
         network = 1 + list(ATTACKS).index(name)
         told = [name, str(self._room.target_file), str(network), nice]
-        command = [sys.executable, "-m", "siege.attacker", *told]
+        command = [*self._inside, sys.executable, "-m", "siege.attacker", *told]
         log = self._log(name)
         with log.open("wb") as errors:
             process = subprocess.Popen(

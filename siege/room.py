@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +23,11 @@ from p2pboot.store.keyfiles import load_key
 from p2pboot.testing.artifacts import write_image
 from p2pboot.testing.processes import LOOPBACK, PYTHON, Mesh, Node
 from p2pboot.transport.addresses import parse_address
-from siege.target import ARCH, CHANNEL, MIB, OPEN, PRIVATE, SECOND_CHANNEL, Target
+from siege.target import ARCH, CHANNEL, LAN, MIB, OPEN, PRIVATE, SECOND_CHANNEL, Target
 
 _GRACE_S = 5.0
 _PATIENCE_S = 120.0
+_ANYWHERE = "/ip4/0.0.0.0/tcp/0"
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def room_in(directory: Path, rootfs_bytes: int, kind: str = OPEN) -> Iterator[Ro
     Args:
         directory: empty.
         rootfs_bytes: of its largest artifact.
-        kind: `OPEN` or `PRIVATE`.
+        kind: `OPEN`, `PRIVATE`, or, on a machine of a network of its own, `LAN`.
     """
     mesh = Mesh(directory, patience_s=_PATIENCE_S, grace_s=_GRACE_S)
     try:
@@ -93,12 +94,14 @@ def room_in(directory: Path, rootfs_bytes: int, kind: str = OPEN) -> Iterator[Ro
         if kind == PRIVATE:
             swarm_key_file = directory / "swarm.key"
             mesh.run("key", "swarm", str(swarm_key_file))
-        yield _furnish(mesh, directory, rootfs_bytes, swarm_key_file)
+        yield _furnish(mesh, directory, rootfs_bytes, swarm_key_file, on_lan=kind == LAN)
     finally:
         mesh.end()
 
 
-def _furnish(mesh: Mesh, directory: Path, rootfs_bytes: int, swarm_key_file: Path | None) -> Room:
+def _furnish(
+    mesh: Mesh, directory: Path, rootfs_bytes: int, swarm_key_file: Path | None, *, on_lan: bool
+) -> Room:
     swarm_key = _option(swarm_key_file)
     sizes = {"vmlinuz": 4 * MIB, "initrd.img": MIB + 1, "rootfs.img": rootfs_bytes}
     leaf = write_image(directory / "images" / CHANNEL / ARCH, sizes)
@@ -107,7 +110,9 @@ def _furnish(mesh: Mesh, directory: Path, rootfs_bytes: int, swarm_key_file: Pat
     trust, second = mesh.new_key("publisher"), mesh.new_key("second")
     publisher = mesh.serve(directory / "images", *swarm_key)
     follows = {CHANNEL: trust, SECOND_CHANNEL: second}
-    node = _mirror(mesh, directory / "node", follows, publisher.address, swarm_key)
+    discovery = ("--listen", _ANYWHERE) if on_lan else ("--listen", LOOPBACK, "--no-mdns")
+    options = ("--bootstrap", publisher.address, *swarm_key, *discovery)
+    node = _mirror(mesh, directory / "node", follows, options)
     node.wait_for_head(1, within_s=_PATIENCE_S)
     taken = mesh.run(*mesh.fetch_arguments(trust, directory / "first", node.address), *swarm_key)
     if taken.status != 0:
@@ -135,9 +140,7 @@ def _furnish(mesh: Mesh, directory: Path, rootfs_bytes: int, swarm_key_file: Pat
     return Room(directory, mesh, node, target, target_file, trust, manifest_file, key_file, swarm_key_file)
 
 
-def _mirror(
-    mesh: Mesh, home: Path, trust: dict[str, str], publisher: str, swarm_key: tuple[str, ...]
-) -> Node:
+def _mirror(mesh: Mesh, home: Path, trust: dict[str, str], options: Sequence[str]) -> Node:
     home.mkdir()
     config = home / "config.toml"
     tables = (
@@ -145,7 +148,6 @@ def _mirror(
         for channel, key in trust.items()
     )
     config.write_text("\n".join(tables))
-    command = [*PYTHON, "mirror", "--config", str(config), "--bootstrap", publisher, *swarm_key]
-    places = ["--key", str(home / "node.toml"), "--state", str(home / "state"), "--no-mdns"]
-    listen = ["--listen", LOOPBACK, "--http", "127.0.0.1:0"]
-    return mesh.node([*command, *places, *listen], state=home / "state", log=home / "log")
+    command = [*PYTHON, "mirror", "--config", str(config), *options, "--http", "127.0.0.1:0"]
+    places = ["--key", str(home / "node.toml"), "--state", str(home / "state")]
+    return mesh.node([*command, *places], state=home / "state", log=home / "log")

@@ -13,8 +13,10 @@ from p2pboot.protocol.messages import manifest_topic
 
 MIB = 1 << 20
 CHANNEL, ARCH = "stable", "x86_64"
-OPEN, PRIVATE = "open", "private"
-"""Rooms in which the node is of the network of all, or in a private mesh, of which attackers have not the key."""
+OPEN, PRIVATE, LAN = "open", "private", "lan"
+"""Rooms: the node is of the network of all; in a private mesh, of which attackers have not the key; or on a network
+with them, where it looks for others by mDNS.
+"""
 SECOND_CHANNEL = "second"
 """Of the publisher that is trusted and means no good."""
 

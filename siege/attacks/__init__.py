@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from siege.attack import Attack
-from siege.attacks import connections, giants, gossip, hashtable, http, liars, private, reading, swarm, sync
+from siege.attacks import (
+    connections,
+    giants,
+    gossip,
+    hashtable,
+    http,
+    lan,
+    liars,
+    private,
+    reading,
+    swarm,
+    sync,
+)
 
 ATTACKS: dict[str, type[Attack]] = {
     attack.name: attack
-    for module in (connections, reading, sync, swarm, liars, hashtable, gossip, http, giants, private)
+    for module in (connections, reading, sync, swarm, liars, hashtable, gossip, http, giants, private, lan)
     for attack in module.ATTACKS
 }
 """By name, in the order in which they are tried alone."""

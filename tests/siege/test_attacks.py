@@ -77,7 +77,7 @@ async def test_each_attack_does_what_it_says(
             second_seed="07" * 32,
         )
         for number, kind in enumerate(ATTACKS.values(), start=1):
-            attack = kind(replace(target, port=ports[kind.room]), number)
+            attack = kind(replace(target, port=ports.get(kind.room, ports[OPEN])), number)
             attack.connections = 1  # type: ignore[misc]
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(attack.run)
