@@ -18,6 +18,7 @@ from p2pboot.fetch.asking.bootstrap import (
     LOOK_AGAIN_S,
     OF_A_CLIENT,
     OF_A_NODE,
+    PEERS_AT,
     PEERS_OF_A_NAME,
     Bootstrap,
     Pace,
@@ -106,6 +107,27 @@ async def test_retries_are_spread_and_never_further_apart_than_said(autojump_clo
     assert len({round(wait, 3) for wait in waits[6:]}) > 10
 
 
+async def test_who_comes_with_ever_new_ids_is_remembered_by_some_of_them(autojump_clock: MockClock) -> None:
+    """Where an address names no peer, each counts as one whom the operator named."""
+    numbers = itertools.count()
+
+    class Turncoat:
+        def __init__(self, transport: Transport) -> None:
+            self._transport = transport
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._transport, name)
+
+        async def dial(self, address: str, _source: PeerSource | None = None) -> Connection:
+            return Connection(f"peer {(number := next(numbers))}", address, number)
+
+    async with MemoryNetwork().open(IDS[0]) as own:
+        bootstrap = Bootstrap(cast(Transport, Turncoat(own)), ["/ip4/10.9.9.9/tcp/1"], Pace(1, 1, 1))
+        async with running(bootstrap):
+            await trio.sleep(2 * PEERS_AT)
+        assert bootstrap.named == {f"peer {number}" for number in range(next(numbers))[-PEERS_AT:]}
+
+
 async def test_a_dnsaddr_leads_to_all_of_its_peers_by_any_of_their_addresses(
     autojump_clock: MockClock,
 ) -> None:
@@ -122,7 +144,7 @@ async def test_a_dnsaddr_leads_to_all_of_its_peers_by_any_of_their_addresses(
         async with running(bootstrap):
             await bootstrap.tried.wait()
             assert own.peers() == set(IDS[1:4])
-            assert bootstrap.peers_at == {NAME: set(IDS[1:4])}
+            assert {name: set(peers) for name, peers in bootstrap.peers_at.items()} == {NAME: set(IDS[1:4])}
             assert bootstrap.named == set(IDS[1:4])
             network.disconnect(IDS[0], IDS[2])
             await trio.sleep(OF_A_NODE.longest_s)

@@ -32,6 +32,9 @@ PEERS_OF_A_NAME: Final = 8
 ADDRESSES_OF_A_PEER: Final = 8
 """Of those that a `dnsaddr` names."""
 
+PEERS_AT: Final = 64
+"""Peer ids that are remembered of one address: those of servers that share it, not of one that has ever new ones."""
+
 LATE_S: Final = 1.0
 """When one of a name's peers was reached so long ago, the name has been tried; who is dead there is not waited for."""
 
@@ -101,8 +104,8 @@ class Bootstrap:
         self._untried = set(self.addresses)
         self.tried = trio.Event()
         """Every address has been dialled once, with whatever result."""
-        self.peers_at: dict[str, set[str]] = {}
-        """The peer ids that answered, by address."""
+        self.peers_at: dict[str, dict[str, None]] = {}
+        """The peer ids that answered, by address, the latest last; at most `PEERS_AT` of each."""
         self.failures: dict[str, str] = {}
         """Why nobody was reached the last time, by address."""
         if not self.addresses:
@@ -218,7 +221,11 @@ class Bootstrap:
 
     def _note_reached(self, address: str, connection: Connection) -> None:
         self.failures.pop(address, None)
-        self.peers_at.setdefault(address, set()).add(connection.peer_id)
+        there = self.peers_at.setdefault(address, {})
+        there.pop(connection.peer_id, None)
+        there[connection.peer_id] = None
+        if len(there) > PEERS_AT:
+            del there[next(iter(there))]
         self._transport.note_source(connection.peer_id, PeerSource.BOOTSTRAP)
         self._reached(connection)
 
