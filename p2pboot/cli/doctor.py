@@ -87,8 +87,9 @@ def doctor(
 
     Addresses, ports, multicast, bootstrap peers and the address book, who is found in the end, firewall, trust, clock,
     state directory, disk, and inotify for the artifacts directory DIR. Takes options as serve, mirror and fetch have
-    them, and changes nothing. It ends within --timeout; usually it takes ten seconds. The exit status is 0 where
-    nothing failed, else that of the first check that did: 4 this machine, 3 nobody or nothing found, 1 refused.
+    them, and changes nothing. Usually it takes ten seconds; it ends within --timeout, or ten seconds later where a
+    node that is to look (--node) hangs. The exit status is 0 where nothing failed, else that of the first check that
+    did: 4 this machine, 3 nobody or nothing found, 1 refused.
     """
     from p2pboot.doctor.findings import raise_if_unwell
 

@@ -144,7 +144,7 @@ class Examination:
         except Exception as error:
             return [_broken(step, error)]
         if scope.cancelled_caught:
-            text = f"it did not end within {limit_s:.0f} s"
+            text = f"it did not end within {limit_s:.2g} s"
             remedy = "look what hangs, or give it more time: --timeout"
             return [failed(Code.OUT_OF_TIME, step.value, text, remedy)]
         return found
