@@ -16,6 +16,7 @@ from heapq import nsmallest
 from typing import Final
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.origins import origin_of
 from p2pboot.dht.table import Contact, K, nearest
 
 ALPHA: Final = 10
@@ -29,6 +30,9 @@ AT_ONCE: Final = 40
 
 MOST: Final = 160
 """Peers that are asked in one lookup."""
+
+OF_ORIGIN: Final = 8
+"""That are asked where nobody has answered yet: liars do not have one host called for each whom they invent."""
 
 KNOWN: Final = 1024
 """Peers that are remembered of what is told."""
@@ -74,12 +78,15 @@ class Lookup:
         self._position = position
         self._own_id = own_id
         self._contacts: dict[str, Contact] = {}  # everybody who was heard of
+        self._origins: dict[str, frozenset[str]] = {}  # where whoever dials them may end up
         self._waiting: dict[str, int] = {}  # how far they are from the key
         self._asked: dict[str, _Asked] = {}
         self._answered: dict[str, int] = {}  # how far they are
         self._limit: float = math.inf  # how far the farthest of the K nearest of these is
         self._tellers: dict[str, set[str]] = {}  # of everybody who was heard of, those who told of him
         self._in_vain: Counter[str] = Counter()  # by who told of them
+        self._asked_at: Counter[str] = Counter()  # how many were asked, by origin of an address
+        self._alive_at: set[str] = set()  # origins of those who answered
         self._took: list[float] = []  # answers, in order
         self._last_answer = -math.inf
         self._queries = 0
@@ -92,6 +99,7 @@ class Lookup:
         is_new = peer_id not in self._contacts and peer_id != self._own_id
         if is_new and len(self._contacts) < KNOWN:
             self._contacts[peer_id] = contact
+            self._origins[peer_id] = frozenset(map(origin_of, contact.addresses))
             self._tellers[peer_id] = set()
             self._waiting[peer_id] = contact.position ^ self._position
 
@@ -107,6 +115,7 @@ class Lookup:
         found = self._best(now)
         if found is None:
             return None
+        self._asked_at.update(self._origins[found])
         self._asked[found] = _Asked(self._waiting.pop(found), tuple(self._tellers[found]), now, now)
         self._queries += 1
         return self._contacts[found]
@@ -126,7 +135,12 @@ class Lookup:
 
     def _worth(self, now: float) -> list[str]:
         """Those who are worth to be asked: nearer than the K nearest who answered, and probably there."""
-        near = [peer_id for peer_id, distance in self._waiting.items() if distance <= self._limit]
+        closed = {one for one, count in self._asked_at.items() if count >= OF_ORIGIN} - self._alive_at
+        near = [
+            peer_id
+            for peer_id, distance in self._waiting.items()
+            if distance <= self._limit and not self._origins[peer_id] & closed
+        ]
         doubtful = self._doubtful(now)
         worth = [peer_id for peer_id in near if self._is_promising(peer_id, doubtful)]
         # Where too few answered, those are tried as well of whom nothing good is expected: for a moment.
@@ -178,6 +192,7 @@ class Lookup:
         if one is None:
             return
         self._answered[peer_id] = one.distance
+        self._alive_at |= self._origins[peer_id]
         if len(self._answered) >= K:
             self._limit = nsmallest(K, self._answered.values())[-1]
         insort(self._took, now - one.asked_at)

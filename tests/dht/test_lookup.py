@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2pboot.dht.keys import position, position_of_peer
-from p2pboot.dht.lookup import ALPHA, AT_ONCE, MOST, SLOW_S, Lookup
+from p2pboot.dht.lookup import ALPHA, AT_ONCE, MOST, OF_ORIGIN, SLOW_S, Lookup
 from p2pboot.dht.table import Contact, K, nearest
 from p2pboot.testing.manifests import key_of
 
@@ -231,6 +231,20 @@ def test_when_many_have_gone_those_are_found_who_are_left(gone: float) -> None:
         reach=lambda contact: math.inf if contact in dead else 0.03,
     )
     assert world.run(Lookup(KEY, OWN, chance.sample(left, 2))) == nearest(left, KEY)
+
+
+def test_one_host_is_not_called_for_everybody_who_is_said_to_be_there() -> None:
+    """By many liars, each of whom tells of a few; where somebody is, all are asked."""
+    nodes = CONTACTS[:40]
+    unused = iter(INVENTED)
+    lies = {one: [contact for contact, _ in zip(unused, range(3), strict=False)] for one in nodes[10:]}
+    world = World(lambda contact: lies.get(contact, nodes) if contact in nodes else None)
+    world.run(Lookup(KEY, OWN, nodes))
+    assert sum(one not in nodes for one in world.asked) == OF_ORIGIN
+
+    behind_a_router = [Contact(one.peer_id, ("/ip4/10.9.9.9/tcp/1",)) for one in CONTACTS[:30]]
+    world = World(lambda _contact: behind_a_router)
+    assert world.run(Lookup(KEY, OWN, behind_a_router[:1])) == nearest(behind_a_router, KEY)
 
 
 def test_whoever_is_not_waited_for_is_told() -> None:
