@@ -29,10 +29,11 @@ from p2pboot.errors import FetchError, MachineError, NotFoundError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.snapshots.chunks import ByRootDialect
 from p2pboot.fetch.snapshots.signature_texts import choose_text, text_with_version
-from p2pboot.protocol.messages import Reply, Status
+from p2pboot.protocol.messages import SYNC_PROTOCOL, Reply, Status
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, ChunkRequest, ChunksRequest, InfoRequest
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.conversation import Reserve
+from p2pboot.serving.heads import NothingOffered, SyncServer
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.hashes import FileIdentity, HashedFile
@@ -73,6 +74,30 @@ async def test_the_latest_snapshot_arrives_from_several_peers_at_once(
     assert set(result.ledger.received) == {provider.peer_id for provider in providers}
     assert result.ledger.downloaded_bytes == len(PAYLOAD)
     assert TOTAL > 20
+    world.assert_synced()
+
+
+async def test_one_known_peer_that_has_nothing_leads_to_those_who_have_it(
+    autojump_clock: MockClock, world: SnapshotWorld
+) -> None:
+    async with (
+        world.network.open(world.new_peer_id()) as known,
+        world.provider(PAYLOAD, ANNOUNCEMENT) as one,
+        world.provider(PAYLOAD, ANNOUNCEMENT) as other,
+    ):
+        for provider in (one, other):
+            await known.dial(provider.addresses()[0])
+        introducing = SyncServer(
+            NothingOffered(),
+            known.peer_records,
+            lambda: 0,
+            Serving(),
+            lambda _channel, _arch: (),
+            read_record=known.read_peer_record,
+        )
+        known.handle(SYNC_PROTOCOL, introducing.handle)
+        result = await world.sync(known)
+        assert set(result.ledger.received) == {one.peer_id, other.peer_id}
     world.assert_synced()
 
 
