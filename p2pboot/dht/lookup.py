@@ -32,7 +32,8 @@ MOST: Final = 160
 """Peers that are asked in one lookup."""
 
 OF_ORIGIN: Final = 8
-"""That are asked where nobody has answered yet: liars do not have one host called for each whom they invent."""
+"""That are asked at a host where nobody has answered yet, which is closed then: liars do not have one host called for
+each whom they invent."""
 
 KNOWN: Final = 1024
 """Peers that are remembered of what is told."""
@@ -139,7 +140,7 @@ class Lookup:
         near = [
             peer_id
             for peer_id, distance in self._waiting.items()
-            if distance <= self._limit and not self._origins[peer_id] & closed
+            if distance <= self._limit and self._is_open(peer_id, closed)
         ]
         doubtful = self._doubtful(now)
         worth = [peer_id for peer_id in near if self._is_promising(peer_id, doubtful)]
@@ -147,6 +148,15 @@ class Lookup:
         if worth or len(self._answered) >= K or now >= self._last_answer + self.patience_s:
             return worth
         return [] if self._is_waiting(doubtful, now) else near
+
+    def _is_open(self, peer_id: str, closed: set[str]) -> bool:
+        """Whether somebody may be called where he is said to be.
+
+        Of whom several tell who answered, he is called at a closed host, too: else who invents others there would have
+        him passed over.
+        """
+        is_closed = bool(self._origins[peer_id] & closed)
+        return not is_closed or (len(self._answered) >= _SPARED and self._is_vouched_for(peer_id))
 
     def _doubtful(self, now: float) -> set[str]:
         """Those who told of several that do not answer, as it seems."""

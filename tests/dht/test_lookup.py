@@ -247,6 +247,18 @@ def test_one_host_is_not_called_for_everybody_who_is_said_to_be_there() -> None:
     assert world.run(Lookup(KEY, OWN, behind_a_router[:1])) == nearest(behind_a_router, KEY)
 
 
+def test_who_is_known_to_many_is_called_where_others_are_invented() -> None:
+    """Three in ten say of eight that are nearer to the key that they are at his host; he is asked all the same."""
+    nodes = CONTACTS[:20]
+    he = Contact(CONTACTS[50].peer_id, INVENTED[0].addresses)
+    nearer = nearest(INVENTED, KEY)
+    world = World(
+        lambda contact: (nearer if contact in nodes[:6] else [he]) if contact in {*nodes, he} else None,
+        lambda contact: 0.3 if contact in nodes[6:] else 0.01,
+    )
+    assert he in world.run(Lookup(KEY, OWN, nodes))
+
+
 def test_whoever_is_not_waited_for_is_told() -> None:
     silent = CONTACTS[0]
     world = World(lambda _contact: CONTACTS[:5], lambda contact: 3.0 if contact == silent else 0.01)
