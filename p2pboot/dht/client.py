@@ -182,7 +182,7 @@ class DhtClient:
                     word, connection = told_by.get(contact.peer_id, Word()), None
                     try:
                         connection = await self.reach(contact)
-                        lookup.reached(contact.peer_id, trio.current_time())
+                        lookup.reached(contact.peer_id, connection.address, trio.current_time())
                         reply = await self.ask(connection, request)
                     except (P2PBootError, trio.TooSlowError) as error:
                         word.away += connection is None
@@ -257,7 +257,7 @@ class DhtClient:
     # What is looked up, and what is put
 
     async def find_providers(self, key: bytes, found: Callable[[Contact], None]) -> list[Contact]:
-        """Look for who provides something; `found` is given each of them once.
+        """Look for who provides something; `found` is given each of them once for each place where he is said to be.
 
         Some of each teller at once, the others when all were asked: those first of whom most tell (see `Hearsay`).
 

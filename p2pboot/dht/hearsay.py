@@ -43,28 +43,26 @@ class Hearsay:
     """What was told in one lookup."""
 
     def __init__(self) -> None:
-        self._told: dict[str, tuple[Contact, set[Party]]] = {}  # by peer id, with who told of it
-        self._taken: set[str] = set()
+        # By peer and addresses, with who told of it: who lies about where somebody is does not hide him.
+        self._told: dict[Contact, set[Party]] = {}
+        self._taken: set[Contact] = set()
         self._of_teller: dict[Party, int] = {}
 
     def hear(self, contact: Contact, teller: Party) -> bool:
         """Take down that somebody tells of a peer; returns whether this one is to be tried at once."""
-        known = self._told.get(contact.peer_id)
-        if known is None and len(self._told) >= MOST:
+        if contact not in self._told and len(self._told) >= MOST:
             return False
-        if known is None:
-            known = self._told[contact.peer_id] = (contact, set())
-        known[1].add(teller)
-        if contact.peer_id in self._taken or self._of_teller.get(teller, 0) >= AT_ONCE:
+        self._told.setdefault(contact, set()).add(teller)
+        if contact in self._taken or self._of_teller.get(teller, 0) >= AT_ONCE:
             return False
         self._of_teller[teller] = self._of_teller.get(teller, 0) + 1
-        self._taken.add(contact.peer_id)
+        self._taken.add(contact)
         return True
 
     def rest(self) -> Iterator[Contact]:
         """Those that were not to be tried at once, whom most tell of first; an address counts once, then its peers."""
-        waiting = [entry for peer_id, entry in self._told.items() if peer_id not in self._taken]
+        waiting = [entry for entry in self._told.items() if entry[0] not in self._taken]
         waiting.sort(key=lambda entry: (-len({party.origin for party in entry[1]}), -len(entry[1])))
         for contact, _ in waiting:
-            self._taken.add(contact.peer_id)
+            self._taken.add(contact)
             yield contact

@@ -38,6 +38,13 @@ each whom they invent."""
 KNOWN: Final = 1024
 """Peers that are remembered of what is told."""
 
+ADDRESSES: Final = 8
+"""Of one peer that are dialled at a time: those that most tell, so that a lie about him does not hide him."""
+
+_SAID: Final = 128  # addresses of one peer that are remembered
+_NEW: Final = 2  # of which so many count that one further teller alone says: the best ones come first
+_TIMES_ASKED: Final = 3  # that one peer is dialled, at other addresses each time
+
 PATIENCE_S: Final = 0.75
 """At least so long everybody is waited for who was asked, and again when a connection with him is up."""
 
@@ -79,6 +86,8 @@ class Lookup:
         self._position = position
         self._own_id = own_id
         self._contacts: dict[str, Contact] = {}  # everybody who was heard of
+        self._said: dict[str, Counter[str]] = {}  # where they are said to be, by how many
+        self._tried: dict[str, list[frozenset[str]]] = {}  # where they were dialled, one set each time
         self._origins: dict[str, frozenset[str]] = {}  # where whoever dials them may end up
         self._waiting: dict[str, int] = {}  # how far they are from the key
         self._asked: dict[str, _Asked] = {}
@@ -87,7 +96,7 @@ class Lookup:
         self._tellers: dict[str, set[str]] = {}  # of everybody who was heard of, those who told of him
         self._in_vain: Counter[str] = Counter()  # by who told of them
         self._asked_at: Counter[str] = Counter()  # how many were asked, by origin of an address
-        self._alive_at: set[str] = set()  # origins of those who answered
+        self._alive_at: set[str] = set()  # origins at which somebody was reached
         self._took: list[float] = []  # answers, in order
         self._last_answer = -math.inf
         self._queries = 0
@@ -97,12 +106,40 @@ class Lookup:
 
     def _hear(self, contact: Contact) -> None:
         peer_id = contact.peer_id
-        is_new = peer_id not in self._contacts and peer_id != self._own_id
-        if is_new and len(self._contacts) < KNOWN:
+        if peer_id in self._contacts:
+            self._compare(contact)
+        elif peer_id != self._own_id and len(self._contacts) < KNOWN:
             self._contacts[peer_id] = contact
+            self._said[peer_id] = Counter(contact.addresses)
             self._origins[peer_id] = frozenset(map(origin_of, contact.addresses))
             self._tellers[peer_id] = set()
             self._waiting[peer_id] = contact.position ^ self._position
+
+    def _compare(self, contact: Contact) -> None:
+        """Somebody else tells of a peer, maybe that it is elsewhere: anybody may lie about anybody's addresses."""
+        peer_id, said = contact.peer_id, self._said[contact.peer_id]
+        agrees = said.keys() == set(contact.addresses)
+        new = [address for address in contact.addresses if address not in said]
+        said.update(said.keys() & set(contact.addresses))
+        said.update(new[: min(_NEW, _SAID - len(said))])
+        if not agrees:
+            addresses = tuple(address for address, _ in said.most_common(ADDRESSES))
+            self._contacts[peer_id] = Contact(peer_id, addresses)
+            self._origins[peer_id] = frozenset(map(origin_of, addresses))
+            self._ask_again(peer_id)
+
+    def _ask_again(self, peer_id: str) -> None:
+        """Where a peer could not be reached, and is said to be elsewhere, he is worth another dial."""
+        tried = self._tried.get(peer_id, [])
+        is_over = (
+            peer_id not in self._waiting and peer_id not in self._asked and peer_id not in self._answered
+        )
+        if (
+            is_over
+            and len(tried) < _TIMES_ASKED
+            and not frozenset(self._contacts[peer_id].addresses) <= tried[-1]
+        ):
+            self._waiting[peer_id] = self._contacts[peer_id].position ^ self._position
 
     def next(self, now: float) -> Contact | None:
         """Whom to ask now.
@@ -117,6 +154,7 @@ class Lookup:
         if found is None:
             return None
         self._asked_at.update(self._origins[found])
+        self._tried.setdefault(found, []).append(frozenset(self._contacts[found].addresses))
         self._asked[found] = _Asked(self._waiting.pop(found), tuple(self._tellers[found]), now, now)
         self._queries += 1
         return self._contacts[found]
@@ -184,11 +222,18 @@ class Lookup:
         times.append(self._last_answer + self.patience_s)
         return min((time for time in times if time > now), default=math.inf)
 
-    def reached(self, peer_id: str, now: float) -> None:
-        """There is a connection with a peer that was asked, who has to answer now."""
+    def reached(self, peer_id: str, address: str, now: float) -> None:
+        """There is a connection with a peer that was asked, who has to answer now.
+
+        Args:
+            peer_id: whose.
+            address: where he is.
+            now: when.
+        """
         one = self._asked.get(peer_id)
         if one is not None:
             one.is_reached, one.since = True, now
+            self._alive_at.add(origin_of(address))
 
     def answered(self, peer_id: str, now: float, closer: Iterable[Contact] = ()) -> None:
         """A peer that was asked has answered.
@@ -202,7 +247,6 @@ class Lookup:
         if one is None:
             return
         self._answered[peer_id] = one.distance
-        self._alive_at |= self._origins[peer_id]
         if len(self._answered) >= K:
             self._limit = nsmallest(K, self._answered.values())[-1]
         insort(self._took, now - one.asked_at)
@@ -217,6 +261,8 @@ class Lookup:
         one = self._asked.pop(peer_id, None)
         if one is not None:
             self._in_vain.update(one.tellers)
+            if not one.is_reached:
+                self._ask_again(peer_id)
 
     def is_done(self, now: float) -> bool:
         """Nobody is left to ask, and nobody to wait for."""

@@ -24,6 +24,13 @@ def test_of_each_teller_a_few_are_tried_at_once_and_each_peer_once() -> None:
     assert list(hearsay.rest()) == []
 
 
+def test_who_lies_about_where_somebody_is_does_not_hide_him() -> None:
+    hearsay = Hearsay()
+    liar, honest = Party("10.0.0.2", "liar"), Party("10.0.0.3", "honest")
+    assert hearsay.hear(Contact("there", ("/ip4/10.0.0.9/tcp/1",)), liar)
+    assert hearsay.hear(contact("there"), honest)
+
+
 def test_the_rest_is_in_the_order_of_how_many_tell_of_it() -> None:
     hearsay = Hearsay()
     tellers = [Party(f"10.0.0.{number}", f"{number}") for number in range(3)]

@@ -69,7 +69,7 @@ class World:
     def _go_on(self, lookup: Lookup) -> None:
         self.now, _, contact, answers = heapq.heappop(self.due)
         if not answers:
-            lookup.reached(contact.peer_id, self.now)
+            lookup.reached(contact.peer_id, contact.addresses[0], self.now)
             return
         told = self.answer(contact)
         if told is None:
@@ -168,7 +168,7 @@ def test_who_tells_of_ever_more_is_not_followed_for_ever() -> None:
 def test_what_comes_unasked_is_passed_over() -> None:
     lookup = Lookup(KEY, OWN, CONTACTS[:1])
     lookup.answered(CONTACTS[1].peer_id, 0.0, CONTACTS)
-    lookup.reached(CONTACTS[1].peer_id, 0.0)
+    lookup.reached(CONTACTS[1].peer_id, CONTACTS[1].addresses[0], 0.0)
     lookup.failed(CONTACTS[2].peer_id)
     assert lookup.closest() == []
     assert lookup.next(0.0) == CONTACTS[0]
@@ -238,7 +238,10 @@ def test_one_host_is_not_called_for_everybody_who_is_said_to_be_there() -> None:
     nodes = CONTACTS[:40]
     unused = iter(INVENTED)
     lies = {one: [contact for contact, _ in zip(unused, range(3), strict=False)] for one in nodes[10:]}
-    world = World(lambda contact: lies.get(contact, nodes) if contact in nodes else None)
+    world = World(
+        lambda contact: lies.get(contact, nodes) if contact in nodes else None,
+        reach=lambda contact: 0.0 if contact in nodes else math.inf,
+    )
     world.run(Lookup(KEY, OWN, nodes))
     assert sum(one not in nodes for one in world.asked) == OF_ORIGIN
 
@@ -255,8 +258,37 @@ def test_who_is_known_to_many_is_called_where_others_are_invented() -> None:
     world = World(
         lambda contact: (nearer if contact in nodes[:6] else [he]) if contact in {*nodes, he} else None,
         lambda contact: 0.3 if contact in nodes[6:] else 0.01,
+        reach=lambda contact: 0.0 if contact in {*nodes, he} else math.inf,
     )
     assert he in world.run(Lookup(KEY, OWN, nodes))
+
+
+@pytest.mark.parametrize("is_first", [False, True])
+def test_who_lies_about_where_somebody_is_does_not_hide_him(is_first: bool) -> None:
+    """Three in ten tell of all that they are at addresses where nobody is; before the others, or after them."""
+    nodes = CONTACTS[:40]
+    liars, start = set(nodes[:12]), nodes[:20]
+
+    def lie(contact: Contact, liar: Contact) -> Contact:
+        return Contact(contact.peer_id, tuple(f"/ip4/10.8.{liars_of[liar]}.1/tcp/{n}" for n in range(1, 9)))
+
+    liars_of = {liar: number for number, liar in enumerate(nodes[:12])}
+    there = {(one.peer_id, address) for one in nodes for address in one.addresses}
+    world = World(
+        lambda contact: (
+            None
+            if there.isdisjoint((contact.peer_id, address) for address in contact.addresses)
+            else [lie(one, contact) for one in nodes]
+            if contact in liars
+            else nodes
+        ),
+        lambda contact: 0.01 if (contact in liars) is is_first else 0.02,
+        reach=lambda contact: (
+            math.inf if there.isdisjoint((contact.peer_id, address) for address in contact.addresses) else 0.0
+        ),
+    )
+    found = world.run(Lookup(KEY, OWN, start))
+    assert [one.peer_id for one in found] == [one.peer_id for one in nearest(nodes, KEY)]
 
 
 def test_whoever_is_not_waited_for_is_told() -> None:
