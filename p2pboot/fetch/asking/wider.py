@@ -73,7 +73,7 @@ class WiderSearch:
         Args:
             digests: their SHA-256, in hex; said again for as long as it is so.
         """
-        if not self._lacking:
+        if not self._lacking and self.over.is_set():  # whoever waits for one that is not set goes on waiting
             self.over = trio.Event()
         self._lacking = digests
         self._lacks.set()

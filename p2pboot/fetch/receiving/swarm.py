@@ -40,7 +40,7 @@ ARTIFACTS_AT_ONCE = 3
 _UNITS = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3))
 
 LACKING_S = 1.0
-"""After which, without a piece of anything, it is said what nobody delivers."""
+"""After which, without a piece of anything or anybody who sends one, it is said what nobody delivers."""
 
 HOPELESS_S = 2.0
 """A peer that was dropped may have been the only one known, but another may be just connecting."""
@@ -179,7 +179,7 @@ class _Swarm:
             now = trio.current_time()
             delivering = any(session.delivering for session in self._sessions)
             self._stall.look(now, 0.0 if delivering else self._downloads.idle_s(), self._why_nothing)
-            if self._downloads.idle_s() > LACKING_S:
+            if not delivering and self._downloads.idle_s() > LACKING_S:  # on a thin line pieces take longer
                 self._network.lacking(tuple(self._missing))
             hopeless_since = min(hopeless_since, now) if self._network.hopeless() else math.inf
             if self._downloads.idle_s() > self._network.patience_s or now - hopeless_since > HOPELESS_S:
