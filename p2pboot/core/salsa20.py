@@ -10,7 +10,6 @@ from struct import Struct
 from typing import Final
 
 KEY_BYTES: Final = 32
-BLOCK_BYTES: Final = 64
 
 _WORDS: Final = Struct("<16I")
 _SIGMA: Final = b"expand 32-byte k"
