@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from p2pboot.cli.options import Command, Seconds, config_option, json_option, verbosity_options
-from p2pboot.cli.output import emit_json, human_duration, human_size, say, warn
+from p2pboot.cli.output import emit_json, say, warn
 from p2pboot.cli.settings import overrides_of, setting_options
+from p2pboot.core.amounts import duration_text, size_text
 
 _PUBLISH_TIMEOUT_S = 600.0  # hashing a rootfs of 100 GB takes minutes; the node answers when it has published
 _STATUS_TIMEOUT_S = 10.0
@@ -83,13 +84,13 @@ def _say(answer: dict[str, Any]) -> None:
     for address in answer["addresses"]:
         say(f"address    {address}")
     _say_mesh(answer.get("mesh"))
-    say(f"up         {human_duration(answer['uptime_s'])}")
+    say(f"up         {duration_text(answer['uptime_s'])}")
     for head in answer["heads"]:
         if head["expired"]:
             continue  # said below, as withheld
         say(
             f"offers     {head['channel']}/{head['arch']} version {head['version']},"
-            f" manifest version {head['manifest_version']}, {human_duration(head['age_s'])} old,"
+            f" manifest version {head['manifest_version']}, {duration_text(head['age_s'])} old,"
             f" until {head['expires_at']}"
         )
     for one in answer["withheld"]:
@@ -105,7 +106,7 @@ def _say(answer: dict[str, Any]) -> None:
         say(f"peer       {peer['peer_id']}  {source}  {' '.join(peer['addresses'])}")
     for kind in sorted({row["kind"] for row in answer["traffic"]}):
         sent, received = (
-            human_size(sum(row[way] for row in answer["traffic"] if row["kind"] == kind))
+            size_text(sum(row[way] for row in answer["traffic"] if row["kind"] == kind))
             for way in ("sent", "received")
         )
         say(f"bytes      {kind}: {sent} sent, {received} received")
@@ -137,7 +138,7 @@ def _say_dht(dht: dict[str, Any] | None) -> None:
 def _say_room(store: dict[str, Any] | None) -> None:
     if store is None:  # a node of an earlier version
         return
-    most = "no limit" if store["limit"] is None else f"at most {human_size(store['limit'])}"
+    most = "no limit" if store["limit"] is None else f"at most {size_text(store['limit'])}"
     if store["quota"] == "auto":
         most += ", which leaves a tenth of the disk free"
-    say(f"store      {human_size(store['used'])} of fetched artifacts; {most}")
+    say(f"store      {size_text(store['used'])} of fetched artifacts; {most}")

@@ -19,10 +19,11 @@ from p2pboot.cli.network import (
     nobody_to_ask,
 )
 from p2pboot.cli.options import FILE, Command, max_lifetime_option, min_version_option
-from p2pboot.cli.output import counted, emit_json, human_duration, human_size, say
+from p2pboot.cli.output import counted, emit_json, say
 from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options, setting_options
 from p2pboot.cli.sharing import Sharing, sharing_options
+from p2pboot.core.amounts import duration_text, size_text
 from p2pboot.errors import UsageError
 from p2pboot.store.filenames import DATABASE_NAME
 
@@ -186,19 +187,19 @@ def _say(result: FetchResult, took_s: float) -> None:
         f"  manifest version {manifest.manifest_version}  sha256:{manifest.digest}"
     )
     now = wall_clock()()
-    age = human_duration(max(0, now - manifest.created_at))
-    say(f"created    {age} ago, expires in {human_duration(max(0, manifest.expires_at - now))}")
+    age = duration_text(max(0, now - manifest.created_at))
+    say(f"created    {age} ago, expires in {duration_text(max(0, manifest.expires_at - now))}")
     for keyid in manifest.signers:
         say(f"signed by  {keyid}")
     width = max(len(file.key) for file in result.files)
     for file in result.files:
         state = "written" if file.written else "present"
-        say(f"{state:<9}  {file.key:<{width}}  {human_size(file.size):>8}  {file.path}")
+        say(f"{state:<9}  {file.key:<{width}}  {size_text(file.size):>8}  {file.path}")
     if result.unchanged:
         say("nothing to do: everything was there already")
         return
     ledger = result.ledger
     peers = sum(1 for count in ledger.received.values() if count)
-    say(f"downloaded {human_size(ledger.downloaded_bytes)} from {counted(peers, 'peer')} in {took_s:.1f} s")
+    say(f"downloaded {size_text(ledger.downloaded_bytes)} from {counted(peers, 'peer')} in {took_s:.1f} s")
     if ledger.resumed_bytes:
-        say(f"resumed: {human_size(ledger.resumed_bytes)} were on the disk from an earlier run")
+        say(f"resumed: {size_text(ledger.resumed_bytes)} were on the disk from an earlier run")

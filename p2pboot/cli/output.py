@@ -66,28 +66,3 @@ def one_line(text: str) -> str:
 def counted(count: int, noun: str) -> str:
     """A number with its noun: "1 peer", "2 peers"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def human_size(size_bytes: int) -> str:
-    """Bytes as people read them, powers of ten: 8388608 → "8.4 MB"."""
-    if size_bytes < 1000:
-        return f"{size_bytes} B"
-    amount = float(size_bytes)
-    for unit in ("kB", "MB", "GB"):
-        amount /= 1000
-        if amount < 999.95:  # else it would be rounded to 1000.0
-            return f"{amount:.1f} {unit}"
-    return f"{amount / 1000:.1f} TB"
-
-
-def human_duration(seconds: float) -> str:
-    """A duration in its one or two largest units: 90061 → "1 d 1 h"."""
-    left = int(abs(seconds))
-    if left < 60:
-        return f"{left} s"
-    parts = []
-    for unit, length in (("d", 86400), ("h", 3600), ("min", 60), ("s", 1)):
-        amount, left = divmod(left, length)
-        if amount:
-            parts.append(f"{amount} {unit}")
-    return " ".join(parts[:2])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
-from p2pboot.cli.output import human_duration, human_size
+from p2pboot.core.amounts import duration_text, size_text
 
 if TYPE_CHECKING:
     from p2pboot.core.manifest import Manifest
@@ -136,9 +136,9 @@ def judgement(verdict: Verdict | None) -> str | None:
 
 def _offer_lines(manifest: Manifest, verdict: Verdict | None, now: int) -> Iterator[str]:
     left_s = manifest.expires_at - now
-    age = human_duration(max(0, now - manifest.created_at))
-    expiry = f"expires in {human_duration(left_s)}" if left_s > 0 else f"expired {human_duration(left_s)} ago"
-    total = human_size(sum(artifact.size for artifact in manifest.artifacts.values()))
+    age = duration_text(max(0, now - manifest.created_at))
+    expiry = f"expires in {duration_text(left_s)}" if left_s > 0 else f"expired {duration_text(left_s)} ago"
+    total = size_text(sum(artifact.size for artifact in manifest.artifacts.values()))
     yield f"  {title_of(manifest)}  {total}  {age} old, {expiry}"
     yield f"    digest     sha256:{manifest.digest}"
     yield from (f"    signed by  {keyid}" for keyid in manifest.signers)

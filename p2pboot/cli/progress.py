@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Self
 
 import click
 
-from p2pboot.cli.output import QUIET, human_size, note, one_line
+from p2pboot.cli.output import QUIET, note, one_line
+from p2pboot.core.amounts import size_text
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
@@ -73,11 +74,11 @@ class PlainProgress:
             since, reported = self._last.setdefault(key, (now, -1))
             if done_bytes >= total_bytes > reported:
                 self._last[key] = (now, done_bytes)
-                self._write(f"{self._done} {key}: {human_size(total_bytes)}")
+                self._write(f"{self._done} {key}: {size_text(total_bytes)}")
             elif done_bytes < total_bytes and now - since >= LINE_INTERVAL_S:
                 self._last[key] = (now, done_bytes)
                 percent = 100 * done_bytes // total_bytes
-                self._write(f"{self._doing} {key}: {percent} % of {human_size(total_bytes)}")
+                self._write(f"{self._doing} {key}: {percent} % of {size_text(total_bytes)}")
 
     def note(self, text: str) -> None:
         """Something that a person may like to know."""

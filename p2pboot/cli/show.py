@@ -11,7 +11,8 @@ import click
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import naming_manifest, read_start
 from p2pboot.cli.options import FILE, Command, json_option
-from p2pboot.cli.output import emit_json, human_duration, human_size, say
+from p2pboot.cli.output import emit_json, say
+from p2pboot.core.amounts import duration_text, size_text
 
 if TYPE_CHECKING:
     from p2pboot.core.manifest import Candidate
@@ -45,11 +46,11 @@ def _say(candidate: Candidate) -> None:
 
     said = candidate.claims
     left_s = said.expires_at - wall_now()
-    when = f"in {human_duration(left_s)}" if left_s > 0 else f"{human_duration(left_s)} ago"
+    when = f"in {duration_text(left_s)}" if left_s > 0 else f"{duration_text(left_s)} ago"
     say(f"{said.channel}/{said.arch}  version {said.version}  manifest version {said.manifest_version}")
     say(f"digest     sha256:{candidate.digest}")
     age_s = wall_now() - said.created_at
-    age = f"  ({human_duration(age_s)} ago)" if age_s > 0 else ""
+    age = f"  ({duration_text(age_s)} ago)" if age_s > 0 else ""
     say(f"created    {format_time(said.created_at)}{age}")
     say(f"expires    {format_time(said.expires_at)}  ({when})")
     say(f"provider   {said.provider_name}  {said.provider_peer_id}")
@@ -60,6 +61,6 @@ def _say(candidate: Candidate) -> None:
         say(f"signer     {keyid}  {state}")
     width = max(map(len, said.artifacts))
     for key, artifact in said.artifacts.items():
-        say(f"artifact   {key:<{width}}  {human_size(artifact.size):>8}  sha256:{artifact.sha256}")
+        say(f"artifact   {key:<{width}}  {size_text(artifact.size):>8}  sha256:{artifact.sha256}")
         for url in artifact.urls:
             say(f"           {'':<{width}}  {url}")

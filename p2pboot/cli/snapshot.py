@@ -11,8 +11,9 @@ import click
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
 from p2pboot.cli.options import FILE, Command, LazyGroup, config_option, json_option, verbosity_options
-from p2pboot.cli.output import counted, emit_json, human_size, note, say, warn
+from p2pboot.cli.output import counted, emit_json, note, say, warn
 from p2pboot.cli.settings import overrides_of, setting_options
+from p2pboot.core.amounts import size_text
 from p2pboot.errors import ExitStatus, StoreError, UsageError
 
 if TYPE_CHECKING:
@@ -212,7 +213,7 @@ def _say_row(entry: dict[str, Any]) -> None:
     sequences = ", ".join(str(one["sequence"]) for one in entry["announcements"]) or "-"
     kind = "" if entry["kind"] == "records" else f"  ({entry['kind']})"
     say(
-        f"{entry['root']}  {human_size(entry['size']):>8}  {entry['signature_state']:<8}"
+        f"{entry['root']}  {size_text(entry['size']):>8}  {entry['signature_state']:<8}"
         f"  sequence {sequences}  {entry['path']}{kind}"
     )
 
@@ -274,7 +275,7 @@ def _say_content(entry: dict[str, Any]) -> None:
 
 def _say_entry(entry: dict[str, Any]) -> None:
     _say_content(entry)
-    say(f"size           {human_size(entry['size'])}")
+    say(f"size           {size_text(entry['size'])}")
     if "signature_state" in entry:
         say(f"signature      {entry['signature_state']}")
     for one in entry.get("announcements", ()):

@@ -10,10 +10,11 @@ import click
 
 from p2pboot.cli.network import Client, begin, network_options
 from p2pboot.cli.options import FILE, Command
-from p2pboot.cli.output import emit_json, human_size, say, warn
+from p2pboot.cli.output import emit_json, say, warn
 from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options
 from p2pboot.cli.sharing import Sharing, sharing_options
+from p2pboot.core.amounts import size_text
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -150,4 +151,4 @@ def _say(result: SyncResult) -> None:
         say(f"sequence    {result.sequence}")
     say(f"{'present' if result.unchanged else 'written':<10}  {result.path}")
     ledger = result.ledger
-    say(f"downloaded  {human_size(ledger.downloaded_bytes)}, resumed {human_size(ledger.resumed_bytes)}")
+    say(f"downloaded  {size_text(ledger.downloaded_bytes)}, resumed {size_text(ledger.resumed_bytes)}")

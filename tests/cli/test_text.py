@@ -8,8 +8,9 @@ import pytest
 
 from p2pboot.cli.logs import _PlainLines
 from p2pboot.cli.options import _spread_key_ids
-from p2pboot.cli.output import human_duration, human_size, one_line
+from p2pboot.cli.output import one_line
 from p2pboot.cli.progress import PlainProgress
+from p2pboot.core.amounts import duration_text, size_text
 
 A, B = "ed25519:" + "a" * 64, "12D3KooW" + "b" * 44
 
@@ -26,14 +27,14 @@ A, B = "ed25519:" + "a" * 64, "12D3KooW" + "b" * 44
     ],
 )
 def test_size_for_people(size: int, text: str) -> None:
-    assert human_size(size) == text
+    assert size_text(size) == text
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"), [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (90061, "1 d 1 h"), (-7200, "2 h")]
 )
 def test_duration_for_people(seconds: float, text: str) -> None:
-    assert human_duration(seconds) == text
+    assert duration_text(seconds) == text
 
 
 def test_terminal_sequences_become_text() -> None:
