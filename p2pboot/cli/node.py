@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -77,19 +78,33 @@ def _run(load: Callable[[], NodeSettings]) -> None:
     """Check the settings before the slow imports, then run the node with them."""
     meta = click.get_current_context().meta
     logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.INFO)
-    settings = load()
-    settings.store.state  # noqa: B018 - known or not, before a key is made or a port is taken
-    with ExitStack() as stack:
+    from p2pboot.node.supervisor import Supervisor
+    from p2pboot.transport.passed import HTTP, PassedSockets
+
+    passed = PassedSockets.from_environment(os.environ, os.getpid())
+    supervisor = Supervisor.from_environment(os.environ, os.getpid())
+    with supervisor.told_of_failure(), ExitStack() as stack:
+        settings = load()
+        settings.store.state  # noqa: B018 - known or not, before a key is made or a port is taken
         services = []
-        if settings.gateway.http is not None:
+        # Whoever enables the socket unit wants HTTP; a second time it need not be said.
+        http = settings.gateway.http or (f"systemd:{HTTP}" if HTTP in passed.names else None)
+        if http is not None:
             from p2pboot.gateway.service import GatewayService  # 0.2 s that only who wants HTTP pays
 
             # Listening already here: a port in use is known before anything is started or printed.
-            services.append(stack.enter_context(closing(GatewayService(settings))))
+            services.append(stack.enter_context(closing(GatewayService(settings, where=http, passed=passed))))
         from p2pboot.node.run import run_node
 
         collect_garbage()
-        run_node(settings, reload=load, announce_line=_Announcer(), wall=wall_clock(), services=services)
+        run_node(
+            settings,
+            reload=load,
+            announce_line=_Announcer(),
+            wall=wall_clock(),
+            services=services,
+            supervisor=supervisor,
+        )
 
 
 class _Announcer:

@@ -295,7 +295,9 @@ class GatewaySettings:
         values.http_address,
         "--http HOST:PORT",
         "Offer all of it over HTTP too, for firmware. `HOST:PORT` to listen on, an IPv6 address in"
-        ' brackets (`"[::]:8080"` takes IPv4 as well); port 0 is any free one. A port in use is an error.',
+        ' brackets (`"[::]:8080"` takes IPv4 as well); port 0 is any free one. A port in use is an error.'
+        " `systemd:NAME`: the sockets of that name which the service manager opened (`systemd`: all that it opened),"
+        " so that port 80 needs no root; a socket named `http` is used without being asked for.",
         default_words="off",
         example="0.0.0.0:8080",
     )

@@ -45,6 +45,7 @@ _KINDS = {  # what a person calls the TOML type of a value
     dict: "a table",
 }
 _HTTP_ADDRESS = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})"
+_PASSED = r"systemd(?::[!-9;-~]{1,255})?"  # a name has no colon and no space
 _SIZE = r"(\d{1,16}(?:\.\d{1,6})?)\s*([A-Za-z]*)"
 MAX_PAIRS = 256
 UNLIMITED = "unlimited"
@@ -234,11 +235,18 @@ def _addresses(value: object, parse: Callable[[str], Address]) -> tuple[str, ...
 
 
 def http_address(value: object, _base: Path) -> str:
-    """Where to listen for HTTP: `HOST:PORT`; an IPv6 address in brackets, port 0 is any free one."""
+    """Where to listen for HTTP: `HOST:PORT`; an IPv6 address in brackets, port 0 is any free one.
+
+    Or `systemd` and `systemd:NAME`: the sockets that the service manager passes.
+    """
     text = _string(value)
+    if re.fullmatch(_PASSED, text):
+        return text
     match = re.fullmatch(_HTTP_ADDRESS, text)
     if match is None or int(match[2]) > 65535:
-        raise ValueError(f'must be HOST:PORT like "0.0.0.0:8080" or "[::]:8080", not {text[:80]!r}')
+        raise ValueError(
+            f'must be HOST:PORT like "0.0.0.0:8080" or "[::]:8080", or "systemd", not {text[:80]!r}'
+        )
     return text
 
 

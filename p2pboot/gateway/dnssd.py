@@ -47,26 +47,27 @@ class ServiceAnnouncement:
         offers: the manifests.
         provider: what the operator calls the node.
         peer_id: the node's identity.
-        listener: the gateway's socket.
+        listeners: the gateway's sockets; those on the port of the first are announced.
         interfaces: tells the machine's addresses.
     """
 
     offers: Offers
     provider: str
     peer_id: str
-    listener: socket.socket
+    listeners: Sequence[socket.socket]
     interfaces: Interfaces
 
     def hosts(self) -> tuple[str, ...]:
         """The addresses to tell, the best first."""
-        told = lan_addresses(self.listener, self.interfaces)[:_MAX_ADDRESSES]
-        return tuple(address.host for address in told)
+        port = port_of(self.listeners)
+        found = lan_addresses(self.listeners, self.interfaces)
+        return tuple(address.host for address in found if address.port == port)[:_MAX_ADDRESSES]
 
     def spoken_from(self) -> tuple[str, ...]:
         """An address on each interface on which to speak; loopback where there is no other."""
         own = [
             address.host
-            for address in own_addresses(self.listener, self.interfaces)
+            for address in own_addresses(self.listeners, self.interfaces)
             if not address.is_loopback
         ]
         indexes = {str(one.ip): one.index for one in self.interfaces.listing().addresses} if own else {}
@@ -160,7 +161,7 @@ def describe(
     name: str | None = None,
 ) -> ServiceInfo:
     """What is said of one manifest; under this name, if it has one already."""
-    port = port_of(announcement.listener)
+    port = port_of(announcement.listeners)
     return ServiceInfo(
         SERVICE,
         name or f"{_instance(announcement, manifest)}.{SERVICE}",

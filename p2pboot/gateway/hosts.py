@@ -1,4 +1,4 @@
-"""Where the gateway is: the socket it listens on, and the URLs under which clients reach it."""
+"""Where the gateway is: the sockets it listens on, and the URLs under which clients reach it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Final
 from p2pboot.errors import MachineError, machine_error
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.interfaces import Interfaces, Reach, reachable
+from p2pboot.transport.passed import PassedSockets
 
 BACKLOG: Final = 1024  # connections that the kernel keeps while all tasks are busy
 MAX_URLS: Final = 4
@@ -46,6 +47,27 @@ def is_ip(text: str, *versions: int) -> bool:
     with suppress(ValueError):
         return ipaddress.ip_address(text).version in (versions or (4, 6))
     return False
+
+
+def is_passed(where: str) -> bool:
+    """Whether sockets are meant that the service manager opened: `systemd`, or `systemd:NAME`."""
+    return where.partition(":")[0] == "systemd"
+
+
+def open_sockets(where: str, passed: PassedSockets) -> tuple[socket.socket, ...]:
+    """The sockets to listen on: opened here, or by the service manager.
+
+    Args:
+        where: as of `listen`, or `systemd:NAME` for those passed sockets, or `systemd` for all that nobody took.
+        passed: what the service manager opened.
+
+    Raises:
+        MachineError: as of `listen`.
+        UsageError: no such socket was passed, or something that does not listen.
+    """
+    if not is_passed(where):
+        return (listen(where),)
+    return passed.take(where.partition(":")[2] or None)
 
 
 def listen(http: str) -> socket.socket:
@@ -96,22 +118,29 @@ def on_loopback(http: str) -> str:
     return f"[::1]:{port}" if is_ip(bare, 6) else f"127.0.0.1:{port}"
 
 
-def own_addresses(listener: socket.socket, interfaces: Interfaces) -> tuple[Address, ...]:
-    """The addresses on which a socket can be reached now, the best first: concrete ones, never a wildcard."""
+def own_addresses(listeners: Sequence[socket.socket], interfaces: Interfaces) -> tuple[Address, ...]:
+    """The addresses on which sockets can be reached now, the best first: concrete ones, never a wildcard."""
+    return reachable([address for listener in listeners for address in _bound(listener)], interfaces)
+
+
+def _bound(listener: socket.socket) -> list[Address]:
     host, port, *_ = listener.getsockname()
-    bound = Address("ip6" if listener.family == socket.AF_INET6 else "ip4", host, port)
-    is_dual = bound.is_wildcard and bound.kind == "ip6"  # it takes IPv4 as well
-    also = [Address("ip4", "0.0.0.0", port)] if is_dual else []  # noqa: S104 - is replaced by what it stands for
-    return reachable([*also, bound], interfaces)
+    if listener.family == socket.AF_INET:
+        return [Address("ip4", host, port)]
+    bound = Address("ip6", host.partition("%")[0], port)
+    if not bound.is_wildcard or listener.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY):
+        return [bound]
+    # It takes IPv4 as well.
+    return [Address("ip4", "0.0.0.0", port), bound]  # noqa: S104 - is replaced by what it stands for
 
 
-def lan_addresses(listener: socket.socket, interfaces: Interfaces) -> tuple[Address, ...]:
-    """Where others on the network find a socket, the best first.
+def lan_addresses(listeners: Sequence[socket.socket], interfaces: Interfaces) -> tuple[Address, ...]:
+    """Where others on the network find sockets, the best first.
 
     Without the addresses that lead to this machine's own containers, which are the same on the next machine: unless
     there are no others.
     """
-    own = own_addresses(listener, interfaces)
+    own = own_addresses(listeners, interfaces)
     if len(own) < 2:
         return own
     inner = {str(one.ip) for one in interfaces.listing().addresses if one.reach is Reach.CONTAINER}
@@ -130,13 +159,25 @@ def base_url(host: str, port: int) -> str:
     return f"http://{shown}" if port == 80 else f"http://{shown}:{port}"
 
 
-def port_of(listener: socket.socket) -> int:
-    """The TCP port that a socket listens on."""
-    port: int = listener.getsockname()[1]
+def port_of(listeners: Sequence[socket.socket]) -> int:
+    """The TCP port that the first of the sockets listens on."""
+    port: int = listeners[0].getsockname()[1]
     return port
 
 
-def advertised(listener: socket.socket, configured: Sequence[str], interfaces: Interfaces) -> tuple[str, ...]:
+def is_on_loopback(listener: socket.socket) -> bool:
+    """Whether only this machine reaches a socket."""
+    return ipaddress.ip_address(_host_of(listener)).is_loopback
+
+
+def _host_of(listener: socket.socket) -> str:
+    host: str = listener.getsockname()[0].partition("%")[0]
+    return host
+
+
+def advertised(
+    listeners: Sequence[socket.socket], configured: Sequence[str], interfaces: Interfaces
+) -> tuple[str, ...]:
     """What goes into manifests: what the operator says, or else where we listen, the best first.
 
     Nothing while a gateway that listens everywhere has only loopback addresses: the network is not there yet, and what
@@ -144,7 +185,7 @@ def advertised(listener: socket.socket, configured: Sequence[str], interfaces: I
     """
     if configured:
         return tuple(configured)
-    own = lan_addresses(listener, interfaces)
-    host = ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
-    told = [address for address in own if not (address.is_loopback and host.is_unspecified)]
+    own = lan_addresses(listeners, interfaces)
+    is_everywhere = any(ipaddress.ip_address(_host_of(listener)).is_unspecified for listener in listeners)
+    told = [address for address in own if not (address.is_loopback and is_everywhere)]
     return base_urls(told[:MAX_URLS])

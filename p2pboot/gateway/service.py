@@ -1,4 +1,4 @@
-"""The gateway as a part of a running node: its socket, its connections, its tasks."""
+"""The gateway as a part of a running node: its sockets, its connections, its tasks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import errno
 import itertools
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -14,13 +14,23 @@ import trio
 
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.origins import Party, party_of
+from p2pboot.errors import UsageError
 from p2pboot.gateway.app import LOOKUPS, Gateway
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.body import Room
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.dnssd import ServiceAnnouncement, announce, host_name
-from p2pboot.gateway.hosts import advertised, base_urls, listen, on_loopback, own_addresses, port_of
+from p2pboot.gateway.hosts import (
+    advertised,
+    base_urls,
+    is_on_loopback,
+    is_passed,
+    on_loopback,
+    open_sockets,
+    own_addresses,
+    port_of,
+)
 from p2pboot.gateway.http1 import Connection, Shared
 from p2pboot.gateway.names import Names
 from p2pboot.gateway.offers import Offers
@@ -29,6 +39,7 @@ from p2pboot.gateway.slots import WAIT_S, Slots
 from p2pboot.gateway.stream import ClientStream
 from p2pboot.serving.threads import Turns
 from p2pboot.transport.interfaces import Interfaces
+from p2pboot.transport.passed import PassedSockets
 from p2pboot.transport.traffic import HTTP
 
 log = logging.getLogger(__name__)
@@ -47,7 +58,7 @@ _Opened = Callable[[socket.socket, str], ClientStream]
 
 def _where(http: str, settings: NodeSettings) -> str:
     """Where to listen: HTTP asks nobody for the key of a private mesh, so there it is not for everybody by itself."""
-    if settings.network.swarm_key_path is None or settings.gateway.public:
+    if settings.network.swarm_key_path is None or settings.gateway.public or is_passed(http):
         return http
     where = on_loopback(http)
     if where != http:
@@ -60,26 +71,51 @@ def _where(http: str, settings: NodeSettings) -> str:
     return where
 
 
+def _refuse_public(listeners: Sequence[socket.socket], settings: NodeSettings) -> None:
+    """The same for sockets that are what they are."""
+    is_bounded = settings.network.swarm_key_path is not None and not settings.gateway.public
+    if is_bounded and not all(map(is_on_loopback, listeners)):
+        raise UsageError(
+            "the mesh is private, and the socket that the service manager passed is for everybody who reaches it",
+            remedy="let its unit listen on 127.0.0.1 alone, or say --gateway-public",
+        )
+
+
 class GatewayService:
     """A service for `node.run.run_node`.
 
     Args:
-        settings: of the node, with `gateway.http` set.
+        settings: of the node.
+        where: to listen instead of at its `gateway.http`; one of both is there.
+        passed: sockets that the service manager opened.
         slots: how many connections; tests want few.
         interfaces: tells the machine's addresses.
 
     Raises:
         MachineError: the address can not be listened on.
+        UsageError: the service manager passed no such socket, or one that is for more people than it may be.
     """
 
     def __init__(
-        self, settings: NodeSettings, *, slots: Slots | None = None, interfaces: Interfaces | None = None
+        self,
+        settings: NodeSettings,
+        *,
+        where: str | None = None,
+        passed: PassedSockets | None = None,
+        slots: Slots | None = None,
+        interfaces: Interfaces | None = None,
     ) -> None:
-        assert settings.gateway.http is not None  # noqa: S101 - the caller asked for it
+        asked = where or settings.gateway.http
+        assert asked is not None  # noqa: S101 - the caller asked for it
         self._settings = settings
-        where = _where(settings.gateway.http, settings)
-        self._is_hidden = where != settings.gateway.http
-        self._listener = listen(where)
+        where = _where(asked, settings)
+        self._is_hidden = where != asked
+        self._listeners = open_sockets(where, passed or PassedSockets())
+        try:
+            _refuse_public(self._listeners, settings)
+        except UsageError:
+            self.close()
+            raise
         self._slots = Slots() if slots is None else slots  # an empty one is false
         self._counters = GatewayCounters()
         self._shared = Shared(Turns(LOOKUPS), Room(), self._counters)
@@ -94,16 +130,17 @@ class GatewayService:
         """
         if self._is_hidden:
             return self._settings.gateway.advertise_http
-        return advertised(self._listener, self._settings.gateway.advertise_http, self._interfaces)
+        return advertised(self._listeners, self._settings.gateway.advertise_http, self._interfaces)
 
     @property
     def port(self) -> int:
-        """The TCP port that it listens on."""
-        return port_of(self._listener)
+        """The TCP port that it listens on, the first of them."""
+        return port_of(self._listeners)
 
     def close(self) -> None:
         """Stop listening; idempotent."""
-        self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     async def run(self, node: Backend, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; all connections end with it."""
@@ -125,23 +162,26 @@ class GatewayService:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._measure)
                 nursery.start_soon(names.learn)
-                nursery.start_soon(self._accept, nursery, gateway, stream)
+                for listener in self._listeners:
+                    nursery.start_soon(self._accept, listener, nursery, gateway, stream)
                 if self._settings.network.mdns and not self._is_hidden:
                     name = self._settings.provider.name
-                    said = ServiceAnnouncement(offers, name, node.peer_id, self._listener, self._interfaces)
+                    said = ServiceAnnouncement(offers, name, node.peer_id, self._listeners, self._interfaces)
                     nursery.start_soon(announce, said)
-                own = own_addresses(self._listener, self._interfaces)
+                own = own_addresses(self._listeners, self._interfaces)
                 log.info("HTTP gateway at %s", ", ".join(base_urls(own)))
                 task_status.started()
         finally:
             self.close()
 
-    async def _accept(self, nursery: trio.Nursery, gateway: Gateway, opened: _Opened) -> None:
+    async def _accept(
+        self, listener: socket.socket, nursery: trio.Nursery, gateway: Gateway, opened: _Opened
+    ) -> None:
         while True:
-            await trio.lowlevel.wait_readable(self._listener.fileno())
+            await trio.lowlevel.wait_readable(listener.fileno())
             for _ in range(ACCEPTED):
                 try:
-                    accepted, client = self._listener.accept()
+                    accepted, client = listener.accept()
                 except BlockingIOError:
                     break
                 except OSError as error:

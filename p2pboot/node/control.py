@@ -1,5 +1,7 @@
 """The control socket `<state>/control.sock`: how `p2pboot publish`, `status` and `doctor` talk to a running node.
 
+Where a service manager names a directory for sockets (RUNTIME_DIRECTORY), it is there, and what is in the state
+directory is a link to it: who asks needs the state directory alone, either way.
 One JSON object a line each way; a request has at most 64 KiB. The socket is 0600: whoever may connect may already read
 the state. `request` is the client's side and imports no trio, so that the commands that use it start in a blink.
 """
@@ -41,7 +43,7 @@ Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
 
 def socket_path(state: Path) -> Path:
-    """Where the node with this state directory listens."""
+    """Where the node with this state directory is reached: its socket, or a link to it."""
     return state / "control.sock"
 
 
@@ -131,12 +133,15 @@ def _in_directory_if_long(path: Path) -> Iterator[str]:
         os.close(descriptor)
 
 
-async def serve_control(state: Path, answer: Answer, *, task_status: Any) -> None:
+async def serve_control(
+    state: Path, answer: Answer, runtime: Path | None = None, *, task_status: Any
+) -> None:
     """Listen on the control socket until cancelled; the caller holds the lock on the state directory.
 
     Args:
         state: the state directory.
         answer: takes a message and returns the reply's fields; a P2PBootError becomes its `error` and `remedy`.
+        runtime: the directory that the socket itself is made in; None: the state directory.
         task_status: started once the socket listens.
 
     Raises:
@@ -144,9 +149,13 @@ async def serve_control(state: Path, answer: Answer, *, task_status: Any) -> Non
     """
     import trio
 
-    path = socket_path(state)
+    shown = socket_path(state)
+    path = shown if runtime is None else socket_path(runtime)
     try:
         listening = _listen(path)
+        if path != shown:
+            _remove_stale(shown)
+            shown.symlink_to(path)
     except OSError as error:
         raise machine_error(error, f"listen on {path}") from error
 
@@ -158,8 +167,9 @@ async def serve_control(state: Path, answer: Answer, *, task_status: Any) -> Non
     try:
         await trio.serve_listeners(handle, [listener], task_status=task_status)
     finally:
-        with contextlib.suppress(OSError):  # the next node removes it
-            path.unlink()
+        for name in {shown, path}:
+            with contextlib.suppress(OSError):  # the next node removes it
+                name.unlink()
 
 
 def _listen(path: Path) -> socket.socket:
@@ -181,7 +191,8 @@ def _listen(path: Path) -> socket.socket:
 def _remove_stale(path: Path) -> None:
     """A node that was killed leaves its socket; the state's lock says that nobody listens there any more."""
     try:
-        if stat.S_ISSOCK(path.lstat().st_mode):
+        mode = path.lstat().st_mode
+        if stat.S_ISSOCK(mode) or stat.S_ISLNK(mode):
             path.unlink()
         else:
             raise MachineError(f"{path} is in the way: not a socket", remedy="move it away")

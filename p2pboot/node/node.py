@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 import trio
@@ -187,8 +188,12 @@ class Node:
             wall=wall,
         )
 
-    async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
+    async def run(self, runtime: Path | None = None, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Run all tasks until cancelled; started once the protocols and the control socket are served.
+
+        Args:
+            runtime: the directory that the control socket belongs in; None: the state directory.
+            task_status: started then.
 
         Raises:
             P2PBootError: the node can not begin: its directory or its control socket.
@@ -203,7 +208,7 @@ class Node:
         if network.gossip:
             await self._announcer.reconcile()
         async with trio.open_nursery() as nursery:
-            await nursery.start(serve_control, self._settings.store.state, self._answer)
+            await nursery.start(serve_control, self._settings.store.state, self._answer, runtime)
             if self._settings.snapshots.directory is not None:
                 run = partial(run_snapshots, limits=lambda: self._settings.store)
                 await nursery.start(
@@ -347,9 +352,7 @@ class Node:
             case "publish":
                 return await publish(self._publisher, self.problems, message.get("directory"))
             case "status":
-                return await trio.to_thread.run_sync(
-                    describe_node, self.running(), self.store, self.catalogue
-                )
+                return await self.status()
             case "doctor":
                 return await self._examining.answer(self._settings, message)
         raise UsageError(f"unknown operation {message.get('op')!r}")
@@ -363,6 +366,10 @@ class Node:
     def awaited(self) -> list[Awaited]:
         """What the operator wants to have here, there already or not: what is followed, and what is to be published."""
         return awaited((*self._settings.wanted(), *self.catalogue.trust.own), self.problems.all())
+
+    async def status(self) -> dict[str, Any]:
+        """The whole status, as the control socket tells it."""
+        return await trio.to_thread.run_sync(describe_node, self.running(), self.store, self.catalogue)
 
     def running(self) -> RunningNode:
         """What was counted since the start, and what is so now."""

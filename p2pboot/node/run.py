@@ -1,7 +1,8 @@
 """Runs one node as a process: opens the state, the network and the directory, and answers signals.
 
-SIGINT and SIGTERM end it in order, SIGHUP re-reads the settings. The order at the end matters: first our own tasks are
-cancelled (their `finally` close streams), then the network's host is closed, each for a bounded time.
+SIGINT and SIGTERM end it in order, SIGHUP re-reads the settings; a service manager is told of each. The order at the
+end matters: first our own tasks are cancelled (their `finally` close streams), then the network's host is closed, each
+for a bounded time.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import ArtifactError, MachineError, P2PBootError, first_error, machine_error
 from p2pboot.node.node import Node
 from p2pboot.node.reach import Reachability
+from p2pboot.node.supervising import follow
+from p2pboot.node.supervisor import Supervisor
 from p2pboot.publish.scan import scan_each
 from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.keyfiles import load_key, load_or_generate, load_swarm_key
@@ -53,6 +56,7 @@ def run_node(
     announce_line: Callable[[str], None],
     wall: Callable[[], float],
     services: Sequence[Service] = (),
+    supervisor: Supervisor | None = None,
 ) -> None:
     """Run a node until a signal ends it.
 
@@ -63,12 +67,14 @@ def run_node(
             whenever another one is the best.
         wall: the machine's clock, unix seconds; called from any thread.
         services: run in the node's own nursery, and end with it.
+        supervisor: is told how the node is; None: nobody is.
 
     Raises:
         P2PBootError: the node can not start, or can not go on; its exit status says why.
     """
     try:
-        trio.run(partial(_main, settings, reload, announce_line, services, wall=wall))
+        supervisor = supervisor or Supervisor()
+        trio.run(partial(_main, settings, reload, announce_line, services, wall=wall, supervisor=supervisor))
     except OSError as error:
         raise machine_error(error, "run the node") from None
     except BaseExceptionGroup as group:
@@ -85,18 +91,24 @@ async def _main(
     services: Sequence[Service],
     *,
     wall: Callable[[], float],
+    supervisor: Supervisor,
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(_obey, signals, nursery.cancel_scope, current := _Current(settings, reload))
-            await _run(current, announce_line, services, wall)
+            nursery.start_soon(supervisor.beat)
+            current = _Current(settings, reload, supervisor)
+            nursery.start_soon(_obey, signals, nursery.cancel_scope, current, supervisor)
+            await _run(current, announce_line, services, wall, supervisor)
 
 
 class _Current:
     """The settings in force, and the node that they are applied to once it runs."""
 
-    def __init__(self, settings: NodeSettings, reload: Callable[[], NodeSettings]) -> None:
+    def __init__(
+        self, settings: NodeSettings, reload: Callable[[], NodeSettings], supervisor: Supervisor | None = None
+    ) -> None:
         self.settings = settings
+        self._supervisor = supervisor or Supervisor()
         self.node: Node | None = None
         self._swarm_key: SwarmKey | None = None
         self._reload = reload
@@ -114,10 +126,14 @@ class _Current:
         if self.node is None:
             self._missed = True
             return
+        async with self._supervisor.reloading():
+            await self._reread(self.node)
+
+    async def _reread(self, node: Node) -> None:
         try:
             settings = await trio.to_thread.run_sync(self._reload)
             applied, needs_restart = diff_settings(self.settings, settings)
-            await self.node.apply(settings)
+            await node.apply(settings)
         except P2PBootError as error:
             log.error(
                 "the settings are not reloaded: %s%s", error, f" ({error.remedy})" if error.remedy else ""
@@ -142,12 +158,15 @@ class _Current:
             return error.message
 
 
-async def _obey(signals: AsyncIterator[int], scope: trio.CancelScope, current: _Current) -> None:
+async def _obey(
+    signals: AsyncIterator[int], scope: trio.CancelScope, current: _Current, supervisor: Supervisor
+) -> None:
     async for number in signals:
         if number == signal.SIGHUP:
             await current.reread()
         else:
             log.info("ending on %s", signal.Signals(number).name)
+            await supervisor.stopping()
             scope.cancel()
 
 
@@ -156,15 +175,17 @@ async def _run(
     announce_line: Callable[[str], None],
     services: Sequence[Service],
     wall: Callable[[], float],
+    supervisor: Supervisor,
 ) -> None:
     settings = current.settings
     # Before anything listens or is made: an unusable directory is the operator's to mend.
-    await trio.to_thread.run_sync(_check_directory, settings)
+    await trio.to_thread.run_sync(_check_directory, settings, supervisor.is_there)
     swarm_key = await trio.to_thread.run_sync(_swarm_key, settings)
     key = await trio.to_thread.run_sync(load_or_generate, settings.identity.key_path)
     path = settings.identity.signing_key_path
     signing_key = key if path is None else await trio.to_thread.run_sync(load_key, path)
     async with AsyncExitStack() as stack:
+        await supervisor.status(f"opening the state {settings.store.state}")
         # What it holds can be served, whatever becomes of its numbers.
         open_store = partial(
             Store.open, settings.store.state, quota_bytes=settings.store.quota_bytes, tolerant=True
@@ -204,11 +225,13 @@ async def _run(
             wall=wall,
         )
         async with trio.open_nursery() as nursery:
-            await nursery.start(node.run)
+            await nursery.start(node.run, supervisor.runtime)
             await current.begin(node, swarm_key)
             for service in services:
                 await nursery.start(service.run, node)
             announce_line(_dialable(reach))  # only now: whoever reads it may connect at once
+            await supervisor.ready()
+            nursery.start_soon(follow, node, supervisor)
             await reach.follow(
                 moved=announce_line,
                 urls_changed=node.urls_changed,
@@ -222,10 +245,11 @@ def _swarm_key(settings: NodeSettings) -> SwarmKey | None:
     return None if path is None else load_swarm_key(path)
 
 
-def _check_directory(settings: NodeSettings) -> None:
+def _check_directory(settings: NodeSettings, is_supervised: bool = False) -> None:
     """Refuse to start a node that would have nothing to do; blocking.
 
-    One that published before, or has something else to do, starts and says what is wrong.
+    One that published before, or has something else to do, starts and says what is wrong. So does one that a service
+    manager started: no person waits for an answer, and what is missing may come with a mount or the first release.
 
     Raises:
         ArtifactError, MachineError: nothing in the directory can be published.
@@ -242,7 +266,7 @@ def _check_directory(settings: NodeSettings) -> None:
         if scanned.trees:
             return
         refusal = scanned.unfit[0].error
-    if settings.trust or settings.snapshots.directory is not None:
+    if is_supervised or settings.trust or settings.snapshots.directory is not None:
         return
     if not (settings.store.state / DATABASE_NAME).exists():
         raise refusal

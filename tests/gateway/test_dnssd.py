@@ -97,7 +97,7 @@ def announcement(
     listener: socket.socket, *, provider: str = "debian", peer_id: str = PEER
 ) -> ServiceAnnouncement:
     nothing: Any = None
-    return ServiceAnnouncement(nothing, provider, peer_id, listener, Interfaces())
+    return ServiceAnnouncement(nothing, provider, peer_id, [listener], Interfaces())
 
 
 @pytest.fixture
@@ -143,7 +143,7 @@ HOST = (
 def test_one_speaks_once_on_each_interface_and_not_on_more_than_can_be() -> None:
     with listen("[::]:0") as listener:
         said = ServiceAnnouncement(
-            announcement(listener).offers, "x", PEER, listener, Interfaces(lambda: Listing(HOST))
+            announcement(listener).offers, "x", PEER, [listener], Interfaces(lambda: Listing(HOST))
         )
         assert said.hosts() == ("192.0.2.7", "fd00::7", "192.0.2.8")
         assert said.spoken_from()[:3] == ("192.0.2.7", "fd00::7", "172.17.0.1")
@@ -153,7 +153,7 @@ def test_one_speaks_once_on_each_interface_and_not_on_more_than_can_be() -> None
 def test_where_there_is_only_loopback_one_speaks_there() -> None:
     with listen("0.0.0.0:0") as listener:
         inner = Interfaces(lambda: Listing(HOST[-1:]))
-        said = ServiceAnnouncement(announcement(listener).offers, "x", PEER, listener, inner)
+        said = ServiceAnnouncement(announcement(listener).offers, "x", PEER, [listener], inner)
         assert (said.hosts(), said.spoken_from()) == (("127.0.0.1",), ("127.0.0.1",))
 
 
@@ -198,7 +198,7 @@ def test_another_address_is_announced_and_the_former_one_withdrawn(
     machine = Machine(HOST[-1:])
     with listen("0.0.0.0:0") as listener:
         speaker = dnssd._Speaker(
-            ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, listener, machine.interfaces())
+            ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, [listener], machine.interfaces())
         )
         speaker.follow()
         speaker.follow()
@@ -217,7 +217,7 @@ def test_another_address_is_announced_and_the_former_one_withdrawn(
 def test_without_netlink_the_library_is_not_made_to_use_it(store: Store, opened: list[FakeZeroconf]) -> None:
     machine = Machine(HOST, refused="Address family not supported by protocol")
     with listen("0.0.0.0:0") as listener:
-        said = ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, listener, machine.interfaces())
+        said = ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, [listener], machine.interfaces())
         dnssd._Speaker(said).follow()
     assert [one.interfaces for one in opened] == [InterfaceChoice.Default]
 
@@ -234,7 +234,7 @@ def test_without_multicast_it_is_said_once_and_tried_again(
     monkeypatch.setattr(dnssd, "Zeroconf", fail)
     with listen("127.0.0.1:0") as listener, caplog.at_level(logging.WARNING, logger="p2pboot.gateway"):
         speaker = dnssd._Speaker(
-            ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, listener, Interfaces())
+            ServiceAnnouncement(Offers(OfferingNode(store)), "x", PEER, [listener], Interfaces())
         )
         for _ in range(3):
             speaker.follow()

@@ -128,8 +128,8 @@ HOST = (
 def urls(http: str, *addresses: tuple[str, Reach], configured: tuple[str, ...] = ()) -> list[str]:
     """What a gateway advertises, without its port."""
     with listen(http) as listener:
-        port = port_of(listener)
-        told = advertised(listener, configured, machine(*addresses))
+        port = port_of([listener])
+        told = advertised([listener], configured, machine(*addresses))
         return [url.removesuffix(f":{port}") for url in told]
 
 
@@ -164,20 +164,20 @@ def test_before_the_network_is_there_nothing_is_advertised(http: str) -> None:
     assert urls(http, *LOOPBACK) == []
     assert urls(http) == []
     with listen(http) as listener:  # but this machine can ask
-        assert own_addresses(listener, machine(*LOOPBACK))[0].is_loopback
+        assert own_addresses([listener], machine(*LOOPBACK))[0].is_loopback
 
 
 @pytest.mark.parametrize("http", ["0.0.0.0:0", "[::]:0"])
 def test_wildcard_is_never_advertised(http: str) -> None:
     with listen(http) as listener:
-        found = base_urls(own_addresses(listener, Interfaces()))
+        found = base_urls(own_addresses([listener], Interfaces()))
     assert found
     assert not [url for url in found if "0.0.0.0" in url or "[::]" in url]
 
 
 def test_on_the_network_nobody_is_sent_to_their_own_containers() -> None:
     with listen("[::]:0") as listener:
-        told = lan_addresses(listener, machine(*HOST))
+        told = lan_addresses([listener], machine(*HOST))
         assert [address.host for address in told] == [
             "192.168.1.5",
             "fd00::5",
@@ -186,7 +186,7 @@ def test_on_the_network_nobody_is_sent_to_their_own_containers() -> None:
             "10.8.8.8",
         ]
         alone = (("172.17.0.1", Reach.CONTAINER), ("172.18.0.1", Reach.CONTAINER))
-        told = lan_addresses(listener, machine(*alone))
+        told = lan_addresses([listener], machine(*alone))
         assert [address.host for address in told] == ["172.17.0.1", "172.18.0.1"]
 
 

@@ -27,7 +27,7 @@ def test_a_private_mesh_offers_http_on_loopback_unless_told_otherwise(
 ) -> None:
     settings = gateway_settings(tmp_path, **{"gateway.http": "0.0.0.0:0", **said})
     with closing(GatewayService(settings)) as service:
-        assert service._listener.getsockname()[0] == host
+        assert service._listeners[0].getsockname()[0] == host
         if host == "127.0.0.1":
             assert service.urls == (), "it would lead each client to itself"
     warned = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
