@@ -1,17 +1,27 @@
 """Problems: what a person should know about and mend, in one form for log, status, metrics and whoever asks.
 
 A problem is not an error: nothing failed that somebody waits for. It stands until its cause is gone, is told of once,
-and says what to do. What the codes mean for an operator is in ``docs/troubleshooting.md``; a code, once given out,
-keeps its meaning.
+and says what to do. What the codes mean for an operator is in ``docs/troubleshooting.md``, to which every problem
+links; a code, once given out, keeps its meaning.
 """
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import asdict
+from typing import Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import P2PBootError
+
+
+class Severity(enum.StrEnum):
+    """How bad it is, the worst first: their order here is the order in which problems are shown."""
+
+    ERROR = "error"  # something that machines need is not offered, or soon will not be, until somebody acts
+    WARNING = "warning"  # everything is offered still; somebody should look at it within days
+    INFO = "info"  # it passes by itself, or may be as it is meant to be
 
 
 class Code(enum.StrEnum):
@@ -30,6 +40,14 @@ class Code(enum.StrEnum):
     NOT_MIRRORED = "not-mirrored"  # something trusted, an image or a snapshot, that can not be had
     QUOTA = "quota"  # what is kept leaves no room for a next version
     REFUSED = "refused"  # a manifest of somebody that this node is to follow is not taken
+    EXPIRING = "expiring"  # what is held goes out of date soon, and was not renewed when it should have been
+    NEARLY_FULL = "nearly-full"  # the store's quota, or the disk under it
+    NO_PEERS = "no-peers"  # nobody is connected, although somebody should be
+    PUBLISHER_UNREACHABLE = (
+        "publisher-unreachable"  # nobody has told for long whether what is held is the newest
+    )
+    POISONERS = "poisoners"  # peers sent what is not what was signed
+    PORT_UNREACHABLE = "port-unreachable"  # nobody ever connected from outside, although there are peers
     EXPIRED = "expired"  # what is held is out of date and not offered any more
     EQUIVOCATION = "equivocation"  # a trusted key signed two manifests of one number
     INOTIFY = "inotify"  # the system tells of no changes; the directory is looked at every few seconds
@@ -37,6 +55,40 @@ class Code(enum.StrEnum):
     LOCAL_DISCOVERY = "local-discovery"  # no peers can be found on the local network
     UNSIGNED_SNAPSHOT = "unsigned-snapshot"  # a snapshot is served without a signature
     UNREADABLE_SNAPSHOT = "unreadable-snapshot"  # something in the snapshot directory can not be served
+
+
+SEVERITIES: Final[Mapping[Code, Severity]] = {
+    Code.DIRECTORY: Severity.ERROR,
+    Code.UNPUBLISHABLE: Severity.ERROR,
+    Code.STILL_CHANGING: Severity.INFO,
+    Code.UNKNOWN_DIRECTORY: Severity.WARNING,
+    Code.STATE: Severity.ERROR,
+    Code.WITHDRAWN: Severity.WARNING,
+    Code.SHARED_KEY: Severity.WARNING,
+    Code.CLOCK: Severity.ERROR,
+    Code.LIFETIME: Severity.ERROR,
+    Code.CLOCK_WENT_BACK: Severity.ERROR,
+    Code.NOT_MIRRORED: Severity.WARNING,
+    Code.QUOTA: Severity.WARNING,
+    Code.REFUSED: Severity.ERROR,
+    Code.EXPIRING: Severity.WARNING,
+    Code.NEARLY_FULL: Severity.WARNING,
+    Code.NO_PEERS: Severity.WARNING,
+    Code.PUBLISHER_UNREACHABLE: Severity.WARNING,
+    Code.POISONERS: Severity.WARNING,
+    Code.PORT_UNREACHABLE: Severity.INFO,  # nobody may have tried
+    Code.EXPIRED: Severity.ERROR,
+    Code.EQUIVOCATION: Severity.ERROR,
+    Code.INOTIFY: Severity.WARNING,
+    Code.INTERFACES: Severity.WARNING,
+    Code.LOCAL_DISCOVERY: Severity.WARNING,
+    Code.UNSIGNED_SNAPSHOT: Severity.WARNING,
+    Code.UNREADABLE_SNAPSHOT: Severity.WARNING,
+}
+"""Of every code: log level, order and colour of all that is shown come from here."""
+
+_RANKS: Final = {severity: rank for rank, severity in enumerate(Severity)}
+_DOCUMENT: Final = "docs/troubleshooting.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +115,21 @@ class Problem:
         """Take text and remedy of an error that stops nothing."""
         return cls(code, subject, error.message, error.remedy)
 
+    @property
+    def severity(self) -> Severity:
+        """How bad a problem of this code is."""
+        return SEVERITIES[self.code]
+
+    @property
+    def link(self) -> str:
+        """The code's entry in the documentation, from the top of the source tree; `p2pboot explain CODE` prints it."""
+        return f"{_DOCUMENT}#{self.code}"
+
+    @property
+    def order(self) -> tuple[int, str, str]:
+        """A key for sorting: the most severe first, then by subject and code."""
+        return _RANKS[self.severity], self.subject, self.code
+
     def to_json(self) -> dict[str, object]:
-        """Plain values for a JSON document."""
-        return asdict(self)
+        """Plain values for a JSON document: the fields, `severity` and `link`."""
+        return {**asdict(self), "severity": self.severity, "link": self.link}

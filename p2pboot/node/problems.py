@@ -11,25 +11,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
-from p2pboot.core.problems import Code, Problem
+from p2pboot.core.problems import Code, Problem, Severity
 
 log = logging.getLogger(__name__)
 
 MAX_OF_ONE_SOURCE: Final = 64  # a directory full of strange names is one mistake, not a thousand
 
-_WARNINGS: Final = (
-    Code.UNKNOWN_DIRECTORY,
-    Code.WITHDRAWN,
-    Code.SHARED_KEY,
-    Code.NOT_MIRRORED,
-    Code.QUOTA,
-    Code.INOTIFY,
-    Code.INTERFACES,
-    Code.LOCAL_DISCOVERY,
-    Code.UNSIGNED_SNAPSHOT,
-    Code.UNREADABLE_SNAPSHOT,
-)
-_LEVELS: Final = {Code.STILL_CHANGING: logging.INFO, **dict.fromkeys(_WARNINGS, logging.WARNING)}
+_LEVELS: Final = {
+    Severity.ERROR: logging.ERROR,
+    Severity.WARNING: logging.WARNING,
+    Severity.INFO: logging.INFO,
+}
 
 
 class Problems:
@@ -61,19 +53,23 @@ class Problems:
             known = before.get(key)
             now[key] = replace(problem, since=self._now() if known is None else known.since)
             if known is None or known.text != problem.text:  # the hundredth time it is no news
-                remedy = f" ({problem.remedy})" if problem.remedy else ""
-                level = _LEVELS.get(problem.code, logging.ERROR)
-                log.log(level, "%s: %s: %s%s", problem.subject, problem.code, problem.text, remedy)
+                log.log(_LEVELS[problem.severity], "%s", told(problem))
         for key in before.keys() - now.keys():
             log.info("%s: %s is over", before[key].subject, before[key].code)
         self._by_source[source] = now
 
     def all(self) -> tuple[Problem, ...]:
-        """Everything that is wrong, by subject and code."""
+        """Everything that is wrong, the most severe first."""
         sources = tuple(self._by_source.values())  # in one step: servers ask in threads
         found = (problem for problems in sources for problem in problems.values())
-        return tuple(sorted(found, key=lambda problem: (problem.subject, problem.code)))
+        return tuple(sorted(found, key=lambda problem: problem.order))
 
     def of(self, source: str) -> tuple[Problem, ...]:
         """What one source said last."""
         return tuple(self._by_source.get(source, {}).values())
+
+
+def told(problem: Problem) -> str:
+    """The line of the log: what is wrong, what to do about it, and where more is said of it."""
+    remedy = f" ({problem.remedy})" if problem.remedy else ""
+    return f"{problem.subject}: {problem.code}: {problem.text}{remedy}; see {problem.link}"

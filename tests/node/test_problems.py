@@ -51,9 +51,19 @@ def test_a_problem_is_told_once_and_again_when_it_is_over(
     caplog.set_level(logging.INFO, "p2pboot.node.problems")
     for _ in range(3):
         problems.report("publisher", [HALF])
-    assert caplog.messages == ["testing/x86_64: unpublishable: no initramfs (put it there)"]
+    line = "testing/x86_64: unpublishable: no initramfs (put it there); see docs/troubleshooting.md#unpublishable"
+    assert caplog.messages == [line]
     problems.report("publisher", [])
     assert caplog.messages[1:] == ["testing/x86_64: unpublishable is over"]
+
+
+def test_a_problem_is_logged_as_loud_as_it_is_severe(
+    problems: Problems, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "p2pboot.node.problems")
+    problems.report("publisher", [Problem(Code.STILL_CHANGING, "testing/x86_64", "it grows"), LOST, HALF])
+    assert [record.levelno for record in caplog.records] == [logging.INFO, logging.WARNING, logging.ERROR]
+    assert [problem.code for problem in problems.all()] == [HALF.code, LOST.code, Code.STILL_CHANGING]
 
 
 def test_a_thousand_problems_of_one_source_are_bounded(problems: Problems) -> None:
