@@ -43,7 +43,8 @@ from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
-from p2pboot.node.status import RunningNode, describe_node
+from p2pboot.node.status import PeerFacts, RunningNode, describe_node
+from p2pboot.node.status.running import MAX_PEERS
 from p2pboot.node.syncing import Syncer
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
@@ -101,6 +102,8 @@ class Node:
         self._transport = transport
         self.bandwidth = bandwidth
         self.peer_id = transport.peer_id
+        self.admin: str | None = None
+        """The URL of its status page, while there is one; whoever serves that sets it."""
         self._hints = hints
         self._urls = urls
         self._started_at = trio.current_time()
@@ -368,8 +371,17 @@ class Node:
         return awaited((*self._settings.wanted(), *self.catalogue.trust.own), self.problems.all())
 
     async def status(self) -> dict[str, Any]:
-        """The whole status, as the control socket tells it."""
+        """The status document, as ``docs/status.md`` has it; who shows it to many asks once for all.
+
+        Raises:
+            StoreError, MachineError: the store can not be read.
+        """
         return await trio.to_thread.run_sync(describe_node, self.running(), self.store, self.catalogue)
+
+    def _role(self) -> str:
+        if self._publisher is not None:
+            return "publisher"
+        return "mirror" if self._settings.trust or self._settings.snapshots.directory is None else "snapshots"
 
     def running(self) -> RunningNode:
         """What was counted since the start, and what is so now."""
@@ -377,8 +389,18 @@ class Node:
         return RunningNode(
             peer_id=self.peer_id,
             addresses=transport.addresses(),
+            name=self._settings.provider.name,
+            role=self._role(),
+            admin=self.admin,
             peers={peer_id: transport.peer_addresses(peer_id) for peer_id in transport.peers()},
-            sources={peer_id: transport.sources(peer_id) for peer_id in transport.peers()},
+            shown=[
+                PeerFacts(
+                    peer_id=peer_id,
+                    addresses=transport.peer_addresses(peer_id),
+                    sources=transport.sources(peer_id),
+                )
+                for peer_id in sorted(transport.peers())[:MAX_PEERS]
+            ],
             uptime_s=trio.current_time() - self._started_at,
             transferred={key: size for key, size in traffic.items() if key[0] != HTTP},
             traffic=traffic.by_peer(),

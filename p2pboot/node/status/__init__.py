@@ -1,0 +1,29 @@
+"""What a running node says of itself, and what is counted for it.
+
+One document, made by `describe_node`: on the control socket, for the page and for terminals. Its form is in
+``docs/status.md``. What only the event loop knows is a `RunningNode`; `document` puts that and the store together.
+"""
+
+from p2pboot.node.status.document import SCHEMA, describe_dht, describe_node
+from p2pboot.node.status.running import (
+    ArtifactOnItsWay,
+    Boot,
+    FlowsFacts,
+    PeerFacts,
+    PeerGave,
+    RunningNode,
+    SnapshotsFacts,
+)
+
+__all__ = [
+    "SCHEMA",
+    "ArtifactOnItsWay",
+    "Boot",
+    "FlowsFacts",
+    "PeerFacts",
+    "PeerGave",
+    "RunningNode",
+    "SnapshotsFacts",
+    "describe_dht",
+    "describe_node",
+]

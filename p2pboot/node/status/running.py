@@ -1,0 +1,189 @@
+"""What only the running node knows, as values: collected in the event loop, and described in a thread."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import field
+from typing import Any, Final
+
+from p2pboot.core.dataclass import dataclass
+from p2pboot.core.pieces import PieceSet
+from p2pboot.core.problems import Problem
+from p2pboot.dht.member import DhtCounts
+from p2pboot.publish.scan import Tree
+from p2pboot.transport.interface import PeerSource
+
+MAX_PEERS: Final = 256
+"""Peers of which anything is told; how many there are is told of all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerFacts:
+    """One connected peer.
+
+    Args:
+        peer_id: proven.
+        addresses: at which it was dialled or says that it listens.
+        sources: how it was found, the first way first.
+        name: what its operator or its program calls it, by its own word, made safe to show; None: it says nothing.
+        near: whether nothing that is scarce lies between.
+        is_publisher: whether it is one of those whose manifests are held or followed.
+        rtt_s: the round trip, seconds; None: not measured yet, or it answers no pings.
+        sent, received: bytes since the start, while it is remembered.
+        rate_sent, rate_received: bytes per second lately.
+        holds: what it said that it has, a line each; hearsay.
+    """
+
+    peer_id: str
+    addresses: Sequence[str] = ()
+    sources: Sequence[PeerSource] = ()
+    name: str | None = None
+    near: bool = False
+    is_publisher: bool = False
+    rtt_s: float | None = None
+    sent: int = 0
+    received: int = 0
+    rate_sent: float = 0.0
+    rate_received: float = 0.0
+    holds: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowsFacts:
+    """Bytes by class of who is at the other end, in intervals of one length.
+
+    Args:
+        interval_s: seconds of each.
+        ended_s: seconds since the last one ended.
+        received, sent: by class, the oldest interval first; all have the same number of intervals.
+        totals: since the start, by direction ("received" or "sent") and class.
+    """
+
+    interval_s: int
+    ended_s: float
+    received: Mapping[str, Sequence[int]]
+    sent: Mapping[str, Sequence[int]]
+    totals: Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerGave:
+    """What one peer gave of one artifact: bytes, useful or not, and bytes per second lately."""
+
+    peer_id: str
+    given_bytes: int
+    rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArtifactOnItsWay:
+    """How far the fetch of one artifact is.
+
+    Args:
+        sha256: of the artifact, lowercase hex.
+        done_bytes: verified, in whole pieces.
+        held: which pieces; None while its piece table is not here.
+        rate: bytes per second lately.
+        idle_s: seconds since a piece was stored, or since it was begun.
+        given: by whom, who gave most first.
+    """
+
+    sha256: str
+    done_bytes: int
+    held: PieceSet | None
+    rate: float
+    idle_s: float
+    given: Sequence[PeerGave] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Boot:
+    """A machine that took what a release boots from.
+
+    Args:
+        address: of an HTTP client, an IP address; of a peer, the one it is connected from.
+        peer_id: of a peer; None for HTTP.
+        via: "http" or "p2p".
+        channel, arch, version: of the release.
+        began_at, last_at: unix seconds.
+        sent_bytes: to it.
+        done: whether it has all that it needs to boot.
+    """
+
+    address: str
+    peer_id: str | None
+    via: str
+    channel: str
+    arch: str
+    version: str
+    began_at: float
+    last_at: float
+    sent_bytes: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotsFacts:
+    """The snapshots that a node has: how many, their bytes, and whether it follows others'."""
+
+    held: int
+    size_bytes: int
+    follows: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningNode:
+    """What only the running node knows, as it is at one moment; the rest is in the store.
+
+    Args:
+        peer_id: its own.
+        name: what its operator calls it.
+        role: "publisher", "mirror" or "snapshots".
+        admin: the URL of its status page; None: it has none.
+        addresses: its own, dialable.
+        peers: the connected peers, with the addresses of those that are shown.
+        shown: of these at most `MAX_PEERS`, with all that is known of them.
+        uptime_s: seconds since it began.
+        flows: bytes by class; None before the first look.
+        on_their_way: the artifacts that are being fetched, by SHA-256.
+        boots: machines that booted lately, the latest first; bounded.
+        scrub: how far the reading of what is held is, as plain values; None: it is not told.
+        snapshots: what it has of them; None: it has no part in them.
+        transferred: bytes exchanged with peers by (protocol, "sent" or "received").
+        traffic: the same by peer, and what went to HTTP clients by address; bounded, see `Traffic.by_peer`.
+        bytes_sent: what was served, by protocol.
+        refused: manifests by reason.
+        refused_pieces: by the peer that sent them; bounded.
+        dropped_peers: who lied lately, and about what.
+        problems: what is wrong now.
+        mesh: the fingerprint of its swarm key, where the mesh is private.
+        dht: its part in the hash table; None: it has none.
+        http: beginnings of the URLs under which it serves artifacts.
+        trees: what lies in the directory that it publishes.
+    """
+
+    peer_id: str
+    name: str = ""
+    role: str = "mirror"
+    admin: str | None = None
+    addresses: Sequence[str] = ()
+    peers: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    shown: Sequence[PeerFacts] = ()
+    uptime_s: float
+    flows: FlowsFacts | None = None
+    on_their_way: Mapping[str, ArtifactOnItsWay] = field(default_factory=dict)
+    boots: Sequence[Boot] = ()
+    scrub: Mapping[str, Any] | None = None
+    snapshots: SnapshotsFacts | None = None
+    transferred: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    traffic: Mapping[str, Counter[tuple[str, str]]] = field(default_factory=dict)
+    bytes_sent: Mapping[str, int] = field(default_factory=dict)
+    refused: Mapping[str, int] = field(default_factory=dict)
+    refused_pieces: Mapping[str, int] = field(default_factory=dict)
+    dropped_peers: Mapping[str, str] = field(default_factory=dict)
+    problems: Sequence[Problem] = ()
+    mesh: str | None = None
+    dht: DhtCounts | None = None
+    http: Sequence[str] = ()
+    trees: Sequence[Tree] = ()
