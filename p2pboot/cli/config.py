@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli.options import Group, json_option
+from p2pboot.cli.options import FILE, Group, json_option
 from p2pboot.cli.output import emit_json, say
 from p2pboot.cli.settings import node_options, overrides_of
+
+if TYPE_CHECKING:
+    from p2pboot.config.check import Checked, Flaw
 
 
 @click.group(cls=Group)
 def config() -> None:
-    """Settings: show what is in force."""
+    """Settings: show what is in force, check a file."""
 
 
 @config.command()
@@ -33,3 +37,60 @@ def show(config_path: Path | None, as_json: bool, **params: Any) -> None:
         emit_json(as_document(loaded))
     else:
         say(as_toml(loaded).rstrip("\n"))
+
+
+@config.command()
+@click.argument("file", type=FILE, required=False)
+@json_option
+def check(file: Path | None, as_json: bool) -> None:
+    """Look through FILE: everything that is wrong with it, by line, and with what it names. Nothing is changed.
+
+    Without FILE those are looked at that `p2pboot init` writes for this user: publisher.toml and mirror.toml.
+    """
+    from p2pboot.config.check import check_file, refuse
+
+    checked = [check_file(path) for path in ([file] if file is not None else _written_by_init())]
+    if not as_json:
+        for one in checked:
+            for flaw in one.flaws:
+                say(_line(one.path, flaw))
+            if one.ok:
+                say(f"{one.path}: {_summary(one)}")
+    refuse(checked)
+    if as_json:
+        emit_json({"ok": True, "files": [one.to_json() for one in checked]})
+
+
+def _written_by_init() -> list[Path]:
+    from p2pboot.config.locations import Locations
+    from p2pboot.errors import ConfigError
+
+    places = Locations.of_this_user()
+    paths = [path for role in places.ROLES if os.path.lexists(path := places.config(role))]
+    if not paths:
+        raise ConfigError(
+            f"there is no configuration in {places.config_directory}",
+            remedy="name the file: p2pboot config check FILE; `p2pboot init` writes one",
+        )
+    return paths
+
+
+def _line(path: Path, flaw: Flaw) -> str:
+    where = f"{path}:{flaw.line}" if flaw.line else str(path)
+    remedy = f"{' -' if flaw.message.endswith('?') else ';'} {flaw.remedy}" if flaw.remedy else ""
+    return f"{where}: {flaw.severity}: {flaw.message}{remedy}"
+
+
+def _summary(checked: Checked) -> str:
+    settings = checked.settings
+    assert settings is not None  # noqa: S101 - there are no errors in it
+    parts = []
+    if settings.provider.directory is not None:
+        parts.append(f"publishes {settings.provider.directory} as {settings.provider.name}")
+    if settings.snapshots.directory is not None:
+        parts.append(f"serves the snapshots in {settings.snapshots.directory}")
+    if pairs := settings.followed():
+        parts.append(f"follows {', '.join(f'{channel}/{arch}' for channel, arch in pairs)}")
+    if settings.gateway.http is not None:
+        parts.append(f"HTTP at {settings.gateway.http}")
+    return "fine: " + ("; ".join(parts) or "nothing is published or followed")

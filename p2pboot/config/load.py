@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -28,6 +28,10 @@ MAX_FILE = 1 << 20  # bytes; a larger file is some other file
 _TOML_REMEDY = "correct it; `p2pboot config show` prints an example of the form"
 _OPTION_REMEDY = "correct it, or leave it out; `--help` says what it is for"
 _FILE_REMEDY = "correct it in the file, or leave it out"
+
+
+Place = tuple[str | int, ...]
+"""Where something stands in a file: ("network", "listen"), or ("trust", 2, "keys") in the second `[[trust]]`."""
 
 
 class Provenance(enum.Enum):
@@ -81,9 +85,10 @@ def load(overrides: Overrides = NO_OVERRIDES, config_path: Path | None = None) -
         UsageError: a value of the command line is wrong. The message names the option.
         MachineError: the file can not be read.
     """
-    document = _read_file(config_path) if config_path is not None else {}
+    document = parse_file(config_path, read_text(config_path)) if config_path is not None else {}
     if config_path is not None:
-        _refuse_unknown(document, config_path)
+        for _place, error in _unknown_keys(document, config_path):
+            raise error
     provenance: dict[str, Provenance] = {}
     given: dict[str, object] = {}
     for dotted, setting in SETTINGS.items():
@@ -123,20 +128,22 @@ def _publishers(
 
 
 def _publishers_of_file(tables: list[Mapping[str, object]], path: Path | None) -> tuple[Publisher, ...]:
-    publishers = []
-    for number, table in enumerate(tables, start=1):
-        where = f"{path}: [[trust]] number {number}"
-        try:
-            publishers.append(publisher(table))
-        except ValueError as error:
-            raise ConfigError(f"{where}: {error}", remedy=KEY_ID_REMEDY) from None
-        except ConfigError as error:
-            raise ConfigError(f"{where}: {error.message}", remedy=error.remedy) from None
+    publishers = tuple(_publisher_of(table, number, path) for number, table in enumerate(tables, start=1))
     try:
-        TrustPolicy(tuple(publishers))
+        TrustPolicy(publishers)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", remedy=error.remedy) from None
-    return tuple(publishers)
+    return publishers
+
+
+def _publisher_of(table: Mapping[str, object], number: int, path: Path | None) -> Publisher:
+    where = f"{path}: [[trust]] number {number}"
+    try:
+        return publisher(table)
+    except ValueError as error:
+        raise ConfigError(f"{where}: {error}", remedy=KEY_ID_REMEDY) from None
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error.message}", remedy=error.remedy) from None
 
 
 def _stated(setting: Setting, document: Mapping[str, object], path: Path) -> list[object]:
@@ -173,7 +180,7 @@ def load_snapshot_paths(path: Path) -> tuple[Path | None, Path | None]:
     Raises:
         ConfigError, MachineError: as `load`.
     """
-    document = _read_file(path)
+    document = parse_file(path, read_text(path))
     if not isinstance(document.get("snapshots", {}), dict):
         raise ConfigError(f"{path}: snapshots must be a table", remedy=_TOML_REMEDY)
     found = (
@@ -183,7 +190,8 @@ def load_snapshot_paths(path: Path) -> tuple[Path | None, Path | None]:
     return directory, key_path
 
 
-def _read_file(path: Path) -> Mapping[str, object]:
+def read_text(path: Path) -> str:
+    """The text of a configuration file; ConfigError and MachineError as `load`."""
     from p2pboot.store.inputs import open_named  # most commands need no file
 
     try:
@@ -205,18 +213,75 @@ def _read_file(path: Path) -> Mapping[str, object]:
             remedy="check the path after --config",
         )
     try:
-        text = decode_text(raw)
+        return decode_text(raw)
     except OtherEncoding as error:
         raise ConfigError(f"{path} {error}, so it is no TOML", remedy=SAVE_AS_UTF8) from None
     except ValueError as error:
         raise ConfigError(f"{path} {error}, so it is no TOML", remedy=_TOML_REMEDY) from None
+
+
+def parse_file(path: Path, text: str) -> Mapping[str, object]:
+    """What a configuration file says, whatever that is; ConfigError when it is no TOML."""
     try:
         return parse_toml(text)
     except ValueError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", remedy=_TOML_REMEDY) from None
 
 
-def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:
+def complaints(document: Mapping[str, object], path: Path) -> Iterator[tuple[Place, ConfigError]]:
+    """Everything in a file that `load` would refuse as soon as it came to it, with where it stands.
+
+    Args:
+        document: what the file says.
+        path: of the file.
+
+    Yields:
+        A place and the error, whose message begins with the path. What several values together are wrong in is not
+        among them: `load` says that once each is right.
+    """
+    yield from _unknown_keys(document, path)
+    tables = {name: content for name, content in document.items() if isinstance(content, dict)}
+    for setting in SETTINGS.values():
+        named = {setting.top_level: document[setting.top_level]} if setting.top_level in document else {}
+        if setting.name in tables.get(setting.table, {}):
+            named[setting.table] = tables[setting.table]
+        try:
+            _stated(setting, named, path)
+        except ConfigError as error:
+            yield _place_of(setting, document), error
+    trust = document.get(TRUST)
+    if isinstance(trust, list):
+        for number, table in enumerate(trust, start=1):
+            if isinstance(table, dict):
+                yield from _complaints_of_publisher(table, number, path)
+
+
+def _complaints_of_publisher(
+    table: Mapping[str, object], number: int, path: Path
+) -> Iterator[tuple[Place, ConfigError]]:
+    wrong = False
+    for name in (name for name in PUBLISHER if name in table):
+        try:
+            PUBLISHER[name].parse(table[name], Path())
+        except ValueError as error:
+            wrong = True
+            where = f"{path}: [[trust]] number {number}"
+            remedy = KEY_ID_REMEDY if name == "keys" else _FILE_REMEDY
+            yield (TRUST, number, name), ConfigError(f"{where}: {name}: {error}", remedy=remedy)
+    if not wrong:
+        try:
+            _publisher_of(table, number, path)
+        except ConfigError as error:
+            yield (TRUST, number), error
+
+
+def _place_of(setting: Setting, document: Mapping[str, object]) -> Place:
+    table = document.get(setting.table)
+    is_in_table = isinstance(table, dict) and setting.name in table
+    return (setting.table, setting.name) if is_in_table else (setting.top_level,)
+
+
+def _unknown_keys(document: Mapping[str, object], path: Path) -> Iterator[tuple[Place, ConfigError]]:
     """A misspelt key that is silently ignored would leave a limit or a trust rule out of force."""
     known = {table: [one.name for one in SETTINGS.values() if one.table == table] for table in TABLES}
     top_level = [one.top_level for one in SETTINGS.values() if one.top_level]
@@ -224,26 +289,27 @@ def _refuse_unknown(document: Mapping[str, object], path: Path) -> None:
         if name in top_level:
             continue  # its parser knows what it must be
         if name == TRUST:
-            _refuse_unknown_trust(content, path)
+            yield from _unknown_trust(content, path)
         elif name not in known:
-            raise _unknown(path, name, name, [*known, TRUST, *top_level, *SETTINGS])
+            yield (name,), _unknown(path, name, name, [*known, TRUST, *top_level, *SETTINGS])
         elif not isinstance(content, dict):
-            raise ConfigError(f"{path}: {name} must be a table", remedy=f"write [{name}], and its keys below")
+            remedy = f"write [{name}], and its keys below"
+            yield (name,), ConfigError(f"{path}: {name} must be a table", remedy=remedy)
         else:
             for member in content:
                 if member not in known[name]:
-                    raise _unknown(path, f"{name}.{member}", member, known[name])
+                    yield (name, member), _unknown(path, f"{name}.{member}", member, known[name])
 
 
-def _refuse_unknown_trust(content: object, path: Path) -> None:
+def _unknown_trust(content: object, path: Path) -> Iterator[tuple[Place, ConfigError]]:
     if not isinstance(content, list) or not all(isinstance(table, dict) for table in content):
-        raise ConfigError(
-            f"{path}: trust must be an array of tables", remedy="write [[trust]] before each publisher"
-        )
-    for table in content:
+        remedy = "write [[trust]] before each publisher"
+        yield (TRUST,), ConfigError(f"{path}: trust must be an array of tables", remedy=remedy)
+        return
+    for number, table in enumerate(content, start=1):
         for member in table:
             if member not in PUBLISHER:
-                raise _unknown(path, f"trust.{member}", member, PUBLISHER)
+                yield (TRUST, number, member), _unknown(path, f"trust.{member}", member, PUBLISHER)
 
 
 def _unknown(path: Path, shown: str, name: str, known: Iterable[str]) -> ConfigError:
