@@ -30,6 +30,7 @@ _COMMANDS = {  # in the order people need them
     "doctor": "p2pboot.cli.doctor:doctor",
     "state": "p2pboot.cli.state:state",
     "config": "p2pboot.cli.config:config",
+    "completion": "p2pboot.cli.completion:completion",
     "demo": "p2pboot.cli.demo:demo",
 }
 
@@ -59,6 +60,8 @@ def run(args: Sequence[str], *, wall: Wall = system_wall) -> int:
     try:
         status = root.main(list(args), prog_name=PROGRAM, standalone_mode=False, obj=wall)
         sys.stdout.flush()
+    except SystemExit as ended:  # click's way out when a shell asked what a word may become
+        status = ended.code
     except BaseException as error:
         failure = explain(error)
         if failure is None:  # the reader of our output left: nobody to tell anything

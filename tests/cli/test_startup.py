@@ -100,6 +100,7 @@ def modules_of(directory: Path, *args: str, status: int = 0) -> set[str]:
         ("snapshot", "show", "p.json"),
         ("snapshot", "sync", "--help"),
         ("config", "show", "--listen", "/ip4/127.0.0.1/tcp/0"),
+        ("completion", "bash"),
     ],
     ids=" ".join,
 )
