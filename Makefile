@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv compiled demo test kills interop boot-test fuzz bench storm simulate siege lint format types contracts check coverage ci document lock minimal build clean distclean
+.PHONY: help venv compiled demo test kills interop boot-test fuzz bench storm simulate siege lint format types contracts check coverage ci document man lock minimal build clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -87,6 +87,10 @@ ci: ## what has to hold before a change lands
 
 document: $(RUN) ## write what the settings' declarations say into docs/ anew
 	@$(BIN)/python -m scripts.document
+
+man: $(RUN) ## write the manual pages into build/man, from the commands' own --help
+	@rm -rf build/man
+	@$(BIN)/python -m scripts.man build/man
 
 lock: $(DEV) ## write requirements/*.txt anew (LOCK='--upgrade' for newer versions)
 	@scripts/lock $(LOCK)
