@@ -29,6 +29,7 @@ _COMMANDS = {  # in the order people need them
     "status": "p2pboot.cli.control:status",
     "doctor": "p2pboot.cli.doctor:doctor",
     "state": "p2pboot.cli.state:state",
+    "store": "p2pboot.cli.store:store",
     "config": "p2pboot.cli.config:config",
     "completion": "p2pboot.cli.completion:completion",
     "demo": "p2pboot.cli.demo:demo",

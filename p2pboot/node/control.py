@@ -2,12 +2,14 @@
 
 Where a service manager names a directory for sockets (RUNTIME_DIRECTORY), it is there, and what is in the state
 directory is a link to it: who asks needs the state directory alone, either way.
-One JSON object a line each way; a request has at most 64 KiB. The socket is 0600: whoever may connect may already read
-the state. `request` is the client's side and imports no trio, so that the commands that use it start in a blink.
+One JSON object a line each way; a request has at most 64 KiB. What the node may not be able to open itself, the asker
+opens and sends its descriptor along. The socket is 0600: whoever may connect may already read the state. `request` is
+the client's side and imports no trio, so that the commands that use it start in a blink.
 """
 
 from __future__ import annotations
 
+import array
 import contextlib
 import errno
 import json
@@ -31,6 +33,7 @@ MAX_LINE: Final = 65_536
 MAX_ANSWER: Final = 16 * 1024 * 1024
 IDLE_S: Final = 60.0  # for a request to arrive; how long its answer takes, only the asker limits
 _SEND_S: Final = 10.0
+_MAX_DESCRIPTORS: Final = 1  # that a request may bring
 _CREDENTIALS: Final = struct.Struct("3i")  # process, user and group: struct ucred
 _MAX_SOCKET_PATH: Final = 107  # sun_path on Linux, without the closing NUL
 
@@ -39,7 +42,18 @@ _REFUSALS: Final[dict[object, type[P2PBootError]]] = {
     kind.exit_status: kind for kind in (UsageError, NotFoundError, MachineError)
 }
 
-Answer = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
+
+class Request(dict[str, Any]):
+    """What a node is asked: the members of the JSON object.
+
+    `descriptor` is of a file or directory that was sent along, else None. It is closed with the answer, unless whoever
+    answers takes it over and puts None there.
+    """
+
+    descriptor: int | None = None
+
+
+Answer = Callable[[Request], Awaitable[dict[str, Any]]]
 
 
 def socket_path(state: Path) -> Path:
@@ -47,13 +61,16 @@ def socket_path(state: Path) -> Path:
     return state / "control.sock"
 
 
-def request(state: Path, message: dict[str, Any], timeout_s: float) -> dict[str, Any]:
+def request(
+    state: Path, message: dict[str, Any], timeout_s: float | None, *, descriptor: int | None = None
+) -> dict[str, Any]:
     """Ask a running node.
 
     Args:
         state: the node's state directory.
         message: `{"op": …}` and the operation's arguments.
-        timeout_s: for connecting and for the answer each.
+        timeout_s: for connecting and for the answer each; None waits for ever.
+        descriptor: of a file or directory that the node is to use; stays the caller's.
 
     Returns:
         The node's answer, an object without `ok` and `error`.
@@ -71,6 +88,8 @@ def request(state: Path, message: dict[str, Any], timeout_s: float) -> dict[str,
         ):
             connection.settimeout(timeout_s)
             connection.connect(name)
+            if descriptor is not None:  # with a byte of white space: descriptors do not travel alone
+                socket.send_fds(connection, [b" "], [descriptor])
             connection.sendall(json.dumps(message).encode() + b"\n")
             line = _read_line(connection)
     except TimeoutError:
@@ -204,21 +223,42 @@ async def _converse(stream: trio.SocketStream, answer: Answer) -> None:
     import trio
 
     received = bytearray()
+    descriptors: list[int] = []
     try:
         while True:
             with trio.fail_after(IDLE_S):
-                chunk = await stream.receive_some(MAX_LINE)
+                chunk = await _receive(stream, descriptors)
             if not chunk:
                 return
             received += chunk
             while b"\n" in received:
                 line, _, received = received.partition(b"\n")
-                await _send(stream, await _reply(bytes(line), answer))
+                await _send(stream, await _reply(bytes(line), answer, descriptors))
             if len(received) > MAX_LINE:
                 await _send(stream, _encoded(_refusal(f"a request has at most {MAX_LINE} bytes")))
                 return
-    except (trio.BrokenResourceError, trio.TooSlowError):
+    except (trio.BrokenResourceError, trio.TooSlowError, OSError):
         return  # the asker went away, or is asleep
+    finally:
+        _close(descriptors)
+
+
+async def _receive(stream: trio.SocketStream, descriptors: list[int]) -> bytes:
+    """The next bytes; what descriptors come with them are put there, as many as a request may bring."""
+    size = socket.CMSG_SPACE(_MAX_DESCRIPTORS * array.array("i").itemsize)
+    chunk, ancillary, _, _ = await stream.socket.recvmsg(MAX_LINE, size, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, data in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            came = array.array("i")
+            came.frombytes(data[: len(data) - len(data) % came.itemsize])
+            _close(descriptors)
+            descriptors.extend(came)
+    return chunk
+
+
+def _close(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 async def _send(stream: trio.SocketStream, reply: bytes) -> None:
@@ -228,21 +268,26 @@ async def _send(stream: trio.SocketStream, reply: bytes) -> None:
         await stream.send_all(reply)
 
 
-async def _reply(line: bytes, answer: Answer) -> bytes:
+async def _reply(line: bytes, answer: Answer, descriptors: list[int]) -> bytes:
     try:
         message = json.loads(line)
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
         return _encoded(_refusal("a request is one JSON object on one line"))
+    request = Request(message)
+    request.descriptor = descriptors.pop() if descriptors else None
     try:
-        return _encoded({"ok": True, **await answer(message)})
+        return _encoded({"ok": True, **await answer(request)})
     except P2PBootError as error:
         return _encoded(_refusal(error.message, error.remedy, error.exit_status))
     except Exception as error:  # one asker's odd request does not end the node
         log.exception("a request on the control socket failed")
         what = f"internal error: {type(error).__name__}: {error}"[:500]
         return _encoded(_refusal(what, "look at the node's log"))
+    finally:
+        if request.descriptor is not None:
+            os.close(request.descriptor)
 
 
 def _encoded(reply: dict[str, Any]) -> bytes:

@@ -9,7 +9,8 @@ signer's fault is, its kind knows (`Followed`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import field
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
@@ -161,6 +162,7 @@ class Mirror(Generic[T]):
         self._problems: dict[str, Problem] = {}
         self._faults: list[Problem] = []
         self._left_out: set[str] = set()
+        self._aside: set[str] = set()  # subjects that somebody else brings in
 
     async def run(self) -> None:
         """Fetch until cancelled."""
@@ -173,6 +175,24 @@ class Mirror(Generic[T]):
         self._retry.set()
         self._retry = trio.Event()
 
+    @asynccontextmanager
+    async def standing_aside(self, subject: str) -> AsyncIterator[None]:
+        """While this lasts somebody else brings a subject in: nothing of it is being fetched.
+
+        Whoever does it has this look again afterwards (`reconcile`).
+
+        Raises:
+            P2PBootError: another one does already, or what is wanted can not be read.
+        """
+        if subject in self._aside:
+            raise P2PBootError(f"{subject} is being brought in already", remedy="wait until that is done")
+        self._aside.add(subject)
+        try:
+            await self.reconcile()
+            yield
+        finally:
+            self._aside.discard(subject)
+
     async def reconcile(self) -> None:
         """Go for what is wanted now; when this returns, nothing else is being fetched any more.
 
@@ -181,7 +201,7 @@ class Mirror(Generic[T]):
         """
         async with self._reconciling:
             items, self._faults = await trio.to_thread.run_sync(self._look)
-            wanted = {item.subject: item for item in items}
+            wanted = {item.subject: item for item in items if item.subject not in self._aside}
             given_up = []
             for subject, pursuit in self._pursuits.items():
                 item, before = wanted.pop(subject, None), pursuit.item

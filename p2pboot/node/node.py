@@ -29,7 +29,7 @@ from p2pboot.node.announcing import Announcer
 from p2pboot.node.answering import publish
 from p2pboot.node.awaiting import Awaited, awaited
 from p2pboot.node.building import Description
-from p2pboot.node.control import serve_control
+from p2pboot.node.control import Request, serve_control
 from p2pboot.node.examining import Examining
 from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
@@ -45,6 +45,7 @@ from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
 from p2pboot.node.status import PeerFacts, RunningNode, describe_node
 from p2pboot.node.status.running import MAX_PEERS
+from p2pboot.node.storekeeping import StoreKeeping
 from p2pboot.node.syncing import Syncer
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
@@ -151,6 +152,7 @@ class Node:
             max_artifact_bytes=settings.store.max_artifact_bytes,
         )
         self._mirror = Mirror(self._images, partial(self.problems.report, "mirror"))
+        self._storekeeping = StoreKeeping(store, gate, self._images, self._mirror)
         self._syncer = Syncer(
             transport,
             choose=self._intake.choose,
@@ -349,7 +351,7 @@ class Node:
 
     # -- what is asked -----------------------------------------------------------------------------------------------
 
-    async def _answer(self, message: dict[str, Any]) -> dict[str, Any]:
+    async def _answer(self, message: Request) -> dict[str, Any]:
         """Do what a request on the control socket says, and say how it went."""
         match message.get("op"):
             case "publish":
@@ -358,6 +360,8 @@ class Node:
                 return await self.status()
             case "doctor":
                 return await self._examining.answer(self._settings, message)
+            case "store":
+                return await self._storekeeping.answer(message)
         raise UsageError(f"unknown operation {message.get('op')!r}")
 
     # -- what is shown -----------------------------------------------------------------------------------------------

@@ -11,6 +11,8 @@ import fcntl
 import os
 from pathlib import Path
 
+from typing_extensions import override
+
 from p2pboot.core.digests import is_digest
 from p2pboot.errors import MachineError, machine_error
 from p2pboot.store.durable import clean_temporaries, fsync_directory, make_directory
@@ -121,6 +123,26 @@ class BlobFiles:
 
     def _all(self) -> list[Path]:
         return [self._partial, *(path for path in _entries(self._whole) if path.is_dir())]
+
+
+class ReadBlobFiles(BlobFiles):
+    """The same where nothing is changed: what would be moved or removed stays where it is."""
+
+    @override
+    def prepare(self) -> None:
+        pass
+
+    @override
+    def sweep(self) -> None:
+        pass
+
+    @override
+    def demote(self, digest: str) -> None:
+        pass
+
+    @override
+    def unlink(self, digest: str) -> bool:
+        return False
 
 
 def file_size(path: Path) -> int:

@@ -24,7 +24,7 @@ from p2pboot.core.digests import check_digest, is_digest
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, Contradiction, machine_error
 from p2pboot.store.algorithms import SHA256, Algorithm
-from p2pboot.store.blobfiles import BlobFiles
+from p2pboot.store.blobfiles import BlobFiles, ReadBlobFiles
 from p2pboot.store.errors import BlobGone, RangeError
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.hashing import Examination, HashedPath, cut
@@ -78,6 +78,7 @@ class BlobStore:
         *,
         algorithm: Algorithm = SHA256,
         quota_bytes: Quota = None,
+        read_only: bool = False,
     ) -> None:
         """Take over the directories below `directory`.
 
@@ -87,8 +88,9 @@ class BlobStore:
             hashes: to be told of files that are not what was hashed.
             algorithm: of the digests.
             quota_bytes: how much the store may hold; files served in place do not count.
+            read_only: change no file, whatever is found; nothing is begun then.
         """
-        self._files = BlobFiles(directory)
+        self._files = ReadBlobFiles(directory) if read_only else BlobFiles(directory)
         self._algorithm = algorithm
         self._tables = tables
         self._hashes = hashes

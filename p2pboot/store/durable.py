@@ -101,6 +101,31 @@ def write_temporary(final: Path, data: bytes) -> Path:
     return temporary
 
 
+def stream_temporary(final: Path, chunks: Iterable[bytes]) -> Path:
+    """As `write_temporary`, of content that comes in parts; zeros are left out where that makes holes.
+
+    Raises:
+        OSError: what the system calls say; there is no file then. So it is with whatever the parts' origin raises.
+    """
+    temporary, fd = _create_locked(final, 0o644)
+    try:
+        offset = 0
+        for chunk in chunks:
+            for start in range(0, len(chunk), COPY_BYTES):
+                part = chunk[start : start + COPY_BYTES]
+                if not is_zeros(part):
+                    write_at(fd, part, offset)
+                offset += len(part)
+        os.ftruncate(fd, offset)
+        os.fsync(fd)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(fd)
+    return temporary
+
+
 def put_in_place(fd: int, temporary: Path, final: Path) -> None:
     """Give a written file its final name, durably.
 

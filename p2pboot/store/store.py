@@ -62,13 +62,19 @@ class Store:
         algorithm: Algorithm = SHA256,
         quota_bytes: Quota = None,
         max_hashes: int | None = None,
+        read_only: bool = False,
     ) -> None:
         self.path = path
         self._database = database
         self._lock: DirectoryLock | None = None
         self.hashes = HashCache(database, max_entries=max_hashes)
         self.blobs = BlobStore(
-            path, TableIndex(database), self.hashes, algorithm=algorithm, quota_bytes=quota_bytes
+            path,
+            TableIndex(database),
+            self.hashes,
+            algorithm=algorithm,
+            quota_bytes=quota_bytes,
+            read_only=read_only,
         )
         self.manifests = Manifests(database, self.blobs)
         self.trust = TrustState(database)
@@ -123,6 +129,22 @@ class Store:
             database.close()
             raise
         return store
+
+    @classmethod
+    def read(cls, path: Path) -> Store:
+        """Look at a state directory, also while a node uses it: no file of it is changed, whatever is done or found.
+
+        Args:
+            path: the directory.
+
+        Raises:
+            NoState: it is no state directory.
+            StoreError: the database is damaged, another program's, or of a newer p2pboot.
+            MachineError: it can not be read.
+        """
+        from p2pboot.store.ondemand import copy_of_database  # few commands look only
+
+        return cls(path, copy_of_database(path), read_only=True)
 
     @classmethod
     def of_snapshots(cls, path: Path) -> Store:

@@ -1,0 +1,108 @@
+"""What a running node is asked of its store on the control socket: `p2pboot store` while a node has the state.
+
+`op` is "store", and `do` says what. Everything that changes the store is done by the node itself, which offers at once
+what came in, and is not surprised by what went.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import trio
+
+from p2pboot.config.load import Overrides, load
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.errors import UsageError
+from p2pboot.exports.source import Source, open_source
+from p2pboot.exports.taking import Taken, Taking
+from p2pboot.node.control import Request
+from p2pboot.node.images import Images
+from p2pboot.node.mirroring import Mirror
+from p2pboot.store.gate import Gate
+from p2pboot.store.manifests import HeadRow
+from p2pboot.store.store import Store
+
+_MAX_DIGESTS = 512  # that are asked for at once: their paths have to go into one answer
+
+
+class StoreKeeping:
+    """See above.
+
+    Args:
+        store: of the node.
+        gate: of the same store.
+        images: tells how large an artifact may be.
+        mirror: stands aside for what is imported.
+    """
+
+    def __init__(self, store: Store, gate: Gate, images: Images, mirror: Mirror[HeadRow]) -> None:
+        self._store = store
+        self._gate = gate
+        self._images = images
+        self._mirror = mirror
+
+    async def answer(self, request: Request) -> dict[str, Any]:
+        """Do what a request says.
+
+        Raises:
+            P2PBootError: it can not be done, or makes no sense.
+        """
+        match request.get("do"):
+            case "import":
+                return await self._import(request)
+            case "paths":
+                return await trio.to_thread.run_sync(self._paths, request.get("digests"))
+        raise UsageError(f"a node can not do {str(request.get('do'))[:80]!r} with its store")
+
+    def _paths(self, digests: object) -> dict[str, Any]:
+        """Where artifacts are served in place, for who exports or checks them."""
+        if not isinstance(digests, list) or len(digests) > _MAX_DIGESTS:
+            raise UsageError(f"digests must be a list of at most {_MAX_DIGESTS}")
+        return {
+            "paths": {
+                digest: [str(file.path) for file in self._store.blobs.in_place(digest)]
+                for digest in digests
+                if isinstance(digest, str)
+            }
+        }
+
+    async def _import(self, request: Request) -> dict[str, Any]:
+        descriptor, request.descriptor = request.descriptor, None
+        if descriptor is None:
+            raise UsageError("an export has to be sent along as a descriptor")
+        shown = str(request.get("path"))[:4096]
+        asked = _asked_trust(request)
+        source = await trio.to_thread.run_sync(open_source, descriptor, shown)
+        try:
+            taken = await self._take(source, asked)
+        finally:
+            source.close()
+            self._gate.catalogue.tell()
+        return {"imported": taken.to_json()}
+
+    async def _take(self, source: Source, asked: TrustPolicy | None) -> Taken:
+        taking = await trio.to_thread.run_sync(Taking, source, self._store, self._gate)
+        subject = f"{taking.description.channel}/{taking.description.arch}"
+        async with self._mirror.standing_aside(subject):
+            return await trio.to_thread.run_sync(
+                partial(
+                    taking.take,
+                    asked,
+                    max_artifact_bytes=self._images.max_artifact_bytes,
+                    told=lambda _name, _done, _size: trio.from_thread.check_cancelled(),
+                )
+            )
+
+
+def _asked_trust(request: Request) -> TrustPolicy | None:
+    """Whom the one who asks trusts, beside the node's own settings."""
+    keys = request.get("trust")
+    if not keys:
+        return None
+    if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
+        raise UsageError("trust must be a list of key ids")
+    threshold = request.get("threshold")
+    if threshold is not None and not isinstance(threshold, int):
+        raise UsageError("threshold must be a number")
+    return load(Overrides({}, tuple(keys), threshold)).settings.policy
