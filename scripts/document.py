@@ -1,4 +1,4 @@
-"""Writes what follows from the declarations of the settings: the example file, and tables of the configuration's page.
+"""Writes what follows from declarations: the example file, and tables of the pages of configuration and metrics.
 
 `make document` runs it; a test fails while the files are not what it would write.
 """
@@ -13,10 +13,12 @@ from p2pboot.config.setting import Setting
 from p2pboot.config.settings import SETTINGS, TABLES
 from p2pboot.config.show import toml
 from p2pboot.config.trust import PUBLISHER
+from p2pboot.gateway.measures import SECTIONS, Measure
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "configuration.md"
 EXAMPLE = DOCS / "p2pboot.example.toml"
+METRICS = DOCS / "metrics.md"
 _WIDTH = 110  # columns, from which on a list has a line for each item
 _EXAMPLE_HEAD = """\
 # A configuration with every key. All keys are optional; what is left out has the default that
@@ -49,19 +51,35 @@ def with_tables(page: str) -> str:
             (f"`{one.name}`", _flag(one), _default(one), one.text, "reload" if one.live else "restart")
             for one in _of_table(table)
         )
-        page = _replace(page, f"[{table}]", ("key", "flag", "default", "meaning", "SIGHUP"), rows)
+        page = _replace(page, f"### `[{table}]`", ("key", "flag", "default", "meaning", "SIGHUP"), rows)
     publisher = ((f"`{one.name}`", _default(one), one.text) for one in PUBLISHER.values())
-    return _replace(page, "[[trust]]", ("key", "default", "meaning"), publisher)
+    return _replace(page, "### `[[trust]]`", ("key", "default", "meaning"), publisher)
 
 
-def _replace(page: str, section: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+def with_metrics(page: str) -> str:
+    """The page of the metrics with the first table below the heading of each section made anew.
+
+    Raises:
+        ValueError: a section has no such heading with a table.
+    """
+    for heading, measures in SECTIONS.items():
+        rows = ((f"`{one.name}`", one.kind, _labels(one), one.text, one.bound) for one in measures)
+        page = _replace(page, f"## {heading}", ("name", "type", "labels", "meaning", "series"), rows)
+    return page
+
+
+def _labels(measure: Measure) -> str:
+    return ", ".join(f"`{name}`" for name in measure.labels)
+
+
+def _replace(page: str, heading: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     table = "".join(f"| {' | '.join(row)} |\n" for row in (head, *rows))
     first, rest = table.split("\n", 1)
     table = f"{first}\n|{'---|' * len(head)}\n{rest}"
-    found = re.compile(rf"(### `{re.escape(section)}`\n(?:(?![|#]).*\n)*)(?:\|.*\n)+")
+    found = re.compile(rf"({re.escape(heading)}\n(?:(?![|#]).*\n)*)(?:\|.*\n)+")
     page, count = found.subn(lambda match: match[1] + table, page)
     if count != 1:
-        raise ValueError(f"the page has {count} sections with a table below the heading `{section}`, not one")
+        raise ValueError(f"the page has {count} sections with a table below the heading {heading}, not one")
     return page
 
 
@@ -87,3 +105,4 @@ def _value(name: str, value: object) -> str:
 if __name__ == "__main__":
     PAGE.write_text(with_tables(PAGE.read_text()))
     EXAMPLE.write_text(example())
+    METRICS.write_text(with_metrics(METRICS.read_text()))

@@ -157,8 +157,9 @@ class Gateway:
         return replies.document(request, body, replies.JSON, {}, cache=replies.NO_STORE)
 
     async def _metrics(self, request: Request, _parts: Parts) -> Reply:
-        body, media_type = await self._lookups.run(self._reports.metrics, self._node.running())
-        return replies.document(request, body, media_type, {}, cache=replies.NO_STORE)
+        accept = ", ".join(request.values("accept"))
+        body, media_type = await self._lookups.run(self._reports.metrics, self._node.running(), accept)
+        return replies.document(request, body, media_type, {"Vary": "Accept"}, cache=replies.NO_STORE)
 
     # artifacts and manifests
 

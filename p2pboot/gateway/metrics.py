@@ -1,20 +1,37 @@
-"""The metrics, in Prometheus' text form. Names and meaning are documented in docs/gateway.md."""
+"""A scrape: what was counted, in the forms that Prometheus reads. What each metric is, is declared in `measures`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TypeVar
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from math import inf
+from typing import Any, TypeVar
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.process_collector import ProcessCollector
 
 from p2pboot import __version__
+from p2pboot.core.manifest import Candidate
 from p2pboot.dht.member import DhtCounts
+from p2pboot.errors import Malformed
+from p2pboot.gateway import measures
 from p2pboot.gateway.counters import GatewayCounters
+from p2pboot.gateway.measures import Measure
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.status import RunningNode
+from p2pboot.node.lag import Lag
+from p2pboot.node.status import PATHS, RunningNode, path_of
+from p2pboot.node.status.flows import CLASSES
+from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
-from p2pboot.transport.traffic import HTTP, SENT, Traffic
+from p2pboot.transport.traffic import HTTP, RECEIVED, SENT, Traffic
 
 L = TypeVar("L", bound=tuple[str, ...])  # what the labels of one sample say
 
@@ -29,92 +46,140 @@ class _Once(tuple[Metric, ...]):
         return self
 
 
-def exposition(metrics: Iterable[Metric]) -> tuple[bytes, str]:
-    """The text, and its media type."""
-    return generate_latest(_Once(metrics)), CONTENT_TYPE_LATEST
+def exposition(metrics: Iterable[Metric], accept: str = "") -> tuple[bytes, str]:
+    """The text, and its media type.
+
+    Args:
+        metrics: all that is to be told.
+        accept: the header field of the request; OpenMetrics is given to who asks for it, the older form to others.
+    """
+    encode, media_type = choose_encoder(accept)
+    return encode(_Once(metrics)), media_type
 
 
-def of_store(store: Store, now: int) -> Iterable[Metric]:
-    """What a node holds; blocking. `now` in unix seconds."""
+def of_process() -> Iterable[Metric]:
+    """What this process takes of the machine; blocking, as it reads /proc."""
+    return _collector().collect()
+
+
+@lru_cache(maxsize=1)
+def _collector() -> ProcessCollector:
+    return ProcessCollector(registry=None)
+
+
+def of_store(store: Store, limit_bytes: int | None, keep: int) -> Iterable[Metric]:
+    """What a node holds; blocking.
+
+    Args:
+        store: its own.
+        limit_bytes: how much artifacts may take up; None for no limit.
+        keep: how many versions of an image it keeps.
+    """
     # Expired ones too: an alarm that ends with the expiry would be no alarm.
     heads = {(row.channel, row.arch, ",".join(row.signers)): row for row in store.manifests.heads()}
-    labels = ("channel", "arch", "publisher")
-    yield _gauge(
-        "p2pboot_manifest_expires_in_seconds",
-        "Until a manifest expires; negative afterwards.",
-        labels,
-        {where: row.expires_at - now for where, row in heads.items()},
-    )
+    versions = {(*where, _image_version(store, row)): 1 for where, row in heads.items()}
+    yield _family(measures.MANIFEST_INFO, versions)
     numbers = {where: row.manifest_version for where, row in heads.items()}
-    yield _gauge("p2pboot_manifest_version", "Its counter, manifest_version.", labels, numbers)
-    kept = "Pairs of contradicting manifests that are kept as evidence."
-    yield GaugeMetricFamily("p2pboot_equivocations", kept, value=len(store.trust.equivocations()))
-    used = store.blobs.used_bytes()
-    yield GaugeMetricFamily("p2pboot_store_bytes", "What fetched artifacts take up.", value=used)
+    yield _family(measures.MANIFEST_VERSION, numbers)
+    yield _family(measures.MANIFEST_CREATED, {where: row.created_at for where, row in heads.items()})
+    yield _family(measures.MANIFEST_EXPIRY, {where: row.expires_at for where, row in heads.items()})
+    yield _single(measures.EQUIVOCATIONS, len(store.trust.equivocations()))
+    disk = os.statvfs(store.path)
+    yield _single(measures.STORE_USED, store.blobs.used_bytes())
+    yield _family(measures.STORE_LIMIT, {} if limit_bytes is None else {(): limit_bytes})
+    yield _single(measures.STORE_FREE, disk.f_bavail * disk.f_frsize)
+    yield _single(measures.STORE_SIZE, disk.f_blocks * disk.f_frsize)
+    yield _single(measures.STORE_KEPT, keep)
 
 
-def of_node(node: RunningNode) -> Iterable[Metric]:
-    """What a node counted, and what is wrong now."""
-    yield _gauge("p2pboot_info", "Always 1.", ("version",), {(__version__,): 1})
-    yield GaugeMetricFamily("p2pboot_uptime_seconds", "Since the node started.", value=node.uptime_s)
-    yield GaugeMetricFamily("p2pboot_peers", "Connected peers.", value=len(node.peers))
-    yield _counter(
-        "p2pboot_manifests_refused",
-        "Manifests from peers that were not taken.",
-        ("reason",),
-        {(reason,): count for reason, count in node.refused.items()},
-    )
-    exchanged = "Bytes exchanged with peers on streams."
-    yield _counter("p2pboot_peer_bytes", exchanged, ("protocol", "direction"), node.transferred)
-    yield _counter(
-        "p2pboot_pieces_refused",
-        "Pieces from a peer that were not what was signed.",
-        ("peer",),
-        {(peer_id,): count for peer_id, count in node.refused_pieces.items()},
-    )
-    if node.dht is not None:
-        yield from _of_dht(node.dht)
-    wrong = {(problem.code.value, problem.subject): 1 for problem in node.problems}
-    yield _gauge("p2pboot_problem", "1 for everything that is wrong now.", ("code", "subject"), wrong)
+def _image_version(store: Store, row: HeadRow) -> str:
+    stored = store.manifests.get(row.digest)
+    try:
+        return "" if stored is None else Candidate.decode(stored.raw).claims.version
+    except Malformed:  # the disk damaged it: what else there is to tell is all the more of interest
+        return ""
 
 
-def _of_dht(counts: DhtCounts) -> Iterable[Metric]:
-    known = "Peers in the hash table's routing table."
-    yield GaugeMetricFamily("p2pboot_dht_peers", known, value=counts.peers)
-    kept = {("value",): counts.values, ("provider",): counts.providers}
-    yield _gauge("p2pboot_dht_records", "Records of others that are kept.", ("kind",), kept)
-    requests = {(kind,): count for kind, count in counts.requests.items()}
-    yield _counter("p2pboot_dht_requests", "Requests answered.", ("type",), requests)
-    refused = {(reason,): count for reason, count in counts.refused.items()}
-    yield _counter("p2pboot_dht_refused", "Requests, records and streams refused.", ("reason",), refused)
+def of_fetching(fetching: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:
+    """How far is what is being fetched, as the status document tells of it."""
+    found = {(one["channel"], one["arch"], ",".join(one["signers"])): one for one in fetching}
+    yield _family(measures.FETCH_DONE, {where: one["bytes_done"] for where, one in found.items()})
+    yield _family(measures.FETCH_SIZE, {where: one["bytes_total"] for where, one in found.items()})
+    waiting = {
+        where: min(
+            (item["waiting_s"] or 0 for item in one["artifacts"] if item["done"] < item["size"]), default=0
+        )
+        for where, one in found.items()
+    }
+    yield _family(measures.FETCH_WAITING, waiting)
+
+
+def of_node(node: RunningNode, *, is_ready: bool) -> Iterable[Metric]:
+    """What a node counted, what is wrong now, and whether it offers anything."""
+    yield _family(measures.INFO, {(__version__, node.peer_id, node.role, node.name): 1})
+    yield _single(measures.READY, is_ready)
+    wrong = {(one.code.value, one.subject, one.severity.value): 1 for one in node.problems}
+    yield _family(measures.PROBLEM, wrong)
+    yield _histogram(measures.LAG, node.lag)
+    paths = Counter(dict.fromkeys(PATHS.values(), 0))
+    paths.update(map(path_of, node.shown))
+    yield _family(measures.PEERS, {(path,): count for path, count in paths.items()})
+    totals = {} if node.flows is None else node.flows.totals
+    exchanged = {
+        (kind, direction): totals.get(direction, {}).get(kind, 0)
+        for kind in CLASSES
+        for direction in (SENT, RECEIVED)
+    }
+    yield _family(measures.TRAFFIC, exchanged)
+    yield _family(measures.PEER_BYTES, node.transferred)
+    refused = {(reason,): count for reason, count in node.refused.items()}
+    yield _family(measures.MANIFESTS_REFUSED, refused)
+    yield _single(measures.PIECES_REFUSED, node.lies)
+    yield _single(measures.POISONERS, len(node.dropped_peers))
+    yield from _of_dht(node.dht)
+
+
+def _of_dht(counts: DhtCounts | None) -> Iterable[Metric]:
+    """Without a series where the node has no part in it: 0 would say that it found nobody."""
+    yield _family(measures.DHT_PEERS, {} if counts is None else {(): counts.peers})
+    kept = {} if counts is None else {("value",): counts.values, ("provider",): counts.providers}
+    yield _family(measures.DHT_RECORDS, kept)
+    requests = {} if counts is None else {(kind,): count for kind, count in counts.requests.items()}
+    yield _family(measures.DHT_REQUESTS, requests)
+    refused = {} if counts is None else {(reason,): count for reason, count in counts.refused.items()}
+    yield _family(measures.DHT_REFUSED, refused)
 
 
 def of_gateway(counters: GatewayCounters, slots: Slots, traffic: Traffic) -> Iterable[Metric]:
     """What a gateway counted."""
-    yield CounterMetricFamily("p2pboot_http_bytes", "Bytes sent over HTTP.", value=traffic[HTTP, SENT])
     requests = {(kind, str(status)): count for (kind, status), count in counters.requests.items()}
-    yield _counter("p2pboot_http_requests", "Requests answered.", ("route", "status"), requests)
-    yield CounterMetricFamily(
-        "p2pboot_http_failures", "Requests that failed by a fault of ours.", value=counters.failures
-    )
-    yield GaugeMetricFamily("p2pboot_http_connections", "Open connections.", value=len(slots))
-    yield CounterMetricFamily(
-        "p2pboot_http_connections_cut", "Connections that had to make room.", value=slots.cut
-    )
-    yield CounterMetricFamily(
-        "p2pboot_http_connections_refused", "Connections without a slot.", value=slots.refused
-    )
+    yield _family(measures.HTTP_REQUESTS, requests)
+    exchanged = {(direction,): traffic[HTTP, direction] for direction in (SENT, RECEIVED)}
+    yield _family(measures.HTTP_BYTES, exchanged)
+    yield _single(measures.HTTP_FAILURES, counters.failures)
+    yield _single(measures.HTTP_CONNECTIONS, len(slots))
+    yield _single(measures.HTTP_CUT, slots.cut)
+    yield _single(measures.HTTP_REFUSED, slots.refused)
 
 
-def _gauge(name: str, about: str, labels: Sequence[str], values: Mapping[L, float]) -> Metric:
-    family = GaugeMetricFamily(name, about, labels=labels)
-    for where, value in values.items():
+def _single(measure: Measure, value: float) -> Metric:
+    return _family(measure, {(): value})
+
+
+def _family(measure: Measure, values: Mapping[L, float]) -> Metric:
+    """One metric with its series, by what their labels say; it is named in the scrape also where there are none."""
+    kind = CounterMetricFamily if measure.kind == "counter" else GaugeMetricFamily
+    family = kind(measure.name, measure.help, labels=measure.labels)
+    for where, value in sorted(values.items()):
+        if len(where) != len(measure.labels):
+            raise ValueError(f"{measure.name} has the labels {measure.labels}, not {where}")
         family.add_metric(where, value)
     return family
 
 
-def _counter(name: str, about: str, labels: Sequence[str], values: Mapping[L, float]) -> Metric:
-    family = CounterMetricFamily(name, about, labels=labels)
-    for where, value in sorted(values.items()):
-        family.add_metric(where, value)
+def _histogram(measure: Measure, lag: Lag | None) -> Metric:
+    family = HistogramMetricFamily(measure.name, measure.help)
+    if lag is not None:
+        buckets = [("+Inf" if bound == inf else str(bound), count) for bound, count in lag.buckets()]
+        family.add_metric((), buckets, lag.sum_s)
     return family

@@ -15,11 +15,11 @@ from p2pboot.core.manifest.facts import facts
 from p2pboot.errors import P2PBootError
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.counters import GatewayCounters
-from p2pboot.gateway.metrics import exposition, of_gateway, of_node, of_store
+from p2pboot.gateway.metrics import exposition, of_fetching, of_gateway, of_node, of_process, of_store
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.page import render
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.status import RunningNode, describe_dht
+from p2pboot.node.status import RunningNode, describe_dht, describe_node
 from p2pboot.transport.traffic import HTTP, RECEIVED, SENT
 
 FULL_BYTES: Final = 4 << 20  # below it neither the database nor a manifest can be relied on to be written
@@ -74,11 +74,20 @@ class Reports:
         }
         return json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n"
 
-    def metrics(self, running: RunningNode) -> tuple[bytes, str]:
-        """The metrics in Prometheus' text form, and its media type."""
-        traffic = self._node.bandwidth.traffic
-        held = of_store(self._node.store, self._node.catalogue.clock().now)
-        return exposition([*held, *of_node(running), *of_gateway(self._counters, self._slots, traffic)])
+    def metrics(self, running: RunningNode, accept: str = "") -> tuple[bytes, str]:
+        """The metrics in the form of Prometheus' that `accept` asks for, and its media type."""
+        node = self._node
+        document = describe_node(running, node.store, node.catalogue)
+        return exposition(
+            [
+                *of_node(running, is_ready=bool(self._offers.all())),
+                *of_store(node.store, node.store.blobs.room.limit_bytes(), node.catalogue.keep),
+                *of_fetching(document["fetching"]),
+                *of_gateway(self._counters, self._slots, node.bandwidth.traffic),
+                *of_process(),
+            ],
+            accept,
+        )
 
     def page(self) -> bytes:
         """The page for people."""

@@ -60,6 +60,7 @@ class Images(Followed[HeadRow]):
         self.max_artifact_bytes = max_artifact_bytes
         self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
+        self.lies = 0  # and everybody, since the start
 
     @override
     def wanted(self) -> list[Item[HeadRow]]:
@@ -138,6 +139,7 @@ class Images(Followed[HeadRow]):
             log.warning("peer %s was dropped: %s", peer_id, reason)
             self.dropped[peer_id] = reason
             self.refused_pieces[peer_id] += 1
+            self.lies += 1
         while len(self.dropped) > _REMEMBERED:
             oldest = next(iter(self.dropped))
             del self.dropped[oldest], self.refused_pieces[oldest]

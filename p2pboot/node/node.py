@@ -34,6 +34,7 @@ from p2pboot.node.examining import Examining
 from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
 from p2pboot.node.intake import Intake
+from p2pboot.node.lag import Lag
 from p2pboot.node.mirroring import Mirror
 from p2pboot.node.observing import Observer, unheld
 from p2pboot.node.peering import Peering
@@ -183,6 +184,7 @@ class Node:
             interval_s=network.announce_interval_s,
         )
         self._examining = Examining(transport, store, wall)
+        self._lag = Lag()
         self._scrubber = Scrubber(store.blobs, store.path, wall, self._audit)
         self._observer = Observer(
             store,
@@ -226,6 +228,7 @@ class Node:
             nursery.start_soon(self._changes.follow, self._mirror.reconcile, "nothing is mirrored")
             nursery.start_soon(self._retry_on_connect)
             nursery.start_soon(self._observer.run)
+            nursery.start_soon(self._lag.run)
             nursery.start_soon(self._scrubber.run)
             if self._hash_table is not None:
                 nursery.start_soon(self._hash_table.run)
@@ -411,12 +414,14 @@ class Node:
             bytes_sent=self._serving.counters.bytes_sent.copy(),
             refused=self._intake.refused.copy(),
             refused_pieces=images.refused_pieces.copy(),
+            lies=images.lies,
             dropped_peers=dict(images.dropped),
             problems=self.problems.all(),
             mesh=transport.mesh,
             dht=None if self._hash_table is None else self._hash_table.counts(),
             http=tuple(self._urls()),
             trees=() if self._publisher is None else self._publisher.trees,
+            lag=self._lag,
         )
 
     def _withheld(self, channel: str | None, arch: str | None) -> list[Withheld]:

@@ -1,10 +1,10 @@
-"""The files in `docs/` that follow from the declarations of the settings; `make document` writes them."""
+"""The files in `docs/` that follow from the declarations of the settings and metrics; `make document` writes them."""
 
 from __future__ import annotations
 
 import pytest
 
-from scripts.document import EXAMPLE, PAGE, example, with_tables
+from scripts.document import EXAMPLE, METRICS, PAGE, example, with_metrics, with_tables
 
 FORGOTTEN = "write it with `make document`"
 
@@ -22,3 +22,8 @@ def test_a_section_without_its_table_is_not_passed_over() -> None:
     page = PAGE.read_text()
     with pytest.raises(ValueError, match=r"\[network\]"):
         with_tables(page.replace("### `[network]`", "### Network"))
+
+
+def test_the_tables_of_the_metrics_page_are_what_the_declarations_say() -> None:
+    page = METRICS.read_text()
+    assert with_metrics(page) == page, FORGOTTEN

@@ -285,7 +285,9 @@ async def test_reply_stops_when_the_client_goes(store: Store, tmp_path: Path) ->
         while len(open_slots):  # noqa: ASYNC110 - the gateway has no event for it
             await trio.sleep(0.001)
         metrics = (await gateway.get("/metrics")).body.decode()
-    sent = next(line for line in metrics.splitlines() if line.startswith("p2pboot_http_bytes_total "))
+    sent = next(
+        line for line in metrics.splitlines() if line.startswith('p2pboot_http_bytes_total{direction="sent"}')
+    )
     assert float(sent.split()[1]) < len(BIG["rootfs"])
 
 

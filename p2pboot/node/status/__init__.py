@@ -4,7 +4,7 @@ One document, made by `describe_node`: on the control socket, for the page and f
 ``docs/status.md``. What only the event loop knows is a `RunningNode`; `document` puts that and the store together.
 """
 
-from p2pboot.node.status.document import SCHEMA, describe_dht, describe_node
+from p2pboot.node.status.document import PATHS, SCHEMA, describe_dht, describe_node, path_of
 from p2pboot.node.status.running import (
     ArtifactOnItsWay,
     Boot,
@@ -16,6 +16,7 @@ from p2pboot.node.status.running import (
 )
 
 __all__ = [
+    "PATHS",
     "SCHEMA",
     "ArtifactOnItsWay",
     "Boot",
@@ -26,4 +27,5 @@ __all__ = [
     "SnapshotsFacts",
     "describe_dht",
     "describe_node",
+    "path_of",
 ]

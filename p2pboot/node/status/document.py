@@ -45,7 +45,7 @@ MAX_GIVERS: Final = 16
 WAITING_S: Final = 2.0
 """For so long no byte may come before it is said that it is waited for: pieces come in whole requests."""
 
-_PATHS: Final[Mapping[PeerSource, str]] = {
+PATHS: Final[Mapping[PeerSource, str]] = {
     PeerSource.BOOTSTRAP: "bootstrap",
     PeerSource.LAN: "lan",
     PeerSource.DHT: "dht",
@@ -138,7 +138,7 @@ def _describe_peer(peer: PeerFacts) -> dict[str, Any]:
     return {
         "peer_id": peer.peer_id,
         "name": peer.name,
-        "path": _path(peer),
+        "path": path_of(peer),
         "near": peer.near,
         "publisher": peer.is_publisher,
         "rtt_ms": None if peer.rtt_s is None else round(1000 * peer.rtt_s, 1),
@@ -152,11 +152,11 @@ def _describe_peer(peer: PeerFacts) -> dict[str, Any]:
     }
 
 
-def _path(peer: PeerFacts) -> str:
+def path_of(peer: PeerFacts) -> str:
     """The way that bytes take: a peer in the own subnet is reached there, whoever told of it."""
     if peer.near:
         return "lan"
-    return _PATHS[peer.sources[0]] if peer.sources else "mesh"
+    return PATHS[peer.sources[0]] if peer.sources else "mesh"
 
 
 def _describe_flows(flows: FlowsFacts | None, now: float) -> dict[str, Any]:

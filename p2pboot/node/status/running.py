@@ -11,6 +11,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.pieces import PieceSet
 from p2pboot.core.problems import Problem
 from p2pboot.dht.member import DhtCounts
+from p2pboot.node.lag import Lag
 from p2pboot.publish.scan import Tree
 from p2pboot.transport.interface import PeerSource
 
@@ -155,12 +156,14 @@ class RunningNode:
         bytes_sent: what was served, by protocol.
         refused: manifests by reason.
         refused_pieces: by the peer that sent them; bounded.
+        lies: how often any peer sent what was not signed, those included that are forgotten.
         dropped_peers: who lied lately, and about what.
         problems: what is wrong now.
         mesh: the fingerprint of its swarm key, where the mesh is private.
         dht: its part in the hash table; None: it has none.
         http: beginnings of the URLs under which it serves artifacts.
         trees: what lies in the directory that it publishes.
+        lag: how late its event loop is; None: nobody measures.
     """
 
     peer_id: str
@@ -181,9 +184,11 @@ class RunningNode:
     bytes_sent: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     refused_pieces: Mapping[str, int] = field(default_factory=dict)
+    lies: int = 0
     dropped_peers: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
     mesh: str | None = None
     dht: DhtCounts | None = None
     http: Sequence[str] = ()
     trees: Sequence[Tree] = ()
+    lag: Lag | None = None
