@@ -20,6 +20,8 @@ _SETTINGS: Final[Mapping[int, tuple[str, str]]] = {
     errno.ENOSPC: ("fs.inotify.max_user_watches", "user.max_inotify_watches"),
 }
 
+_ENOUGH: Final[Mapping[int, int]] = {errno.EMFILE: 1024, errno.ENOSPC: 524_288}
+
 MAX_DIRECTORIES: Final = 20_000
 _CHANGES: Final = (
     0x00000FC6  # modified, closed after writing, moved, made, removed, also the directory itself
@@ -53,6 +55,12 @@ def lowest_limit(number: int) -> str:
     """The one that is to be raised."""
     values = limits(number)
     return min(values, key=lambda name: math.inf if (value := values[name]) is None else value)
+
+
+def raising(number: int) -> str:
+    """The command that raises it: to what is usual on a server, or to twice of what it is."""
+    name = lowest_limit(number)
+    return f"sysctl -w {name}={max(_ENOUGH[number], 2 * (limits(number)[name] or 0))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,8 +145,8 @@ def judge_watching(directory: Path | None, watched: Watched | OSError | None) ->
     watched_before = _counted(watched.directories)
     text = f"this user's inotify {LIMITS[number]} are used up after {watched_before} ({shown_limits(number)})"
     remedy = (
-        f"end what uses them, or raise {lowest_limit(number)} with sysctl; a change is noticed all the same,"
-        " seconds later"
+        f"end what uses them, or raise {lowest_limit(number)} with sysctl ({raising(number)}); a change is noticed"
+        " all the same, seconds later"
     )
     return [warning(Code.INOTIFY_USED_UP, subject, text, remedy)]
 

@@ -40,6 +40,7 @@ class Images(Followed[HeadRow]):
         transport: whom they are fetched from.
         syncs: whether peers are asked for the detached signature of what gossip brought.
         max_artifact_bytes: a manifest with a larger artifact is not mirrored.
+        poisoned: is told who was dropped, and why.
     """
 
     blamable: tuple[type[P2PBootError], ...] = (Contradiction,)
@@ -52,12 +53,14 @@ class Images(Followed[HeadRow]):
         *,
         syncs: bool,
         max_artifact_bytes: int,
+        poisoned: Callable[[str, str], None] = lambda _peer_id, _what: None,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._transport = transport
         self._syncs = syncs
         self.max_artifact_bytes = max_artifact_bytes
+        self._poisoned = poisoned
         self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
         self.lies = 0  # and everybody, since the start
@@ -140,6 +143,7 @@ class Images(Followed[HeadRow]):
             self.dropped[peer_id] = reason
             self.refused_pieces[peer_id] += 1
             self.lies += 1
+            self._poisoned(peer_id, reason)
         while len(self.dropped) > _REMEMBERED:
             oldest = next(iter(self.dropped))
             del self.dropped[oldest], self.refused_pieces[oldest]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Final, Protocol
 
@@ -45,7 +45,11 @@ TOO_MANY: Final = "too_many"  # its publisher signs for more channels than this 
 UNDECIDED: Final = "undecided"  # this node's disk does not say what was accepted before
 
 # REJECT only what no honest node sends; another policy or another clock is no offence.
-_REJECTED: Final = frozenset({"malformed", "signature", WRONG_TOPIC})
+_REJECTED: Final = {
+    "malformed": "a manifest that is none",
+    "signature": "a manifest with a signature that is none",
+    WRONG_TOPIC: "a manifest of another channel than it was announced for",
+}
 _FORWARDED: Final = frozenset(
     {
         TAKEN,  # also the same again, or re-announcements die at the first hop
@@ -70,6 +74,8 @@ class Intake:
         own: whoever publishes here; None on a mirror.
         syncs: whether heads are compared with peers, too.
         is_named: whether the operator named a channel and arch, so that it counts whatever else its publisher signs.
+        offered: is told the digests of what peers say they hold, also what is not taken.
+        poisoned: is told who sent what no honest node sends, and what it was.
     """
 
     def __init__(
@@ -80,6 +86,8 @@ class Intake:
         own: OwnManifests | None,
         syncs: bool,
         is_named: Callable[[Pair], bool] = lambda _pair: False,
+        offered: Callable[[Iterable[str]], None] = lambda _digests: None,
+        poisoned: Callable[[str, str], None] = lambda _peer_id, _what: None,
     ) -> None:
         self._gate = gate
         self._catalogue = gate.catalogue
@@ -87,6 +95,8 @@ class Intake:
         self._own = own
         self._syncs = syncs
         self._is_named = is_named
+        self._offered = offered
+        self._poisoned = poisoned
         self._equivocating: LRUCache[str, None] = LRUCache(_REMEMBERED)  # and was looked at already
         self.refused: Counter[str] = Counter()
 
@@ -102,6 +112,7 @@ class Intake:
     async def choose(self, heads: Sequence[Head], peer_id: str) -> list[Head]:
         """Which of the heads that a peer offers are worth fetching: by its word trusted, and news or evidence."""
         self._refusals.hear_of(peer_id, heads)
+        self._offered(head.digest for head in heads)
         try:
             chosen, older = await trio.to_thread.run_sync(self._catalogue.choose, heads)
             chosen, beyond = await trio.to_thread.run_sync(self._divide, chosen)
@@ -144,6 +155,10 @@ class Intake:
         if reason != TAKEN:
             self.refused[reason] += 1
             log.debug("manifest from %s is refused: %s", peer_id, reason)
+        elif verdict is not None and verdict.manifest is not None:
+            self._offered([verdict.manifest.digest])
+        if reason in _REJECTED:
+            self._poisoned(peer_id, _REJECTED[reason])
         if verdict is not None and verdict.manifest is not None:
             await self._tell_publisher(reason, verdict.manifest)
         return reason, verdict

@@ -29,6 +29,7 @@ from p2pboot.node.announcing import Announcer
 from p2pboot.node.answering import publish
 from p2pboot.node.awaiting import Awaited, awaited
 from p2pboot.node.building import Description
+from p2pboot.node.contact import Contact
 from p2pboot.node.control import Request, serve_control
 from p2pboot.node.examining import Examining
 from p2pboot.node.hashtable import HashTable
@@ -38,6 +39,7 @@ from p2pboot.node.lag import Lag
 from p2pboot.node.mirroring import Mirror
 from p2pboot.node.observing import Observer, unheld
 from p2pboot.node.peering import Peering
+from p2pboot.node.poisoners import Poisoners
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.node.reconciling import Changes
@@ -135,6 +137,15 @@ class Node:
         self._remembering = Remembering(
             transport, store.peers_of(transport.mesh), wall, usable=network.allowed.heeds
         )
+        self._contact = Contact(
+            transport,
+            expects_peers=self._expects_peers,
+            addressed=lambda: self._peering.addressed,
+            syncs=network.sync,
+            followed=lambda: self._settings.followed(),  # noqa: PLW0108 - others may apply later
+            wall=wall,
+        )
+        self._poisoners = Poisoners()
         self._refusals = Refusals(
             follows=self._follows, counts=self._counts, report=partial(self.problems.report, "refusals")
         )
@@ -144,6 +155,8 @@ class Node:
             own=self._publisher,
             syncs=network.sync,
             is_named=lambda pair: pair in self._settings.followed(),
+            offered=self._contact.offered,
+            poisoned=self._poisoners.note,
         )
         self._images = Images(
             store,
@@ -151,6 +164,7 @@ class Node:
             transport,
             syncs=network.sync,
             max_artifact_bytes=settings.store.max_artifact_bytes,
+            poisoned=self._poisoners.note,
         )
         self._mirror = Mirror(self._images, partial(self.problems.report, "mirror"))
         self._storekeeping = StoreKeeping(store, gate, self._images, self._mirror)
@@ -190,6 +204,8 @@ class Node:
             store,
             self.catalogue,
             self.problems,
+            contact=self._contact,
+            poisoners=self._poisoners,
             publish_soon=self.publish_soon,
             tick=lambda: self._refusals.tick(transport.peers()),
             wall=wall,
@@ -227,6 +243,7 @@ class Node:
             nursery.start_soon(self._mirror.run)
             nursery.start_soon(self._changes.follow, self._mirror.reconcile, "nothing is mirrored")
             nursery.start_soon(self._retry_on_connect)
+            nursery.start_soon(self._contact.run)
             nursery.start_soon(self._observer.run)
             nursery.start_soon(self._lag.run)
             nursery.start_soon(self._scrubber.run)
@@ -340,6 +357,11 @@ class Node:
         if self._settings.network.bootstrap:
             return peer_id in self._peering.configured
         return pair in self._settings.followed()
+
+    def _expects_peers(self) -> bool:
+        """Whether the node is to be connected with somebody: a publisher may be the first of its network."""
+        settings = self._settings
+        return bool(settings.network.bootstrap or settings.policy.publishers or settings.snapshots.trust)
 
     def _topics(self, held: set[Pair]) -> set[Pair]:
         trust = self.catalogue.trust

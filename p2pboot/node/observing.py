@@ -18,6 +18,9 @@ from p2pboot.core.trust import Pair
 from p2pboot.core.verify import clock_problem
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import Malformed, P2PBootError
+from p2pboot.node.contact import Contact
+from p2pboot.node.foreseeing import SPARE_SHARE, disk_problems, expiring_problems, little_room
+from p2pboot.node.poisoners import Poisoners
 from p2pboot.node.problems import Problems
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.room import AUTO
@@ -39,6 +42,8 @@ class Observer:
         store: whose files may be touched or damaged.
         catalogue: of the same store; is told when something is.
         problems: told what is wrong.
+        contact: knows with whom the node was connected.
+        poisoners: knows who sent what was not signed.
         publish_soon: called when the directory is to be looked at again.
         tick: called at every look.
         wall: the machine's clock, unix seconds.
@@ -50,6 +55,8 @@ class Observer:
         catalogue: Catalogue,
         problems: Problems,
         *,
+        contact: Contact,
+        poisoners: Poisoners,
         publish_soon: Callable[[], None],
         tick: Callable[[], None],
         wall: Callable[[], float],
@@ -57,6 +64,8 @@ class Observer:
         self._store = store
         self._catalogue = catalogue
         self._problems = problems
+        self._contact = contact
+        self._poisoners = poisoners
         self._publish_soon = publish_soon
         self._tick = tick
         self._wall = wall
@@ -110,11 +119,16 @@ class Observer:
         state = str(self._store.path)
         self._problems.report("memory", [] if doubt is None else [Problem.of(Code.STATE, state, doubt)])
         withheld = await trio.to_thread.run_sync(self._catalogue.withheld)
-        self._problems.report("expiry", expired_problems(withheld))
+        expiring = await trio.to_thread.run_sync(expiring_problems, self._store, self._catalogue)
+        self._problems.report("expiry", [*expired_problems(withheld), *expiring])
         room = await trio.to_thread.run_sync(quota_problems, self._store, self._catalogue)
         self._problems.report("quota", room)
+        self._problems.report("disk", await trio.to_thread.run_sync(disk_problems, self._store.path))
         found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, self._catalogue)
         self._problems.report("equivocations", found)
+        rows = await trio.to_thread.run_sync(self._store.manifests.known)
+        self._problems.report("contact", self._contact.problems(rows, self._catalogue.trust))
+        self._problems.report("poisoners", self._poisoners.problems())
 
 
 def expired_problems(withheld: Iterable[Withheld]) -> list[Problem]:
@@ -132,7 +146,7 @@ def expired_problems(withheld: Iterable[Withheld]) -> list[Problem]:
 
 
 def quota_problems(store: Store, catalogue: Catalogue) -> list[Problem]:
-    """What is followed and can not be renewed, because its next version would find no room; blocking.
+    """What is followed and can not be renewed, because its next version would find no room, or just so; blocking.
 
     It counts one version of everything and, unless one is kept only, the next one of the largest beside it, as if
     nothing of that stayed the same.
@@ -149,9 +163,11 @@ def quota_problems(store: Store, catalogue: Catalogue) -> list[Problem]:
     total = sum({sha256: size for each in sizes.values() for sha256, size in each.items()}.values())
     pair, largest = max(((pair, sum(each.values())) for pair, each in sizes.items()), key=lambda one: one[1])
     needed = total if catalogue.keep == 1 else total + largest
-    if needed <= limit:
+    if needed <= limit - limit // SPARE_SHARE:
         return []
     subject = "/".join(pair)
+    if needed <= limit:
+        return [little_room(subject, needed, limit)]
     remedy = f"raise store.quota (--quota) to {needed} bytes or more"
     if store.blobs.quota_bytes == AUTO:
         remedy = f"free {needed - limit} bytes on the disk, or more"

@@ -57,6 +57,11 @@ class Peering:
         """The peer ids that answered at the bootstrap addresses."""
         return set().union(*self._bootstrap.peers_at.values())
 
+    @property
+    def addressed(self) -> frozenset[str]:
+        """The peer ids in the bootstrap addresses, and of whoever answered there: they are kept connected."""
+        return self._bootstrap.named
+
     async def run(self, hints: AsyncIterable[str] | None = None) -> None:
         """Keep connecting until cancelled.
 

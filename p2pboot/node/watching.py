@@ -22,7 +22,7 @@ import trio
 import watchfiles
 
 from p2pboot.core.problems import Code, Problem
-from p2pboot.doctor.inotify import LIMITS, lowest_limit, shown_limits
+from p2pboot.doctor.inotify import LIMITS, lowest_limit, raising, shown_limits
 
 log = logging.getLogger(__name__)
 
@@ -142,8 +142,8 @@ def _problem(directory: Path, error: Exception) -> Problem:
     else:
         text = f"this user's inotify {LIMITS[number]} are used up ({shown_limits(number)})"
         remedy = (
-            f"end what uses them, or raise {lowest_limit(number)} with sysctl; meanwhile the directory is looked at"
-            " every few seconds"
+            f"end what uses them, or raise {lowest_limit(number)} with sysctl ({raising(number)}); meanwhile the"
+            " directory is looked at every few seconds"
         )
     return Problem(Code.INOTIFY, str(directory), text, remedy)
 

@@ -117,7 +117,10 @@ async def test_a_signers_fault_is_found_once_told_and_mended_by_a_higher_version
             await peer.announce(mirror, contradicting(1))
             await trio.sleep(3600)
             status = await mirror.status()
-            assert [problem["code"] for problem in status["problems"]] == ["not-mirrored"]
+            assert [problem["code"] for problem in status["problems"]] == [
+                "not-mirrored",
+                "publisher-unreachable",  # it was heard of once
+            ]
             assert status["fetching"] == []
             assert status["dropped_peers"] == {}  # nobody lied
         async with mesh.node("mirror", trust=TRUST) as mirror:  # nor is it tried again after a restart

@@ -274,12 +274,15 @@ async def test_a_liar_that_is_the_only_peer_is_asked_again_when_it_has_mended(
         await trio.sleep(30)
         status = await mirror.status()
         assert publisher.transport.peer_id in status["dropped_peers"]
-        (problem,) = status["problems"]
+        poisoned, problem = status["problems"]
         assert (problem["code"], problem["subject"]) == ("not-mirrored", "stable/x86_64")
         assert "no peer delivers" in problem["text"]
+        assert poisoned["code"] == "poisoners"
+        assert f"1 peer sent what is not what was signed: {publisher.transport.peer_id} (" in poisoned["text"]
         lying = False
         await until(lambda: mirror.version() == 1)
-        assert not (await mirror.status())["problems"]
+        left = (await mirror.status())["problems"]
+        assert [problem["code"] for problem in left] == ["poisoners"]  # for a day
 
 
 async def test_a_damaged_blob_on_a_mirror_is_fetched_again(mesh: Mesh, autojump_clock: None) -> None:

@@ -82,7 +82,10 @@ async def test_below_two_versions_a_mirror_says_what_to_do(mesh: Mesh, autojump_
         store = replace(mirror.settings.store, keep=1)
         await mirror.node.apply(replace(mirror.settings, store=store))
         await until(lambda: mirror.version() == 2)
-        await until(lambda: not problems(mirror))
+        await until(lambda: set(problems(mirror)) == {"nearly-full"})
+        text, remedy = problems(mirror)["nearly-full"]
+        assert text == "the next version just fits: with it the store would hold 201.1 kB of 202.1 kB"
+        assert "before images grow by more than 1.0 kB" in remedy
 
 
 async def test_with_one_version_kept_the_old_one_yields_to_what_somebody_gives(

@@ -183,6 +183,7 @@ async def test_without_a_watch_changes_are_found_and_the_limit_is_named(
         ),
         ({"fs.inotify.max_user_instances": 128}, "fs.inotify.max_user_instances"),
         ({}, "fs.inotify.max_user_instances"),
+        ({"fs.inotify.max_user_instances": 4000}, "fs.inotify.max_user_instances"),
     ],
 )
 def test_of_two_limits_the_lower_one_is_to_be_raised(
@@ -191,7 +192,8 @@ def test_of_two_limits_the_lower_one_is_to_be_raised(
     monkeypatch.setattr(inotify, "_sysctl", values.get)
     problem = watching._problem(tmp_path, INSTANCES)
     assert problem.remedy is not None
-    assert f"raise {named} with sysctl" in problem.remedy
+    enough = 8000 if values.get(named) == 4000 else 1024
+    assert f"raise {named} with sysctl (sysctl -w {named}={enough});" in problem.remedy
 
 
 async def test_a_process_that_has_run_out_of_files_does_not_blame_inotify(
