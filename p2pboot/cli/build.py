@@ -229,7 +229,14 @@ def _build(
         progress = partial(shown.artifact, "artifacts")
         keys = [] if key is None else [key]
         built = build_manifest(
-            tree, options, keys=keys, signers=publics, store=store, now=now, progress=progress
+            tree,
+            options,
+            keys=keys,
+            signers=publics,
+            store=store,
+            now=now,
+            progress=progress,
+            known=partial(shown.known, "artifacts"),
         )
         said = built.statement
         wrong_date = went_back(store.publications, Series(said.signers, said.channel, said.arch), now)

@@ -9,7 +9,12 @@ import sys
 
 import click
 
+from p2pboot.core import amounts
+
 QUIET = "p2pboot.quiet"
+
+counted = amounts.counted
+"""A number with its noun: "1 peer", "2 peers"."""
 
 
 def emit_json(document: object) -> None:
@@ -61,8 +66,3 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def counted(count: int, noun: str) -> str:
-    """A number with its noun: "1 peer", "2 peers"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -138,7 +138,7 @@ def _sync(order: SyncOrder, client: Client, show: Callable[[SyncResult], None]) 
         client.stay_known(transport, nearness, result.root)
         return result
 
-    client.run(job, open_progress("fetching", "fetched"), show)
+    client.run(job, open_progress("fetching", "fetched", transfers=True), show)
 
 
 def _say(result: SyncResult) -> None:

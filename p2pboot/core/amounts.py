@@ -15,6 +15,11 @@ def size_text(size_bytes: int) -> str:
     return f"{amount / 1000:.1f} TB"
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: "1 peer", "2 peers"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 def duration_text(seconds: float) -> str:
     """A duration in its one or two largest units: 90061 → "1 d 1 h"."""
     left = int(abs(seconds))

@@ -18,7 +18,7 @@ import trio
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Artifact, Manifest
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import TrustPolicy, publisher_ids
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import Outcome, Question, Refused
 from p2pboot.errors import (
@@ -141,7 +141,7 @@ class _Fetch:
         self._catalogue = Catalogue(store, Trust(order.policy), wall)
         self._gate = Gate(store, self._catalogue)
         self._progress = Recorder(progress)
-        self._ledger = Ledger(self._progress)
+        self._ledger = Ledger(self._progress, publisher_ids(order.policy))
         self._wider = wider
         self._dialler = Dialler(
             transport,
@@ -198,6 +198,7 @@ class _Fetch:
             chosen = await self._find(question, partial(self._suggest, ahead))
             manifest = chosen.manifest
             self._acquainting.look_for(manifest.digest)
+            self._ledger.publishers.add(manifest.provider_peer_id)
             selected = select_artifacts(manifest, order.artifacts)
             await trio.to_thread.run_sync(
                 self._enter, chosen, question
@@ -302,6 +303,7 @@ class _Fetch:
             await self._bring(output, select_artifacts(manifest, self._order.artifacts))
 
     async def _bring(self, output: Output, selected: Sequence[Artifact]) -> None:
+        self._progress.plan({one.key: one.size for one in _of_each_content(selected)})
         needed = []
         for artifact in selected:
             if await trio.to_thread.run_sync(output.holds, artifact):
@@ -344,3 +346,8 @@ class _Fetch:
                 blobs.read(artifact.sha256, *table.span(index))
         except (BlobMissing, BlobGone):
             return
+
+
+def _of_each_content(artifacts: Sequence[Artifact]) -> Sequence[Artifact]:
+    """The artifacts without those whose content another one before has: it is fetched once."""
+    return list({one.sha256: one for one in reversed(artifacts)}.values())[::-1]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Any, Final
+from collections.abc import Callable, Set
+from typing import Any, Final, get_args
 
+from p2pboot.core.standing import Source
 from p2pboot.errors import ProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.asking.requests import NoAnswer, NoStream
@@ -24,12 +26,20 @@ class Ledger:
 
     Only what can not happen to an honest peer gets one dropped: bytes that do not match a signed digest, or
     a broken protocol. Being slow, gone, silent or without what we look for does not.
+
+    Args:
+        progress: told what is noted here.
+        publishers: peer ids of those whose manifests are looked for.
     """
 
-    def __init__(self, progress: Progress) -> None:
+    def __init__(self, progress: Progress, publishers: Set[str] = frozenset()) -> None:
         self.progress = progress
+        self.publishers = set(publishers)
+        """Peer ids of those whose manifests are looked for."""
         self.received: Counter[str] = Counter()
         """Artifact bytes by peer id, useful or not."""
+        self.sources: Counter[Source] = Counter()
+        """The same by where the peer is."""
         self.dropped: dict[str, str] = {}
         """Why a peer is not asked any more, by peer id; of very many the last."""
         self.stopped: dict[str, str] = {}
@@ -44,6 +54,8 @@ class Ledger:
         """Verified bytes that were on the disk from an earlier run; without pieces of zeros, which nobody sends."""
         self.stored_bytes = 0
         """Bytes that were received, verified and written."""
+        self.zero_bytes = 0
+        """Bytes of pieces of zeros, which nobody sends and nobody writes."""
 
     @property
     def downloaded_bytes(self) -> int:
@@ -61,9 +73,23 @@ class Ledger:
             "peers": {peer: {"received_bytes": count} for peer, count in sorted(self.received.items())},
             "dropped_peers": dict(sorted(self.dropped.items())),
             "downloaded_bytes": self.downloaded_bytes,
+            "sources": {source: self.sources[source] for source in get_args(Source)},
             "resumed_bytes": self.resumed_bytes,
             "wasted_bytes": self.wasted_bytes,
         }
+
+    def note_arrival(self, peer_id: str, size_bytes: int, near: Callable[[], bool]) -> None:
+        """So much of an artifact came from a peer, useful or not.
+
+        Args:
+            peer_id: the peer.
+            size_bytes: of what came.
+            near: whether nothing that is scarce lies between; asked only where that is to be known.
+        """
+        source: Source = "publisher" if peer_id in self.publishers else "lan" if near() else "mesh"
+        self.received[peer_id] += size_bytes
+        self.sources[source] += size_bytes
+        self.progress.arrived(peer_id, source, size_bytes)
 
     def usable(self, peer_id: str) -> bool:
         """Whether the peer may still be asked."""

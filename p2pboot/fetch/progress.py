@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol
+
+from p2pboot.core.standing import Source
 
 STALLED_S: Final = 10.0
 """When nothing has arrived for so long it is told why, and again after as long at the earliest."""
@@ -13,8 +15,17 @@ STALLED_S: Final = 10.0
 class Progress(Protocol):
     """Called from the fetch's own tasks, often: an implementation must be quick and must not raise."""
 
+    def plan(self, sizes: Mapping[str, int]) -> None:
+        """All that is wanted, bytes by artifact, before anything is said of one; again when that changes."""
+
     def artifact(self, key: str, done_bytes: int, total_bytes: int) -> None:
-        """So much of an artifact is verified and on the disk."""
+        """So much of an artifact is verified and on the disk; at first, what was there before, or is zeros."""
+
+    def arrived(self, peer_id: str, source: Source, size_bytes: int) -> None:
+        """So much of an artifact came from a peer, useful or not."""
+
+    def pulse(self, idle_s: float, peers: int) -> None:
+        """Now and then: for how long nothing came although peers were waited for, and how many are connected."""
 
     def note(self, text: str) -> None:
         """Something that a person may like to know, one line."""
@@ -28,6 +39,15 @@ class Progress(Protocol):
 
 class NoProgress:
     """A `Progress` for who does not watch."""
+
+    def plan(self, sizes: Mapping[str, int]) -> None:
+        """Do nothing."""
+
+    def arrived(self, peer_id: str, source: Source, size_bytes: int) -> None:
+        """Do nothing."""
+
+    def pulse(self, idle_s: float, peers: int) -> None:
+        """Do nothing."""
 
     def artifact(self, key: str, done_bytes: int, total_bytes: int) -> None:
         """Do nothing."""
@@ -49,6 +69,18 @@ class Recorder:
         self._progress = progress
         self.warnings: list[str] = []
         """Notes, and what was said of peers, in the order in which it came."""
+
+    def plan(self, sizes: Mapping[str, int]) -> None:
+        """Pass it on."""
+        self._progress.plan(sizes)
+
+    def arrived(self, peer_id: str, source: Source, size_bytes: int) -> None:
+        """Pass it on."""
+        self._progress.arrived(peer_id, source, size_bytes)
+
+    def pulse(self, idle_s: float, peers: int) -> None:
+        """Pass it on."""
+        self._progress.pulse(idle_s, peers)
 
     def artifact(self, key: str, done_bytes: int, total_bytes: int) -> None:
         """Pass it on."""
@@ -77,14 +109,16 @@ class Stall:
         self._told: str | None = None
         self._told_at = -math.inf
 
-    def look(self, now: float, idle_s: float, why: Callable[[], str]) -> None:
+    def look(self, now: float, idle_s: float, peers: int, why: Callable[[], str]) -> None:
         """To be called every now and then.
 
         Args:
             now: clock of the job, seconds.
             idle_s: for how long nothing has arrived.
+            peers: that are connected.
             why: makes the line; asked only when it may be told.
         """
+        self._progress.pulse(idle_s, peers)
         if idle_s < STALLED_S:
             if self._told is not None:
                 self._told = None

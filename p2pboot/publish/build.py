@@ -6,7 +6,7 @@ Owns what a manifest says. Which number it gets, and whether the one in force st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -83,7 +83,7 @@ class Built:
         return Manifest.parse(self.raw)
 
 
-def build(
+def build(  # noqa: PLR0913 - of what is not said of the manifest two are told how it goes
     tree: Tree,
     options: BuildOptions,
     *,
@@ -92,6 +92,7 @@ def build(
     store: Store,
     now: int,
     progress: Progress = lambda _done, _total: None,
+    known: Callable[[int], None] = lambda _size: None,
     floor: int = 0,
 ) -> Built:
     """Build and sign the manifest of a tree, or return the one in force if nothing changed.
@@ -109,6 +110,7 @@ def build(
         store: hash cache, counter and last manifest.
         now: unix seconds.
         progress: called in this thread with the bytes hashed and to hash.
+        known: called with the size of each file that need not be read again, before progress counts it all the same.
         floor: the highest ``manifest_version`` that these signers are known to have given to *another*
             manifest; the number will be higher.
 
@@ -123,7 +125,7 @@ def build(
     if not named:
         raise UsageError("nobody is named to sign the manifest", remedy="name at least one key")
     series = Series(tuple(key.keyid for key in named), tree.channel, tree.arch)
-    files = _hash_files(tree, store, _Cutting(store, series, options.piece_length), progress)
+    files = _hash_files(tree, store, _Cutting(store, series, options.piece_length), progress, known)
     content = Content(
         series,
         tuple(
@@ -188,7 +190,9 @@ class _Cutting:
         return None if self._wanted is None else piece_length_for(max(size, 1), self._wanted)
 
 
-def _hash_files(tree: Tree, store: Store, cutting: _Cutting, progress: Progress) -> dict[str, HashedPath]:
+def _hash_files(
+    tree: Tree, store: Store, cutting: _Cutting, progress: Progress, known: Callable[[int], None]
+) -> dict[str, HashedPath]:
     """Hash every file of a tree that the cache does not know; progress counts all of them."""
     to_read = sum(_size(path) for path in (*tree.files.values(), *tree.archived.values()))
     files = files_to_publish(tree, store.path, interrupt=lambda: progress(0, to_read))
@@ -197,20 +201,33 @@ def _hash_files(tree: Tree, store: Store, cutting: _Cutting, progress: Progress)
     hashed = {}
     for key, path in files.items():
         progress(before, total)
+        counted = _Counted(before, total, progress)
         hashed[key] = hash_file(
             path,
             cache=store.hashes,
             piece_length=cutting.length(sizes[key]),
             cuts=cutting.of,
-            progress=_from(before, total, progress),
+            progress=counted,
         )
+        if not counted.was_read:
+            known(sizes[key])
         before += sizes[key]
     progress(total, total)
     return hashed
 
 
-def _from(before: int, total: int, progress: Progress) -> Progress:
-    return lambda done, _size: progress(before + done, total)
+class _Counted:
+    """A `Progress` of one file that is told as that of all; knows whether the file had to be read."""
+
+    def __init__(self, before: int, total: int, progress: Progress) -> None:
+        self._before = before
+        self._total = total
+        self._progress = progress
+        self.was_read = False
+
+    def __call__(self, done: int, _size: int) -> None:
+        self.was_read = True
+        self._progress(self._before + done, self._total)
 
 
 def _size(path: Path) -> int:

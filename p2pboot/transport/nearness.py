@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from cachetools import LRUCache
 
+from p2pboot.core.origins import ip_of
 from p2pboot.transport.interface import Connection
 
 if TYPE_CHECKING:
@@ -46,6 +47,9 @@ class Nearness:
 
     def near_address(self, address: str) -> bool:
         """Whether an IP address or multiaddr is in a subnet of this machine's."""
+        ip = ip_of(address)
+        if ip is not None and (ip.is_loopback or ip.is_link_local):  # whatever subnets there are
+            return True
         from p2pboot.transport.interfaces import (
             Interfaces,
         )  # 3 ms that a client without neighbours need not pay

@@ -77,4 +77,4 @@ def test_plain_progress_says_the_end_of_each_artifact_and_seldom_more() -> None:
     progress.artifact("kernel", 700, 1000)
     progress.artifact("kernel", 1000, 1000)
     progress.artifact("kernel", 1000, 1000)
-    assert lines == ["hashing kernel: 50 % of 1.0 kB", "hashed kernel: 1.0 kB"]
+    assert lines == ["hashing 50 % of 1.0 kB, 83 B/s, 6 s left", "hashed kernel: 1.0 kB"]

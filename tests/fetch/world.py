@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.pieces import PieceSet
 from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.standing import Source
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import Question
 from p2pboot.core.withheld import Withheld
@@ -260,9 +262,22 @@ class Watcher:
     def __init__(self) -> None:
         self.notes: list[str] = []
         self.stalls: list[str | None] = []
+        self.sizes: dict[str, int] = {}
+        self.sources: Counter[Source] = Counter()
+        self.pulses: list[tuple[float, int]] = []
         self.peers: list[tuple[str, str]] = []
         self.done: dict[str, int] = {}
         self.on_artifact: Callable[[str, int], None] = lambda _key, _done: None
+
+    def plan(self, sizes: Mapping[str, int]) -> None:
+        self.sizes = dict(sizes)
+
+    def arrived(self, peer_id: str, source: Source, size_bytes: int) -> None:
+        assert peer_id
+        self.sources[source] += size_bytes
+
+    def pulse(self, idle_s: float, peers: int) -> None:
+        self.pulses.append((idle_s, peers))
 
     def artifact(self, key: str, done_bytes: int, total_bytes: int) -> None:
         assert done_bytes <= total_bytes

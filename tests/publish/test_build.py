@@ -279,8 +279,8 @@ def test_a_file_that_vanishes_is_still_being_changed(image: Path, store: Store) 
 def test_progress_counts_all_files_also_known_ones(image: Path, store: Store) -> None:
     (tree,) = scan(image, "stable", "arm64")
     total = sum(path.stat().st_size for path in tree.files.values())
-    for _ in range(2):
-        seen = list[tuple[int, int]]()
+    for already in (0, total):
+        seen, known = list[tuple[int, int]](), list[int]()
         build(
             tree,
             OPTIONS,
@@ -288,7 +288,9 @@ def test_progress_counts_all_files_also_known_ones(image: Path, store: Store) ->
             store=store,
             now=NOW,
             progress=lambda done, in_all, seen=seen: seen.append((done, in_all)),  # type: ignore[misc]
+            known=known.append,
         )
+        assert sum(known) == already
         assert seen == sorted(seen)
         assert (seen[0], seen[-1]) == ((0, total), (total, total))
 

@@ -18,13 +18,17 @@ from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.rounds import GRACE_S, Rounds
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.progress import STALLED_S, Stall
+from p2pboot.fetch.progress import Stall
 from p2pboot.protocol.client import ManifestReply
 from p2pboot.protocol.messages import Head
 from p2pboot.transport.interface import Connection, Transport
 
 MANIFESTS_PER_PEER = 4
 """An honest peer has one head for each set of signers; more than a few for one pair is a flood."""
+
+
+_LOOK_S = 1.0
+"""How often whoever watches is told that there is nothing yet."""
 
 
 class HeadSearch:
@@ -78,9 +82,9 @@ class HeadSearch:
     async def _say_why_nothing_comes(self) -> None:
         began = trio.current_time()
         while not self._offers:
-            await trio.sleep(STALLED_S)
-            now = trio.current_time()
-            self._stall.look(now, 0.0 if self._offers else now - began, self._why_nothing)
+            await trio.sleep(_LOOK_S)
+            now, peers = trio.current_time(), len(self._transport.peers())
+            self._stall.look(now, 0.0 if self._offers else now - began, peers, self._why_nothing)
 
     def _why_nothing(self) -> str:
         pair = f"{self._question.channel}/{self._question.arch}"
@@ -139,7 +143,7 @@ class HeadSearch:
     def _note_offer(self, verdict: Verdict) -> None:
         now = trio.current_time()
         self._first_offer = min(self._first_offer, now)
-        self._stall.look(now, 0.0, self._why_nothing)
+        self._stall.look(now, 0.0, len(self._transport.peers()), self._why_nothing)
         if verdict.ok:
             self._is_usable = True
             self._rounds.note_usable()

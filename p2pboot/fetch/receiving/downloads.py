@@ -231,6 +231,7 @@ class Downloads:
         held = partial.held
         download.done_bytes = sum(partial.table.span(index)[1] for index in held)
         fetched = held - partial.zeros  # zeros are made here and were never downloaded
+        self._ledger.zero_bytes += sum(length for _, length in partial.table.extents(partial.zeros))
         self._ledger.resumed_bytes += sum(partial.table.span(index)[1] for index in fetched)
         self._tell(download)
         self.schedule.add_blob(

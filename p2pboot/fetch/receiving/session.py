@@ -222,7 +222,7 @@ class Session(ABC):
         """Have what came checked and written."""
         self.delivered = True
         self._busy_s = BUSY_S
-        self._ledger.received[self.peer_id] += len(data)
+        self._ledger.note_arrival(self.peer_id, len(data), self._near)
         download = self._downloads.open.get(assignment.blob)
         try:
             bad = await self._downloads.store(assignment, data)

@@ -178,7 +178,8 @@ class _Swarm:
             pump_all(self._sessions)
             now = trio.current_time()
             delivering = any(session.delivering for session in self._sessions)
-            self._stall.look(now, 0.0 if delivering else self._downloads.idle_s(), self._why_nothing)
+            idle_s = 0.0 if delivering else self._downloads.idle_s()
+            self._stall.look(now, idle_s, len(self._transport.peers()), self._why_nothing)
             if not delivering and self._downloads.idle_s() > LACKING_S:  # on a thin line pieces take longer
                 self._network.lacking(tuple(self._missing))
             hopeless_since = min(hopeless_since, now) if self._network.hopeless() else math.inf
