@@ -1,48 +1,179 @@
-"""Log records of long-running commands as plain lines on standard error."""
+"""Log records as lines on standard error: for people, for the journal, or as JSON. What they say is in docs/logs.md.
+
+Peers choose parts of what is logged: nothing of theirs ends a line, begins one, or is obeyed by a terminal, and nobody
+fills a disk with it.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
+import threading
+import time
+from typing import Final, Literal
 
 from p2pboot.cli.output import one_line
+from p2pboot.core.events import RESERVED, Event, event_of, fields_of
+from p2pboot.core.loglimits import TELL_AFTER_S, LogLimits
 
 VERBOSE = "p2pboot.verbose"
 
+Form = Literal["auto", "text", "json", "journal"]
 
-class _PlainLines(logging.Formatter):
-    """Time, level and message on one line; a traceback only when it was asked for with --verbose."""
+MAX_LINE: Final = 16 * 1024
+"""Characters of a message or a traceback; what is longer is cut."""
+
+_PRIORITIES: Final = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+)
+"""Of syslog, by the least level; a line below has 7, debug."""
+
+
+class Lines(logging.Formatter):
+    """For people: time, level and message on one line; a traceback, indented, only with --verbose."""
 
     def __init__(self, *, tracebacks: bool) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S")
+        super().__init__(datefmt="%H:%M:%S")
         self._tracebacks = tracebacks
 
     def format(self, record: logging.LogRecord) -> str:
-        if self._tracebacks and record.exc_info:
-            return super().format(record)
-        record.message = one_line(record.getMessage())  # peers choose parts of what is logged
-        if self.usesTime():
-            record.asctime = self.formatTime(record, self.datefmt)
-        return self.formatMessage(record)
+        """One line, and those of a traceback."""
+        when = self.formatTime(record, self.datefmt)
+        return "\n".join([f"{when} {record.levelname:<7} {_message(record)}", *self.traceback(record)])
+
+    def traceback(self, record: logging.LogRecord) -> list[str]:
+        """Its lines, where there is one and it was asked for."""
+        if not self._tracebacks or not record.exc_info:
+            return []
+        text = self.formatException(record.exc_info)[-MAX_LINE:]
+        return [f"  {one_line(line)}" for line in text.splitlines()]
 
 
-def configure(*, verbose: bool, quiet: bool, usual: int = logging.INFO) -> None:
-    """Set up logging for this process.
+class JournalLines(Lines):
+    """For the journal, which has the time: each line with its priority, and the event's name before the words."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """As `sd-daemon(3)` has it."""
+        priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
+        event = event_of(record)
+        name = "" if event is Event.OTHER else f"{event.value}: "
+        return "\n".join(
+            f"<{priority}>{line}" for line in (f"{name}{_message(record)}", *self.traceback(record))
+        )
+
+
+class JsonLines(logging.Formatter):
+    """One object a line, which is ASCII whatever a peer said."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """With the event's fields beside what every line has."""
+        fields = fields_of(record)
+        if RESERVED.intersection(fields):
+            raise ValueError(f"fields of {event_of(record)} are called like what every line has: {[*fields]}")
+        seconds, milliseconds = int(record.created), int(record.msecs)
+        said = {
+            "time": f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{milliseconds:03}Z",
+            "level": record.levelname.lower(),
+            "event": event_of(record).value,
+            "message": record.getMessage()[:MAX_LINE],
+            **fields,
+            "module": record.name,
+        }
+        if record.exc_info:
+            said["traceback"] = self.formatException(record.exc_info)[-MAX_LINE:]
+        return json.dumps(said)
+
+
+class Limiter(logging.Filter):
+    """Leaves out what somebody causes too much of, and says a little later how much that was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._limits = LogLimits(time.monotonic())
+        self._lock = threading.Lock()
+        self._timer: threading.Timer | None = None
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether it is written."""
+        with self._lock:
+            if self._limits.admits(event_of(record), fields_of(record), time.monotonic()):
+                return True
+            if self._timer is None:  # whoever was loud may be silent from now on
+                self._timer = threading.Timer(TELL_AFTER_S, self.tell)
+                self._timer.daemon = True
+                self._timer.start()
+        return False
+
+    def tell(self) -> None:
+        """Say how many lines were left out, if any."""
+        with self._lock:
+            left_out, self._timer = self._limits.take(), None
+        if left_out is not None:
+            lines, whose = left_out
+            logging.getLogger("p2pboot").warning(
+                "%d more lines about %d peers or addresses were left out",
+                lines,
+                whose,
+                extra=Event.SUPPRESSED(lines=lines, causes=whose),
+            )
+
+
+def is_journal(fd: int) -> bool:
+    """Whether an open file is the journal's stream, as `JOURNAL_STREAM` names it (systemd.exec(5))."""
+    named = os.environ.get("JOURNAL_STREAM", "")
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return named == f"{found.st_dev}:{found.st_ino}"
+
+
+def configure(*, verbose: bool, quiet: bool, usual: int = logging.INFO, form: Form = "auto") -> None:
+    """Set up logging for this process, in place of what was set up before.
 
     Args:
         verbose: everything of this program, with tracebacks.
         quiet: errors only.
         usual: the level without either.
+        form: `auto` is for the journal where standard error is that, else for people.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_PlainLines(tracebacks=verbose))
+    handler.setFormatter(_formatter(form, tracebacks=verbose))
+    handler.addFilter(Limiter())
     root = logging.getLogger()
-    for earlier in list(
-        root.handlers
-    ):  # of an earlier command in this process, whose standard error may be closed
-        if isinstance(earlier.formatter, _PlainLines):
+    # Those of an earlier command in this process, whose standard error may be closed:
+    for earlier in list(root.handlers):
+        if isinstance(earlier.formatter, Lines | JsonLines):
             root.removeHandler(earlier)
     root.addHandler(handler)
     root.setLevel(logging.ERROR if quiet else logging.WARNING)
     own = logging.getLogger("p2pboot")
     own.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else usual)
+
+
+def _formatter(form: Form, *, tracebacks: bool) -> logging.Formatter:
+    if form == "auto":
+        form = "journal" if _is_on_journal() else "text"
+    match form:
+        case "json":
+            return JsonLines()
+        case "journal":
+            return JournalLines(tracebacks=tracebacks)
+        case _:
+            return Lines(tracebacks=tracebacks)
+
+
+def _is_on_journal() -> bool:
+    try:
+        return is_journal(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # a test's, or closed
+        return False
+
+
+def _message(record: logging.LogRecord) -> str:
+    return one_line(record.getMessage()[:MAX_LINE])

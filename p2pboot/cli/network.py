@@ -32,6 +32,7 @@ from p2pboot.cli.output import warn
 from p2pboot.cli.settings import overrides_of, setting_options
 from p2pboot.cli.sharing import Sharing
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.errors import MachineError, NotFoundError
 
 if TYPE_CHECKING:  # trio, cryptography: `--help` need not wait for them
@@ -258,7 +259,7 @@ class Client:
         except MachineError as error:
             if not self.sharing.listens_where_it_can:
                 raise
-            log.warning("nobody can dial this machine: %s", error.message)
+            log.warning("nobody can dial this machine: %s", error.message, extra=Event.NOT_REACHABLE())
         return await stack.enter_async_context(opened())
 
     def stay_known(self, transport: Transport, nearness: Nearness, digest: str) -> None:

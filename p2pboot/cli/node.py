@@ -49,7 +49,9 @@ def serve(config_path: Path | None, **params: Any) -> None:
 
 
 @click.command(cls=Command)
-@setting_options("provider.channel", "provider.arch", "identity.key_path", "network", "gateway", "store")
+@setting_options(
+    "provider.channel", "provider.arch", "identity.key_path", "network", "gateway", "store", "log"
+)
 @trust_options
 @max_lifetime_option
 @config_option

@@ -478,6 +478,30 @@ class SnapshotSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """What the node writes down of what happens."""
+
+    format: values.LogForm = setting(
+        values.log_form,
+        "--log-format FORM",
+        "Form of the log on standard error: auto, text, json or journal. `json` is an object a line, `journal` has"
+        " priorities for systemd's journal, and `auto` is that where standard error is the journal, else text"
+        " ([logs.md](logs.md)).",
+        default="auto",
+        example="json",
+    )
+    # None: in the state directory
+    audit: Path | Literal["off"] | None = setting(
+        values.audit_log,
+        "--audit-log FILE",
+        "File that takes down what was published, accepted and refused, and by whose key; off for none. JSON, a line"
+        " each; at 10 MB it gets the ending .1, and four former ones are kept ([logs.md](logs.md#the-audit-log)).",
+        default_words="`audit.log` in the state directory",
+        example="/var/log/p2pboot/audit.log",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class NodeSettings:
     """Everything that a node is told at its start and at a reload: a table each, and whom it trusts."""
 
@@ -487,7 +511,15 @@ class NodeSettings:
     gateway: GatewaySettings = field(default_factory=GatewaySettings)
     store: StoreSettings = field(default_factory=StoreSettings)
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
+    log: LogSettings = field(default_factory=LogSettings)
     trust: tuple[Publisher, ...] = ()
+
+    @property
+    def audit_path(self) -> Path | None:
+        """Where the audit log is; None where there is none."""
+        if self.log.audit is None:
+            return self.store.state / "audit.log"
+        return None if self.log.audit == "off" else self.log.audit
 
     @property
     def policy(self) -> TrustPolicy:

@@ -28,6 +28,7 @@ MAX_NETWORKS = 64  # more proxies than anybody has; each is compared with the ad
 MAX_DURATION_S = 10 * 366 * 86400
 
 DhtMode = Literal["server", "client", "off"]
+LogForm = Literal["auto", "text", "json", "journal"]
 
 _UNITS = {
     "": 1,
@@ -111,6 +112,25 @@ def dht_mode(value: object, _base: Path) -> DhtMode:
         case "off":
             return "off"
     raise ValueError("must be server, client or off")
+
+
+def log_form(value: object, _base: Path) -> LogForm:
+    """The form of the log's lines."""
+    match _string(value):
+        case "auto":
+            return "auto"
+        case "text":
+            return "text"
+        case "json":
+            return "json"
+        case "journal":
+            return "journal"
+    raise ValueError("must be auto, text, json or journal")
+
+
+def audit_log(value: object, base: Path) -> Path | Literal["off"]:
+    """A file, as `path` takes it, or off."""
+    return "off" if _string(value) == "off" else path(value, base)
 
 
 def arch(value: object, _base: Path) -> str:

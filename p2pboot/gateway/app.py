@@ -13,6 +13,7 @@ from typing import Final
 
 import h11
 
+from p2pboot.core.events import Event
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.names import DTB_ARCHIVE, DTB_PREFIX, UKI
 from p2pboot.errors import MachineError, ManifestError, P2PBootError, StoreError
@@ -115,11 +116,20 @@ class Gateway:
         try:
             reply = await chosen.endpoint(request, parts)
         except P2PBootError as error:
-            log.warning("%s: %s", request.path, error)
+            log.warning(
+                "%s: %s",
+                request.path,
+                error,
+                extra=Event.HTTP_FAILED(path=request.path, address=request.ends.client),
+            )
             status = 503 if isinstance(error, StoreError | MachineError) else 500
             reply = refusal(status, "not available at the moment")
         except Exception:
-            log.exception("%s: a fault of the gateway", request.path)
+            log.exception(
+                "%s: a fault of the gateway",
+                request.path,
+                extra=Event.HTTP_FAILED(path=request.path, address=request.ends.client),
+            )
             self._counters.failures += 1
             reply = refusal(500, "a fault of the gateway")
         return replace(reply, kind=chosen.kind)

@@ -23,6 +23,7 @@ from zeroconf import Error as ZeroconfError
 from zeroconf import InterfaceChoice, NonUniqueNameException, ServiceInfo, Zeroconf
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import P2PBootError
 from p2pboot.gateway.hosts import lan_addresses, own_addresses, port_of
@@ -116,7 +117,11 @@ class _Speaker:
                 self._zeroconf = Zeroconf(InterfaceChoice.Default if refused else list(where[1]))
             except (OSError, ZeroconfError, RuntimeError) as error:
                 if not self._failed:
-                    log.warning("the HTTP gateway is not announced on the local network: %s", error)
+                    log.warning(
+                        "the HTTP gateway is not announced on the local network: %s",
+                        error,
+                        extra=Event.DISCOVERY_FAILED(),
+                    )
                 self._failed = True
                 return
             self._failed = False

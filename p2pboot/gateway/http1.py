@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import h11
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.errors import P2PBootError
 from p2pboot.gateway.body import KEPT_S, SMALLEST_READ, ArtifactBody, Room, next_size
 from p2pboot.gateway.counters import GatewayCounters
@@ -154,7 +155,9 @@ class Connection:
                 await self._send_artifact(body)
             self._http.send(h11.EndOfMessage())
         except P2PBootError as error:
-            log.warning("an answer was broken off: %s", error)  # it ends short, which every client notices
+            log.warning(
+                "an answer was broken off: %s", error, extra=Event.HTTP_FAILED()
+            )  # it ends short, which every client notices
         finally:
             self._counters.requests[reply.kind, status] += 1
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from p2pboot.config.settings import NodeSettings
+from p2pboot.core.events import Event
 from p2pboot.core.origins import Party, party_of
 from p2pboot.errors import UsageError
 from p2pboot.gateway.app import LOOKUPS, Gateway
@@ -67,6 +68,7 @@ def _where(http: str, settings: NodeSettings) -> str:
             " at %s to everybody who reaches that",
             where,
             http,
+            extra=Event.HTTP_HIDDEN(),
         )
     return where
 
@@ -169,7 +171,11 @@ class GatewayService:
                     said = ServiceAnnouncement(offers, name, node.peer_id, self._listeners, self._interfaces)
                     nursery.start_soon(announce, said)
                 own = own_addresses(self._listeners, self._interfaces)
-                log.info("HTTP gateway at %s", ", ".join(base_urls(own)))
+                log.info(
+                    "HTTP gateway at %s",
+                    ", ".join(base_urls(own)),
+                    extra=Event.HTTP_LISTENING(urls=", ".join(base_urls(own))),
+                )
                 task_status.started()
         finally:
             self.close()
@@ -186,7 +192,9 @@ class GatewayService:
                     break
                 except OSError as error:
                     if error.errno in _OUT_OF_RESOURCES:
-                        log.warning("no connection can be accepted: %s", error.strerror)
+                        log.warning(
+                            "no connection can be accepted: %s", error.strerror, extra=Event.HTTP_FAILED()
+                        )
                         await trio.sleep(_NO_FILES_PAUSE_S)
                     continue  # else the client went before it was accepted
                 accepted.setblocking(False)
@@ -221,7 +229,7 @@ class GatewayService:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass
         except Exception:  # one connection must not end the node
-            log.exception("a connection ended by a fault of the gateway")
+            log.exception("a connection ended by a fault of the gateway", extra=Event.HTTP_FAILED())
             self._counters.failures += 1
         finally:
             self._slots.release(stream.slot, trio.current_time())

@@ -14,6 +14,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.core.manifest import Candidate, Manifest, Statement
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.trust import Pair
@@ -113,7 +114,12 @@ class SharedKey:
         try:
             news = await trio.to_thread.run_sync(self._take_down, manifest, usable)
         except P2PBootError as error:
-            log.error("%s/%s: a number in use can not be noted: %s", *pair, error)
+            log.error(
+                "%s/%s: a number in use can not be noted: %s",
+                *pair,
+                error,
+                extra=Event.TASK_FAILED(task="note a number in use", channel=pair[0], arch=pair[1]),
+            )
             news = _News.NOTED
         if news is None:
             return
@@ -168,6 +174,13 @@ class SharedKey:
             manifest.version,
             manifest.manifest_version,
             manifest.provider_peer_id,
+            extra=Event.TAKEN_OVER(
+                channel=pair[0],
+                arch=pair[1],
+                version=manifest.version,
+                manifest_version=manifest.manifest_version,
+                provider=manifest.provider_peer_id,
+            ),
         )
         self._due_within(0.0)
 
@@ -189,6 +202,7 @@ class SharedKey:
             manifest.manifest_version,
             *pair,
             delay_s,
+            extra=Event.OUTBID(channel=pair[0], arch=pair[1], manifest_version=manifest.manifest_version),
         )
         self._due_within(delay_s)
         self._outbid_s = min(max(OUTBID_S, self._outbid_s * 2), LONGEST_OUTBID_S)

@@ -14,6 +14,7 @@ from typing import Final, Generic, TypeVar
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.errors import P2PBootError
 from p2pboot.transport.interface import Forwarding, Gossip
 
@@ -98,7 +99,7 @@ class Announcer(Generic[K]):
         try:
             heads = list(await trio.to_thread.run_sync(self._heads))
         except P2PBootError as error:
-            log.error("nothing is announced: %s", error)
+            log.error("nothing is announced: %s", error, extra=Event.TASK_FAILED(task="announce"))
             return
         for key, raw in heads:
             await self._announce(key, raw)
@@ -113,4 +114,6 @@ class Announcer(Generic[K]):
         try:
             await self._transport.publish(self._topic(key), raw)
         except P2PBootError as error:
-            log.warning("announcing on %s: %s", self._topic(key), error)
+            log.warning(
+                "announcing on %s: %s", self._topic(key), error, extra=Event.TASK_FAILED(task="announce")
+            )

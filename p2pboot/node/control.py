@@ -22,6 +22,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from p2pboot.core.events import Event
 from p2pboot.errors import ExitStatus, MachineError, NotFoundError, P2PBootError, UsageError, machine_error
 
 if TYPE_CHECKING:
@@ -282,7 +283,10 @@ async def _reply(line: bytes, answer: Answer, descriptors: list[int]) -> bytes:
     except P2PBootError as error:
         return _encoded(_refusal(error.message, error.remedy, error.exit_status))
     except Exception as error:  # one asker's odd request does not end the node
-        log.exception("a request on the control socket failed")
+        log.exception(
+            "a request on the control socket failed",
+            extra=Event.TASK_FAILED(task="answer on the control socket"),
+        )
         what = f"internal error: {type(error).__name__}: {error}"[:500]
         return _encoded(_refusal(what, "look at the node's log"))
     finally:

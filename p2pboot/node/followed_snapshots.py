@@ -13,6 +13,7 @@ import trio
 from typing_extensions import override
 
 from p2pboot.config.settings import StoreSettings
+from p2pboot.core.events import Event
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timetoke.agreement import Agreed, Agreement, AnnouncementStanding, Conflict
@@ -131,6 +132,7 @@ class FollowedSnapshots(Followed[Agreed]):
                 conflict.first.signer,
                 conflict.second.signer,
                 " and ".join(str(path) for path in paths),
+                extra=Event.SNAPSHOT_CONFLICT(sequence=conflict.sequence),
             )
 
     # -- what is brought in ------------------------------------------------------------------------------------
@@ -185,7 +187,12 @@ class FollowedSnapshots(Followed[Agreed]):
         agreed, network = item.content, patient_network(self._transport, stalled)
         await trio.to_thread.run_sync(self._check_room, agreed)
         if await hold_announced(agreed, self._trusted.threshold, self._store, network):
-            log.info("snapshot %s: holding sequence %d", agreed.root, agreed.sequence)
+            log.info(
+                "snapshot %s: holding sequence %d",
+                agreed.root,
+                agreed.sequence,
+                extra=Event.SNAPSHOT_HELD(snapshot=agreed.root, sequence=agreed.sequence),
+            )
 
     def _check_room(self, agreed: Agreed) -> None:
         """Refuse what is larger than the operator allows, alone or with what was followed before; blocking."""
@@ -233,6 +240,10 @@ class FollowedSnapshots(Followed[Agreed]):
         network = Network(self._transport, Ledger(NoProgress()))
         try:
             if await complete_held(agreed.root, self._store, network):
-                log.info("snapshot %s: its signature has its key version now", agreed.root)
+                log.info(
+                    "snapshot %s: its signature has its key version now",
+                    agreed.root,
+                    extra=Event.SNAPSHOT_HELD(snapshot=agreed.root, sequence=agreed.sequence),
+                )
         except P2PBootError as error:
             log.debug("snapshot %s: its signature stays as it is: %s", agreed.root, error)

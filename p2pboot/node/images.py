@@ -10,6 +10,7 @@ from typing import Final
 import trio
 from typing_extensions import override
 
+from p2pboot.core.events import Event
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import Contradiction, MachineError, P2PBootError, SignatureError
@@ -95,7 +96,17 @@ class Images(Followed[HeadRow]):
     @override
     def completed(self, item: Item[HeadRow]) -> None:
         self._catalogue.completed(item.version)
-        log.info("%s: holding manifest_version %d", item.subject, item.content.manifest_version)
+        log.info(
+            "%s: holding manifest_version %d",
+            item.subject,
+            item.content.manifest_version,
+            extra=Event.HELD(
+                channel=item.content.channel,
+                arch=item.content.arch,
+                manifest_version=item.content.manifest_version,
+                digest=item.version,
+            ),
+        )
 
     @override
     def blame(self, item: Item[HeadRow], error: P2PBootError) -> None:
@@ -139,7 +150,12 @@ class Images(Followed[HeadRow]):
 
     def _note_liars(self, ledger: Ledger) -> None:
         for peer_id, reason in ledger.dropped.items():
-            log.warning("peer %s was dropped: %s", peer_id, reason)
+            log.warning(
+                "peer %s was dropped: %s",
+                peer_id,
+                reason,
+                extra=Event.PEER_DROPPED(peer=peer_id, reason=reason),
+            )
             self.dropped[peer_id] = reason
             self.refused_pieces[peer_id] += 1
             self.lies += 1
@@ -168,9 +184,19 @@ def keep_detached(catalogue: Catalogue, manifest: Manifest, text: str, peer_id: 
     try:
         catalogue.add_detached(manifest, text)
     except SignatureError as error:
-        log.warning("detached signature from %s for %s is dropped: %s", peer_id, manifest.digest, error)
+        log.warning(
+            "detached signature from %s for %s is dropped: %s",
+            peer_id,
+            manifest.digest,
+            error,
+            extra=Event.SIGNATURE_DROPPED(peer=peer_id, digest=manifest.digest),
+        )
         return False
     except P2PBootError as error:
-        log.error("a detached signature can not be kept: %s", error)
+        log.error(
+            "a detached signature can not be kept: %s",
+            error,
+            extra=Event.NOT_KEPT(what="a detached signature"),
+        )
         return False
     return True

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 import trio
 from cachetools import LRUCache
 
+from p2pboot.core.events import Event
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.trust import Pair
 from p2pboot.core.verify import Verdict
@@ -117,7 +118,7 @@ class Intake:
             chosen, older = await trio.to_thread.run_sync(self._catalogue.choose, heads)
             chosen, beyond = await trio.to_thread.run_sync(self._divide, chosen)
         except P2PBootError as error:
-            log.error("heads can not be compared: %s", error)
+            log.error("heads can not be compared: %s", error, extra=Event.TASK_FAILED(task="compare heads"))
             return []
         self._note_untrusted(heads, peer_id)
         for head in older:
@@ -172,10 +173,18 @@ class Intake:
                 return TOO_MANY, None
             verdict = await trio.to_thread.run_sync(partial(self._gate.enter, read, source=peer_id))
         except NotRecorded as error:  # sync and the next announcement try again
-            log.error("a manifest can not be taken down: %s", error)
+            log.error(
+                "a manifest can not be taken down: %s",
+                error,
+                extra=Event.NOT_KEPT(what="a manifest", peer=peer_id),
+            )
             return NOT_RECORDED, None
         except P2PBootError as error:
-            log.error("a manifest can not be judged: %s", error)
+            log.error(
+                "a manifest can not be judged: %s",
+                error,
+                extra=Event.TASK_FAILED(task="judge a manifest", peer=peer_id),
+            )
             return UNDECIDED, None
         return _reason(verdict), verdict
 

@@ -18,6 +18,7 @@ from typing import Final, Generic, Protocol, TypeVar
 import trio
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.errors import FetchError, P2PBootError
@@ -228,7 +229,12 @@ class Mirror(Generic[T]):
                 item.subject not in self._left_out and len(self._left_out) < MAX_SUBJECTS
             ):  # else it fills the log
                 self._left_out.add(item.subject)
-                log.warning("%s is not followed: %d others are", item.subject, MAX_SUBJECTS)
+                log.warning(
+                    "%s is not followed: %d others are",
+                    item.subject,
+                    MAX_SUBJECTS,
+                    extra=Event.NOT_FOLLOWED(subject=item.subject),
+                )
             return
         pursuit = self._pursuits[item.subject] = _Pursuit(item.subject, item)
         pursuit.at_rest.set()
@@ -253,7 +259,12 @@ class Mirror(Generic[T]):
     async def _wait_for_turn(self, subject: str, moves: TokenBucket) -> None:
         wait_s = moves.take(1, trio.current_time())
         if wait_s > 0:
-            log.warning("%s moves its head too often: the next version is taken in %.0f s", subject, wait_s)
+            log.warning(
+                "%s moves its head too often: the next version is taken in %.0f s",
+                subject,
+                wait_s,
+                extra=Event.MOVES_TOO_OFTEN(subject=subject),
+            )
             await trio.sleep(wait_s)
 
     async def _until_settled(self, pursuit: _Pursuit[T], item: Item[T]) -> None:
@@ -276,7 +287,7 @@ class Mirror(Generic[T]):
         try:
             await self._followed.bring(item, partial(self._note_stall, item.subject))
         except self._followed.blamable as error:
-            log.error("%s: %s", item.subject, error)
+            log.error("%s: %s", item.subject, error, extra=Event.UNUSABLE(subject=item.subject))
             settle = partial(self._followed.blame, item, error)
         else:
             settle = partial(self._followed.completed, item)

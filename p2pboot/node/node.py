@@ -18,6 +18,7 @@ import trio
 
 from p2pboot.config.reload import live_part
 from p2pboot.config.settings import NodeSettings
+from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Withheld
@@ -303,7 +304,7 @@ class Node:
         """Put right what the database says; blocking."""
         found = audit(self.store)
         for one in found:
-            log.warning("%s: it was removed", one)
+            log.warning("%s: it was removed", one, extra=Event.REPAIRED(what=str(one)))
         if found:
             self.catalogue.tell()
 

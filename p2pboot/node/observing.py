@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.core.manifest import Candidate
 from p2pboot.core.names import ARCHS
 from p2pboot.core.problems import Code, Problem
@@ -84,7 +85,7 @@ class Observer:
             damaged = self._store.blobs.take_damaged()
             if damaged:
                 names = ", ".join(f"sha256:{digest}" for digest in damaged)
-                log.warning("gone or damaged on disk: %s", names)
+                log.warning("gone or damaged on disk: %s", names, extra=Event.DAMAGED(content=names))
                 self._publish_soon()
                 self._catalogue.tell()
 
@@ -96,7 +97,11 @@ class Observer:
                 check = trio.from_thread.check_cancelled
                 await trio.to_thread.run_sync(self._store.blobs.examine_in_place, check)
             except P2PBootError as error:
-                log.error("files that were touched can not be examined: %s", error)
+                log.error(
+                    "files that were touched can not be examined: %s",
+                    error,
+                    extra=Event.TASK_FAILED(task="examine files that were touched"),
+                )
 
     async def _observe(self) -> None:
         """Report what is wrong without anything having happened, and see whether the clock was set."""
@@ -106,7 +111,11 @@ class Observer:
             try:
                 await self._report_what_stands()
             except P2PBootError as error:
-                log.error("what is wrong can not be found out: %s", error)
+                log.error(
+                    "what is wrong can not be found out: %s",
+                    error,
+                    extra=Event.TASK_FAILED(task="find out what is wrong"),
+                )
             before_s, offset_s = offset_s, self._wall() - trio.current_time()
             if abs(offset_s - before_s) > CLOCK_JUMP_S:
                 self._publish_soon()

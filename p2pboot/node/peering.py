@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.policy import Publisher
 from p2pboot.errors import P2PBootError
@@ -87,7 +88,7 @@ class Peering:
         # The first failure is news for the operator, the hundredth is not.
         level = logging.DEBUG if address in self._warned else logging.WARNING
         self._warned.add(address)
-        log.log(level, "cannot reach %s: %s", address, why)
+        log.log(level, "cannot reach %s: %s", address, why, extra=Event.PEER_UNREACHABLE(address=address))
 
     def _tell_preferred(self) -> None:
         self.preferred = self._publishers | self._bootstrap.named

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
 
+from p2pboot.core.events import Event
 from p2pboot.core.problems import Code, Problem, Severity
 
 log = logging.getLogger(__name__)
@@ -53,9 +54,24 @@ class Problems:
             known = before.get(key)
             now[key] = replace(problem, since=self._now() if known is None else known.since)
             if known is None or known.text != problem.text:  # the hundredth time it is no news
-                log.log(_LEVELS[problem.severity], "%s", told(problem))
+                log.log(
+                    _LEVELS[problem.severity],
+                    "%s",
+                    told(problem),
+                    extra=Event.PROBLEM(
+                        code=problem.code.value,
+                        subject=problem.subject,
+                        severity=problem.severity.value,
+                        link=problem.link,
+                    ),
+                )
         for key in before.keys() - now.keys():
-            log.info("%s: %s is over", before[key].subject, before[key].code)
+            log.info(
+                "%s: %s is over",
+                before[key].subject,
+                before[key].code,
+                extra=Event.PROBLEM_OVER(code=before[key].code, subject=before[key].subject),
+            )
         self._by_source[source] = now
 
     def all(self) -> tuple[Problem, ...]:

@@ -17,6 +17,7 @@ import trio
 
 from p2pboot import RELEASE_DATE
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, Statement
 from p2pboot.core.problems import Code, Problem
@@ -178,6 +179,9 @@ class DirectoryPublisher:
                 " manifest and its artifacts here, or have a higher one signed",
                 *pair,
                 manifest.manifest_version,
+                extra=Event.KNOWN_ELSEWHERE(
+                    channel=pair[0], arch=pair[1], manifest_version=manifest.manifest_version
+                ),
             )
 
     def due_within(self, delay_s: float) -> None:
@@ -332,7 +336,12 @@ class DirectoryPublisher:
         try:
             manifest = await trio.to_thread.run_sync(self._builder.keep, pair, directory, in_force)
         except P2PBootError as error:
-            log.error("%s/%s: what is in force can not be kept: %s", *pair, error)
+            log.error(
+                "%s/%s: what is in force can not be kept: %s",
+                *pair,
+                error,
+                extra=Event.TASK_FAILED(task="keep what is published", channel=pair[0], arch=pair[1]),
+            )
             return
         if manifest is not None:
             self._note_in_force(manifest)
@@ -348,6 +357,13 @@ class DirectoryPublisher:
                 manifest.version,
                 manifest.manifest_version,
                 manifest.digest,
+                extra=Event.PUBLISHED(
+                    channel=pair[0],
+                    arch=pair[1],
+                    version=manifest.version,
+                    manifest_version=manifest.manifest_version,
+                    digest=manifest.digest,
+                ),
             )
         return done
 

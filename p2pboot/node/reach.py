@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.core.problems import Code, Problem
 from p2pboot.transport.interface import Transport
 from p2pboot.transport.interfaces import Interfaces
@@ -105,13 +106,16 @@ class Reachability:
                 if best != self.best:
                     self.best = best
                     if best is None:
-                        log.warning("this machine has no address left under which others could reach it")
+                        log.warning(
+                            "this machine has no address left under which others could reach it",
+                            extra=Event.NOT_REACHABLE(),
+                        )
                     else:
-                        log.info("reachable at %s", best)
+                        log.info("reachable at %s", best, extra=Event.REACHABLE(multiaddr=best))
                         moved(best)
                 if set(urls) != set(self._urls):
                     shown = ", ".join(urls) or "no address of this machine"
-                    log.info("the HTTP gateway is reachable at %s", shown)
+                    log.info("the HTTP gateway is reachable at %s", shown, extra=Event.REACHABLE(url=shown))
                     self._urls = urls
                     urls_changed()
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.errors import P2PBootError
 
 log = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class Changes:
             try:
                 await reconcile()
             except P2PBootError as error:
-                log.error("%s: %s", what, error)
+                log.error("%s: %s", what, error, extra=Event.TASK_FAILED(task=what))
                 with trio.move_on_after(AGAIN_S):
                     await changed.wait()
             else:

@@ -19,6 +19,7 @@ import trio
 
 from p2pboot.config.reload import diff_settings, live_part
 from p2pboot.config.settings import NodeSettings
+from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import ArtifactError, MachineError, P2PBootError, first_error, machine_error
@@ -136,16 +137,31 @@ class _Current:
             await node.apply(settings)
         except P2PBootError as error:
             log.error(
-                "the settings are not reloaded: %s%s", error, f" ({error.remedy})" if error.remedy else ""
+                "the settings are not reloaded: %s%s",
+                error,
+                f" ({error.remedy})" if error.remedy else "",
+                extra=Event.SETTINGS_REFUSED(),
             )
             return
         changed = await trio.to_thread.run_sync(self._changed_file, settings)
         self.settings = live_part(self.settings, settings)
-        log.info("settings reloaded; changed: %s", ", ".join(applied) or "nothing")
+        log.info(
+            "settings reloaded; changed: %s",
+            ", ".join(applied) or "nothing",
+            extra=Event.SETTINGS_RELOADED(changed=", ".join(applied)),
+        )
         if needs_restart:
-            log.warning("these changes need a restart: %s", ", ".join(needs_restart))
+            log.warning(
+                "these changes need a restart: %s",
+                ", ".join(needs_restart),
+                extra=Event.RESTART_NEEDED(changed=", ".join(needs_restart)),
+            )
         if changed:
-            log.warning("the swarm key that is in force stays so until a restart: %s", changed)
+            log.warning(
+                "the swarm key that is in force stays so until a restart: %s",
+                changed,
+                extra=Event.RESTART_NEEDED(changed="network.swarm_key"),
+            )
 
     def _changed_file(self, settings: NodeSettings) -> str:
         """What is new about the file with the swarm key, under its old name; "" where nothing is. Blocking."""
@@ -165,7 +181,11 @@ async def _obey(
         if number == signal.SIGHUP:
             await current.reread()
         else:
-            log.info("ending on %s", signal.Signals(number).name)
+            log.info(
+                "ending on %s",
+                signal.Signals(number).name,
+                extra=Event.NODE_ENDING(signal=signal.Signals(number).name),
+            )
             await supervisor.stopping()
             scope.cancel()
 
@@ -315,5 +335,7 @@ async def _open_transport(
     try:
         return await listening([str(one) for one in listen])
     except MachineError as error:
-        log.warning("%s; listening on any free port instead (--listen sets one)", error)
+        log.warning(
+            "%s; listening on any free port instead (--listen sets one)", error, extra=Event.PORT_TAKEN()
+        )
         return await listening([str(replace(one, port=0)) for one in listen])

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 import trio
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.core.jsonform import MAX_INTEGER, decode_note
 from p2pboot.core.pieces import KIB, MIB, PieceTable
 from p2pboot.errors import P2PBootError
@@ -117,7 +118,11 @@ class Scrubber:
             try:
                 read_bytes = await self._pass(position)
             except P2PBootError as error:
-                log.error("what is held can not be checked: %s", error)
+                log.error(
+                    "what is held can not be checked: %s",
+                    error,
+                    extra=Event.TASK_FAILED(task="check what is held"),
+                )
             position = Position(position.begun_at, None, 0, read_bytes)
             if read_bytes >= NOTED_BYTES:
                 await self._take_note(position)
@@ -137,7 +142,7 @@ class Scrubber:
                     await self._take_note(Position(start.begun_at, digest, index, read_bytes))
                     noted_bytes = read_bytes
                 if not await trio.to_thread.run_sync(self._scrubbed.scrub, digest, index):
-                    log.warning("%s is damaged on the disk", digest)
+                    log.warning("%s is damaged on the disk", digest, extra=Event.DAMAGED(content=digest))
                     break
                 length = table.span(index)[1]
                 read_bytes += length

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from p2pboot.core.events import Event
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timetoke.manifests import KIND_CHUNKS
 from p2pboot.errors import P2PBootError
@@ -65,7 +66,9 @@ class SnapshotProblems:
                 self._listed.add(root)
         for root in found.keys() - self._listed - self._named:
             self._named.add(root)
-            log.warning("%s: %s", found[root].path, self._text(root))
+            log.warning(
+                "%s: %s", found[root].path, self._text(root), extra=Event.SNAPSHOT_UNSIGNED(snapshot=root)
+            )
         for root in sorted(self._listed):
             path = found[root].path
             remedy = f"sign it: p2pboot snapshot publish {path} --store {self._directory}"

@@ -12,6 +12,7 @@ from typing import Final, TypeVar
 
 from typing_extensions import override
 
+from p2pboot.core.events import Event
 from p2pboot.errors import BlobMissing, P2PBootError
 from p2pboot.protocol.messages import (
     ARTIFACT_PROTOCOL,
@@ -70,7 +71,13 @@ class ArtifactServer(Server):
         except BlobGone:
             return self._lacking(request.sha256)
         except P2PBootError as error:  # a disk that fails costs this request, not the stream
-            log.warning("%s of sha256:%s failed: %s", request.op, request.sha256, error)
+            log.warning(
+                "%s of sha256:%s failed: %s",
+                request.op,
+                request.sha256,
+                error,
+                extra=Event.SERVING_FAILED(op=request.op),
+            )
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
 
     async def _read(self, request: ReadRequest, reserve: Reserve) -> Reply:

@@ -23,6 +23,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import trio
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.core.pieces import MIB
 from p2pboot.errors import P2PBootError, RemoteProtocolError
 from p2pboot.protocol.frames import FrameReader
@@ -209,10 +210,20 @@ class _Conversation:
         try:
             await task(*channels)
         except P2PBootError as error:  # of the disk, in the middle of a reply
-            log.warning("a reply to %s ends early: %s", self._stream.connection.peer_id, error)
+            log.warning(
+                "a reply to %s ends early: %s",
+                self._stream.connection.peer_id,
+                error,
+                extra=Event.SERVING_FAILED(peer=self._stream.connection.peer_id),
+            )
             self._abort(Ending.FAILED)
         except Exception:
-            log.exception("serving %s to %s", self._protocol, self._stream.connection.peer_id)
+            log.exception(
+                "serving %s to %s",
+                self._protocol,
+                self._stream.connection.peer_id,
+                extra=Event.SERVING_FAILED(peer=self._stream.connection.peer_id, protocol=self._protocol),
+            )
             self._abort(Ending.FAILED)
 
     def _abort(self, ending: Ending) -> None:

@@ -11,6 +11,7 @@ import trio
 from cachetools import LRUCache
 from typing_extensions import override
 
+from p2pboot.core.events import Event
 from p2pboot.core.origins import origin_of
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.core.withheld import Withheld
@@ -133,7 +134,7 @@ class SyncServer(Server):
                 case ManifestRequest():
                     return await self._manifest(request)
         except P2PBootError as error:  # the catalogue fails; other streams and requests may go on
-            log.warning("%s failed: %s", request.op, error)
+            log.warning("%s failed: %s", request.op, error, extra=Event.SERVING_FAILED(op=request.op))
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
 
     async def _heads(self, request: HeadsRequest) -> Reply:

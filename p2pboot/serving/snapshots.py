@@ -11,6 +11,7 @@ from typing import Final
 
 from typing_extensions import override
 
+from p2pboot.core.events import Event
 from p2pboot.core.pieces import check_piece_length
 from p2pboot.core.timetoke.errors import (
     ChunkMissing,
@@ -92,7 +93,9 @@ class SnapshotServer(Server):
         except SnapshotChanged as error:
             return Reply.refusal(Status.GONE, _REASONS[type(error)])
         except P2PBootError as error:  # an unusable signature, or a disk that fails: costs this request only
-            log.warning("%s is not answered: %s", request.op, error)
+            log.warning(
+                "%s is not answered: %s", request.op, error, extra=Event.SERVING_FAILED(op=request.op)
+            )
             return Reply.refusal(Status.NOT_FOUND, _REASONS.get(type(error)))
 
     async def _look_up(self, request: SnapshotRequest, reserve: Reserve) -> Reply:

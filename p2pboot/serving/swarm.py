@@ -16,6 +16,7 @@ import trio
 from typing_extensions import override
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.core.origins import Party, party_of
 from p2pboot.errors import BlobMissing, P2PBootError
 from p2pboot.protocol.messages import LongBody, Reply, Status
@@ -205,7 +206,13 @@ class _Client:
         except BlobMissing:
             reply = Reply.refusal(Status.NOT_FOUND, _ON_ITS_WAY)
         except P2PBootError as error:  # a disk that fails costs this request, not the stream
-            log.warning("%s of table %s failed: %s", request.op, request.table, error)
+            log.warning(
+                "%s of table %s failed: %s",
+                request.op,
+                request.table,
+                error,
+                extra=Event.SERVING_FAILED(op=request.op),
+            )
             reply = Reply.refusal(Status.NOT_FOUND, UNREADABLE)
         if reply.status is not Status.OK:
             self._end(chosen, handed_over=False)

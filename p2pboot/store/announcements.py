@@ -13,6 +13,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from p2pboot.core.events import Event
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.store.database import Database
 
@@ -167,5 +168,7 @@ def _parse(raw: bytes) -> Announcement | None:
     try:
         return Announcement.parse(raw)
     except (Malformed, SignatureError) as error:
-        logger.warning("an announcement that is kept is none and is not offered: %s", error)
+        logger.warning(
+            "an announcement that is kept is none and is not offered: %s", error, extra=Event.DAMAGED()
+        )
         return None

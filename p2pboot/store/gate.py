@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from dataclasses import replace
 
+from p2pboot.core.events import Event
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.verify import Question, Verdict, judge, read_trusted, verify
 from p2pboot.errors import P2PBootError
@@ -100,7 +101,11 @@ class Gate:
                 raise
             if verdict.ok:
                 raise NotRecorded(error) from error
-            log.error("evidence of equivocation can not be kept: %s", error)  # that changes no verdict
+            log.error(
+                "evidence of equivocation can not be kept: %s",
+                error,
+                extra=Event.NOT_KEPT(what="evidence of equivocation"),
+            )  # that changes no verdict
         if verdict.ok:
             self.catalogue.tell()
         return verdict
@@ -189,4 +194,12 @@ class Gate:
                 head.digest,
                 manifest.digest,
                 source,
+                extra=Event.EQUIVOCATION(
+                    channel=manifest.channel,
+                    arch=manifest.arch,
+                    manifest_version=manifest.manifest_version,
+                    digest=manifest.digest,
+                    accepted=head.digest,
+                    source=source,
+                ),
             )

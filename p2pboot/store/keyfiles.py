@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.core.identity import KEY_BYTES, SecretKey
 from p2pboot.core.keyformats import MAX_KEY_FILE, parse_key_toml, render_key_toml
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
@@ -134,7 +135,12 @@ def load_or_generate(path: Path, *, warn: Warn = logger.warning) -> SecretKey:
     if not os.path.lexists(path):
         with contextlib.suppress(KeyFileExists):
             key = generate_key(path)
-            logger.info("generated the key %s in %s", key.public.peer_id, path)
+            logger.info(
+                "generated the key %s in %s",
+                key.public.peer_id,
+                path,
+                extra=Event.KEY_FILE(peer_id=key.public.peer_id, path=str(path)),
+            )
             return key
     return load_key(path, warn=warn)
 

@@ -24,6 +24,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from p2pboot.core.events import Event
 from p2pboot.core.pieces import is_cut
 from p2pboot.store.algorithms import BLAKE3, SHA256, Algorithm
 from p2pboot.store.blobfiles import BlobFiles
@@ -229,4 +230,5 @@ def _warn_of_lost_memory(path: Path) -> None:
             path,
             DATABASE_NAME,
             RECORD_NAME,
+            extra=Event.MEMORY_LOST(path=str(path)),
         )

@@ -19,6 +19,7 @@ from typing import Final
 import trio
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
 from p2pboot.testing.memorystreams import MemoryStream, Pipe
 from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.bandwidth import Bandwidth
@@ -457,7 +458,12 @@ class _Node:
         try:
             forwarding = await validator(sender, payload)
         except Exception as error:
-            log.warning("validating a gossip message from %s failed: %r", sender, error)
+            log.warning(
+                "validating a gossip message from %s failed: %r",
+                sender,
+                error,
+                extra=Event.GOSSIP_FAILED(peer=sender),
+            )
             forwarding = Forwarding.IGNORE
         if forwarding is Forwarding.REJECT:
             self._rejects[sender] += 1

@@ -6,6 +6,7 @@ import logging
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.transport.interface import Stream, StreamHandler, StreamReset
 
 
@@ -27,7 +28,14 @@ async def run_handler(protocol: str, handler: StreamHandler, stream: Stream, log
         await handler(stream)
     except Exception as error:
         level = logging.DEBUG if is_all(error, StreamReset) else logging.WARNING
-        log.log(level, "serving %s to %s failed: %r", protocol, stream.connection.peer_id, error)
+        log.log(
+            level,
+            "serving %s to %s failed: %r",
+            protocol,
+            stream.connection.peer_id,
+            error,
+            extra=Event.SERVING_FAILED(peer=stream.connection.peer_id, protocol=protocol),
+        )
         log.debug("the traceback", exc_info=True)
         await stream.reset()
     except BaseException:

@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from p2pboot.cli.logs import _PlainLines
+from p2pboot.cli.logs import Lines
 from p2pboot.cli.options import _spread_key_ids
 from p2pboot.cli.output import one_line
 from p2pboot.cli.progress import PlainProgress
@@ -44,7 +44,7 @@ def test_terminal_sequences_become_text() -> None:
 
 def test_log_line_is_one_line_whatever_a_peer_put_into_it() -> None:
     record = logging.LogRecord("p2pboot", logging.WARNING, __file__, 1, "peer %s", ("x\n\x1b]0;",), None)
-    line = _PlainLines(tracebacks=False).format(record)
+    line = Lines(tracebacks=False).format(record)
     assert line.endswith(r"WARNING peer x\n\x1b]0;")
 
 

@@ -18,6 +18,7 @@ import trio
 from cachetools import LRUCache
 
 from p2pboot.core.addressbook import KEPT, OUTDATED, AddressBook, Entry
+from p2pboot.core.events import Event
 from p2pboot.core.origins import origin_of
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.connecting import reach
@@ -111,7 +112,12 @@ class Remembering:
         try:
             entries = await trio.to_thread.run_sync(self._peers.load)
         except P2PBootError as error:
-            log.log(self._level, "the address book can not be read: %s", error)
+            log.log(
+                self._level,
+                "the address book can not be read: %s",
+                error,
+                extra=Event.NOT_KEPT(what="the address book"),
+            )
             return
         self.book = AddressBook(KEPT, filter(None, map(_clean, entries)))
 
@@ -137,7 +143,12 @@ class Remembering:
             self._peers.save(changed, gone)
         except P2PBootError as error:
             level = self._level if self._can_write else logging.DEBUG
-            log.log(level, "the address book can not be written, and is kept in memory: %s", error)
+            log.log(
+                level,
+                "the address book can not be written, and is kept in memory: %s",
+                error,
+                extra=Event.NOT_KEPT(what="the address book"),
+            )
             self._can_write = False
         else:
             self._can_write = True

@@ -17,6 +17,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from p2pboot.core.events import Event
 from p2pboot.core.timetoke.agreement import Conflict
 from p2pboot.core.timetoke.announcement import MAX_ANNOUNCEMENT, Announcement
 from p2pboot.errors import MachineError, Malformed, SignatureError
@@ -69,7 +70,12 @@ def _documents(directory: Path) -> Iterator[tuple[Path, Announcement]]:
                     yield path, Announcement.parse(file.read(MAX_ANNOUNCEMENT + 1))
             except (OSError, Malformed, SignatureError) as error:
                 if name != "lock":
-                    logger.warning("%s is no announcement and is not offered: %s", path, error)
+                    logger.warning(
+                        "%s is no announcement and is not offered: %s",
+                        path,
+                        error,
+                        extra=Event.DAMAGED(content=str(path)),
+                    )
 
 
 def _conflicts(documents: Iterator[Announcement]) -> Iterator[Conflict]:

@@ -14,6 +14,7 @@ from cachetools import LRUCache
 from libp2p.abc import IHost
 from libp2p.peer.id import ID
 
+from p2pboot.core.events import Event
 from p2pboot.core.origins import Party, party_of
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.transport.allowlist import EVERYBODY, AllowList
@@ -155,6 +156,7 @@ class Accounts:
                 party.origin,
                 reason,
                 self.hung_up,
+                extra=Event.HUNG_UP(peer=str(peer_id), address=party.origin, reason=reason),
             )
 
     # What somebody may do.

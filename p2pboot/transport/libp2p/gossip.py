@@ -24,6 +24,7 @@ from libp2p.tools.anyio_service import background_trio_service
 from libp2p.utils import encode_varint_prefixed
 from libp2p.utils.varint import decode_uvarint
 
+from p2pboot.core.events import Event
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.errors import RemoteProtocolError
 from p2pboot.transport.allowlist import EVERYBODY, AllowList
@@ -269,7 +270,12 @@ class ValidatingPubsub(Pubsub):
         try:
             return await validator(str(forwarder), msg.data)
         except Exception as error:
-            log.warning("validating a gossip message from %s failed: %r", forwarder, error)
+            log.warning(
+                "validating a gossip message from %s failed: %r",
+                forwarder,
+                error,
+                extra=Event.GOSSIP_FAILED(peer=str(forwarder)),
+            )
             log.debug("the traceback", exc_info=True)
             return Forwarding.IGNORE
 

@@ -22,6 +22,7 @@ from libp2p.pubsub.pb import rpc_pb2
 from libp2p.pubsub.pubsub import Pubsub
 from libp2p.pubsub.score import PeerScorer, ScoreParams
 
+from p2pboot.core.events import Event
 from p2pboot.transport.libp2p.accounts import PUSHY, Accounts
 from p2pboot.transport.libp2p.outbox import MAX_RPC, Outbox
 from p2pboot.transport.seen import SeenMessages
@@ -175,7 +176,7 @@ class HardenedGossipSub(GossipSub):
             try:
                 await super().heartbeat()
             except Exception as error:
-                log.warning("gossip heartbeat failed: %r", error)
+                log.warning("gossip heartbeat failed: %r", error, extra=Event.GOSSIP_FAILED())
                 log.debug("the traceback", exc_info=True)
                 await trio.sleep(_HEARTBEAT_S)
 

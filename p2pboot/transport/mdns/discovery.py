@@ -9,6 +9,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.errors import first_error
 from p2pboot.transport.changes import Changes
 from p2pboot.transport.interfaces import Interfaces, Listing
@@ -131,7 +132,7 @@ class _Discovery:
 
 def _warn(reason: str | None) -> None:
     if reason is not None:
-        log.warning("no discovery on the local network: %s", reason)
+        log.warning("no discovery on the local network: %s", reason, extra=Event.DISCOVERY_FAILED())
 
 
 @asynccontextmanager

@@ -15,6 +15,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, RemoteProtocolError
@@ -245,7 +246,14 @@ class TcpConnection:
         may_tell = is_news and self._workspace.reports.try_take(1, trio.current_time())
         level = logging.INFO if may_tell else logging.DEBUG
         who = "a stranger" if self._core.peer is None else self._core.peer.peer_id
-        log.log(level, "connection with %s at %s:%d ended: %s", who, *self.remote, error)
+        log.log(
+            level,
+            "connection with %s at %s:%d ended: %s",
+            who,
+            *self.remote,
+            error,
+            extra=Event.CONNECTION_ENDED(peer=who, address=self.remote[0]),
+        )
 
     async def _fall_silent(self, error: OtherSwarmKey) -> None:
         """Say nothing and take nothing more, until who counts the handshakes ends this one.
@@ -253,7 +261,12 @@ class TcpConnection:
         By when it ended, or what for, an outsider could find out the keystream of a nonce of his, byte by byte.
         """
         if self._workspace.reports.try_take(1, trio.current_time()):
-            log.info("kept out who came from %s:%d: %s", *self.remote, error)
+            log.info(
+                "kept out who came from %s:%d: %s",
+                *self.remote,
+                error,
+                extra=Event.KEPT_OUT(address=self.remote[0]),
+            )
         await trio.sleep_forever()
 
     def _dispatch(self) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import trio
 
+from p2pboot.core.events import Event
 from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.core.origins import Party
 from p2pboot.errors import ProtocolError, UsageError
@@ -89,7 +90,10 @@ class Endpoint:
         """Have the log say that somebody is not let in, unless it says that much."""
         if self._workspace.reports.try_take(1, trio.current_time()):
             log.info(
-                "kept out %s, who came from %s:%d: it is not on the allow-list", tcp.peer_id, *tcp.remote
+                "kept out %s, who came from %s:%d: it is not on the allow-list",
+                tcp.peer_id,
+                *tcp.remote,
+                extra=Event.KEPT_OUT(peer=tcp.peer_id, address=tcp.remote[0]),
             )
 
     def connection(
