@@ -225,7 +225,7 @@ def _read(path: Path, warn: Warn, kind: _Kind) -> bytes:
             if not stat.S_ISREG(status.st_mode):
                 raise KeyFileError(f"{path} is not a regular file", remedy="give the path of a key file")
             _refuse_others(path, status, kind)
-            if status.st_mode & _OTHERS:
+            if status.st_mode & _OTHERS and not _is_credential(path):
                 warn(f"others may read the {kind.name} {path}: run chmod 600 {path}")
             data = os.read(fd, MAX_KEY_FILE + 1)
         finally:
@@ -237,6 +237,14 @@ def _read(path: Path, warn: Warn, kind: _Kind) -> bytes:
     if len(data) > MAX_KEY_FILE:
         raise KeyFileError(f"{path} is too large for a key file", remedy="give the path of a key file")
     return data
+
+
+def _is_credential(path: Path) -> bool:
+    """Whether the service manager put a file there for this process alone (LoadCredential= of systemd).
+
+    Where it gives us the right to read it by an access control list, that looks like a group's right.
+    """
+    return os.environ.get("CREDENTIALS_DIRECTORY") == str(path.parent)
 
 
 def _refuse_others(path: Path, status: os.stat_result, kind: _Kind) -> None:
