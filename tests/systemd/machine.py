@@ -23,13 +23,14 @@ from typing import Any, Final
 
 import pytest
 
-from p2pboot.testing.waiting import HANG_S, wait_until
+from p2pboot.testing.waiting import wait_until
 
 ROOT: Final = Path(__file__).parents[2]
 UNITS: Final = ROOT / "packaging" / "systemd"
 SYSTEMD: Final = Path("/usr/lib/systemd/systemd")
 COMMAND_S: Final = 120.0  # no command of these tests waits for long
 _PROGRAM: Final = Path("/opt/p2pboot-under-test")  # not below a home directory: the units see none
+_ENVIRONMENT: Final = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"}
 _MASKED: Final = (
     "dbus.service dbus.socket systemd-logind.service systemd-networkd.service systemd-resolved.service"
     " systemd-timesyncd.service systemd-udevd.service systemd-udev-trigger.service systemd-random-seed.service"
@@ -88,7 +89,9 @@ class Machine:
             text: its standard input.
         """
         done = self._run(command, text)
-        assert done.returncode == status, f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        assert done.returncode == status, (
+            f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+        )
         return done.stdout
 
     def refused(self, *command: str) -> str:
@@ -99,19 +102,42 @@ class Machine:
 
     def _run(self, command: Sequence[str], text: str | None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            ["nsenter", "--target", str(self._pid), "--all", *command],
+            self._inside(*command),
             input=text or "",
             capture_output=True,
             text=True,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/root"},
+            env=_ENVIRONMENT,
             timeout=COMMAND_S,
             check=False,
         )
+
+    def _inside(self, *command: str) -> list[str]:
+        return ["nsenter", "--target", str(self._pid), "--all", *command]
 
     def write(self, path: str, content: str) -> None:
         """Write a file, and the directories that it is in."""
         self.run("mkdir", "-p", str(Path(path).parent))
         self.run("tee", path, text=content)
+
+    def copy(self, source: Path, path: str) -> None:
+        """Copy a directory of this machine's into it, readable by all."""
+        packed = subprocess.run(["tar", "-C", str(source), "-c", "."], capture_output=True, check=True).stdout
+        script = f"mkdir -p {path} && tar -C {path} --no-same-owner -x && chmod -R u=rwX,go=rX {path}"
+        subprocess.run(self._inside("sh", "-c", script), input=packed, env=_ENVIRONMENT, check=True)
+
+    def get(self, url: str) -> str:
+        """What an HTTP server in it answers."""
+        ask = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode(), end='')"
+        network = ["nsenter", "--target", str(self._pid), "--net"]
+        done = subprocess.run(
+            [*network, sys.executable, "-c", ask, url],
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def shown(self, unit: str, name: str) -> str:
         """A property of a unit."""
@@ -148,12 +174,15 @@ def booted(directory: Path) -> Iterator[Machine]:
         pytest.skip(reason)
     name = f"p2pboot-test-{os.getpid()}-{directory.name}"
     log = directory.parent / f"{directory.name}.log"
-    with log.open("wb") as output, subprocess.Popen(
-        ["unshare", "--mount", "--propagation", "private", "sh", "-c", _script(directory, name)],
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=output,
-    ) as process:
+    with (
+        log.open("wb") as output,
+        subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _script(directory, name)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
         try:
             yield Machine(_booted(process, log))
         finally:
@@ -200,7 +229,9 @@ def _install() -> str:
         parts["python"] = Path(prefix)
     binary = python / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
     home = f"PYTHONHOME={python} LD_LIBRARY_PATH={python}/lib " if is_hidden else ""
-    program = f"#!/bin/sh\n{home}PYTHONPATH={_PROGRAM}/source:{_PROGRAM}/site exec {binary} -B -m p2pboot \"$@\"\n"
+    program = (
+        f'#!/bin/sh\n{home}PYTHONPATH={_PROGRAM}/source:{_PROGRAM}/site exec {binary} -B -m p2pboot "$@"\n'
+    )
     lines = []
     for inside, outside in parts.items():
         where = shlex.quote(f"{_PROGRAM}/{inside}".lstrip("/"))
@@ -218,11 +249,16 @@ def _install() -> str:
 def _remove_groups(base: Path, name: str) -> None:
     """The kernel ends what is in a namespace when its first process is gone; the groups are then empty."""
     where = shlex.quote(str(base))
-    script = f"mount -t cgroup2 cgroup2 {where} && cd {where} && find {name} -depth -type d -exec rmdir {{}} +"
+    script = (
+        f"mount -t cgroup2 cgroup2 {where} && cd {where} && find {name} -depth -type d -exec rmdir {{}} +"
+    )
 
     def removed() -> bool:
         done = subprocess.run(
-            ["unshare", "--mount", "sh", "-c", script], capture_output=True, stdin=subprocess.DEVNULL, check=False
+            ["unshare", "--mount", "sh", "-c", script],
+            capture_output=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
         )
         return done.returncode == 0
 
@@ -238,7 +274,19 @@ def missing() -> str | None:
         return "systemd is not installed here"
     try:
         done = subprocess.run(
-            ["unshare", "--mount", "--pid", "--fork", "--net", "--cgroup", "mount", "-t", "cgroup2", "x", "/mnt"],
+            [
+                "unshare",
+                "--mount",
+                "--pid",
+                "--fork",
+                "--net",
+                "--cgroup",
+                "mount",
+                "-t",
+                "cgroup2",
+                "x",
+                "/mnt",
+            ],
             capture_output=True,
             text=True,
             check=False,

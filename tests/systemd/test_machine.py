@@ -1,0 +1,202 @@
+"""The units under a real systemd, sandboxed as they will be: started, asked, reloaded, stuck, ended.
+
+One machine for all: it is up in a moment, and each test starts what it needs anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from p2pboot.testing.waiting import wait_until
+from tests.integration.images import write_artifacts
+from tests.systemd.machine import Machine, booted
+
+PUBLISHER, MIRROR = "p2pboot-publisher.service", "p2pboot-mirror.service"
+STATES = {PUBLISHER: "/var/lib/p2pboot/publisher", MIRROR: "/var/lib/p2pboot/mirror"}
+QUIET = "mdns = false\n"  # the machine has loopback alone
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """A machine on which both are installed and configured, as by an operator."""
+    with booted(tmp_path_factory.mktemp("machine")) as machine:
+        machine.run("systemd-sysusers", "p2pboot.conf")
+        machine.run("systemd-tmpfiles", "--create", "p2pboot.conf")
+        images = write_artifacts(tmp_path_factory.mktemp("images"))
+        machine.copy(images, "/srv/images")
+        keyid = ""
+        for role in ("publisher", "mirror"):
+            made = machine.json(
+                "p2pboot", "key", "generate", "--key", f"/etc/p2pboot/keys/{role}.toml", "--json"
+            )
+            keyid = keyid or made["keyid"]
+        machine.write(
+            "/etc/p2pboot/publisher.toml",
+            f'[provider]\ndirectory = "/srv/images"\nname = "first"\n[network]\n{QUIET}',
+        )
+        machine.write(
+            "/etc/p2pboot/mirror.toml",
+            f'[[trust]]\nkeys = ["{keyid}"]\n[provider]\nchannel = "stable"\narch = "x86_64"\n'
+            f'[network]\n{QUIET}listen = ["/ip4/127.0.0.1/tcp/4002"]\nbootstrap = ["/ip4/127.0.0.1/tcp/4001"]\n',
+        )
+        yield machine
+
+
+@pytest.fixture
+def machine(shared: Machine) -> Iterator[Machine]:
+    yield shared
+    for unit in (PUBLISHER, MIRROR):
+        shared.run("systemctl", "stop", unit, unit.replace(".service", ".socket"))
+        shared.run("rm", "-rf", f"/run/systemd/system/{unit}.d")
+    shared.run("systemctl", "daemon-reload")
+    shared.run("systemctl", "reset-failed")
+
+
+def drop_in(machine: Machine, unit: str, text: str) -> None:
+    machine.write(f"/run/systemd/system/{unit}.d/test.conf", text)
+    machine.run("systemctl", "daemon-reload")
+
+
+def status(machine: Machine, unit: str) -> dict[str, Any]:
+    """What `p2pboot status` says, asked by root as in the guide."""
+    answer = machine.json("p2pboot", "status", "--state", STATES[unit], "--json")
+    assert isinstance(answer, dict)
+    return answer
+
+
+def test_both_become_active_and_the_mirror_takes_over_what_is_published(machine: Machine) -> None:
+    machine.run("systemctl", "start", PUBLISHER, MIRROR)
+    for unit in (PUBLISHER, MIRROR):
+        assert machine.shown(unit, "ActiveState") == "active"
+        assert machine.shown(unit, "StatusText")
+    wait_until(lambda: bool(status(machine, MIRROR)["heads"]), "the mirror holds the release")
+    wait_until(
+        lambda: machine.shown(MIRROR, "StatusText").startswith("1 release offered, 1 peer"),
+        "systemd is told of it",
+    )
+
+
+def test_they_run_as_a_user_of_their_own_who_may_nothing(machine: Machine) -> None:
+    machine.run("systemctl", "start", MIRROR)
+    pid = machine.shown(MIRROR, "MainPID")
+    facts = dict(
+        line.split(":", 1) for line in machine.run("cat", f"/proc/{pid}/status").splitlines() if ":" in line
+    )
+    user = machine.run("id", "-u", "p2pboot").strip()
+    assert facts["Uid"].split() == [user] * 4
+    assert {int(facts[name], 16) for name in ("CapPrm", "CapEff", "CapBnd", "CapAmb")} == {0}
+    assert facts["NoNewPrivs"].strip() == "1"
+    assert facts["Seccomp"].strip() == "2"
+
+
+def test_a_mirror_whose_bootstrap_is_away_is_ready_with_nothing_held(machine: Machine) -> None:
+    machine.run("rm", "-rf", STATES[MIRROR])
+    machine.run("systemctl", "start", MIRROR)
+    assert machine.shown(MIRROR, "ActiveState") == "active"
+    wait_until(
+        lambda: machine.shown(MIRROR, "StatusText").startswith("0 releases offered, 0 peers"), "it is told"
+    )
+
+
+def test_a_publisher_whose_directory_is_empty_is_ready_and_publishes_what_comes(machine: Machine) -> None:
+    machine.run("mv", "/srv/images/stable", "/srv/stable")
+    machine.run("rm", "-rf", STATES[PUBLISHER])
+    machine.run("systemctl", "start", PUBLISHER)
+    wait_until(
+        lambda: "problem" in machine.shown(PUBLISHER, "StatusText"), "systemd is told that nothing is there"
+    )
+    assert status(machine, PUBLISHER)["heads"] == []
+    machine.run("mv", "/srv/stable", "/srv/images/stable")
+    machine.run(
+        "p2pboot", "publish", "--state", STATES[PUBLISHER]
+    )  # it would see it by itself, and wait a while
+    assert status(machine, PUBLISHER)["heads"]
+
+
+def test_port_80_is_served_by_a_node_that_may_not_open_it(machine: Machine) -> None:
+    machine.run("systemctl", "start", "p2pboot-publisher.socket")
+    # The first client starts the node, and waits for it in the socket.
+    assert machine.get("http://127.0.0.1/health") == "ok\n"
+    assert machine.get("http://[::1]/health") == "ok\n"
+    assert machine.shown(PUBLISHER, "ActiveState") == "active"
+    machine.run("systemctl", "restart", PUBLISHER)
+    assert machine.get("http://127.0.0.1/health") == "ok\n"
+    assert "HTTP gateway at http://127.0.0.1, http://[::1]\n" in machine.journal(PUBLISHER)
+
+
+def test_reload_takes_over_what_changed_and_refuses_what_is_wrong(machine: Machine) -> None:
+    machine.run("systemctl", "start", PUBLISHER)
+    file = "/etc/p2pboot/publisher.toml"
+    before = machine.run("cat", file)
+    pid = machine.shown(PUBLISHER, "MainPID")
+    machine.write(file, before.replace('"first"', '"second"'))
+    machine.run("systemctl", "reload", PUBLISHER)
+    wait_until(
+        lambda: "settings reloaded; changed: provider.name" in machine.journal(PUBLISHER), "it is reloaded"
+    )
+    machine.write(file, before + "[nonsense]\n")
+    try:
+        machine.refused("systemctl", "reload", PUBLISHER)
+        assert "nonsense" in machine.journal(PUBLISHER)
+    finally:
+        machine.write(file, before)
+    assert machine.shown(PUBLISHER, "ActiveState") == "active"
+    assert machine.shown(PUBLISHER, "MainPID") == pid
+
+
+def test_a_node_that_is_stuck_is_ended_and_started_again(machine: Machine) -> None:
+    drop_in(machine, MIRROR, "[Service]\nWatchdogSec=2s\nRestartSec=100ms\n")
+    machine.run("systemctl", "start", MIRROR)
+    pid = machine.shown(MIRROR, "MainPID")
+    machine.run("kill", "-STOP", pid)
+    wait_until(lambda: machine.shown(MIRROR, "NRestarts") == "1", "it is started again")
+    assert "Watchdog timeout" in machine.journal(MIRROR)
+    machine.wait_for(MIRROR, "ActiveState", "active")
+    assert machine.shown(MIRROR, "MainPID") not in (pid, "0")
+
+
+def test_wrong_settings_are_told_once_and_not_tried_again(machine: Machine) -> None:
+    file = "/etc/p2pboot/mirror.toml"
+    before = machine.run("cat", file)
+    machine.write(file, before + "[nonsense]\n")
+    try:
+        machine.refused("systemctl", "start", MIRROR)
+    finally:
+        machine.write(file, before)
+    assert machine.shown(MIRROR, "ActiveState") == "failed"
+    assert machine.shown(MIRROR, "NRestarts") == "0"
+    assert "nonsense" in machine.shown(MIRROR, "StatusText")
+
+
+def test_its_key_is_what_root_gave_it_and_nobody_else_reads(machine: Machine) -> None:
+    machine.run("systemctl", "start", PUBLISHER)
+    expected = machine.json("p2pboot", "key", "show", "--key", "/etc/p2pboot/keys/publisher.toml", "--json")
+    assert status(machine, PUBLISHER)["peer_id"] == expected["peer_id"]
+    as_user = ("setpriv", "--reuid", "p2pboot", "--regid", "p2pboot", "--clear-groups")
+    assert "denied" in machine.refused(*as_user, "cat", "/etc/p2pboot/keys/publisher.toml").lower()
+    assert "others may read" not in machine.journal(PUBLISHER)
+
+
+def test_images_that_a_group_may_read_are_published_by_who_is_in_it(machine: Machine) -> None:
+    machine.run("groupadd", "--force", "images")
+    machine.run("chgrp", "-R", "images", "/srv/images")
+    machine.run("chmod", "-R", "u=rwX,g=rX,o=", "/srv/images")
+    try:
+        drop_in(machine, PUBLISHER, "[Service]\nSupplementaryGroups=images\n")
+        machine.run("rm", "-rf", STATES[PUBLISHER])
+        machine.run("systemctl", "start", PUBLISHER)
+        wait_until(lambda: bool(status(machine, PUBLISHER)["heads"]), "it publishes")
+    finally:
+        machine.run("chmod", "-R", "u=rwX,go=rX", "/srv/images")
+
+
+def test_it_ends_in_order_and_leaves_no_socket(machine: Machine) -> None:
+    machine.run("systemctl", "start", MIRROR)
+    machine.run("test", "-S", "/run/p2pboot/mirror/control.sock")
+    machine.run("systemctl", "stop", MIRROR)
+    assert machine.shown(MIRROR, "Result") == "success"
+    machine.run("test", "!", "-e", "/run/p2pboot/mirror")
+    machine.run("test", "!", "-L", f"{STATES[MIRROR]}/control.sock")
