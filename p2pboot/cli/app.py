@@ -27,6 +27,7 @@ _COMMANDS = {  # in the order people need them
     "fetch": "p2pboot.cli.fetch:fetch",
     "snapshot": "p2pboot.cli.snapshot:snapshot",
     "status": "p2pboot.cli.control:status",
+    "explain": "p2pboot.cli.explaining:explain",
     "doctor": "p2pboot.cli.doctor:doctor",
     "state": "p2pboot.cli.state:state",
     "store": "p2pboot.cli.store:store",

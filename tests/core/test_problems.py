@@ -20,7 +20,7 @@ def test_every_code_has_an_entry_and_no_entry_is_without_a_code() -> None:
 @pytest.mark.parametrize("code", Code)
 def test_an_entry_says_how_bad_it_is_what_it_looks_like_and_what_to_do(code: Code) -> None:
     text = ENTRIES[code.value]
-    assert re.match(rf"{code_severity(code)}[.,] ", text)
+    assert re.match(rf"\*{code_severity(code)}: [^\n]+\.\*\n\n", text)
     assert len(text) > 200
     assert "`" in text or '"' in text  # words of the program, or a command
 
