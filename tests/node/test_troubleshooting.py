@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,11 @@ def test_a_document_without_an_entry_is_told_of(spoilt: object) -> None:
 
 def test_marks_for_links_and_strong_words_are_left_out_for_people() -> None:
     assert plain('**"a"** See [below](#nothing), and `b`.') == '"a" See below, and `b`.'
+
+
+def test_a_wheel_is_built_with_the_document_there() -> None:
+    project = tomllib.loads((DOCUMENT.parents[1] / "pyproject.toml").read_text(encoding="utf-8"))
+    beside = Path("p2pboot/node") / troubleshooting.NAME
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"]
+    assert included[f"docs/{troubleshooting.NAME}"] == str(beside)
+    assert (DOCUMENT.parents[1] / beside).with_suffix(".py").exists()
