@@ -70,7 +70,7 @@ class Gateway:
         self._names = names
         self._counters = counters
         self._lookups = Threads(LOOKUPS)
-        self._artifacts = Artifacts(node, self._lookups)
+        self._artifacts = Artifacts(node, self._lookups, bases)
         self._routes = (
             route("report", "/", self._page, for_anyone=False),
             route("report", "/health", self._health),

@@ -9,6 +9,7 @@ from p2pboot.core.names import DTB_ARCHIVE
 from p2pboot.errors import BlobMissing, ManifestError
 from p2pboot.gateway import replies
 from p2pboot.gateway.backend import Backend
+from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.body import ArtifactBody
 from p2pboot.gateway.offers import retry_after
 from p2pboot.gateway.replies import Reply, refusal, unavailable
@@ -27,10 +28,12 @@ class Artifacts:
     Args:
         node: whose artifacts they are.
         lookups: threads for the database.
+        bases: tells who asks.
     """
 
-    def __init__(self, node: Backend, lookups: Threads) -> None:
+    def __init__(self, node: Backend, lookups: Threads, bases: Bases) -> None:
         self._node = node
+        self._bases = bases
         self._blobs = node.store.blobs
         self._trees = TreeArchives(node.store.blobs)
         self._lookups = lookups
@@ -63,6 +66,7 @@ class Artifacts:
     ) -> Reply:
         """Answer with an artifact or a member of one, or the part of it that is asked for."""
         headers = {"Content-Type": replies.BINARY, "Cache-Control": cache} | headers
+        client = self._bases.client_of(request)
         if content.is_whole:
             headers["X-Artifact-Hash"] = f"sha256:{content.sha256}"
 
@@ -70,8 +74,12 @@ class Artifacts:
             async with self._readers.take(request.ends.party):
                 return await self._threads.run(self._blobs.read, content.sha256, offset, length)
 
+        def told(size: int) -> None:
+            if content.is_whole:
+                self._node.boots.took_http(client, content.sha256, size)
+
         def body(start: int, end: int) -> ArtifactBody:
-            return ArtifactBody(read, content.start + start, content.start + end)
+            return ArtifactBody(read, content.start + start, content.start + end, told)
 
         reply = replies.representation(request, content.tag, content.size, headers, body)
         if isinstance(reply.body, ArtifactBody) and request.method != "HEAD":

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from p2pboot.node.awaiting import Awaited
 from p2pboot.node.status import RunningNode
+from p2pboot.node.status.boots import Boots
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.transport.bandwidth import Bandwidth
@@ -30,6 +31,10 @@ class Backend(Protocol):
     @property
     def catalogue(self) -> Catalogue:
         """What it offers now, and what it knows of and does not offer."""
+
+    @property
+    def boots(self) -> Boots:
+        """Told which client took what."""
 
     def default_pair(self) -> tuple[str | None, str | None]:
         """The channel and arch that the operator named, where there is one."""

@@ -20,11 +20,13 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.origins import ip_of
 from p2pboot.gateway.hosts import base_url, is_host
 from p2pboot.gateway.request import Fields, Request
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PORT: Final = re.compile(r"[0-9]{1,5}")
+_HOST_OF: Final = re.compile(r"\[?([0-9A-Fa-f:.]*?)(?:\]?(?::[0-9]+)?)")  # an address, perhaps with a port
 _OWN_PORT: Final = re.compile(r".*:[0-9]+")  # of a host; an IPv6 address ends with a bracket
 # Segments as in names, none of dots only: it goes into scripts as it is.
 _PREFIX: Final = re.compile(r"(?:/(?!\.+(?:/|\Z))[A-Za-z0-9._-]{1,64}){1,8}/?")
@@ -64,6 +66,16 @@ class Bases:
         if host is None:
             return base_url(*request.ends.own)
         return f"{told.scheme or 'http'}://{host}{told.prefix}"
+
+    def client_of(self, request: Request) -> str:
+        """The IP address of who asks: what a trusted proxy says last, or else the connection's other end."""
+        if not self.is_proxy(request.ends.client):
+            return request.ends.client
+        said = ",".join(request.fields.get("x-forwarded-for", ())) or _last_forwarded(
+            ",".join(request.fields.get("forwarded", ()))
+        ).get("for", "")
+        ip = ip_of(_HOST_OF.sub(r"\1", said.rpartition(",")[2].strip(" \t")))
+        return request.ends.client if ip is None else str(ip)
 
     def is_proxy(self, client: str) -> bool:
         """Whether an address is of a proxy that the operator trusts."""

@@ -52,10 +52,14 @@ class ArtifactBody:
         read: from the artifact.
         start: where the range begins, bytes.
         end: where it ends, exclusive.
+        told: of bytes that were sent, how many; quick.
     """
 
-    def __init__(self, read: Read, start: int, end: int) -> None:
+    def __init__(
+        self, read: Read, start: int, end: int, told: Callable[[int], None] = lambda _size: None
+    ) -> None:
         self._read = read
+        self._told = told
         self._offset = start
         self._end = end
         self._first = b""
@@ -80,6 +84,7 @@ class ArtifactBody:
     def taken(self, size: int) -> None:
         """So many of the bytes that were read are sent."""
         self._offset += size
+        self._told(size)
 
 
 def next_size(sent: int, taken: int, size: int) -> int:

@@ -16,6 +16,7 @@ from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import Contradiction, MachineError, P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.receiving.artifacts import fetch_artifacts
+from p2pboot.fetch.receiving.view import ArtifactOnItsWay, FetchView
 from p2pboot.node.mirroring import Followed, Item, check_sizes, patient_network
 from p2pboot.node.syncing import find_detached
 from p2pboot.store.catalogue import Catalogue
@@ -65,6 +66,16 @@ class Images(Followed[HeadRow]):
         self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
         self.lies = 0  # and everybody, since the start
+        self._views: dict[str, FetchView] = {}  # by digest of the manifest
+
+    def on_their_way(self, now: float) -> dict[str, ArtifactOnItsWay]:
+        """The artifacts that are asked for at this moment, by SHA-256; of two jobs, as the one has it that is farther.
+
+        Args:
+            now: of trio's clock, seconds.
+        """
+        seen = [one for view in self._views.values() for one in view.artifacts(now)]
+        return {one.sha256: one for one in sorted(seen, key=lambda one: one.done_bytes)}
 
     @override
     def wanted(self) -> list[Item[HeadRow]]:
@@ -142,10 +153,12 @@ class Images(Followed[HeadRow]):
     async def _fetch(
         self, manifest: Manifest, former: FormerVersions, stalled: Callable[[str | None], None]
     ) -> None:
-        network = patient_network(self._transport, stalled)
+        view = self._views[manifest.digest] = FetchView()
+        network = patient_network(self._transport, stalled, view)
         try:
             await fetch_artifacts(manifest.artifacts.values(), self._store.blobs, network, former)
         finally:
+            self._views.pop(manifest.digest, None)
             self._note_liars(network.ledger)
 
     def _note_liars(self, ledger: Ledger) -> None:

@@ -25,6 +25,7 @@ from p2pboot.errors import FetchError, P2PBootError
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress
 from p2pboot.fetch.receiving.swarm import Network
+from p2pboot.fetch.receiving.view import FetchView
 from p2pboot.transport.interface import Transport
 
 log = logging.getLogger(__name__)
@@ -97,12 +98,15 @@ class _Stalls(NoProgress):
         self._stalled(why)
 
 
-def patient_network(transport: Transport, stalled: Callable[[str | None], None]) -> Network:
+def patient_network(
+    transport: Transport, stalled: Callable[[str | None], None], view: FetchView | None = None
+) -> Network:
     """What one try needs: it waits for ever, unless whoever is there lied; the next, a second later, asks them again.
 
     Args:
         transport: connected peers are asked.
         stalled: as `Followed.bring` is given it.
+        view: where to see what is on its way.
     """
     ledger = Ledger(_Stalls(stalled))
 
@@ -110,7 +114,7 @@ def patient_network(transport: Transport, stalled: Callable[[str | None], None])
         peers = transport.peers()
         return bool(peers) and not any(ledger.usable(peer_id) for peer_id in peers)
 
-    return Network(transport, ledger, hopeless=only_liars_are_left)
+    return Network(transport, ledger, hopeless=only_liars_are_left, view=view)
 
 
 def check_sizes(sizes: Mapping[str, int], max_bytes: int) -> None:

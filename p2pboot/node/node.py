@@ -47,8 +47,10 @@ from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
-from p2pboot.node.status import PeerFacts, RunningNode, describe_node
-from p2pboot.node.status.running import MAX_PEERS
+from p2pboot.node.status import RunningNode, SnapshotsFacts, describe_node
+from p2pboot.node.status.boots import Boots
+from p2pboot.node.status.collecting import Collector
+from p2pboot.node.status.known import Known
 from p2pboot.node.storekeeping import StoreKeeping
 from p2pboot.node.syncing import Syncer
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
@@ -113,13 +115,18 @@ class Node:
         self._urls = urls
         self._started_at = trio.current_time()
         self._contents = Contents()
-        self._serving = Serving(is_trusted=lambda peer_id: peer_id in self._peering.preferred)
         self.problems = Problems(lambda: int(wall()))
         self._changes = Changes()
         self.catalogue = Catalogue(
             store, Trust(settings.policy, key=signing_key.public.keyid), wall, keep=settings.store.keep
         )
         self.catalogue.listen(self._changes.tell)
+        self._nearness = Nearness(settings.network.site)
+        self._known = Known(store, self.catalogue)
+        self._collector = Collector(transport, bandwidth.traffic, self._nearness, self._known, wall)
+        self._serving = Serving(
+            is_trusted=lambda peer_id: peer_id in self._peering.preferred, given=self._collector.given
+        )
         gate = Gate(store, self.catalogue)
         self._publisher: DirectoryPublisher | None = None
         if settings.provider.directory is not None:
@@ -175,8 +182,9 @@ class Node:
             take=self._intake.take,
             interval_s=network.sync_interval_s,
             heeds=network.allowed.heeds,
+            told=self._collector.acquaintance.note_heads,
         )
-        self._nearness = Nearness(network.site)
+        self._snapshots: SnapshotsFacts | None = None
         self._acquainting = Acquainting(transport, self._nearness, usable=network.allowed.heeds)
         self._acquainting.look_for(None)
         self._hash_table: HashTable | None = None
@@ -234,7 +242,7 @@ class Node:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_control, self._settings.store.state, self._answer, runtime)
             if self._settings.snapshots.directory is not None:
-                run = partial(run_snapshots, limits=lambda: self._settings.store)
+                run = partial(run_snapshots, limits=lambda: self._settings.store, told=self._note_snapshots)
                 await nursery.start(
                     run, self._settings, self._transport, self._serving, self.problems, self._contents
                 )
@@ -245,6 +253,10 @@ class Node:
             nursery.start_soon(self._changes.follow, self._mirror.reconcile, "nothing is mirrored")
             nursery.start_soon(self._retry_on_connect)
             nursery.start_soon(self._contact.run)
+            nursery.start_soon(self._collector.run)
+            nursery.start_soon(
+                self._changes.follow, self._known.reconcile, "peers are shown without their names"
+            )
             nursery.start_soon(self._observer.run)
             nursery.start_soon(self._lag.run)
             nursery.start_soon(self._scrubber.run)
@@ -400,6 +412,11 @@ class Node:
         """What the operator wants to have here, there already or not: what is followed, and what is to be published."""
         return awaited((*self._settings.wanted(), *self.catalogue.trust.own), self.problems.all())
 
+    @property
+    def boots(self) -> Boots:
+        """Told which HTTP client took what."""
+        return self._collector.boots
+
     async def status(self) -> dict[str, Any]:
         """The status document, as ``docs/status.md`` has it; who shows it to many asks once for all.
 
@@ -407,6 +424,9 @@ class Node:
             StoreError, MachineError: the store can not be read.
         """
         return await trio.to_thread.run_sync(describe_node, self.running(), self.store, self.catalogue)
+
+    def _note_snapshots(self, facts: SnapshotsFacts) -> None:
+        self._snapshots = facts
 
     def _role(self) -> str:
         if self._publisher is not None:
@@ -416,21 +436,19 @@ class Node:
     def running(self) -> RunningNode:
         """What was counted since the start, and what is so now."""
         transport, images, traffic = self._transport, self._images, self.bandwidth.traffic
+        peers, shown = self._collector.peers()
         return RunningNode(
             peer_id=self.peer_id,
             addresses=transport.addresses(),
             name=self._settings.provider.name,
             role=self._role(),
             admin=self.admin,
-            peers={peer_id: transport.peer_addresses(peer_id) for peer_id in transport.peers()},
-            shown=[
-                PeerFacts(
-                    peer_id=peer_id,
-                    addresses=transport.peer_addresses(peer_id),
-                    sources=transport.sources(peer_id),
-                )
-                for peer_id in sorted(transport.peers())[:MAX_PEERS]
-            ],
+            peers=peers,
+            shown=shown,
+            flows=self._collector.flows(),
+            on_their_way=images.on_their_way(trio.current_time()),
+            boots=self._collector.booted(),
+            snapshots=self._snapshots,
             uptime_s=trio.current_time() - self._started_at,
             transferred={key: size for key, size in traffic.items() if key[0] != HTTP},
             traffic=traffic.by_peer(),

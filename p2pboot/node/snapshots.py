@@ -33,12 +33,14 @@ from p2pboot.node.problems import Problems
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshot_problems import SnapshotProblems
+from p2pboot.node.status.running import SnapshotsFacts
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.contents import Contents
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.ownership import PRIVATE
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.store.snapshots.survey import Survey
 from p2pboot.transport.interface import Connection, Forwarding, Gossip
 
 log = logging.getLogger(__name__)
@@ -65,11 +67,12 @@ async def run_snapshots(
     contents: Contents,
     *,
     limits: Callable[[], StoreSettings],
+    told: Callable[[SnapshotsFacts], None],
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Open the store that the settings name, and run a `SnapshotNode` over it until cancelled.
 
-    What is wrong with the store goes on the list of problems.
+    What is wrong with the store goes on the list of problems, and `told` is told again and again what is there.
 
     Raises:
         MachineError: the directory can not be made or read.
@@ -93,6 +96,7 @@ async def run_snapshots(
         sync_interval_s=network.sync_interval_s,
         gossip=network.gossip,
         limits=limits,
+        told=told,
     )
     await node.run(task_status=task_status)
 
@@ -132,6 +136,7 @@ class SnapshotNode:
         sync_interval_s: seconds between two questions to one peer.
         gossip: whether to announce and to hear announcements by gossip.
         limits: tells what may be fetched now; called in any thread.
+        told: what there is, every few seconds.
     """
 
     def __init__(  # noqa: PLR0913 - what a node shares with this part of it
@@ -147,8 +152,10 @@ class SnapshotNode:
         sync_interval_s: float,
         gossip: bool = True,
         limits: Callable[[], StoreSettings] = StoreSettings,
+        told: Callable[[SnapshotsFacts], None] = lambda _facts: None,
     ) -> None:
         self._store = store
+        self._told = told
         self._transport = transport
         self._problems = SnapshotProblems(
             problems, store.directory, require_signatures=store.require_signatures
@@ -212,13 +219,21 @@ class SnapshotNode:
         """Say what is wrong in the directory; look again at what somebody, or our own following, changed there."""
         while True:
             try:
-                survey = await trio.to_thread.run_sync(self._store.survey)
+                survey, sizes = await trio.to_thread.run_sync(self._survey)
             except P2PBootError as error:
                 self._problems.report_failure(error)
             else:
                 self._problems.report(survey)
+                self._told(
+                    SnapshotsFacts(
+                        held=len(sizes), size_bytes=sum(sizes.values()), follows=self._followed is not None
+                    )
+                )
                 self._changes.tell()
             await trio.sleep(LOOK_S)
+
+    def _survey(self) -> tuple[Survey, dict[str, int]]:
+        return self._store.survey(), self._store.sizes()
 
     # -- what others announce ----------------------------------------------------------------------------------
 

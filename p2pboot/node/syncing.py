@@ -42,6 +42,7 @@ class Syncer:
         take: judges a manifest that was fetched.
         interval_s: seconds between two rounds with one peer, where there are at most `PEERS_PER_INTERVAL`.
         heeds: whether a peer, by its id, is asked at all.
+        told: what a peer, by its id, says that it holds.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Syncer:
         take: Take,
         interval_s: float,
         heeds: Callable[[str], bool] = lambda _peer_id: True,
+        told: Callable[[str, Sequence[Head]], None] = lambda _peer_id, _heads: None,
     ) -> None:
         self._transport = transport
         self._choose = choose
         self._take = take
         self._interval_s = interval_s
         self._heeds = heeds
+        self._told = told
         self._poke = trio.Event()
         self.synced: set[Connection] = set()  # those with at least one round behind them
         self._round_ended = trio.Event()
@@ -96,7 +99,9 @@ class Syncer:
     async def _round(self, connection: Connection) -> None:
         peer_id = connection.peer_id
         async with requests_to(self._transport, connection, SYNC_PROTOCOL, ROUND_TIMEOUT_S) as requests:
-            wanted = await self._choose((await requests.ask(ask_heads())).heads, peer_id)
+            heads = (await requests.ask(ask_heads())).heads
+            self._told(peer_id, heads)
+            wanted = await self._choose(heads, peer_id)
             wanted.sort(key=lambda head: head.manifest_version, reverse=True)
             for head in wanted[:MANIFESTS_PER_ROUND]:
                 try:

@@ -99,16 +99,22 @@ class Serving:
     Args:
         limits: how much they may cost.
         is_trusted: whether a peer, by its id, is one whom the operator named: it may use what is held in reserve.
+        given: told what the peer at the other end of a connection was given, once it was handed over: the digest of
+            the artifact or snapshot, and how many bytes of it. It neither waits nor raises.
     """
 
     def __init__(
-        self, limits: Limits | None = None, is_trusted: Callable[[str], bool] = lambda _peer_id: False
+        self,
+        limits: Limits | None = None,
+        is_trusted: Callable[[str], bool] = lambda _peer_id: False,
+        given: Callable[[Connection, str, int], None] = lambda _connection, _digest, _size: None,
     ) -> None:
         self.limits = limits or Limits()
         self.counters = ServingCounters()
         self.memory = ReplyMemory(self.limits.body_memory, self.limits.body_memory // 4)
         self.turns: defaultdict[str, Turns] = defaultdict(lambda: Turns(TURNS))
         """By protocol."""
+        self.given = given
         self._is_trusted = is_trusted
         self._peers: dict[str, PeerAccount] = {}
         self._bad: LRUCache[str, TokenBucket] = LRUCache(KNOWN_PEERS)  # by origin

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Final, TypeVar
 
 from typing_extensions import override
@@ -29,7 +31,7 @@ from p2pboot.serving.conversation import Reserve, serve_stream
 from p2pboot.serving.server import UNREADABLE, Server, table_reply
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.errors import BlobGone, RangeError
-from p2pboot.transport.interface import Stream
+from p2pboot.transport.interface import Connection, Stream
 
 T = TypeVar("T")
 
@@ -55,13 +57,13 @@ class ArtifactServer(Server):
 
     @override
     async def handle(self, stream: Stream) -> None:
-        await serve_stream(stream, self.protocol, self._answer, self._serving)
+        await serve_stream(stream, self.protocol, partial(self._answer, stream.connection), self._serving)
 
-    async def _answer(self, request: ArtifactRequest, reserve: Reserve) -> Reply:
+    async def _answer(self, connection: Connection, request: ArtifactRequest, reserve: Reserve) -> Reply:
         try:
             match request:
                 case ReadRequest():
-                    return await self._read(request, reserve)
+                    return self._noted(connection, request, await self._read(request, reserve))
                 case PiecesRequest():
                     return await self._pieces(request, reserve)
                 case HaveRequest():
@@ -79,6 +81,17 @@ class ArtifactServer(Server):
                 extra=Event.SERVING_FAILED(op=request.op),
             )
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
+
+    def _noted(self, connection: Connection, request: ReadRequest, reply: Reply) -> Reply:
+        """The same, and once it is handed over it is noted what was given."""
+        if reply.status is not Status.OK:
+            return reply
+
+        def ended(handed_over: bool) -> None:
+            if handed_over:
+                self._serving.given(connection, request.sha256, request.length)
+
+        return replace(reply, ended=ended)
 
     async def _read(self, request: ReadRequest, reserve: Reserve) -> Reply:
         at_once = await reserve(request.length)

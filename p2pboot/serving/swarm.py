@@ -150,6 +150,11 @@ class SwarmServer(Server):
             self._note_changed(content.table_digest)
             raise
 
+    def note_given(self, connection: Connection, content: Content, runs: Runs) -> None:
+        """These pieces were handed over."""
+        size = sum(_span(content, first, count)[1] for first, count in runs)
+        self._serving.given(connection, content.digest, size)
+
     def lacking(self, table: str) -> Reply:
         """The answer where nothing is held that a table cuts."""
         return self._lacking(table)
@@ -270,6 +275,8 @@ class _Client:
             return
         del self._sending[chosen]
         self._server.uplink.end(chosen.sending, whole=handed_over)
+        if handed_over:
+            self._server.note_given(self._connection, chosen.content, chosen.runs)
         if chosen.deal is not None and chosen.deals is not None:
             note = chosen.deals.sent if handed_over else chosen.deals.failed
             note(self._connection.peer_id, chosen.deal)

@@ -319,6 +319,9 @@ class _Node:
         found = ((peer_id, self.peer_addresses(peer_id)) for peer_id in nodes)
         return tuple(" ".join((peer_id, *addresses)).encode() for peer_id, addresses in found)
 
+    def is_node(self, peer_id: str) -> bool:
+        return bool(self._network.nodes_among([peer_id]))
+
     def read_peer_record(self, record: bytes) -> PeerRecord | None:
         peer_id, *addresses = record.decode("ascii", "replace").split(" ")
         if not peer_id or not all(address.endswith(f"/p2p/{peer_id}") for address in addresses):

@@ -67,6 +67,7 @@ class ConnectionRegister:
     def __init__(self, nursery: trio.Nursery) -> None:
         self._nursery = nursery
         self._present: dict[Connection, set[Address]] = {}  # with the endpoints at which it was dialled
+        self._of_peers: dict[str, set[Connection]] = {}
         self._sources: dict[str, dict[PeerSource, None]] = {}  # that were noted, of peers that are connected
         self._followers: list[_Follower] = []
         self._ends: dict[Connection, trio.Event] = {}  # of those for whose end somebody waits
@@ -79,12 +80,13 @@ class ConnectionRegister:
     @property
     def peers(self) -> frozenset[str]:
         """The peer ids of those."""
-        return frozenset(connection.peer_id for connection in self._present)
+        return frozenset(self._of_peers)
 
     def came(self, connection: Connection) -> None:
         """Note a connection that is up; nothing happens when it is known."""
         if connection not in self._present:
             self._present[connection] = set()
+            self._of_peers.setdefault(connection.peer_id, set()).add(connection)
             self._tell(connection, True)
 
     def went(self, connection: Connection, heir: Connection | None = None) -> None:
@@ -98,7 +100,10 @@ class ConnectionRegister:
         if dialled is not None:
             if heir in self._present:
                 self._present[heir] |= dialled
-            if not self._with(connection.peer_id):
+            of_peer = self._of_peers[connection.peer_id]
+            of_peer.discard(connection)
+            if not of_peer:
+                del self._of_peers[connection.peer_id]
                 self._sources.pop(connection.peer_id, None)
             ended = self._ends.pop(connection, None)
             if ended is not None:
@@ -126,7 +131,7 @@ class ConnectionRegister:
 
     def note_source(self, peer_id: str, source: PeerSource) -> None:
         """Note how a peer was found, or would have been; nothing happens when it is not connected."""
-        if not self._with(peer_id):
+        if peer_id not in self._of_peers:
             return
         if peer_id not in self._sources:
             self._sources[peer_id] = dict.fromkeys(self.sources(peer_id))
@@ -138,11 +143,8 @@ class ConnectionRegister:
         noted = self._sources.get(peer_id)
         if noted is not None:
             return tuple(noted)
-        there = self._with(peer_id)
+        there = self._of_peers.get(peer_id, ())
         return (PeerSource.INCOMING,) if there and not any(map(self.was_dialled, there)) else ()
-
-    def _with(self, peer_id: str) -> list[Connection]:
-        return [connection for connection in self._present if connection.peer_id == peer_id]
 
     def was_dialled(self, connection: Connection) -> bool:
         """Whether a connection that is up was dialled by this end."""

@@ -320,6 +320,12 @@ def connection_with(transport: Transport, peer_id: str) -> Connection | None:
 class Gossip(Transport, Protocol):
     """A transport that also carries gossip: what a node needs."""
 
+    def is_node(self, peer_id: str) -> bool:
+        """Whether a peer that is connected is a node, by its own word: clients speak no gossip.
+
+        False also while it has not said so.
+        """
+
     async def subscribe(self, topic: str, validator: Validator) -> None:
         """Join a gossip topic; `validator` is called once for each new message and takes what it accepts."""
 

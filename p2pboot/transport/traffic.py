@@ -43,3 +43,21 @@ class Traffic(Counts):
         """The same of each peer: those with which bytes were exchanged last, and all others in one sum, OTHERS."""
         others = {OTHERS: self._others} if self._others else {}
         return {peer: Counter(counts) for peer, counts in (*self._peers.items(), *others.items())}
+
+    def of_peers(self) -> dict[str, tuple[int, int]]:
+        """Bytes received from and sent to each peer that is remembered; not those of HTTP clients."""
+        return {peer: _both(counts) for peer, counts in self._peers.items() if not _is_http(counts)}
+
+
+def _is_http(counts: Counts) -> bool:
+    return any(kind == HTTP for kind, _ in counts)
+
+
+def _both(counts: Counts) -> tuple[int, int]:
+    received = sent = 0
+    for (_, direction), size in counts.items():
+        if direction == RECEIVED:
+            received += size
+        else:
+            sent += size
+    return received, sent

@@ -20,6 +20,7 @@ from p2pboot.gateway.service import GatewayService
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.awaiting import Awaited
 from p2pboot.node.status import RunningNode
+from p2pboot.node.status.boots import Boots
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, Sample, sample
@@ -51,6 +52,7 @@ class OfferingNode:
     def __post_init__(self) -> None:
         self.catalogue = Catalogue(self.store, self.trust, lambda: self.now)
         self.bandwidth = Bandwidth()
+        self.boots = Boots(lambda _sha256: (), lambda: self.now)
 
     def default_pair(self) -> tuple[str | None, str | None]:
         return self.default

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import trio
 
 from p2pboot.core.changes import Change, Form
+from p2pboot.core.estimate import RateWindow
 from p2pboot.core.pieces import KIB, MIB, PieceSet, PieceTable
 from p2pboot.errors import BlobCorrupt, BlobMissing, Contradiction
 from p2pboot.fetch.ledger import Ledger
@@ -36,6 +37,9 @@ They are held, and given to others, meanwhile; in 50 ms one or two come."""
 
 TAKE_BYTES = 512 * KIB
 """The longest answer whose pieces are taken into memory, if they are short: hashing a thread costs more."""
+
+REMEMBERED_GIVERS = 64
+"""Peers of which it is known what they gave of one artifact; of more, those that gave least are forgotten."""
 
 WRITERS = 1
 """Threads that check, write and hash: it takes one core at 900 MB/s, and keeps pieces in order for SHA-256."""
@@ -67,6 +71,10 @@ class Download:
         self.grown = trio.Event()
         """See `expect_growth`."""
         self.done_bytes = 0
+        self.stored = RateWindow(trio.current_time())
+        """Bytes that were verified and stored, since it was begun."""
+        self.given: dict[str, RateWindow] = {}
+        """Bytes that came from each peer, useful or not."""
         self._grown_at = 0
 
     @property
@@ -82,8 +90,19 @@ class Download:
     def note_growth(self, size_bytes: int) -> None:
         """So much more was stored."""
         self.done_bytes += size_bytes
+        self.stored.note(size_bytes, trio.current_time())
         if self.done_bytes >= self._grown_at:
             self.grown.set()
+
+    def note_given(self, peer_id: str, size_bytes: int) -> None:
+        """So much came from a peer."""
+        now = trio.current_time()
+        window = self.given.get(peer_id)
+        if window is None:
+            if len(self.given) >= REMEMBERED_GIVERS:
+                del self.given[min(self.given, key=lambda each: self.given[each].total)]
+            window = self.given[peer_id] = RateWindow(now)
+        window.note(size_bytes, now)
 
     def holds(self, pieces: range) -> bool:
         """Whether all these pieces are there."""

@@ -224,6 +224,8 @@ class Session(ABC):
         self._busy_s = BUSY_S
         self._ledger.note_arrival(self.peer_id, len(data), self._near)
         download = self._downloads.open.get(assignment.blob)
+        if download is not None:
+            download.note_given(self.peer_id, len(data))
         try:
             bad = await self._downloads.store(assignment, data)
         finally:

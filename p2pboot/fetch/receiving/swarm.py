@@ -25,6 +25,7 @@ from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.plain import PlainSession
 from p2pboot.fetch.receiving.session import Session, pump_all
 from p2pboot.fetch.receiving.swarming import SwarmSession
+from p2pboot.fetch.receiving.view import FetchView
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.room import Plan, Yielding
 from p2pboot.transport.interface import Connection, Transport
@@ -59,6 +60,7 @@ class Network:
         hopeless: whether whoever could still be reached was dropped; when it stays so, the fetch ends.
         near: whether nothing that is scarce lies between here and the peer on a connection.
         lacking: told, for as long as it is so, which blobs are missing and nobody delivers.
+        view: where it is shown what is on its way, if anybody wants to see it.
     """
 
     transport: Transport
@@ -67,6 +69,7 @@ class Network:
     hopeless: Callable[[], bool] = lambda: False
     near: Callable[[Connection], bool] = lambda _connection: True
     lacking: Callable[[Sequence[str]], None] = lambda _blobs: None
+    view: FetchView | None = None
 
 
 async def fetch_wanted(
@@ -121,7 +124,12 @@ class _Swarm:
         for each in wanted:  # two names, one content: once
             if self._missing.setdefault(each.blob, each).table_digest != each.table_digest:
                 otherwise_cut.append(each)
+        view = self._network.view or FetchView()
         slots = trio.Semaphore(ARTIFACTS_AT_ONCE)
+        with view.showing(self._downloads.open, self._sessions):
+            await self._bring_all(otherwise_cut, slots)
+
+    async def _bring_all(self, otherwise_cut: Sequence[Wanted], slots: trio.Semaphore) -> None:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(for_each_connection, self._transport, self._serve)
             nursery.start_soon(self._watch)

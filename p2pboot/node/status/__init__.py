@@ -5,24 +5,12 @@ One document, made by `describe_node`: on the control socket, for the page and f
 """
 
 from p2pboot.node.status.document import PATHS, SCHEMA, describe_dht, describe_node, path_of
-from p2pboot.node.status.running import (
-    ArtifactOnItsWay,
-    Boot,
-    FlowsFacts,
-    PeerFacts,
-    PeerGave,
-    RunningNode,
-    SnapshotsFacts,
-)
+from p2pboot.node.status.running import PeerFacts, RunningNode, SnapshotsFacts
 
 __all__ = [
     "PATHS",
     "SCHEMA",
-    "ArtifactOnItsWay",
-    "Boot",
-    "FlowsFacts",
     "PeerFacts",
-    "PeerGave",
     "RunningNode",
     "SnapshotsFacts",
     "describe_dht",

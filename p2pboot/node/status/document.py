@@ -17,16 +17,11 @@ from p2pboot.core.pieces import piece_count
 from p2pboot.core.timestamps import MAX_TIME, format_time
 from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import Malformed
-from p2pboot.node.status.flows import CLASSES, INTERVAL_S
+from p2pboot.fetch.receiving.view import ArtifactOnItsWay
+from p2pboot.node.status.boots import Boot
+from p2pboot.node.status.flows import CLASSES, INTERVAL_S, FlowsFacts
 from p2pboot.node.status.pieces import run_lengths
-from p2pboot.node.status.running import (
-    MAX_PEERS,
-    ArtifactOnItsWay,
-    Boot,
-    FlowsFacts,
-    PeerFacts,
-    RunningNode,
-)
+from p2pboot.node.status.running import MAX_PEERS, PeerFacts, RunningNode
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store

@@ -8,10 +8,12 @@ from dataclasses import field
 from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.pieces import PieceSet
 from p2pboot.core.problems import Problem
 from p2pboot.dht.member import DhtCounts
+from p2pboot.fetch.receiving.view import ArtifactOnItsWay
 from p2pboot.node.lag import Lag
+from p2pboot.node.status.boots import Boot
+from p2pboot.node.status.flows import FlowsFacts
 from p2pboot.publish.scan import Tree
 from p2pboot.transport.interface import PeerSource
 
@@ -48,80 +50,6 @@ class PeerFacts:
     rate_sent: float = 0.0
     rate_received: float = 0.0
     holds: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FlowsFacts:
-    """Bytes by class of who is at the other end, in intervals of one length.
-
-    Args:
-        interval_s: seconds of each.
-        ended_s: seconds since the last one ended.
-        received, sent: by class, the oldest interval first; all have the same number of intervals.
-        totals: since the start, by direction ("received" or "sent") and class.
-    """
-
-    interval_s: int
-    ended_s: float
-    received: Mapping[str, Sequence[int]]
-    sent: Mapping[str, Sequence[int]]
-    totals: Mapping[str, Mapping[str, int]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerGave:
-    """What one peer gave of one artifact: bytes, useful or not, and bytes per second lately."""
-
-    peer_id: str
-    given_bytes: int
-    rate: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArtifactOnItsWay:
-    """How far the fetch of one artifact is.
-
-    Args:
-        sha256: of the artifact, lowercase hex.
-        done_bytes: verified, in whole pieces.
-        held: which pieces; None while its piece table is not here.
-        rate: bytes per second lately.
-        idle_s: seconds since a piece was stored, or since it was begun.
-        given: by whom, who gave most first.
-    """
-
-    sha256: str
-    done_bytes: int
-    held: PieceSet | None
-    rate: float
-    idle_s: float
-    given: Sequence[PeerGave] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Boot:
-    """A machine that took what a release boots from.
-
-    Args:
-        address: of an HTTP client, an IP address; of a peer, the one it is connected from.
-        peer_id: of a peer; None for HTTP.
-        via: "http" or "p2p".
-        channel, arch, version: of the release.
-        began_at, last_at: unix seconds.
-        sent_bytes: to it.
-        done: whether it has all that it needs to boot.
-    """
-
-    address: str
-    peer_id: str | None
-    via: str
-    channel: str
-    arch: str
-    version: str
-    began_at: float
-    last_at: float
-    sent_bytes: int
-    done: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

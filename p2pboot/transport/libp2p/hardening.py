@@ -13,6 +13,7 @@ from typing import Final
 
 from libp2p.exceptions import ParseError
 from libp2p.host.basic_host import BasicHost
+from libp2p.identity.identify import identify
 from libp2p.io.abc import Reader
 from libp2p.io.exceptions import IOException
 from libp2p.network.connection import swarm_connection
@@ -26,6 +27,7 @@ from libp2p.pubsub.rpc_queue import RpcQueue
 from libp2p.pubsub.score import PeerScorer
 from libp2p.utils.varint import read_varint_prefixed_bytes_limited
 
+from p2pboot import __version__
 from p2pboot.errors import MachineError
 
 log = logging.getLogger("p2pboot.transport.libp2p")
@@ -38,6 +40,7 @@ _MAX_NEGOTIATION_LINE: Final = 1024
 # The private and public names that our subclasses override or call, by class or module.
 _NAMES: Final[Mapping[object, str]] = {
     multiselect_communicator: "read_delim",
+    identify: "AGENT_VERSION",
     swarm_connection: "logging",
     swarm_connection.SwarmConn: "new_stream",
     Swarm: "add_conn remove_conn get_connections notify_connected",
@@ -118,4 +121,5 @@ def apply() -> None:
     """
     check_library()
     setattr(multiselect_communicator, "read_delim", _read_line)  # noqa: B010
+    setattr(identify, "AGENT_VERSION", f"p2pboot/{__version__}")  # noqa: B010
     quieten()

@@ -214,6 +214,10 @@ class Libp2pTransport(interface.Gossip):
         return tuple(record for record in records if len(record) <= MAX_RECORD_BYTES)
 
     @override
+    def is_node(self, peer_id: str) -> bool:
+        return is_node(cast(BoundedPeerStore, self._swarm.peerstore).spoken_by(ID.from_base58(peer_id)))
+
+    @override
     def read_peer_record(self, record: bytes) -> PeerRecord | None:
         return read_record(record)
 

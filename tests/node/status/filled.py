@@ -13,16 +13,10 @@ from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.trust import Trust
 from p2pboot.dht.member import DhtCounts
-from p2pboot.node.status import (
-    ArtifactOnItsWay,
-    Boot,
-    FlowsFacts,
-    PeerFacts,
-    PeerGave,
-    RunningNode,
-    SnapshotsFacts,
-)
-from p2pboot.node.status.flows import CLASSES, INTERVAL_S, INTERVALS
+from p2pboot.fetch.receiving.view import ArtifactOnItsWay, PeerGave
+from p2pboot.node.status import PeerFacts, RunningNode, SnapshotsFacts
+from p2pboot.node.status.boots import Boot
+from p2pboot.node.status.flows import CLASSES, INTERVAL_S, INTERVALS, FlowsFacts
 from p2pboot.publish.layout import Ignored
 from p2pboot.publish.tree import Tree
 from p2pboot.store.catalogue import Catalogue
@@ -68,7 +62,7 @@ def ways_of(manifest: Any) -> dict[str, ArtifactOnItsWay]:
 def running(ways: dict[str, ArtifactOnItsWay], peers: int = 1, clients: int = 1) -> RunningNode:
     """So many peers and clients, and five minutes of flows."""
     names = [f"{PEER}{number:04}" for number in range(peers)]
-    intervals = {one: [1_000_000] * INTERVALS for one in CLASSES}
+    intervals = dict.fromkeys(CLASSES, (1000000,) * INTERVALS)
     return RunningNode(
         peer_id=PEER,
         name="boot-1",
