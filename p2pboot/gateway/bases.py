@@ -26,7 +26,10 @@ from p2pboot.gateway.request import Fields, Request
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _PORT: Final = re.compile(r"[0-9]{1,5}")
-_HOST_OF: Final = re.compile(r"\[?([0-9A-Fa-f:.]*?)(?:\]?(?::[0-9]+)?)")  # an address, perhaps with a port
+# An address, perhaps with a port; an IPv6 address that has one is in brackets.
+_ADDRESS: Final = re.compile(
+    r"\[([0-9A-Fa-f:.]{2,45})\](?::[0-9]{1,5})?|([0-9.]{7,15})(?::[0-9]{1,5})?|([0-9A-Fa-f:.]{2,45})"
+)
 _OWN_PORT: Final = re.compile(r".*:[0-9]+")  # of a host; an IPv6 address ends with a bracket
 # Segments as in names, none of dots only: it goes into scripts as it is.
 _PREFIX: Final = re.compile(r"(?:/(?!\.+(?:/|\Z))[A-Za-z0-9._-]{1,64}){1,8}/?")
@@ -74,7 +77,8 @@ class Bases:
         said = ",".join(request.fields.get("x-forwarded-for", ())) or _last_forwarded(
             ",".join(request.fields.get("forwarded", ()))
         ).get("for", "")
-        ip = ip_of(_HOST_OF.sub(r"\1", said.rpartition(",")[2].strip(" \t")))
+        found = _ADDRESS.fullmatch(said.rpartition(",")[2].strip(" \t"))
+        ip = None if found is None else ip_of(found[1] or found[2] or found[3])
         return request.ends.client if ip is None else str(ip)
 
     def is_proxy(self, client: str) -> bool:

@@ -34,6 +34,45 @@ def base(
     return Bases(advertised, proxies).of(request)
 
 
+def client(*fields: tuple[str, str], peer: str = PROXY) -> str:
+    values: dict[str, list[str]] = {}
+    for name, value in fields:
+        values.setdefault(name.lower(), []).append(value)
+    request = Request("GET", "/kernel", values, "host", Ends(peer, ("192.0.2.1", 8080), party_of(peer)))
+    return Bases((), ("192.0.2.0/28",)).client_of(request)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ((("X-Forwarded-For", "198.51.100.8"),), "198.51.100.8"),
+        (
+            (("X-Forwarded-For", "203.0.113.1, 198.51.100.8"),),
+            "198.51.100.8",
+        ),  # the last is the proxy's own word
+        ((("X-Forwarded-For", "203.0.113.1"), ("X-Forwarded-For", " 198.51.100.8 ")), "198.51.100.8"),
+        ((("X-Forwarded-For", "198.51.100.8:1234"),), "198.51.100.8"),
+        ((("X-Forwarded-For", "2001:db8::7"),), "2001:db8::7"),
+        ((("X-Forwarded-For", "[2001:db8::7]:80"),), "2001:db8::7"),
+        ((("X-Forwarded-For", "::ffff:198.51.100.8"),), "198.51.100.8"),
+        ((("Forwarded", 'for="[2001:db8::7]:80";proto=https'),), "2001:db8::7"),
+        ((("Forwarded", "for=203.0.113.1, for=198.51.100.8"),), "198.51.100.8"),
+        ((("Forwarded", "for=unknown"),), PROXY),
+        ((("X-Forwarded-For", "<script>"),), PROXY),
+        ((("X-Forwarded-For", "198.51.100.8\n"),), PROXY),
+        ((("X-Forwarded-For", "1" * 10_000),), PROXY),
+        ((), PROXY),
+    ],
+)
+def test_the_client_is_who_a_trusted_proxy_says_last(fields: tuple[tuple[str, str], ...], said: str) -> None:
+    assert client(*fields) == said
+
+
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded"])
+def test_of_who_is_no_trusted_proxy_the_client_is_itself(name: str) -> None:
+    assert client((name, "for=198.51.100.8"), (name, "198.51.100.8"), peer=STRANGER) == STRANGER
+
+
 FORWARDED_HOST = (("X-Forwarded-Proto", "https"), ("X-Forwarded-Host", "boot.example"))
 
 

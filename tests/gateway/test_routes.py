@@ -17,6 +17,8 @@ from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import MachineError
 from p2pboot.gateway import reports
 from p2pboot.gateway.slots import Slots
+from p2pboot.node.status.boots import Boots
+from p2pboot.node.status.known import Release
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, content
 from tests.core.phase_verify import phase_verify
@@ -394,3 +396,25 @@ async def test_slots_are_given_back(store: Store, tmp_path: Path) -> None:
     async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=Slots(2)) as gateway:
         for _ in range(10):
             assert (await gateway.get("/kernel")).status == 200
+
+
+async def test_who_takes_what_a_machine_boots_from_is_noted(gateway: Running) -> None:
+    node = gateway.node
+    manifest = put(node.store)
+    release = Release(
+        manifest.digest, "stable", "x86_64", "v1", {k: a.size for k, a in manifest.artifacts.items()}
+    )
+    named = {artifact.sha256: [(release, key)] for key, artifact in manifest.artifacts.items()}
+    node.boots = Boots(lambda sha256: named.get(sha256, ()), lambda: node.now)
+    assert (await gateway.get(f"{PAIR}/kernel", method="HEAD")).status == 200
+    await gateway.get(f"{PAIR}/manifest.json")
+    assert node.boots.lately() == []
+    forged = {"X-Forwarded-For": "198.51.100.1"}
+    assert (await gateway.get(f"{PAIR}/kernel", {"Range": "bytes=0-9", **forged})).status == 206
+    (boot,) = node.boots.lately()
+    assert (boot.address, boot.via, boot.sent_bytes, boot.done) == ("127.0.0.1", "http", 10, False)
+    await gateway.get(f"{PAIR}/kernel")
+    await gateway.get(f"/blobs/{manifest.artifacts['initramfs'].sha256}")
+    (boot,) = node.boots.lately()
+    assert boot.done
+    assert boot.sent_bytes == 10 + manifest.artifacts["kernel"].size + manifest.artifacts["initramfs"].size

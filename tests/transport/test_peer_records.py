@@ -144,6 +144,8 @@ async def test_a_client_is_not_told_of_because_it_said_who_it_is(kind: str) -> N
         (told,) = map(node.read_peer_record, node.peer_records())
         assert told is not None
         assert told.peer_id == other.peer_id
+        assert node.is_node(other.peer_id)
+        assert not node.is_node(client.peer_id)
         nursery.cancel_scope.cancel()
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import trio
 
@@ -25,10 +26,12 @@ from p2pboot.fetch.receiving.items import Dialect, Wanted
 from p2pboot.fetch.receiving.plain import PlainSession
 from p2pboot.fetch.receiving.session import Session, pump_all
 from p2pboot.fetch.receiving.swarming import SwarmSession
-from p2pboot.fetch.receiving.view import FetchView
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.room import Plan, Yielding
 from p2pboot.transport.interface import Connection, Transport
+
+if TYPE_CHECKING:
+    from p2pboot.fetch.receiving.view import FetchView  # of nodes: a client shows itself in other ways
 
 FIRST_RETRY_S = 0.2
 LONGEST_RETRY_S = 5.0
@@ -124,9 +127,9 @@ class _Swarm:
         for each in wanted:  # two names, one content: once
             if self._missing.setdefault(each.blob, each).table_digest != each.table_digest:
                 otherwise_cut.append(each)
-        view = self._network.view or FetchView()
+        view = self._network.view
         slots = trio.Semaphore(ARTIFACTS_AT_ONCE)
-        with view.showing(self._downloads.open, self._sessions):
+        with nullcontext() if view is None else view.showing(self._downloads.open, self._sessions):
             await self._bring_all(otherwise_cut, slots)
 
     async def _bring_all(self, otherwise_cut: Sequence[Wanted], slots: trio.Semaphore) -> None:

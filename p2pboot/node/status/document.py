@@ -14,12 +14,13 @@ from p2pboot import __version__
 from p2pboot.core.estimate import left_s
 from p2pboot.core.manifest import Artifact, Candidate, Statement
 from p2pboot.core.pieces import piece_count
+from p2pboot.core.standing import WAITING_S
 from p2pboot.core.timestamps import MAX_TIME, format_time
 from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import Malformed
 from p2pboot.fetch.receiving.view import ArtifactOnItsWay
 from p2pboot.node.status.boots import Boot
-from p2pboot.node.status.flows import CLASSES, INTERVAL_S, FlowsFacts
+from p2pboot.node.status.flows import CLASSES, INTERVAL_S, LAN, MESH, PUBLISHER, FlowsFacts
 from p2pboot.node.status.pieces import run_lengths
 from p2pboot.node.status.running import MAX_PEERS, PeerFacts, RunningNode
 from p2pboot.store.catalogue import Catalogue
@@ -36,9 +37,6 @@ MAX_ARTIFACTS: Final = 4096
 
 MAX_GIVERS: Final = 16
 """Peers that are named for one artifact that is fetched."""
-
-WAITING_S: Final = 2.0
-"""For so long no byte may come before it is said that it is waited for: pieces come in whole requests."""
 
 PATHS: Final[Mapping[PeerSource, str]] = {
     PeerSource.BOOTSTRAP: "bootstrap",
@@ -147,6 +145,13 @@ def _describe_peer(peer: PeerFacts) -> dict[str, Any]:
     }
 
 
+def class_of(peer: PeerFacts) -> str:
+    """Whose bytes a peer's are, as `flows` counts them."""
+    if peer.is_publisher:
+        return PUBLISHER
+    return LAN if peer.near else MESH
+
+
 def path_of(peer: PeerFacts) -> str:
     """The way that bytes take: a peer in the own subnet is reached there, whoever told of it."""
     if peer.near:
@@ -214,7 +219,7 @@ class _Releases:
 
     def __init__(self, node: RunningNode, store: Store, catalogue: Catalogue, now: int) -> None:
         self._node, self._store, self._catalogue, self._now = node, store, catalogue, now
-        self._names = {peer.peer_id: peer.name for peer in node.shown}
+        self._peers = {peer.peer_id: peer for peer in node.shown}
 
     def heads(self) -> list[dict[str, Any]]:
         left, described = MAX_ARTIFACTS, []
@@ -244,6 +249,7 @@ class _Releases:
                     "artifacts": artifacts,
                     "bytes_done": sum(one["done"] for one in artifacts),
                     "bytes_total": sum(one["size"] for one in artifacts),
+                    "sources": self._sources(artifacts),
                 }
             )
         return described
@@ -279,6 +285,15 @@ class _Releases:
             "artifacts_total": 0 if claims is None else len(claims.artifacts),
         }
 
+    def _sources(self, artifacts: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+        """Bytes by class of who gave them; of whom nothing is known any more, he is of the mesh."""
+        sources = dict.fromkeys((LAN, MESH, PUBLISHER), 0)
+        ways = (self._node.on_their_way.get(one["sha256"]) for one in artifacts)
+        for one in itertools.chain.from_iterable(way.given for way in ways if way is not None):
+            peer = self._peers.get(one.peer_id)
+            sources[MESH if peer is None else class_of(peer)] += one.given_bytes
+        return sources
+
     def _progress(self, artifact: Artifact) -> dict[str, Any]:
         """How far the fetch of one artifact is; what is not on its way is here, or not begun."""
         pieces = piece_count(artifact.size, artifact.piece_length)
@@ -307,7 +322,7 @@ class _Releases:
             "from": [
                 {
                     "peer_id": one.peer_id,
-                    "name": self._names.get(one.peer_id),
+                    "name": None if one.peer_id not in self._peers else self._peers[one.peer_id].name,
                     "bytes": one.given_bytes,
                     "rate": round(one.rate),
                 }

@@ -302,6 +302,9 @@ async def test_progress_is_told_per_artifact_with_pieces_and_givers(mesh: Mesh, 
         assert (giver["peer_id"], giver["name"]) == (publisher.transport.peer_id, "test")
         assert giver["bytes"] >= rootfs["done"]
         assert giver["rate"] > 0
+        assert set(release["sources"]) == {"lan", "mesh", "publisher"}
+        given = [one["bytes"] for each in release["artifacts"] for one in each["from"]]
+        assert release["sources"]["publisher"] == sum(given)
         await until(lambda: mirror.version() == 1)
         assert (await mirror.status())["fetching"] == []
 
