@@ -16,10 +16,13 @@ from p2pboot.cli.clock import wall_clock
 from p2pboot.cli.main import collect_garbage
 from p2pboot.cli.options import Command, config_option, max_lifetime_option, trust_options, verbosity_options
 from p2pboot.cli.settings import node_options, overrides_of, setting_options
+from p2pboot.config.values import OFF
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
     from p2pboot.config.settings import NodeSettings
+    from p2pboot.gateway.service import GatewayService
+    from p2pboot.node.run import Service
 
 
 @click.command(cls=Command)
@@ -88,14 +91,21 @@ def _run(load: Callable[[], NodeSettings]) -> None:
     with supervisor.told_of_failure(), ExitStack() as stack:
         settings = load()
         settings.store.state  # noqa: B018 - known or not, before a key is made or a port is taken
-        services = []
+        # Listening already here: a port in use is known before anything is started or printed.
+        services: list[Service] = []
+        gateway: GatewayService | None = None
         # Whoever enables the socket unit wants HTTP; a second time it need not be said.
         http = settings.gateway.http or (f"systemd:{HTTP}" if HTTP in passed.names else None)
         if http is not None:
             from p2pboot.gateway.service import GatewayService  # 0.2 s that only who wants HTTP pays
 
-            # Listening already here: a port in use is known before anything is started or printed.
-            services.append(stack.enter_context(closing(GatewayService(settings, where=http, passed=passed))))
+            gateway = stack.enter_context(closing(GatewayService(settings, where=http, passed=passed)))
+            services.append(gateway)
+        if settings.gateway.admin != OFF:
+            from p2pboot.gateway.admin.service import AdminService
+
+            counted = None if gateway is None else gateway.counted
+            services.append(stack.enter_context(closing(AdminService(settings, counted))))
         from p2pboot.node.run import run_node
 
         collect_garbage()

@@ -331,6 +331,26 @@ class GatewaySettings:
         default_words="nobody's",
         example=["192.0.2.10", "fd00::/8"],
     )
+    # None: the usual port, or another one
+    admin: str | None = setting(
+        values.admin_address,
+        "--admin HOST:PORT",
+        "Where to tell people and Prometheus how the node is. `HOST:PORT` of the status page, `/status`, `/metrics` and"
+        " `/events` ([operations.md](operations.md#watching-it)), or `off`. They are for this machine and for"
+        " `admin_allow` alone, whatever address is listened on. A port in use is an error if it was named here.",
+        default_words="`127.0.0.1:4080`, or another free port where that is taken",
+        example="127.0.0.1:4080",
+    )
+    admin_allow: tuple[str, ...] = setting(
+        values.networks,
+        "--admin-allow CIDR",
+        "Who may read what is told at `--admin`, apart from this machine. Networks or addresses, for example of the"
+        " Prometheus server; what counts is who is connected, never what a proxy says of its clients. A proxy on this"
+        " machine that names its clients has to be allowed as `127.0.0.1`.",
+        default=[],
+        default_words="nobody else",
+        example=["192.0.2.30", "fd00:30::/64"],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

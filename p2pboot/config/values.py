@@ -45,6 +45,7 @@ _KINDS = {  # what a person calls the TOML type of a value
     tuple: "a list",
     dict: "a table",
 }
+OFF = "off"
 _HTTP_ADDRESS = r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9][A-Za-z0-9._-]{0,252}):([0-9]{1,5})"
 _PASSED = r"systemd(?::[!-9;-~]{1,255})?"  # a name has no colon and no space
 _SIZE = r"(\d{1,16}(?:\.\d{1,6})?)\s*([A-Za-z]*)"
@@ -268,6 +269,11 @@ def http_address(value: object, _base: Path) -> str:
             f'must be HOST:PORT like "0.0.0.0:8080" or "[::]:8080", or "systemd", not {text[:80]!r}'
         )
     return text
+
+
+def admin_address(value: object, base: Path) -> str:
+    """Where to listen for the status page: as `http_address`, or `off`."""
+    return OFF if value == OFF else http_address(value, base)
 
 
 def http_bases(value: object, _base: Path) -> tuple[str, ...]:

@@ -24,7 +24,6 @@ from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.front import read_request
 from p2pboot.gateway.ipxe import boot_script
-from p2pboot.gateway.names import Names
 from p2pboot.gateway.offers import Offer, Offers
 from p2pboot.gateway.phase import phase_view
 from p2pboot.gateway.replies import Reply, refusal
@@ -49,7 +48,6 @@ class Gateway:
         offers: its manifests.
         reports: what there is to say about the node.
         bases: where clients reach it.
-        names: by which the reports may be asked for.
         counters: told of faults of ours.
     """
 
@@ -60,22 +58,19 @@ class Gateway:
         reports: Reports,
         bases: Bases,
         *,
-        names: Names,
         counters: GatewayCounters,
     ) -> None:
         self._node = node
         self._offers = offers
         self._reports = reports
         self._bases = bases
-        self._names = names
         self._counters = counters
         self._lookups = Threads(LOOKUPS)
         self._artifacts = Artifacts(node, self._lookups, bases)
         self._routes = (
-            route("report", "/", self._page, for_anyone=False),
             route("report", "/health", self._health),
-            route("report", "/status", self._status, for_anyone=False),
-            route("report", "/metrics", self._metrics, for_anyone=False),
+            route("report", "/ready", self._ready),
+            route("other", "/|/status|/metrics|/events", self._elsewhere),
             route("blob", f"/blobs/{SHA256}", self._blob),
             route("blob", f"/blobs/(?P<prefix>[^/]+)/{SHA256}\\.bin", self._blob),
             *self._of_manifests(PAIR, NAME),
@@ -111,8 +106,6 @@ class Gateway:
         if found is None:
             return refusal(404, "there is nothing of that name")
         chosen, parts = found
-        if not chosen.for_anyone and not all(map(self._names.has, request.hosts)):
-            return refusal(421, "this node is not known by that name; --advertise-http gives it one")
         try:
             reply = await chosen.endpoint(request, parts)
         except P2PBootError as error:
@@ -151,25 +144,16 @@ class Gateway:
 
     # reports
 
-    async def _page(self, request: Request, _parts: Parts) -> Reply:
-        body = await self._lookups.run(self._reports.page)
-        headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
-        return replies.document(request, body, "text/html; charset=utf-8", headers, cache=replies.NO_STORE)
-
     async def _health(self, _request: Request, _parts: Parts) -> Reply:
-        problem = await self._lookups.run(self._reports.problem)
-        if problem is not None:
-            return refusal(503, problem)
-        return Reply(200, {"Content-Type": replies.TEXT, "Cache-Control": replies.NO_STORE}, b"ok\n")
+        return await self._lookups.run(self._reports.health)
 
-    async def _status(self, request: Request, _parts: Parts) -> Reply:
-        body = await self._lookups.run(self._reports.status, self._node.running())
-        return replies.document(request, body, replies.JSON, {}, cache=replies.NO_STORE)
+    async def _ready(self, _request: Request, _parts: Parts) -> Reply:
+        return await self._lookups.run(self._reports.ready, self._node.awaited(), self._node.running())
 
-    async def _metrics(self, request: Request, _parts: Parts) -> Reply:
-        accept = ", ".join(request.values("accept"))
-        body, media_type = await self._lookups.run(self._reports.metrics, self._node.running(), accept)
-        return replies.document(request, body, media_type, {"Vary": "Accept"}, cache=replies.NO_STORE)
+    async def _elsewhere(self, _request: Request, _parts: Parts) -> Reply:
+        return refusal(
+            404, "what the node says of itself is at its admin address, which `p2pboot status` names"
+        )
 
     # artifacts and manifests
 

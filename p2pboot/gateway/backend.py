@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from p2pboot.node.awaiting import Awaited
 from p2pboot.node.status import RunningNode
@@ -44,3 +44,6 @@ class Backend(Protocol):
 
     def running(self) -> RunningNode:
         """What was counted since the start, and what is so now; for the event loop's thread."""
+
+    async def status(self) -> dict[str, Any]:
+        """Everything that it says of itself to those who may know it, as `node.status` describes it."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Protocol, runtime_checkable
 
 SMALLEST_READ: Final = 64 * 1024
 LARGEST_READ: Final = 1024 * 1024
@@ -85,6 +85,20 @@ class ArtifactBody:
         """So many of the bytes that were read are sent."""
         self._offset += size
         self._told(size)
+
+
+@runtime_checkable
+class LiveBody(Protocol):
+    """A body that comes about while it is sent, and has no length."""
+
+    patience_s: float
+    """How long a client may take for one part, seconds; one that takes longer is dropped."""
+
+    async def next_part(self) -> bytes:
+        """Wait for the next bytes; b"" where there are no more."""
+
+    def close(self) -> None:
+        """It is not read any further. Idempotent."""
 
 
 def next_size(sent: int, taken: int, size: int) -> int:

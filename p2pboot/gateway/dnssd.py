@@ -27,6 +27,7 @@ from p2pboot.core.events import Event
 from p2pboot.core.manifest import Manifest
 from p2pboot.errors import P2PBootError
 from p2pboot.gateway.hosts import lan_addresses, own_addresses, port_of
+from p2pboot.gateway.names import host_name
 from p2pboot.gateway.offers import Offers
 from p2pboot.transport.interfaces import Interfaces
 
@@ -180,11 +181,6 @@ def describe(
         server=host_name(announcement.peer_id),
         addresses=[ipaddress.ip_address(address).packed for address in addresses],
     )
-
-
-def host_name(peer_id: str) -> str:
-    """The name of the host that instances lead to, with a dot at its end."""
-    return f"p2pboot-{peer_id[-12:].lower()}.local."
 
 
 def _instance(announcement: ServiceAnnouncement, manifest: Manifest) -> str:

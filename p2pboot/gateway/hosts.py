@@ -18,7 +18,6 @@ BACKLOG: Final = 1024  # connections that the kernel keeps while all tasks are b
 MAX_URLS: Final = 4
 """How many of the machine's addresses are advertised, the best ones. Each is in the manifest once for every artifact,
 and a client tries them one after the other; the format has room for 16."""
-_ADDRESS_REMEDY: Final = "give --http an address of this machine, such as 0.0.0.0:8080"
 
 # RFC 9110, section 7.2, as far as names and addresses that can stand in a URL and in a script need no quoting.
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
@@ -70,16 +69,18 @@ def open_sockets(where: str, passed: PassedSockets) -> tuple[socket.socket, ...]
     return passed.take(where.partition(":")[2] or None)
 
 
-def listen(http: str) -> socket.socket:
+def listen(http: str, *, option: str = "--http") -> socket.socket:
     """Open the socket of a gateway, so that a port in use is known before anything else is started.
 
     Args:
         http: HOST:PORT, an IPv6 address in brackets. Port 0 is any free one.
+        option: by which it was said.
 
     Raises:
         MachineError: the port is in use, or this machine has no such address.
     """
     host, _, port = http.rpartition(":")
+    remedy = f"give {option} an address of this machine, such as 127.0.0.1:8080"
     try:
         found = socket.getaddrinfo(
             host.strip("[]"),
@@ -88,7 +89,7 @@ def listen(http: str) -> socket.socket:
             flags=socket.AI_PASSIVE | socket.AI_NUMERICSERV,
         )
     except socket.gaierror as error:
-        raise MachineError(f"cannot listen on {http}: {error.strerror}", remedy=_ADDRESS_REMEDY) from None
+        raise MachineError(f"cannot listen on {http}: {error.strerror}", remedy=remedy) from None
     family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:

@@ -18,7 +18,7 @@ import trio
 
 from p2pboot.core.events import Event
 from p2pboot.errors import P2PBootError
-from p2pboot.gateway.body import KEPT_S, SMALLEST_READ, ArtifactBody, Room, next_size
+from p2pboot.gateway.body import KEPT_S, SMALLEST_READ, ArtifactBody, LiveBody, Room, next_size
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.stream import ClientStream
@@ -153,6 +153,8 @@ class Connection:
             status = reply.status
             if isinstance(body, ArtifactBody):
                 await self._send_artifact(body)
+            elif isinstance(body, LiveBody):
+                await self._send_live(body)
             self._http.send(h11.EndOfMessage())
         except P2PBootError as error:
             log.warning(
@@ -160,6 +162,8 @@ class Connection:
             )  # it ends short, which every client notices
         finally:
             self._counters.requests[reply.kind, status] += 1
+            if isinstance(reply.body, LiveBody):
+                reply.body.close()
 
     async def _send_artifact(self, body: ArtifactBody) -> None:
         size = SMALLEST_READ
@@ -175,6 +179,13 @@ class Connection:
                     rest = rest[self._send_some(body, rest[:allowed]) :]
             del data, rest  # nothing is held while the client is not reading
 
+    async def _send_live(self, body: LiveBody) -> None:
+        while part := await body.next_part():
+            with trio.move_on_after(body.patience_s) as patience:
+                await self._stream.send_all(self._http.send(h11.Data(part)))
+            if patience.cancelled_caught:
+                raise trio.ClosedResourceError  # whoever serves the connection cuts it
+
     def _send_some(self, body: ArtifactBody, data: memoryview) -> int:
         taken = self._stream.send_some(data)
         self._http.send_with_data_passthrough(h11.Data(data[:taken]))  # type: ignore[arg-type] # only counts it
@@ -184,7 +195,7 @@ class Connection:
 
 def _head(reply: Reply, *, is_last: bool) -> h11.Response:
     headers = [("Date", formatdate(usegmt=True)), *reply.headers.items()]
-    if reply.status != HTTPStatus.NOT_MODIFIED:
+    if reply.status != HTTPStatus.NOT_MODIFIED and not isinstance(reply.body, LiveBody):
         headers.append(("Content-Length", str(len(reply.body))))
     if is_last:
         headers.append(("Connection", "close"))

@@ -1,4 +1,4 @@
-"""The names by which a gateway's reports may be asked for.
+"""The names by which a node may be asked what it says of itself.
 
 A page in somebody's browser can have its own name lead to this machine ("DNS rebinding"), and then read what is here
 as if it were its own site: the browser says that name in `Host`. So what tells about the node is told only under names
@@ -51,6 +51,11 @@ class Names:
             return True
         name = _plain(name)
         return name in self._given or name == self._full or name in _own_names()
+
+
+def host_name(peer_id: str) -> str:
+    """The name of the host that a node's announcements lead to (`gateway.dnssd`), with a dot at its end."""
+    return f"p2pboot-{peer_id[-12:].lower()}.local."
 
 
 def _own_names() -> set[str]:

@@ -43,6 +43,18 @@ class Offers:
         """Every manifest on offer, sorted by channel and arch."""
         return [offer for row in self._node.catalogue.offered() if (offer := self._offer(row)) is not None]
 
+    def any(self) -> bool:
+        """Whether any manifest is on offer."""
+        return any(self._offer(row) is not None for row in self._node.catalogue.offered())
+
+    def why_none(self, awaited: Sequence[Awaited]) -> Reply | None:
+        """Why nothing at all is on offer, of what is known or awaited; None where neither is.
+
+        Args:
+            awaited: what the node is to have.
+        """
+        return _why_not(self._node.catalogue.withheld(), awaited, awaited)
+
     def of(self, channel: str, arch: str, awaited: Sequence[Awaited] = ()) -> Offer | Reply:
         """The current manifest of a channel and arch, or why there is none to offer.
 

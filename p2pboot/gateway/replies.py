@@ -9,7 +9,7 @@ from typing import Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
-from p2pboot.gateway.body import ArtifactBody
+from p2pboot.gateway.body import ArtifactBody, LiveBody
 from p2pboot.gateway.ranges import NotModified, OutOfRange, Part, PreconditionFailed, Whole, select
 from p2pboot.gateway.request import Request
 
@@ -31,7 +31,7 @@ class Reply:
     Args:
         status: of HTTP.
         headers: by their names as they are written, which old parsers in firmware compare; the connection adds
-            Date, Content-Length, and Connection where it ends.
+            Date, Content-Length where it is known, and Connection where it ends.
         body: as a GET gets it; a HEAD gets only its length.
         is_last: whether the connection ends with it.
         kind: of the route, for the counters: from a closed set.
@@ -39,7 +39,7 @@ class Reply:
 
     status: int
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | ArtifactBody = b""
+    body: bytes | ArtifactBody | LiveBody = b""
     is_last: bool = False
     kind: str = "other"
 

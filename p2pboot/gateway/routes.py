@@ -31,18 +31,16 @@ class Route(NamedTuple):
         kind: what the counters call it.
         pattern: of whole paths.
         endpoint: answers.
-        for_anyone: whatever name the client calls us by; else only names that `names` knows.
     """
 
     kind: str
     pattern: re.Pattern[str]
     endpoint: Endpoint
-    for_anyone: bool
 
 
-def route(kind: str, pattern: str, endpoint: Endpoint, *, for_anyone: bool = True) -> Route:
+def route(kind: str, pattern: str, endpoint: Endpoint) -> Route:
     """A route, by the text of its pattern."""
-    return Route(kind, re.compile(pattern), endpoint, for_anyone)
+    return Route(kind, re.compile(pattern), endpoint)
 
 
 def find(routes: Sequence[Route], path: str) -> tuple[Route, Parts] | None:

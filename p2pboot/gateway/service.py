@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import logging
 import socket
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 import trio
 
@@ -16,12 +14,12 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.events import Event
 from p2pboot.core.origins import Party, party_of
 from p2pboot.errors import UsageError
+from p2pboot.gateway.accepting import Accepting
 from p2pboot.gateway.app import LOOKUPS, Gateway
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.bases import Bases
-from p2pboot.gateway.body import Room
 from p2pboot.gateway.counters import GatewayCounters
-from p2pboot.gateway.dnssd import ServiceAnnouncement, announce, host_name
+from p2pboot.gateway.dnssd import ServiceAnnouncement, announce
 from p2pboot.gateway.hosts import (
     advertised,
     base_urls,
@@ -32,29 +30,15 @@ from p2pboot.gateway.hosts import (
     own_addresses,
     port_of,
 )
-from p2pboot.gateway.http1 import Connection, Shared
-from p2pboot.gateway.names import Names
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.reports import Reports
-from p2pboot.gateway.slots import WAIT_S, Slots
+from p2pboot.gateway.slots import Slots
 from p2pboot.gateway.stream import ClientStream
-from p2pboot.serving.threads import Turns
 from p2pboot.transport.interfaces import Interfaces
 from p2pboot.transport.passed import PassedSockets
 from p2pboot.transport.traffic import HTTP
 
 log = logging.getLogger(__name__)
-
-MEASURE_S: Final = 2.0  # how often it is looked how clients read
-ACCEPTED: Final = 64  # connections at once, before others have their turn
-_NO_FILES_PAUSE_S: Final = 0.1
-_NO_SLOT: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 10\r\nConnection: close\r\n\r\n"
-)
-_OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
-
-_Opened = Callable[[socket.socket, str], ClientStream]
-"""Makes a stream of a connection and the address of its client."""
 
 
 def _where(http: str, settings: NodeSettings) -> str:
@@ -120,7 +104,7 @@ class GatewayService:
             raise
         self._slots = Slots() if slots is None else slots  # an empty one is false
         self._counters = GatewayCounters()
-        self._shared = Shared(Turns(LOOKUPS), Room(), self._counters)
+        self._accepting = Accepting(self._listeners, self._slots, self._counters, turns=LOOKUPS)
         self._numbers = itertools.count()
         self._interfaces = Interfaces() if interfaces is None else interfaces
 
@@ -135,6 +119,15 @@ class GatewayService:
         return advertised(self._listeners, self._settings.gateway.advertise_http, self._interfaces)
 
     @property
+    def admin(self) -> None:
+        """The status page is elsewhere."""
+
+    @property
+    def counted(self) -> tuple[GatewayCounters, Slots]:
+        """What it counts, and its connections, for the metrics."""
+        return self._counters, self._slots
+
+    @property
     def port(self) -> int:
         """The TCP port that it listens on, the first of them."""
         return port_of(self._listeners)
@@ -147,11 +140,10 @@ class GatewayService:
     async def run(self, node: Backend, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; all connections end with it."""
         offers = Offers(node)
-        reports = Reports(node, offers, self._counters, self._slots)
+        reports = Reports(node, offers)
         options = self._settings.gateway
         bases = Bases(options.advertise_http, options.trusted_proxies)
-        names = Names(options.advertise_http, host_name(node.peer_id))
-        gateway = Gateway(node, offers, reports, bases, names=names, counters=self._counters)
+        gateway = Gateway(node, offers, reports, bases, counters=self._counters)
 
         def stream(connection: socket.socket, client: str) -> ClientStream:
             is_many = bases.is_proxy(client)
@@ -162,10 +154,7 @@ class GatewayService:
 
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._measure)
-                nursery.start_soon(names.learn)
-                for listener in self._listeners:
-                    nursery.start_soon(self._accept, listener, nursery, gateway, stream)
+                nursery.start_soon(self._accepting.run, gateway.answer, stream)
                 if self._settings.network.mdns and not self._is_hidden:
                     name = self._settings.provider.name
                     said = ServiceAnnouncement(offers, name, node.peer_id, self._listeners, self._interfaces)
@@ -179,63 +168,3 @@ class GatewayService:
                 task_status.started()
         finally:
             self.close()
-
-    async def _accept(
-        self, listener: socket.socket, nursery: trio.Nursery, gateway: Gateway, opened: _Opened
-    ) -> None:
-        while True:
-            await trio.lowlevel.wait_readable(listener.fileno())
-            for _ in range(ACCEPTED):
-                try:
-                    accepted, client = listener.accept()
-                except BlockingIOError:
-                    break
-                except OSError as error:
-                    if error.errno in _OUT_OF_RESOURCES:
-                        log.warning(
-                            "no connection can be accepted: %s", error.strerror, extra=Event.HTTP_FAILED()
-                        )
-                        await trio.sleep(_NO_FILES_PAUSE_S)
-                    continue  # else the client went before it was accepted
-                accepted.setblocking(False)
-                stream = opened(accepted, client[0])
-                admitted = trio.Event()
-                if self._slots.admit(stream.slot, trio.current_time()):
-                    nursery.start_soon(self._serve, gateway, stream)
-                elif self._slots.wait(stream.slot, admitted.set):
-                    nursery.start_soon(self._wait, gateway, stream, admitted)
-                else:
-                    stream.refuse(_NO_SLOT)
-                    stream.finish()
-
-    async def _wait(self, gateway: Gateway, stream: ClientStream, admitted: trio.Event) -> None:
-        try:
-            with trio.move_on_after(WAIT_S):
-                await admitted.wait()
-            self._slots.give_up(stream.slot)
-            if admitted.is_set():
-                await self._serve(gateway, stream)
-            else:
-                stream.refuse(_NO_SLOT)
-                await stream.linger()
-        finally:
-            self._slots.give_up(stream.slot)
-            stream.finish()
-
-    async def _serve(self, gateway: Gateway, stream: ClientStream) -> None:
-        try:
-            answer = partial(gateway.answer, ends=stream.ends())
-            await Connection(stream, answer, self._shared).run()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass
-        except Exception:  # one connection must not end the node
-            log.exception("a connection ended by a fault of the gateway", extra=Event.HTTP_FAILED())
-            self._counters.failures += 1
-        finally:
-            self._slots.release(stream.slot, trio.current_time())
-            stream.cut()
-
-    async def _measure(self) -> None:
-        while True:
-            await trio.sleep(MEASURE_S)
-            self._slots.measure(trio.current_time())

@@ -46,6 +46,10 @@ class Service(Protocol):
     def urls(self) -> Sequence[str]:
         """Beginnings of the HTTP URLs under which the node's artifacts can be had now; known before it runs."""
 
+    @property
+    def admin(self) -> str | None:
+        """The URL of the status page, of the service that has it; None of all others."""
+
     async def run(self, node: Node, *, task_status: Any) -> None:
         """Serve until cancelled; `task_status.started()` once it does."""
 
@@ -244,6 +248,7 @@ async def _run(
             urls=reach.urls,
             wall=wall,
         )
+        node.admin = next((service.admin for service in services if service.admin is not None), None)
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run, supervisor.runtime)
             await current.begin(node, swarm_key)

@@ -258,8 +258,9 @@ class Mesh(Processes):
         home = self.directory / name
         home.mkdir(exist_ok=True)
         places = ("--key", str(home / "node.toml"), "--state", str(home / "state"), "--no-mdns")
+        admin = () if "--admin" in arguments else ("--admin", "127.0.0.1:0")
         listen = () if "--listen" in arguments else ("--listen", LOOPBACK)
-        command = [*PYTHON, *arguments, *places, *listen]
+        command = [*PYTHON, *arguments, *places, *listen, *admin]
         return self.node(command, state=home / "state", log=home / "log")
 
     def new_key(self, name: str) -> str:

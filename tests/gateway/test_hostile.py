@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pboot.gateway import http1, service, slots
+from p2pboot.gateway import accepting, http1, slots
 from p2pboot.gateway.body import LARGEST_READ, SMALLEST_READ, next_size, piece_end
 from p2pboot.gateway.slots import Slots
 from p2pboot.store.store import Store
@@ -252,7 +252,7 @@ async def test_who_rests_makes_room_when_slots_are_short(
 async def test_without_a_slot_the_answer_is_503(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(service, "WAIT_S", 0.0)
+    monkeypatch.setattr(accepting, "WAIT_S", 0.0)
     put(store, BIG)
     few = Slots(1)
     async with serving(OfferingNode(store), gateway_settings(tmp_path), slots=few) as gateway:
@@ -284,7 +284,7 @@ async def test_reply_stops_when_the_client_goes(store: Store, tmp_path: Path) ->
             await client.receive_some(9)
         while len(open_slots):  # noqa: ASYNC110 - the gateway has no event for it
             await trio.sleep(0.001)
-        metrics = (await gateway.get("/metrics")).body.decode()
+        metrics = (await gateway.report("/metrics")).body.decode()
     sent = next(
         line for line in metrics.splitlines() if line.startswith('p2pboot_http_bytes_total{direction="sent"}')
     )

@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from p2pboot.gateway import http1
+from p2pboot.gateway.replies import Reply
 from p2pboot.gateway.slots import Slots
 from p2pboot.store.store import Store
 from tests.gateway.clients import BIG, connected, drained, request, status_of
@@ -102,12 +103,12 @@ async def test_nothing_is_read_behind_a_request_that_is_none(gateway: Running, f
         assert 400 <= status_of(received) < 502
         assert received.count(b"HTTP/1.1 ") == 1
         assert b"\r\nConnection: close\r\n" in received
-    assert b"p2pboot_http_failures_total 0.0" in (await gateway.get("/metrics")).body
+    assert b"p2pboot_http_failures_total 0.0" in (await gateway.report("/metrics")).body
 
 
 async def test_refused_requests_are_counted(gateway: Running) -> None:
     await gateway.raw(b"GET /kernel\r\n\r\n")
-    assert b'requests_total{route="other",status="400"} 1.0' in (await gateway.get("/metrics")).body
+    assert b'requests_total{route="other",status="400"} 1.0' in (await gateway.report("/metrics")).body
 
 
 async def test_body_of_any_length_is_no_excuse_for_a_head_with_one(gateway: Running) -> None:
@@ -195,12 +196,13 @@ async def test_client_that_goes_unanswered_is_counted_so(
     arrived, gone = trio.Event(), trio.Event()
     async with serving(node, gateway_settings(tmp_path), slots=slots) as gateway:
 
-        def problem(_self: object) -> None:
+        def health(_self: object) -> Reply:
             trio.from_thread.run_sync(arrived.set)
             trio.from_thread.run(gone.wait)
+            return Reply(200)
 
         with monkeypatch.context() as patch:
-            patch.setattr("p2pboot.gateway.reports.Reports.problem", problem)
+            patch.setattr("p2pboot.gateway.reports.Reports.health", health)
             client = await trio.open_tcp_stream("127.0.0.1", gateway.port)
             client.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")  # a reset
             await client.send_all(b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -209,5 +211,5 @@ async def test_client_that_goes_unanswered_is_counted_so(
             gone.set()
             while len(slots):  # noqa: ASYNC110 - the gateway has no event for it
                 await trio.sleep(0.001)
-        metrics = (await gateway.get("/metrics")).body
+        metrics = (await gateway.report("/metrics")).body
     assert b'requests_total{route="report",status="0"} 1.0' in metrics

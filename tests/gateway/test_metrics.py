@@ -30,7 +30,7 @@ ROWS = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.+?) \| (.+?) \|$", PAGE, 
 
 
 async def scrape_text(gateway: Running, accept: str = "") -> str:
-    reply = await gateway.get("/metrics", {"Accept": accept} if accept else {})
+    reply = await gateway.report("/metrics", {"Accept": accept} if accept else {})
     assert reply.status == 200
     expected = "application/openmetrics-text; version=" if accept else "text/plain; version="
     assert reply["Content-Type"].startswith(expected)

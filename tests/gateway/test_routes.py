@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,14 +12,15 @@ import trio
 
 from p2pboot.core.manifest import check_detached
 from p2pboot.core.names import ARCH_ALIASES, ARCHS
-from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import MachineError
 from p2pboot.gateway import reports
 from p2pboot.gateway.slots import Slots
+from p2pboot.node.awaiting import Awaited
 from p2pboot.node.status.boots import Boots
 from p2pboot.node.status.known import Release
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, content
+from p2pboot.testing.manifests import NOW
 from tests.core.phase_verify import phase_verify
 from tests.fetch.world import FILES, KEY
 from tests.gateway.phase_clients import boot_image_script, phase_fetch
@@ -108,7 +108,7 @@ async def test_conditions(gateway: Running) -> None:
 
 
 async def test_nothing_is_compressed(gateway: Running) -> None:
-    for path in ("/kernel", "/manifest.json", "/", "/metrics"):
+    for path in ("/kernel", "/manifest.json"):
         reply = await gateway.get(path, {"Accept-Encoding": "gzip, br, zstd"})
         assert "content-encoding" not in reply.headers
         assert reply["Content-Length"] == str(len(reply.body))
@@ -315,7 +315,6 @@ async def test_unified_kernel_image_has_routes_of_its_own(store: Store, tmp_path
         assert "initrd" not in script
         view = json.loads((await gateway.get("/phase/manifest.json")).body)
         assert phase_verify((await gateway.get("/manifest.json")).body, KEY.public.raw)["channel"] == "stable"
-        assert f'<a href="{PAIR}/uki">uki</a>' in (await gateway.get("/")).body.decode()
     assert list(view["artifacts"]) == ["uki"]
     assert view["artifacts"]["uki"]["hash"] == manifest.artifacts["uki"].sha256
 
@@ -340,12 +339,42 @@ async def test_health(gateway: Running, store: Store, monkeypatch: pytest.Monkey
     assert (await gateway.get("/health")).status == 200
 
 
+async def test_ready_as_soon_as_something_is_offered(store: Store, tmp_path: Path) -> None:
+    waiting = Awaited("stable", "x86_64", "stable/x86_64 is still being brought in", 2)
+    node = OfferingNode(store)
+    async with serving(node, gateway_settings(tmp_path)) as gateway:
+        for ask in (gateway.get, gateway.report):
+            node.expected = []
+            nothing = await ask("/ready")
+            assert (nothing.status, nothing.body) == (503, b"nothing is offered here yet\n")
+            assert nothing["Retry-After"] == "5"
+            node.expected = [waiting]
+            awaited = await ask("/ready")
+            assert (awaited.status, awaited.body) == (503, f"{waiting.text}\n".encode())
+            assert awaited["Retry-After"] == "2"
+            assert (await ask("/health")).status == 200
+        put(store)
+        for ask in (gateway.get, gateway.report):
+            assert (await ask("/ready")).body == b"ready\n"
+        node.now = NOW + 100 * 86_400
+        expired = await gateway.get("/ready")
+        assert expired.status == 503
+        assert b"expired" in expired.body
+
+
+@pytest.mark.parametrize("path", ["/", "/status", "/metrics", "/events"])
+async def test_what_the_node_says_of_itself_is_not_at_the_boot_port(gateway: Running, path: str) -> None:
+    reply = await gateway.get(path)
+    assert reply.status == 404
+    assert b"admin address" in reply.body
+
+
 async def test_store_that_fails_is_503_everywhere(gateway: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: object) -> None:
         raise MachineError("cannot read /srv/secret: Input/output error")
 
     monkeypatch.setattr(gateway.node.catalogue, "offered", fail)
-    for path in ("/kernel", "/health", "/manifest.json", "/"):
+    for path in ("/kernel", "/health", "/ready", "/manifest.json"):
         reply = await gateway.get(path)
         assert reply.status == 503
         assert b"secret" not in reply.body
@@ -356,39 +385,7 @@ async def test_fault_of_ours_is_500_and_counted(gateway: Running, monkeypatch: p
     assert (await gateway.get("/kernel")).status == 500
     monkeypatch.undo()
     assert (await gateway.get("/kernel")).status == 200
-    assert b"p2pboot_http_failures_total 1.0" in (await gateway.get("/metrics")).body
-
-
-async def test_status(gateway: Running) -> None:
-    await gateway.get("/kernel")
-    transferred = {("/p2pboot/sync/1", "sent"): 3, ("gossip", "received"): 4}
-    gateway.node.counted = replace(gateway.node.counted, transferred=transferred, dht=DhtCounts(5))
-    reply = await gateway.get("/status")
-    assert reply["Content-Type"] == "application/json"
-    status = json.loads(reply.body)
-    assert status["peer_id"] == gateway.node.peer_id
-    assert status["peers"] == [gateway.node.peer_id]
-    assert status["dht"] == {"peers": 5, "values": 0, "providers": 0, "requests": {}, "refused": {}}
-    assert status["manifests"][0]["expires_in_s"] == 86_400
-    assert status["bytes"]["peers_sent"] == 3
-    assert status["bytes"]["peers_received"] == 4
-    assert status["bytes"]["http_sent"] > len(KERNEL)
-    assert status["bytes"]["http_received"] > len("GET /kernel HTTP/1.1")
-
-
-async def test_page_escapes_and_loads_nothing(store: Store, tmp_path: Path) -> None:
-    evil = "<script>alert('1')</script>&\""
-    put(store, provider_name=evil)
-    async with serving(OfferingNode(store, peer_id="<b>"), gateway_settings(tmp_path)) as gateway:
-        reply = await gateway.get("/")
-    text = reply.body.decode()
-    assert reply["Content-Type"] == "text/html; charset=utf-8"
-    assert "default-src 'none'" in reply["Content-Security-Policy"]
-    assert "<script" not in text
-    assert "<b>" not in text
-    assert "&lt;script&gt;" in text
-    assert f'<a href="{PAIR}/kernel">kernel</a>' in text
-    assert len(reply.body) < 4096
+    assert b"p2pboot_http_failures_total 1.0" in (await gateway.report("/metrics")).body
 
 
 async def test_slots_are_given_back(store: Store, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.core.origins import Party
-from p2pboot.gateway import service, slots
+from p2pboot.gateway import accepting, service, slots
 from p2pboot.gateway.body import KEPT_S, ROOM_BYTES, ArtifactBody, Room
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.http1 import Connection, Shared
@@ -55,7 +55,7 @@ async def test_who_chooses_to_be_slow_gives_way_to_others_of_the_same_address(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(slots, "SLOW_AFTER_S", 0.2)
-    monkeypatch.setattr(service, "MEASURE_S", 0.05)
+    monkeypatch.setattr(accepting, "MEASURE_S", 0.05)
     put(store, BIG)
     async with (
         serving(OfferingNode(store), gateway_settings(tmp_path), slots=Slots(2)) as gateway,
@@ -91,18 +91,19 @@ async def test_requests_of_one_address_wait_for_each_other(
     answered: list[str] = []
     begun, go_on = trio.Event(), trio.Event()
 
-    def page(_self: object) -> bytes:
-        answered.append("page")
+    def ready(_self: object, *_told: object) -> Reply:
+        answered.append("ready")
         trio.from_thread.run_sync(begun.set)
         trio.from_thread.run(go_on.wait)
-        return b"page"
+        return Reply(200)
 
-    def problem(_self: object) -> None:
+    def health(_self: object) -> Reply:
         answered.append("health")
+        return Reply(200)
 
-    monkeypatch.setattr(Reports, "page", page)
-    monkeypatch.setattr(Reports, "problem", problem)
-    ask = request("/", "Host: 127.0.0.1")
+    monkeypatch.setattr(Reports, "ready", ready)
+    monkeypatch.setattr(Reports, "health", health)
+    ask = request("/ready")
     async with (
         serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway,
         AsyncExitStack() as stack,
@@ -112,14 +113,14 @@ async def test_requests_of_one_address_wait_for_each_other(
         ]
         await begun.wait()
         honest = await stack.enter_async_context(connected(gateway.port, request("/health")))
-        while len(gateway.service._shared.turns._waiting) < len(crowd):  # noqa: ASYNC110 - it has no event for it
+        while len(gateway.service._accepting._shared.turns._waiting) < len(crowd):  # noqa: ASYNC110 - it has no event for it
             await trio.sleep(0.001)
         go_on.set()
         assert status_of(await drained(honest)) == 200
         for client in crowd:
             assert status_of(await drained(client)) == 200
     assert "health" in answered[:3]
-    assert answered.count("page") == len(crowd)
+    assert answered.count("ready") == len(crowd)
 
 
 class Stuck:

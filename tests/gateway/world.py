@@ -16,10 +16,11 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.trust import Trust
+from p2pboot.gateway.admin.service import AdminService
 from p2pboot.gateway.service import GatewayService
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.awaiting import Awaited
-from p2pboot.node.status import RunningNode
+from p2pboot.node.status import RunningNode, describe_node
 from p2pboot.node.status.boots import Boots
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
@@ -63,6 +64,9 @@ class OfferingNode:
     def running(self) -> RunningNode:
         return self.counted
 
+    async def status(self) -> dict[str, Any]:
+        return await trio.to_thread.run_sync(describe_node, self.counted, self.store, self.catalogue)
+
 
 @dataclass(frozen=True)
 class Reply:
@@ -80,6 +84,7 @@ class Running:
 
     service: GatewayService
     node: OfferingNode
+    admin: AdminService
 
     @property
     def port(self) -> int:
@@ -87,6 +92,16 @@ class Running:
 
     async def get(self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET") -> Reply:
         return await trio.to_thread.run_sync(ask, self.port, method, path, dict(headers or {}))
+
+    async def report(
+        self, path: str, headers: Mapping[str, str] | None = None, *, method: str = "GET"
+    ) -> Reply:
+        """Ask at the admin address."""
+        return await trio.to_thread.run_sync(ask, self.admin.port, method, path, dict(headers or {}))
+
+    async def report_at(self, host: str, path: str, headers: Mapping[str, str] | None = None) -> Reply:
+        """The same by another address of this machine."""
+        return await trio.to_thread.run_sync(ask, self.admin.port, "GET", path, dict(headers or {}), host)
 
     async def raw(self, request: bytes) -> bytes:
         """Send bytes and read until the gateway closes."""
@@ -101,8 +116,8 @@ class Running:
             return bytes(received)
 
 
-def ask(port: int, method: str, path: str, headers: Mapping[str, str]) -> Reply:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=HANG_S)
+def ask(port: int, method: str, path: str, headers: Mapping[str, str], host: str = "127.0.0.1") -> Reply:
+    connection = http.client.HTTPConnection(host, port, timeout=HANG_S)
     try:
         connection.request(method, path, headers=dict(headers))
         reply = connection.getresponse()
@@ -139,8 +154,15 @@ def put_arm64(
 
 
 def gateway_settings(tmp_path: Path, **changes: Any) -> NodeSettings:
-    values = {"gateway.http": "127.0.0.1:0", "network.mdns": False, "store.state": str(tmp_path / "state")}
-    return load(Overrides({**values, **changes})).settings
+    values = {
+        "gateway.http": "127.0.0.1:0",
+        "gateway.admin": "127.0.0.1:0",
+        "network.mdns": False,
+        "store.state": str(tmp_path / "state"),
+    }
+    return load(
+        Overrides({name: value for name, value in {**values, **changes}.items() if value is not None})
+    ).settings
 
 
 @asynccontextmanager
@@ -148,7 +170,9 @@ async def serving(
     node: OfferingNode, settings: NodeSettings, *, slots: Slots | None = None
 ) -> AsyncIterator[Running]:
     service = GatewayService(settings, slots=slots)
+    admin = AdminService(settings, service.counted)
     async with trio.open_nursery() as nursery:
         await nursery.start(service.run, node)
-        yield Running(service, node)
+        await nursery.start(admin.run, node)
+        yield Running(service, node, admin)
         nursery.cancel_scope.cancel()

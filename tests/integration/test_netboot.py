@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
 import subprocess
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 from p2pboot.demo.inputs import prepare_inputs
 from p2pboot.testing.processes import Mesh
+from p2pboot.transport.traffic import HTTP
 from tests.integration.machines import HOST, bios, switched_on, uefi
 
 pytestmark = [pytest.mark.netboot, pytest.mark.timeout(600)]
@@ -48,10 +47,9 @@ def test_machine_boots_from_a_mirrors_gateway(mesh: Mesh, image: Path, kind: str
         machine.wait_for("this initramfs came over the network", marker + "\r\n")
 
     sizes = [path.stat().st_size for path in (image / "stable" / "x86_64").iterdir()]
-    with urllib.request.urlopen(f"{base}/status") as reply:
-        moved = json.load(reply)["bytes"]
-    assert moved["peers_received"] >= sum(sizes)
-    assert moved["http_sent"] >= sum(sizes)
+    traffic = mirror.status()["traffic"]
+    assert sum(one["received"] for one in traffic if one["kind"] != HTTP) >= sum(sizes)
+    assert sum(one["sent"] for one in traffic if one["kind"] == HTTP) >= sum(sizes)
 
 
 STUB = Path("/usr/lib/systemd/boot/efi/linuxx64.efi.stub")
