@@ -38,6 +38,7 @@ class Code(enum.StrEnum):
     LIFETIME = "lifetime"  # what is published is valid for longer than others take
     CLOCK_WENT_BACK = "clock-went-back"  # what is published now is dated before what was published earlier
     NOT_MIRRORED = "not-mirrored"  # something trusted, an image or a snapshot, that can not be had
+    DAMAGED = "damaged"  # the disk changed what was verified
     QUOTA = "quota"  # what is kept leaves no room for a next version
     REFUSED = "refused"  # a manifest of somebody that this node is to follow is not taken
     EXPIRING = "expiring"  # what is held goes out of date soon, and was not renewed when it should have been
@@ -69,6 +70,7 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.LIFETIME: Severity.ERROR,
     Code.CLOCK_WENT_BACK: Severity.ERROR,
     Code.NOT_MIRRORED: Severity.WARNING,
+    Code.DAMAGED: Severity.WARNING,  # of what is offered nothing is wrong; what is not, others say
     Code.QUOTA: Severity.WARNING,
     Code.REFUSED: Severity.ERROR,
     Code.EXPIRING: Severity.WARNING,

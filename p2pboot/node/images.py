@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import trio
@@ -30,7 +30,7 @@ from p2pboot.transport.interface import Transport
 log = logging.getLogger(__name__)
 
 _DETACHED_TIMEOUT_S: Final = 3.0  # the head waits for it: a mute peer must not hold it back for long
-_REMEMBERED: Final = 256  # liars
+_REMEMBERED: Final = 256  # liars; manifests
 
 
 class Images(Followed[HeadRow]):
@@ -67,6 +67,7 @@ class Images(Followed[HeadRow]):
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
         self.lies = 0  # and everybody, since the start
         self._views: dict[str, FetchView] = {}  # by digest of the manifest
+        self._given: dict[str, dict[str, int]] = {}
 
     def on_their_way(self, now: float) -> dict[str, ArtifactOnItsWay]:
         """The artifacts that are asked for at this moment, by SHA-256; of two jobs, as the one has it that is farther.
@@ -160,6 +161,17 @@ class Images(Followed[HeadRow]):
         finally:
             self._views.pop(manifest.digest, None)
             self._note_liars(network.ledger)
+            self._note_given(manifest.digest, network.ledger)
+
+    def given(self, digest: str) -> Mapping[str, int]:
+        """How many bytes each peer gave when a manifest was last brought in, by peer id; any thread."""
+        return self._given.get(digest, {})
+
+    def _note_given(self, digest: str, ledger: Ledger) -> None:
+        self._given.pop(digest, None)
+        self._given[digest] = {peer_id: count for peer_id, count in ledger.received.items() if count}
+        if len(self._given) > _REMEMBERED:
+            del self._given[next(iter(self._given))]
 
     def _note_liars(self, ledger: Ledger) -> None:
         for peer_id, reason in ledger.dropped.items():

@@ -37,6 +37,7 @@ from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
 from p2pboot.node.intake import Intake
 from p2pboot.node.lag import Lag
+from p2pboot.node.mending import Mending
 from p2pboot.node.mirroring import Mirror
 from p2pboot.node.observing import Observer, unheld
 from p2pboot.node.peering import Peering
@@ -51,7 +52,7 @@ from p2pboot.node.status import RunningNode, SnapshotsFacts, describe_node
 from p2pboot.node.status.boots import Boots
 from p2pboot.node.status.collecting import Collector
 from p2pboot.node.status.known import Known
-from p2pboot.node.storekeeping import StoreKeeping
+from p2pboot.node.storekeeping import StoreKeeping, describe_scrubbing
 from p2pboot.node.syncing import Syncer
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
@@ -175,7 +176,6 @@ class Node:
             poisoned=self._poisoners.note,
         )
         self._mirror = Mirror(self._images, partial(self.problems.report, "mirror"))
-        self._storekeeping = StoreKeeping(store, gate, self._images, self._mirror)
         self._syncer = Syncer(
             transport,
             choose=self._intake.choose,
@@ -209,6 +209,12 @@ class Node:
         self._examining = Examining(transport, store, wall)
         self._lag = Lag()
         self._scrubber = Scrubber(store.blobs, store.path, wall, self._audit)
+        self._mending = Mending(
+            store, self.catalogue, self._images.given, partial(self.problems.report, "damage")
+        )
+        self._storekeeping = StoreKeeping(
+            store, gate, self._images, self._mirror, self._scrubber, self._mending
+        )
         self._observer = Observer(
             store,
             self.catalogue,
@@ -260,6 +266,7 @@ class Node:
             nursery.start_soon(self._observer.run)
             nursery.start_soon(self._lag.run)
             nursery.start_soon(self._scrubber.run)
+            nursery.start_soon(self._mending.run)
             if self._hash_table is not None:
                 nursery.start_soon(self._hash_table.run)
                 nursery.start_soon(
@@ -463,7 +470,12 @@ class Node:
             http=tuple(self._urls()),
             trees=() if self._publisher is None else self._publisher.trees,
             lag=self._lag,
+            scrub=self.scrubbing(),
         )
+
+    def scrubbing(self) -> dict[str, Any]:
+        """How far the reading of all that is held is, and what it found."""
+        return describe_scrubbing(self._scrubber.state, self._mending)
 
     def _withheld(self, channel: str | None, arch: str | None) -> list[Withheld]:
         """What a peer is told of that is not offered to it; called in threads."""

@@ -4,27 +4,30 @@ At start nothing is read whole. A pass goes through everything that is wholly he
 at a time and at a bounded rate, and may begin with something else that is looked at now and then. Where it is, it notes
 in the state, so that a node that is restarted every night comes to the end all the same; the note is a hint, and can at
 most put off a pass by the time between two. What is damaged is not offered any more and is brought in again, as when it
-was served.
+was served (`node.mending`). Somebody may ask for a pass at once, which is not slowed down.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import trio
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
 from p2pboot.core.jsonform import MAX_INTEGER, decode_note
-from p2pboot.core.pieces import KIB, MIB, PieceTable
+from p2pboot.core.pieces import KIB, MIB
 from p2pboot.errors import P2PBootError
 from p2pboot.store.durable import write_file
+from p2pboot.store.idle import idle_disk
 from p2pboot.store.ownership import opened_state
 from p2pboot.store.reading import open_regular
+from p2pboot.store.scrubbing import PieceRead, Scrubbed, read_all, total_bytes
 
 log = logging.getLogger(__name__)
 
@@ -71,17 +74,23 @@ class Position:
         return self.begun_at + min(max(self.read_bytes / LONG_RUN_BYTES_PER_S, SHORTEST_PASS_S), PASS_S)
 
 
-class Scrubbed(Protocol):
-    """What is read: artifacts, or snapshots. All block, and raise StoreError or MachineError."""
+@dataclass(frozen=True, slots=True)
+class Scrubbing:
+    """How far a pass is.
 
-    def whole(self) -> list[str]:
-        """The digests of all that is wholly here, sorted."""
+    Args:
+        running: whether one is under way.
+        begun_at: when the last one began, unix seconds; None before the first.
+        last_finished_at: when one was last finished, since this process began; None: none was.
+        read_bytes: how much the last one has read.
+        total_bytes: how much it has to read.
+    """
 
-    def table(self, digest: str, /) -> PieceTable | None:
-        """How one is cut; None where it is not here any more."""
-
-    def scrub(self, digest: str, index: int, /) -> bool:
-        """Read one piece; whether it is intact. Of what is not, its keeper takes care."""
+    running: bool = False
+    begun_at: float | None = None
+    last_finished_at: float | None = None
+    read_bytes: int = 0
+    total_bytes: int = 0
 
 
 class Scrubber:
@@ -105,48 +114,90 @@ class Scrubber:
         self._wall = wall
         self._first = first
         self._note = state / _NOTE
+        self._asked = trio.Event()  # for a pass that begins now
+        self._hurries = False
+        self.state = Scrubbing()
+        """As it is now; another one takes its place when that changes."""
+
+    def begin(self) -> None:
+        """Begin a pass now, from the first piece, and read as fast as the disk is idle; one that hurries goes on."""
+        if not self._hurries:
+            self._asked.set()
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether a pass is to begin now, and has not yet."""
+        return self._asked.is_set()
 
     async def run(self) -> None:
         """Read until cancelled."""
-        await trio.sleep(FIRST_S)
+        with trio.move_on_after(FIRST_S):
+            await self._asked.wait()
         position = await trio.to_thread.run_sync(self._read_note)
         while True:
-            if position.digest is None:
-                await trio.sleep(min(max(position.next_at - self._wall(), FIRST_S), PASS_S))
+            if position.digest is None and not self._asked.is_set():
+                with trio.move_on_after(min(max(position.next_at - self._wall(), FIRST_S), PASS_S)):
+                    await self._asked.wait()
+            if position.digest is None or self._asked.is_set():
                 position = Position(self._wall())
-            read_bytes = 0
-            try:
-                read_bytes = await self._pass(position)
-            except P2PBootError as error:
-                log.error(
-                    "what is held can not be checked: %s",
-                    error,
-                    extra=Event.TASK_FAILED(task="check what is held"),
-                )
+            self._hurries, self._asked = self._asked.is_set(), trio.Event()
+            read_bytes = await self._try(position)
+            if self._asked.is_set():
+                continue
             position = Position(position.begun_at, None, 0, read_bytes)
             if read_bytes >= NOTED_BYTES:
                 await self._take_note(position)
 
+    async def _try(self, position: Position) -> int:
+        """Make a pass; returns how much it has read."""
+        self.state = replace(
+            self.state, running=True, begun_at=position.begun_at, read_bytes=position.read_bytes
+        )
+        try:
+            read_bytes = await self._pass(position)
+        except P2PBootError as error:
+            log.error(
+                "what is held can not be checked: %s",
+                error,
+                extra=Event.TASK_FAILED(task="check what is held"),
+            )
+            read_bytes = 0
+        else:
+            if not self._asked.is_set():
+                self.state = replace(self.state, last_finished_at=self._wall())
+        finally:
+            self._hurries = False
+            self.state = replace(self.state, running=False)
+        return read_bytes
+
     async def _pass(self, start: Position) -> int:
-        """Read everything from there on; returns how much the whole pass has read."""
+        """Read everything from there on, unless a new pass is asked for; returns how much the whole pass has read."""
         await trio.to_thread.run_sync(self._first)
+        total = await trio.to_thread.run_sync(total_bytes, self._scrubbed)
+        self.state = replace(self.state, total_bytes=total)
+        pieces = read_all(self._scrubbed, start.digest or "", start.index)
         read_bytes, noted_bytes = start.read_bytes, start.read_bytes
-        for digest in await trio.to_thread.run_sync(self._scrubbed.whole):
-            if start.digest is not None and digest < start.digest:
+        while not self._asked.is_set():
+            piece = await trio.to_thread.run_sync(_next, pieces)
+            if piece is None:
+                break
+            if not piece.is_intact:
+                log.warning(
+                    "%s: piece %d of %d is damaged on the disk",
+                    piece.digest,
+                    piece.index + 1,
+                    piece.count,
+                    extra=Event.DAMAGED(content=piece.digest),
+                )
                 continue
-            table = await trio.to_thread.run_sync(self._scrubbed.table, digest)
-            if table is None:
-                continue
-            for index in range(start.index if digest == start.digest else 0, table.count):
-                if read_bytes - noted_bytes >= NOTED_BYTES:
-                    await self._take_note(Position(start.begun_at, digest, index, read_bytes))
-                    noted_bytes = read_bytes
-                if not await trio.to_thread.run_sync(self._scrubbed.scrub, digest, index):
-                    log.warning("%s is damaged on the disk", digest, extra=Event.DAMAGED(content=digest))
-                    break
-                length = table.span(index)[1]
-                read_bytes += length
-                await trio.sleep(length / BYTES_PER_S)
+            read_bytes += piece.length
+            self.state = replace(self.state, read_bytes=read_bytes)
+            if read_bytes - noted_bytes >= NOTED_BYTES:
+                await self._take_note(Position(start.begun_at, piece.digest, piece.index + 1, read_bytes))
+                noted_bytes = read_bytes
+            if not self._hurries:
+                with trio.move_on_after(piece.length / BYTES_PER_S):
+                    await self._asked.wait()
         return read_bytes
 
     def _read_note(self) -> Position:
@@ -172,3 +223,8 @@ class Scrubber:
     def _write_note(self, content: bytes) -> None:
         with opened_state(self._note.parent):
             write_file(self._note, content, 0o600)
+
+
+def _next(pieces: Iterator[PieceRead]) -> PieceRead | None:
+    with idle_disk():
+        return next(pieces, None)

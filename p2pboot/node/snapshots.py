@@ -16,11 +16,9 @@ from typing import Any, Final
 import trio
 
 from p2pboot.config.settings import NodeSettings, StoreSettings
-from p2pboot.core.pieces import PieceTable
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, AnnouncementStanding
 from p2pboot.core.timetoke.announcement import Announcement, claim
-from p2pboot.core.timetoke.errors import SnapshotMissing
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.fetch.asking.connecting import for_each_connection
 from p2pboot.fetch.ledger import Ledger
@@ -40,6 +38,7 @@ from p2pboot.serving.contents import Contents
 from p2pboot.serving.snapshots import SnapshotServer
 from p2pboot.store.ownership import PRIVATE
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
+from p2pboot.store.snapshots.scrubbed import ScrubbedSnapshots
 from p2pboot.store.snapshots.survey import Survey
 from p2pboot.transport.interface import Connection, Forwarding, Gossip
 
@@ -103,23 +102,6 @@ async def run_snapshots(
 
 def _said_by_the_list(_text: str) -> None:
     """What is unsigned is a problem, and the list of problems logs it."""
-
-
-class _Scrubbed:
-    """Snapshots as something that is read over and over."""
-
-    def __init__(self, store: DiskSnapshotStore) -> None:
-        self._store = store
-        self.scrub = store.scrub
-
-    def whole(self) -> list[str]:
-        return list(self._store.roots())
-
-    def table(self, root: str) -> PieceTable | None:
-        try:
-            return self._store.table(root)
-        except SnapshotMissing:
-            return None
 
 
 class SnapshotNode:
@@ -191,7 +173,7 @@ class SnapshotNode:
             task_status.started()
             nursery.start_soon(self._watch_store)
             nursery.start_soon(
-                Scrubber(_Scrubbed(self._store), self._store.directory / PRIVATE, time.time).run
+                Scrubber(ScrubbedSnapshots(self._store), self._store.directory / PRIVATE, time.time).run
             )
             if self._gossip:
                 nursery.start_soon(self._announcer.run)

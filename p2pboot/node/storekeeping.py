@@ -13,12 +13,16 @@ import trio
 
 from p2pboot.config.load import Overrides, load
 from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.timestamps import format_time
 from p2pboot.errors import UsageError
 from p2pboot.exports.source import Source, open_source
 from p2pboot.exports.taking import Taken, Taking
 from p2pboot.node.control import Request
 from p2pboot.node.images import Images
+from p2pboot.node.mending import Mending
 from p2pboot.node.mirroring import Mirror
+from p2pboot.node.scrubbing import Scrubber, Scrubbing
+from p2pboot.store.garbage import collect_garbage
 from p2pboot.store.gate import Gate
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
@@ -34,13 +38,25 @@ class StoreKeeping:
         gate: of the same store.
         images: tells how large an artifact may be.
         mirror: stands aside for what is imported.
+        scrubber: reads what is held.
+        mending: knows what is damaged.
     """
 
-    def __init__(self, store: Store, gate: Gate, images: Images, mirror: Mirror[HeadRow]) -> None:
+    def __init__(  # noqa: PLR0917 - the parts of a node that it speaks for
+        self,
+        store: Store,
+        gate: Gate,
+        images: Images,
+        mirror: Mirror[HeadRow],
+        scrubber: Scrubber,
+        mending: Mending,
+    ) -> None:
         self._store = store
         self._gate = gate
         self._images = images
         self._mirror = mirror
+        self._scrubber = scrubber
+        self._mending = mending
 
     async def answer(self, request: Request) -> dict[str, Any]:
         """Do what a request says.
@@ -53,7 +69,29 @@ class StoreKeeping:
                 return await self._import(request)
             case "paths":
                 return await trio.to_thread.run_sync(self._paths, request.get("digests"))
+            case "scrub":
+                before = await self._scrubbing()
+                self._scrubber.begin()
+                before["scrub"]["running"] = True
+                return before
+            case "scrubbing":
+                return await self._scrubbing()
+            case "gc":
+                return await self._collect(dry_run=request.get("dry_run") is not False)
         raise UsageError(f"a node can not do {str(request.get('do'))[:80]!r} with its store")
+
+    async def _scrubbing(self) -> dict[str, Any]:
+        """How the pass goes that was asked for, or is under way, and what is damaged now."""
+        await trio.to_thread.run_sync(self._mending.look)
+        scrub = describe_scrubbing(self._scrubber.state, self._mending)
+        scrub["running"] = scrub["running"] or self._scrubber.is_asked
+        damaged = [{"path": str(one.path), "digest": one.digest} for one in self._store.blobs.damage()]
+        return {"scrub": scrub, "damaged": damaged[:_MAX_DIGESTS]}
+
+    async def _collect(self, *, dry_run: bool) -> dict[str, Any]:
+        collect = partial(collect_garbage, self._store, self._gate.catalogue, dry_run=dry_run)
+        found = await trio.to_thread.run_sync(collect)
+        return {"garbage": [one.to_json() for one in found], "dry_run": dry_run}
 
     def _paths(self, digests: object) -> dict[str, Any]:
         """Where artifacts are served in place, for who exports or checks them."""
@@ -106,3 +144,20 @@ def _asked_trust(request: Request) -> TrustPolicy | None:
     if threshold is not None and not isinstance(threshold, int):
         raise UsageError("threshold must be a number")
     return load(Overrides({}, tuple(keys), threshold)).settings.policy
+
+
+def describe_scrubbing(scrubbing: Scrubbing, mending: Mending) -> dict[str, Any]:
+    """A pass, and what was damaged since the node began, as plain values; times as RFC 3339, None for never."""
+    return {
+        "running": scrubbing.running,
+        "begun_at": _time(scrubbing.begun_at),
+        "last_finished_at": _time(scrubbing.last_finished_at),
+        "read_bytes": scrubbing.read_bytes,
+        "total_bytes": scrubbing.total_bytes,
+        "damaged": mending.damaged,
+        "mended": mending.mended,
+    }
+
+
+def _time(unix_s: float | None) -> str | None:
+    return None if unix_s is None else format_time(int(unix_s))

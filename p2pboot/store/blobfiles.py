@@ -37,7 +37,7 @@ class BlobFiles:
         for each in (self._whole, self._partial):
             make_directory(each)
             check_real_directory(each, STATE)
-        for each in self._all():
+        for each in self.directories():
             check_real_directory(each, STATE)
             clean_temporaries(each)
         self.sweep()
@@ -76,7 +76,10 @@ class BlobFiles:
     def digests(self) -> set[str]:
         """Every artifact of which there is a file."""
         return {
-            path.name for directory in self._all() for path in _entries(directory) if is_digest(path.name)
+            path.name
+            for directory in self.directories()
+            for path in _entries(directory)
+            if is_digest(path.name)
         }
 
     def partials(self) -> set[str]:
@@ -87,7 +90,7 @@ class BlobFiles:
         """The size of every artifact's file, holes included; a partial has its full size from the start."""
         return {
             path.name: file_size(path)
-            for directory in self._all()
+            for directory in self.directories()
             for path in _entries(directory)
             if is_digest(path.name)
         }
@@ -121,8 +124,10 @@ class BlobFiles:
         except OSError as error:
             raise machine_error(error, f"remove {self.partial(digest)}") from error
 
-    def _all(self) -> list[Path]:
-        return [self._partial, *(path for path in _entries(self._whole) if path.is_dir())]
+    def directories(self) -> list[Path]:
+        """Where files of artifacts are: those that exist."""
+        found = [self._partial] if self._partial.is_dir() else []
+        return [*found, *(path for path in _entries(self._whole) if path.is_dir())]
 
 
 class ReadBlobFiles(BlobFiles):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Final, TypeVar
@@ -46,6 +47,10 @@ from p2pboot.store.tables import TableIndex, Tables
 T = TypeVar("T")
 
 MAX_READ_BYTES: Final = 16 * 1024 * 1024  # as in the artifact protocol: it bounds the memory of a read
+TICK_NS: Final = 10_000_000_000
+"""Within so long of its last change a file may have been changed again and look the same: more than the coarsest clock
+of a file system (FAT: 2 s), and no longer than a publisher waits until a file is quiet."""
+
 _LOOKS: Final = 2  # once more when `finish` moved the file between looking for it and opening it
 
 
@@ -62,6 +67,21 @@ class StoredFile:
             return self.path.stat().st_size == self.table.size
         except OSError:
             return True  # removed meanwhile or not accessible, which opening it says better and is not damage
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Content that was verified and is not what it was, although nobody wrote it.
+
+    Args:
+        digest: of the artifact.
+        path: of the file.
+        identity: of a file that is served in place, as it was; None: it is the store's own.
+    """
+
+    digest: str
+    path: Path
+    identity: FileIdentity | None = None
 
 
 class BlobStore:
@@ -90,11 +110,11 @@ class BlobStore:
             quota_bytes: how much the store may hold; files served in place do not count.
             read_only: change no file, whatever is found; nothing is begun then.
         """
-        self._files = ReadBlobFiles(directory) if read_only else BlobFiles(directory)
+        self.files = ReadBlobFiles(directory) if read_only else BlobFiles(directory)
         self._algorithm = algorithm
         self._tables = tables
         self._hashes = hashes
-        self.room = Room(directory, self._files.sizes, quota_bytes)
+        self.room = Room(directory, self.files.sizes, quota_bytes)
         self._slices = SliceDigests()
         self._ahead = PiecesAhead()
         self._changes = threading.RLock()
@@ -103,14 +123,15 @@ class BlobStore:
         self._active: dict[str, PartialBlob] = {}
         self._begun: list[Callable[[str], None]] = []
         self._damaged: dict[str, None] = {}  # in the order in which it was noticed
+        self._damage: dict[Path, Damage] = {}
 
     def prepare(self) -> None:
         """Make the directories that are missing, and clear away what a killed process left half-made."""
-        self._files.prepare()
+        self.files.prepare()
 
     def sweep(self) -> None:
         """Clear away what killed processes began without a piece of it; makes nothing."""
-        self._files.sweep()
+        self.files.sweep()
 
     # what is held
 
@@ -173,6 +194,10 @@ class BlobStore:
     def known_table(self, digest: str, table_digest: str) -> PieceTable | None:
         """A piece table of an artifact of which there need be nothing here any more, or not yet."""
         return self.table(digest, table_digest) or self._tables.of(digest).get(table_digest)
+
+    def known_tables(self, digest: str) -> Tables:
+        """The piece tables that are kept of an artifact, whether anything of it is here or not, by their digests."""
+        return self._tables.of(digest)
 
     def held(self, digest: str, table_digest: str | None = None) -> PieceSet | None:
         """The pieces held: all of a whole artifact, some of one that this process is fetching, or None.
@@ -246,7 +271,7 @@ class BlobStore:
         """Every artifact that is wholly here, in the store or where it lies, sorted."""
         with self._lock:
             in_place = {file.digest for file in self._in_place.all()}
-        return [digest for digest in sorted(self._files.digests() | in_place) if self.holds(digest)]
+        return [digest for digest in sorted(self.files.digests() | in_place) if self.holds(digest)]
 
     def scrub(self, digest: str, index: int) -> bool:
         """Read one piece of a whole artifact wherever it lies.
@@ -304,6 +329,17 @@ class BlobStore:
         with self._lock:
             damaged, self._damaged = tuple(self._damaged), {}
             return damaged
+
+    def damage(self) -> tuple[Damage, ...]:
+        """What the disk changed, until it is forgotten; bounded by what was ever held."""
+        with self._lock:
+            return tuple(self._damage.values())
+
+    def forget_damage(self, damage: Damage) -> None:
+        """It is mended, or nobody needs it any more."""
+        with self._lock:
+            if self._damage.get(damage.path) == damage:
+                del self._damage[damage.path]
 
     # the publisher's own files
 
@@ -480,7 +516,7 @@ class BlobStore:
             partial = self._active_partial(digest)
             if partial is not None:
                 partial.discard()
-            if is_digest(digest) and self._files.unlink(digest):
+            if is_digest(digest) and self.files.unlink(digest):
                 self._tables.remove(digest)
             self._ahead.clear()
 
@@ -497,7 +533,7 @@ class BlobStore:
 
     def sizes(self) -> dict[str, int]:
         """The size of every artifact of which there is a file in the store, holes included."""
-        return self._files.sizes()
+        return self.files.sizes()
 
     def used_bytes(self) -> int:
         """What counts for the quota: the sizes of whole artifacts and partials, as if they had no holes."""
@@ -522,10 +558,10 @@ class BlobStore:
         """
         with self._lock:
             self._in_place.forget_away(referenced.keys())
-        held, known = self._files.digests(), self._tables.known()
+        held, known = self.files.digests(), self._tables.known()
         removed = []
         for digest in sorted((held | known.keys()) - referenced.keys()):
-            if self._active_partial(digest) is None and self._files.unlink(digest):
+            if self._active_partial(digest) is None and self.files.unlink(digest):
                 self._tables.remove(digest)
                 if digest in held:
                     removed.append(digest)
@@ -538,10 +574,10 @@ class BlobStore:
     def drop_partials(self, wanted: Set[str]) -> None:
         """Remove what fetches left of anything but this, unless somebody goes on with it."""
         with self._changes:
-            for digest in self._files.partials() - wanted:
-                if os.path.exists(self._files.whole(digest)) or self._active_partial(digest) is not None:
+            for digest in self.files.partials() - wanted:
+                if os.path.exists(self.files.whole(digest)) or self._active_partial(digest) is not None:
                     continue
-                if self._files.unlink(digest) and not self.in_place(digest):
+                if self.files.unlink(digest) and not self.in_place(digest):
                     self._tables.remove(digest)
 
     def close(self) -> None:
@@ -568,7 +604,7 @@ class BlobStore:
         for file in self.in_place(digest):
             if self._is_there(digest, file):
                 yield file
-        path = self._files.whole(digest)
+        path = self.files.whole(digest)
         if os.path.exists(path):  # Path.exists raises on EACCES
             for table in self._tables.of(digest).values():
                 stored = StoredFile(path, table)
@@ -582,7 +618,7 @@ class BlobStore:
         """Where the whole artifact lies: files in place, and the store's own, even if the database lost its tables."""
         files = [file for file in self._whole(digest) if isinstance(file, HashedPath)]
         yield from ((file.path, file) for file in files)
-        path = self._files.whole(digest)
+        path = self.files.whole(digest)
         if is_digest(digest) and os.path.exists(path):
             yield path, None
 
@@ -635,22 +671,34 @@ class BlobStore:
     def _lost(self, digest: str, file: HashedPath | StoredFile | None) -> None:
         """What is there is not what was verified: stop offering it, and remember to mend it."""
         self._ahead.clear()
+        damage: Damage | None = None
         if isinstance(file, HashedPath):
-            # It may have changed within one tick of the clock, so that it looks as it was: hash it again.
-            self._hashes.forget(file.identity)
+            if self._is_rot(file):
+                self._hashes.distrust(file.identity)
+                damage = Damage(digest, file.path, file.identity)
+            else:
+                self._hashes.forget(file.identity)
             with self._lock:
                 self._in_place.remove(file)
         else:
-            self._files.demote(digest)
+            damage = Damage(digest, self.files.whole(digest))
+            self.files.demote(digest)
         with self._lock:
             self._damaged[digest] = None
+            if damage is not None:
+                self._damage[damage.path] = damage
+
+    def _is_rot(self, file: HashedPath) -> bool:
+        """Whether nobody wrote a file that has other content; one that changed just now may look as it was."""
+        is_old = time.time_ns() - file.identity.ctime_ns > TICK_NS
+        return is_old and self._algorithm is SHA256 and file.look() == file.identity
 
     def _open_partial(self, digest: str, table: PieceTable, plan: Plan) -> PartialBlob:
-        path = self._files.partial(digest)
-        self._files.make_room(digest)
+        path = self.files.partial(digest)
+        self.files.make_room(digest)
         partial = PartialBlob(
             path,
-            self._files.whole(digest),
+            self.files.whole(digest),
             digest=digest,
             table=table,
             algorithm=self._algorithm,

@@ -235,6 +235,20 @@ def clean_temporaries(directory: Path) -> None:
         raise machine_error(error, f"clean up {directory}") from error
 
 
+def temporaries(directory: Path) -> list[Path]:
+    """The files in a directory that have a temporary name, of living processes and of others.
+
+    Raises:
+        MachineError: the directory can not be read.
+    """
+    try:
+        return [directory / name for name in sorted(os.listdir(directory)) if _TEMPORARY.fullmatch(name)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise machine_error(error, f"list {directory}") from error
+
+
 def write_at(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
     """Write all of `data` at `offset`; safe from several threads for ranges that do not overlap.
 

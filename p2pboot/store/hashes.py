@@ -64,6 +64,7 @@ class HashCache:
     def __init__(self, database: Database, *, max_entries: int | None = None) -> None:
         self._database = database
         self._max_entries = max_entries
+        self._distrusted: set[FileIdentity] = set()
 
     def get(self, identity: FileIdentity, piece_length: int | None = None) -> HashedFile | None:
         """What the file contains, or None when it was never hashed or changed since.
@@ -72,6 +73,8 @@ class HashCache:
             identity: of the file.
             piece_length: how it has to be cut, bytes; None: as it was hashed last.
         """
+        if identity in self._distrusted:
+            return None
         row = self._database.row(
             "SELECT digest, size, piece_length, digests FROM hashes WHERE identity = ?"
             " AND piece_length = coalesce(?, piece_length) ORDER BY rowid DESC LIMIT 1",
@@ -79,6 +82,10 @@ class HashCache:
             piece_length,
         )
         return None if row is None else HashedFile(row[0], PieceTable(*row[1:]))
+
+    def has_content(self, digest: str) -> bool:
+        """Whether some file was seen that had this content."""
+        return self._database.row("SELECT 1 FROM hashes WHERE digest = ? LIMIT 1", digest) is not None
 
     def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
         """Remember what the file contains, in place of what it contained before; otherwise cut, beside each other."""
@@ -109,3 +116,15 @@ class HashCache:
         """The file turned out to contain something else: hash it again."""
         with self._database.transaction() as sql:
             sql.execute("DELETE FROM hashes WHERE file = ?", (identity.file_key,))
+
+    def distrust(self, identity: FileIdentity) -> None:
+        """The file contains something else although nobody wrote it: what it has now is damage, and nobody's content.
+
+        What it contained stays noted: after a restart it is found damaged again, and never taken for a new version.
+        """
+        if len(self._distrusted) < MAX_ENTRIES:
+            self._distrusted.add(identity)
+
+    def is_distrusted(self, identity: FileIdentity) -> bool:
+        """Whether this is so of a file: until it is written again."""
+        return identity in self._distrusted

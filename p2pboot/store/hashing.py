@@ -55,6 +55,9 @@ class Cache(Protocol):
     def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
         """Remember what the file contains."""
 
+    def is_distrusted(self, identity: FileIdentity) -> bool:
+        """Whether the disk changed the file: what it contains now is nobody's content."""
+
 
 class Examination(enum.Enum):
     """What reading a suspect file gave."""
@@ -263,7 +266,7 @@ def hash_file(
         algorithm: of the whole file's digest; the cache knows files by this one.
 
     Raises:
-        ArtifactError: no regular file, or empty.
+        ArtifactError: no regular file, or empty, or damaged on the disk.
         ChangedWhileHashing: it was touched meanwhile, or is gone.
         MachineError: it can not be read.
     """
@@ -271,6 +274,11 @@ def hash_file(
         status = path.stat()
         check_regular(path, status)
         identity = FileIdentity.of(status)
+        if cache.is_distrusted(identity):
+            raise ArtifactError(
+                f"{shown(path)} is damaged on the disk: it is not what it was, and nobody wrote it",
+                remedy="copy it there again from where it was built, and check the disk; or touch it if it is right",
+            )
         before = {} if piece_length else cuts(identity.size)
         known = cache.get(identity, piece_length)
         if (

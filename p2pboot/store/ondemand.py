@@ -157,6 +157,11 @@ def copy_of_database(state: Path) -> Database:
         return _in_memory(path, appearance)
 
 
+def empty_database(state: Path) -> Database:
+    """A database in memory of a state directory that has none; nothing is made there."""
+    return _in_memory(state / DATABASE_NAME, None)
+
+
 def _in_memory(path: Path, appearance: object) -> Database:
     """A database in memory with what the file at `path` says, which is only read; empty where there is none."""
     database = Database(path, sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False))

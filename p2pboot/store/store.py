@@ -166,6 +166,18 @@ class Store:
         store.blobs.sweep()
         return store
 
+    @classmethod
+    def read_snapshots(cls, path: Path) -> Store:
+        """Look at the state of a snapshot directory, whether there is one or not, as `read`.
+
+        Raises:
+            MachineError, StoreError: as `read`.
+        """
+        from p2pboot.store.ondemand import copy_of_database, empty_database
+
+        database = empty_database(path) if is_empty(path / DATABASE_NAME) else copy_of_database(path)
+        return cls(path, database, algorithm=BLAKE3, max_hashes=MAX_SNAPSHOTS, read_only=True)
+
     def cuts(self, size: int) -> dict[str, int]:
         """How content of a size is cut that was ever hashed, fetched, or named by a manifest that is kept.
 

@@ -18,6 +18,7 @@ PIECE = MIN_PIECE
 class MemoryCache:
     def __init__(self) -> None:
         self.known: dict[FileIdentity, HashedFile] = {}
+        self.distrusted: set[FileIdentity] = set()
 
     def get(self, identity: FileIdentity, piece_length: int | None = None) -> HashedFile | None:
         known = self.known.get(identity)
@@ -25,6 +26,9 @@ class MemoryCache:
 
     def put(self, identity: FileIdentity, hashed: HashedFile) -> None:
         self.known[identity] = hashed
+
+    def is_distrusted(self, identity: FileIdentity) -> bool:
+        return identity in self.distrusted
 
 
 def write(path: Path, size: int) -> bytes:

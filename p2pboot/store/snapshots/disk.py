@@ -72,6 +72,7 @@ class DiskSnapshotStore(SnapshotStore):
 
     Args:
         directory: where they lie.
+        read_only: change nothing there, whatever is found.
         chunk_length: for payloads that nobody announced; an announced one is cut as its announcement says.
 
     Raises:
@@ -83,6 +84,7 @@ class DiskSnapshotStore(SnapshotStore):
         self,
         directory: Path | str,
         *,
+        read_only: bool = False,
         chunk_length: int = DEFAULT_CHUNK,
         require_signatures: bool = False,
         keys: Sequence[PublicKey] = (),
@@ -92,10 +94,13 @@ class DiskSnapshotStore(SnapshotStore):
             chunk_length=chunk_length, require_signatures=require_signatures, keys=keys, warn=warn
         )
         self.directory = directory = Path(directory)
-        make_directory(directory, 0o755)
-        _clean(directory)
-        state = Store.of_snapshots(directory / PRIVATE)
-        take_over(directory / PRIVATE, state.announcements)
+        if read_only:
+            state = Store.read_snapshots(directory / PRIVATE)
+        else:
+            make_directory(directory, 0o755)
+            _clean(directory)
+            state = Store.of_snapshots(directory / PRIVATE)
+            take_over(directory / PRIVATE, state.announcements)
         self._state = state
         self._files = SnapshotFiles(directory, state, chunk_length)
         self._surveyor = Surveyor(self._files)

@@ -194,6 +194,9 @@ class _LargeFiles:
         if sum(each.size for each in self._unsaved) >= _SAVED_AFTER_BYTES:
             self.save()
 
+    def is_distrusted(self, identity: FileIdentity) -> bool:
+        return self._hashes.is_distrusted(identity)
+
     def save(self) -> None:
         try:
             self._hashes.put_all(self._unsaved)
