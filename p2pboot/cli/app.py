@@ -26,7 +26,7 @@ _COMMANDS = {  # in the order people need them
     "discover": "p2pboot.cli.discover:discover",
     "fetch": "p2pboot.cli.fetch:fetch",
     "snapshot": "p2pboot.cli.snapshot:snapshot",
-    "status": "p2pboot.cli.control:status",
+    "status": "p2pboot.cli.status:status",
     "explain": "p2pboot.cli.explaining:explain",
     "doctor": "p2pboot.cli.doctor:doctor",
     "state": "p2pboot.cli.state:state",

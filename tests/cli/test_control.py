@@ -1,4 +1,4 @@
-"""What `publish` and `status` make of a node's answer."""
+"""What `publish` makes of a node's answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from p2pboot.cli.control import publish, status
+from p2pboot.cli.control import publish
 from p2pboot.node import control
 
 PUBLISHED = {
@@ -68,55 +68,3 @@ def test_publish_gives_a_script_all_of_it(monkeypatch: pytest.MonkeyPatch, tmp_p
     answering(monkeypatch, ANSWER)
     done = CliRunner().invoke(publish, ["--state", str(tmp_path), "--json"])
     assert json.loads(done.stdout) == ANSWER
-
-
-def test_status_shows_what_is_ignored_and_nothing_expired_as_offered(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    ignored = {"channel": "stable", "arch": "x86_64", "path": "/srv/rootfs.filepart", "why": "unfinished"}
-    answer = {
-        "peer_id": "12D3",
-        "addresses": [],
-        "uptime_s": 5,
-        "heads": [
-            {**PUBLISHED, "expired": True},
-            {**PUBLISHED, "arch": "arm64", "expired": False, "age_s": 5 * 86_400},
-        ],
-        "withheld": [{"channel": "stable", "arch": "x86_64", "reason": "expired", "text": "it expired"}],
-        "fetching": [],
-        "peers": [],
-        "traffic": [
-            {"peer": "12D4", "kind": "gossip", "sent": 1, "received": 1500},
-            {"peer": "12D5", "kind": "gossip", "sent": 0, "received": 500},
-            {"peer": "192.0.2.7", "kind": "http", "sent": 2_000_000, "received": 300},
-        ],
-        "ignored": [ignored],
-        "problems": [UNFIT],
-        "dropped_peers": {},
-        "equivocations": 0,
-        "dht": {
-            "peers": 3,
-            "values": 2,
-            "providers": 7,
-            "requests": {"ping": 4, "get_value": 5},
-            "refused": {},
-        },
-        "store": {"used": 1_500_000, "limit": 4_000_000, "quota": "auto", "keep": 2},
-    }
-    answering(monkeypatch, answer)
-    done = CliRunner().invoke(status, ["--state", str(tmp_path)])
-    assert done.exit_code == 0
-    assert "stable/x86_64 version" not in done.stdout
-    assert "offers     stable/arm64 version 6.1, manifest version 3, 5 d old, until" in done.stdout
-    assert "withheld   stable/x86_64: it expired" in done.stdout
-    assert "ignored    stable/x86_64: /srv/rootfs.filepart: unfinished" in done.stdout
-    assert "problem    testing/x86_64: no initramfs" in done.stdout
-    assert (
-        "store      1.5 MB of fetched artifacts; at most 4.0 MB, which leaves a tenth of the disk free"
-        in done.stdout
-    )
-    assert (
-        "hash table 3 peers known; 2 values and 7 provider records kept; 9 requests answered\n" in done.stdout
-    )
-    assert "bytes      gossip: 1 B sent, 2.0 kB received\n" in done.stdout
-    assert "bytes      http: 2.0 MB sent, 300 B received\n" in done.stdout
