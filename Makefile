@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv compiled demo test kills interop boot-test fuzz bench storm simulate siege lint format types contracts check coverage ci document man lock minimal build clean distclean
+.PHONY: help venv compiled demo test kills interop boot-test fuzz bench storm simulate siege lint format types contracts check coverage ci document man lock minimal build bundle deb check-packages clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -13,7 +13,7 @@ ORDER := $(if $(SEED),--randomly-seed=$(SEED))
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name what; do \
-		printf '  make %-10s %s\n' "$$name" "$$what"; done
+		printf '  make %-14s %s\n' "$$name" "$$what"; done
 
 # The tools for development include what is needed to run.
 $(RUN): requirements/build.txt requirements/run.txt pyproject.toml scripts/bootstrap
@@ -90,7 +90,7 @@ document: $(RUN) ## write what the settings' declarations say into docs/ anew
 
 man: $(RUN) ## write the manual pages into build/man, from the commands' own --help
 	@rm -rf build/man
-	@$(BIN)/python -m scripts.man build/man
+	@$(BIN)/python -m scripts.packages.man build/man
 
 lock: $(DEV) ## write requirements/*.txt anew (LOCK='--upgrade' for newer versions)
 	@scripts/lock $(LOCK)
@@ -100,6 +100,15 @@ minimal: ## run `make test` and `make demo` in a minimal Debian, as user and as 
 
 build: $(DEV) ## make the wheel and the source archive in dist/
 	@$(BIN)/python -m hatchling build
+
+bundle: $(RUN) ## make archives that install without a package index, for x86_64 and arm64, in dist/
+	@$(BIN)/python -m scripts.packages.bundle dist
+
+deb: $(RUN) ## make Debian packages of the same wheels, for amd64 and arm64, in dist/
+	@$(BIN)/python -m scripts.packages.deb dist
+
+check-packages: $(RUN) ## install, upgrade and remove both in a minimal Debian without a network (root, debootstrap)
+	@PYTHON=$(CURDIR)/$(BIN)/python scripts/check-packages
 
 clean: ## remove what tools left behind
 	@rm -rf build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage

@@ -13,7 +13,7 @@ import click
 import pytest
 
 from p2pboot.cli.app import root
-from scripts import man
+from scripts.packages import man
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,7 +88,7 @@ def test_the_description_is_the_whole_help(written: dict[str, Path]) -> None:
 def test_a_page_has_statuses_files_and_references(written: dict[str, Path]) -> None:
     mirror, build = shown(written["p2pboot-mirror"]), shown(written["p2pboot-manifest-build"])
     assert "EXIT STATUS 0 Done. 1 Refused: signature" in mirror
-    assert "FILES /etc/p2pboot/p2pboot.toml " in mirror
+    assert "FILES /etc/p2pboot/mirror.toml " in mirror
     assert "keys/node.toml" in mirror.partition(" FILES ")[2]
     assert "SEE ALSO p2pboot(1), p2pboot-manifest(1)" in build
 
@@ -114,7 +114,7 @@ def test_what_roff_would_obey_is_text() -> None:
 @pytest.mark.parametrize("home", ["/root", "/home/somebody"])
 def test_pages_do_not_depend_on_who_makes_them(tmp_path: Path, written: dict[str, Path], home: str) -> None:
     environment = {**os.environ, "HOME": home, "COLUMNS": "40", "XDG_STATE_HOME": f"{home}/x", "LC_ALL": "C"}
-    command = [sys.executable, "-m", "scripts.man", str(tmp_path)]
+    command = [sys.executable, "-m", "scripts.packages.man", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, env={**environment, "PYTHONPATH": str(ROOT)}, check=True)
     made = {file.stem: file.read_bytes() for file in (tmp_path / "man1").iterdir()}
     assert made == {name: file.read_bytes() for name, file in written.items()}

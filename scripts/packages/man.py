@@ -1,6 +1,6 @@
 """Writes the manual pages, one for the program and one for each command, from what click knows of them.
 
-    python -m scripts.man DIR       writes DIR/man1/p2pboot.1, DIR/man1/p2pboot-key-generate.1, …
+    python -m scripts.packages.man DIR       writes DIR/man1/p2pboot.1, DIR/man1/p2pboot-key-generate.1, …
 
 What `--help` says stands in them in full, as mdoc(7), which man-db and mandoc read. The statuses are those of
 docs/cli.md. They are made when a package is built and are in no repository.
@@ -22,9 +22,12 @@ from p2pboot import RELEASE_DATE, __version__
 from p2pboot.cli.app import PROGRAM, root
 from p2pboot.core.dataclass import dataclass
 
-_STATUSES = Path(__file__).parents[1] / "docs" / "cli.md"
+_STATUSES = Path(__file__).parents[2] / "docs" / "cli.md"
 _WIDTH = 76  # columns, below the 80 from which on mandoc calls a line too long
-_CONFIGURATION = ("/etc/p2pboot/p2pboot.toml", "The configuration of the nodes that systemd starts.")
+_FILES = {  # what systemd's units name, by the command that they start
+    "mirror": ("/etc/p2pboot/mirror.toml", "The configuration of the mirror that systemd starts."),
+    "serve": ("/etc/p2pboot/publisher.toml", "The configuration of the publisher that systemd starts."),
+}
 _DEFAULT_PATH = re.compile(r"(.*?)\s*\[default: [^]]*?((?:~|[\w.-]+)(?:/[\w.-]+)+)")
 
 
@@ -81,7 +84,7 @@ class Page:
 
     def _lines(self) -> Iterator[str]:
         date = time.gmtime(RELEASE_DATE)
-        yield f'.\\" Made by scripts/man.py of {PROGRAM} {__version__}.'
+        yield f'.\\" Made by scripts/packages/man.py of {PROGRAM} {__version__}.'
         yield f".Dd {time.strftime('%B', date)} {date.tm_mday}, {date.tm_year}"
         yield f".Dt {self.name.upper()} 1"
         yield ".Os"
@@ -127,7 +130,7 @@ class Page:
             yield from _filled(record[1] if record else "")
 
     def _files(self) -> Iterator[str]:
-        named = [] if self.words and "--config" not in self._names() else [_CONFIGURATION]
+        named = [_FILES[name] for name in _FILES if self.words in ((), (name,))]
         for one in self.options():
             record = one.get_help_record(self.context) if one.metavar in ("DIR", "FILE", "PATH") else None
             if record and (found := _DEFAULT_PATH.match(record[1])):
@@ -138,9 +141,6 @@ class Page:
         for path, meaning in named:
             yield from (f".It Pa {_plain(path)}", *_filled(meaning))
         yield ".El"
-
-    def _names(self) -> set[str]:
-        return {name for one in self.options() for name in one.opts}
 
     def _related(self) -> list[str]:
         parent = _page(self.words[:-1], self.context.parent.command, None) if self.context.parent else None
