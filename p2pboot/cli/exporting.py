@@ -129,6 +129,7 @@ def _import_here(source: Path, settings: NodeSettings) -> dict[str, Any]:
     from p2pboot.core.trust import Trust
     from p2pboot.exports.source import open_path, open_pipe
     from p2pboot.exports.taking import Taking
+    from p2pboot.store.auditlog import AuditLog
     from p2pboot.store.catalogue import Catalogue
     from p2pboot.store.gate import Gate
     from p2pboot.store.store import Store
@@ -140,7 +141,9 @@ def _import_here(source: Path, settings: NodeSettings) -> dict[str, Any]:
         with Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes) as store:
             store.lock()
             catalogue = Catalogue(store, Trust(settings.policy), wall_clock(), keep=settings.store.keep)
-            taking = Taking(opened, store, Gate(store, catalogue))
+            audit_path = settings.audit_path
+            audit = None if audit_path is None else AuditLog(audit_path, wall_clock())
+            taking = Taking(opened, store, Gate(store, catalogue, audit))
             return taking.take(max_artifact_bytes=settings.store.max_artifact_bytes).to_json()
     finally:
         opened.close()

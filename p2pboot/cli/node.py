@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Callable
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +83,10 @@ def mirror(config_path: Path | None, **params: Any) -> None:
 def _run(load: Callable[[], NodeSettings]) -> None:
     """Check the settings before the slow imports, then run the node with them."""
     meta = click.get_current_context().meta
-    logs.configure(verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.INFO)
+    configure = partial(
+        logs.configure, verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.INFO
+    )
+    configure()  # what there is to say of the settings themselves
     from p2pboot.node.supervisor import Supervisor
     from p2pboot.transport.passed import HTTP, PassedSockets
 
@@ -90,6 +94,7 @@ def _run(load: Callable[[], NodeSettings]) -> None:
     supervisor = Supervisor.from_environment(os.environ, os.getpid())
     with supervisor.told_of_failure(), ExitStack() as stack:
         settings = load()
+        configure(form=settings.log.format)
         settings.store.state  # noqa: B018 - known or not, before a key is made or a port is taken
         # Listening already here: a port in use is known before anything is started or printed.
         services: list[Service] = []

@@ -31,6 +31,7 @@ class Code(enum.StrEnum):
     UNPUBLISHABLE = "unpublishable"  # what lies there for a channel and arch can not be published
     STILL_CHANGING = "still-changing"  # it is being written to, and published when that ends
     UNKNOWN_DIRECTORY = "unknown-directory"  # a directory that is no channel, or no architecture
+    AUDIT_LOG = "audit-log"  # what was done can not be taken down
     STATE = "state"  # the state directory can not be read or written
     WITHDRAWN = "withdrawn"  # no longer offered here; mirrors keep it until it expires
     SHARED_KEY = "shared-key"  # another node signs with this node's key
@@ -63,6 +64,7 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.UNPUBLISHABLE: Severity.ERROR,
     Code.STILL_CHANGING: Severity.INFO,
     Code.UNKNOWN_DIRECTORY: Severity.WARNING,
+    Code.AUDIT_LOG: Severity.WARNING,
     Code.STATE: Severity.ERROR,
     Code.WITHDRAWN: Severity.WARNING,
     Code.SHARED_KEY: Severity.WARNING,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Container
+from functools import partial
 from typing import Final
 
 import trio
@@ -26,6 +27,7 @@ from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.fetch.snapshots.bring import complete_held, hold_announced, is_signed
 from p2pboot.node.mirroring import Followed, Item, check_sizes, patient_network
 from p2pboot.protocol.snapshots import SnapshotHead
+from p2pboot.store.auditlog import AuditLog, Deed
 from p2pboot.store.errors import StoreFull
 from p2pboot.store.room import AUTO
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
@@ -51,6 +53,7 @@ class FollowedSnapshots(Followed[Agreed]):
         trusted: whose announcements count, and how many must agree.
         changed: told when something else may be wanted, or is here; any thread.
         limits: tells how large one may be, and how much all of them; called in any thread.
+        audit: takes down what was accepted, and what contradicts itself.
     """
 
     blamable: tuple[type[P2PBootError], ...] = (SnapshotError, AnnouncedMismatch)
@@ -62,12 +65,15 @@ class FollowedSnapshots(Followed[Agreed]):
         trusted: Publisher,
         changed: Callable[[], None],
         limits: Callable[[], StoreSettings],
+        *,
+        audit: AuditLog | None = None,
     ) -> None:
         self._store = store
         self._transport = transport
         self._trusted = trusted
         self._changed = changed
         self._limits = limits
+        self._audit = audit
         self._agreement = Agreement(trusted)
         self._agreed: Agreed | None = None
         self._undecided: AnnouncementConflict | None = None
@@ -126,6 +132,14 @@ class FollowedSnapshots(Followed[Agreed]):
                 continue
             paths = self._store.keep_evidence(conflict)
             self._kept.add(conflict)
+            if self._audit is not None:
+                both = (conflict.first, conflict.second)
+                self._audit.note(
+                    Deed.SNAPSHOT_CONFLICT,
+                    sequence=conflict.sequence,
+                    snapshots=[one.root for one in both],
+                    signers=[one.signer for one in both],
+                )
             log.warning(
                 "different snapshots are announced under sequence %d, by %s and %s; both documents are kept: %s",
                 conflict.sequence,
@@ -187,6 +201,15 @@ class FollowedSnapshots(Followed[Agreed]):
         agreed, network = item.content, patient_network(self._transport, stalled)
         await trio.to_thread.run_sync(self._check_room, agreed)
         if await hold_announced(agreed, self._trusted.threshold, self._store, network):
+            if self._audit is not None:
+                taken_down = partial(
+                    self._audit.note,
+                    Deed.SNAPSHOT_ACCEPTED,
+                    sequence=agreed.sequence,
+                    snapshot=agreed.root,
+                    signers=sorted({one.signer for one in agreed.announcements}),
+                )
+                await trio.to_thread.run_sync(taken_down)
             log.info(
                 "snapshot %s: holding sequence %d",
                 agreed.root,

@@ -45,6 +45,8 @@ NOT_RECORDED: Final = "not_recorded"  # it may be used, but this node's disk did
 TOO_MANY: Final = "too_many"  # its publisher signs for more channels than this node takes up of it
 UNDECIDED: Final = "undecided"  # this node's disk does not say what was accepted before
 
+_OF_THIS_NODE: Final = frozenset({NOT_RECORDED, UNDECIDED})  # its disk's fault, and no refusal
+
 # REJECT only what no honest node sends; another policy or another clock is no offence.
 _REJECTED: Final = {
     "malformed": "a manifest that is none",
@@ -92,6 +94,7 @@ class Intake:
     ) -> None:
         self._gate = gate
         self._catalogue = gate.catalogue
+        self._audit = gate.audit
         self._refusals = refusals
         self._own = own
         self._syncs = syncs
@@ -120,13 +123,15 @@ class Intake:
         except P2PBootError as error:
             log.error("heads can not be compared: %s", error, extra=Event.TASK_FAILED(task="compare heads"))
             return []
-        self._note_untrusted(heads, peer_id)
+        await self._note_untrusted(heads, peer_id)
         for head in older:
             why = "which is older than what was accepted"
             self._refusals.refuse_head(peer_id, head, "rollback", why, OLDER_REMEDY)
+            await self._take_down_head("rollback", peer_id, head)
         if beyond:  # one stands for all: they would leave no place for what else is refused
             why = "of one more channel than this node takes up of its publisher"
             self._refusals.refuse_head(peer_id, beyond[0], TOO_MANY, why, TOO_MANY_REMEDY)
+            await self._take_down_head(TOO_MANY, peer_id, beyond[0])
         return [head for head in chosen if head.digest not in self._equivocating]
 
     def _admits(self, pair: Pair) -> bool:
@@ -156,6 +161,7 @@ class Intake:
         if reason != TAKEN:
             self.refused[reason] += 1
             log.debug("manifest from %s is refused: %s", peer_id, reason)
+            await self._take_down(reason, peer_id, verdict)
         elif verdict is not None and verdict.manifest is not None:
             self._offered([verdict.manifest.digest])
         if reason in _REJECTED:
@@ -163,6 +169,32 @@ class Intake:
         if verdict is not None and verdict.manifest is not None:
             await self._tell_publisher(reason, verdict.manifest)
         return reason, verdict
+
+    async def _take_down(self, reason: str, peer_id: str, verdict: Verdict | None) -> None:
+        """Have the audit log say what was refused, where it does not say that much."""
+        if self._audit is None or reason in _OF_THIS_NODE:
+            return
+        manifest = None if verdict is None else verdict.manifest
+        detail = None if verdict is None or verdict.failed is None else verdict.failed.detail
+        entry = self._audit.refusal(reason, peer_id, manifest=manifest, detail=detail)
+        if entry is not None:
+            await trio.to_thread.run_sync(self._audit.write_refusal, entry)
+
+    async def _take_down_head(self, reason: str, peer_id: str, head: Head) -> None:
+        """The same for what is not even fetched: what it is, by the peer's word."""
+        if self._audit is None:
+            return
+        entry = self._audit.refusal(
+            reason,
+            peer_id,
+            channel=head.channel,
+            arch=head.arch,
+            manifest_version=head.manifest_version,
+            digest=head.digest,
+            signers=list(head.signers),
+        )
+        if entry is not None:
+            await trio.to_thread.run_sync(self._audit.write_refusal, entry)
 
     async def _enter(self, raw: bytes, peer_id: str, topic: Pair | None) -> tuple[str, Verdict | None]:
         read = self._gate.read(raw, *(topic or (None, None)))
@@ -206,7 +238,7 @@ class Intake:
         what = "a manifest" if manifest is None else f"version {manifest.manifest_version}"
         self._refusals.refuse(pair, peer_id, reason, f"{what} ({reason}): {detail}", remedy)
 
-    def _note_untrusted(self, heads: Sequence[Head], peer_id: str) -> None:
+    async def _note_untrusted(self, heads: Sequence[Head], peer_id: str) -> None:
         trust = self._catalogue.trust
         good = {(head.channel, head.arch) for head in heads if trust.takes(head)}
         for head in heads:
@@ -214,6 +246,7 @@ class Intake:
             if publisher is not None and (head.channel, head.arch) not in good:
                 why = untrusted(head.signers, publisher)
                 self._refusals.refuse_head(peer_id, head, "untrusted", why, UNTRUSTED_REMEDY)
+                await self._take_down_head("untrusted", peer_id, head)
 
 
 def _reason(verdict: Verdict) -> str:

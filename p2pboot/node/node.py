@@ -63,6 +63,7 @@ from p2pboot.serving.contents import Contents
 from p2pboot.serving.heads import SyncServer
 from p2pboot.serving.swarm import SwarmServer
 from p2pboot.store.audit import audit
+from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
@@ -115,6 +116,7 @@ class Node:
         self._hints = hints
         self._urls = urls
         self._started_at = trio.current_time()
+        self._signing_keyid = signing_key.public.keyid
         self._contents = Contents()
         self.problems = Problems(lambda: int(wall()))
         self._changes = Changes()
@@ -128,7 +130,9 @@ class Node:
         self._serving = Serving(
             is_trusted=lambda peer_id: peer_id in self._peering.preferred, given=self._collector.given
         )
-        gate = Gate(store, self.catalogue)
+        audit_path = settings.audit_path
+        self._audit_log = None if audit_path is None else AuditLog(audit_path, wall)
+        gate = Gate(store, self.catalogue, self._audit_log)
         self._publisher: DirectoryPublisher | None = None
         if settings.provider.directory is not None:
             self._publisher = DirectoryPublisher(
@@ -222,7 +226,7 @@ class Node:
             contact=self._contact,
             poisoners=self._poisoners,
             publish_soon=self.publish_soon,
-            tick=lambda: self._refusals.tick(transport.peers()),
+            tick=self._tick,
             wall=wall,
         )
 
@@ -240,6 +244,11 @@ class Node:
         await trio.to_thread.run_sync(self.catalogue.clock)
         # Rows are hints, and nothing is served by them before they were read against what was signed.
         await trio.to_thread.run_sync(self._audit)
+        if self._audit_log is not None:
+            keyid = self._signing_keyid
+            await trio.to_thread.run_sync(
+                self._audit_log.started, self.peer_id, keyid, self._settings.policy.publishers
+            )
         self._serve()
         own = {} if self._publisher is None else await trio.to_thread.run_sync(self._publisher.signers)
         await trio.to_thread.run_sync(self.catalogue.change_trust, replace(self.catalogue.trust, own=own))
@@ -248,7 +257,12 @@ class Node:
         async with trio.open_nursery() as nursery:
             await nursery.start(serve_control, self._settings.store.state, self._answer, runtime)
             if self._settings.snapshots.directory is not None:
-                run = partial(run_snapshots, limits=lambda: self._settings.store, told=self._note_snapshots)
+                run = partial(
+                    run_snapshots,
+                    limits=lambda: self._settings.store,
+                    told=self._note_snapshots,
+                    audit=self._audit_log,
+                )
                 await nursery.start(
                     run, self._settings, self._transport, self._serving, self.problems, self._contents
                 )
@@ -309,6 +323,8 @@ class Node:
         self.store.blobs.quota_bytes = settings.store.quota_bytes
         self.catalogue.keep = settings.store.keep
         trust = replace(self.catalogue.trust, configured=settings.policy)
+        if self._audit_log is not None and trust != self.catalogue.trust:
+            await trio.to_thread.run_sync(self._audit_log.trust_changed, settings.policy.publishers)
         await trio.to_thread.run_sync(self.catalogue.change_trust, trust)
         self._peering.prefer(settings.policy.publishers)
         self._transport.forget_seen()
@@ -318,6 +334,11 @@ class Node:
             await self._announcer.reconcile()
         self._syncer.poke()
         self.publish_soon()
+
+    def _tick(self) -> None:
+        self._refusals.tick(self._transport.peers())
+        if self._audit_log is not None:
+            self.problems.report("audit log", [*self._audit_log.problems()])
 
     def _audit(self) -> None:
         """Put right what the database says; blocking."""

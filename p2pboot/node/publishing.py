@@ -110,6 +110,7 @@ class DirectoryPublisher:
         self.directory = directory
         self._store = store
         self._catalogue = gate.catalogue
+        self._audit = gate.audit
         self._describe = describe
         self._wall = wall
         self._report = report
@@ -381,7 +382,9 @@ class DirectoryPublisher:
                 continue
             in_force = self._in_force.pop(pair, None)
             signers = {self._builder.signers, self._builder.signers if in_force is None else in_force.signers}
-            await trio.to_thread.run_sync(self._catalogue.withdraw, pair, signers)
+            withdrawn = await trio.to_thread.run_sync(self._catalogue.withdraw, pair, signers)
+            if self._audit is not None and withdrawn:
+                await trio.to_thread.run_sync(self._audit.withdrawn, withdrawn)
         return gone
 
     def _find_gone(self, scanned: Scanned) -> set[Pair]:

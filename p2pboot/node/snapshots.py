@@ -36,6 +36,7 @@ from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SNAPSHOT_TOPIC
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.contents import Contents
 from p2pboot.serving.snapshots import SnapshotServer
+from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.ownership import PRIVATE
 from p2pboot.store.snapshots.disk import DiskSnapshotStore
 from p2pboot.store.snapshots.scrubbed import ScrubbedSnapshots
@@ -58,7 +59,7 @@ _VERDICTS: Final = {
 }
 
 
-async def run_snapshots(
+async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of it
     settings: NodeSettings,
     transport: Gossip,
     serving: Serving,
@@ -67,6 +68,7 @@ async def run_snapshots(
     *,
     limits: Callable[[], StoreSettings],
     told: Callable[[SnapshotsFacts], None],
+    audit: AuditLog | None = None,
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Open the store that the settings name, and run a `SnapshotNode` over it until cancelled.
@@ -96,6 +98,7 @@ async def run_snapshots(
         gossip=network.gossip,
         limits=limits,
         told=told,
+        audit=audit,
     )
     await node.run(task_status=task_status)
 
@@ -135,6 +138,7 @@ class SnapshotNode:
         gossip: bool = True,
         limits: Callable[[], StoreSettings] = StoreSettings,
         told: Callable[[SnapshotsFacts], None] = lambda _facts: None,
+        audit: AuditLog | None = None,
     ) -> None:
         self._store = store
         self._told = told
@@ -157,7 +161,9 @@ class SnapshotNode:
         )
         self._followed: FollowedSnapshots | None = None
         if trusted is not None:
-            self._followed = FollowedSnapshots(store, transport, trusted, self._changes.tell, limits)
+            self._followed = FollowedSnapshots(
+                store, transport, trusted, self._changes.tell, limits, audit=audit
+            )
             self._mirror: Mirror[Agreed] = Mirror(
                 self._followed, partial(problems.report, "followed snapshots")
             )

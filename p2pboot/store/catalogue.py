@@ -376,16 +376,18 @@ class Catalogue:
         check_detached(manifest.raw, detached, manifest.signers)
         self._manifests.add_detached(manifest.digest, detached)
 
-    def withdraw(self, pair: Pair, signers: Iterable[tuple[str, ...]]) -> None:
-        """Know nothing any more of what these sets of keys signed for a channel and arch."""
+    def withdraw(self, pair: Pair, signers: Iterable[tuple[str, ...]]) -> list[HeadRow]:
+        """Know nothing any more of what these sets of keys signed for a channel and arch; returns what that was."""
         sets = set(signers)
 
         def is_meant(row: HeadRow) -> bool:
             return row.pair == pair and row.signers in sets
 
-        if any(map(is_meant, self._manifests.known())):
+        withdrawn = [*filter(is_meant, self._manifests.known())]
+        if withdrawn:
             with self._changing():
                 self._manifests.drop(is_meant)
+        return withdrawn
 
     def tidy(self) -> None:
         """Remove what nobody needs any more: a fetch that was given up leaves what it began.

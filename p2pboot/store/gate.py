@@ -14,6 +14,7 @@ from p2pboot.core.events import Event
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.verify import Question, Verdict, judge, read_trusted, verify
 from p2pboot.errors import P2PBootError
+from p2pboot.store.auditlog import AuditLog, Deed
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import NotRecorded
 from p2pboot.store.store import Store
@@ -29,11 +30,13 @@ class Gate:
     Args:
         store: where everything is kept.
         catalogue: of the same store; its trust and its clock decide.
+        audit: takes down what is accepted, published and contradicted.
     """
 
-    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, audit: AuditLog | None = None) -> None:
         self._store = store
         self.catalogue = catalogue
+        self.audit = audit
 
     def question(
         self, channel: str | None = None, arch: str | None = None, *, min_version: int = 0
@@ -89,13 +92,14 @@ class Gate:
     ) -> Verdict:
         """The same for a manifest that was read already: the trust, the time and the head are those of now."""
         verdict: Verdict | None = None
+        is_new, contradicted = False, []
         try:
             with self._store.transaction():
                 verdict = judge(manifest, self._as_of_now(manifest, question), detached)
                 if verdict.ok:
-                    self._take(manifest, detached)
+                    is_new = self._take(manifest, detached)
                 elif verdict.reason == "equivocation":
-                    self._keep_evidence(manifest, source)
+                    contradicted = self._keep_evidence(manifest, source)
         except P2PBootError as error:
             if verdict is None:
                 raise
@@ -106,6 +110,11 @@ class Gate:
                 error,
                 extra=Event.NOT_KEPT(what="evidence of equivocation"),
             )  # that changes no verdict
+        if self.audit is not None and is_new:
+            self.audit.of_manifest(Deed.ACCEPTED, manifest, source=source)
+        if self.audit is not None:
+            for digest in contradicted:
+                self.audit.of_manifest(Deed.EQUIVOCATION, manifest, source=source, accepted=digest)
         if verdict.ok:
             self.catalogue.tell()
         return verdict
@@ -137,6 +146,8 @@ class Gate:
             if not self._store.trust.accept(manifest, trust.publisher_for(*pair)):
                 return False
             self._store.manifests.put(manifest, detached)
+        if self.audit is not None:
+            self.audit.of_manifest(Deed.PUBLISHED, manifest)
         self.catalogue.publishes(pair, manifest.signers)
         self.catalogue.completed(manifest.digest)
         return True
@@ -160,7 +171,8 @@ class Gate:
             known_bad=self._store.trust.contradicted(*pair),
         )
 
-    def _take(self, manifest: Manifest, detached: str | None) -> None:
+    def _take(self, manifest: Manifest, detached: str | None) -> bool:
+        """Put it down and accept it; whether it was not known before."""
         trust, manifests, pair = (
             self.catalogue.trust,
             self._store.manifests,
@@ -168,15 +180,21 @@ class Gate:
         )
         if manifest.digest in {head.digest for head in self.catalogue.accepted(*pair)}:
             if trust.is_own(manifest):
-                return  # taken out of the directory, it is not brought back by mirrors
+                return False  # taken out of the directory, it is not brought back by mirrors
             if detached is None and manifests.row(manifest.digest) is not None:
-                return  # nothing to write: it is announced again and again
+                return False  # nothing to write: it is announced again and again
+        is_new = manifests.row(manifest.digest) is None
         manifests.put(manifest, detached)  # a head whose bytes are lost can not be resumed
         manifests.drop_superseded(manifest)
         self._store.trust.accept(manifest, trust.publisher_for(*pair))
+        return is_new
 
-    def _keep_evidence(self, manifest: Manifest, source: str) -> None:
-        """Keep it beside the one that was accepted; the alarm is given once, however often either comes again."""
+    def _keep_evidence(self, manifest: Manifest, source: str) -> list[str]:
+        """Keep it beside the one that was accepted; the alarm is given once, however often either comes again.
+
+        Returns the digests of those that it contradicts, where that is news.
+        """
+        contradicted = []
         for head in self.catalogue.accepted(manifest.channel, manifest.arch):
             accepted = self._store.manifests.get(head.digest)
             if accepted is None or head.manifest_version != manifest.manifest_version:
@@ -185,6 +203,7 @@ class Gate:
                 accepted.raw, manifest.raw
             ):
                 continue
+            contradicted.append(head.digest)
             log.error(
                 "%s/%s: two manifests with version %d are signed, sha256:%s (accepted first, and kept) and sha256:%s"
                 " (from %s): a key is misused or its counter was lost; a higher version resumes",
@@ -203,3 +222,4 @@ class Gate:
                     source=source,
                 ),
             )
+        return contradicted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from p2pboot.errors import MachineError
 from p2pboot.node.intake import Intake
 from p2pboot.node.refusals import Refusals
 from p2pboot.protocol.messages import Head
+from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
@@ -29,11 +31,11 @@ TRUST = Trust(TrustPolicy(trusting("publisher")))
 class Desk:
     """An intake, and what a test asks of it."""
 
-    def __init__(self, store: Store, trust: Trust = TRUST) -> None:
+    def __init__(self, store: Store, trust: Trust = TRUST, audit: AuditLog | None = None) -> None:
         self.catalogue = Catalogue(store, trust, lambda: NOW)
         self.own: list[tuple[int, bool]] = []
         refusals = Refusals(follows=lambda _pair: True, counts=lambda *_: True, report=lambda _problems: None)
-        self.intake = Intake(Gate(store, self.catalogue), refusals=refusals, own=self, syncs=True)
+        self.intake = Intake(Gate(store, self.catalogue, audit), refusals=refusals, own=self, syncs=True)
 
     async def saw_own(self, manifest: Manifest, *, usable: bool) -> None:
         self.own.append((manifest.manifest_version, usable))
@@ -214,3 +216,32 @@ async def test_a_newer_one_that_has_expired_is_not_accepted_as_the_head(store: S
     old = signed(5, created_at=NOW - 9 * DAY_S, expires_at=NOW - 1)
     assert await desk.said(old.raw) == ("expired", IGNORE)
     assert await desk.said(signed(4).raw) == ("taken", ACCEPT)
+
+
+async def test_what_is_refused_is_taken_down_once_of_each_peer(store: Store, tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "audit.log", lambda: NOW)
+    desk = Desk(store, audit=audit)
+    stranger, forged = signed(9, "stranger"), with_bad_signature(signed(9))
+    for _ in range(3):
+        await desk.said(signed(3).raw, "honest")
+        await desk.said(signed(2).raw, "honest")
+        await desk.said(forged, "liar")
+        await desk.intake.choose([listed(stranger)], "other")
+    entries = [json.loads(line) for line in audit.path.read_text().splitlines()]
+    assert [(one["event"], one["source"], one.get("reason")) for one in entries] == [
+        ("accepted", "honest", None),
+        ("refused", "honest", "rollback"),
+        ("refused", "liar", "signature"),
+        ("refused", "other", "untrusted"),
+    ]
+    assert entries[1]["signers"] == list(signed(2).signers)
+    assert entries[3]["signers"] == list(stranger.signers)
+    assert entries[3]["digest"] == stranger.digest
+
+
+async def test_an_audit_log_that_can_not_be_written_refuses_nothing(store: Store, tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "missing" / "audit.log", lambda: NOW)
+    desk = Desk(store, audit=audit)
+    assert await desk.said(signed(3).raw) == ("taken", ACCEPT)
+    assert await desk.said(signed(2).raw) == ("rollback", IGNORE)
+    assert len([*audit.problems()]) == 1

@@ -14,6 +14,7 @@ import trio
 from p2pboot.config.settings import (
     GatewaySettings,
     IdentitySettings,
+    LogSettings,
     NetworkSettings,
     NodeSettings,
     ProviderSettings,
@@ -76,6 +77,7 @@ def settings_of(directory: Path, name: str, **changes: Any) -> NodeSettings:
         "network": NetworkSettings(listen=("/ip4/0.0.0.0/tcp/0",), listen_is_default=False, mdns=False),
         "gateway": GatewaySettings(),
         "snapshots": SnapshotSettings(),
+        "log": LogSettings(),
         "store": StoreSettings(
             chosen=directory / name / "state", max_artifact_bytes=1 << 40, quota_bytes=None
         ),

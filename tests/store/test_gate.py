@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import threading
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import Outcome, Refused, Verdict
 from p2pboot.errors import MachineError, UsageError
+from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import NotRecorded
 from p2pboot.store.gate import Gate
@@ -237,3 +239,32 @@ def test_the_clock_stands_where_a_trusted_publisher_was_last(store: Store) -> No
     assert (clock.now, clock.trusted) == (NOW + 300, False)
     gate.catalogue.change_trust(dataclasses.replace(TRUST, key=ALICE.public.keyid))
     assert gate.question().clock.trusted  # the own dates are readings of this very clock
+
+
+def test_what_is_done_is_taken_down_once_and_by_whose_key(store: Store, tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "audit.log", lambda: NOW)
+    gate = Gate(store, Catalogue(store, TRUST, lambda: NOW), audit)
+    for _ in range(2):
+        enter(gate, manifest(7))
+        enter(gate, manifest(7, text="another"))
+        enter(gate, manifest(6))
+    entries = [json.loads(line) for line in audit.path.read_text().splitlines()]
+    assert [(one["event"], one["digest"], one.get("accepted")) for one in entries] == [
+        ("accepted", manifest(7).digest, None),
+        ("equivocation", manifest(7, text="another").digest, manifest(7).digest),
+    ]
+    assert all(one["signers"] == [ALICE.public.keyid] and one["source"] == "test" for one in entries)
+
+
+def test_what_this_machine_publishes_is_taken_down(store: Store, tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "audit.log", lambda: NOW)
+    gate = Gate(store, Catalogue(store, TRUST, lambda: NOW), audit)
+    one = manifest(3, keys=(BOB,))
+    assert gate.publish(one, None)
+    assert not gate.publish(manifest(2, keys=(BOB,)), None)
+    (entry,) = (json.loads(line) for line in audit.path.read_text().splitlines())
+    assert (entry["event"], entry["manifest_version"], entry["signers"]) == (
+        "published",
+        3,
+        [BOB.public.keyid],
+    )

@@ -1,0 +1,90 @@
+"""What a node takes down in its audit log."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from p2pboot.core.problems import Code
+from p2pboot.node.observing import OBSERVE_S
+from p2pboot.testing.manifests import key_of
+from tests.node.world import Mesh, Running, trusting, until
+
+TRUST = trusting("publisher", channels=("stable",), archs=("x86_64",))
+
+
+def entries(node: Running) -> list[dict[str, Any]]:
+    path = node.settings.store.state / "audit.log"
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def events(node: Running) -> list[str]:
+    return [one["event"] for one in entries(node)]
+
+
+async def test_publisher_and_mirror_say_what_they_did_and_by_whose_key(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    key = key_of("publisher").public
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=TRUST, network={"bootstrap": (publisher.address,)}) as mirror,
+    ):
+        await until(lambda: mirror.version() == 1)
+        assert events(publisher) == ["started", "published"]
+        started, published = entries(publisher)
+        assert started["signing_key"] == key.keyid
+        assert (published["channel"], published["manifest_version"], published["signers"]) == (
+            "stable",
+            1,
+            [key.keyid],
+        )
+        assert events(mirror) == ["started", "accepted"]
+        started, accepted = entries(mirror)
+        assert [one["keys"] for one in started["trust"]] == [[key.keyid]]
+        assert accepted["source"] == publisher.node.peer_id
+        assert accepted["digest"] == published["digest"]
+        await mirror.node.apply(mirror.settings)
+        assert len(entries(mirror)) == 2  # a reload that changes nothing is no change of trust
+        await mirror.node.apply(replace(mirror.settings, trust=trusting("other")))
+        assert events(mirror)[2:] == ["trust-changed"]
+        assert [one["keys"] for one in entries(mirror)[2]["trust"]] == [[key_of("other").public.keyid]]
+
+        shutil.rmtree(publisher.settings.provider.directory or Path())
+        (publisher.settings.provider.directory or Path()).mkdir()
+        await until(lambda: "withdrawn" in events(publisher))
+        withdrawn = entries(publisher)[-1]
+        assert (withdrawn["digest"], withdrawn["signers"]) == (published["digest"], [key.keyid])
+
+
+async def test_that_it_can_not_be_written_is_a_problem_until_it_can(mesh: Mesh, autojump_clock: None) -> None:
+    async with mesh.node("mirror", trust=TRUST) as mirror:
+        path = mirror.settings.store.state / "audit.log"
+        path.unlink()
+        path.mkdir()
+
+        def problems() -> list[Code]:
+            return [one.code for one in mirror.node.problems.all()]
+
+        await mirror.node.apply(replace(mirror.settings, trust=trusting("other")))
+        await until(lambda: Code.AUDIT_LOG in problems())
+        path.rmdir()
+        await mirror.node.apply(replace(mirror.settings, trust=TRUST))
+        await trio.sleep(2 * OBSERVE_S)
+        assert Code.AUDIT_LOG not in problems()
+        assert events(mirror) == ["lost", "trust-changed"]
+
+
+async def test_it_is_off_or_elsewhere_where_the_operator_says_so(
+    mesh: Mesh, tmp_path: Path, autojump_clock: None
+) -> None:
+    async with mesh.node("without", trust=TRUST, log={"audit": "off"}) as node:
+        assert not (node.settings.store.state / "audit.log").exists()
+    async with mesh.node("elsewhere", trust=TRUST, log={"audit": tmp_path / "other.log"}) as node:
+        assert not (node.settings.store.state / "audit.log").exists()
+    assert (tmp_path / "other.log").read_text().count("\n") == 1
