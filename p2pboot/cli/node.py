@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from p2pboot.gateway.service import GatewayService
     from p2pboot.node.run import Service
 
+log = logging.getLogger(__name__)
+
 
 @click.command(cls=Command)
 @node_options
@@ -110,7 +112,9 @@ def _run(load: Callable[[], NodeSettings]) -> None:
             from p2pboot.gateway.admin.service import AdminService
 
             counted = None if gateway is None else gateway.counted
-            services.append(stack.enter_context(closing(AdminService(settings, counted))))
+            services.append(stack.enter_context(closing(AdminService(settings, counted, passed=passed))))
+        for name in passed.close():
+            log.warning("the service manager passed a socket named %s, and no setting names it", name)
         from p2pboot.node.run import run_node
 
         collect_garbage()

@@ -16,6 +16,7 @@ from p2pboot.config.load import Overrides, Place, complaints, load, parse_file, 
 from p2pboot.config.places import places_of
 from p2pboot.config.settings import SETTINGS, NodeSettings
 from p2pboot.config.trust import TRUST
+from p2pboot.config.values import is_passed
 from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import ConfigError, KeyFileError, MachineError, P2PBootError, UsageError
 
@@ -245,7 +246,9 @@ def _look_at_whole(settings: NodeSettings, places: Mapping[Place, int]) -> Itera
     if settings.provider.directory is None and settings.snapshots.directory is None:
         yield from _look_at_mirror(settings, places)
     http = settings.gateway.http
-    if http is not None and 0 < int(http.rpartition(":")[2]) < _first_free_port() and os.geteuid() != 0:
+    if http is None or is_passed(http):
+        return
+    if 0 < int(http.rpartition(":")[2]) < _first_free_port() and os.geteuid() != 0:
         place: Place = ("gateway", "http")
         text = (
             f"gateway.http: {http}: a port so low is for root, or for a socket unit that listens for the node"

@@ -337,7 +337,8 @@ class GatewaySettings:
         "--admin HOST:PORT",
         "Where to tell people and Prometheus how the node is. `HOST:PORT` of the status page, `/status`, `/metrics` and"
         " `/events` ([operations.md](operations.md#watching-it)), or `off`. They are for this machine and for"
-        " `admin_allow` alone, whatever address is listened on. A port in use is an error if it was named here.",
+        " `admin_allow` alone, whatever address is listened on. A port in use is an error if it was named here."
+        " `systemd:NAME` as of `--http`.",
         default_words="`127.0.0.1:4080`, or another free port where that is taken",
         example="127.0.0.1:4080",
     )

@@ -261,7 +261,7 @@ def http_address(value: object, _base: Path) -> str:
     Or `systemd` and `systemd:NAME`: the sockets that the service manager passes.
     """
     text = _string(value)
-    if re.fullmatch(_PASSED, text):
+    if is_passed(text):
         return text
     match = re.fullmatch(_HTTP_ADDRESS, text)
     if match is None or int(match[2]) > 65535:
@@ -274,6 +274,11 @@ def http_address(value: object, _base: Path) -> str:
 def admin_address(value: object, base: Path) -> str:
     """Where to listen for the status page: as `http_address`, or `off`."""
     return OFF if value == OFF else http_address(value, base)
+
+
+def is_passed(where: str) -> bool:
+    """Whether sockets are meant that the service manager opens: `systemd`, or `systemd:NAME`."""
+    return re.fullmatch(_PASSED, where) is not None
 
 
 def http_bases(value: object, _base: Path) -> tuple[str, ...]:

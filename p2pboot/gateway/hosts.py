@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from p2pboot.config.values import is_passed
 from p2pboot.errors import MachineError, machine_error
 from p2pboot.transport.addresses import Address
 from p2pboot.transport.interfaces import Interfaces, Reach, reachable
@@ -48,24 +49,20 @@ def is_ip(text: str, *versions: int) -> bool:
     return False
 
 
-def is_passed(where: str) -> bool:
-    """Whether sockets are meant that the service manager opened: `systemd`, or `systemd:NAME`."""
-    return where.partition(":")[0] == "systemd"
-
-
-def open_sockets(where: str, passed: PassedSockets) -> tuple[socket.socket, ...]:
+def open_sockets(where: str, passed: PassedSockets, *, option: str = "--http") -> tuple[socket.socket, ...]:
     """The sockets to listen on: opened here, or by the service manager.
 
     Args:
         where: as of `listen`, or `systemd:NAME` for those passed sockets, or `systemd` for all that nobody took.
         passed: what the service manager opened.
+        option: by which it was said.
 
     Raises:
         MachineError: as of `listen`.
         UsageError: no such socket was passed, or something that does not listen.
     """
     if not is_passed(where):
-        return (listen(where),)
+        return (listen(where, option=option),)
     return passed.take(where.partition(":")[2] or None)
 
 
@@ -168,12 +165,12 @@ def port_of(listeners: Sequence[socket.socket]) -> int:
 
 def is_on_loopback(listener: socket.socket) -> bool:
     """Whether only this machine reaches a socket."""
-    return ipaddress.ip_address(_host_of(listener)).is_loopback
+    return ip_of(listener).is_loopback
 
 
-def _host_of(listener: socket.socket) -> str:
-    host: str = listener.getsockname()[0].partition("%")[0]
-    return host
+def ip_of(listener: socket.socket) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address that a socket is bound to, which may stand for all."""
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0])
 
 
 def advertised(
@@ -187,6 +184,6 @@ def advertised(
     if configured:
         return tuple(configured)
     own = lan_addresses(listeners, interfaces)
-    is_everywhere = any(ipaddress.ip_address(_host_of(listener)).is_unspecified for listener in listeners)
+    is_everywhere = any(ip_of(listener).is_unspecified for listener in listeners)
     told = [address for address in own if not (address.is_loopback and is_everywhere)]
     return base_urls(told[:MAX_URLS])

@@ -11,6 +11,7 @@ from typing import Any
 import trio
 
 from p2pboot.config.settings import NodeSettings
+from p2pboot.config.values import is_passed
 from p2pboot.core.events import Event
 from p2pboot.core.origins import Party, party_of
 from p2pboot.errors import UsageError
@@ -24,7 +25,6 @@ from p2pboot.gateway.hosts import (
     advertised,
     base_urls,
     is_on_loopback,
-    is_passed,
     on_loopback,
     open_sockets,
     own_addresses,

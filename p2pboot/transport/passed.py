@@ -97,6 +97,13 @@ class PassedSockets:
             raise
         return tuple(taken)
 
+    def close(self) -> list[str]:
+        """Close what nobody took; the names of these."""
+        left, self._left = self._left, []
+        for one in left:
+            os.close(one.descriptor)
+        return [one.name for one in left]
+
 
 def _number(text: str) -> int:
     """A number as systemd writes it; -1 for none."""

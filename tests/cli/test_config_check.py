@@ -34,6 +34,15 @@ def test_each_error_is_a_line_and_the_status_is_that_of_wrong_usage(cli: Cli, tm
     assert "2 errors" in ran.error_line
 
 
+@pytest.mark.parametrize("http", ["systemd", "systemd:http"])
+def test_sockets_of_the_service_manager_are_nothing_to_remark(cli: Cli, tmp_path: Path, http: str) -> None:
+    file = tmp_path / "node.toml"
+    file.write_text(f'[provider]\ndirectory = "."\n[gateway]\nhttp = "{http}"\n[store]\nstate = "state"\n')
+    assert "http" not in "".join(
+        str(flaw) for flaw in cli("config", "check", str(file), "--json").document["flaws"]
+    )
+
+
 def test_the_document_has_everything(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "good.toml").write_text(GOOD)
     (tmp_path / "bad.toml").write_text("[network]\nlistn = []\n")

@@ -152,13 +152,29 @@ def test_list_of_another_type_is_refused(value: object) -> None:
         values.peer_addresses(value, HERE)
 
 
-@pytest.mark.parametrize("text", ["0.0.0.0:8080", "[::]:0", "localhost:80", "boot-1.example.net:65535"])
+@pytest.mark.parametrize(
+    "text", ["0.0.0.0:8080", "[::]:0", "localhost:80", "boot-1.example.net:65535", "systemd", "systemd:http"]
+)
 def test_http_address_is_taken_as_it_is(text: str) -> None:
     assert values.http_address(text, HERE) == text
 
 
 @pytest.mark.parametrize(
-    "text", ["", "8080", ":8080", "host:", "host:65536", "::1:80", "[::1]", "a b:80", "h/x:80", "h:80/"]
+    "text",
+    [
+        "",
+        "8080",
+        ":8080",
+        "host:",
+        "host:65536",
+        "::1:80",
+        "[::1]",
+        "a b:80",
+        "h/x:80",
+        "h:80/",
+        "systemd:",
+        "systemd:a:b",
+    ],
 )
 def test_what_is_no_http_address_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be HOST:PORT"):

@@ -64,6 +64,21 @@ def test_a_swarm_key_that_others_may_read_is_said_and_one_they_may_write_is_refu
         keyfiles.load_swarm_key(path, warn=warned.append)
 
 
+@pytest.mark.parametrize("is_credential", [True, False])
+def test_what_the_service_manager_put_there_for_us_alone_is_not_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_credential: bool
+) -> None:
+    path, warned = tmp_path / "node-key", list[str]()
+    keyfiles.write_key(path, KEY)
+    path.chmod(0o440)  # root's, with an access control list that lets us read
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path if is_credential else tmp_path / "other"))
+    assert keyfiles.load_or_generate(path, warn=warned.append) == KEY
+    assert bool(warned) != is_credential
+    path.chmod(0o460)
+    with pytest.raises(KeyFileError, match="others may write"):
+        keyfiles.load_key(path)
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [

@@ -22,12 +22,13 @@ from p2pboot.gateway.admin.app import LOOKUPS, Admin, Counted
 from p2pboot.gateway.admin.events import Events
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.counters import GatewayCounters
-from p2pboot.gateway.hosts import base_url, listen, port_of
+from p2pboot.gateway.hosts import base_url, ip_of, listen, open_sockets, port_of
 from p2pboot.gateway.names import Names, host_name
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.slots import Slots
 from p2pboot.gateway.stream import ClientStream
 from p2pboot.transport.bandwidth import Bandwidth
+from p2pboot.transport.passed import PassedSockets
 from p2pboot.transport.traffic import HTTP
 
 log = logging.getLogger(__name__)
@@ -44,17 +45,21 @@ class AdminService:
     Args:
         settings: of the node, whose `gateway.admin` is not `off`.
         gateway: what the gateway counts, where there is one.
+        passed: sockets that the service manager opened.
 
     Raises:
         MachineError: the address that was configured can not be listened on.
+        UsageError: the service manager passed no such socket.
     """
 
     urls: tuple[str, ...] = ()
 
-    def __init__(self, settings: NodeSettings, gateway: Counted | None = None) -> None:
+    def __init__(
+        self, settings: NodeSettings, gateway: Counted | None = None, *, passed: PassedSockets | None = None
+    ) -> None:
         self._settings = settings
         self._gateway = gateway
-        self._listener = _open(settings.gateway.admin)
+        self._listeners = _open(settings.gateway.admin, passed or PassedSockets())
         self._slots = Slots(SLOTS)
         self._counters = GatewayCounters()
         self._events: Events | None = None
@@ -62,9 +67,9 @@ class AdminService:
     @property
     def admin(self) -> str | None:
         """The URL of the page as this machine opens it; None where nothing can be listened on."""
-        if self._listener is None:
+        if not self._listeners:
             return None
-        host = ipaddress.ip_address(self._listener.getsockname()[0].partition("%")[0])
+        host = ip_of(self._listeners[0])
         if host.is_unspecified:
             host = ipaddress.ip_address("127.0.0.1" if host.version == 4 else "::1")
         return base_url(str(host), self.port)
@@ -72,7 +77,7 @@ class AdminService:
     @property
     def port(self) -> int:
         """The TCP port that it listens on; 0 where there is none."""
-        return 0 if self._listener is None else port_of([self._listener])
+        return port_of(self._listeners) if self._listeners else 0
 
     @property
     def watching(self) -> int:
@@ -81,18 +86,17 @@ class AdminService:
 
     def _is_near(self) -> bool:
         """Whether this machine reaches it by a loopback address."""
-        assert self._listener is not None  # noqa: S101 - it runs
-        host = ipaddress.ip_address(self._listener.getsockname()[0].partition("%")[0])
-        return host.is_loopback or host.is_unspecified
+        hosts = [ip_of(listener) for listener in self._listeners]
+        return any(host.is_loopback or host.is_unspecified for host in hosts)
 
     def close(self) -> None:
         """Stop listening; idempotent."""
-        if self._listener is not None:
-            self._listener.close()
+        for listener in self._listeners:
+            listener.close()
 
     async def run(self, node: Backend, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until cancelled; all connections end with it."""
-        if self._listener is None:
+        if not self._listeners:
             task_status.started()
             return
         options = self._settings.gateway
@@ -100,7 +104,7 @@ class AdminService:
         access = Access(options.admin_allow, names)
         app = Admin(node, Offers(node), access, self._counters, gateway=self._gateway)
         self._events = app.events
-        accepting = Accepting([self._listener], self._slots, self._counters, turns=LOOKUPS)
+        accepting = Accepting(self._listeners, self._slots, self._counters, turns=LOOKUPS)
         # What is said of the node is not what it serves: neither limited nor counted with that.
         unlimited = Bandwidth()
 
@@ -125,16 +129,16 @@ class AdminService:
             self.close()
 
 
-def _open(configured: str | None) -> socket.socket | None:
+def _open(configured: str | None, passed: PassedSockets) -> tuple[socket.socket, ...]:
     """Listen where the operator said; or else at the usual port, at any other one, or nowhere: it stops no node."""
     if configured is not None:
-        return listen(configured, option="--admin")
+        return open_sockets(configured, passed, option="--admin")
     try:
-        return listen(USUAL, option="--admin")
+        return (listen(USUAL, option="--admin"),)
     except MachineError as error:
         log.info("%s: another port is taken for the status page", error.message, extra=Event.PORT_TAKEN())
     try:
-        return listen(ANY_PORT, option="--admin")
+        return (listen(ANY_PORT, option="--admin"),)
     except MachineError as error:
         log.warning("there is no status page: %s", error.message, extra=Event.PORT_TAKEN())
-        return None
+        return ()
