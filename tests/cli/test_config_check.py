@@ -36,10 +36,9 @@ def test_each_error_is_a_line_and_the_status_is_that_of_wrong_usage(cli: Cli, tm
 
 @pytest.mark.parametrize("http", ["systemd", "systemd:http"])
 def test_sockets_of_the_service_manager_are_nothing_to_remark(cli: Cli, tmp_path: Path, http: str) -> None:
-    file = tmp_path / "node.toml"
-    file.write_text(f'[provider]\ndirectory = "."\n[gateway]\nhttp = "{http}"\n[store]\nstate = "state"\n')
-    assert "http" not in "".join(
-        str(flaw) for flaw in cli("config", "check", str(file), "--json").document["flaws"]
+    (tmp_path / "mirror.toml").write_text(f'{GOOD}[gateway]\nhttp = "{http}"\n')
+    assert cli("config", "check", "mirror.toml").stdout == (
+        f"mirror.toml: fine: follows stable/arm64; HTTP at {http}\n"
     )
 
 

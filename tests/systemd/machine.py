@@ -46,6 +46,15 @@ mkdir -p {base}/groups/{name}
 echo $$ > {base}/groups/{name}/cgroup.procs
 exec unshare --mount --pid --fork --kill-child --ipc --uts --net --cgroup sh -c {inner}
 """
+_PROBE: Final = """
+set -e
+mount -t tmpfs tmpfs /mnt
+mkdir /mnt/upper /mnt/work /mnt/root
+mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
+mount -t cgroup2 cgroup2 /mnt/work
+mkdir /mnt/work/p2pboot-test-$PPID-$$
+rmdir /mnt/work/p2pboot-test-$PPID-$$
+"""
 _INNER: Final = """
 set -e
 mount -t overlay overlay -o lowerdir=/,upperdir={base}/upper,workdir={base}/work {base}/root
@@ -279,13 +288,13 @@ def missing() -> str | None:
                 "--mount",
                 "--pid",
                 "--fork",
+                "--ipc",
+                "--uts",
                 "--net",
                 "--cgroup",
-                "mount",
-                "-t",
-                "cgroup2",
-                "x",
-                "/mnt",
+                "sh",
+                "-c",
+                _PROBE,
             ],
             capture_output=True,
             text=True,
