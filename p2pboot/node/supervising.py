@@ -10,7 +10,7 @@ import trio
 from p2pboot.node.node import Node
 from p2pboot.node.supervisor import Supervisor
 
-FOLLOW_S: Final = 5.0  # how often it is looked; only another line is told
+FOLLOW_S: Final = 3.0  # how often it is looked; only another line is told
 _SHOWN: Final = 2  # releases on their way that are named
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import socket
@@ -105,6 +106,18 @@ def test_an_empty_directory_is_waited_at_where_no_person_waits(
     (tmp_path / "other").mkdir()
     refused = mesh.run("serve", str(tmp_path / "other"), "--state", str(tmp_path / "s"), "--no-mdns")
     assert refused.status == 2, "a person who types it is told at once"
+
+
+def test_what_is_being_fetched_is_said_with_how_far_it_is(
+    mesh: Mesh, artifacts: Path, manager: socket.socket
+) -> None:
+    trust = mesh.new_key("publisher")
+    mirror = mesh.mirror(trust, "--max-download", "20KB/s")
+    wait_for(manager, lambda said: said.get("STATUS", "").startswith("0 releases offered, 0 peers"))
+    publisher = mesh.serve(artifacts, "--bootstrap", mirror.address)
+    pattern = re.compile(r"0 releases offered, 1 peer; fetching stable/x86_64 \d+ %")
+    wait_for(manager, lambda said: pattern.match(said.get("STATUS", "")) is not None)
+    assert publisher.process.poll() is None
 
 
 # -- sockets that were passed ------------------------------------------------------------------------------------------
