@@ -1,0 +1,113 @@
+"""What the guide to operations has an operator do, done: every command, in its order, on a machine that has nothing yet."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import pytest
+
+from p2pboot.testing.waiting import wait_until
+from tests.integration.images import write_artifacts
+from tests.systemd.machine import ROOT, Machine, booted
+
+GUIDE = (ROOT / "docs" / "operations.md").read_text()
+
+
+def section(name: str) -> str:
+    return re.split(rf"^## {name}\n", GUIDE, flags=re.MULTILINE)[1].partition("\n## ")[0]
+
+
+def commands(text: str) -> list[str]:
+    blocks = re.findall(r"^```console\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith(("# ", "$ "))]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    with booted(tmp_path_factory.mktemp("machine")) as machine:
+        machine.run("systemd-sysusers", "p2pboot.conf")
+        machine.run("systemd-tmpfiles", "--create", "p2pboot.conf")
+        images = write_artifacts(tmp_path_factory.mktemp("images")) / "stable" / "x86_64"
+        machine.copy(images, "/root/given")
+        machine.run("sh", "-c", "cd /root/given && mv vmlinuz-6.1 vmlinuz")
+        yield machine
+
+
+def ini(text: str, heading: str) -> str:
+    found: str = re.findall(rf"^```ini\n(\[{heading}\]\n.*?)^```", text, flags=re.MULTILINE | re.DOTALL)[0]
+    return found
+
+
+def is_offered(machine: Machine, role: str) -> None:
+    state = f"/var/lib/p2pboot/{role}"
+    wait_until(
+        lambda: bool(machine.json("p2pboot", "status", "--state", state, "--json")["heads"]),
+        f"the {role} offers the release",
+    )
+
+
+def test_the_first_day_and_what_is_done_with_systemd(machine: Machine) -> None:
+    first, later = commands(section("The first day")), commands(section("systemd"))
+    assert (len(first) > 10, len(later) > 5) == (True, True)
+    keyid = ""
+    for command in first:
+        if "ed25519:…" in command:
+            shown = machine.json(
+                "p2pboot", "key", "show", "--key", "/etc/p2pboot/keys/publisher.toml", "--json"
+            )
+            keyid = shown["keyid"]
+        given = command.replace("ed25519:…", keyid).replace("192.0.2.1", "127.0.0.1")
+        machine.run("sh", "-c", f"cd /root/given && {given}")
+    is_offered(machine, "publisher")
+    is_offered(machine, "mirror")
+    assert machine.get("http://127.0.0.1/ready")
+    machine.run("systemctl", "stop", "p2pboot-publisher.socket", "p2pboot-publisher.service")
+    for command in later:
+        machine.run("sh", "-c", command)
+    assert machine.get("http://127.0.0.1/ready")
+    assert machine.shown("p2pboot-mirror.service", "ActiveState") == "active"
+
+
+def test_a_socket_elsewhere_is_as_the_guide_says(machine: Machine) -> None:
+    machine.write(
+        "/etc/systemd/system/p2pboot-mirror.socket.d/override.conf", ini(section("systemd"), "Socket")
+    )
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "restart", "p2pboot-mirror.socket")
+    listening = machine.shown("p2pboot-mirror.socket", "Listen").split()
+    assert {"192.0.2.7:8080", "[2001:db8::7]:8080"} == {*listening} - {"(Stream)"}
+
+
+def test_the_sandbox_takes_what_the_guide_adds(machine: Machine) -> None:
+    text = section("systemd")
+    keys = "/etc/p2pboot/keys"
+    machine.run("groupadd", "images")
+    machine.run("mkdir", "/srv/snapshots")
+    machine.run("chown", "p2pboot:", "/srv/snapshots")
+    machine.run("p2pboot", "key", "swarm", f"{keys}/swarm.key")
+    for role in ("publisher", "release"):
+        machine.run(
+            "sh", "-c", f"test -e {keys}/{role}.toml || p2pboot key generate --key {keys}/{role}.toml"
+        )
+    machine.write("/etc/systemd/system/p2pboot-publisher.service.d/override.conf", ini(text, "Service"))
+    machine.run("mkdir", "-p", "/home/operator")
+    machine.run("cp", "-r", "/root/given", "/home/operator/images")
+    machine.run("chgrp", "-R", "images", "/home/operator/images")
+    machine.run("chmod", "-R", "u=rwX,g=rX,o=", "/home/operator/images")
+    swarm, signing = re.findall(r"`(swarm_key = .*?)`|`(signing_key_path = .*?)`", text.replace("\n", " "))
+    machine.write(
+        "/etc/p2pboot/publisher.toml",
+        f"[identity]\n{signing[1]}\n[network]\nmdns = false\n{swarm[0]}\n"
+        '[provider]\ndirectory = "/home/operator/images"\nchannel = "stable"\narch = "x86_64"\n'
+        '[snapshots]\ndirectory = "/srv/snapshots"\n',
+    )
+    machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "stop", "p2pboot-publisher.service")
+    machine.run("rm", "-rf", "/var/lib/p2pboot/publisher")
+    machine.run("systemctl", "start", "p2pboot-publisher.service")
+    is_offered(machine, "publisher")
+    status = machine.json("p2pboot", "status", "--state", "/var/lib/p2pboot/publisher", "--json")
+    release = machine.json("p2pboot", "key", "show", "--key", f"{keys}/release.toml", "--json")
+    assert status["mesh"]["private"] is True
+    assert status["heads"][0]["signers"] == [release["keyid"]]
