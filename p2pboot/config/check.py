@@ -245,10 +245,10 @@ def _said(severity: Severity, message: str, remedy: str | None = None) -> Flaw:
 def _look_at_whole(settings: NodeSettings, places: Mapping[Place, int]) -> Iterator[Flaw]:
     if settings.provider.directory is None and settings.snapshots.directory is None:
         yield from _look_at_mirror(settings, places)
-    http = settings.gateway.http
-    if http is None or is_passed(http):
+    if is_passed(settings.gateway.http or ""):
         return
-    if 0 < int(http.rpartition(":")[2]) < _first_free_port() and os.geteuid() != 0:
+    http = settings.gateway.http
+    if http is not None and 0 < int(http.rpartition(":")[2]) < _first_free_port() and os.geteuid() != 0:
         place: Place = ("gateway", "http")
         text = (
             f"gateway.http: {http}: a port so low is for root, or for a socket unit that listens for the node"

@@ -1,4 +1,4 @@
-"""What the guide to operations has an operator do, done: every command, in its order, on a machine that has nothing yet."""
+"""What the guide has an operator do, done: every command, in its order, on a machine that has nothing yet."""
 
 from __future__ import annotations
 
@@ -74,6 +74,7 @@ def test_a_socket_elsewhere_is_as_the_guide_says(machine: Machine) -> None:
         "/etc/systemd/system/p2pboot-mirror.socket.d/override.conf", ini(section("systemd"), "Socket")
     )
     machine.run("systemctl", "daemon-reload")
+    machine.run("systemctl", "stop", "p2pboot-mirror.service")
     machine.run("systemctl", "restart", "p2pboot-mirror.socket")
     listening = machine.shown("p2pboot-mirror.socket", "Listen").split()
     assert {"192.0.2.7:8080", "[2001:db8::7]:8080"} == {*listening} - {"(Stream)"}
