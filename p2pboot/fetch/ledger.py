@@ -30,10 +30,17 @@ class Ledger:
     Args:
         progress: told what is noted here.
         publishers: peer ids of those whose manifests are looked for.
+        told: is given at once who is dropped, and why; for whoever does not wait for the end of the job.
     """
 
-    def __init__(self, progress: Progress, publishers: Set[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        progress: Progress,
+        publishers: Set[str] = frozenset(),
+        told: Callable[[str, str], None] = lambda _peer_id, _reason: None,
+    ) -> None:
         self.progress = progress
+        self._told = told
         self.publishers = set(publishers)
         """Peer ids of those whose manifests are looked for."""
         self.received: Counter[str] = Counter()
@@ -101,6 +108,7 @@ class Ledger:
             self.dropped[peer_id] = reason
             if len(self.dropped) > _MAX_DROPPED:
                 del self.dropped[next(iter(self.dropped))]
+            self._told(peer_id, reason)
             self.note_failure(peer_id, f"dropped: {reason}")
             self.progress.peer(peer_id, f"dropped: {reason}")
 

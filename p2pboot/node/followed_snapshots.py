@@ -54,6 +54,7 @@ class FollowedSnapshots(Followed[Agreed]):
         changed: told when something else may be wanted, or is here; any thread.
         limits: tells how large one may be, and how much all of them; called in any thread.
         audit: takes down what was accepted, and what contradicts itself.
+        poisoned: is told who sent what was not signed, and what it was.
     """
 
     blamable: tuple[type[P2PBootError], ...] = (SnapshotError, AnnouncedMismatch)
@@ -67,6 +68,7 @@ class FollowedSnapshots(Followed[Agreed]):
         limits: Callable[[], StoreSettings],
         *,
         audit: AuditLog | None = None,
+        poisoned: Callable[[str, str], None] = lambda _peer_id, _what: None,
     ) -> None:
         self._store = store
         self._transport = transport
@@ -74,6 +76,7 @@ class FollowedSnapshots(Followed[Agreed]):
         self._changed = changed
         self._limits = limits
         self._audit = audit
+        self._poisoned = poisoned
         self._agreement = Agreement(trusted)
         self._agreed: Agreed | None = None
         self._undecided: AnnouncementConflict | None = None
@@ -198,7 +201,7 @@ class FollowedSnapshots(Followed[Agreed]):
 
     @override
     async def bring(self, item: Item[Agreed], stalled: Callable[[str | None], None]) -> None:
-        agreed, network = item.content, patient_network(self._transport, stalled)
+        agreed, network = item.content, patient_network(self._transport, stalled, dropped=self._poisoned)
         await trio.to_thread.run_sync(self._check_room, agreed)
         if await hold_announced(agreed, self._trusted.threshold, self._store, network):
             if self._audit is not None:

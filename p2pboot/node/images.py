@@ -155,12 +155,11 @@ class Images(Followed[HeadRow]):
         self, manifest: Manifest, former: FormerVersions, stalled: Callable[[str | None], None]
     ) -> None:
         view = self._views[manifest.digest] = FetchView()
-        network = patient_network(self._transport, stalled, view)
+        network = patient_network(self._transport, stalled, view, self._note_liar)
         try:
             await fetch_artifacts(manifest.artifacts.values(), self._store.blobs, network, former)
         finally:
             self._views.pop(manifest.digest, None)
-            self._note_liars(network.ledger)
             self._note_given(manifest.digest, network.ledger)
 
     def given(self, digest: str) -> Mapping[str, int]:
@@ -173,19 +172,18 @@ class Images(Followed[HeadRow]):
         if len(self._given) > _REMEMBERED:
             del self._given[next(iter(self._given))]
 
-    def _note_liars(self, ledger: Ledger) -> None:
-        for peer_id, reason in ledger.dropped.items():
-            log.warning(
-                "peer %s was dropped: %s",
-                peer_id,
-                reason,
-                extra=Event.PEER_DROPPED(peer=peer_id, reason=reason),
-            )
-            self.dropped[peer_id] = reason
-            self.refused_pieces[peer_id] += 1
-            self.lies += 1
-            self._poisoned(peer_id, reason)
-        while len(self.dropped) > _REMEMBERED:
+    def _note_liar(self, peer_id: str, reason: str) -> None:
+        log.warning(
+            "peer %s was dropped: %s",
+            peer_id,
+            reason,
+            extra=Event.PEER_DROPPED(peer=peer_id, reason=reason),
+        )
+        self.dropped[peer_id] = reason
+        self.refused_pieces[peer_id] += 1
+        self.lies += 1
+        self._poisoned(peer_id, reason)
+        if len(self.dropped) > _REMEMBERED:
             oldest = next(iter(self.dropped))
             del self.dropped[oldest], self.refused_pieces[oldest]
 

@@ -99,7 +99,10 @@ class _Stalls(NoProgress):
 
 
 def patient_network(
-    transport: Transport, stalled: Callable[[str | None], None], view: FetchView | None = None
+    transport: Transport,
+    stalled: Callable[[str | None], None],
+    view: FetchView | None = None,
+    dropped: Callable[[str, str], None] = lambda _peer_id, _reason: None,
 ) -> Network:
     """What one try needs: it waits for ever, unless whoever is there lied; the next, a second later, asks them again.
 
@@ -107,8 +110,9 @@ def patient_network(
         transport: connected peers are asked.
         stalled: as `Followed.bring` is given it.
         view: where to see what is on its way.
+        dropped: is told at once who lied, and about what.
     """
-    ledger = Ledger(_Stalls(stalled))
+    ledger = Ledger(_Stalls(stalled), told=dropped)
 
     def only_liars_are_left() -> bool:
         peers = transport.peers()

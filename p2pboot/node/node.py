@@ -262,6 +262,7 @@ class Node:
                     limits=lambda: self._settings.store,
                     told=self._note_snapshots,
                     audit=self._audit_log,
+                    poisoned=self._poisoners.note,
                 )
                 await nursery.start(
                     run, self._settings, self._transport, self._serving, self.problems, self._contents

@@ -69,11 +69,13 @@ async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of
     limits: Callable[[], StoreSettings],
     told: Callable[[SnapshotsFacts], None],
     audit: AuditLog | None = None,
+    poisoned: Callable[[str, str], None],
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Open the store that the settings name, and run a `SnapshotNode` over it until cancelled.
 
-    What is wrong with the store goes on the list of problems, and `told` is told again and again what is there.
+    What is wrong with the store goes on the list of problems, `told` is told again and again what is there, and
+    `poisoned` who sent what was not signed.
 
     Raises:
         MachineError: the directory can not be made or read.
@@ -99,6 +101,7 @@ async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of
         limits=limits,
         told=told,
         audit=audit,
+        poisoned=poisoned,
     )
     await node.run(task_status=task_status)
 
@@ -122,6 +125,7 @@ class SnapshotNode:
         gossip: whether to announce and to hear announcements by gossip.
         limits: tells what may be fetched now; called in any thread.
         told: what there is, every few seconds.
+        poisoned: is told who sent what was not signed, and what it was.
     """
 
     def __init__(  # noqa: PLR0913 - what a node shares with this part of it
@@ -139,9 +143,11 @@ class SnapshotNode:
         limits: Callable[[], StoreSettings] = StoreSettings,
         told: Callable[[SnapshotsFacts], None] = lambda _facts: None,
         audit: AuditLog | None = None,
+        poisoned: Callable[[str, str], None] = lambda _peer_id, _what: None,
     ) -> None:
         self._store = store
         self._told = told
+        self._poisoned = poisoned
         self._transport = transport
         self._problems = SnapshotProblems(
             problems, store.directory, require_signatures=store.require_signatures
@@ -162,7 +168,7 @@ class SnapshotNode:
         self._followed: FollowedSnapshots | None = None
         if trusted is not None:
             self._followed = FollowedSnapshots(
-                store, transport, trusted, self._changes.tell, limits, audit=audit
+                store, transport, trusted, self._changes.tell, limits, audit=audit, poisoned=poisoned
             )
             self._mirror: Mirror[Agreed] = Mirror(
                 self._followed, partial(problems.report, "followed snapshots")
@@ -233,6 +239,7 @@ class SnapshotNode:
             return _VERDICTS[self._followed.take(claimed.confirm())]
         except (Malformed, SignatureError) as error:
             log.debug("announcement from %s: %s", peer_id, error)
+            self._poisoned(peer_id, f"an announcement of a snapshot: {error.message}")
             return Forwarding.REJECT
 
     async def _ask(self, followed: FollowedSnapshots, connection: Connection) -> None:

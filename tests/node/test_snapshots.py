@@ -58,6 +58,7 @@ async def node(
     trusted: Publisher | None = TRUSTED,
     problems: Problems | None = None,
     limits: Callable[[], StoreSettings] = StoreSettings,
+    poisoned: Callable[[str, str], None] = lambda _peer_id, _what: None,
 ) -> AsyncIterator[tuple[SnapshotNode, DiskSnapshotStore, Gossip]]:
     store = DiskSnapshotStore(directory / f"node{number}", chunk_length=CHUNK)
     async with network.open(peer(number)) as transport, trio.open_nursery() as nursery:
@@ -71,6 +72,7 @@ async def node(
             announce_interval_s=300,
             sync_interval_s=15,
             limits=limits,
+            poisoned=poisoned,
         )
         await nursery.start(running.run)
         yield running, store, transport
@@ -200,7 +202,9 @@ async def test_who_trusts_nobody_follows_nobody(
 
 async def test_gossip_verdicts(autojump_clock: MockClock, inline_threads: None, tmp_path: Path) -> None:
     trusted = Publisher((ALICE.public.keyid, BOB.public.keyid))
-    async with node(MemoryNetwork(), tmp_path, 1, trusted) as (running, _, _):
+    poisoners: list[tuple[str, str]] = []
+    poisoned = lambda *told: poisoners.append(told)  # noqa: E731
+    async with node(MemoryNetwork(), tmp_path, 1, trusted, poisoned=poisoned) as (running, _, _):
 
         async def verdict(payload: bytes) -> Forwarding:
             return await running._hear(SNAPSHOT_TOPIC, peer(9), payload)
@@ -215,7 +219,11 @@ async def test_gossip_verdicts(autojump_clock: MockClock, inline_threads: None, 
         assert await verdict(announce(NEW, ALICE, 5).raw) is Forwarding.IGNORE
         document = json.loads(announce(NEW, ALICE, 6).raw)
         forged = good.replace(b'"sequence":5', b'"sequence":7')
+        assert poisoners == []
         assert await verdict(forged) is Forwarding.REJECT
+        ((peer_id, what),) = poisoners
+        assert peer_id == peer(9)
+        assert what.startswith("an announcement of a snapshot: ")
         stranger = announce(NEW, SecretKey(bytes([9]) * 32), 6).raw
         assert await verdict(stranger) is Forwarding.IGNORE
         for junk in (b"", b"{}", good + b" ", b"x" * 70_000, json.dumps(document).encode()):
