@@ -128,7 +128,9 @@ class Node:
         self._known = Known(store, self.catalogue)
         self._collector = Collector(transport, bandwidth.traffic, self._nearness, self._known, wall)
         self._serving = Serving(
-            is_trusted=lambda peer_id: peer_id in self._peering.preferred, given=self._collector.given
+            is_trusted=lambda peer_id: peer_id in self._peering.preferred,
+            given=self._collector.given,
+            whole=self._collector.whole,
         )
         audit_path = settings.audit_path
         self._audit_log = None if audit_path is None else AuditLog(audit_path, wall)

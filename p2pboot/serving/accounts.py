@@ -101,6 +101,7 @@ class Serving:
         is_trusted: whether a peer, by its id, is one whom the operator named: it may use what is held in reserve.
         given: told what the peer at the other end of a connection was given, once it was handed over: the digest of
             the artifact or snapshot, and how many bytes of it. It neither waits nor raises.
+        whole: told which artifact or snapshot a peer says that it has all of; again and again, likewise.
     """
 
     def __init__(
@@ -108,6 +109,7 @@ class Serving:
         limits: Limits | None = None,
         is_trusted: Callable[[str], bool] = lambda _peer_id: False,
         given: Callable[[Connection, str, int], None] = lambda _connection, _digest, _size: None,
+        whole: Callable[[Connection, str], None] = lambda _connection, _digest: None,
     ) -> None:
         self.limits = limits or Limits()
         self.counters = ServingCounters()
@@ -115,6 +117,7 @@ class Serving:
         self.turns: defaultdict[str, Turns] = defaultdict(lambda: Turns(TURNS))
         """By protocol."""
         self.given = given
+        self.whole = whole
         self._is_trusted = is_trusted
         self._peers: dict[str, PeerAccount] = {}
         self._bad: LRUCache[str, TokenBucket] = LRUCache(KNOWN_PEERS)  # by origin

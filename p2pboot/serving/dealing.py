@@ -207,6 +207,10 @@ class Dealing:
         self._hold(about, held.bits)
         self._expire(now)
 
+    def has_all(self, client: Hashable) -> bool:
+        """Whether a client says that it has everything."""
+        return self._clients[client].held.bit_count() == self._count
+
     def _claim(self, bits: int, now: float) -> None:
         """Wait for a second report of what one client claims, but once: a claim denies nobody anything."""
         bits &= ~self._claimed & ~self._dealt.some

@@ -149,18 +149,19 @@ class TableDeals:
             del self._hearing[client]
             self._mute[client] = None
 
-    def hear(self, client: str, changes: Changes) -> None:
-        """A client says what it has."""
+    def hear(self, client: str, changes: Changes) -> bool:
+        """A client says what it has; returns whether that is everything."""
         if client not in self._clients:
-            return
+            return False
         now = trio.current_time()
         if changes.held is not None:
             self._dealing.hear_bitmap(client, changes.held, now)
-            return
+            return self._dealing.has_all(client)
         by_form: dict[Form, list[range]] = {form: [] for form in Form}
         for form, pieces in changes.changes:
             by_form[form].append(pieces)
         self._dealing.hear(client, by_form[Form.HELD], by_form[Form.COMING], now)
+        return self._dealing.has_all(client)
 
     def _pieces_of(self, runs: Runs) -> PieceSet:
         pieces = PieceSet(self._count)

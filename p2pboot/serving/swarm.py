@@ -155,6 +155,10 @@ class SwarmServer(Server):
         size = sum(_span(content, first, count)[1] for first, count in runs)
         self._serving.given(connection, content.digest, size)
 
+    def note_whole(self, connection: Connection, content: Content) -> None:
+        """The peer says that it has all of it, from wherever."""
+        self._serving.whole(connection, content.digest)
+
     def lacking(self, table: str) -> Reply:
         """The answer where nothing is held that a table cuts."""
         return self._lacking(table)
@@ -289,7 +293,8 @@ class _Client:
 
     async def _hear_on(self, hearing: trio.CancelScope, content: Content, deals: TableDeals) -> None:
         def told(changes: Changes) -> None:
-            deals.hear(self._connection.peer_id, changes)
+            if deals.hear(self._connection.peer_id, changes):
+                self._server.note_whole(self._connection, content)
 
         transport, table = self._server.transport, content.table_digest
         with hearing:

@@ -64,10 +64,11 @@ class _Entry:
     began_at: float
     last_at: float
     taken: dict[str, int] = field(default_factory=dict)  # bytes by artifact
+    said: set[str] = field(default_factory=set)  # artifacts that it says it has
 
     @property
     def is_done(self) -> bool:
-        whole = {key for key, size in self.taken.items() if size >= self.release.sizes[key]}
+        whole = self.said | {key for key, size in self.taken.items() if size >= self.release.sizes[key]}
         return UKI in whole or {KERNEL, INITRAMFS} <= whole or whole == self.release.sizes.keys()
 
     def facts(self) -> Boot:
@@ -109,6 +110,15 @@ class Boots:
     def took_p2p(self, peer_id: str, address: str, sha256: str, size_bytes: int) -> None:
         """A peer that is connected from a multiaddr was given bytes of an artifact."""
         self._took(party_of(address, peer_id), str(ip_of(address) or address), peer_id, sha256, size_bytes)
+
+    def has_p2p(self, peer_id: str, address: str, sha256: str) -> None:
+        """A peer that took something says that it has all of an artifact, from wherever."""
+        party = party_of(address, peer_id)
+        entry, key = self._known(
+            party, str(ip_of(address) or address), self._releases_of(sha256), self._wall()
+        )
+        if entry is not None:
+            entry.said.add(key)
 
     def forget(self, peer_ids: Iterable[str]) -> None:
         """These peers turned out to boot nothing."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping
+from typing import Final
 
 import trio
 
@@ -19,6 +20,9 @@ from p2pboot.node.status.running import MAX_PEERS, PeerFacts
 from p2pboot.transport.interface import Connection, Gossip
 from p2pboot.transport.nearness import Nearness
 from p2pboot.transport.traffic import Traffic
+
+ADDRESSES_AT_ONCE: Final = 32
+"""Peers whose addresses are looked at in one turn of the event loop: py-libp2p takes 0.1 to 0.2 ms for each."""
 
 
 class Collector:
@@ -44,6 +48,7 @@ class Collector:
         self._nearness = nearness
         self._known = known
         self._connections: Mapping[str, list[Connection]] = {}  # as of the last look
+        self._addresses: Mapping[str, tuple[str, ...]] = {}  # what was looked at last is the last
         self._flows = Flows(traffic, self._class_of, trio.current_time())
         self.acquaintance = Acquaintance(transport, self._shown)
         self.boots = Boots(known.releases_of, wall)
@@ -54,13 +59,21 @@ class Collector:
             nursery.start_soon(self.acquaintance.run)
             while True:
                 await trio.sleep_until(self._flows.ends_at)
-                self._look()
-                self._flows.end_interval(trio.current_time())
+                self.look_at_bytes()
+
+    def look_at_bytes(self) -> None:
+        """An interval of the flows is over."""
+        self._look()
+        self._flows.end_interval(trio.current_time())
 
     def given(self, connection: Connection, digest: str, size_bytes: int) -> None:
         """A peer was given bytes of what has this digest. Nodes do not boot: what they take, they pass on."""
         if not self._transport.is_node(connection.peer_id):
             self.boots.took_p2p(connection.peer_id, connection.address, digest, size_bytes)
+
+    def whole(self, connection: Connection, digest: str) -> None:
+        """A peer says that it has all of what has this digest."""
+        self.boots.has_p2p(connection.peer_id, connection.address, digest)
 
     def booted(self) -> list[Boot]:
         """The machines that booted lately, the latest first."""
@@ -80,9 +93,11 @@ class Collector:
         self._look()
         self.acquaintance.look()
         sizes, rates = self._flows.rates(trio.current_time())
+        chosen = self._shown()
+        self._look_at_addresses(chosen)
         shown = [
             self._facts(peer_id, sizes.get(peer_id, (0, 0)), rates.get(peer_id, (0.0, 0.0)))
-            for peer_id in self._shown()
+            for peer_id in chosen
         ]
         addresses: dict[str, tuple[str, ...]] = dict.fromkeys(self._connections, ())
         addresses.update({one.peer_id: tuple(one.addresses) for one in shown})
@@ -93,6 +108,17 @@ class Collector:
         for connection in self._transport.connections():
             connections[connection.peer_id].append(connection)
         self._connections = connections
+
+    def _look_at_addresses(self, shown: Collection[str]) -> None:
+        """Look at those of a few peers, in turns."""
+        unknown = [peer_id for peer_id in shown if peer_id not in self._addresses]
+        is_shown = set(shown)
+        known = [peer_id for peer_id in self._addresses if peer_id in is_shown]
+        stale = [*unknown, *known][:ADDRESSES_AT_ONCE]
+        found = {peer_id: tuple(self._transport.peer_addresses(peer_id)) for peer_id in stale}
+        self._addresses = {
+            peer_id: self._addresses[peer_id] for peer_id in known if peer_id not in found
+        } | found
 
     def _shown(self) -> Collection[str]:
         """The peers of which more is told: where there are too many, those that say most."""
@@ -110,7 +136,7 @@ class Collector:
         name = self._known.providers.get(peer_id)
         return PeerFacts(
             peer_id=peer_id,
-            addresses=self._transport.peer_addresses(peer_id),
+            addresses=self._addresses.get(peer_id, ()),
             sources=self._transport.sources(peer_id),
             name=self.acquaintance.agent(peer_id) if name is None else readable(name, MAX_NAME) or None,
             near=self._is_near(peer_id),

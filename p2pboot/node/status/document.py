@@ -51,8 +51,8 @@ PATHS: Final[Mapping[PeerSource, str]] = {
 def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict[str, Any]:
     """Make the whole status; reads the store's tables, so it is called in a thread.
 
-    With 256 peers, 60 intervals and 64 clients it takes 9 ms of a thread (`benchmarks/status.py`): whoever shows it
-    to many makes it once for all.
+    With 256 peers, 60 intervals and 64 clients it takes 7 ms of a thread, after 2 to 8 ms of the event loop for
+    `Node.running` (`benchmarks/status.py`): whoever shows it to many makes it once for all.
 
     Args:
         node: as `Node.running` gives it, in the event loop.

@@ -130,6 +130,18 @@ def test_a_peer_is_told_by_its_id_and_the_address_that_it_is_connected_from(worl
     assert (boot.address, boot.peer_id, boot.via, boot.done) == ("192.0.2.5", "12D3KooA", "p2p", True)
 
 
+def test_a_peer_that_took_the_rest_elsewhere_is_done_when_it_says_so(world: World) -> None:
+    peer = "12D3KooA", "/ip4/192.0.2.5/tcp/50000"
+    world.boots.has_p2p(*peer, "kernel")
+    assert world.boots.lately() == []
+    world.boots.took_p2p(*peer, "kernel", 30)
+    for artifact, done in (("kernel", False), ("initramfs", True)):
+        world.boots.has_p2p(*peer, artifact)
+        assert [(boot.done, boot.sent_bytes) for boot in world.boots.lately()] == [(done, 30)]
+    world.boots.has_p2p("12D3KooB", peer[1], "kernel")
+    assert len(world.boots.lately()) == 1
+
+
 def test_peers_that_turn_out_to_be_nodes_are_forgotten(world: World) -> None:
     world.boots.took_p2p("node", "/ip4/192.0.2.5/tcp/1", "uki", 50)
     world.boots.took_p2p("client", "/ip4/192.0.2.6/tcp/1", "uki", 50)

@@ -61,6 +61,19 @@ def likewise(keys: set[str]) -> set[str]:
     return keys | {key.replace("heads[]", "fetching[]", 1) for key in keys}
 
 
+def paths(keys: set[str]) -> set[str]:
+    """All keys that these lead through: lists and objects on the way."""
+    return {key[:end] for key in keys for end in (*_ends(key), len(key))}
+
+
+def _ends(key: str) -> Iterator[int]:
+    for number, character in enumerate(key):
+        if character in ".[":
+            yield number
+        if character == "]":
+            yield number + 1
+
+
 def test_every_key_of_a_document_is_described_and_the_other_way_round(tmp_path: Path) -> None:
     document = describe_node(*filled(tmp_path))
     assert full_set(document) == likewise(described())
