@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import trio
+from cachetools import LRUCache
 
 from p2pboot.node.status.acquaintance import MAX_NAME, Acquaintance, readable
 from p2pboot.node.status.boots import Boot, Boots
@@ -23,6 +24,10 @@ from p2pboot.transport.traffic import Traffic
 
 ADDRESSES_AT_ONCE: Final = 32
 """Peers whose addresses are looked at in one turn of the event loop: py-libp2p takes 0.1 to 0.2 ms for each."""
+
+
+REMEMBERED: Final = 1024
+"""Peers that are gone of which it is known whether they were near."""
 
 
 class Collector:
@@ -48,6 +53,9 @@ class Collector:
         self._nearness = nearness
         self._known = known
         self._connections: Mapping[str, list[Connection]] = {}  # as of the last look
+        self._met: LRUCache[str, bool] = LRUCache(
+            REMEMBERED
+        )  # of peers that were connected, whether they were near
         self._addresses: Mapping[str, tuple[str, ...]] = {}  # what was looked at last is the last
         self._flows = Flows(traffic, self._class_of, trio.current_time())
         self.acquaintance = Acquaintance(transport, self._shown)
@@ -57,6 +65,7 @@ class Collector:
         """Count until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.acquaintance.run)
+            nursery.start_soon(self._meet)
             while True:
                 await trio.sleep_until(self._flows.ends_at)
                 self.look_at_bytes()
@@ -68,6 +77,7 @@ class Collector:
 
     def given(self, connection: Connection, digest: str, size_bytes: int) -> None:
         """A peer was given bytes of what has this digest. Nodes do not boot: what they take, they pass on."""
+        self._met[connection.peer_id] = self._nearness.near(connection)
         if not self._transport.is_node(connection.peer_id):
             self.boots.took_p2p(connection.peer_id, connection.address, digest, size_bytes)
 
@@ -155,4 +165,14 @@ class Collector:
         return LAN if self._is_near(peer_id) else MESH
 
     def _is_near(self, peer_id: str) -> bool:
-        return any(map(self._nearness.near, self._connections.get(peer_id, ())))
+        connections = self._connections.get(peer_id)
+        if connections is None:
+            return self._met.get(peer_id, False)
+        return any(map(self._nearness.near, connections))
+
+    async def _meet(self) -> None:
+        """Who is gone before the interval is over was near, or not, all the same."""
+        with self._transport.connection_events() as events:
+            async for event in events:
+                if event.connected:
+                    self._met[event.connection.peer_id] = self._nearness.near(event.connection)

@@ -109,6 +109,10 @@ def running(ways: dict[str, ArtifactOnItsWay], peers: int = 1, clients: int = 1)
             )
         ]
         * clients,
+        scrub={
+            **{"running": True, "begun_at": "2027-01-15T08:00:00Z", "last_finished_at": None},
+            **{"read_bytes": 1, "total_bytes": 2, "damaged": 1, "mended": 0},
+        },
         snapshots=SnapshotsFacts(held=1, size_bytes=2, follows=True),
         traffic={name: Counter({("gossip", "sent"): 1}) for name in names},
         bytes_sent={"/p2pboot/artifact/1": 1},

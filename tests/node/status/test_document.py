@@ -17,8 +17,6 @@ from tests.node.status.filled import filled, running
 DESCRIPTION = (Path(__file__).parents[3] / "docs" / "status.md").read_text()
 MAPS = {"dht.requests", "dht.refused", "refused", "dropped_peers", "bytes_sent"}
 """Objects whose members are not named one by one."""
-OF_OTHERS = {"scrub"}
-"""What is an object of another part's."""
 
 
 def described() -> set[str]:
@@ -34,8 +32,6 @@ def keys_of(value: Any, path: str = "") -> Iterator[str]:
         return
     if path:
         yield path
-    if path in OF_OTHERS:
-        return
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from keys_of(inner, f"{path}.{key}" if path else key)

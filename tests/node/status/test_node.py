@@ -258,6 +258,23 @@ async def test_bytes_are_told_by_class_and_by_peer(mesh: Mesh, autojump_clock: N
             assert peer["sent"] > 0
 
 
+async def test_who_is_gone_within_an_interval_counts_as_what_he_was(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with mirrored(mesh) as (_publisher, mirror):
+        monkeypatch.setattr(Nearness, "near_address", lambda _self, _address: True)
+        await trio.sleep(6)
+        before = (await mirror.status())["flows"]["totals"]["sent"]
+        head = mirror.head()
+        assert head is not None
+        manifest = mirror.node.catalogue.manifest(head.digest)
+        async with mesh.network.open(peer_id_of("client"), is_client=True) as client:
+            await take_all(client, await client.dial(mirror.address), manifest)
+        await trio.sleep(6)
+        after = (await mirror.status())["flows"]["totals"]["sent"]
+        assert after["lan"] - before["lan"] >= sum(one.size for one in manifest.artifacts.values())
+
+
 async def test_a_rate_is_there_while_bytes_pass_and_gone_soon_after(mesh: Mesh, autojump_clock: None) -> None:
     async with mirrored(mesh) as (publisher, mirror):
         assert (await peer_of(mirror, publisher))["rate_received"] > 0
