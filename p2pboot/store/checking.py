@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
@@ -180,12 +181,16 @@ def repair(store: Store, gate: Gate | None, told: Told = _nobody) -> Iterator[Fo
     documents = _documents(store)
     for line in audit(store):
         yield Found(ROW, str(store.path), line)
-    _enter_again(store, gate, documents)
+    entered = [] if gate is None else _enter_again(store, gate, documents)
     names = Names(store)
     for found in list(_check_files(store, names)):
         yield found
         if found.digest is not None:
             _rebuild(store, found.digest, names.artifacts[found.digest])
+    for digest in entered:
+        if gate is not None and store.manifests.is_whole(digest):
+            with suppress(StoreError):  # a later one is in force
+                gate.catalogue.completed(digest)
     yield from check_pieces(store.blobs, names.of, told, every_piece=False)
 
 
@@ -203,16 +208,15 @@ def _documents(store: Store) -> dict[str, tuple[Manifest, str | None]]:
     return found
 
 
-def _enter_again(store: Store, gate: Gate | None, documents: dict[str, tuple[Manifest, str | None]]) -> None:
-    """Take those whose rows were removed through the gate, and put into force what is whole."""
-    for digest, (manifest, detached) in documents.items():
-        if gate is None or store.manifests.row(digest) is not None:
-            continue
-        if gate.enter(manifest, detached, source="its own document").ok and store.manifests.is_whole(digest):
-            try:
-                gate.catalogue.completed(digest)
-            except StoreError:
-                continue  # a later one is in force
+def _enter_again(store: Store, gate: Gate, documents: dict[str, tuple[Manifest, str | None]]) -> list[str]:
+    """Take those whose rows were removed through the gate; returns the digests of what may be used."""
+    missing = [one for one in documents.values() if store.manifests.row(one[0].digest) is None]
+    missing.sort(key=lambda one: one[0].manifest_version)
+    return [
+        manifest.digest
+        for manifest, detached in missing
+        if gate.enter(manifest, detached, source="its own document").ok
+    ]
 
 
 def _rebuild(store: Store, digest: str, artifact: Artifact) -> None:

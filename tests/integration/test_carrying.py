@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
-from p2pboot.testing.processes import Mesh, Node
+from p2pboot.testing.processes import PYTHON, Mesh, Node
 from tests.integration.images import assert_same_bytes, write_artifacts
+from tests.mounts import run_with_mounts
 
 RELEASE = "stable/x86_64"
 
@@ -82,3 +86,86 @@ def test_a_node_that_runs_takes_it_itself_and_offers_it_at_once(
     stranger = mesh.new_key("stranger")
     other = mesh.run("store", "import", str(second), "--state", str(mirror.state), "--trust", stranger)
     assert other.status == 2, other.stderr
+
+
+def test_a_medium_that_is_full_or_can_only_be_read(mesh: Mesh, publisher: Node, trust: str) -> None:
+    program, state = " ".join(PYTHON), publisher.state
+    stick, mirror = mesh.directory / "stick", mesh.directory / "mirror"
+    export = f"{program} store export {RELEASE} {stick} --state {state}"
+    done = run_with_mounts(
+        f"""
+        mkdir {stick}
+        mount -t tmpfs -o size=1m tmpfs {stick}
+        {export}; echo "full: $?"
+        test -z "$(ls {stick}/_export 2>/dev/null)" && echo nothing left
+        mount -o remount,size=50m {stick} && {export} && mount -o remount,ro {stick}
+        {export}; echo "read-only: $?"
+        {program} store import {stick} --trust {trust} --state {mirror}; echo "import: $?"
+        mount -o remount,rw,size=100m {stick}
+        {program} store export {RELEASE} {stick}/new.tar --state {mirror}; echo "carried on: $?"
+        """
+    )
+    for line in ("full: 4", "nothing left", "read-only: 4", "import: 0", "carried on: 0"):
+        assert line in done.stdout, done.stdout + done.stderr
+    assert "disk full: " in done.stderr
+    assert "Read-only file system" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_fat_keeps_all_of_it(mesh: Mesh, publisher: Node, trust: str) -> None:
+    """Written to a FAT file system and read back with mtools: names and contents are what they were."""
+    if shutil.which("mkfs.vfat") is None or shutil.which("mcopy") is None:
+        pytest.skip("no dosfstools or mtools on this machine")
+    stick = carry_out(mesh, mesh.directory / "stick", publisher.state)
+    image, back = mesh.directory / "fat.img", mesh.directory / "back"
+    image.touch()
+    os.truncate(image, 64 << 20)
+    back.mkdir()
+    for command in (
+        ["mkfs.vfat", str(image)],
+        ["mcopy", "-s", "-i", str(image), *map(str, stick.iterdir()), "::/"],
+        ["mcopy", "-s", "-n", "-i", str(image), "::/*", str(back)],
+    ):
+        subprocess.run(command, check=True, capture_output=True)
+    assert carry_in(mesh, back, mesh.directory / "state", "--trust", trust)["unchanged"] is False
+
+
+def test_through_a_pipe_and_with_what_a_node_that_runs_does_not_take(
+    mesh: Mesh, publisher: Node, trust: str
+) -> None:
+    program = " ".join(PYTHON)
+    export = f"{program} store export {RELEASE} - --state {publisher.state}"
+    state = mesh.directory / "piped"
+    piped = mesh.complete(
+        ["sh", "-c", f"{export} | {program} store import - --trust {trust} --state {state}"]
+    )
+    assert piped.status == 0, piped.stderr
+    refused = mesh.complete(["sh", "-c", f"{export} | {program} store import - --state {publisher.state}"])
+    assert refused.status == 2
+    assert "save the archive to a file first" in refused.stderr
+    own = carry_out(mesh, mesh.directory / "own.tar", publisher.state)
+    refused = mesh.run("store", "import", str(own), "--state", str(publisher.state))
+    assert refused.status == 2
+    assert "is published with this state" in refused.stderr
+
+
+def test_without_a_home_or_in_somebody_elses_state_it_says_what_to_do(
+    mesh: Mesh, publisher: Node, trust: str
+) -> None:
+    stick = carry_out(mesh, mesh.directory / "stick.tar", publisher.state)
+    program = " ".join(PYTHON)
+    others = mesh.directory / "others"
+    others.mkdir(mode=0o700)
+    if os.geteuid() == 0:
+        os.chown(others, 12345, 12345)
+        refused = mesh.run("store", "import", str(stick), "--trust", trust, "--state", str(others))
+        assert refused.status == 4, refused.stderr
+        assert "belongs to user 12345" in refused.stderr
+    for command in (f"store import {stick} --trust {trust}", "store usage", f"store export {RELEASE} x"):
+        done = mesh.complete(
+            ["sh", "-c", f"cd / && HOME= XDG_STATE_HOME= setpriv --reuid 12346 {program} {command}"]
+        )
+        if "setpriv" in done.stderr:
+            pytest.skip("no setpriv for this user")
+        assert done.status in (2, 4), done.stderr
+        assert "Traceback" not in done.stderr
