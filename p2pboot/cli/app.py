@@ -18,6 +18,7 @@ PROGRAM = "p2pboot"
 BROKEN_PIPE = 1  # what click and Python themselves return
 
 _COMMANDS = {  # in the order people need them
+    "init": "p2pboot.cli.init:init",
     "key": "p2pboot.cli.key:key",
     "manifest": "p2pboot.cli.manifest:manifest",
     "serve": "p2pboot.cli.node:serve",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from p2pboot.cli.options import FILE, Group, json_option
-from p2pboot.cli.output import emit_json, say
+from p2pboot.cli.options import FILE, Group, json_option, verbosity_options
+from p2pboot.cli.output import QUIET, emit_json, say
 from p2pboot.cli.settings import node_options, overrides_of
 
 if TYPE_CHECKING:
@@ -41,20 +41,24 @@ def show(config_path: Path | None, as_json: bool, **params: Any) -> None:
 
 @config.command()
 @click.argument("file", type=FILE, required=False)
+@verbosity_options
 @json_option
 def check(file: Path | None, as_json: bool) -> None:
     """Look through FILE: everything that is wrong with it, by line, and with what it names. Nothing is changed.
 
-    Without FILE those are looked at that `p2pboot init` writes for this user: publisher.toml and mirror.toml.
+    With --quiet only errors and warnings are told. Without FILE those are looked at that `p2pboot init` writes
+    for this user: publisher.toml and mirror.toml.
     """
     from p2pboot.config.check import check_file, refuse
 
     checked = [check_file(path) for path in ([file] if file is not None else _written_by_init())]
+    is_quiet = QUIET in click.get_current_context().meta
     if not as_json:
         for one in checked:
             for flaw in one.flaws:
-                say(_line(one.path, flaw))
-            if one.ok:
+                if flaw.severity != "note" or not is_quiet:
+                    say(_line(one.path, flaw))
+            if one.ok and not is_quiet:
                 say(f"{one.path}: {_summary(one)}")
     refuse(checked)
     if as_json:

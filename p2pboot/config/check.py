@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from p2pboot.config.load import Overrides, Place, complaints, load, parse_file, read_text
+from p2pboot.config.locations import first_free_port
 from p2pboot.config.places import places_of
 from p2pboot.config.settings import SETTINGS, NodeSettings
 from p2pboot.config.trust import TRUST
@@ -25,7 +26,6 @@ Severity = Literal["error", "warning", "note"]
 MAX_FLAWS: Final = 100  # of a file of a megabyte; nobody reads more
 _SECRETS: Final = ("identity.key_path", "identity.signing_key_path", "network.swarm_key")
 _MADE_AT_START: Final = ("identity.key_path",)
-_PRIVILEGED: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,12 +248,14 @@ def _look_at_whole(settings: NodeSettings, places: Mapping[Place, int]) -> Itera
     if is_passed(settings.gateway.http or ""):
         return
     http = settings.gateway.http
-    if http is not None and 0 < int(http.rpartition(":")[2]) < _first_free_port() and os.geteuid() != 0:
+    if http is not None and 0 < int(http.rpartition(":")[2]) < first_free_port() and os.geteuid() != 0:
         place: Place = ("gateway", "http")
         text = (
             f"gateway.http: {http}: a port so low is for root, or for a socket unit that listens for the node"
         )
-        remedy = "systemctl enable --now p2pboot-http.socket, or take port 8080"
+        remedy = (
+            "leave it out and enable p2pboot-publisher.socket or p2pboot-mirror.socket, or take port 8080"
+        )
         yield Flaw("note", _dotted(place), _line(place, places), text, remedy)
 
 
@@ -265,14 +267,6 @@ def _look_at_mirror(settings: NodeSettings, places: Mapping[Place, int]) -> Iter
         text = "no channel is named: `p2pboot mirror` would not know what to follow"
         remedy = "set channels in [[trust]], or channel in [provider]"
         yield Flaw("warning", TRUST, _line((TRUST, 1), places), text, remedy)
-
-
-def _first_free_port() -> int:
-    """The first port that needs no privilege."""
-    try:
-        return int(_PRIVILEGED.read_text())
-    except (OSError, ValueError):
-        return 1024
 
 
 def _text(path: Path | None) -> str | None:

@@ -16,6 +16,7 @@ from p2pboot.errors import ConfigError
 
 Role = Literal["publisher", "mirror"]
 SERVICE_USER: Final = "p2pboot"
+_PRIVILEGED: Final = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +29,7 @@ class Locations:
         state_directory: the parent of what each role keeps.
         unit_directory: where systemd takes an administrator's, or this user's, own units from.
         images: where a publisher's files are looked for when nobody says.
+        root: what all of it is below.
     """
 
     ROLES: ClassVar[tuple[Role, ...]] = ("publisher", "mirror")
@@ -37,6 +39,7 @@ class Locations:
     state_directory: Path
     unit_directory: Path
     images: Path
+    root: Path = Path("/")
 
     @classmethod
     def of_system(cls, root: Path = Path("/")) -> Locations:
@@ -47,6 +50,7 @@ class Locations:
             state_directory=root / "var/lib/p2pboot",
             unit_directory=root / "etc/systemd/system",
             images=root / "srv/images",
+            root=root,
         )
 
     @classmethod
@@ -80,6 +84,14 @@ class Locations:
     def config(self, role: Role) -> Path:
         """The configuration file of a role."""
         return self.config_directory / f"{role}.toml"
+
+
+def first_free_port() -> int:
+    """The lowest port that needs no privilege."""
+    try:
+        return int(_PRIVILEGED.read_text())
+    except (OSError, ValueError):
+        return 1024
 
 
 def _is_system_user() -> bool:

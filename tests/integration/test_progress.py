@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import pty
 import re
-import struct
-import subprocess
-import termios
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from p2pboot.testing.processes import PYTHON, Mesh, Node, environment
+from p2pboot.testing.processes import PYTHON, Mesh, Node
 from p2pboot.testing.waiting import HANG_S, wait_until
 from tests.integration.images import write_artifacts
+from tests.terminals import terminal_with
 
 WAITS = re.compile(r"no byte for \d+ s from 1 peer|waiting for a peer, \d+ s")
-
-WAITS_ONLY = re.compile(rf"[\n\r](?:{WAITS.pattern})")
 
 
 @contextmanager
@@ -54,66 +47,19 @@ def test_a_log_says_that_the_only_peer_is_silent_and_the_fetch_goes_on(mesh: Mes
         assert not [line for line in waiting if " left" in line]
 
 
-class Terminal:
-    """A pseudo terminal, of which the test has the other end."""
-
-    def __init__(self, columns: int) -> None:
-        self.ours, self.theirs = pty.openpty()
-        self.shown = ""
-        self.resize(columns)
-
-    def resize(self, columns: int) -> None:
-        fcntl.ioctl(self.theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
-
-    def start(self, command: list[str], directory: Path, out: Path) -> subprocess.Popen[bytes]:
-        with out.open("wb") as file:
-            process = subprocess.Popen(
-                command,
-                cwd=directory,
-                env={**environment(), "TERM": "xterm-256color"},
-                stdin=self.theirs,
-                stdout=file,
-                stderr=self.theirs,
-                start_new_session=True,
-            )
-        os.set_blocking(self.ours, False)
-        return process
-
-    def says(self, pattern: re.Pattern[str]) -> bool:
-        """Whether that was shown since it was asked last."""
-        try:
-            self.shown += os.read(self.ours, 1 << 16).decode(errors="replace")
-        except BlockingIOError:
-            return False
-        if (found := pattern.search(self.shown)) is None:
-            return False
-        self.shown = self.shown[found.end() :]
-        return True
-
-    def close(self) -> None:
-        os.close(self.theirs)
-        os.close(self.ours)
-
-
 def test_a_narrow_terminal_says_so_too_and_may_be_resized_and_closed(mesh: Mesh, tmp_path: Path) -> None:
-    with slow_publisher(mesh, tmp_path) as (publisher, command):
-        terminal, out = Terminal(60), mesh.directory / "out.json"
-        fetch = terminal.start(command, mesh.directory, out)
-        try:
-            wait_until(
-                lambda: terminal.says(re.compile(r"fetching \d+ % of [\d.]+ MB, [\d.]+ [kM]B/s")), "a rate"
-            )
-            wait_until(lambda: has_begun(mesh), "the fetch is under way")
-            publisher.freeze()
-            wait_until(lambda: terminal.says(WAITS), "it says that it waits")
-            terminal.resize(40)
-            wait_until(
-                lambda: terminal.says(WAITS_ONLY), "it says that alone where there is no room for more"
-            )
-            terminal.close()
-            publisher.thaw()
-            assert fetch.wait(HANG_S) == 0
-        finally:
-            fetch.kill()
-            fetch.wait()
+    out = mesh.directory / "out.json"
+    with (
+        slow_publisher(mesh, tmp_path) as (publisher, command),
+        terminal_with(command, mesh.directory, out=out, columns=60, is_its_own=False) as terminal,
+    ):
+        terminal.wait_for(r"fetching \d+ % of [\d.]+ MB, [\d.]+ [kM]B/s")
+        wait_until(lambda: has_begun(mesh), "the fetch is under way")
+        publisher.freeze()
+        terminal.wait_for(WAITS.pattern)
+        terminal.resize(40)
+        terminal.wait_for(rf"[\n\r](?:{WAITS.pattern})", "that alone, where there is no room for more")
+        terminal.close()
+        publisher.thaw()
+        assert terminal.wait() == 0
         assert json.loads(out.read_text())["ok"] is True

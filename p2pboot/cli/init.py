@@ -1,0 +1,347 @@
+"""`p2pboot init`: five questions, and a machine has its configuration, key and unit."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from p2pboot.cli.asking import Asker, Question
+from p2pboot.cli.options import Command, json_option
+from p2pboot.cli.output import emit_json, note, say, warn
+from p2pboot.config.locations import SERVICE_USER, Locations
+from p2pboot.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2pboot.config.initial import Answers
+    from p2pboot.config.installing import Piece, Step
+
+_ANSWERS = {"new": "wrote", "different": "replaced", "kept": "kept"}
+_INTENTIONS = {"new": "would write", "different": "would replace", "kept": "would keep"}
+
+
+@click.command(cls=Command)
+@click.option("--role", metavar="ROLE", help="publisher or mirror.")
+@click.option("--images", metavar="DIR", help="Publisher: the directory with the images.")
+@click.option("--trust", multiple=True, metavar="KEYID", help="Mirror: key id of the publisher; repeatable.")
+@click.option(
+    "--release",
+    multiple=True,
+    metavar="CHANNEL/ARCH",
+    help="What is published (or: tree) or followed; for a mirror repeatable.",
+)
+@click.option("--http", metavar="WHERE", help="HTTP for firmware: off, a port, or HOST:PORT.")
+@click.option(
+    "--bootstrap", multiple=True, metavar="MULTIADDR", help="Node to begin with, or none; repeatable."
+)
+@click.option("--name", metavar="N", help="Name of this machine.  [default: this host's]")
+@click.option("--user", "for_user", is_flag=True, help="For this user, also when root runs it.")
+@click.option("--yes", "-y", "takes_defaults", is_flag=True, help="Ask nothing that has a default.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@click.option("--force", is_flag=True, help="Replace files that say something else; keys are kept always.")
+@json_option
+def init(
+    *, for_user: bool, takes_defaults: bool, dry_run: bool, force: bool, as_json: bool, **given: Any
+) -> None:
+    """Set up this machine: ask five questions, write configuration, key and systemd unit.
+
+    As root for the whole machine (/etc/p2pboot), else for this user (~/.config/p2pboot). Questions that are
+    answered by options are not asked. Nothing that is there is overwritten.
+    """
+    from p2pboot.config.installing import carry_out, plan, writable
+
+    places = Locations.of_user(os.environ) if for_user else Locations.of_this_user()
+    asker = Asker(may_ask=sys.stdin.isatty(), takes_defaults=takes_defaults)
+    try:
+        answers = _ask(asker, places, given)
+    except click.Abort:
+        note("nothing was changed")
+        raise
+    pieces = _pieces(answers, places)
+    steps = plan(pieces, replace=force)
+    writable(steps)
+    if not dry_run:
+        carry_out(steps)
+    if places.is_system and answers.directory is not None:
+        _warn_of_unreadable(answers.directory)
+    _tell(answers, places, steps, dry_run=dry_run, as_json=as_json)
+
+
+def _ask(asker: Asker, places: Locations, given: dict[str, Any]) -> Answers:
+    """The five questions."""
+    from p2pboot.config import initial, values
+    from p2pboot.config.settings import host_name
+
+    try:
+        name = values.provider_name(host_name() if given["name"] is None else given["name"], Path())
+    except ValueError as error:
+        raise UsageError(f"--name: {error}", remedy="leave it out for this host's name") from None
+    role = asker.answer(
+        Question(
+            text="Is this machine a publisher or a mirror",
+            why="A publisher signs the images of a directory; a mirror keeps and gives on what publishers signed.",
+            option="--role",
+            parse=initial.role,
+            default="publisher",
+        ),
+        given["role"],
+    )
+    is_publisher = role == "publisher"
+    _refuse_others(role, given)
+    directory: Path | None = None
+    trust: tuple[str, ...] = ()
+    if is_publisher:
+        directory = asker.answer(
+            Question(
+                text="Which directory holds the images",
+                why="Kernel, initramfs and so on; it is watched, and what changes is published. Made if there is none.",
+                option="--images",
+                parse=initial.directory,
+                default=str(places.images),
+            ),
+            given["images"],
+        )
+    else:
+        trust = asker.answer(
+            Question(
+                text="Which publisher's key is trusted",
+                why="Only what it signed is taken. On the publisher's machine `p2pboot key show` prints its key id.",
+                option="--trust",
+                parse=initial.key_ids,
+            ),
+            " ".join(given["trust"]) or None,
+        )
+    channels, archs = asker.answer(
+        Question(
+            text="Which release is in it (CHANNEL/ARCH)" if is_publisher else "Which releases are followed",
+            why=(
+                f"{initial.TREE}: the directory holds several, as CHANNEL/ARCH/FILE."
+                if is_publisher
+                else "CHANNEL/ARCH, or CHANNEL for all archs; several with a blank between."
+            ),
+            option="--release",
+            parse=initial.published if is_publisher else initial.followed,
+            default=initial.release_in(directory)
+            if directory is not None
+            else f"stable/{initial.own_arch()}",
+        ),
+        " ".join(given["release"]) or None,
+    )
+    http, socket = asker.answer(
+        Question(
+            text="On which port is HTTP offered to firmware",
+            why=f"For iPXE and UEFI HTTP boot: {initial.OFF}, a port, or HOST:PORT.",
+            option="--http",
+            parse=partial(
+                initial.http,
+                is_system=places.is_system,
+                first_free_port=_first_free_port(),
+                any_host=_any_host(),
+            ),
+            default=str(initial.SOCKET_PORT) if places.is_system else "8080",
+        ),
+        given["http"],
+    )
+    bootstrap = asker.answer(
+        Question(
+            text="Where are other nodes",
+            why="Multiaddrs as nodes print them when they start; none: they find each other on the local network.",
+            option="--bootstrap",
+            parse=initial.addresses,
+            default=initial.NONE,
+        ),
+        " ".join(given["bootstrap"]) or None,
+    )
+    return initial.Answers(
+        role=role,
+        directory=directory,
+        trust=trust,
+        channels=channels,
+        archs=archs,
+        http=http,
+        socket=socket,
+        bootstrap=bootstrap,
+        name=name,
+    )
+
+
+def _refuse_others(role: str, given: dict[str, Any]) -> None:
+    """An answer to a question of the other role is a misunderstanding."""
+    for option, of_role in (("images", "publisher"), ("trust", "mirror")):
+        if given[option] and role != of_role:
+            raise UsageError(f"--{option} is for a {of_role}, and this is a {role}", remedy="leave it out")
+
+
+def _first_free_port() -> int:
+    from p2pboot.config.locations import first_free_port
+
+    return first_free_port()
+
+
+def _any_host() -> str:
+    from p2pboot.transport.addresses import can_listen
+
+    return "[::]" if can_listen("ip6") else "0.0.0.0"  # noqa: S104 - firmware is on the network
+
+
+# What is to be there
+
+
+def _pieces(answers: Answers, places: Locations) -> list[Piece]:
+    """Everything that belongs to the installation, in the order in which it is written: the configuration last."""
+    from p2pboot.config.initial import as_file
+    from p2pboot.config.installing import Piece
+
+    key = places.config_directory / "keys" / f"{answers.role}.toml"
+    text = as_file(answers, key=key, state=places.state_directory / answers.role)
+    pieces = [Piece(kind="directory", path=places.config_directory, mode=0o755)]
+    if answers.directory is not None:
+        pieces.append(Piece(kind="directory", path=answers.directory, mode=0o755))
+    return [
+        *pieces,
+        Piece(kind="key", path=key, mode=0o600),
+        *_unit_pieces(answers, places),
+        Piece(kind="configuration", path=places.config(answers.role), text=text),
+    ]
+
+
+def _unit_pieces(answers: Answers, places: Locations) -> list[Piece]:
+    from p2pboot.config import units
+    from p2pboot.config.installing import Piece
+
+    role, program = answers.role, _program()
+    if not places.is_system:
+        command = "serve" if role == "publisher" else "mirror"
+        text = units.user_unit(role, program, places.config(role), command)
+        return [Piece(kind="unit", path=places.unit_directory / units.service_name(role), text=text)]
+    names = [units.service_name(role), *([units.socket_name(role)] if answers.socket else [])]
+    pieces = [
+        Piece(kind="unit", path=places.unit_directory / name, text=units.system_unit(name, program))
+        for name in names
+        if units.installed(name, places.root) is None
+    ]
+    if _service_uid() is None:
+        text = units.packaged("p2pboot.sysusers")
+        pieces.append(Piece(kind="unit", path=places.root / "etc/sysusers.d/p2pboot.conf", text=text))
+    sandbox = units.sandbox_of(answers.directory) if answers.directory is not None else None
+    if sandbox is not None:
+        drop_in = places.unit_directory / f"{units.service_name(role)}.d" / "init.conf"
+        pieces.append(Piece(kind="unit", path=drop_in, text=sandbox))
+    return pieces
+
+
+def _program() -> Sequence[str]:
+    """The words that start this program again, wherever it is installed."""
+    own = Path(sys.argv[0])
+    if own.name == "p2pboot" and own.is_absolute() and os.access(own, os.X_OK):
+        return [str(own)]
+    beside = Path(sys.executable).with_name("p2pboot")
+    if beside.exists():
+        return [str(beside)]
+    found = shutil.which("p2pboot")
+    return [found] if found else [sys.executable, "-m", "p2pboot"]
+
+
+def _service_uid() -> int | None:
+    """The uid of the units' user; None while there is no such user."""
+    import pwd
+
+    try:
+        return pwd.getpwnam(SERVICE_USER).pw_uid
+    except KeyError:
+        return None
+
+
+def _warn_of_unreadable(directory: Path) -> None:
+    """The service's user is neither root nor whose the images are."""
+    for path in (*reversed(directory.parents), directory):
+        wanted = 0o005 if path == directory else 0o001
+        try:
+            status = path.stat()
+        except OSError:
+            return
+        if status.st_mode & wanted != wanted and status.st_uid != _service_uid():
+            warn(
+                f"the user {SERVICE_USER} may not read {path} (mode {status.st_mode & 0o7777:04o}):"
+                f" let him, by chmod o+{'rx' if path == directory else 'x'} {path} or an ACL"
+            )
+            return
+
+
+# What was done, and what comes next
+
+
+def _tell(
+    answers: Answers, places: Locations, steps: Sequence[Step], *, dry_run: bool, as_json: bool
+) -> None:
+    key = next(step for step in steps if step.piece.kind == "key")
+    keyid = None
+    if key.state == "kept" or not dry_run:
+        from p2pboot.store.keyfiles import load_key
+
+        keyid = load_key(key.piece.path).public.keyid
+    commands = _next(answers, places, steps)
+    if as_json:
+        emit_json(
+            {
+                "ok": True,
+                "dry_run": dry_run,
+                "role": answers.role,
+                "keyid": keyid,
+                "files": [
+                    {
+                        "path": str(step.piece.path),
+                        "kind": step.piece.kind,
+                        "state": step.state,
+                        **({"content": step.piece.text} if dry_run else {}),
+                    }
+                    for step in steps
+                ],
+                "next": commands,
+            }
+        )
+        return
+    words = _INTENTIONS if dry_run else _ANSWERS
+    width = max(len(step.piece.kind) for step in steps)
+    for step in steps:
+        say(f"{words[step.state]}  {step.piece.kind:<{width}}  {step.piece.path}")
+        if dry_run and step.state != "kept" and step.piece.text is not None:
+            say("\n".join(f"    {line}".rstrip() for line in step.piece.text.splitlines()))
+    if keyid is not None and answers.role == "publisher":
+        say(f"key id  {keyid}  (what mirrors and clients trust)")
+    say("next:" if not dry_run else "next would be:")
+    for command in commands:
+        say(f"  {command}")
+
+
+def _next(answers: Answers, places: Locations, steps: Sequence[Step]) -> list[str]:
+    """What a person runs now."""
+    from p2pboot.config import units
+
+    role, config = answers.role, places.config(answers.role)
+    check = f"p2pboot config check {config}"
+    if not (places.root / "run/systemd/system").exists():
+        command = "serve" if role == "publisher" else "mirror"
+        http = " --http '[::]:80'" if answers.socket else ""
+        return [check, f"p2pboot {command} --config {config}{http}"]
+    written = {step.piece.path.name for step in steps if step.piece.kind == "unit" and step.state != "kept"}
+    names = [units.service_name(role), *([units.socket_name(role)] if answers.socket else [])]
+    if not places.is_system:
+        return [
+            check,
+            "systemctl --user daemon-reload",
+            f"systemctl --user enable --now {names[0]}",
+            "loginctl enable-linger  # to run while nobody is logged in",
+        ]
+    return [
+        check,
+        *(["systemd-sysusers"] if "p2pboot.conf" in written else []),
+        *(["systemctl daemon-reload"] if written else []),
+        f"systemctl enable --now {' '.join(reversed(names))}",
+    ]
