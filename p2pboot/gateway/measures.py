@@ -69,6 +69,16 @@ LAG: Final = Measure(
     bound="13: the buckets, sum and count",
 )
 
+WATCHDOG_INTERVAL: Final = Measure(
+    name="p2pboot_watchdog_interval_seconds",
+    text="How often the service manager wants to hear of the event loop. Without a series where none does.",
+)
+WATCHDOG_BEATS: Final = Measure(
+    name="p2pboot_watchdog_beats_total",
+    kind="counter",
+    text="How often the service manager was told that the event loop goes round. Likewise.",
+)
+
 # -- releases ---------------------------------------------------------------------------------------------------------
 
 MANIFEST_INFO: Final = Measure(
@@ -131,6 +141,37 @@ STORE_KEPT: Final = Measure(
     text="How many versions of an image are kept, at most.",
 )
 
+SCRUB_RUNNING: Final = Measure(
+    name="p2pboot_scrub_running",
+    text="1 while what is held is being read again, to find what the disk changed; else 0.",
+)
+SCRUB_READ: Final = Measure(
+    name="p2pboot_scrub_read_bytes", text="How much the last pass has read. It begins at 0 with each pass."
+)
+SCRUB_SIZE: Final = Measure(name="p2pboot_scrub_size_bytes", text="How much the last pass has to read.")
+SCRUB_FINISHED: Final = Measure(
+    name="p2pboot_scrub_last_finished_timestamp_seconds",
+    text="When a pass was last finished, in unix time. Without a series until one was, since the node began.",
+)
+DAMAGED: Final = Measure(
+    name="p2pboot_scrub_damaged_total",
+    kind="counter",
+    text="Artifacts that were found damaged on the disk. By reading them again, or when somebody asked for them.",
+)
+MENDED: Final = Measure(
+    name="p2pboot_scrub_mended_total",
+    kind="counter",
+    text="Of the damaged artifacts those that are whole again. What is missing for long can not be fetched from"
+    " anybody.",
+)
+SNAPSHOTS: Final = Measure(
+    name="p2pboot_snapshots",
+    text="Timetoke snapshots that are held. Without a series where the node has no part in them.",
+)
+SNAPSHOTS_SIZE: Final = Measure(
+    name="p2pboot_snapshots_size_bytes", text="What these snapshots take up. Likewise."
+)
+
 # -- peers and bytes --------------------------------------------------------------------------------------------------
 
 PEERS: Final = Measure(
@@ -189,6 +230,30 @@ FETCH_WAITING: Final = Measure(
     text="For how long no piece has come of any artifact of a release that is being fetched; 0 while some come.",
     labels=_RELEASE,
     bound=_RELEASES,
+)
+
+FETCHES: Final = Measure(
+    name="p2pboot_fetches_total",
+    kind="counter",
+    text="How fetching releases came out. `completed`: it is whole; `failed`: not this time, and it is tried again;"
+    " `unusable`: it can never be had, by its publisher's fault.",
+    labels=("result",),
+    bound="3",
+)
+BOOTED: Final = Measure(
+    name="p2pboot_clients_total",
+    kind="counter",
+    text="Machines that began to take what they boot from. `via` is `http`, or `p2p` for `fetch`; a machine that"
+    " comes back after long is counted again.",
+    labels=("via",),
+    bound="2",
+)
+RECENT: Final = Measure(
+    name="p2pboot_recent_clients",
+    text="Machines that booted in the last day, as `p2pboot status` lists them. At most 64 are remembered; `done` is"
+    " `true` where it has taken here all that it boots from.",
+    labels=("via", "done"),
+    bound="4",
 )
 
 # -- the hash table ---------------------------------------------------------------------------------------------------
@@ -252,6 +317,24 @@ HTTP_REFUSED: Final = Measure(
     text="Connections for which there was no place.",
 )
 
+ADMIN_REQUESTS: Final = Measure(
+    name="p2pboot_admin_requests_total",
+    kind="counter",
+    text="Requests answered at the admin address. Statuses and routes as above; route `events` counts a stream when"
+    " it ends.",
+    labels=("route", "status"),
+    bound="one for each route and status that came up: at most 60",
+)
+ADMIN_FAILURES: Final = Measure(
+    name="p2pboot_admin_failures_total",
+    kind="counter",
+    text="Requests at the admin address that failed by a fault of this program.",
+)
+EVENT_STREAMS: Final = Measure(
+    name="p2pboot_event_streams",
+    text="Open streams of events: pages and programs that watch. At most 16.",
+)
+
 # -- the process: in the words of Prometheus' library, as every program has them ---------------------------------------
 
 CPU: Final = Measure(
@@ -268,7 +351,7 @@ FILES: Final = Measure(name="process_open_fds", text="Number of open file descri
 MOST_FILES: Final = Measure(name="process_max_fds", text="Maximum number of open file descriptors.")
 
 SECTIONS: Final[dict[str, tuple[Measure, ...]]] = {
-    "The node": (INFO, READY, PROBLEM, LAG),
+    "The node": (INFO, READY, PROBLEM, LAG, WATCHDOG_INTERVAL, WATCHDOG_BEATS),
     "Releases": (
         MANIFEST_INFO,
         MANIFEST_VERSION,
@@ -277,11 +360,17 @@ SECTIONS: Final[dict[str, tuple[Measure, ...]]] = {
         MANIFESTS_REFUSED,
         EQUIVOCATIONS,
     ),
-    "The store": (STORE_USED, STORE_LIMIT, STORE_FREE, STORE_SIZE, STORE_KEPT),
+    "The store": (
+        *(STORE_USED, STORE_LIMIT, STORE_FREE, STORE_SIZE, STORE_KEPT),
+        *(SCRUB_RUNNING, SCRUB_READ, SCRUB_SIZE, SCRUB_FINISHED, DAMAGED, MENDED),
+        *(SNAPSHOTS, SNAPSHOTS_SIZE),
+    ),
     "Peers and bytes": (PEERS, TRAFFIC, PEER_BYTES, PIECES_REFUSED, POISONERS),
-    "What is fetched": (FETCH_DONE, FETCH_SIZE, FETCH_WAITING),
+    "What is fetched": (FETCH_DONE, FETCH_SIZE, FETCH_WAITING, FETCHES),
+    "Clients": (BOOTED, RECENT),
     "The hash table": (DHT_PEERS, DHT_RECORDS, DHT_REQUESTS, DHT_REFUSED),
     "HTTP": (HTTP_REQUESTS, HTTP_BYTES, HTTP_FAILURES, HTTP_CONNECTIONS, HTTP_CUT, HTTP_REFUSED),
+    "The admin address": (ADMIN_REQUESTS, ADMIN_FAILURES, EVENT_STREAMS),
     "The process": (CPU, MEMORY, VIRTUAL, STARTED, FILES, MOST_FILES),
 }
 """Every metric, under the heading that it stands below in the documentation."""

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from itertools import product
 from math import inf
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from p2pboot import __version__
 from p2pboot.core.manifest import Candidate
+from p2pboot.core.timestamps import parse_time
 from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import Malformed
 from p2pboot.gateway import measures
@@ -86,7 +88,7 @@ def of_store(store: Store, limit_bytes: int | None, keep: int) -> Iterable[Metri
     yield _single(measures.EQUIVOCATIONS, len(store.trust.equivocations()))
     disk = os.statvfs(store.path)
     yield _single(measures.STORE_USED, store.blobs.used_bytes())
-    yield _family(measures.STORE_LIMIT, {} if limit_bytes is None else {(): limit_bytes})
+    yield _maybe(measures.STORE_LIMIT, limit_bytes)
     yield _single(measures.STORE_FREE, disk.f_bavail * disk.f_frsize)
     yield _single(measures.STORE_SIZE, disk.f_blocks * disk.f_frsize)
     yield _single(measures.STORE_KEPT, keep)
@@ -121,6 +123,8 @@ def of_node(node: RunningNode, *, is_ready: bool) -> Iterable[Metric]:
     wrong = {(one.code.value, one.subject, one.severity.value): 1 for one in node.problems}
     yield _family(measures.PROBLEM, wrong)
     yield _histogram(measures.LAG, node.lag)
+    yield _maybe(measures.WATCHDOG_INTERVAL, None if node.watchdog is None else node.watchdog[0])
+    yield _maybe(measures.WATCHDOG_BEATS, None if node.watchdog is None else node.watchdog[1])
     paths = Counter(dict.fromkeys(PATHS.values(), 0))
     paths.update(map(path_of, node.shown))
     yield _family(measures.PEERS, {(path,): count for path, count in paths.items()})
@@ -136,12 +140,31 @@ def of_node(node: RunningNode, *, is_ready: bool) -> Iterable[Metric]:
     yield _family(measures.MANIFESTS_REFUSED, refused)
     yield _single(measures.PIECES_REFUSED, node.lies)
     yield _single(measures.POISONERS, len(node.dropped_peers))
+    yield _family(measures.FETCHES, {(result,): count for result, count in node.tries.items()})
+    yield _family(measures.BOOTED, {(via,): count for via, count in node.begun.items()})
+    recent = Counter(dict.fromkeys(product(("http", "p2p"), ("true", "false")), 0))
+    recent.update((one.via, "true" if one.done else "false") for one in node.boots)
+    yield _family(measures.RECENT, recent)
+    yield _maybe(measures.SNAPSHOTS, None if node.snapshots is None else node.snapshots.held)
+    yield _maybe(measures.SNAPSHOTS_SIZE, None if node.snapshots is None else node.snapshots.size_bytes)
+    yield from _of_scrubbing(node.scrub)
     yield from _of_dht(node.dht)
+
+
+def _of_scrubbing(scrub: Mapping[str, Any] | None) -> Iterable[Metric]:
+    said = scrub or {}
+    finished = said.get("last_finished_at")
+    yield _maybe(measures.SCRUB_RUNNING, said.get("running"))
+    yield _maybe(measures.SCRUB_READ, said.get("read_bytes"))
+    yield _maybe(measures.SCRUB_SIZE, said.get("total_bytes"))
+    yield _maybe(measures.SCRUB_FINISHED, None if finished is None else parse_time(finished))
+    yield _maybe(measures.DAMAGED, said.get("damaged"))
+    yield _maybe(measures.MENDED, said.get("mended"))
 
 
 def _of_dht(counts: DhtCounts | None) -> Iterable[Metric]:
     """Without a series where the node has no part in it: 0 would say that it found nobody."""
-    yield _family(measures.DHT_PEERS, {} if counts is None else {(): counts.peers})
+    yield _maybe(measures.DHT_PEERS, None if counts is None else counts.peers)
     kept = {} if counts is None else {("value",): counts.values, ("provider",): counts.providers}
     yield _family(measures.DHT_RECORDS, kept)
     requests = {} if counts is None else {(kind,): count for kind, count in counts.requests.items()}
@@ -160,6 +183,19 @@ def of_gateway(counters: GatewayCounters, slots: Slots, traffic: Traffic) -> Ite
     yield _single(measures.HTTP_CONNECTIONS, len(slots))
     yield _single(measures.HTTP_CUT, slots.cut)
     yield _single(measures.HTTP_REFUSED, slots.refused)
+
+
+def of_admin(counters: GatewayCounters, streams: int) -> Iterable[Metric]:
+    """What the admin address counted, and how many event streams there are."""
+    requests = {(kind, str(status)): count for (kind, status), count in counters.requests.items()}
+    yield _family(measures.ADMIN_REQUESTS, requests)
+    yield _single(measures.ADMIN_FAILURES, counters.failures)
+    yield _single(measures.EVENT_STREAMS, streams)
+
+
+def _maybe(measure: Measure, value: float | None) -> Metric:
+    """A metric without labels that has a series only where there is something to tell."""
+    return _family(measure, {} if value is None else {(): value})
 
 
 def _single(measure: Measure, value: float) -> Metric:

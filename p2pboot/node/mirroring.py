@@ -9,6 +9,7 @@ signer's fault is, its kind knows (`Followed`).
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import field
@@ -171,6 +172,8 @@ class Mirror(Generic[T]):
         self._problems: dict[str, Problem] = {}
         self._faults: list[Problem] = []
         self._left_out: set[str] = set()
+        self.tries: Counter[str] = Counter(dict.fromkeys(("completed", "failed", "unusable"), 0))
+        """How those came out that ended by themselves, since the start."""
         self._aside: set[str] = set()  # subjects that somebody else brings in
 
     async def run(self) -> None:
@@ -281,6 +284,7 @@ class Mirror(Generic[T]):
             try:
                 await self._attempt(pursuit, item)
             except P2PBootError as error:
+                self.tries["failed"] += 1
                 self._note(item.subject, Problem.of(Code.NOT_MIRRORED, item.subject, error))
                 await trio.sleep(FIRST_RETRY_S)  # however many peers come and go
                 with trio.move_on_after(delay_s - FIRST_RETRY_S):
@@ -296,11 +300,12 @@ class Mirror(Generic[T]):
             await self._followed.bring(item, partial(self._note_stall, item.subject))
         except self._followed.blamable as error:
             log.error("%s: %s", item.subject, error, extra=Event.UNUSABLE(subject=item.subject))
-            settle = partial(self._followed.blame, item, error)
+            settle, outcome = partial(self._followed.blame, item, error), "unusable"
         else:
-            settle = partial(self._followed.completed, item)
+            settle, outcome = partial(self._followed.completed, item), "completed"
         async with self._reconciling:  # or what was read before would be begun again
             await trio.to_thread.run_sync(settle)
+            self.tries[outcome] += 1
             pursuit.item = None
 
     def _note_stall(self, subject: str, why: str | None) -> None:

@@ -116,7 +116,6 @@ class Node:
         self._hints = hints
         self._urls = urls
         self._started_at = trio.current_time()
-        self._signing_keyid = signing_key.public.keyid
         self._contents = Contents()
         self.problems = Problems(lambda: int(wall()))
         self._changes = Changes()
@@ -132,8 +131,7 @@ class Node:
             given=self._collector.given,
             whole=self._collector.whole,
         )
-        audit_path = settings.audit_path
-        self._audit_log = None if audit_path is None else AuditLog(audit_path, wall)
+        self._audit_log = None if (path := settings.audit_path) is None else AuditLog(path, wall)
         gate = Gate(store, self.catalogue, self._audit_log)
         self._publisher: DirectoryPublisher | None = None
         if settings.provider.directory is not None:
@@ -214,6 +212,8 @@ class Node:
         )
         self._examining = Examining(transport, store, wall)
         self._lag = Lag()
+        self.watchdog: Callable[[], tuple[float, int] | None] = lambda: None
+        """How often a service manager wants to hear of the loop, and how often it did; who runs the node sets it."""
         self._scrubber = Scrubber(store.blobs, store.path, wall, self._audit)
         self._mending = Mending(
             store, self.catalogue, self._images.given, partial(self.problems.report, "damage")
@@ -247,10 +247,8 @@ class Node:
         # Rows are hints, and nothing is served by them before they were read against what was signed.
         await trio.to_thread.run_sync(self._audit)
         if self._audit_log is not None:
-            keyid = self._signing_keyid
-            await trio.to_thread.run_sync(
-                self._audit_log.started, self.peer_id, keyid, self._settings.policy.publishers
-            )
+            key, trusted = self.catalogue.trust.key, self._settings.policy.publishers
+            await trio.to_thread.run_sync(self._audit_log.started, self.peer_id, key, trusted)
         self._serve()
         own = {} if self._publisher is None else await trio.to_thread.run_sync(self._publisher.signers)
         await trio.to_thread.run_sync(self.catalogue.change_trust, replace(self.catalogue.trust, own=own))
@@ -494,6 +492,9 @@ class Node:
             http=tuple(self._urls()),
             trees=() if self._publisher is None else self._publisher.trees,
             lag=self._lag,
+            watchdog=self.watchdog(),
+            tries=self._mirror.tries.copy(),
+            begun=self._collector.boots.begun.copy(),
             scrub=self.scrubbing(),
         )
 

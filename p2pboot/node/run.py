@@ -248,6 +248,7 @@ async def _run(
             urls=reach.urls,
             wall=wall,
         )
+        node.watchdog = lambda: supervisor.watchdog
         node.admin = next((service.admin for service in services if service.admin is not None), None)
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run, supervisor.runtime)

@@ -42,6 +42,7 @@ class Supervisor:
         self._address = address
         self._watchdog_s = watchdog_s
         self._status = ""
+        self._beats = 0
         self.runtime = runtime
 
     @classmethod
@@ -69,6 +70,13 @@ class Supervisor:
     def is_there(self) -> bool:
         """Whether anybody listens."""
         return self._address is not None
+
+    @property
+    def watchdog(self) -> tuple[float, int] | None:
+        """How often the event loop must be heard of, seconds, and how often it was; None: nobody waits for that."""
+        if self._watchdog_s is None or not self.is_there:
+            return None
+        return self._watchdog_s, self._beats
 
     async def ready(self) -> None:
         """The node listens, whatever it holds."""
@@ -116,6 +124,7 @@ class Supervisor:
             return
         while True:
             await self._tell("WATCHDOG=1")
+            self._beats += 1
             await trio.sleep(self._watchdog_s / _BEATS)
 
     async def _tell(self, *lines: str) -> None:

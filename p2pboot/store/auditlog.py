@@ -102,7 +102,7 @@ class AuditLog:
         """
         self._append(deed, facts, durably=True)
 
-    def started(self, peer_id: str, key: str, publishers: Sequence[Publisher]) -> None:
+    def started(self, peer_id: str, key: str | None, publishers: Sequence[Publisher]) -> None:
         """A node begins, with these keys: its peer id, the key id with which it signs, and whom it trusts."""
         self.note(
             Deed.STARTED, program=__version__, peer_id=peer_id, signing_key=key, trust=_trusted(publishers)

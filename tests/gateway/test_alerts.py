@@ -33,6 +33,7 @@ BY_NUMBERS = {
     Code.EXPIRING: "P2pbootExpiring",
     Code.NEARLY_FULL: "P2pbootStoreNearlyFull",
     Code.POISONERS: "P2pbootPoisoners",
+    Code.DAMAGED: "P2pbootDamage",
 }
 
 

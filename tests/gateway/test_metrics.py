@@ -68,10 +68,23 @@ async def busy(tmp_path: Path) -> AsyncIterator[Running]:
         dht=DhtCounts(5, 6, 7, requests={"get_value": 8}, refused={"quota": 9}),
         problems=(Problem(Code.QUOTA, 'a"\n\\', "too little"),),
         lag=lag,
+        watchdog=(15.0, 4),
+        tries={"completed": 1, "failed": 2, "unusable": 0},
+        begun={"http": 3, "p2p": 0},
+        scrub={
+            "running": True,
+            "begun_at": None,
+            "last_finished_at": "2025-11-26T17:27:49Z",
+            "read_bytes": 5,
+            "total_bytes": 6,
+            "damaged": 2,
+            "mended": 1,
+        },
     )
     with store:
         async with serving(node, gateway_settings(tmp_path)) as gateway:
             await gateway.get("/kernel")
+            await scrape_text(gateway)
             yield gateway
 
 
@@ -92,6 +105,18 @@ async def test_everything_that_can_alarm_is_there(busy: Running) -> None:
     assert samples["p2pboot_fetch_done_bytes", release] == 1
     assert samples["p2pboot_fetch_size_bytes", release] == sum(map(len, FILES.values()))
     assert samples["p2pboot_fetch_waiting_seconds", release] == 0
+    assert samples["p2pboot_fetches_total", ("failed",)] == 2
+    assert samples["p2pboot_clients_total", ("http",)] == 3
+    assert samples["p2pboot_recent_clients", ("true", "http")] == 1
+    assert samples["p2pboot_recent_clients", ("false", "p2p")] == 0
+    assert samples["p2pboot_watchdog_interval_seconds", ()] == 15
+    assert samples["p2pboot_watchdog_beats_total", ()] == 4
+    assert samples["p2pboot_scrub_running", ()] == 1
+    assert samples["p2pboot_scrub_last_finished_timestamp_seconds", ()] == 1_764_178_069
+    assert samples["p2pboot_scrub_damaged_total", ()] == 2
+    assert samples["p2pboot_scrub_mended_total", ()] == 1
+    assert samples["p2pboot_snapshots", ()] == 1
+    assert samples["p2pboot_event_streams", ()] == 0
     assert samples["p2pboot_peer_bytes_total", ("sent", "/p2pboot/artifact/1")] == 7
     assert samples["p2pboot_peer_bytes_total", ("received", "gossip")] == 8
     assert samples["p2pboot_pieces_refused_total", ()] == 3

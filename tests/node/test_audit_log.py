@@ -13,7 +13,7 @@ import trio
 from p2pboot.core.problems import Code
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.testing.manifests import key_of
-from tests.node.world import Mesh, Running, trusting, until
+from tests.node.world import Mesh, Running, trusting, until, write_tree
 
 TRUST = trusting("publisher", channels=("stable",), archs=("x86_64",))
 
@@ -55,10 +55,13 @@ async def test_publisher_and_mirror_say_what_they_did_and_by_whose_key(
         assert events(mirror)[2:] == ["trust-changed"]
         assert [one["keys"] for one in entries(mirror)[2]["trust"]] == [[key_of("other").public.keyid]]
 
-        shutil.rmtree(publisher.settings.provider.directory or Path())
-        (publisher.settings.provider.directory or Path()).mkdir()
+        directory = publisher.settings.provider.directory
+        assert directory is not None
+        write_tree(directory, "other image", ("testing", "x86_64"))
+        shutil.rmtree(directory / "stable")
+        publisher.node.publish_soon()
         await until(lambda: "withdrawn" in events(publisher))
-        withdrawn = entries(publisher)[-1]
+        (withdrawn,) = (one for one in entries(publisher) if one["event"] == "withdrawn")
         assert (withdrawn["digest"], withdrawn["signers"]) == (published["digest"], [key.keyid])
 
 

@@ -137,7 +137,15 @@ class Admin:
 
     def _exposition(self, running: RunningNode, accept: str) -> tuple[bytes, str]:
         """The metrics in the form of Prometheus' that `accept` asks for, and its media type; blocking."""
-        from p2pboot.gateway.metrics import exposition, of_fetching, of_gateway, of_node, of_process, of_store
+        from p2pboot.gateway.metrics import (
+            exposition,
+            of_admin,
+            of_fetching,
+            of_gateway,
+            of_node,
+            of_process,
+            of_store,
+        )
 
         node = self._node
         fetching = describe_node(running, node.store, node.catalogue)["fetching"]
@@ -148,6 +156,7 @@ class Admin:
                 *of_store(node.store, node.store.blobs.room.limit_bytes(), node.catalogue.keep),
                 *of_fetching(fetching),
                 *http,
+                *of_admin(self._counters, len(self.events)),
                 *of_process(),
             ],
             accept,

@@ -6,6 +6,7 @@ pushes out his own entries. Pure but for the clock that it is given.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import field
 from typing import Final
@@ -102,6 +103,8 @@ class Boots:
         self._wall = wall
         self._shares = Shares(MAX_BOOTS, 0)
         self._entries: list[_Entry] = []  # who took something last is the last
+        self.begun: Counter[str] = Counter({"http": 0, "p2p": 0})
+        """How many began, by the way, since the start; also those that are forgotten."""
 
     def took_http(self, address: str, sha256: str, size_bytes: int) -> None:
         """An HTTP client at an address took bytes of an artifact; of what no release names, nothing is noted."""
@@ -148,6 +151,7 @@ class Boots:
                 return
             self._make_room(party)
             self._shares.take(party)
+            self.begun["http" if peer_id is None else "p2p"] += 1
             entry = _Entry(party, address, peer_id, release, now, now)
         else:
             self._entries.remove(entry)

@@ -92,6 +92,9 @@ class RunningNode:
         http: beginnings of the URLs under which it serves artifacts.
         trees: what lies in the directory that it publishes.
         lag: how late its event loop is; None: nobody measures.
+        watchdog: how often a service manager wants to hear of the loop, seconds, and how often it did; None: never.
+        tries: how fetching releases came out.
+        begun: how many machines began to boot, by "http" or "p2p".
     """
 
     peer_id: str
@@ -120,3 +123,6 @@ class RunningNode:
     http: Sequence[str] = ()
     trees: Sequence[Tree] = ()
     lag: Lag | None = None
+    watchdog: tuple[float, int] | None = None
+    tries: Mapping[str, int] = field(default_factory=dict)
+    begun: Mapping[str, int] = field(default_factory=dict)
