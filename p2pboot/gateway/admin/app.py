@@ -14,6 +14,7 @@ from p2pboot.core.events import Event
 from p2pboot.errors import MachineError, P2PBootError, StoreError
 from p2pboot.gateway import replies
 from p2pboot.gateway.admin.access import Access
+from p2pboot.gateway.admin.assets import CACHE, assets
 from p2pboot.gateway.admin.events import Events, Kind, Seen
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.counters import GatewayCounters
@@ -30,6 +31,7 @@ from p2pboot.serving.threads import Threads
 log = logging.getLogger(__name__)
 
 LOOKUPS: Final = 2  # threads that work for those who look
+HTML: Final = "text/html; charset=utf-8"
 EVENT_STREAM: Final = "text/event-stream"
 # No script, style or picture but our own, and nothing at all from elsewhere; nobody shows the page in a frame.
 POLICY: Final = (
@@ -77,6 +79,8 @@ class Admin:
         self.events = Events(self._look, {Kind.DOCUMENT: _document_event, Kind.PAGE: _page_event})
         self._routes = (
             route("page", "/", self._page),
+            route("page", "/problems/(?P<code>[a-z-]{1,64})", self._problem),
+            route("asset", r"/static/(?P<name>[a-z]{1,16}\.[a-z]{1,4})", self._asset),
             route("report", "/status", self._status),
             route("report", "/metrics", self._metrics),
             route("events", "/events", self._watch(Kind.DOCUMENT)),
@@ -87,6 +91,10 @@ class Admin:
 
     async def answer(self, head: h11.Request, ends: Ends) -> Reply:
         """The reply to whatever came; raises nothing."""
+        reply = await self._answer(head, ends)
+        return replace(reply, headers={**_FIELDS, **reply.headers})
+
+    async def _answer(self, head: h11.Request, ends: Ends) -> Reply:
         request = read_request(head, ends)
         if isinstance(request, Reply):
             return request
@@ -118,13 +126,30 @@ class Admin:
             )
             self._counters.failures += 1
             reply = refusal(500, "a fault of the status page; the node's log has it")
-        return replace(reply, kind=chosen.kind, headers={**_FIELDS, **reply.headers})
+        return replace(reply, kind=chosen.kind)
 
     async def _page(self, request: Request, _parts: Parts) -> Reply:
         from p2pboot.gateway.admin.page import whole
 
         body = await self._threads.run(whole, await self._node.status())
-        return replies.document(request, body, "text/html; charset=utf-8", {}, cache=replies.NO_STORE)
+        return replies.document(request, body, HTML, {}, cache=replies.NO_STORE)
+
+    async def _problem(self, request: Request, parts: Parts) -> Reply:
+        from p2pboot.gateway.admin.page import entry_page
+        from p2pboot.node.troubleshooting import entries
+
+        entry = (await self._threads.run(entries)).get(parts["code"])  # type: ignore[call-overload] # text of an enum
+        if entry is None:
+            return refusal(404, "there is no problem of that code")
+        return replies.document(
+            request, await self._threads.run(entry_page, entry), HTML, {}, cache=replies.NO_STORE
+        )
+
+    async def _asset(self, request: Request, parts: Parts) -> Reply:
+        asset = (await self._threads.run(assets)).get(parts["name"])
+        if asset is None:
+            return refusal(404, "there is nothing of that name")
+        return replies.document(request, asset.body, asset.media_type, {}, cache=CACHE)
 
     async def _status(self, request: Request, _parts: Parts) -> Reply:
         body = json.dumps(await self._node.status(), indent=1, ensure_ascii=False).encode() + b"\n"
