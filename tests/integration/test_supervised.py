@@ -90,11 +90,13 @@ def test_what_keeps_a_node_from_starting_is_its_status(
     assert "nonsense" in wait_for(manager, lambda said: "STATUS" in said)["STATUS"]
 
 
-def test_an_empty_directory_is_waited_at_where_no_person_waits(
-    mesh: Mesh, manager: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_directory_with_nothing_is_waited_at_where_no_person_waits(
+    mesh: Mesh, manager: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_there: bool
 ) -> None:
     empty = tmp_path / "images"
-    empty.mkdir()
+    if is_there:
+        empty.mkdir()
     node = mesh.serve(empty)
     wait_for(manager, lambda said: "READY" in said)
     wait_for(manager, lambda said: str(empty) in said.get("STATUS", ""))

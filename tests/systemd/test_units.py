@@ -58,6 +58,27 @@ def test_a_unit_without_sandbox_would_be_found_out(tmp_path: Path) -> None:
     assert analyze("security", "--offline=true", f"--threshold={THRESHOLD}", str(bare)).returncode != 0
 
 
+def test_what_the_operator_closed_stays_closed(tmp_path: Path) -> None:
+    tool = shutil.which("systemd-tmpfiles") or pytest.skip("systemd-tmpfiles is not installed here")
+    if os.geteuid() != 0:
+        pytest.skip("giving directories to root takes root")
+
+    def create() -> list[str]:
+        said = subprocess.run(
+            [tool, f"--root={tmp_path}", "--create", str(UNITS / "p2pboot.tmpfiles")],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert said.stderr == ""
+        return [oct((tmp_path / name).stat().st_mode)[-4:] for name in ("etc/p2pboot", "etc/p2pboot/keys")]
+
+    (tmp_path / "etc").mkdir()
+    assert create() == ["0755", "0700"]
+    (tmp_path / "etc/p2pboot").chmod(0o750)
+    assert create() == ["0750", "0700"]
+
+
 def test_the_units_of_both_roles_differ_in_what_they_run_alone() -> None:
     publisher, mirror = (path.read_text().splitlines() for path in reversed(SERVICES))
 
