@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import trio
 
-from p2pboot.node.node import Node
 from p2pboot.node.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
 
 FOLLOW_S: Final = 3.0  # how often it is looked; only another line is told
 _SHOWN: Final = 2  # releases on their way that are named
 
 
-async def follow(node: Node, supervisor: Supervisor) -> None:
+class Telling(Protocol):
+    """What has a status to tell, as a node has."""
+
+    async def status(self) -> dict[str, Any]:
+        """The whole status, as the control socket tells it."""
+
+
+async def follow(node: Telling, supervisor: Supervisor) -> None:
     """Keep the service manager's line up to date until cancelled."""
     if not supervisor.is_there:
         return
     while True:
-        await supervisor.status(status_line(await node.status()))
+        try:
+            line = status_line(await node.status())
+        except (
+            Exception
+        ) as error:  # a disk that can not be read: the node goes on, and this line says why it is short
+            log.debug("the status can not be told", exc_info=True)
+            line = f"running; its status can not be told: {error}"
+        await supervisor.status(line)
         await trio.sleep(FOLLOW_S)
 
 
@@ -31,7 +47,7 @@ def status_line(status: Mapping[str, Any]) -> str:
     """
     offered = sum(not head["expired"] for head in status["heads"])
     snapshots = status.get("snapshots") or {}
-    parts = [_count(offered, "release") + " offered", _count(len(status["peers"]), "peer")]
+    parts = [_count(offered, "release") + " offered", _count(status["peers_total"], "peer")]
     if snapshots.get("held"):
         parts.insert(1, _count(snapshots["held"], "snapshot"))
     line = ", ".join(parts)

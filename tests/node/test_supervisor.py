@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from p2pboot.errors import ConfigError
-from p2pboot.node.supervising import status_line
+from p2pboot.node.supervising import FOLLOW_S, follow, status_line
 from p2pboot.node.supervisor import MAX_STATUS, Supervisor
 
 
@@ -176,6 +177,36 @@ def test_sockets_belong_where_the_service_manager_says(said: str, runtime: Path 
     assert Supervisor.from_environment({"RUNTIME_DIRECTORY": said}, PID).runtime == runtime
 
 
+class Node:
+    """One whose disk fails after the first time."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def status(self) -> dict[str, object]:
+        self.asked += 1
+        if self.asked > 1:
+            raise sqlite3.OperationalError("disk I/O error")
+        return {"heads": [], "peers_total": 3, "fetching": [], "problems": []}
+
+
+async def test_a_status_that_can_not_be_told_does_not_end_the_node(
+    manager: tuple[socket.socket, str], autojump_clock: MockClock
+) -> None:
+    receiver, named = manager
+    with trio.move_on_after(4 * FOLLOW_S):
+        await follow(Node(), Supervisor(named))
+    assert said(receiver) == {"STATUS": "0 releases offered, 3 peers"}
+    assert said(receiver) == {"STATUS": "running; its status can not be told: disk I/O error"}
+    assert nothing_more(receiver)
+
+
+async def test_where_nobody_listens_no_status_is_made(autojump_clock: MockClock) -> None:
+    node = Node()
+    await follow(node, Supervisor())
+    assert node.asked == 0
+
+
 HEAD = {"channel": "stable", "arch": "x86_64", "expired": False}
 FETCHED = {"channel": "stable", "arch": "x86_64", "bytes_done": 41, "bytes_total": 100}
 PROBLEM = {"subject": "stable/x86_64", "text": "it expires in 2 days"}
@@ -185,10 +216,10 @@ PROBLEM = {"subject": "stable/x86_64", "text": "it expires in 2 days"}
     ("changed", "line"),
     [
         ({}, "0 releases offered, 0 peers"),
-        ({"heads": [HEAD], "peers": [{}]}, "1 release offered, 1 peer"),
+        ({"heads": [HEAD], "peers_total": 1}, "1 release offered, 1 peer"),
         ({"heads": [HEAD, HEAD, {**HEAD, "expired": True}]}, "2 releases offered, 0 peers"),
         (
-            {"heads": [HEAD] * 3, "peers": [{}] * 12, "fetching": [FETCHED]},
+            {"heads": [HEAD] * 3, "peers_total": 12, "fetching": [FETCHED]},
             "3 releases offered, 12 peers; fetching stable/x86_64 41 %",
         ),
         (
@@ -207,7 +238,7 @@ def test_the_line_says_what_is_offered_what_comes_and_what_is_wrong(
 ) -> None:
     document: dict[str, object] = {
         "heads": [],
-        "peers": [],
+        "peers_total": 0,
         "fetching": [],
         "problems": [],
         "snapshots": None,
