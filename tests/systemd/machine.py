@@ -46,6 +46,7 @@ mkdir -p {base}/groups/{name}
 echo $$ > {base}/groups/{name}/cgroup.procs
 exec unshare --mount --pid --fork --kill-child --ipc --uts --net --cgroup sh -c {inner}
 """
+_WITH_US: Final = ("setpriv", "--pdeathsig", "KILL")  # it ends also where this process is killed
 _PROBE: Final = """
 set -e
 mount -t tmpfs tmpfs /mnt
@@ -186,7 +187,16 @@ def booted(directory: Path) -> Iterator[Machine]:
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", _script(directory, name)],
+            [
+                *_WITH_US,
+                "unshare",
+                "--mount",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                _script(directory, name),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -233,7 +243,11 @@ def _install() -> str:
     prefix = sys.base_prefix
     is_hidden = not prefix.startswith(("/usr", "/opt"))
     python = _PROGRAM / "python" if is_hidden else Path(prefix)
-    parts = {"source/p2pboot": ROOT / "p2pboot", "site": sysconfig.get_path("purelib")}
+    parts = {
+        "source/p2pboot": ROOT / "p2pboot",
+        "source/packaging": ROOT / "packaging",
+        "site": sysconfig.get_path("purelib"),
+    }
     if is_hidden:
         parts["python"] = Path(prefix)
     binary = python / "bin" / f"python{sys.version_info.major}.{sys.version_info.minor}"
