@@ -279,9 +279,26 @@ def _store(document: Document) -> Iterator[Row]:
     if store["quota"] == "auto":
         most += ", which leaves a tenth of the disk free"
     yield Row("store", f"{size_text(store['used'])} of fetched artifacts; {most}")
+    scrub = document["scrub"]
+    if scrub is not None:
+        yield Row("scrub", _scrub(scrub, document["now"]))
     snapshots = document["snapshots"]
     if snapshots is not None:
         yield Row("snapshots", f"{snapshots['held']}, {size_text(snapshots['bytes'])}")
+
+
+def _scrub(scrub: Document, now: str) -> str:
+    """What reading everything over and over came to."""
+    if scrub["running"]:
+        said = f"reading what is held: {_share(scrub['read_bytes'], scrub['total_bytes'])}"
+    elif scrub["last_finished_at"] is None:
+        said = "nothing was read over yet"
+    else:
+        ago = duration_text(max(0, parse_time(now) - parse_time(scrub["last_finished_at"])))
+        said = f"all that is held was read over, {ago} ago"
+    if scrub["damaged"]:
+        said += f"; {scrub['damaged']} damaged, {scrub['mended']} mended since the start"
+    return said
 
 
 # -- the node itself

@@ -31,6 +31,9 @@ EXPIRING_MOST_S: Final = 14 * 86_400
 SPARE_SHARE: Final = 10
 """A store is nearly full when the next versions would leave less than one part in so many of its limit."""
 
+STANDING_SHARE: Final = 50
+"""What stands already ends when there is so much more room, one part in so many: disks are written to all the time."""
+
 DISK_SHARE: Final = 20
 """A disk is nearly full when less than one part in so many of it is free, …"""
 
@@ -78,11 +81,12 @@ def _expiring(row: HeadRow, newer: HeadRow | None, *, is_own: bool) -> Problem:
     return Problem(Code.EXPIRING, "/".join(row.pair), text, remedy)
 
 
-def disk_problems(directory: Path) -> list[Problem]:
+def disk_problems(directory: Path, *, stands: bool = False) -> list[Problem]:
     """Whether the disk with a directory is nearly full; blocking.
 
     Args:
         directory: of the state; is there.
+        stands: whether it was so the last time.
 
     Raises:
         MachineError: it can not be looked at.
@@ -93,29 +97,33 @@ def disk_problems(directory: Path) -> list[Problem]:
     except OSError as error:
         raise machine_error(error, f"look at {directory}") from error
     size = status.f_blocks * status.f_frsize  # 0 where the file system does not tell
-    if free >= min(size // DISK_SHARE, DISK_MOST_BYTES):
+    least = min(size // DISK_SHARE, DISK_MOST_BYTES)
+    if free >= least + (least // STANDING_SHARE if stands else 0):
         return []
     return [
         Problem(
             Code.NEARLY_FULL,
             str(directory),
-            f"less than {size_text(min(size // DISK_SHARE, DISK_MOST_BYTES))} of the disk's {size_text(size)} are free",
+            f"less than {size_text(least)} of the disk's {size_text(size)} are free",
             "free some space, or give the state directory a larger disk: on a full one nothing is fetched or renewed",
         )
     ]
 
 
-def little_room(subject: str, needed: int, limit: int) -> Problem:
+def little_room(subject: str, needed: int, limit: int, *, varies: bool) -> Problem:
     """That the next version of what is followed fits, but hardly one that is larger.
 
     Args:
         subject: the channel and arch whose next version needs most.
         needed: bytes of what is kept of everything, and the next version.
         limit: bytes that the store may hold.
+        varies: whether that is what the disk has left: then it is no part of the text, or every look would be news.
     """
+    of = "what the disk has left but for a tenth" if varies else size_text(limit)
+    more = "free space" if varies else "raise store.quota (--quota)"
     return Problem(
         Code.NEARLY_FULL,
         subject,
-        f"the next version just fits: with it the store would hold {size_text(needed)} of {size_text(limit)}",
-        f"raise store.quota (--quota) or free space before images grow by more than {size_text(limit - needed)}",
+        f"the next version just fits: with it the store would hold {size_text(needed)} of {of}",
+        f"{more} before images grow by more than {size_text(limit - needed)}",
     )

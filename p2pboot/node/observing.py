@@ -6,7 +6,8 @@ Each function here looks at the present state and returns all the problems of it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
+from functools import partial
 from typing import Final
 
 import trio
@@ -20,7 +21,13 @@ from p2pboot.core.verify import clock_problem
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import Malformed, P2PBootError
 from p2pboot.node.contact import Contact
-from p2pboot.node.foreseeing import SPARE_SHARE, disk_problems, expiring_problems, little_room
+from p2pboot.node.foreseeing import (
+    SPARE_SHARE,
+    STANDING_SHARE,
+    disk_problems,
+    expiring_problems,
+    little_room,
+)
 from p2pboot.node.poisoners import Poisoners
 from p2pboot.node.problems import Problems
 from p2pboot.store.catalogue import Catalogue
@@ -130,9 +137,11 @@ class Observer:
         withheld = await trio.to_thread.run_sync(self._catalogue.withheld)
         expiring = await trio.to_thread.run_sync(expiring_problems, self._store, self._catalogue)
         self._problems.report("expiry", [*expired_problems(withheld), *expiring])
-        room = await trio.to_thread.run_sync(quota_problems, self._store, self._catalogue)
+        standing = {problem.code for problem in self._problems.of("quota")}
+        room = await trio.to_thread.run_sync(quota_problems, self._store, self._catalogue, standing)
         self._problems.report("quota", room)
-        self._problems.report("disk", await trio.to_thread.run_sync(disk_problems, self._store.path))
+        look = partial(disk_problems, self._store.path, stands=bool(self._problems.of("disk")))
+        self._problems.report("disk", await trio.to_thread.run_sync(look))
         found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, self._catalogue)
         self._problems.report("equivocations", found)
         rows = await trio.to_thread.run_sync(self._store.manifests.known)
@@ -154,11 +163,17 @@ def expired_problems(withheld: Iterable[Withheld]) -> list[Problem]:
     ]
 
 
-def quota_problems(store: Store, catalogue: Catalogue) -> list[Problem]:
+def quota_problems(store: Store, catalogue: Catalogue, standing: Collection[Code] = ()) -> list[Problem]:
     """What is followed and can not be renewed, because its next version would find no room, or just so; blocking.
 
     It counts one version of everything and, unless one is kept only, the next one of the largest beside it, as if
     nothing of that stayed the same.
+
+    Args:
+        store: whose room it is.
+        catalogue: of the same store.
+        standing: what was found the last time. A limit by what the disk has left never stays the same, and must not end
+            and begin a problem again with every file that somebody writes.
     """
     limit = store.blobs.room.limit_bytes()
     if limit is None:
@@ -172,14 +187,18 @@ def quota_problems(store: Store, catalogue: Catalogue) -> list[Problem]:
     total = sum({sha256: size for each in sizes.values() for sha256, size in each.items()}.values())
     pair, largest = max(((pair, sum(each.values())) for pair, each in sizes.items()), key=lambda one: one[1])
     needed = total if catalogue.keep == 1 else total + largest
-    if needed <= limit - limit // SPARE_SHARE:
+    varies = store.blobs.quota_bytes == AUTO
+    margin = limit // STANDING_SHARE if varies and standing else 0
+    if needed <= limit - limit // SPARE_SHARE - margin:
         return []
     subject = "/".join(pair)
-    if needed <= limit:
-        return [little_room(subject, needed, limit)]
+    if needed <= limit - (margin if Code.QUOTA in standing else 0):
+        return [little_room(subject, needed, limit, varies=varies)]
+    may = f"the store may hold {limit} bytes"
     remedy = f"raise store.quota (--quota) to {needed} bytes or more"
-    if store.blobs.quota_bytes == AUTO:
-        remedy = f"free {needed - limit} bytes on the disk, or more"
+    if varies:
+        may = "the store may hold what the disk has left but for a tenth"
+        remedy = f"free {max(needed - limit, margin)} bytes on the disk, or more"
     if catalogue.keep > 1:
         remedy += "; or keep one version only (--keep 1, or keep = 1 in [store])"
         what = f"one version of everything and a next one of {subject}, whose last has {largest} bytes, are"
@@ -189,7 +208,7 @@ def quota_problems(store: Store, catalogue: Catalogue) -> list[Problem]:
         Problem(
             Code.QUOTA,
             subject,
-            f"the store may hold {limit} bytes, and {what} {needed} bytes: the next version may not be taken",
+            f"{may}, and {what} {needed} bytes: the next version may not be taken",
             remedy,
         )
     ]

@@ -104,6 +104,7 @@ def document(**changes: Any) -> Document:
         "clients": [],
         "store": {"used": 1_500_000, "limit": 4_000_000, "quota": "auto"},
         "snapshots": None,
+        "scrub": None,
         "dropped_peers": {},
         "equivocations": 0,
         **changes,
@@ -280,6 +281,21 @@ def test_the_rest_says_what_the_node_is() -> None:
     ]
     store = {"used": 0, "limit": None, "quota": None}
     assert "store      0 B of fetched artifacts; no limit" in lines(admin=None, store=store)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, "nothing was read over yet"),
+        ({"running": True}, "reading what is held: 25 % of 4.0 kB"),
+        ({"last_finished_at": "2026-11-26T10:00:00Z"}, "all that is held was read over, 2 h ago"),
+        ({"damaged": 3, "mended": 1}, "nothing was read over yet; 3 damaged, 1 mended since the start"),
+    ],
+)
+def test_what_scrubbing_came_to(changes: Document, said: str) -> None:
+    nothing = {"running": False, "last_finished_at": None, "damaged": 0, "mended": 0}
+    scrub = {**nothing, "read_bytes": 1000, "total_bytes": 4000, **changes}
+    assert f"scrub      {said}" in lines(scrub=scrub)
 
 
 # -- how it is written

@@ -15,10 +15,12 @@ from p2pboot.node.foreseeing import (
     DISK_MOST_BYTES,
     EXPIRING_MOST_S,
     EXPIRING_SHARE,
+    STANDING_SHARE,
     disk_problems,
 )
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.store.blobs import BlobStore
+from p2pboot.store.room import Room
 from p2pboot.testing.manifests import NOW
 from tests.node.test_node import TRUST, in_force, republish, to
 from tests.node.world import Mesh, Running, until
@@ -139,3 +141,45 @@ def test_a_disk_is_nearly_full(
     assert [(problem.code.value, problem.subject) for problem in found] == (
         [("nearly-full", str(tmp_path))] if told else []
     )
+
+
+def test_what_stands_ends_with_room_to_spare(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody writes all the time, and the log is not to hear of every file."""
+
+    def stands(free: int, *, before: bool) -> bool:
+        said = SimpleNamespace(f_frsize=1, f_blocks=100 << 30, f_bavail=free)
+        monkeypatch.setattr(os, "statvfs", lambda _path: said)
+        return bool(disk_problems(tmp_path, stands=before))
+
+    assert stands(DISK_MOST_BYTES - 1, before=False)
+    assert stands(DISK_MOST_BYTES + 1, before=True)
+    enough = DISK_MOST_BYTES + DISK_MOST_BYTES // STANDING_SHARE
+    assert not stands(enough, before=True)
+
+
+async def test_the_room_that_a_disk_has_left_is_no_news_at_every_look(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit = 0
+    monkeypatch.setattr(Room, "limit_bytes", lambda _self: limit)
+    async with (
+        mesh.publisher() as publisher,
+        mesh.node("mirror", trust=TRUST, network=to(publisher), store={"quota_bytes": "auto"}) as mirror,
+    ):
+        await until(lambda: mirror.version() == 1)
+        needed = 2 * mirror.store.blobs.used_bytes()
+        steps = [0.9, 0.995, 1.01, 0.999, 1.015, 1.05, 1.03, 1.1, 1.11, 1.12, 1.2]
+        found = []
+        for step in steps:
+            limit = round(step * needed)
+            await trio.sleep(2 * OBSERVE_S)
+            found.append([problem.code.value for problem in mirror.node.problems.all()])
+    assert found == [
+        *[["quota"]] * 5,
+        *[["nearly-full"]] * 5,
+        [],
+    ]
+    said = [one for one in caplog.messages if "quota:" in one or "nearly-full:" in one]
+    assert len(said) == 2
+    assert "the store may hold what the disk has left but for a tenth, and one version" in said[0]
+    assert "of what the disk has left but for a tenth (free space before" in said[1]
