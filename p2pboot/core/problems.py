@@ -27,7 +27,7 @@ class Severity(enum.StrEnum):
 class Code(enum.StrEnum):
     """What kind of problem it is: stable words for scripts, labels of metrics, headings of the documentation.
 
-    Its entry there begins with a line of its own, `*Severity: what it is in a few words.*`, which is shown as its title.
+    Its entry there begins with a line of its own, `*Severity: what it is in a few words.*`, which is shown as a title.
     """
 
     DIRECTORY = "directory"  # the artifacts directory as a whole can not be read

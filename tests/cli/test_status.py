@@ -24,6 +24,7 @@ from p2pboot.errors import NotFoundError
 from p2pboot.node import control
 
 NOW = "2026-11-26T12:00:00Z"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "cli.md"
 KEY = "ed25519:" + "ab" * 32
 Document = dict[str, Any]
 
@@ -296,6 +297,62 @@ def test_what_scrubbing_came_to(changes: Document, said: str) -> None:
     nothing = {"running": False, "last_finished_at": None, "damaged": 0, "mended": 0}
     scrub = {**nothing, "read_bytes": 1000, "total_bytes": 4000, **changes}
     assert f"scrub      {said}" in lines(scrub=scrub)
+
+
+def test_the_sample_in_the_documentation_is_what_is_printed() -> None:
+    part = DOCUMENT.read_text(encoding="utf-8").split("\n## How a node is\n")[1]
+    _, *sample, rest = part.split("```console\n")[1].split("\n```")[0].splitlines()
+    assert rest == "…"
+    slow = problem(Code.NOT_MIRRORED, "stable/arm64", "see what that peer says of itself: `p2pboot status`")
+    slow |= {"text": "no peer delivers rootfs: peer 12D3KooW… is slow", "since": parse_time(NOW) - 12}
+    artifacts = [
+        artifact(name="kernel", size=12_000_000, done=12_000_000),
+        artifact(size=3_100_000_000, done=1_180_000_000, waiting_s=12),
+    ]
+    fetching = head(
+        arch="arm64",
+        version="6.2",
+        manifest_version=8,
+        artifacts=artifacts,
+        bytes_done=1_192_000_000,
+        bytes_total=3_112_000_000,
+    )
+    idle = {"rate_sent": 0, "rate_received": 0}
+    one = peer(name="acme", publisher=True, holds=["stable/arm64 #8"], rtt_ms=0.42, **idle)
+    other = peer(
+        peer_id="12D3KooWAP8SjLSKk9sVvPvaFMAmmsGB7Etz5Kg9R1xzsNHCaqQS",
+        name="mirror-2",
+        path="mesh",
+        rtt_ms=12.3,
+        **idle | {"rate_sent": 8_400_000},
+    )
+    nothing = {"lan": [0], "mesh": [0], "publisher": [0], "http": [0]}
+    flows = {
+        "interval_s": 5,
+        "samples": 60,
+        "received": {**nothing, "lan": [960_000_000], "mesh": [240_000_000]},
+        "sent": {**nothing, "http": [2_500_000_000]},
+    }
+    client = {
+        "address": "192.0.2.7",
+        "via": "http",
+        "channel": "stable",
+        "arch": "x86_64",
+        "version": "6.1-18",
+        "last_at": "2026-11-26T11:58:00Z",
+        "bytes": 230_000_000,
+        "done": True,
+    }
+    printed = lines(
+        problems=[slow],
+        fetching=[fetching],
+        peers=[one, other],
+        peers_total=2,
+        flows=flows,
+        clients=[client],
+        store={"used": 1_500_000_000, "limit": 4_000_000_000, "quota": 4_000_000_000},
+    )
+    assert printed[: len(sample)] == sample
 
 
 # -- how it is written
