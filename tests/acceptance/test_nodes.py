@@ -36,8 +36,9 @@ def heads(program: Program, state: Path) -> list[dict[str, Any]]:
 
 
 def ageless(heads: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """``heads`` without their ages, which are those of the second in which each node was asked."""
-    return [{name: value for name, value in head.items() if name != "age_s"} for head in heads]
+    """``heads`` without what each node says of them when it is asked: ages, and what it calls the publisher."""
+    own = {"age_s", "expires_in_s", "publisher"}
+    return [{name: value for name, value in head.items() if name not in own} for head in heads]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
