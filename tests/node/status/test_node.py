@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,18 @@ import trio
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import MIN_PIECE
 from p2pboot.fetch.asking.requests import requests_to
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.progress import NoProgress
+from p2pboot.fetch.receiving.artifacts import fetch_artifacts
+from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.node.status.acquaintance import MAX_HOLDS, MAX_NAME
 from p2pboot.protocol.client import ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, Head
+from p2pboot.protocol.swarm import SWARM_PROTOCOL
+from p2pboot.serving.accounts import Serving
+from p2pboot.serving.contents import Contents
+from p2pboot.serving.swarm import SwarmServer
+from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
 from p2pboot.testing.manifests import key_of
 from p2pboot.transport.interface import Connection, Gossip, PeerSource, Stream
@@ -379,6 +389,42 @@ async def test_a_client_that_fetches_boots_and_a_mirror_does_not(mesh: Mesh, aut
             "began_at": "2027-01-15T08:00:00Z",
         }
         assert boot["address"].startswith("10.0.")
+
+
+async def test_a_client_that_fetches_from_two_is_done_by_its_own_word(
+    mesh: Mesh, autojump_clock: None, tmp_path: Path
+) -> None:
+    leaf = mesh.tree("large").joinpath(*PAIR)
+    for name in ("kernel", "initramfs"):
+        (leaf / name).write_bytes(content(name, 16 * MIN_PIECE))
+    async with (
+        mesh.node(
+            "publisher", provider={"directory": leaf.parent.parent, "piece_length": MIN_PIECE}
+        ) as publisher,
+        mesh.node("mirror", trust=TRUST, network=to(publisher)) as mirror,
+    ):
+        await until(lambda: mirror.version() == 1)
+        head = mirror.head()
+        assert head is not None
+        manifest = mirror.node.catalogue.manifest(head.digest)
+        for node in (publisher, mirror):
+            mesh.network.limit_upload(node.transport.peer_id, 50_000)
+        async with mesh.network.open(peer_id_of("client"), is_client=True) as client:
+            with Store.open(tmp_path / "client") as store:
+                contents = Contents()
+                contents.add(store.blobs)
+                client.handle(SWARM_PROTOCOL, SwarmServer(client, Serving(), contents).handle)
+                for node in (publisher, mirror):
+                    await client.dial(node.address)
+                store.manifests.put(manifest, None)
+                await fetch_artifacts(
+                    manifest.artifacts.values(), store.blobs, Network(client, Ledger(NoProgress()))
+                )
+                await trio.sleep(10)
+                boots = [boot for node in (publisher, mirror) for boot in (await node.status())["clients"]]
+        size = sum(one.size for one in manifest.artifacts.values())
+        assert [boot["done"] for boot in boots] == [True, True]
+        assert all(0 < boot["bytes"] < size for boot in boots)
 
 
 async def take_all(client: Gossip, connection: Connection, manifest: Manifest) -> None:
