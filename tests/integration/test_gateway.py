@@ -341,6 +341,20 @@ def urls_of(script: str) -> list[str]:
     return [word for word in script.split() if "://" in word]
 
 
+@pytest.mark.parametrize("trusted", [True, False])
+def test_who_boots_behind_a_proxy_is_who_the_trusted_one_says(
+    mesh: Mesh, artifacts: Path, proxied: Callable[[Node], Proxy], trusted: bool
+) -> None:
+    node = mesh.serve(artifacts, *GATEWAY, "--trusted-proxy", "127.0.0.1/32" if trusted else "192.0.2.1/32")
+    node.wait_for_head(1)
+    proxy = proxied(node)
+    machine = ("--interface", "127.0.0.5", "-H", "X-Forwarded-For: 198.51.100.1", "-o", "/dev/null")
+    done = curl("--fail", "--cacert", str(proxy.certificate), *machine, f"{proxy.base}/kernel")
+    assert done.returncode == 0, done.stderr
+    (client,) = node.status()["clients"]
+    assert client["address"] == ("127.0.0.5" if trusted else "127.0.0.1")
+
+
 @pytest.mark.parametrize("where", ["", "/images"])
 def test_machine_behind_tls_gets_urls_that_lead_through_it(
     mesh: Mesh, artifacts: Path, proxied: Callable[[Node], Proxy], where: str
