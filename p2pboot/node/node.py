@@ -424,6 +424,7 @@ class Node:
             case "publish":
                 return await publish(self._publisher, self.problems, message.get("directory"))
             case "status":
+                await self._collector.settle()
                 return await self.status()
             case "doctor":
                 return await self._examining.answer(self._settings, message)

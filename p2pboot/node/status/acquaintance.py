@@ -49,6 +49,7 @@ class _Said:
     agent: str | None = None
     rtt_s: float | None = None
     pinged_at: float | None = None
+    was_asked: bool = False  # once, to the end
 
 
 class Acquaintance:
@@ -56,16 +57,17 @@ class Acquaintance:
 
     Args:
         transport: the node's network.
-        is_of_interest: which of the connected peers are shown, by their ids.
+        shown: which of the connected peers are shown, by their ids.
     """
 
-    def __init__(self, transport: Transport, of_interest: Callable[[], Collection[str]]) -> None:
+    def __init__(self, transport: Transport, shown: Callable[[], Collection[str]]) -> None:
         self._transport = transport
-        self._of_interest = of_interest
+        self._shown = shown
         self._said: LRUCache[str, _Said] = LRUCache(_REMEMBERED)
         self._holds: LRUCache[str, tuple[str, ...]] = LRUCache(_REMEMBERED)
         self._looked_at = -LOOKED_S
         self._looked = trio.Event()
+        self._some_asked = trio.Event()
 
     def note_heads(self, peer_id: str, heads: Sequence[Head]) -> None:
         """A peer says what it holds."""
@@ -91,6 +93,15 @@ class Acquaintance:
         self._looked_at = trio.current_time()
         self._looked.set()
 
+    async def settle(self, within_s: float) -> None:
+        """Somebody looks once: wait until every peer that is shown was asked once, but no longer than so."""
+        self.look()
+        with trio.move_on_after(within_s):
+            while any(
+                peer_id not in self._said or not self._said[peer_id].was_asked for peer_id in self._shown()
+            ):
+                await self._some_asked.wait()
+
     async def run(self) -> None:
         """Ask while somebody looks, until cancelled."""
         while True:
@@ -102,7 +113,7 @@ class Acquaintance:
             await trio.sleep(1.0)
 
     async def _ask_all(self) -> None:
-        shown, slots = set(self._of_interest()), trio.CapacityLimiter(AT_ONCE)
+        shown, slots = set(self._shown()), trio.CapacityLimiter(AT_ONCE)
         now = trio.current_time()
         async with trio.open_nursery() as nursery:
             for connection in self._transport.connections():
@@ -120,6 +131,9 @@ class Acquaintance:
             said.rtt_s = await round_trip(self._transport, connection)
             if said.agent is None:
                 said.agent = await _agent(self._transport, connection)
+            said.was_asked = True
+            self._some_asked.set()
+            self._some_asked = trio.Event()
 
 
 async def _agent(transport: Transport, connection: Connection) -> str:

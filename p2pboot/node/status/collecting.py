@@ -26,6 +26,9 @@ ADDRESSES_AT_ONCE: Final = 32
 """Peers whose addresses are looked at in one turn of the event loop: py-libp2p takes 0.1 to 0.2 ms for each."""
 
 
+SETTLE_S: Final = 0.3
+"""For so long who looks once waits for what peers say of themselves."""
+
 REMEMBERED: Final = 1024
 """Peers that are gone of which it is known whether they were near."""
 
@@ -69,6 +72,11 @@ class Collector:
             while True:
                 await trio.sleep_until(self._flows.ends_at)
                 self.look_at_bytes()
+
+    async def settle(self) -> None:
+        """Somebody looks once: what is not known of peers yet is asked for now, if that is quick."""
+        self._look()
+        await self.acquaintance.settle(SETTLE_S)
 
     def look_at_bytes(self) -> None:
         """An interval of the flows is over."""
