@@ -156,6 +156,8 @@ def repair(config_path: Path | None, dry_run: bool, timeout: float, as_json: boo
             note("p2pboot: note: what is missing now is fetched by the next node or fetch with this state")
     if as_json:
         emit_json({"ok": True, **document})
+    elif "scrub" in document and document["scrub"]["found"]:
+        say(f"mended     {counted(document['scrub']['found'], 'artifact')}")
     elif "scrub" in document or not document["found"]:
         say("nothing is damaged")
 
@@ -230,7 +232,7 @@ def scrub(config_path: Path | None, no_wait: bool, as_json: bool, **params: Any)
         count = 0
     else:
         document["scrub"], document["damaged"] = _scrub_running(state)
-        count = document["scrub"]["found"]
+        count = max(document["scrub"]["found"], len(document["damaged"]))
     if count:
         raise Unsound(
             count, document, "it is fetched anew, as soon as a peer of a node with this state has it"

@@ -185,7 +185,7 @@ class Scrubber:
                 log.warning(
                     "%s: piece %d of %d is damaged on the disk",
                     piece.digest,
-                    piece.index + 1,
+                    piece.index,
                     piece.count,
                     extra=Event.DAMAGED(content=piece.digest),
                 )

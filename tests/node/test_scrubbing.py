@@ -171,3 +171,26 @@ async def test_a_node_serves_nothing_by_a_row_that_its_document_does_not_say(
             sql.execute("UPDATE manifests SET manifest_version = 1000000")
     async with mesh.node("mirror", trust=TRUST) as mirror:
         assert mirror.version() == 0
+
+
+async def test_a_pass_that_is_asked_for_begins_at_once_and_is_not_slowed_down(
+    store: Store, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scrubbing, "BYTES_PER_S", 1)
+    reads = Reads(store, monkeypatch)
+    clock = trio.lowlevel.current_clock()
+    scrubber = Scrubber(store.blobs, store.path, lambda: 1_000_000 + clock.current_time())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(scrubber.run)
+        await trio.sleep(FIRST_S + 1)
+        assert reads.pieces == ALL[:1]  # the rate holds the others back
+        assert scrubber.state.running
+        began = trio.current_time()
+        scrubber.begin()
+        assert scrubber.is_asked
+        await until(lambda: scrubber.state.last_finished_at is not None)
+        assert trio.current_time() - began < 1
+        nursery.cancel_scope.cancel()
+    assert reads.pieces == ALL[:1] + ALL
+    assert scrubber.state.read_bytes == scrubber.state.total_bytes == 9 * PIECE
+    assert not scrubber.state.running
