@@ -52,6 +52,7 @@ def export(release: str, target: Path, config_path: Path | None, as_json: bool, 
     larger than FAT takes is written in parts there. All that is written was checked against the signed manifest. A
     node may run with the same state.
     """
+    from p2pboot.cli.progress import open_progress
     from p2pboot.config.load import load_settings
     from p2pboot.exports.writing import stream_archive, write_archive, write_directory
     from p2pboot.store.store import Store
@@ -59,18 +60,18 @@ def export(release: str, target: Path, config_path: Path | None, as_json: bool, 
     settings = load_settings(overrides_of(params), config_path)
     if target == STANDARD_INPUT and as_json:
         raise UsageError("--json and the archive can not both be printed", remedy="name a file")
-    with Store.read(settings.store.state) as store:
+    with Store.read(settings.store.state) as store, open_progress("exporting", "exported") as progress:
         chosen = _choose(store, release)
         _know_what_lies_elsewhere(store, chosen.manifest)
         if target == STANDARD_INPUT:
             if sys.stdout.isatty():
                 raise UsageError("an archive is nothing for a terminal", remedy="name a file, or use a pipe")
-            stream_archive(chosen, sys.stdout.buffer, _silent)
+            stream_archive(chosen, sys.stdout.buffer, progress.artifact)
             return
         if _is_archive(target):
-            size = write_archive(chosen, target, _silent)
+            size = write_archive(chosen, target, progress.artifact)
         else:
-            size = write_directory(chosen, target, _silent)
+            size = write_directory(chosen, target, progress.artifact)
     manifest = chosen.manifest
     left_s = manifest.expires_at - wall_clock()()
     if left_s <= 0:
@@ -125,6 +126,7 @@ def import_(source: Path, config_path: Path | None, as_json: bool, **params: Any
 
 
 def _import_here(source: Path, settings: NodeSettings) -> dict[str, Any]:
+    from p2pboot.cli.progress import open_progress
     from p2pboot.core.policy import no_trust
     from p2pboot.core.trust import Trust
     from p2pboot.exports.source import open_path, open_pipe
@@ -138,13 +140,17 @@ def _import_here(source: Path, settings: NodeSettings) -> dict[str, Any]:
         raise no_trust()
     opened = open_pipe(sys.stdin.buffer, "standard input") if source == STANDARD_INPUT else open_path(source)
     try:
-        with Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes) as store:
+        with (
+            Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes) as store,
+            open_progress("importing", "imported") as progress,
+        ):
             store.lock()
             catalogue = Catalogue(store, Trust(settings.policy), wall_clock(), keep=settings.store.keep)
             audit_path = settings.audit_path
             audit = None if audit_path is None else AuditLog(audit_path, wall_clock())
             taking = Taking(opened, store, Gate(store, catalogue, audit))
-            return taking.take(max_artifact_bytes=settings.store.max_artifact_bytes).to_json()
+            taken = taking.take(max_artifact_bytes=settings.store.max_artifact_bytes, told=progress.artifact)
+            return taken.to_json()
     finally:
         opened.close()
 
@@ -249,7 +255,3 @@ def _named(manifest: Manifest) -> dict[str, object]:
     from p2pboot.core.manifest.facts import facts
 
     return facts(manifest, "channel", "arch", "version", "manifest_version", "digest", "expires_at")
-
-
-def _silent(_name: str, _done: int, _size: int) -> None:
-    """Nobody looks."""

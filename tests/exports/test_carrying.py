@@ -290,3 +290,29 @@ def test_an_export_that_is_killed_leaves_the_old_one_or_says_that_it_is_none(
         assert done.returncode == -signal.SIGKILL, done.stderr
     assert number > 2
     assert not list(stick.rglob("*.tmp"))
+
+
+@pytest.mark.parametrize("key", ["con", "nul.img", "weird.", "p2pboot", "kernel.pieces", "manifest.json.old"])
+def test_an_artifact_may_be_called_anything_that_a_manifest_allows(
+    held: Store, other: Store, tmp_path: Path, key: str
+) -> None:
+    files = {**FILES, key: b"content"}
+    manifest = signed_manifest(files, [ALICE], manifest_version=2)
+    offer(held, manifest, files)
+    odd = Release(manifest, None, held.blobs)
+    write_directory(odd, tmp_path / "stick", silent)
+    names = [path.name for path in (tmp_path / "stick").rglob("*")]
+    assert not {"con", "nul.img", "weird."} & {*names}
+    take(tmp_path / "stick", other)
+    assert held_by(other, manifest)
+
+
+def test_the_same_content_under_two_names_arrives_once(held: Store, other: Store, tmp_path: Path) -> None:
+    files = {**FILES, "copy": FILES["kernel"]}
+    manifest = signed_manifest(files, [ALICE], manifest_version=2)
+    offer(held, manifest, files)
+    for path, write in ((tmp_path / "stick", write_directory), (tmp_path / "stick.tar", write_archive)):
+        write(Release(manifest, None, held.blobs), path, silent)
+        with Store.open(tmp_path / f"into {path.name}") as store:
+            assert take(path, store).read_bytes == sum(map(len, FILES.values())) - PIECE
+            assert held_by(store, manifest)
