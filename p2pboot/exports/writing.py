@@ -130,6 +130,8 @@ def write_archive(release: Release, path: Path, told: Told) -> int:
     try:
         if size > free_bytes(path.parent):
             raise disk_full(size, free_bytes(path.parent), path.parent)
+        if not _takes(path.parent, size):
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         with temporary_file(path, 0o644) as (temporary, fd):
             with os.fdopen(os.dup(fd), "wb") as stream:
                 stream_archive(release, stream, told)
