@@ -16,6 +16,7 @@ from p2pboot.cli import logs, output
 from p2pboot.cli.clock import wall_clock
 from p2pboot.cli.main import collect_garbage
 from p2pboot.cli.options import Command, config_option, max_lifetime_option, trust_options, verbosity_options
+from p2pboot.cli.progress import bars_on_terminal
 from p2pboot.cli.settings import node_options, overrides_of, setting_options
 from p2pboot.config.values import OFF
 from p2pboot.errors import UsageError
@@ -125,6 +126,7 @@ def _run(load: Callable[[], NodeSettings]) -> None:
             wall=wall_clock(),
             services=services,
             supervisor=supervisor,
+            watch=None if settings.log.format not in ("auto", "text") else bars_on_terminal(),
         )
 
 

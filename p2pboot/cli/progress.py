@@ -12,8 +12,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, Self, TextIO, cast
 
 import click
@@ -39,12 +39,47 @@ def open_progress(doing: str, done: str, *, transfers: bool = False) -> PlainPro
         done: what has happened to it in the end, "hashed".
         transfers: whether peers bring it (see `Tally`).
     """
-    context = click.get_current_context(silent=True)
-    if context is not None and context.meta.get(QUIET):
+    if _is_quiet():
         return PlainProgress(doing, done, transfers=transfers, write=_nothing)
-    if sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb":
+    if _has_terminal():
         return BarProgress(doing, done, transfers=transfers)
     return PlainProgress(doing, done, transfers=transfers)
+
+
+def bars_on_terminal() -> Callable[[str], AbstractContextManager[PlainProgress | None]] | None:
+    """What shows a node's take-overs on the terminal that it was started on, one at a time.
+
+    Given what is taken over it opens a bar, which is gone at the end, or None while another is shown. None: there is no
+    terminal, or it is to stay quiet.
+    """
+    if _is_quiet() or not _has_terminal():
+        return None
+    is_busy = False
+
+    @contextmanager
+    def show(subject: str) -> Iterator[PlainProgress | None]:
+        nonlocal is_busy
+        if is_busy:
+            yield None
+            return
+        is_busy = True
+        try:
+            with BarProgress(f"{subject}: fetching", "fetched", transfers=True, stays=False) as bar:
+                yield bar
+        finally:
+            is_busy = False
+
+    return show
+
+
+def _is_quiet() -> bool:
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.meta.get(QUIET))
+
+
+def _has_terminal() -> bool:
+    """Whether standard error is one that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _nothing(_line: str) -> None:
@@ -160,6 +195,7 @@ class BarProgress(PlainProgress):
     Args:
         doing, done, transfers, clock: as `PlainProgress`.
         width: of the terminal, columns; None: as it is at each moment.
+        stays: whether its last state stays on the terminal.
     """
 
     def __init__(
@@ -170,6 +206,7 @@ class BarProgress(PlainProgress):
         transfers: bool = False,
         clock: Callable[[], float] = time.monotonic,
         width: int | None = None,
+        stays: bool = True,
     ) -> None:
         from rich.console import Console
         from rich.live import Live
@@ -181,7 +218,8 @@ class BarProgress(PlainProgress):
             console=self._console,
             get_renderable=self._shown,
             refresh_per_second=_FRAMES_PER_S,
-            redirect_stdout=False,  # it may be a script's, and a bar is none of its business
+            redirect_stdout=sys.stdout.isatty(),  # a script's has nothing to do with a bar
+            transient=not stays,
             redirect_stderr=True,
         )
         self._handlers: list[tuple[logging.StreamHandler[Any], Any]] = []

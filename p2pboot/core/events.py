@@ -44,6 +44,7 @@ class Event(enum.StrEnum):
     TAKEN_OVER = "taken-over"
     OUTBID = "outbid"
     KNOWN_ELSEWHERE = "known-elsewhere"
+    FETCHING = "fetching"
     HELD = "held"
     NOT_FOLLOWED = "not-followed"
     MOVES_TOO_OFTEN = "moves-too-often"

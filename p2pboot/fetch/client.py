@@ -41,7 +41,7 @@ from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.placing.output import Output
 from p2pboot.fetch.progress import Progress, Recorder
-from p2pboot.fetch.receiving.artifacts import fetch_artifacts
+from p2pboot.fetch.receiving.artifacts import fetch_artifacts, of_each_content
 from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.fetch.result import FetchedFile, FetchResult
 from p2pboot.store.catalogue import Catalogue
@@ -303,7 +303,7 @@ class _Fetch:
             await self._bring(output, select_artifacts(manifest, self._order.artifacts))
 
     async def _bring(self, output: Output, selected: Sequence[Artifact]) -> None:
-        self._progress.plan({one.key: one.size for one in _of_each_content(selected)})
+        self._progress.plan({one.key: one.size for one in of_each_content(selected)})
         needed = []
         for artifact in selected:
             if await trio.to_thread.run_sync(output.holds, artifact):
@@ -346,8 +346,3 @@ class _Fetch:
                 blobs.read(artifact.sha256, *table.span(index))
         except (BlobMissing, BlobGone):
             return
-
-
-def _of_each_content(artifacts: Sequence[Artifact]) -> Sequence[Artifact]:
-    """The artifacts without those whose content another one before has: it is fetched once."""
-    return list({one.sha256: one for one in reversed(artifacts)}.values())[::-1]

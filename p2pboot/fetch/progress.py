@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol
 
+from typing_extensions import override
+
 from p2pboot.core.standing import Source
 
 STALLED_S: Final = 10.0
@@ -62,17 +64,19 @@ class NoProgress:
         """Do nothing."""
 
 
-class Recorder:
-    """A `Progress` that passes everything on and keeps what belongs into a job's result."""
+class Passing:
+    """A `Progress` that passes everything on to another one."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self.warnings: list[str] = []
-        """Notes, and what was said of peers, in the order in which it came."""
 
     def plan(self, sizes: Mapping[str, int]) -> None:
         """Pass it on."""
         self._progress.plan(sizes)
+
+    def artifact(self, key: str, done_bytes: int, total_bytes: int) -> None:
+        """Pass it on."""
+        self._progress.artifact(key, done_bytes, total_bytes)
 
     def arrived(self, peer_id: str, source: Source, size_bytes: int) -> None:
         """Pass it on."""
@@ -82,23 +86,36 @@ class Recorder:
         """Pass it on."""
         self._progress.pulse(idle_s, peers)
 
-    def artifact(self, key: str, done_bytes: int, total_bytes: int) -> None:
-        """Pass it on."""
-        self._progress.artifact(key, done_bytes, total_bytes)
-
     def note(self, text: str) -> None:
-        """Keep it and pass it on."""
-        self.warnings.append(text)
+        """Pass it on."""
         self._progress.note(text)
 
     def peer(self, peer_id: str, text: str) -> None:
-        """Keep it and pass it on."""
-        self.warnings.append(f"peer {peer_id}: {text}")
+        """Pass it on."""
         self._progress.peer(peer_id, text)
 
     def stalled(self, why: str | None) -> None:
         """Pass it on: it is over when there is a result."""
         self._progress.stalled(why)
+
+
+class Recorder(Passing):
+    """A `Progress` that passes everything on and keeps what belongs into a job's result."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__(progress)
+        self.warnings: list[str] = []
+        """Notes, and what was said of peers, in the order in which it came."""
+
+    @override
+    def note(self, text: str) -> None:
+        self.warnings.append(text)
+        super().note(text)
+
+    @override
+    def peer(self, peer_id: str, text: str) -> None:
+        self.warnings.append(f"peer {peer_id}: {text}")
+        super().peer(peer_id, text)
 
 
 class Stall:

@@ -11,12 +11,15 @@ import trio
 from typing_extensions import override
 
 from p2pboot.core.events import Event
+from p2pboot.core.identity import PublicKey
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import Contradiction, MachineError, P2PBootError, SignatureError
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.receiving.artifacts import fetch_artifacts
+from p2pboot.fetch.receiving.artifacts import fetch_artifacts, of_each_content
+from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.fetch.receiving.view import ArtifactOnItsWay, FetchView
+from p2pboot.node.bringing import LoggedProgress, Watch, nobody_watches
 from p2pboot.node.mirroring import Followed, Item, check_sizes, patient_network
 from p2pboot.node.syncing import find_detached
 from p2pboot.store.catalogue import Catalogue
@@ -62,6 +65,8 @@ class Images(Followed[HeadRow]):
         self._transport = transport
         self._syncs = syncs
         self.max_artifact_bytes = max_artifact_bytes
+        self.watch: Watch = nobody_watches
+        """Who is shown how a release gets here; by default the log."""
         self._poisoned = poisoned
         self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
@@ -155,7 +160,16 @@ class Images(Followed[HeadRow]):
         self, manifest: Manifest, former: FormerVersions, stalled: Callable[[str | None], None]
     ) -> None:
         view = self._views[manifest.digest] = FetchView()
-        network = patient_network(self._transport, stalled, view, self._note_liar)
+        channel, arch = manifest.channel, manifest.arch
+        with self.watch(f"{channel}/{arch}") as watched:
+            shown = watched or LoggedProgress(channel, arch, manifest.manifest_version)
+            shown.plan({one.key: one.size for one in of_each_content(manifest.artifacts.values())})
+            network = patient_network(
+                self._transport, stalled, view, self._note_liar, shown=shown, publishers=_publishers(manifest)
+            )
+            await self._fetch_over(network, manifest, former)
+
+    async def _fetch_over(self, network: Network, manifest: Manifest, former: FormerVersions) -> None:
         try:
             await fetch_artifacts(manifest.artifacts.values(), self._store.blobs, network, former)
         finally:
@@ -223,3 +237,9 @@ def keep_detached(catalogue: Catalogue, manifest: Manifest, text: str, peer_id: 
         )
         return False
     return True
+
+
+def _publishers(manifest: Manifest) -> frozenset[str]:
+    """Peer ids of who built it and who signed it."""
+    signers = (PublicKey.from_keyid(keyid).peer_id for keyid in manifest.signers)
+    return frozenset((manifest.provider_peer_id, *signers))

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import field
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
 import trio
+from typing_extensions import override
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
@@ -24,7 +25,7 @@ from p2pboot.core.problems import Code, Problem
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.errors import FetchError, P2PBootError
 from p2pboot.fetch.ledger import Ledger
-from p2pboot.fetch.progress import NoProgress
+from p2pboot.fetch.progress import NoProgress, Passing, Progress
 from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.fetch.receiving.view import FetchView
 from p2pboot.transport.interface import Transport
@@ -88,14 +89,23 @@ class Followed(Protocol[T]):
         """What was begun and is not wanted any more is to go."""
 
 
-class _Stalls(NoProgress):
-    """Says why nothing comes in, and nothing else: nobody waits for what the node follows."""
+class _Stalls(Passing):
+    """Says why nothing comes in to one, how far it is to another, and nothing else: the ledger is looked at."""
 
-    def __init__(self, stalled: Callable[[str | None], None]) -> None:
+    def __init__(self, stalled: Callable[[str | None], None], shown: Progress) -> None:
+        super().__init__(shown)
         self._stalled = stalled
 
+    @override
+    def note(self, text: str) -> None:
+        pass
+
+    @override
+    def peer(self, peer_id: str, text: str) -> None:
+        pass
+
+    @override
     def stalled(self, why: str | None) -> None:
-        """Pass it on."""
         self._stalled(why)
 
 
@@ -104,6 +114,9 @@ def patient_network(
     stalled: Callable[[str | None], None],
     view: FetchView | None = None,
     dropped: Callable[[str, str], None] = lambda _peer_id, _reason: None,
+    *,
+    shown: Progress | None = None,
+    publishers: Set[str] = frozenset(),
 ) -> Network:
     """What one try needs: it waits for ever, unless whoever is there lied; the next, a second later, asks them again.
 
@@ -112,8 +125,10 @@ def patient_network(
         stalled: as `Followed.bring` is given it.
         view: where to see what is on its way.
         dropped: is told at once who lied, and about what.
+        shown: told how far it is; None: nobody is.
+        publishers: peer ids of those who signed it, or made it.
     """
-    ledger = Ledger(_Stalls(stalled), told=dropped)
+    ledger = Ledger(_Stalls(stalled, shown or NoProgress()), publishers, told=dropped)
 
     def only_liars_are_left() -> bool:
         peers = transport.peers()

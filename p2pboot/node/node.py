@@ -29,6 +29,7 @@ from p2pboot.fetch.asking.remembering import Remembering
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.answering import publish
 from p2pboot.node.awaiting import Awaited, awaited
+from p2pboot.node.bringing import Watch
 from p2pboot.node.building import Description
 from p2pboot.node.contact import Contact
 from p2pboot.node.control import Request, serve_control
@@ -446,6 +447,10 @@ class Node:
     def boots(self) -> Boots:
         """Told which HTTP client took what."""
         return self._collector.boots
+
+    def show_bringing(self, watch: Watch) -> None:
+        """Have somebody else than the log be shown how each release gets here, from now on."""
+        self._images.watch = watch
 
     async def status(self) -> dict[str, Any]:
         """The status document, as ``docs/status.md`` has it; who shows it to many asks once for all.

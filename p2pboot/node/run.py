@@ -23,6 +23,7 @@ from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import ArtifactError, MachineError, P2PBootError, first_error, machine_error
+from p2pboot.node.bringing import Watch, nobody_watches
 from p2pboot.node.node import Node
 from p2pboot.node.reach import Reachability
 from p2pboot.node.supervising import follow
@@ -62,6 +63,7 @@ def run_node(
     wall: Callable[[], float],
     services: Sequence[Service] = (),
     supervisor: Supervisor | None = None,
+    watch: Watch | None = None,
 ) -> None:
     """Run a node until a signal ends it.
 
@@ -73,13 +75,15 @@ def run_node(
         wall: the machine's clock, unix seconds; called from any thread.
         services: run in the node's own nursery, and end with it.
         supervisor: is told how the node is; None: nobody is.
+        watch: is shown how each release gets here; None: the log is.
 
     Raises:
         P2PBootError: the node can not start, or can not go on; its exit status says why.
     """
     try:
         supervisor = supervisor or Supervisor()
-        trio.run(partial(_main, settings, reload, announce_line, services, wall=wall, supervisor=supervisor))
+        said = partial(_main, settings, reload, announce_line, services)
+        trio.run(partial(said, wall=wall, supervisor=supervisor, watch=watch or nobody_watches))
     except OSError as error:
         raise machine_error(error, "run the node") from None
     except BaseExceptionGroup as group:
@@ -97,13 +101,14 @@ async def _main(
     *,
     wall: Callable[[], float],
     supervisor: Supervisor,
+    watch: Watch,
 ) -> None:
     with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(supervisor.beat)
             current = _Current(settings, reload, supervisor)
             nursery.start_soon(_obey, signals, nursery.cancel_scope, current, supervisor)
-            await _run(current, announce_line, services, wall, supervisor)
+            await _run(current, announce_line, services, wall=wall, supervisor=supervisor, watch=watch)
 
 
 class _Current:
@@ -198,8 +203,10 @@ async def _run(
     current: _Current,
     announce_line: Callable[[str], None],
     services: Sequence[Service],
+    *,
     wall: Callable[[], float],
     supervisor: Supervisor,
+    watch: Watch,
 ) -> None:
     settings = current.settings
     # Before anything listens or is made: an unusable directory is the operator's to mend.
@@ -249,6 +256,7 @@ async def _run(
             wall=wall,
         )
         node.watchdog = lambda: supervisor.watchdog
+        node.show_bringing(watch)
         node.admin = next((service.admin for service in services if service.admin is not None), None)
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run, supervisor.runtime)

@@ -63,3 +63,24 @@ def test_a_narrow_terminal_says_so_too_and_may_be_resized_and_closed(mesh: Mesh,
         publisher.thaw()
         assert terminal.wait() == 0
         assert json.loads(out.read_text())["ok"] is True
+
+
+def test_a_mirror_shows_a_bar_where_it_has_a_terminal_and_logs_where_not(mesh: Mesh, tmp_path: Path) -> None:
+    artifacts = write_artifacts(tmp_path / "artifacts", rootfs_bytes=24 << 20)
+    trust = mesh.new_key("publisher")
+    publisher = mesh.serve(artifacts, "--max-upload", "4MB/s")
+    logged = mesh.mirror(trust, "--bootstrap", publisher.address, name="logged")
+    watched = [
+        *(*PYTHON, "mirror", "--trust", trust, "--channel", "stable", "--arch", "x86_64", "--no-mdns"),
+        *("--key", "watched.toml", "--state", "watched", "--listen", "/ip4/127.0.0.1/tcp/0"),
+        *("--bootstrap", publisher.address, "--admin", "off"),
+    ]
+    with terminal_with(watched, mesh.directory, columns=100) as terminal:
+        terminal.wait_for(r"/ip4/127\.0\.0\.1/tcp/\d+/p2p/")
+        terminal.wait_for(r"stable/x86_64: fetching \d+ % of [\d.]+ MB, [\d.]+ [kM]B/s")
+        terminal.wait_for(r"stable/x86_64: holding manifest_version 1")
+        terminal.type("\x03")
+        assert terminal.wait() == 0
+    logged.wait_for_head(1)
+    line = re.search(r"INFO +stable/x86_64: fetching \d+ % of [\d.]+ MB.*", logged.log.read_text())
+    assert line is not None, logged.log.read_text()

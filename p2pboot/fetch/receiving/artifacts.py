@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from typing_extensions import override
 
@@ -73,3 +73,8 @@ async def fetch_artifacts(
     """
     wanted = [Wanted(one.key, one.sha256, one.size, one.piece_length, one.table_digest) for one in artifacts]
     await fetch_wanted(wanted, blobs, ArtifactDialect(), network, yielding)
+
+
+def of_each_content(artifacts: Iterable[Artifact]) -> Sequence[Artifact]:
+    """The artifacts without those whose content another one before has: it is fetched once."""
+    return list({one.sha256: one for one in reversed(tuple(artifacts))}.values())[::-1]
