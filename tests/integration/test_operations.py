@@ -5,10 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import stat
+import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from p2pboot.core.events import Event
 from p2pboot.store.auditlog import Deed
@@ -69,3 +74,22 @@ def test_publisher_and_mirror_take_down_what_they_did(mesh: Mesh, artifacts: Pat
         started, done = lines(path)
         assert started["event"] == Deed.STARTED
         assert (done["event"], done["signers"], done["manifest_version"]) == (deed, [trust], 1)
+
+
+def test_a_real_nodes_metrics_are_those_of_the_page_and_promtool_finds_nothing_to_say(
+    mesh: Mesh, artifacts: Path
+) -> None:
+    publisher = mesh.serve(artifacts, "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    publisher.wait_for_head(1)
+    with urllib.request.urlopen(f"{publisher.status()['admin'].rstrip('/')}/metrics") as reply:
+        text = reply.read().decode()
+    page = (Path(__file__).parents[2] / "docs/metrics.md").read_text()
+    documented = dict(re.findall(r"^\| `(\w+)` \| (\w+) \| ", page, re.MULTILINE))
+    assert dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE)) == documented
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed")
+    checked = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
