@@ -19,6 +19,7 @@ from p2pboot.cli.options import Command, config_option, max_lifetime_option, tru
 from p2pboot.cli.progress import bars_on_terminal
 from p2pboot.cli.settings import node_options, overrides_of, setting_options
 from p2pboot.config.values import OFF
+from p2pboot.core.events import Event
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,7 +116,11 @@ def _run(load: Callable[[], NodeSettings]) -> None:
             counted = None if gateway is None else gateway.counted
             services.append(stack.enter_context(closing(AdminService(settings, counted, passed=passed))))
         for name in passed.close():
-            log.warning("the service manager passed a socket named %s, and no setting names it", name)
+            log.warning(
+                "the service manager passed a socket named %s, and no setting names it",
+                name,
+                extra=Event.SOCKET_UNUSED(name=name),
+            )
         from p2pboot.node.run import run_node
 
         collect_garbage()

@@ -32,6 +32,7 @@ class Event(enum.StrEnum):
     SETTINGS_REFUSED = "settings-refused"
     RESTART_NEEDED = "restart-needed"
     PORT_TAKEN = "port-taken"
+    SOCKET_UNUSED = "socket-unused"
     PROBLEM = "problem"
     PROBLEM_OVER = "problem-over"
     REACHABLE = "reachable"
