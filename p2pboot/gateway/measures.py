@@ -199,15 +199,16 @@ PEER_BYTES: Final = Measure(
     labels=("protocol", "direction"),
     bound="two for each protocol: at most 20",
 )
-PIECES_REFUSED: Final = Measure(
-    name="p2pboot_pieces_refused_total",
+POISONINGS: Final = Measure(
+    name="p2pboot_poisonings_total",
     kind="counter",
-    text="How often a peer was dropped because what it sent was not what was signed. Who they were stands in the log"
-    " and in `p2pboot status`: peer ids are free, and would be series without end.",
+    text="How often a peer sent what is not what was signed: pieces, or manifests and announcements that no honest"
+    " node sends. Who they were stands in the log and in `p2pboot status`: peer ids are free, and would be series"
+    " without end.",
 )
 POISONERS: Final = Measure(
     name="p2pboot_poisoners",
-    text="Peers that were dropped for that, and are remembered. At most 256.",
+    text="Peers that did so in the last day. At most 256.",
 )
 
 # -- what is brought in -----------------------------------------------------------------------------------------------
@@ -365,7 +366,7 @@ SECTIONS: Final[dict[str, tuple[Measure, ...]]] = {
         *(SCRUB_RUNNING, SCRUB_READ, SCRUB_SIZE, SCRUB_FINISHED, DAMAGED, MENDED),
         *(SNAPSHOTS, SNAPSHOTS_SIZE),
     ),
-    "Peers and bytes": (PEERS, TRAFFIC, PEER_BYTES, PIECES_REFUSED, POISONERS),
+    "Peers and bytes": (PEERS, TRAFFIC, PEER_BYTES, POISONINGS, POISONERS),
     "What is fetched": (FETCH_DONE, FETCH_SIZE, FETCH_WAITING, FETCHES),
     "Clients": (BOOTED, RECENT),
     "The hash table": (DHT_PEERS, DHT_RECORDS, DHT_REQUESTS, DHT_REFUSED),

@@ -138,8 +138,8 @@ def of_node(node: RunningNode, *, is_ready: bool) -> Iterable[Metric]:
     yield _family(measures.PEER_BYTES, node.transferred)
     refused = {(reason,): count for reason, count in node.refused.items()}
     yield _family(measures.MANIFESTS_REFUSED, refused)
-    yield _single(measures.PIECES_REFUSED, node.lies)
-    yield _single(measures.POISONERS, len(node.dropped_peers))
+    yield _single(measures.POISONINGS, node.poisonings)
+    yield _single(measures.POISONERS, node.poisoners)
     yield _family(measures.FETCHES, {(result,): count for result, count in node.tries.items()})
     yield _family(measures.BOOTED, {(via,): count for via, count in node.begun.items()})
     recent = Counter(dict.fromkeys(product(("http", "p2p"), ("true", "false")), 0))

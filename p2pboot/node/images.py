@@ -70,7 +70,6 @@ class Images(Followed[HeadRow]):
         self._poisoned = poisoned
         self.dropped: dict[str, str] = {}  # peers that lied lately, and about what
         self.refused_pieces: Counter[str] = Counter()  # how often each of them did
-        self.lies = 0  # and everybody, since the start
         self._views: dict[str, FetchView] = {}  # by digest of the manifest
         self._given: dict[str, dict[str, int]] = {}
 
@@ -195,7 +194,6 @@ class Images(Followed[HeadRow]):
         )
         self.dropped[peer_id] = reason
         self.refused_pieces[peer_id] += 1
-        self.lies += 1
         self._poisoned(peer_id, reason)
         if len(self.dropped) > _REMEMBERED:
             oldest = next(iter(self.dropped))

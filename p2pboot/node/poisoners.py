@@ -32,6 +32,11 @@ class Poisoners:
 
     def __init__(self) -> None:
         self._poisoners: dict[str, _Poisoner] = {}  # the first of them comes first
+        self.times = 0
+        """How often any peer did, since the start."""
+
+    def __len__(self) -> int:
+        return len(self._poisoners)
 
     def note(self, peer_id: str, what: str) -> None:
         """A peer sent something that is not what was signed.
@@ -40,6 +45,7 @@ class Poisoners:
             peer_id: of the peer.
             what: it was; one line for people.
         """
+        self.times += 1
         known = self._poisoners.get(peer_id)
         if known is None and len(self._poisoners) >= REMEMBERED:
             return  # the first are known already, and tell more than a hundred made-up ids

@@ -27,6 +27,7 @@ from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import MAX_TIME, format_time
 from p2pboot.core.token_bucket import TokenBucket
+from p2pboot.core.verdict import Verdict
 from p2pboot.store.durable import fsync_directory
 from p2pboot.store.manifests import HeadRow
 
@@ -147,6 +148,13 @@ class AuditLog:
         if left_out is None:
             return None
         return {"reason": reason, "source": source, **about, **facts, "left_out": left_out or None}
+
+    def refused(self, verdict: Verdict, source: str) -> None:
+        """Take down that a manifest was refused, unless that was said; blocking, and raises nothing."""
+        detail = None if verdict.failed is None else verdict.failed.detail
+        entry = self.refusal(verdict.reason or "", source, manifest=verdict.manifest, detail=detail)
+        if entry is not None:
+            self.write_refusal(entry)
 
     def write_refusal(self, facts: Facts) -> None:
         """Take a refusal down; blocking, and raises nothing. Not durably: the disk is not a stranger's to command."""

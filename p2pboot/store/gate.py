@@ -78,9 +78,11 @@ class Gate:
         """
         question = question or self.question()
         verdict = verify(raw, question, detached)
-        if verdict.manifest is None:
-            return verdict
-        return self.enter(verdict.manifest, detached, source=source, question=question)
+        if verdict.manifest is not None:
+            verdict = self.enter(verdict.manifest, detached, source=source, question=question)
+        if self.audit is not None and verdict.failed is not None and verdict.reason != "equivocation":
+            self.audit.refused(verdict, source)
+        return verdict
 
     def enter(
         self,

@@ -64,7 +64,8 @@ async def busy(tmp_path: Path) -> AsyncIterator[Running]:
         counted,
         transferred={("/p2pboot/artifact/1", "sent"): 7, ("gossip", "received"): 8},
         refused=Counter({"signature": 2}),
-        lies=3,
+        poisonings=3,
+        poisoners=1,
         dht=DhtCounts(5, 6, 7, requests={"get_value": 8}, refused={"quota": 9}),
         problems=(Problem(Code.QUOTA, 'a"\n\\', "too little"),),
         lag=lag,
@@ -119,7 +120,7 @@ async def test_everything_that_can_alarm_is_there(busy: Running) -> None:
     assert samples["p2pboot_event_streams", ()] == 0
     assert samples["p2pboot_peer_bytes_total", ("sent", "/p2pboot/artifact/1")] == 7
     assert samples["p2pboot_peer_bytes_total", ("received", "gossip")] == 8
-    assert samples["p2pboot_pieces_refused_total", ()] == 3
+    assert samples["p2pboot_poisonings_total", ()] == 3
     assert samples["p2pboot_poisoners", ()] == 1
     assert samples["p2pboot_problem", ("quota", "warning", 'a"\n\\')] == 1
     assert samples["p2pboot_dht_peers", ()] == 5

@@ -256,6 +256,18 @@ def test_what_is_done_is_taken_down_once_and_by_whose_key(store: Store, tmp_path
     assert all(one["signers"] == [ALICE.public.keyid] and one["source"] == "test" for one in entries)
 
 
+def test_what_is_considered_and_refused_is_taken_down(store: Store, tmp_path: Path) -> None:
+    audit = AuditLog(tmp_path / "audit.log", lambda: NOW)
+    gate = Gate(store, Catalogue(store, TRUST, lambda: NOW), audit)
+    gate.consider(manifest(9, keys=(BOB,)).raw, source="a file")
+    gate.consider(manifest(9).raw, source="a file")
+    entries = [json.loads(line) for line in audit.path.read_text().splitlines()]
+    assert [(one["event"], one.get("reason"), one["source"]) for one in entries] == [
+        ("refused", "untrusted", "a file"),
+        ("accepted", None, "a file"),
+    ]
+
+
 def test_what_this_machine_publishes_is_taken_down(store: Store, tmp_path: Path) -> None:
     audit = AuditLog(tmp_path / "audit.log", lambda: NOW)
     gate = Gate(store, Catalogue(store, TRUST, lambda: NOW), audit)

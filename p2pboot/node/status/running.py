@@ -84,7 +84,8 @@ class RunningNode:
         bytes_sent: what was served, by protocol.
         refused: manifests by reason.
         refused_pieces: by the peer that sent them; bounded.
-        lies: how often any peer sent what was not signed, those included that are forgotten.
+        poisonings: how often any peer sent what was not signed, since the start.
+        poisoners: how many peers did in the last day; bounded.
         dropped_peers: who lied lately, and about what.
         problems: what is wrong now.
         mesh: the fingerprint of its swarm key, where the mesh is private.
@@ -115,7 +116,8 @@ class RunningNode:
     bytes_sent: Mapping[str, int] = field(default_factory=dict)
     refused: Mapping[str, int] = field(default_factory=dict)
     refused_pieces: Mapping[str, int] = field(default_factory=dict)
-    lies: int = 0
+    poisonings: int = 0
+    poisoners: int = 0
     dropped_peers: Mapping[str, str] = field(default_factory=dict)
     problems: Sequence[Problem] = ()
     mesh: str | None = None
