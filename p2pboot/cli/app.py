@@ -11,6 +11,7 @@ import click
 from p2pboot import __version__
 from p2pboot.cli.clock import Wall, system_wall
 from p2pboot.cli.failures import Failure, explain
+from p2pboot.cli.journal import ERROR, marked
 from p2pboot.cli.options import LazyGroup, verbosity_options
 from p2pboot.cli.output import discard_stdout, emit_json, one_line
 
@@ -90,7 +91,7 @@ def _report(failure: Failure, *, as_json: bool) -> int:
     if failure.remedy:
         line += f"{' -' if line.endswith('?') else ';'} {failure.remedy}"
     if failure.message:
-        print(one_line(line), file=sys.stderr)
+        print(marked(one_line(line), ERROR), file=sys.stderr)
     if as_json and failure.message:
         try:
             emit_json(failure.to_json())

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 import threading
 import time
 from typing import Final, Literal
 
+from p2pboot.cli.journal import DEBUG, ERROR, INFO, WARNING, is_on_journal
 from p2pboot.cli.output import one_line
 from p2pboot.core.events import RESERVED, Event, event_of, fields_of
 from p2pboot.core.loglimits import TELL_AFTER_S, LogLimits
@@ -27,11 +27,11 @@ MAX_LINE: Final = 16 * 1024
 
 _PRIORITIES: Final = (
     (logging.CRITICAL, 2),
-    (logging.ERROR, 3),
-    (logging.WARNING, 4),
-    (logging.INFO, 6),
+    (logging.ERROR, ERROR),
+    (logging.WARNING, WARNING),
+    (logging.INFO, INFO),
 )
-"""Of syslog, by the least level; a line below has 7, debug."""
+"""By the least level; a line below is for debugging."""
 
 
 class Lines(logging.Formatter):
@@ -59,7 +59,7 @@ class JournalLines(Lines):
 
     def format(self, record: logging.LogRecord) -> str:
         """As `sd-daemon(3)` has it."""
-        priority = next((number for level, number in _PRIORITIES if record.levelno >= level), 7)
+        priority = next((number for level, number in _PRIORITIES if record.levelno >= level), DEBUG)
         event = event_of(record)
         name = "" if event is Event.OTHER else f"{event.value}: "
         return "\n".join(
@@ -123,16 +123,6 @@ class Limiter(logging.Filter):
             )
 
 
-def is_journal(fd: int) -> bool:
-    """Whether an open file is the journal's stream, as `JOURNAL_STREAM` names it (systemd.exec(5))."""
-    named = os.environ.get("JOURNAL_STREAM", "")
-    try:
-        found = os.fstat(fd)
-    except OSError:
-        return False
-    return named == f"{found.st_dev}:{found.st_ino}"
-
-
 def configure(*, verbose: bool, quiet: bool, usual: int = logging.INFO, form: Form = "auto") -> None:
     """Set up logging for this process, in place of what was set up before.
 
@@ -158,7 +148,7 @@ def configure(*, verbose: bool, quiet: bool, usual: int = logging.INFO, form: Fo
 
 def _formatter(form: Form, *, tracebacks: bool) -> logging.Formatter:
     if form == "auto":
-        form = "journal" if _is_on_journal() else "text"
+        form = "journal" if is_on_journal() else "text"
     match form:
         case "json":
             return JsonLines()
@@ -166,13 +156,6 @@ def _formatter(form: Form, *, tracebacks: bool) -> logging.Formatter:
             return JournalLines(tracebacks=tracebacks)
         case _:
             return Lines(tracebacks=tracebacks)
-
-
-def _is_on_journal() -> bool:
-    try:
-        return is_journal(sys.stderr.fileno())
-    except (OSError, ValueError, AttributeError):  # a test's, or closed
-        return False
 
 
 def _message(record: logging.LogRecord) -> str:

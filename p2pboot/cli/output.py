@@ -9,6 +9,7 @@ import sys
 
 import click
 
+from p2pboot.cli.journal import WARNING, marked
 from p2pboot.core import amounts
 
 QUIET = "p2pboot.quiet"
@@ -36,7 +37,7 @@ def note(text: str) -> None:
 
 def warn(text: str) -> None:
     """A line that nobody should miss."""
-    print(one_line(f"p2pboot: warning: {text}"), file=sys.stderr, flush=True)
+    print(marked(one_line(f"p2pboot: warning: {text}"), WARNING), file=sys.stderr, flush=True)
 
 
 def discard_stdout() -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from p2pboot.cli import logs
-from p2pboot.cli.logs import MAX_LINE, JournalLines, JsonLines, Limiter, Lines, is_journal
+from p2pboot.cli.journal import is_journal
+from p2pboot.cli.logs import MAX_LINE, JournalLines, JsonLines, Limiter, Lines
 from p2pboot.core.events import Event
 from p2pboot.core.loglimits import EACH_BURST
 
@@ -203,3 +204,22 @@ def test_a_second_set_up_takes_the_place_of_the_first() -> None:
         assert isinstance(mine.formatter, JsonLines)
     finally:
         root.handlers[:] = before
+
+
+def test_what_ends_a_command_is_an_error_in_the_journal_too(tmp_path: Path) -> None:
+    with (tmp_path / "stream").open("w") as stream:
+        found = os.fstat(stream.fileno())
+        environment = {**os.environ, "JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        command = [
+            sys.executable,
+            "-m",
+            "p2pboot",
+            "serve",
+            str(tmp_path / "missing"),
+            "--state",
+            str(tmp_path),
+        ]
+        ended = subprocess.run(command, stderr=stream, env=environment, cwd=tmp_path, check=False)
+    assert ended.returncode != 0
+    *_, last = (tmp_path / "stream").read_text().splitlines()
+    assert last.startswith("<3>p2pboot: error: ")
