@@ -67,7 +67,7 @@ class Asker:
         if not self._may_ask:
             usual = f", or take the default {question.default} with --yes" if question.default else ""
             raise UsageError(
-                f"{question.text}: standard input is no terminal, so nobody can be asked",
+                f"{question.text}: there is no terminal, so nobody can be asked",
                 remedy=f"answer with {question.option}{usual}",
             )
         return _ask(question)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +52,7 @@ def check(file: Path | None, as_json: bool) -> None:
     """
     from p2pboot.config.check import check_file, refuse
 
-    checked = [check_file(path) for path in ([file] if file is not None else _written_by_init())]
+    checked = [_with_ports(check_file(path)) for path in ([file] if file is not None else _written_by_init())]
     is_quiet = QUIET in click.get_current_context().meta
     if not as_json:
         for one in checked:
@@ -63,6 +64,21 @@ def check(file: Path | None, as_json: bool) -> None:
     refuse(checked)
     if as_json:
         emit_json({"ok": True, "files": [one.to_json() for one in checked]})
+
+
+def _with_ports(checked: Checked) -> Checked:
+    """With what is known of other programs that have the ports; a node that runs has its own."""
+    from p2pboot.config.check import Flaw
+    from p2pboot.doctor.holders import holders_of
+
+    flaws = list(checked.flaws)
+    for key, port in checked.ports():
+        holders = [holder for holder in holders_of(port) if not holder.name.startswith("p2pboot")]
+        if holders:
+            who = " and ".join(map(str, holders))
+            text = f"{key}: {who} listens on port {port}: unless that is this node, it can not start"
+            flaws.append(Flaw("warning", key, None, text, "end the other program, or choose another port"))
+    return replace(checked, flaws=tuple(flaws))
 
 
 def _written_by_init() -> list[Path]:
@@ -97,4 +113,5 @@ def _summary(checked: Checked) -> str:
         parts.append(f"follows {', '.join(f'{channel}/{arch}' for channel, arch in pairs)}")
     if settings.gateway.http is not None:
         parts.append(f"HTTP at {settings.gateway.http}")
-    return "fine: " + ("; ".join(parts) or "nothing is published or followed")
+    word = "usable" if any(flaw.severity == "warning" for flaw in checked.flaws) else "fine"
+    return f"{word}: " + ("; ".join(parts) or "nothing is published or followed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from p2pboot.cli.network import Hints
     from p2pboot.config.settings import NodeSettings
     from p2pboot.fetch.client import FetchOrder
-    from p2pboot.fetch.result import FetchResult
+    from p2pboot.fetch.ledger import Ledger
+    from p2pboot.fetch.result import FetchedFile, FetchResult
     from p2pboot.serving.accounts import Serving
     from p2pboot.serving.server import Server
     from p2pboot.transport.interface import Transport
@@ -199,13 +200,12 @@ def _say(result: FetchResult, took_s: float) -> None:
     if result.unchanged:
         say("nothing to do: everything was there already")
         return
-    say(_bytes_text(result, took_s))
+    say(bytes_text(result.files, result.ledger, took_s))
 
 
-def _bytes_text(result: FetchResult, took_s: float) -> str:
+def bytes_text(files: Sequence[FetchedFile], ledger: Ledger, took_s: float) -> str:
     """What came, of what, and from where: "fetched 12.3 MB of 600.0 MB in 4.1 s (587.7 MB were here) …"."""
-    ledger = result.ledger
-    total = sum({file.sha256: file.size for file in result.files}.values())
+    total = sum({file.sha256: file.size for file in files}.values())
     peers = sum(1 for count in ledger.received.values() if count)
     here = max(0, total - ledger.stored_bytes - ledger.zero_bytes)
     apart = [f"{size_text(here)} were here"] if here else []

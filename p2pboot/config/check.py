@@ -7,6 +7,7 @@ another user than the node will run as: what he may not read is said not to have
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -25,6 +26,7 @@ Severity = Literal["error", "warning", "note"]
 
 MAX_FLAWS: Final = 100  # of a file of a megabyte; nobody reads more
 _SECRETS: Final = ("identity.key_path", "identity.signing_key_path", "network.swarm_key")
+_TOLD_LINE: Final = re.compile(r"\(at line (\d{1,9}), column \d{1,9}\)")  # of the TOML parser
 _MADE_AT_START: Final = ("identity.key_path",)
 
 
@@ -71,6 +73,18 @@ class Checked:
         """Whether a node starts with it, as far as can be seen here."""
         return not any(flaw.severity == "error" for flaw in self.flaws)
 
+    def ports(self) -> list[tuple[str, int]]:
+        """The TCP ports that the file has a node listen on, with the key that says so; not those of any free one."""
+        if self.settings is None:
+            return []
+        from p2pboot.transport.addresses import parse_address
+
+        network, http = self.settings.network, self.settings.gateway.http
+        listen = () if network.listen_is_default else network.listen
+        found = [("network.listen", parse_address(one).port) for one in listen]
+        found.append(("gateway.http", _port_of(http) or 0))
+        return [(key, port) for key, port in dict.fromkeys(found) if port]
+
     def to_json(self) -> dict[str, Any]:
         """As plain values: the path, what is wrong, and what a node would do with it."""
         return {
@@ -112,7 +126,10 @@ def check_file(path: Path) -> Checked:
 
 def _flaw(path: Path, error: P2PBootError, place: Place, places: Mapping[Place, int]) -> Flaw:
     message = error.message.removeprefix(f"{path}: ").removeprefix(f"{path} ")
-    return Flaw("error", _dotted(place), _line(place, places), message, error.remedy)
+    line = _line(place, places)
+    if line is None and (told := _TOLD_LINE.search(message)) is not None:
+        line = int(told[1])
+    return Flaw("error", _dotted(place), line, message, error.remedy)
 
 
 def _line(place: Place, places: Mapping[Place, int]) -> int | None:
@@ -248,7 +265,8 @@ def _look_at_whole(settings: NodeSettings, places: Mapping[Place, int]) -> Itera
     if is_passed(settings.gateway.http or ""):
         return
     http = settings.gateway.http
-    if http is not None and 0 < int(http.rpartition(":")[2]) < first_free_port() and os.geteuid() != 0:
+    port = _port_of(http)
+    if port is not None and 0 < port < first_free_port() and os.geteuid() != 0:
         place: Place = ("gateway", "http")
         text = (
             f"gateway.http: {http}: a port so low is for root, or for a socket unit that listens for the node"
@@ -267,6 +285,13 @@ def _look_at_mirror(settings: NodeSettings, places: Mapping[Place, int]) -> Iter
         text = "no channel is named: `p2pboot mirror` would not know what to follow"
         remedy = "set channels in [[trust]], or channel in [provider]"
         yield Flaw("warning", TRUST, _line((TRUST, 1), places), text, remedy)
+
+
+def _port_of(http: str | None) -> int | None:
+    """The port of `HOST:PORT`; None where there is none, or the service manager opens it."""
+    if http is None or is_passed(http):
+        return None
+    return int(http.rpartition(":")[2])
 
 
 def _text(path: Path | None) -> str | None:

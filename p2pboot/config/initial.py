@@ -135,6 +135,10 @@ def http(text: str, *, is_system: bool, first_free_port: int, any_host: str) -> 
         raise ValueError(
             f"must be {OFF}, a port, or HOST:PORT like 192.0.2.7:8080, not {text[:80]!r}"
         ) from None
+    if values.is_passed(address):
+        if not is_system:
+            raise ValueError("must be a port or HOST:PORT: a user's unit has no socket unit")
+        return None, True
     port = int(address.rpartition(":")[2])
     if is_system and text.isdecimal() and port == SOCKET_PORT:
         return None, True

@@ -79,7 +79,9 @@ class Standing:
         if self.shares:
             said.append(shares_text(self.shares))
         if self.here_bytes:
-            said.append(f"{size_text(self.here_bytes)} were here")
+            said.append(
+                f"{size_text(self.here_bytes)} {'known already' if self.peers is None else 'were here'}"
+            )
         return tuple(said)
 
     def text(self, doing: str, width: int | None = None) -> str:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -89,3 +90,15 @@ def test_without_a_file_those_of_this_user_are_checked(
 def test_root_has_the_systems_places() -> None:
     assert Locations.of_this_user() == Locations.of_system()
     assert Locations.of_system().config("mirror") == Path("/etc/p2pboot/mirror.toml")
+
+
+def test_a_port_that_another_program_has_is_told(cli: Cli, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        port = held.getsockname()[1]
+        (tmp_path / "mirror.toml").write_text(f'{GOOD}[gateway]\nhttp = "127.0.0.1:{port}"\n')
+        ran = cli("config", "check", "mirror.toml")
+    assert ran.status == 0
+    assert (
+        f"warning: gateway.http: {Path('/proc/self/comm').read_text().strip()} (process {os.getpid()})"
+        in ran.stdout
+    )

@@ -11,8 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from p2pboot.cli.fetch import bytes_text
 from p2pboot.cli.progress import BarProgress, PlainProgress, open_progress
-from p2pboot.fetch.progress import Progress
+from p2pboot.core.standing import Source
+from p2pboot.fetch.ledger import Ledger
+from p2pboot.fetch.progress import NoProgress, Progress
+from p2pboot.fetch.result import FetchedFile
 from tests.cli.conftest import Cli
 
 MB = 1_000_000
@@ -161,6 +165,34 @@ def test_a_terminal_that_can_not_move_its_cursor_gets_lines(turn_on: TurnOn) -> 
     assert isinstance(open_progress("hashing", "hashed"), BarProgress)
     turn_on(TERM="dumb")
     assert type(open_progress("hashing", "hashed")) is PlainProgress
+
+
+@pytest.mark.parametrize(
+    ("zeros", "stored", "sources", "line"),
+    [
+        (0, 6 * MB, {"mesh": 6 * MB}, "fetched 6.0 MB of 6.0 MB in 2.0 s from 1 peer: 100 % other peers"),
+        (
+            MB,
+            2 * MB,
+            {"lan": 2 * MB, "publisher": MB // 2},
+            "fetched 2.0 MB of 6.0 MB in 2.0 s (3.0 MB were here, 1.0 MB are zeros, which nobody sends,"
+            " 500.0 kB came for nothing) from 1 peer: 80 % local network, 20 % publisher",
+        ),
+        (6 * MB, 0, {}, "fetched 0 B of 6.0 MB in 2.0 s (6.0 MB are zeros, which nobody sends)"),
+    ],
+)
+def test_in_the_end_it_is_told_what_came_of_what_and_from_where(
+    zeros: int, stored: int, sources: dict[Source, int], line: str
+) -> None:
+    ledger = Ledger(NoProgress())
+    ledger.zero_bytes, ledger.stored_bytes = zeros, stored
+    ledger.sources.update(sources)
+    ledger.received["A"] = sum(sources.values())
+    files = tuple(
+        FetchedFile(key, Path(key), digest, 3 * MB, written=True)
+        for key, digest in (("kernel", "1"), ("rootfs", "2"), ("the same again", "2"))
+    )
+    assert bytes_text(files, ledger, 2.0) == line
 
 
 def test_quiet_is_quiet_and_json_leaves_standard_output_to_the_document(cli: Cli, tmp_path: Path) -> None:

@@ -69,11 +69,10 @@ def test_what_several_values_are_wrong_in_together_is_found_too(tmp_path: Path) 
     assert [flaw.severity for flaw in found.values()] == ["error"]
 
 
-@pytest.mark.parametrize(("text", "line"), [("[network\n", "line 1"), ("a = 1\na = 2\n", "line 2")])
-def test_no_toml_is_told_with_the_line(tmp_path: Path, text: str, line: str) -> None:
+@pytest.mark.parametrize(("text", "line"), [("[network\n", 1), ("a = 1\na = 2\n", 2)])
+def test_no_toml_is_told_with_the_line(tmp_path: Path, text: str, line: int) -> None:
     (only,) = check_file(write(tmp_path, text)).flaws
-    assert only.severity == "error"
-    assert line in only.message
+    assert (only.severity, only.line) == ("error", line)
 
 
 def test_a_missing_file_and_a_directory_are_what_is_wrong(tmp_path: Path) -> None:
@@ -140,3 +139,12 @@ def test_root_may_check_the_file_of_a_node_that_runs_as_another_user(tmp_path: P
     os.chown(tmp_path / "node.toml", 12345, 12345)
     found = flaws(tmp_path, '[identity]\nkey_path = "node.toml"\n')
     assert found["identity.key_path"].severity == "note"
+
+
+def test_ports_of_the_service_manager_and_any_free_one_are_nobodys(tmp_path: Path) -> None:
+    path = write(tmp_path, '[gateway]\nhttp = "systemd:http"\n[network]\nlisten = ["/ip4/0.0.0.0/tcp/0"]\n')
+    checked = check_file(path)
+    assert checked.ok
+    assert checked.ports() == []
+    path = write(tmp_path, '[gateway]\nhttp = "[::]:8080"\n[network]\nlisten = ["/ip6/::/tcp/4001"]\n')
+    assert check_file(path).ports() == [("network.listen", 4001), ("gateway.http", 8080)]

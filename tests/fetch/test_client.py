@@ -68,8 +68,10 @@ async def test_a_fetch_leaves_the_whole_set_under_final_names(
     assert (out / "manifest.json").read_bytes() == V1.raw
     assert (out / "cmdline").read_bytes() == b"quiet\n"
     assert result.ledger.received == {provider.peer_id: SIZE}
+    assert world.watcher.sizes == {key: len(data) for key, data in FILES.items()}
+    assert world.watcher.sources.total() == SIZE
     document = result.to_json()
-    assert document["downloaded_bytes"] == SIZE
+    assert document["downloaded_bytes"] == sum(document["sources"].values()) == SIZE
     assert document["verdict"]["ok"] is True
     outcomes = {check["name"]: check["outcome"] for check in document["verdict"]["checks"]}
     assert outcomes["detached"] == "passed"
@@ -93,6 +95,8 @@ async def test_nobody_is_asked_for_pieces_of_zeros(
     assert (world.directory / "out" / "rootfs").read_bytes() == files["rootfs"]
     zeros = layout.count("0") * PIECE
     assert result.ledger.received == {provider.peer_id: sum(map(len, files.values())) - zeros}
+    assert result.ledger.zero_bytes == zeros
+    assert world.watcher.sources.total() == result.ledger.stored_bytes
     assert result.ledger.resumed_bytes == 0  # nothing was there before: this was the first run
     assert (world.directory / "out" / "rootfs").stat().st_blocks * 512 <= layout.count("x") * PIECE
 
