@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -48,6 +49,11 @@ def serve(mesh: Mesh, name: str, store: Path, *options: str) -> Node:
     ]
     process = mesh.start(command, home / "log")
     return Node(process, first_line(process, home / "log"), home / "state", home / "log")
+
+
+def wait_for_told(node: Node, snapshots: dict[str, Any]) -> None:
+    """Wait until this is what a node says of its snapshots."""
+    wait_until(lambda: bool(node.status()["snapshots"] == snapshots), f"{node.log}: {snapshots}")
 
 
 def copy_of(mesh: Mesh, name: str) -> Path:
@@ -105,6 +111,9 @@ def test_a_node_follows_a_signer_and_serves_what_it_got(mesh: Mesh, payload: byt
     newer = payload_of(1000)
     second, _ = publish(mesh, newer)
     wait_until((followed / f"{second}.json").exists, f"{follower.log}: the second snapshot")
+    for node, follows in ((provider, False), (follower, True)):
+        wait_for_told(node, {"held": 2, "bytes": len(payload) + len(newer), "follows": follows})
+        assert node.status()["role"] == "snapshots"
     provider.stop()
     done = mesh.run(*sync(mesh, trust, follower.address))
     assert done.status == 0, done.stderr
