@@ -270,7 +270,7 @@ def _scrub_running(state: Path, *, mending_s: float = 0.0) -> tuple[dict[str, An
     from p2pboot.cli.progress import open_progress
     from p2pboot.node.control import request
 
-    before = answer = request(state, _op("scrub"), _ANSWER_S)
+    answer = request(state, _op("scrub"), _ANSWER_S)
     with open_progress("scrubbing", "scrubbed") as progress:
         while answer["scrub"]["running"]:
             time.sleep(_LOOK_S)
@@ -281,8 +281,7 @@ def _scrub_running(state: Path, *, mending_s: float = 0.0) -> tuple[dict[str, An
     while answer["damaged"] and time.monotonic() < deadline:
         time.sleep(_LOOK_S)
         answer = request(state, _op("scrubbing"), _ANSWER_S)
-    found = answer["scrub"]["damaged"] - before["scrub"]["damaged"]
-    return {**answer["scrub"], "found": found}, answer["damaged"]
+    return answer["scrub"], answer["damaged"]
 
 
 def _op(what: str) -> dict[str, Any]:
@@ -329,11 +328,16 @@ def _check_snapshots(settings: NodeSettings) -> Iterator[Found]:
     """What is wrong with the snapshots that the configuration names."""
     if settings.snapshots.directory is None or not settings.snapshots.directory.is_dir():
         return
-    from p2pboot.store.checking import check_pieces
+    from p2pboot.store.checking import PIECES, Found, check_pieces
     from p2pboot.store.snapshots.disk import DiskSnapshotStore
     from p2pboot.store.snapshots.scrubbed import ScrubbedSnapshots
 
-    snapshots = DiskSnapshotStore(settings.snapshots.directory, read_only=True, warn=note)
+    def silent(_text: str) -> None:
+        """That one has no signature is no damage; a node names it."""
+
+    snapshots = DiskSnapshotStore(settings.snapshots.directory, read_only=True, warn=silent)
+    for path, text in snapshots.damaged().items():
+        yield Found(PIECES, str(path), text)
     yield from check_pieces(ScrubbedSnapshots(snapshots), "snapshot {}".format, every_piece=False)
 
 

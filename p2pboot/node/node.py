@@ -53,7 +53,7 @@ from p2pboot.node.status import RunningNode, SnapshotsFacts, describe_node
 from p2pboot.node.status.boots import Boots
 from p2pboot.node.status.collecting import Collector
 from p2pboot.node.status.known import Known
-from p2pboot.node.storekeeping import StoreKeeping, describe_scrubbing
+from p2pboot.node.storekeeping import StoreKeeping
 from p2pboot.node.syncing import Syncer
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
@@ -264,6 +264,7 @@ class Node:
                     told=self._note_snapshots,
                     audit=self._audit_log,
                     poisoned=self._poisoners.note,
+                    scrubbers=self._storekeeping.scrubbers,
                 )
                 await nursery.start(
                     run, self._settings, self._transport, self._serving, self.problems, self._contents
@@ -507,7 +508,7 @@ class Node:
 
     def scrubbing(self) -> dict[str, Any]:
         """How far the reading of all that is held is, and what it found."""
-        return describe_scrubbing(self._scrubber.state, self._mending)
+        return self._storekeeping.describe()
 
     def _withheld(self, channel: str | None, arch: str | None) -> list[Withheld]:
         """What a peer is told of that is not offered to it; called in threads."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -84,6 +84,7 @@ class Scrubbing:
         last_finished_at: when one was last finished, since this process began; None: none was.
         read_bytes: how much the last one has read.
         total_bytes: how much it has to read.
+        damaged: how many artifacts or snapshots it found damaged.
     """
 
     running: bool = False
@@ -91,6 +92,21 @@ class Scrubbing:
     last_finished_at: float | None = None
     read_bytes: int = 0
     total_bytes: int = 0
+    damaged: int = 0
+
+    @classmethod
+    def of_all(cls, passes: Sequence[Scrubbing]) -> Scrubbing:
+        """Several, of artifacts and of snapshots, as one."""
+        begun = [one.begun_at for one in passes if one.begun_at is not None]
+        finished = [one.last_finished_at for one in passes]
+        return cls(
+            any(one.running for one in passes),
+            min(begun, default=None),
+            None if None in finished else max((one for one in finished if one is not None), default=None),
+            sum(one.read_bytes for one in passes),
+            sum(one.total_bytes for one in passes),
+            sum(one.damaged for one in passes),
+        )
 
 
 class Scrubber:
@@ -151,7 +167,7 @@ class Scrubber:
     async def _try(self, position: Position) -> int:
         """Make a pass; returns how much it has read."""
         self.state = replace(
-            self.state, running=True, begun_at=position.begun_at, read_bytes=position.read_bytes
+            self.state, running=True, begun_at=position.begun_at, read_bytes=position.read_bytes, damaged=0
         )
         try:
             read_bytes = await self._pass(position)
@@ -182,6 +198,7 @@ class Scrubber:
             if piece is None:
                 break
             if not piece.is_intact:
+                self.state = replace(self.state, damaged=self.state.damaged + 1)
                 log.warning(
                     "%s: piece %d of %d is damaged on the disk",
                     piece.digest,

@@ -70,12 +70,13 @@ async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of
     told: Callable[[SnapshotsFacts], None],
     audit: AuditLog | None = None,
     poisoned: Callable[[str, str], None],
+    scrubbers: list[Scrubber],
     task_status: Any = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Open the store that the settings name, and run a `SnapshotNode` over it until cancelled.
 
     What is wrong with the store goes on the list of problems, `told` is told again and again what is there, and
-    `poisoned` who sent what was not signed.
+    `poisoned` who sent what was not signed. What reads the snapshots over and over is added to `scrubbers`.
 
     Raises:
         MachineError: the directory can not be made or read.
@@ -103,6 +104,7 @@ async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of
         audit=audit,
         poisoned=poisoned,
     )
+    scrubbers.append(node.scrubber)
     await node.run(task_status=task_status)
 
 
@@ -147,6 +149,8 @@ class SnapshotNode:
     ) -> None:
         self._store = store
         self._told = told
+        self.scrubber = Scrubber(ScrubbedSnapshots(store), store.directory / PRIVATE, time.time)
+        """Reads the snapshots over and over."""
         self._poisoned = poisoned
         self._transport = transport
         self._problems = SnapshotProblems(
@@ -184,9 +188,7 @@ class SnapshotNode:
                 await self._announcer.reconcile()
             task_status.started()
             nursery.start_soon(self._watch_store)
-            nursery.start_soon(
-                Scrubber(ScrubbedSnapshots(self._store), self._store.directory / PRIVATE, time.time).run
-            )
+            nursery.start_soon(self.scrubber.run)
             if self._gossip:
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(

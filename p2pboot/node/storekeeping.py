@@ -38,7 +38,7 @@ class StoreKeeping:
         gate: of the same store.
         images: tells how large an artifact may be.
         mirror: stands aside for what is imported.
-        scrubber: reads what is held.
+        scrubber: reads what is held; those of snapshots are added to `scrubbers`.
         mending: knows what is damaged.
     """
 
@@ -55,7 +55,7 @@ class StoreKeeping:
         self._gate = gate
         self._images = images
         self._mirror = mirror
-        self._scrubber = scrubber
+        self.scrubbers = [scrubber]
         self._mending = mending
 
     async def answer(self, request: Request) -> dict[str, Any]:
@@ -71,7 +71,8 @@ class StoreKeeping:
                 return await trio.to_thread.run_sync(self._paths, request.get("digests"))
             case "scrub":
                 before = await self._scrubbing()
-                self._scrubber.begin()
+                for scrubber in self.scrubbers:
+                    scrubber.begin()
                 before["scrub"]["running"] = True
                 return before
             case "scrubbing":
@@ -80,11 +81,16 @@ class StoreKeeping:
                 return await self._collect(dry_run=request.get("dry_run") is not False)
         raise UsageError(f"a node can not do {str(request.get('do'))[:80]!r} with its store")
 
+    def describe(self) -> dict[str, Any]:
+        """The passes over all that is held, and what was damaged since the node began, as plain values."""
+        return _describe(Scrubbing.of_all([one.state for one in self.scrubbers]), self._mending)
+
     async def _scrubbing(self) -> dict[str, Any]:
         """How the pass goes that was asked for, or is under way, and what is damaged now."""
         await trio.to_thread.run_sync(self._mending.look)
-        scrub = describe_scrubbing(self._scrubber.state, self._mending)
-        scrub["running"] = scrub["running"] or self._scrubber.is_asked
+        scrub = self.describe()
+        scrub["running"] = scrub["running"] or any(one.is_asked for one in self.scrubbers)
+        scrub["found"] = sum(one.state.damaged for one in self.scrubbers)
         damaged = [{"path": str(one.path), "digest": one.digest} for one in self._store.blobs.damage()]
         return {"scrub": scrub, "damaged": damaged[:_MAX_DIGESTS]}
 
@@ -146,8 +152,8 @@ def _asked_trust(request: Request) -> TrustPolicy | None:
     return load(Overrides({}, tuple(keys), threshold)).settings.policy
 
 
-def describe_scrubbing(scrubbing: Scrubbing, mending: Mending) -> dict[str, Any]:
-    """A pass, and what was damaged since the node began, as plain values; times as RFC 3339, None for never."""
+def _describe(scrubbing: Scrubbing, mending: Mending) -> dict[str, Any]:
+    """Times as RFC 3339, None for never."""
     return {
         "running": scrubbing.running,
         "begun_at": _time(scrubbing.begun_at),

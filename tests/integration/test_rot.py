@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from p2pboot.store.snapshots.walking import PAYLOAD_SUFFIX
 from p2pboot.testing.artifacts import PIECE
 from p2pboot.testing.processes import Mesh, Node
 from p2pboot.testing.waiting import wait_until
+from tests.core.timetoke.samples import payload_of
 from tests.integration.images import assert_same_bytes
+
+SNAPSHOT = payload_of(2000)
 
 
 @pytest.fixture
@@ -111,3 +115,31 @@ def test_a_running_mirror_repairs_itself_and_says_when_it_is_done(mesh: Mesh, mi
     assert repaired.status == 0, repaired.stderr
     assert repaired.document["damaged"] == []
     assert blob.read_bytes() == whole
+
+
+def test_snapshots_are_read_as_well_by_who_runs_and_by_who_looks(mesh: Mesh, artifacts: Path) -> None:
+    snapshots, config = mesh.directory / "snapshots", mesh.directory / "node.conf.toml"
+    snapshots.mkdir()
+    config.write_text(f'snapshot_dir = "{snapshots}"\n')
+    payload = mesh.directory / "payload.json"
+    payload.write_bytes(SNAPSHOT)
+    mesh.new_key("publisher")
+    key = str(mesh.directory / "publisher" / "node.toml")
+    published = mesh.run(
+        "snapshot", "publish", str(payload), "--key", key, "--store", str(snapshots), "--json"
+    )
+    assert published.status == 0, published.stderr
+    publisher = mesh.serve(artifacts, "--config", str(config))
+    publisher.wait_for_head(1)
+    arguments = ("--state", str(publisher.state), "--config", str(config), "--json")
+    assert mesh.run("store", "check", *arguments).status == 0
+    scrubbed = mesh.run("store", "scrub", *arguments)
+    assert scrubbed.status == 0, scrubbed.stderr
+    assert scrubbed.document["scrub"]["read_bytes"] > len(SNAPSHOT)
+    stored = snapshots / f"{published.document['root']}{PAYLOAD_SUFFIX}"
+    flip(stored, 10)
+    names = sorted(snapshots.rglob("*"))
+    checked = mesh.run("store", "check", *arguments)
+    assert checked.status == 1, checked.stderr
+    assert [one["subject"] for one in checked.document["found"]] == [str(stored)]
+    assert sorted(snapshots.rglob("*")) == names

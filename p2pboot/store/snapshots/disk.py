@@ -155,6 +155,21 @@ class DiskSnapshotStore(SnapshotStore):
             (f"its file {one.reason}" for one in self._files.walked.left_out if one.name == name), None
         )
 
+    def damaged(self) -> dict[Path, str]:
+        """What is wrong with files that are meant to be snapshots or signatures of them, one line for each.
+
+        Raises:
+            MachineError: the directory can not be read.
+        """
+        survey = self.survey()
+        faults = (*survey.damaged, *(one for one in survey.left_out if one.is_meant))
+        found = {self.directory / one.name: one.reason for one in faults}
+        for name, file in self._files.by_name.items():
+            root = name.removesuffix(PAYLOAD_SUFFIX)
+            if is_digest(root) and file.digest != root:
+                found[file.path] = "it has other content than its name says"
+        return dict(sorted(found.items()))
+
     def path(self, root: str) -> Path:
         """Where a payload lies; its signature is beside it, with `.sig` after its name.
 
