@@ -204,11 +204,10 @@ def _lay_out_environment(wheels: Wheels, tree: Path) -> None:
 
 def _forget_missing(record: Path, site: Path) -> None:
     """Leave out of a package's list of files what is not there, as the commands that were removed."""
-    rows = [
-        row for row in csv.reader(record.open(newline="")) if (site / row[0]).is_file() and ".." not in row[0]
-    ]
+    rows = csv.reader(record.read_text().splitlines())
+    there = [row for row in rows if (site / row[0]).is_file() and ".." not in row[0]]
     kept = io.StringIO()
-    csv.writer(kept, lineterminator="\n").writerows(rows)
+    csv.writer(kept, lineterminator="\n").writerows(there)
     record.write_text(kept.getvalue())
 
 

@@ -46,6 +46,8 @@ def read_elf(data: bytes) -> Elf:
     try:
         (_, machine, _, _, segments, _, _, _, size, count, *_) = _HEADER.unpack_from(data)
         headers = [_SEGMENT.unpack_from(data, segments + number * size) for number in range(count)]
+        if any(offset + length > len(data) for _, _, offset, _, _, length, _, _ in headers):
+            raise ValueError("it ends within a segment")
         needed = tuple(_needed(data, headers))
     except (struct.error, ValueError) as error:
         raise ValueError(f"an ELF file that is cut off or damaged ({error})") from None

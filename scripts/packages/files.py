@@ -53,6 +53,13 @@ def documents() -> dict[str, File]:
     }
     named |= {"CHANGELOG.md": ROOT / "CHANGELOG.md", "LICENSE": ROOT / "LICENSE"}
     named[f"examples/{_EXAMPLE}"] = docs / _EXAMPLE
+    # Rules and dashboards are for Prometheus and Grafana, which run elsewhere; the rules' own tests stay here.
+    monitoring = ROOT / "packaging" / "prometheus"
+    named |= {
+        f"examples/{monitoring.name}/{path.name}": path
+        for path in monitoring.iterdir()
+        if path.is_file() and ".test." not in path.name
+    }
     return {f"doc/p2pboot/{name}": File(path.read_bytes()) for name, path in named.items()}
 
 
