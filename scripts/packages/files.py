@@ -53,13 +53,13 @@ def documents() -> dict[str, File]:
     }
     named |= {"CHANGELOG.md": ROOT / "CHANGELOG.md", "LICENSE": ROOT / "LICENSE"}
     named[f"examples/{_EXAMPLE}"] = docs / _EXAMPLE
-    # Rules and dashboards are for Prometheus and Grafana, which run elsewhere; the rules' own tests stay here.
-    monitoring = ROOT / "packaging" / "prometheus"
-    named |= {
-        f"examples/{monitoring.name}/{path.name}": path
-        for path in monitoring.iterdir()
-        if path.is_file() and ".test." not in path.name
-    }
+    # Rules and dashboards are for Prometheus and Grafana, which run elsewhere.
+    for monitoring in (ROOT / "packaging" / "prometheus", ROOT / "packaging" / "grafana"):
+        named |= {
+            f"examples/{path.relative_to(monitoring.parent).as_posix()}": path
+            for path in monitoring.rglob("*")
+            if path.is_file()
+        }
     return {f"doc/p2pboot/{name}": File(path.read_bytes()) for name, path in named.items()}
 
 
