@@ -231,6 +231,7 @@ def _run(*command: str) -> None:
     done = subprocess.run(  # noqa: S603 - commands of this module
         command,
         cwd=ROOT,
+        umask=0o022,  # modes get into wheels that are built
         env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
