@@ -100,9 +100,13 @@ class Machine:
         """
         done = self._run(command, text)
         assert done.returncode == status, (
-            f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}"
+            f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}{self._said()}"
         )
         return done.stdout
+
+    def _said(self) -> str:
+        """What stands last in the journal."""
+        return self._run(["journalctl", "--no-pager", "--lines=20"], None).stdout
 
     def refused(self, *command: str) -> str:
         """The same for one that must fail: what it said of that."""

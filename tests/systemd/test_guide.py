@@ -69,6 +69,22 @@ def test_the_first_day_and_what_is_done_with_systemd(machine: Machine) -> None:
     assert machine.shown("p2pboot-mirror.service", "ActiveState") == "active"
 
 
+def test_the_third_month(machine: Machine) -> None:
+    # They have port 80 here, which is to be the publisher's.
+    machine.run("systemctl", "stop", "p2pboot-mirror.socket", "p2pboot-mirror.service")
+    machine.run("systemctl", "start", "p2pboot-publisher.service", "p2pboot-mirror.service")
+    before = machine.json("p2pboot", "status", "--state", "/var/lib/p2pboot/publisher", "--json")
+    said = commands(section("The third month"))
+    assert len(said) > 8
+    for command in said:
+        machine.run("sh", "-c", command)
+    is_offered(machine, "publisher")
+    after = machine.json("p2pboot", "status", "--state", "/var/lib/p2pboot/publisher", "--json")
+    assert after["peer_id"] == before["peer_id"]
+    assert machine.get("http://127.0.0.1/ready")
+    assert machine.shown("p2pboot-mirror.service", "ActiveState") == "inactive"
+
+
 def test_a_socket_elsewhere_is_as_the_guide_says(machine: Machine) -> None:
     machine.write(
         "/etc/systemd/system/p2pboot-mirror.socket.d/override.conf", ini(section("systemd"), "Socket")
@@ -104,7 +120,8 @@ def test_the_sandbox_takes_what_the_guide_adds(machine: Machine) -> None:
         '[snapshots]\ndirectory = "/srv/snapshots"\n',
     )
     machine.run("systemctl", "daemon-reload")
-    machine.run("systemctl", "stop", "p2pboot-publisher.service")
+    # In a private mesh no socket is taken that others reach.
+    machine.run("systemctl", "stop", "p2pboot-publisher.socket", "p2pboot-publisher.service")
     machine.run("rm", "-rf", "/var/lib/p2pboot/publisher")
     machine.run("systemctl", "start", "p2pboot-publisher.service")
     is_offered(machine, "publisher")
