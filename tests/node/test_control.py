@@ -9,6 +9,7 @@ import socket
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,11 @@ import trio
 
 from p2pboot.errors import ExitStatus, MachineError, NotFoundError, P2PBootError, UsageError
 from p2pboot.node import control
-from p2pboot.node.control import MAX_LINE, request, serve_control, socket_path
+from p2pboot.node.control import MAX_LINE, Request, request, serve_control, socket_path
 from p2pboot.testing.waiting import HANG_S
 
 
-async def answer(message: dict[str, Any]) -> dict[str, Any]:
+async def answer(message: Request) -> dict[str, Any]:
     match message.get("op"):
         case "echo":
             return {"said": message.get("said")}
@@ -31,6 +32,10 @@ async def answer(message: dict[str, Any]) -> dict[str, Any]:
             raise RuntimeError("a bug")
         case "odd":
             return {"said": {("not", "JSON"): 1}}
+        case "read":
+            if message.descriptor is None:
+                raise UsageError("nothing was sent along")
+            return {"said": os.pread(message.descriptor, 100, 0).decode()}
         case "large":
             return {"said": "x" * 2_000_000}
         case "long":
@@ -212,3 +217,28 @@ async def test_a_node_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
         listening.listen()
         with pytest.raises(NotFoundError, match=r"within 0\.01 s"):
             await trio.to_thread.run_sync(request, tmp_path, {}, 0.01)
+
+
+def descriptors() -> set[str]:
+    links = [f"/proc/self/fd/{one}" for one in os.listdir("/proc/self/fd")]
+    return {os.readlink(one) for one in links if os.path.lexists(one)}
+
+
+async def test_what_the_asker_may_open_is_sent_along_and_closed_afterwards(tmp_path: Path) -> None:
+    (tmp_path / "stick").write_text("a release")
+    fd = os.open(tmp_path / "stick", os.O_RDONLY)
+    async with serving(tmp_path):
+        ask_with = partial(request, tmp_path, {"op": "read"}, HANG_S)
+        for _ in range(3):
+            assert await trio.to_thread.run_sync(partial(ask_with, descriptor=fd)) == {"said": "a release"}
+        with pytest.raises(UsageError, match="nothing was sent along"):
+            await trio.to_thread.run_sync(ask_with)
+        # What comes along with nothing that asks for it, and too many at once, is not kept either.
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(socket_path(tmp_path)))
+            for _ in range(20):
+                socket.send_fds(connection, [b" "], [fd] * 16)
+            connection.sendall(b'{"op": "echo"}\n')
+            await trio.to_thread.run_sync(connection.recv, 100)
+    os.close(fd)
+    assert str(tmp_path / "stick") not in descriptors()
