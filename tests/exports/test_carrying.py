@@ -316,3 +316,13 @@ def test_the_same_content_under_two_names_arrives_once(held: Store, other: Store
         with Store.open(tmp_path / f"into {path.name}") as store:
             assert take(path, store).read_bytes == sum(map(len, FILES.values())) - PIECE
             assert held_by(store, manifest)
+
+
+def test_the_description_in_the_protocol_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+    example = text.partition("## 7. Exports")[2].partition("```json\n")[2].partition("```")[0]
+    description = decode(example.encode())
+    assert decode(encode(description)) == description
+    assert [one.key for one in description.artifacts] == ["kernel"]
+    assert description.documents[0].file == "cmdline"
+    assert description.complete

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from p2pboot.testing.processes import PYTHON, Mesh, Node
+from p2pboot.testing.waiting import wait_until
 from tests.integration.images import assert_same_bytes, write_artifacts
 from tests.mounts import run_with_mounts
 
@@ -169,3 +170,22 @@ def test_without_a_home_or_in_somebody_elses_state_it_says_what_to_do(
             pytest.skip("no setpriv for this user")
         assert done.status in (2, 4), done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_what_a_node_is_fetching_it_takes_from_a_stick_all_the_same(
+    mesh: Mesh, publisher: Node, trust: str
+) -> None:
+    """What came already over a slow line is kept, and the rest comes from the stick."""
+    stick = carry_out(mesh, mesh.directory / "stick", publisher.state)
+    mirror = mesh.mirror(trust, "--bootstrap", publisher.address, "--max-download", "100kB/s")
+
+    def is_under_way() -> bool:
+        return any(path.stat().st_blocks for path in (mirror.state / "partial").glob("*"))
+
+    wait_until(is_under_way, "something came over the line")
+    planned = mesh.run("store", "gc", "--state", str(mirror.state), "--json")
+    assert planned.document["garbage"] == []
+    assert is_under_way()
+    imported = carry_in(mesh, stick, mirror.state)
+    assert mirror.heads() == {("stable", "x86_64"): 1}
+    assert imported["size"] > imported["read_bytes"]
