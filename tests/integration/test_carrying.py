@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,7 +36,7 @@ def carry_out(mesh: Mesh, target: Path, state: Path) -> Path:
     return target
 
 
-def carry_in(mesh: Mesh, source: Path, state: Path, *trust: str) -> dict[str, object]:
+def carry_in(mesh: Mesh, source: Path, state: Path, *trust: str) -> dict[str, Any]:
     done = mesh.run("store", "import", str(source), "--state", str(state), "--json", *trust)
     assert done.status == 0, done.stderr
     return dict(done.document)
