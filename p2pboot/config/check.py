@@ -227,10 +227,10 @@ def _look_at_state(dotted: str, path: Path) -> Iterator[Flaw]:
     place = next((one for one in (path, *path.parents) if os.path.lexists(one)), Path("/"))
     if not place.is_dir():
         yield _said("error", f"{dotted}: {place} is not a directory", "name another one")
-    elif place != path and not os.access(place, os.W_OK):
+    elif place != path and not os.access(place, os.W_OK, effective_ids=True):
         text = f"{dotted}: there is no {path}, and this user may not make it in {place}"
         yield _said("note", text, "systemd makes it for its units; else make it for the node's user")
-    elif place == path and not os.access(path, os.R_OK | os.W_OK | os.X_OK):
+    elif place == path and not os.access(path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
         yield _said("note", f"{dotted}: {path} belongs to {_other_owner(path) or 'others'}: not looked at")
 
 

@@ -164,7 +164,7 @@ def writable(steps: Sequence[Step]) -> None:
         if step.state == "kept":
             continue
         place = next((one for one in step.piece.path.parents if one.is_dir()), Path("/"))
-        if not os.access(place, os.W_OK | os.X_OK):
+        if not os.access(place, os.W_OK | os.X_OK, effective_ids=True):
             raise MachineError(
                 f"cannot write {step.piece.path}: this user may not write in {place}",
                 remedy="run it as root, or with --user for this user alone",

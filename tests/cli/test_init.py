@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tomllib
 from pathlib import Path
@@ -13,6 +14,7 @@ from p2pboot.config.locations import Locations, Role
 from p2pboot.core.identity import SecretKey
 from p2pboot.store.keyfiles import load_key
 from tests.cli.conftest import Cli
+from tests.permissions import permissions_applied
 
 ALICE = SecretKey(bytes([1]) * 32).public
 NODE = "/dns4/boot-2.example.net/tcp/4001/p2p/12D3KooWK99VoVxNE7XzyBwXEzW7xhK7Gpv85r9F3V3fyKSUKPH5"
@@ -261,3 +263,28 @@ def test_words_are_quoted_as_systemd_reads_them() -> None:
         "mirror", ["/opt/my p2pboot/bin/p2pboot"], Path('/home/a "b"/50%/$x/mirror.toml'), "mirror"
     )
     assert '"/opt/my p2pboot/bin/p2pboot" mirror --config "/home/a \\"b\\"/50%%/$$x/mirror.toml"' in unit
+
+
+def test_images_that_the_service_may_not_read_are_told(cli: Cli, system: Locations, tmp_path: Path) -> None:
+    tmp_path.chmod(0o700)
+    ran = cli("init", "-y")
+    assert ran.status == 0
+    assert re.search(
+        r"warning: the user p2pboot may not read /\S+ \(mode 0700\): let him, by chmod o\+x /", ran.stderr
+    )
+
+
+def test_who_may_not_write_there_is_told_before_anything_is_written(cli: Cli, system: Locations) -> None:
+    (system.root / "etc").mkdir()
+    (system.root / "etc").chmod(0o555)
+    with permissions_applied():
+        ran = cli(*MIRROR)
+    assert ran.status == 4
+    assert "--user" in ran.error_line
+    assert tree(system.root) == {}
+
+
+def test_a_directory_in_the_way_is_told(cli: Cli, system: Locations) -> None:
+    system.config("mirror").mkdir(parents=True)
+    assert f"{system.config('mirror')} is in the way" in cli(*MIRROR).error_line
+    assert tree(system.root) == {}
