@@ -26,6 +26,7 @@ from p2pboot.errors import NotFoundError, P2PBootError, machine_error
 from p2pboot.testing.waiting import HANG_S, wait_until
 
 PYTHON: Final = (sys.executable, "-m", "p2pboot")
+ANY_PORT: Final = "127.0.0.1:0"
 LOOPBACK: Final = "/ip4/127.0.0.1/tcp/0"
 _PAIR: Final = ("--channel", "stable", "--arch", "x86_64")
 _ROOT: Final = str(Path(__file__).parents[2])  # so that a checkout that is not installed works as well
@@ -246,21 +247,21 @@ class Processes:
 class Mesh(Processes):
     """Nodes that know each other by name: `<name>/node.toml` is the key, `<name>/state`, `<name>/log`."""
 
-    def serve(self, artifacts: Path, *arguments: str, name: str = "publisher") -> Node:
-        """Start a publisher of an artifacts directory."""
-        return self._named(name, "serve", str(artifacts), *arguments)
+    def serve(self, artifacts: Path, *arguments: str, name: str = "publisher", admin: str = ANY_PORT) -> Node:
+        """Start a publisher of an artifacts directory; `admin` is where it is watched, "" where nobody says it."""
+        return self._named(name, "serve", str(artifacts), *arguments, admin=admin)
 
     def mirror(self, trust: str, *arguments: str, name: str = "mirror") -> Node:
         """Start a mirror of stable/x86_64, which takes what it needs even where the disk is nearly full."""
         return self._named(name, "mirror", "--trust", trust, *_PAIR, "--quota", "unlimited", *arguments)
 
-    def _named(self, name: str, *arguments: str) -> Node:
+    def _named(self, name: str, *arguments: str, admin: str = ANY_PORT) -> Node:
         home = self.directory / name
         home.mkdir(exist_ok=True)
         places = ("--key", str(home / "node.toml"), "--state", str(home / "state"), "--no-mdns")
-        admin = () if "--admin" in arguments else ("--admin", "127.0.0.1:0")
+        watched = ("--admin", admin) if admin and "--admin" not in arguments else ()
         listen = () if "--listen" in arguments else ("--listen", LOOPBACK)
-        command = [*PYTHON, *arguments, *places, *listen, *admin]
+        command = [*PYTHON, *arguments, *places, *listen, *watched]
         return self.node(command, state=home / "state", log=home / "log")
 
     def new_key(self, name: str) -> str:
