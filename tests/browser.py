@@ -203,7 +203,7 @@ class Page:
 
     def wait_for(self, expression: str, *, within_s: float = HANG_S) -> None:
         """Wait until it holds."""
-        wait_until(lambda: bool(self.evaluate(expression)), expression, within_s=within_s)
+        wait_until(lambda: bool(self.evaluate(f"!!({expression})")), expression, within_s=within_s)
 
     def text(self, selector: str = "body") -> str:
         """What is to be read there."""

@@ -19,7 +19,7 @@ from p2pboot.core.amounts import duration_text, rate_text, size_text
 from p2pboot.core.timestamps import format_time
 from p2pboot.gateway.admin.assets import assets
 from p2pboot.gateway.admin.drawing import CLASSES, HEIGHT, INTERVALS, graph, piece_map
-from p2pboot.gateway.admin.verdict import verdict
+from p2pboot.node.overview import overview
 from p2pboot.node.troubleshooting import Entry
 
 SECTIONS: Final = (
@@ -42,14 +42,14 @@ MAX_ON_THEIR_WAY: Final = 64
 """Shown of each list; /status has all."""
 
 _PATHS: Final = {
-    "lan": "local network",
+    "lan": "LAN",
     "mesh": "mesh",
     "dht": "DHT",
-    "bootstrap": "named by the operator",
-    "incoming": "came by itself",
+    "bootstrap": "bootstrap",
+    "incoming": "incoming",
 }
 _CLASS_NAMES: Final = {
-    "lan": "Local network",
+    "lan": "LAN",
     "mesh": "Mesh",
     "publisher": "Publisher",
     "http": "HTTP clients",
@@ -75,7 +75,7 @@ def _environment() -> Environment:
         "inline": inline,
     }
     made.globals |= {
-        "verdict": verdict,
+        "overview": overview,
         "piece_map": piece_map,
         "graph": graph,
         "asset": lambda name: f"/static/{name}?{assets()[name].digest[:16]}",

@@ -119,8 +119,7 @@ def test_what_changes_is_shown_without_a_reload(browser: Browser, served: tuple[
     page.wait_for("document.getElementById('problems').innerText.includes('it does not fit')")
     done = f"document.querySelector('#fetching .artifacts progress').value === {artifact['size']}"
     page.wait_for(done)
-    assert "2 problems" not in page.text("#summary")
-    assert "1 warning" in page.text("#summary") or "1 error" in page.text("#summary")
+    page.wait_for("document.getElementById('summary').innerText.includes('1 error, 1 warning')")
     changed(node, problems=[])
     page.wait_for("document.getElementById('problems').innerText.includes('None')")
     # What did not change was not touched, and nothing was loaded again.
@@ -253,7 +252,7 @@ def test_a_screen_reader_is_told_what_there_is(
     assert regions[0] == "Problems"
     assert len(regions) == 7
     tables = [name for role, name in told if role == "table"]
-    assert "1 of 1 connected peer" in tables
+    assert any(name.startswith("1 of 1 connected peer") for name in tables)
     assert all(tables)
     assert "rowheader" in roles
     assert roles.count("columnheader") >= 3
