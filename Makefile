@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv compiled demo test kills interop boot-test fuzz bench storm simulate siege lint format types contracts check coverage ci document man lock minimal build bundle deb check-packages clean distclean
+.PHONY: help venv compiled demo test kills interop boot-test fuzz bench storm simulate siege lint format types contracts check coverage ci document screenshots man lock minimal build bundle deb check-packages clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -84,6 +84,9 @@ coverage: $(DEV) ## run the tests and report which branches they took
 
 ci: ## what has to hold before a change lands
 	@.ci/run
+
+screenshots: $(DEV) compiled ## take the pictures of the status page in docs/images/ anew (needs Chromium)
+	@$(BIN)/python -m scripts.screenshots
 
 document: $(RUN) ## write what the settings' declarations say into docs/ anew
 	@$(BIN)/python -m scripts.document

@@ -87,8 +87,8 @@ def _take(browser: Browser, mirror: Node) -> None:
     """All of them while the rootfs of the next release is on its way."""
     url = mirror.status()["admin"]
     pages = {
-        "status-light": (browser.page(width=1000), 1640),
-        "status-dark": (browser.page(width=1000, dark=True), 1640),
+        "status-light": (browser.page(width=1000), 1600),
+        "status-dark": (browser.page(width=1000, dark=True), 1600),
         "status-phone": (browser.page(width=360, height=740), 1100),
     }
     for page, _ in pages.values():
