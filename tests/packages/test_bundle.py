@@ -208,6 +208,24 @@ def test_what_is_not_there_is_not_uninstalled(unpacked: Unpacked) -> None:
     assert "no p2pboot is installed" in line
 
 
+def test_what_a_killed_installation_left_is_uninstalled(unpacked: Unpacked) -> None:
+    unpacked.tool("systemctl", "exit 0")
+    (unpacked.prefix / "versions" / "9.9-abc" / "bin").mkdir(parents=True)
+    placed = unpacked.prefix.with_name("placed")
+    placed.touch()
+    (unpacked.prefix / ".installed").write_text(f"{placed}\n")
+    done = subprocess.run(
+        [unpacked.directory / "install", f"--prefix={unpacked.prefix}", "--uninstall"],
+        env={"PATH": f"{unpacked.tools}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not unpacked.prefix.exists()
+    assert not placed.exists()
+
+
 @pytest.mark.parametrize(
     "script",
     [
