@@ -147,8 +147,9 @@ class Gate:
             trust = self.catalogue.trust.publishing(pair, manifest.signers)
             if not self._store.trust.accept(manifest, trust.publisher_for(*pair)):
                 return False
+            is_new = self._store.manifests.row(manifest.digest) is None
             self._store.manifests.put(manifest, detached)
-        if self.audit is not None:
+        if self.audit is not None and is_new:  # the same comes again when files were touched
             self.audit.of_manifest(Deed.PUBLISHED, manifest)
         self.catalogue.publishes(pair, manifest.signers)
         self.catalogue.completed(manifest.digest)

@@ -273,6 +273,7 @@ def test_what_this_machine_publishes_is_taken_down(store: Store, tmp_path: Path)
     gate = Gate(store, Catalogue(store, TRUST, lambda: NOW), audit)
     one = manifest(3, keys=(BOB,))
     assert gate.publish(one, None)
+    assert gate.publish(one, None)  # its files were touched
     assert not gate.publish(manifest(2, keys=(BOB,)), None)
     (entry,) = (json.loads(line) for line in audit.path.read_text().splitlines())
     assert (entry["event"], entry["manifest_version"], entry["signers"]) == (

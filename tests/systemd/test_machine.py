@@ -5,6 +5,7 @@ One machine for all: it is up in a moment, and each test starts what it needs an
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -233,3 +234,27 @@ def test_the_manager_of_a_user_runs_what_init_writes_for_him(machine: Machine) -
     shown = machine.run(*alice, "systemctl", "--user", "show", "--value", "--property=StatusText", PUBLISHER)
     assert "offered" in shown
     machine.run("systemctl", "stop", "alice.service")
+
+
+def told(machine: Machine, unit: str) -> list[tuple[str, str]]:
+    """Priority and text of each line of a unit's own in the journal."""
+    text = machine.run("journalctl", "--no-pager", "--output=json", "--unit", unit)
+    found = [json.loads(line) for line in text.splitlines()]
+    return [(one["PRIORITY"], one["MESSAGE"]) for one in found if one.get("_TRANSPORT") == "stdout"]
+
+
+def test_the_journal_knows_how_bad_each_line_is_and_the_state_who_published_what(machine: Machine) -> None:
+    machine.run("systemctl", "start", PUBLISHER)
+    wait_until(lambda: bool(status(machine, PUBLISHER)["heads"]), "it publishes")
+    settings = machine.run("cat", "/etc/p2pboot/publisher.toml")
+    machine.write("/etc/p2pboot/publisher.toml", settings + "[nonsense]\n")
+    machine.refused("systemctl", "restart", PUBLISHER)
+    machine.write("/etc/p2pboot/publisher.toml", settings)
+    lines = told(machine, PUBLISHER)
+    assert not [text for _, text in lines if text.startswith("<")]
+    assert {priority for priority, text in lines if text.startswith("http-listening: ")} == {"6"}
+    assert {priority for priority, text in lines if text.startswith("p2pboot: error: ")} == {"3"}
+    audit = f"{STATES[PUBLISHER]}/audit.log"
+    assert machine.run("stat", "--format=%U %a", audit).split() == ["p2pboot", "600"]
+    events = [json.loads(line)["event"] for line in machine.run("cat", audit).splitlines()]
+    assert {"started", "published"} <= {*events}
