@@ -88,6 +88,13 @@ def test_promtool_takes_the_rules() -> None:
     assert f"{len(alerts())} rules found" in checked.stdout
 
 
+def test_promtool_takes_the_example_of_how_nodes_are_asked_with_the_rules_that_it_names() -> None:
+    checked = promtool("check", "config", "scrape.yml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert "alerts.yml" in checked.stdout
+    assert "job_name: p2pboot\n" in RULES.with_name("scrape.yml").read_text()  # by which the alerts ask
+
+
 def test_each_alert_is_given_when_it_should_be_and_not_else() -> None:
     tested = promtool("test", "rules", UNIT_TESTS.name)
     assert tested.returncode == 0, tested.stdout + tested.stderr
