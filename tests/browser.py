@@ -115,6 +115,9 @@ class Browser:
         page.call("Emulation.setDeviceMetricsOverride", size)
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.call("Emulation.setEmulatedMedia", {"features": [scheme]})
+        page.call(
+            "Emulation.setFocusEmulationEnabled", {"enabled": True}
+        )  # as if it were in front, whatever else is
         page.call("Emulation.setScriptExecutionDisabled", {"value": not scripts})
         return page
 

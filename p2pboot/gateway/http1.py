@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Final, NamedTuple
@@ -180,11 +181,24 @@ class Connection:
             del data, rest  # nothing is held while the client is not reading
 
     async def _send_live(self, body: LiveBody) -> None:
-        while part := await body.next_part():
-            with trio.move_on_after(body.patience_s) as patience:
-                await self._stream.send_all(self._http.send(h11.Data(part)))
-            if patience.cancelled_caught:
-                raise trio.ClosedResourceError  # whoever serves the connection cuts it
+        """Send as long as there is something and the client is there; it is the last reply of its connection."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._wait_for_end, nursery.cancel_scope)
+            with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                while part := await body.next_part():
+                    with trio.move_on_after(body.patience_s) as patience:
+                        await self._stream.send_all(self._http.send(h11.Data(part)))
+                    if patience.cancelled_caught:
+                        break
+            nursery.cancel_scope.cancel()
+        raise trio.ClosedResourceError  # whoever serves the connection cuts it
+
+    async def _wait_for_end(self, scope: trio.CancelScope) -> None:
+        """Cancel when the client goes: who listens to what does not change is else noticed with the next change."""
+        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            while await self._stream.receive_some():
+                pass  # nothing that it says now is answered
+        scope.cancel()
 
     def _send_some(self, body: ArtifactBody, data: memoryview) -> int:
         taken = self._stream.send_some(data)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from p2pboot.testing.waiting import wait_until
 from tests.browser import Browser, Page, browsing
 from tests.gateway.admin.watched import EVIL, SayingNode, document_of, shown
 
@@ -149,6 +150,23 @@ def test_focus_selection_and_scroll_stay_while_it_changes(
     assert "in 1 d" in page.text("#releases")  # it waits until nothing in there is selected
     page.evaluate("getSelection().removeAllRanges()")
     page.wait_for("document.getElementById('releases').innerText.includes('in 23 h')")
+    clean(page, url)
+
+
+def test_a_page_that_nobody_sees_watches_nothing(browser: Browser, served: tuple[str, SayingNode]) -> None:
+    url, node = served
+    page = browser.page()
+    page.open(url)
+    wait_until(lambda: node.service.watching == 1, "the page's stream")
+    see = "Object.defineProperty(document, 'hidden', {{value: {}, configurable: true}});"
+    told = "document.dispatchEvent(new Event('visibilitychange')); 0"
+    page.evaluate(see.format("true") + told)
+    wait_until(lambda: node.service.watching == 0, "the end of the stream")
+    changed(node, problems=[problem(subject="while nobody looked")])
+    assert "while nobody looked" not in page.text()
+    page.evaluate(see.format("false") + told)
+    page.wait_for("document.getElementById('problems').innerText.includes('while nobody looked')")
+    assert node.service.watching == 1
     clean(page, url)
 
 

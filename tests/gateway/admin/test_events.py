@@ -170,6 +170,19 @@ async def test_more_than_sixteen_are_refused_and_take_no_slot_of_who_boots(gatew
         await trio.sleep(0.001)
 
 
+async def test_who_goes_gives_the_place_back_though_nothing_changes(
+    gateway: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(events, "QUIET_LOOKS", 10**9)
+    for _ in range(3):
+        async with connected(gateway.admin.port, request("/events/page", "Host: localhost")) as client:
+            await read_until(client, b"event: page")
+            assert gateway.admin.watching == 1
+        while gateway.admin.watching:  # noqa: ASYNC110 - there is no event for it
+            await trio.sleep(0.001)
+    assert gateway.admin._counters.failures == 0
+
+
 async def test_who_takes_nothing_is_dropped(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,3 +207,4 @@ async def test_who_takes_nothing_is_dropped(
             await trio.sleep(0.001)
         with pytest.raises((trio.BrokenResourceError, AssertionError)):
             await read_until(client, b"never")
+        assert gateway.admin._counters.failures == 0

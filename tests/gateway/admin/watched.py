@@ -37,6 +37,7 @@ class SayingNode(OfferingNode):
 
     document: dict[str, Any]
     asked = 0
+    service: AdminService
 
     async def status(self) -> dict[str, Any]:
         self.asked += 1
@@ -58,6 +59,7 @@ def shown(path: Path, document: dict[str, Any], *, port: int = 0) -> Iterator[tu
         async def serve() -> None:
             service = AdminService(settings)
             where.append(str(service.admin))
+            node.service = service
             async with trio.open_nursery() as nursery:
                 ends.append(nursery.cancel_scope)
                 tokens.append(trio.lowlevel.current_trio_token())

@@ -71,14 +71,31 @@ document.addEventListener("click", (event) => {
 });
 document.addEventListener("selectionchange", update);
 
-const events = new EventSource("/events/page");
-events.addEventListener("page", (event) => {
-  say("");
-  for (const [name, html] of Object.entries(JSON.parse(event.data))) waiting.set(name, html);
-  update();
-});
-events.addEventListener("error", () => {
-  say(events.readyState === EventSource.CLOSED
-    ? "Not live: as many pages watch this node as it lets. Load the page again later."
-    : "Not live: the node does not answer. What you see is as it was; it is asked again by itself.");
-});
+function listen() {
+  const events = new EventSource("/events/page");
+  events.addEventListener("page", (event) => {
+    say("");
+    for (const [name, html] of Object.entries(JSON.parse(event.data))) waiting.set(name, html);
+    update();
+  });
+  events.addEventListener("error", () => {
+    say(events.readyState === EventSource.CLOSED
+      ? "Not live: as many pages watch this node as it lets. Load the page again later."
+      : "Not live: the node does not answer. What you see is as it was; it is asked again by itself.");
+  });
+  return events;
+}
+
+// A page that nobody sees asks for nothing: it costs the node nothing, and a browser has six connections for all of them.
+function follow() {
+  if (document.hidden) {
+    events?.close();
+    events = null;
+  } else {
+    events ??= listen();
+  }
+}
+
+let events = null;
+document.addEventListener("visibilitychange", follow);
+follow();
