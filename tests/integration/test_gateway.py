@@ -306,7 +306,7 @@ def proxied(mesh: Mesh) -> Callable[[Node], Proxy]:
     directory = mesh.directory / "nginx"
     directory.mkdir()
 
-    def start(node: Node) -> Proxy:
+    def start(node: Node, behind: str = "") -> Proxy:
         key, certificate, port = directory / "key.pem", directory / "certificate.pem", free_port()
         made = tool(
             "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
@@ -314,7 +314,7 @@ def proxied(mesh: Mesh) -> Callable[[Node], Proxy]:
             "-keyout", str(key), "-out", str(certificate),
         )  # fmt: skip
         assert made.returncode == 0, made.stderr
-        configuration = nginx_configuration(gateway_of(node), port, certificate, key)
+        configuration = nginx_configuration(behind or gateway_of(node), port, certificate, key)
         (directory / "nginx.conf").write_text(configuration)
         process = mesh.start(
             [nginx, "-p", str(directory), "-e", "stderr", "-c", "nginx.conf"], directory / "log"
@@ -353,6 +353,25 @@ def test_who_boots_behind_a_proxy_is_who_the_trusted_one_says(
     assert done.returncode == 0, done.stderr
     (client,) = node.status()["clients"]
     assert client["address"] == ("127.0.0.5" if trusted else "127.0.0.1")
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_proxy_on_this_machine_shows_the_status_page_only_where_it_is_named(
+    mesh: Mesh, artifacts: Path, proxied: Callable[..., Proxy], allowed: bool
+) -> None:
+    """Behind it everybody is 127.0.0.1, and whatever a client says of himself changes nothing."""
+    node = mesh.serve(artifacts, *(("--admin-allow", "127.0.0.1") if allowed else ()))
+    proxy = proxied(node, node.status()["admin"])
+    for path in ("", "status", "metrics"):
+        for said in (
+            "X-Forwarded-For: 127.0.0.1",
+            "X-Forwarded-For;",
+            "Forwarded: for=127.0.0.1",
+            "Host: 127.0.0.1",
+        ):
+            code = ("-o", "/dev/null", "-w", "%{http_code}", "-H", said)
+            done = curl("--cacert", str(proxy.certificate), *code, f"{proxy.base}/{path}")
+            assert done.stdout == ("200" if allowed else "403"), (path, said)
 
 
 @pytest.mark.parametrize("where", ["", "/images"])
