@@ -31,7 +31,7 @@ finally:
 
 NOT_FOR_CLIENTS = {
     *("libp2p", "multiaddr", "multiformats", "google", "grpc", "aioquic"),  # the nodes' network
-    *("zeroconf", "watchfiles", "h11", "prometheus_client"),  # discovery, publishing, HTTP
+    *("zeroconf", "watchfiles", "h11", "prometheus_client", "jinja2"),  # discovery, publishing, HTTP
     *("rich", "tomllib", "pydantic"),  # a terminal, a configuration file
     *("Crypto", "p2pboot.wire.private", "p2pboot.core.swarmkey", "p2pboot.core.salsa20"),  # a private mesh
     *(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from p2pboot.errors import MachineError
 from p2pboot.gateway import reports
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.awaiting import Awaited
+from p2pboot.node.status import SnapshotsFacts
 from p2pboot.node.status.boots import Boots
 from p2pboot.node.status.known import Release
 from p2pboot.store.store import Store
@@ -360,6 +362,15 @@ async def test_ready_as_soon_as_something_is_offered(store: Store, tmp_path: Pat
         expired = await gateway.get("/ready")
         assert expired.status == 503
         assert b"expired" in expired.body
+
+
+async def test_a_snapshot_is_something_that_is_offered(store: Store, tmp_path: Path) -> None:
+    node = OfferingNode(store)
+    async with serving(node, gateway_settings(tmp_path)) as gateway:
+        node.counted = replace(node.counted, snapshots=SnapshotsFacts(held=0, size_bytes=0, follows=True))
+        assert (await gateway.get("/ready")).status == 503
+        node.counted = replace(node.counted, snapshots=SnapshotsFacts(held=1, size_bytes=9, follows=True))
+        assert (await gateway.get("/ready")).status == 200
 
 
 @pytest.mark.parametrize("path", ["/", "/status", "/metrics", "/events"])
