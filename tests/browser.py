@@ -15,7 +15,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -25,6 +25,7 @@ from wsproto.events import AcceptConnection, Ping, Request, TextMessage
 
 from p2pboot.testing.waiting import HANG_S, wait_until
 
+_GRACE_S: Final = 10.0
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _SWITCHES: Final = (
     *("--headless=new", "--remote-debugging-port=0", "--no-first-run", "--no-default-browser-check"),
@@ -76,7 +77,9 @@ def browsing() -> Iterator[Browser]:
             finally:
                 browser.close()
         finally:
-            process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_GRACE_S)
+            process.kill()
             process.wait()
 
 
@@ -101,7 +104,9 @@ class Browser:
             self._receive()
 
     def close(self) -> None:
-        """Hang up."""
+        """End the browser in order, so that no process of it writes into its profile any more, and hang up."""
+        with suppress(AssertionError, OSError):
+            self.call("Browser.close")
         self._socket.close()
 
     def page(self, *, width: int = 1280, height: int = 900, dark: bool = False, scripts: bool = True) -> Page:
