@@ -48,7 +48,7 @@ class Terminal:
             self.process = subprocess.Popen(
                 ["setsid", "--ctty", *command] if is_its_own else command,
                 cwd=directory,
-                env={**environment(), "TERM": "xterm-256color", **(variables or {})},
+                env={**_without_size(environment()), "TERM": "xterm-256color", **(variables or {})},
                 stdin=self._theirs,
                 stdout=self._theirs if out is None else file,
                 stderr=self._theirs,
@@ -95,6 +95,11 @@ class Terminal:
             while data := os.read(self._ours, 1 << 16).decode(errors="replace"):
                 self.shown += data
                 self._unread += data
+
+
+def _without_size(variables: Mapping[str, str]) -> dict[str, str]:
+    """Where the tests' own environment has a width, as in pytest's workers, programs believe it, not the terminal."""
+    return {name: value for name, value in variables.items() if name not in ("COLUMNS", "LINES")}
 
 
 @contextmanager
