@@ -93,6 +93,13 @@ def test_they_run_as_a_user_of_their_own_who_may_nothing(machine: Machine) -> No
     assert facts["Seccomp"].strip() == "2"
 
 
+def test_the_sandbox_lets_it_stand_behind_others_at_the_disk(machine: Machine) -> None:
+    for unit in (PUBLISHER, MIRROR):
+        drop_in(machine, unit, "[Service]\nExecStartPre=/usr/bin/ionice -c 3 /bin/true\n")
+        machine.run("systemctl", "start", unit)
+        assert machine.shown(unit, "ActiveState") == "active"
+
+
 def test_a_mirror_whose_bootstrap_is_away_is_ready_with_nothing_held(machine: Machine) -> None:
     machine.run("rm", "-rf", STATES[MIRROR])
     machine.run("systemctl", "start", MIRROR)
