@@ -1,7 +1,12 @@
-"""Asking a person on a terminal: a question with its reason and its default, checked at once, asked again if wrong."""
+"""Asking a person on a terminal: a question with its reason and its default, checked at once, asked again if wrong.
+
+Where standard input is no terminal its lines are the answers, in the order of the questions: nobody is asked again.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import select
 import sys
 from collections.abc import Callable
 from typing import Final, Generic, TypeVar
@@ -41,12 +46,10 @@ class Asker:
     """Answers questions: from the command line, else from the person, else by the defaults.
 
     Args:
-        may_ask: whether there is somebody to ask.
         takes_defaults: whether questions that have a default are not to be asked.
     """
 
-    def __init__(self, *, may_ask: bool, takes_defaults: bool) -> None:
-        self._may_ask = may_ask
+    def __init__(self, *, takes_defaults: bool) -> None:
         self._takes_defaults = takes_defaults
 
     def answer(self, question: Question[T], given: str | None) -> T:
@@ -64,13 +67,37 @@ class Asker:
             return _parsed(question, given)
         if self._takes_defaults and question.default is not None:
             return _parsed(question, question.default)
-        if not self._may_ask:
-            usual = f", or take the default {question.default} with --yes" if question.default else ""
-            raise UsageError(
-                f"{question.text}: there is no terminal, so nobody can be asked",
-                remedy=f"answer with {question.option}{usual}",
-            )
-        return _ask(question)
+        if sys.stdin is not None and sys.stdin.isatty():
+            if sys.stderr.isatty():  # where the question is seen
+                return _ask(question)
+        elif (line := _next_line(question)) is not None:
+            return _parsed(question, line or question.default or "")
+        usual = f", or take the default {question.default} with --yes" if question.default else ""
+        raise UsageError(
+            f"{question.text}: there is no terminal, so nobody can be asked",
+            remedy=f"answer with {question.option}{usual}",
+        )
+
+
+def _next_line(question: Question[T]) -> str | None:
+    """The next answer of a file or a pipe; None where there is none."""
+    if sys.stdin is None:
+        return None
+    with contextlib.suppress(OSError, ValueError):  # what has no descriptor does not wait either
+        if not select.select([sys.stdin], [], [], 0)[0]:
+            _show(
+                f"\n{question.text}?\n  {question.why}\n{_prompt(question)}\n"
+            )  # somebody may be at the other end
+    try:
+        line = sys.stdin.readline(MAX_ANSWER)
+    except OSError:  # a directory, a terminal that went away
+        return None
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"{question.text}: the answer on standard input is no text",
+            remedy=f"answer with {question.option}",
+        ) from None
+    return line.strip() if line else None
 
 
 def _parsed(question: Question[T], text: str) -> T:
@@ -88,10 +115,9 @@ def _ask(question: Question[T]) -> T:
     _show(f"\n{question.text}?\n  {question.why}\n")
     wrong = ""
     for _ in range(MAX_TRIES):
-        _show(f"[{question.default}] " if question.default else "> ")
-        text = _read_line() or question.default or ""
+        _show(_prompt(question))
         try:
-            return question.parse(text)
+            return question.parse(_read_line() or question.default or "")
         except P2PBootError as error:
             wrong = error.message + (f"; {error.remedy}" if error.remedy else "")
         except ValueError as error:
@@ -101,6 +127,10 @@ def _ask(question: Question[T]) -> T:
         f"{question.text}: {MAX_TRIES} answers, and none can be taken ({wrong})",
         remedy=f"find it out, and start again; {question.option} answers it on the command line",
     )
+
+
+def _prompt(question: Question[T]) -> str:
+    return f"[{question.default}] " if question.default else "> "
 
 
 def _read_line() -> str:

@@ -57,7 +57,7 @@ def init(
     from p2pboot.config.installing import carry_out, plan, writable
 
     places = Locations.of_user(os.environ) if for_user else Locations.of_this_user()
-    asker = Asker(may_ask=sys.stdin.isatty() and sys.stderr.isatty(), takes_defaults=takes_defaults)
+    asker = Asker(takes_defaults=takes_defaults)
     try:
         answers = _ask(asker, places, given)
     except click.Abort:

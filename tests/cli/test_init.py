@@ -207,6 +207,31 @@ def test_without_terminal_a_missing_answer_names_its_option(
     assert tree(system.root) == {}
 
 
+def test_lines_that_are_piped_in_answer_the_questions(cli: Cli, system: Locations) -> None:
+    assert cli("init", stdin=f"mirror\n{ALICE.keyid}\nstable/arm64\noff\n\n".encode()).status == 0
+    said = tomllib.loads((system.root / "etc/p2pboot/mirror.toml").read_text())
+    assert said["trust"][0]["keys"] == [ALICE.keyid]
+    assert said["trust"][0]["archs"] == ["arm64"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "part"),
+    [
+        (b"mirror\n", "answer with --trust"),
+        (b"king\npublisher\n", "--role: must be publisher or mirror, not 'king'"),
+        (b"publisher\n/dev/null\n", "--images: must be a directory"),
+        (b"\xff\xfe\n", "is no text"),
+    ],
+)
+def test_of_piped_lines_a_wrong_one_or_a_missing_one_is_told(
+    cli: Cli, system: Locations, lines: bytes, part: str
+) -> None:
+    ran = cli("init", stdin=lines)
+    assert ran.status == 2
+    assert part in ran.error_line
+    assert tree(system.root) == {}
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
