@@ -11,9 +11,8 @@ import click
 from p2pboot import __version__
 from p2pboot.cli.clock import Wall, system_wall
 from p2pboot.cli.failures import Failure, explain
-from p2pboot.cli.journal import ERROR, marked
 from p2pboot.cli.options import LazyGroup, verbosity_options
-from p2pboot.cli.output import discard_stdout, emit_json, one_line
+from p2pboot.cli.output import ERROR, discard_stdout, emit_json, marked, one_line
 
 PROGRAM = "p2pboot"
 BROKEN_PIPE = 1  # what click and Python themselves return

@@ -11,12 +11,13 @@ import logging
 import sys
 import threading
 import time
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from p2pboot.cli.journal import DEBUG, ERROR, INFO, WARNING, is_on_journal
-from p2pboot.cli.output import one_line
+from p2pboot.cli.output import DEBUG, ERROR, INFO, WARNING, is_on_journal, one_line
 from p2pboot.core.events import RESERVED, Event, event_of, fields_of
-from p2pboot.core.loglimits import TELL_AFTER_S, LogLimits
+
+if TYPE_CHECKING:
+    from p2pboot.core.loglimits import LogLimits
 
 VERBOSE = "p2pboot.verbose"
 
@@ -94,13 +95,17 @@ class Limiter(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self._limits = LogLimits(time.monotonic())
+        self._limits: LogLimits | None = None
         self._lock = threading.Lock()
         self._timer: threading.Timer | None = None
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether it is written."""
+        from p2pboot.core.loglimits import TELL_AFTER_S, LogLimits
+
         with self._lock:
+            if self._limits is None:
+                self._limits = LogLimits(time.monotonic())
             if self._limits.admits(event_of(record), fields_of(record), time.monotonic()):
                 return True
             if self._timer is None:  # whoever was loud may be silent from now on
@@ -112,7 +117,7 @@ class Limiter(logging.Filter):
     def tell(self) -> None:
         """Say how many lines were left out, if any."""
         with self._lock:
-            left_out, self._timer = self._limits.take(), None
+            left_out, self._timer = None if self._limits is None else self._limits.take(), None
         if left_out is not None:
             lines, whose = left_out
             logging.getLogger("p2pboot").warning(

@@ -113,9 +113,17 @@ class AuditLog:
         """The operator trusts somebody else from now on."""
         self.note(Deed.TRUST_CHANGED, trust=_trusted(publishers))
 
-    def of_manifest(self, deed: Deed, manifest: Manifest, **facts: Any) -> None:
-        """Take down what was done with a manifest."""
-        self.note(deed, **_about(manifest), **facts)
+    def published(self, manifest: Manifest) -> None:
+        """Take down that a manifest is this machine's own."""
+        self.note(Deed.PUBLISHED, **_about(manifest))
+
+    def accepted(self, manifest: Manifest, source: str) -> None:
+        """Take down that a manifest from a source is the head now."""
+        self.note(Deed.ACCEPTED, **_about(manifest), source=source)
+
+    def contradicted(self, manifest: Manifest, source: str, accepted: str) -> None:
+        """Take down that a manifest from a source has the number of another one; `accepted`: the digest of that."""
+        self.note(Deed.EQUIVOCATION, **_about(manifest), source=source, accepted=accepted)
 
     def withdrawn(self, rows: Sequence[HeadRow]) -> None:
         """Take down that these are not offered any more, because what they were made of is gone."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from p2pboot.core.events import Event
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.verify import Question, Verdict, judge, read_trusted, verify
 from p2pboot.errors import P2PBootError
-from p2pboot.store.auditlog import AuditLog, Deed
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import NotRecorded
 from p2pboot.store.store import Store
+
+if TYPE_CHECKING:
+    from p2pboot.store.auditlog import AuditLog  # of nodes: a boot client keeps none
 
 log = logging.getLogger(__name__)
 
@@ -113,10 +116,10 @@ class Gate:
                 extra=Event.NOT_KEPT(what="evidence of equivocation"),
             )  # that changes no verdict
         if self.audit is not None and is_new:
-            self.audit.of_manifest(Deed.ACCEPTED, manifest, source=source)
+            self.audit.accepted(manifest, source)
         if self.audit is not None:
             for digest in contradicted:
-                self.audit.of_manifest(Deed.EQUIVOCATION, manifest, source=source, accepted=digest)
+                self.audit.contradicted(manifest, source, digest)
         if verdict.ok:
             self.catalogue.tell()
         return verdict
@@ -150,7 +153,7 @@ class Gate:
             is_new = self._store.manifests.row(manifest.digest) is None
             self._store.manifests.put(manifest, detached)
         if self.audit is not None and is_new:  # the same comes again when files were touched
-            self.audit.of_manifest(Deed.PUBLISHED, manifest)
+            self.audit.published(manifest)
         self.catalogue.publishes(pair, manifest.signers)
         self.catalogue.completed(manifest.digest)
         return True

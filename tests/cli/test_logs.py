@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from p2pboot.cli import logs
-from p2pboot.cli.journal import is_journal
 from p2pboot.cli.logs import MAX_LINE, JournalLines, JsonLines, Limiter, Lines
+from p2pboot.cli.output import is_journal
 from p2pboot.core.events import Event
 from p2pboot.core.loglimits import EACH_BURST
 

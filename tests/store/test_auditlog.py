@@ -55,7 +55,7 @@ def refuse(log: AuditLog, source: str, digest: str, reason: str = "untrusted") -
 
 def test_an_entry_says_when_what_and_by_whose_key(log: AuditLog) -> None:
     manifest = manifest_of(version=7)
-    log.of_manifest(Deed.ACCEPTED, manifest, source="a peer")
+    log.accepted(manifest, "a peer")
     assert entries(log.path) == [
         {
             "time": format_time(NOW),
