@@ -114,7 +114,7 @@ class Standing:
             return f"nothing for {since}"
         if not self.peers:
             return f"waiting for a peer, {since}"
-        return f"no byte for {since} from {counted(self.peers, 'peer')}"
+        return f"waiting for {counted(self.peers, 'peer')}, no byte for {since}"
 
 
 class Tally:

@@ -52,11 +52,11 @@ def test_when_nothing_comes_that_is_said_and_no_time_left() -> None:
     tally = transfer()
     tally.pulse(12.0, 2, 22.0)
     assert (
-        tally.standing(22.0).text("fetching", 60)
-        == "fetching 51 % of 100.0 MB, no byte for 12 s from 2 peers"
+        tally.standing(22.0).text("fetching", 70)
+        == "fetching 51 % of 100.0 MB, waiting for 2 peers, no byte for 12 s"
     )
     assert tally.standing(22.0).left_s is None
-    assert tally.standing(22.0).text("fetching", 40) == "no byte for 12 s from 2 peers"
+    assert tally.standing(22.0).text("fetching", 40) == "waiting for 2 peers, no byte for 12 s"
     tally.pulse(13.0, 0, 23.0)
     assert tally.standing(23.0).text("fetching", 60) == "fetching 51 % of 100.0 MB, waiting for a peer, 13 s"
     tally.arrived("A", "lan", MB, 24.0)

@@ -13,7 +13,7 @@ from p2pboot.testing.waiting import HANG_S, wait_until
 from tests.integration.images import write_artifacts
 from tests.terminals import terminal_with
 
-WAITS = re.compile(r"no byte for \d+ s from 1 peer|waiting for a peer, \d+ s")
+WAITS = re.compile(r"waiting for 1 peer, no byte for \d+ s|waiting for a peer, \d+ s")
 
 
 @contextmanager
