@@ -53,7 +53,7 @@ def status(
     """
     from p2pboot.config.load import load_settings
     from p2pboot.node.control import request
-    from p2pboot.node.overview import Standing, overview
+    from p2pboot.node.overview import Condition, overview
 
     if watch and check:
         raise click.UsageError("--check looks once: leave out --watch")
@@ -78,7 +78,7 @@ def status(
         from p2pboot.cli.status_lines import print_status
 
         print_status(document)
-    if check and overview(document).standing is not Standing.WORKING:
+    if check and overview(document).condition is not Condition.WORKING:
         return ExitStatus.REFUSED
     return 0
 

@@ -20,7 +20,7 @@ from p2pboot.cli.output import one_line
 from p2pboot.core.amounts import duration_text, rate_text, size_text
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import parse_time
-from p2pboot.node.overview import Standing, is_offered, overview
+from p2pboot.node.overview import CLASS_WORDS, PATH_WORDS, Condition, is_offered, overview
 
 _LABEL: Final = 11  # columns of the word that a line begins with, and the space behind it
 _NARROW: Final = 60  # columns; below these, what goes on is moved in by two, and columns are not kept
@@ -32,13 +32,12 @@ _SHORT_ID: Final = 8  # of a peer id the last characters: the first are the same
 _KEY_DIGITS: Final = 64  # of a key id, behind its algorithm
 
 _COLOURS: Final = {"error": "red", "warning": "yellow", "info": "cyan", "withheld": "yellow", "ALARM": "red"}
-_STANDINGS: Final = {
-    Standing.WORKING: "green",
-    Standing.IN_PART: "yellow",
-    Standing.NOT_READY: "yellow",
-    Standing.NOT_WORKING: "red",
+_CONDITIONS: Final = {
+    Condition.WORKING: "green",
+    Condition.IN_PART: "yellow",
+    Condition.NOT_READY: "yellow",
+    Condition.NOT_WORKING: "red",
 }
-_CLASSES: Final = {"lan": "LAN", "mesh": "mesh", "publisher": "publisher", "http": "HTTP"}
 
 Document = Mapping[str, Any]
 
@@ -111,7 +110,7 @@ def rows_of(document: Document) -> list[Row]:
     """All that is said of a node, the most important first."""
     summary = overview(document)
     return [
-        Row("", summary.text, _STANDINGS[summary.standing]),
+        Row("", summary.text, _CONDITIONS[summary.condition]),
         *_problems(document),
         *_releases(document),
         *_fetching(document),
@@ -215,12 +214,13 @@ def _peers(document: Document) -> Iterator[Row]:
     width = max((len(name) for name, _ in named), default=0)
     for name, peer in named:
         rtt = "-" if peer["rtt_ms"] is None else f"{peer['rtt_ms']:.3g} ms"
+        path = PATH_WORDS.get(peer["path"], peer["path"])
         holds = ", ".join(peer["holds"]) or "-"
         if peer["publisher"]:
             holds = f"{holds} (publisher)"
         yield Row(
             "peer",
-            f"{name:<{width}}  {peer['path']:<9}  {rtt:>8}  in {rate_text(peer['rate_received']):>10}"
+            f"{name:<{width}}  {path:<9}  {rtt:>8}  in {rate_text(peer['rate_received']):>10}"
             f"  out {rate_text(peer['rate_sent']):>10}  {holds}",
         )
     more = document["peers_total"] - len(peers)
@@ -242,7 +242,8 @@ def _bytes(document: Document) -> Iterator[Row]:
     if not flows["samples"]:
         return
     parts = [
-        f"{way} {_shares({name: sum(flows[way][name]) for name in _CLASSES})}" for way in ("received", "sent")
+        f"{way} {_shares({name: sum(flows[way][name]) for name in CLASS_WORDS})}"
+        for way in ("received", "sent")
     ]
     yield Row("bytes", f"last {duration_text(flows['samples'] * flows['interval_s'])}: {'; '.join(parts)}")
 
@@ -252,7 +253,7 @@ def _shares(sizes: Mapping[str, int]) -> str:
     if not total:
         return "nothing"
     shares = sorted(((size, name) for name, size in sizes.items() if size), reverse=True)
-    return f"{size_text(total)} ({', '.join(f'{_CLASSES[name]} {_percent(size, total)}' for size, name in shares)})"
+    return f"{size_text(total)} ({', '.join(f'{CLASS_WORDS[name]} {_percent(size, total)}' for size, name in shares)})"
 
 
 def _percent(size: int, total: int) -> str:

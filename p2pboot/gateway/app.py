@@ -148,7 +148,7 @@ class Gateway:
         return await self._lookups.run(self._reports.health)
 
     async def _ready(self, _request: Request, _parts: Parts) -> Reply:
-        return await self._lookups.run(self._reports.ready, self._node.awaited(), self._node.running())
+        return await self._lookups.run(self._reports.ready, self._node.awaited())
 
     async def _elsewhere(self, _request: Request, _parts: Parts) -> Reply:
         return refusal(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from p2pboot.node.awaiting import Awaited
-from p2pboot.node.status import RunningNode
+from p2pboot.node.status import RunningNode, SnapshotsFacts
 from p2pboot.node.status.boots import Boots
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
@@ -36,6 +36,10 @@ class Backend(Protocol):
     def boots(self) -> Boots:
         """Told which client took what."""
 
+    @property
+    def snapshots(self) -> SnapshotsFacts | None:
+        """What it has of snapshots; None: it has no part in them."""
+
     def default_pair(self) -> tuple[str | None, str | None]:
         """The channel and arch that the operator named, where there is one."""
 
@@ -45,5 +49,5 @@ class Backend(Protocol):
     def running(self) -> RunningNode:
         """What was counted since the start, and what is so now; for the event loop's thread."""
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, *, watched: bool = True) -> dict[str, Any]:
         """Everything that it says of itself to those who may know it, as `node.status` describes it."""

@@ -15,7 +15,6 @@ from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.replies import Reply, refusal, unavailable
 from p2pboot.node.awaiting import Awaited
-from p2pboot.node.status import RunningNode
 
 FULL_BYTES: Final = 4 << 20  # below it neither the database nor a manifest can be relied on to be written
 RETRY_S: Final = 5  # after which to ask again whether something is offered, where nobody knows when
@@ -48,14 +47,18 @@ class Reports:
             return "the store can not be read"
         return "the disk is full" if disk.f_bavail * disk.f_frsize < FULL_BYTES else None
 
-    def ready(self, awaited: Sequence[Awaited], running: RunningNode) -> Reply:
+    def is_ready(self) -> bool:
+        """Whether something can be had here: a release, or a snapshot."""
+        snapshots = self._node.snapshots
+        return self._offers.any() or (snapshots is not None and snapshots.held > 0)
+
+    def ready(self, awaited: Sequence[Awaited]) -> Reply:
         """200 as soon as something can be had here, 503 with the reason until then.
 
         Args:
             awaited: what the node is to have.
-            running: of it, for the snapshots that it serves.
         """
-        if self._offers.any() or (running.snapshots is not None and running.snapshots.held):
+        if self.is_ready():
             return _ok("ready")
         return self._offers.why_none(awaited) or unavailable("nothing is offered here yet", RETRY_S)
 

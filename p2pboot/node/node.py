@@ -449,16 +449,26 @@ class Node:
         """Told which HTTP client took what."""
         return self._collector.boots
 
+    @property
+    def snapshots(self) -> SnapshotsFacts | None:
+        """What it has of snapshots, as of the last look; None: it has no part in them."""
+        return self._snapshots
+
     def show_bringing(self, watch: Watch) -> None:
         """Have somebody else than the log be shown how each release gets here, from now on."""
         self._images.watch = watch
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, *, watched: bool = True) -> dict[str, Any]:
         """The status document, as ``docs/status.md`` has it; who shows it to many asks once for all.
+
+        Args:
+            watched: whether somebody is shown the peers in it: only then they are asked what is not known of them.
 
         Raises:
             StoreError, MachineError: the store can not be read.
         """
+        if watched:
+            self._collector.somebody_looks()
         return await trio.to_thread.run_sync(describe_node, self.running(), self.store, self.catalogue)
 
     def _note_snapshots(self, facts: SnapshotsFacts) -> None:

@@ -1,17 +1,22 @@
-"""Is it working at all? One state and one line, out of a status document (``docs/status.md``)."""
+"""Is it working at all? One condition and one line, out of a status document (``docs/status.md``).
+
+Page, terminal and service manager show this line, and none of them judges for itself; nor has any of them words of its
+own for what the document has short ones for.
+"""
 
 from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
+from p2pboot.core.amounts import counted
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.problems import Severity
 
 
-class Standing(enum.StrEnum):
+class Condition(enum.StrEnum):
     """How a node is, on the whole."""
 
     WORKING = "working"  # it offers something, and nothing that machines need is wrong
@@ -20,12 +25,31 @@ class Standing(enum.StrEnum):
     NOT_WORKING = "not-working"  # it offers nothing, and says why
 
 
-_WORDS = {
-    Standing.WORKING: "working",
-    Standing.IN_PART: "WORKING IN PART",
-    Standing.NOT_READY: "not ready",
-    Standing.NOT_WORKING: "NOT WORKING",
+_NAMED: Final = 2  # releases on their way
+_WORDS: Final = {
+    Condition.WORKING: "working",
+    Condition.IN_PART: "WORKING IN PART",
+    Condition.NOT_READY: "not ready",
+    Condition.NOT_WORKING: "NOT WORKING",
 }
+
+
+CLASS_WORDS: Final[Mapping[str, str]] = {
+    "lan": "LAN",
+    "mesh": "mesh",
+    "publisher": "publisher",
+    "http": "HTTP",
+}
+"""What `flows` counts apart, for people."""
+
+PATH_WORDS: Final[Mapping[str, str]] = {
+    "lan": "LAN",
+    "mesh": "mesh",
+    "dht": "DHT",
+    "bootstrap": "bootstrap",
+    "incoming": "incoming",
+}
+"""The path to a peer, for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +57,11 @@ class Overview:
     """A node at one look.
 
     Args:
-        standing: how it is.
-        text: one line for people; it begins with the standing.
+        condition: how it is.
+        text: one line for people; it begins with the condition.
     """
 
-    standing: Standing
+    condition: Condition
     text: str
 
 
@@ -47,20 +71,19 @@ def overview(document: Mapping[str, Any]) -> Overview:
     releases = sum(map(is_offered, document["heads"]))
     snapshots = 0 if document["snapshots"] is None else document["snapshots"]["held"]
     offers = [
-        _counted(count, noun) for count, noun in ((releases, "release"), (snapshots, "snapshot")) if count
+        counted(count, noun) for count, noun in ((releases, "release"), (snapshots, "snapshot")) if count
     ]
-    fetching = len(document["fetching"])
     if offers:
-        standing = Standing.IN_PART if found[Severity.ERROR] else Standing.WORKING
+        condition = Condition.IN_PART if found[Severity.ERROR] else Condition.WORKING
         parts = [f"offers {' and '.join(offers)}"]
     else:
-        standing = Standing.NOT_WORKING if found[Severity.ERROR] else Standing.NOT_READY
+        condition = Condition.NOT_WORKING if found[Severity.ERROR] else Condition.NOT_READY
         parts = ["nothing is offered"]
-    if fetching:
-        parts.append(f"fetching {_counted(fetching, 'release')}")
-    parts.append(_counted(document["peers_total"], "peer"))
+    if document["fetching"]:
+        parts.append(f"fetching {_fetching(document['fetching'])}")
+    parts.append(counted(document["peers_total"], "peer"))
     parts += [
-        _counted(found[severity], noun)
+        counted(found[severity], noun)
         for severity, noun in (
             (Severity.ERROR, "error"),
             (Severity.WARNING, "warning"),
@@ -68,7 +91,7 @@ def overview(document: Mapping[str, Any]) -> Overview:
         )
         if found[severity]
     ] or ["nothing wrong"]
-    return Overview(standing, f"{_WORDS[standing]}: {', '.join(parts)}")
+    return Overview(condition, f"{_WORDS[condition]}: {', '.join(parts)}")
 
 
 def is_offered(head: Mapping[str, Any]) -> bool:
@@ -76,5 +99,11 @@ def is_offered(head: Mapping[str, Any]) -> bool:
     return not head["expired"] and head["publisher"] is not None
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _fetching(pending: Sequence[Mapping[str, Any]]) -> str:
+    named = []
+    for one in pending[:_NAMED]:
+        total = one["bytes_total"]
+        done = f" {100 * one['bytes_done'] // total} %" if total else ""
+        named.append(f"{one['channel']}/{one['arch']}{done}")
+    left = len(pending) - len(named)
+    return " and ".join(named) if not left else f"{', '.join(named)} and {left} more"

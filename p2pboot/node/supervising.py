@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
 import trio
 
+from p2pboot.node.overview import overview
 from p2pboot.node.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
 
 FOLLOW_S: Final = 3.0  # how often it is looked; only another line is told
-_SHOWN: Final = 2  # releases on their way that are named
 
 
 class Telling(Protocol):
     """What has a status to tell, as a node has."""
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, *, watched: bool = True) -> dict[str, Any]:
         """The whole status, as the control socket tells it."""
 
 
@@ -29,7 +29,7 @@ async def follow(node: Telling, supervisor: Supervisor) -> None:
         return
     while True:
         try:
-            line = status_line(await node.status())
+            line = status_line(await node.status(watched=False))
         except (
             Exception
         ) as error:  # a disk that can not be read: the node goes on, and this line says why it is short
@@ -40,34 +40,13 @@ async def follow(node: Telling, supervisor: Supervisor) -> None:
 
 
 def status_line(status: Mapping[str, Any]) -> str:
-    """The status document in one line: what is offered, to whom, what is on its way, and what is wrong.
+    """The status document in one line: whether it works, as everybody is told, and what is wrong first of all.
 
     Args:
         status: as the control socket tells it.
     """
-    offered = sum(not head["expired"] for head in status["heads"])
-    snapshots = status.get("snapshots") or {}
-    parts = [_count(offered, "release") + " offered", _count(status["peers_total"], "peer")]
-    if snapshots.get("held"):
-        parts.insert(1, _count(snapshots["held"], "snapshot"))
-    line = ", ".join(parts)
-    if status["fetching"]:
-        line += f"; fetching {_fetching(status['fetching'])}"
+    line = overview(status).text
     if status["problems"]:
         first = status["problems"][0]
-        line += f"; {_count(len(status['problems']), 'problem')}: {first['subject']}: {first['text']}"
+        line += f"; {first['subject']}: {first['text']}"
     return line
-
-
-def _fetching(pending: Sequence[Mapping[str, Any]]) -> str:
-    named = []
-    for one in pending[:_SHOWN]:
-        total = one.get("bytes_total")
-        done = f" {100 * one['bytes_done'] // total} %" if total else ""
-        named.append(f"{one['channel']}/{one['arch']}{done}")
-    left = len(pending) - len(named)
-    return ", ".join(named) + (f" and {left} more" if left else "")
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -137,7 +137,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, answer: Document, *args
                 "problems": [problem(Code.UNPUBLISHABLE), problem(Code.QUOTA)],
                 "fetching": [head(bytes_done=1)],
             },
-            "WORKING IN PART: offers 1 release, fetching 1 release, 1 peer, 1 error, 1 warning",
+            "WORKING IN PART: offers 1 release, fetching stable/x86_64, 1 peer, 1 error, 1 warning",
         ),
         (
             {"heads": [head(expired=True)], "problems": [problem()]},
@@ -211,7 +211,7 @@ def test_each_peer_has_one_line_with_the_path_it_takes() -> None:
     )
     found = [line for line in lines(peers=[peer(), other], peers_total=300) if line.startswith("peer ")]
     assert found == [
-        "peer       …7PQzwhe8           lan        0.421 ms  in   8.4 MB/s  out      0 B/s  stable/x86_64 #7",
+        "peer       …7PQzwhe8           LAN        0.421 ms  in   8.4 MB/s  out      0 B/s  stable/x86_64 #7",
         "peer       mirror-2 …other678  mesh              -  in      0 B/s  out   1.5 kB/s  - (publisher)",
         "peer       … and 298 more",
         "peer id    12D3KooWAP8SjLSKk9sVvPvaFMAmmsGB7Etz5Kg9R1xzsNHCaqQS",

@@ -362,6 +362,19 @@ async def test_ready_as_soon_as_something_is_offered(store: Store, tmp_path: Pat
         expired = await gateway.get("/ready")
         assert expired.status == 503
         assert b"expired" in expired.body
+        node.counted = replace(node.counted, snapshots=SnapshotsFacts(held=1, size_bytes=1, follows=False))
+        assert (await gateway.get("/ready")).body == b"ready\n"
+        assert b"\np2pboot_ready 1.0\n" in (await gateway.report("/metrics")).body
+
+
+async def test_whoever_asks_whether_it_is_ready_has_nothing_counted(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All peers are looked at for that: strangers ask as often as they like."""
+    monkeypatch.setattr(OfferingNode, "running", None)
+    put(store)
+    async with serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway:
+        assert (await gateway.get("/ready")).status == 200
 
 
 async def test_a_snapshot_is_something_that_is_offered(store: Store, tmp_path: Path) -> None:

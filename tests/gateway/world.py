@@ -20,7 +20,7 @@ from p2pboot.gateway.admin.service import AdminService
 from p2pboot.gateway.service import GatewayService
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.awaiting import Awaited
-from p2pboot.node.status import RunningNode, describe_node
+from p2pboot.node.status import RunningNode, SnapshotsFacts, describe_node
 from p2pboot.node.status.boots import Boots
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
@@ -55,6 +55,10 @@ class OfferingNode:
         self.bandwidth = Bandwidth()
         self.boots = Boots(lambda _sha256: (), lambda: self.now)
 
+    @property
+    def snapshots(self) -> SnapshotsFacts | None:
+        return self.counted.snapshots
+
     def default_pair(self) -> tuple[str | None, str | None]:
         return self.default
 
@@ -64,7 +68,7 @@ class OfferingNode:
     def running(self) -> RunningNode:
         return self.counted
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, *, watched: bool = True) -> dict[str, Any]:
         return await trio.to_thread.run_sync(describe_node, self.counted, self.store, self.catalogue)
 
 

@@ -66,6 +66,7 @@ def test_one_look_tells_what_a_rack_does(nodes: tuple[Node, Node, str], mesh: Me
 def test_a_peer_has_its_name_its_path_and_its_round_trip(nodes: tuple[Node, Node, str]) -> None:
     publisher, mirror, _trust = nodes
     wait_until(lambda: peer_of(mirror, publisher.peer_id)["rtt_ms"] is not None, "the round trip")
+    wait_until(lambda: peer_of(mirror, publisher.peer_id)["holds"] != [], "the next question what it holds")
     peer = peer_of(mirror, publisher.peer_id)
     assert (peer["name"], peer["path"], peer["near"], peer["publisher"]) == ("hall 2", "lan", True, True)
     assert peer["holds"] == ["stable/x86_64 #1"]

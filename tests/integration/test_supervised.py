@@ -49,7 +49,7 @@ def test_a_node_says_how_it_is_from_start_to_end(
     monkeypatch.setenv("RUNTIME_DIRECTORY", str(runtime))
     node = mesh.serve(artifacts)
     wait_for(manager, lambda said: "READY" in said)
-    wait_for(manager, lambda said: said.get("STATUS", "").startswith("1 release offered, 0 peers"))
+    wait_for(manager, lambda said: said.get("STATUS", "").startswith("working: offers 1 release, 0 peers"))
     wait_for(manager, lambda said: said.get("WATCHDOG") == "1")
     assert (runtime / "control.sock").is_socket()
     assert (node.state / "control.sock").is_symlink()
@@ -115,9 +115,11 @@ def test_what_is_being_fetched_is_said_with_how_far_it_is(
 ) -> None:
     trust = mesh.new_key("publisher")
     mirror = mesh.mirror(trust, "--max-download", "20KB/s")
-    wait_for(manager, lambda said: said.get("STATUS", "").startswith("0 releases offered, 0 peers"))
+    wait_for(
+        manager, lambda said: said.get("STATUS", "").startswith("not ready: nothing is offered, 0 peers")
+    )
     publisher = mesh.serve(artifacts, "--bootstrap", mirror.address)
-    pattern = re.compile(r"0 releases offered, 1 peer; fetching stable/x86_64 \d+ %")
+    pattern = re.compile(r"not ready: nothing is offered, fetching stable/x86_64 \d+ %, 1 peer")
     wait_for(manager, lambda said: pattern.match(said.get("STATUS", "")) is not None)
     assert publisher.process.poll() is None
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import pytest
 
 from p2pboot.cli.status_lines import lines_of, rows_of
-from p2pboot.node.overview import Standing, overview
+from p2pboot.node.overview import CLASS_WORDS, PATH_WORDS, Condition, overview
+from p2pboot.node.status import PATHS
+from p2pboot.node.status.flows import CLASSES
 from p2pboot.store.blobs import BlobStore
 from tests.node.test_node import TRUST, in_force, to
 from tests.node.world import Mesh, Running, until
 
 
-async def standing(node: Running) -> Standing:
-    return overview(await node.status()).standing
+async def condition(node: Running) -> Condition:
+    return overview(await node.status()).condition
 
 
 async def shown(node: Running) -> list[str]:
@@ -35,7 +37,7 @@ async def test_a_node_is_not_ready_until_it_offers_something(mesh: Mesh, autojum
         mesh.wall.now = expires
         await until(mirror.node.problems.all)
         lines = await shown(mirror)
-        assert await standing(mirror) is Standing.NOT_WORKING
+        assert await condition(mirror) is Condition.NOT_WORKING
         assert lines[1].startswith("error      stable/x86_64: manifest version 1 expired at ")
         assert not [line for line in lines if line.startswith("offers")]
         assert [line for line in lines if line.startswith("withheld   stable/x86_64: ")]
@@ -55,7 +57,12 @@ async def test_what_is_fetched_is_shown_while_nobody_gives_it(
         await until(mirror.node.catalogue.wanted)
         await until(mirror.node.problems.all)
         lines = await shown(mirror)
-        assert lines[0].startswith("not ready: nothing is offered, fetching 1 release, 1 peer")
+        assert lines[0].startswith("not ready: nothing is offered, fetching stable/x86_64 0 %, 1 peer")
         at = next(number for number, line in enumerate(lines) if line.startswith("fetching   stable/x86_64"))
         assert lines[at + 1].startswith("  ")
         assert "[--------------------] 0 % of" in lines[at + 1]
+
+
+def test_all_that_the_document_has_short_words_for_has_words_for_people() -> None:
+    assert tuple(CLASS_WORDS) == CLASSES
+    assert {*PATH_WORDS} == {*PATHS.values()}

@@ -183,11 +183,12 @@ class Node:
     def __init__(self) -> None:
         self.asked = 0
 
-    async def status(self) -> dict[str, object]:
+    async def status(self, *, watched: bool = True) -> dict[str, object]:
+        assert not watched, "no peer is asked anything for it"
         self.asked += 1
         if self.asked > 1:
             raise sqlite3.OperationalError("disk I/O error")
-        return {"heads": [], "peers_total": 3, "fetching": [], "problems": []}
+        return {"heads": [], "peers_total": 3, "fetching": [], "problems": [], "snapshots": None}
 
 
 async def test_a_status_that_can_not_be_told_does_not_end_the_node(
@@ -196,7 +197,7 @@ async def test_a_status_that_can_not_be_told_does_not_end_the_node(
     receiver, named = manager
     with trio.move_on_after(4 * FOLLOW_S):
         await follow(Node(), Supervisor(named))
-    assert said(receiver) == {"STATUS": "0 releases offered, 3 peers"}
+    assert said(receiver) == {"STATUS": "not ready: nothing is offered, 3 peers, nothing wrong"}
     assert said(receiver) == {"STATUS": "running; its status can not be told: disk I/O error"}
     assert nothing_more(receiver)
 
@@ -207,29 +208,33 @@ async def test_where_nobody_listens_no_status_is_made(autojump_clock: MockClock)
     assert node.asked == 0
 
 
-HEAD = {"channel": "stable", "arch": "x86_64", "expired": False}
+HEAD = {"channel": "stable", "arch": "x86_64", "expired": False, "publisher": "example"}
 FETCHED = {"channel": "stable", "arch": "x86_64", "bytes_done": 41, "bytes_total": 100}
-PROBLEM = {"subject": "stable/x86_64", "text": "it expires in 2 days"}
+PROBLEM = {"subject": "stable/x86_64", "text": "it expires in 2 days", "severity": "warning"}
 
 
 @pytest.mark.parametrize(
     ("changed", "line"),
     [
-        ({}, "0 releases offered, 0 peers"),
-        ({"heads": [HEAD], "peers_total": 1}, "1 release offered, 1 peer"),
-        ({"heads": [HEAD, HEAD, {**HEAD, "expired": True}]}, "2 releases offered, 0 peers"),
+        ({}, "not ready: nothing is offered, 0 peers, nothing wrong"),
+        ({"heads": [HEAD], "peers_total": 1}, "working: offers 1 release, 1 peer, nothing wrong"),
+        (
+            {"heads": [HEAD, HEAD, {**HEAD, "expired": True}, {**HEAD, "publisher": None}]},
+            "working: offers 2 releases, 0 peers, nothing wrong",
+        ),
         (
             {"heads": [HEAD] * 3, "peers_total": 12, "fetching": [FETCHED]},
-            "3 releases offered, 12 peers; fetching stable/x86_64 41 %",
+            "working: offers 3 releases, fetching stable/x86_64 41 %, 12 peers, nothing wrong",
         ),
         (
             {"fetching": [FETCHED] * 3 + [{**FETCHED, "bytes_total": 0}]},
-            "0 releases offered, 0 peers; fetching stable/x86_64 41 %, stable/x86_64 41 % and 2 more",
+            "not ready: nothing is offered, fetching stable/x86_64 41 %, stable/x86_64 41 % and 2 more, 0 peers,"
+            " nothing wrong",
         ),
-        ({"snapshots": {"held": 2}}, "0 releases offered, 2 snapshots, 0 peers"),
+        ({"snapshots": {"held": 2}}, "working: offers 2 snapshots, 0 peers, nothing wrong"),
         (
             {"problems": [PROBLEM, PROBLEM]},
-            "0 releases offered, 0 peers; 2 problems: stable/x86_64: it expires in 2 days",
+            "not ready: nothing is offered, 0 peers, 2 warnings; stable/x86_64: it expires in 2 days",
         ),
     ],
 )

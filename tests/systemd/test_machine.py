@@ -75,7 +75,7 @@ def test_both_become_active_and_the_mirror_takes_over_what_is_published(machine:
         assert machine.shown(unit, "StatusText")
     wait_until(lambda: bool(status(machine, MIRROR)["heads"]), "the mirror holds the release")
     wait_until(
-        lambda: machine.shown(MIRROR, "StatusText").startswith("1 release offered, 1 peer"),
+        lambda: machine.shown(MIRROR, "StatusText").startswith("working: offers 1 release, 1 peer"),
         "systemd is told of it",
     )
 
@@ -105,7 +105,8 @@ def test_a_mirror_whose_bootstrap_is_away_is_ready_with_nothing_held(machine: Ma
     machine.run("systemctl", "start", MIRROR)
     assert machine.shown(MIRROR, "ActiveState") == "active"
     wait_until(
-        lambda: machine.shown(MIRROR, "StatusText").startswith("0 releases offered, 0 peers"), "it is told"
+        lambda: machine.shown(MIRROR, "StatusText").startswith("not ready: nothing is offered, 0 peers"),
+        "it is told",
     )
 
 
@@ -114,7 +115,8 @@ def test_a_publisher_whose_directory_is_empty_is_ready_and_publishes_what_comes(
     machine.run("rm", "-rf", STATES[PUBLISHER])
     machine.run("systemctl", "start", PUBLISHER)
     wait_until(
-        lambda: "problem" in machine.shown(PUBLISHER, "StatusText"), "systemd is told that nothing is there"
+        lambda: "NOT WORKING" in machine.shown(PUBLISHER, "StatusText"),
+        "systemd is told that nothing is there",
     )
     assert status(machine, PUBLISHER)["heads"] == []
     machine.run("mv", "/srv/stable", "/srv/images/stable")

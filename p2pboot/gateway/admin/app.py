@@ -177,7 +177,7 @@ class Admin:
         http = () if self._gateway is None else of_gateway(*self._gateway, node.bandwidth.traffic)
         return exposition(
             [
-                *of_node(running, is_ready=self._offers.any()),
+                *of_node(running, is_ready=self._reports.is_ready()),
                 *of_store(node.store, node.store.blobs.room.limit_bytes(), node.catalogue.keep),
                 *of_fetching(fetching),
                 *http,
@@ -191,7 +191,7 @@ class Admin:
         return await self._threads.run(self._reports.health)
 
     async def _ready(self, _request: Request, _parts: Parts) -> Reply:
-        return await self._threads.run(self._reports.ready, self._node.awaited(), self._node.running())
+        return await self._threads.run(self._reports.ready, self._node.awaited())
 
     # events
 

@@ -10,9 +10,8 @@ from itertools import accumulate
 from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.node.overview import CLASS_WORDS
 
-CLASSES: Final = ("lan", "mesh", "publisher", "http")
-"""Of who is at the other end, from the bottom up."""
 HEIGHT: Final = 100  # of a graph, in its own units
 INTERVALS: Final = 60  # that a graph is wide: five minutes
 _SHADES: Final = 4  # of parts that are not wholly here
@@ -69,7 +68,9 @@ def _bar(start: int, width: int) -> str:
 
 def graph(flows: Mapping[str, Any], direction: str) -> Graph:
     """The flows of one direction ("received" or "sent"), the latest at the right."""
-    sizes: dict[str, Sequence[int]] = {one: flows[direction][one] for one in CLASSES}
+    sizes: dict[str, Sequence[int]] = {
+        one: flows[direction][one] for one in CLASS_WORDS
+    }  # from the bottom up
     count = max(map(len, sizes.values()), default=0)
     first = INTERVALS - count
     highest = max(map(sum, zip(*sizes.values(), strict=False)), default=0)

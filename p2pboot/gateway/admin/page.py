@@ -18,8 +18,8 @@ from markupsafe import Markup, escape
 from p2pboot.core.amounts import duration_text, rate_text, size_text
 from p2pboot.core.timestamps import format_time
 from p2pboot.gateway.admin.assets import assets
-from p2pboot.gateway.admin.drawing import CLASSES, HEIGHT, INTERVALS, graph, piece_map
-from p2pboot.node.overview import overview
+from p2pboot.gateway.admin.drawing import HEIGHT, INTERVALS, graph, piece_map
+from p2pboot.node.overview import CLASS_WORDS, PATH_WORDS, overview
 from p2pboot.node.troubleshooting import Entry
 
 SECTIONS: Final = (
@@ -41,19 +41,6 @@ MAX_ARTIFACTS: Final = 512
 MAX_ON_THEIR_WAY: Final = 64
 """Shown of each list; /status has all."""
 
-_PATHS: Final = {
-    "lan": "LAN",
-    "mesh": "mesh",
-    "dht": "DHT",
-    "bootstrap": "bootstrap",
-    "incoming": "incoming",
-}
-_CLASS_NAMES: Final = {
-    "lan": "LAN",
-    "mesh": "Mesh",
-    "publisher": "Publisher",
-    "http": "HTTP clients",
-}
 _MARKS: Final = re.compile(r"`([^`]+)`|\*\*(.+?)\*\*|\[([^]]+)\]\(([^)]*)\)")
 
 
@@ -79,9 +66,8 @@ def _environment() -> Environment:
         "piece_map": piece_map,
         "graph": graph,
         "asset": lambda name: f"/static/{name}?{assets()[name].digest[:16]}",
-        "PATHS": _PATHS,
-        "CLASSES": CLASSES,
-        "CLASS_NAMES": _CLASS_NAMES,
+        "PATH_WORDS": PATH_WORDS,
+        "CLASS_WORDS": CLASS_WORDS,
         "HEIGHT": HEIGHT,
         "INTERVALS": INTERVALS,
         "MAX_PROBLEMS": MAX_PROBLEMS,

@@ -73,6 +73,10 @@ class Collector:
                 await trio.sleep_until(self._flows.ends_at)
                 self.look_at_bytes()
 
+    def somebody_looks(self) -> None:
+        """A person, or a program of one, is shown the peers: what they say of themselves is asked for."""
+        self.acquaintance.look()
+
     async def settle(self) -> None:
         """Somebody looks once: what is not known of peers yet is asked for now, if that is quick."""
         self._look()
@@ -103,13 +107,12 @@ class Collector:
         return self._flows.facts(trio.current_time())
 
     def peers(self) -> tuple[dict[str, tuple[str, ...]], list[PeerFacts]]:
-        """The connected peers; somebody looks at them.
+        """The connected peers; nobody is asked anything for it.
 
         Returns:
             The addresses of all by peer id, of those that are not shown none; and what is known of those that are.
         """
         self._look()
-        self.acquaintance.look()
         sizes, rates = self._flows.rates(trio.current_time())
         chosen = self._shown()
         self._look_at_addresses(chosen)

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from p2pboot.gateway.admin.drawing import CLASSES, HEIGHT, INTERVALS, graph, piece_map
+from p2pboot.gateway.admin.drawing import HEIGHT, INTERVALS, graph, piece_map
+from p2pboot.node.overview import CLASS_WORDS
 
 
 def covered(path: str) -> list[int]:
@@ -45,7 +46,7 @@ def test_parts_become_shades() -> None:
 
 def flows(**bars: list[int]) -> dict[str, Any]:
     count = max(map(len, bars.values()))
-    return {"interval_s": 5, "received": {one: bars.get(one, [0] * count) for one in CLASSES}}
+    return {"interval_s": 5, "received": {one: bars.get(one, [0] * count) for one in CLASS_WORDS}}
 
 
 def test_layers_lie_upon_each_other_and_end_at_the_right() -> None:

@@ -193,7 +193,7 @@ async def test_who_takes_nothing_is_dropped(
     class Chatty(OfferingNode):
         count = 0
 
-        async def status(self) -> dict[str, object]:
+        async def status(self, *, watched: bool = True) -> dict[str, object]:
             self.count += 1
             return {"count": self.count, "filler": "x" * 200_000}
 

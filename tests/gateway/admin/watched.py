@@ -39,7 +39,7 @@ class SayingNode(OfferingNode):
     asked = 0
     service: AdminService
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, *, watched: bool = True) -> dict[str, Any]:
         self.asked += 1
         return self.document
 

@@ -195,6 +195,18 @@ async def test_nobody_is_asked_anything_while_nobody_looks(mesh: Mesh, autojump_
         assert mirror.transport.traffic[PING_PROTOCOL, SENT] == before
 
 
+async def test_who_only_reads_numbers_has_nobody_asked(mesh: Mesh, autojump_clock: None) -> None:
+    async with mesh.node("mirror") as mirror, answering(mesh, mirror, "kubo"):
+        for _ in range(3):  # as Prometheus and the service manager's line do
+            mirror.node.running()
+            await mirror.node.status(watched=False)
+            await trio.sleep(2)
+        assert mirror.transport.traffic[PING_PROTOCOL, SENT] == 0
+        await mirror.node.status()
+        await trio.sleep(2)
+        assert mirror.transport.traffic[PING_PROTOCOL, SENT] > 0
+
+
 @pytest.mark.parametrize(
     ("agent", "name"),
     [
