@@ -24,7 +24,7 @@ from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options, setting_options
 from p2pboot.cli.sharing import Sharing, sharing_options
 from p2pboot.core.amounts import duration_text, size_text
-from p2pboot.core.standing import shares_of, shares_text
+from p2pboot.core.headway import shares_of, shares_text
 from p2pboot.errors import UsageError
 from p2pboot.store.filenames import DATABASE_NAME
 

@@ -1,7 +1,7 @@
 """Progress of long work on standard error: a bar on a terminal, plain lines at intervals elsewhere.
 
 Both forms satisfy `p2pboot.fetch.progress.Progress`; hashing and checking report through the same `artifact` method.
-They may be called from several threads. What they say is :mod:`p2pboot.core.standing`. Where standard error goes away
+They may be called from several threads. What they say is :mod:`p2pboot.core.headway`. Where standard error goes away
 (a terminal that was closed, a reader that left) they fall silent, and the work goes on.
 """
 
@@ -20,7 +20,7 @@ import click
 
 from p2pboot.cli.output import QUIET, note, one_line
 from p2pboot.core.amounts import size_text
-from p2pboot.core.standing import Source, Standing, Tally
+from p2pboot.core.headway import Headway, HeadwayTally, Source
 
 if TYPE_CHECKING:
     from rich.live import Live
@@ -37,7 +37,7 @@ def open_progress(doing: str, done: str, *, transfers: bool = False) -> PlainPro
     Args:
         doing: what happens to an artifact, "hashing".
         done: what has happened to it in the end, "hashed".
-        transfers: whether peers bring it (see `Tally`).
+        transfers: whether peers bring it (see `HeadwayTally`).
     """
     if _is_quiet():
         return PlainProgress(doing, done, transfers=transfers, write=_nothing)
@@ -110,7 +110,7 @@ class PlainProgress:
         self._clock = clock
         self._lock = threading.Lock()
         self._began_at = clock()
-        self._tally = Tally(self._began_at, transfers=transfers)
+        self._tally = HeadwayTally(self._began_at, transfers=transfers)
         self._complete: dict[str, int] = {}  # what was said to be done, with its size
         self._next_line = self._began_at + LINE_INTERVAL_S
         self._pause_s = LINE_INTERVAL_S
@@ -165,21 +165,21 @@ class PlainProgress:
         if why is not None:
             self._say(why)
 
-    def standing(self) -> Standing:
+    def headway(self) -> Headway:
         """How far all of it is."""
         with self._lock:
-            return self._tally.standing(self._clock())
+            return self._tally.headway(self._clock())
 
     def _look(self) -> None:
         """Say how far it is, if that is due; called with the lock."""
         now = self._clock()
         if now < self._next_line:
             return
-        standing = self._tally.standing(now)
-        is_waiting = standing.waiting_s is not None
+        headway = self._tally.headway(now)
+        is_waiting = headway.waiting_s is not None
         self._pause_s = min(2 * self._pause_s, LONGEST_INTERVAL_S) if is_waiting else LINE_INTERVAL_S
         self._next_line = now + self._pause_s
-        self._say(standing.text(self._doing))
+        self._say(headway.text(self._doing))
 
     def _ended(self, line: str) -> None:
         self._say(line)
@@ -247,13 +247,13 @@ class BarProgress(PlainProgress):
     def _shown(self) -> Any:
         from rich.text import Text
 
-        standing = self.standing()
+        headway = self.headway()
         width = max(1, self._console.width - 1)  # in the last column some terminals begin a new line
-        line = Text(one_line(standing.text(self._doing, width)), no_wrap=True, overflow="crop")
-        if not standing.total_bytes:
+        line = Text(one_line(headway.text(self._doing, width)), no_wrap=True, overflow="crop")
+        if not headway.total_bytes:
             return line
         length = min(width, _MOST_BAR)
-        filled = length * standing.done_bytes // standing.total_bytes
+        filled = length * headway.done_bytes // headway.total_bytes
         full, empty = ("━", "─") if self._console.encoding.startswith("utf") else ("#", "-")
         bar = Text.assemble((full * filled, "bar.complete"), (empty * (length - filled), "bar.back"), "\n")
         return bar.append_text(line)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Set
 from typing import Any, Final, get_args
 
-from p2pboot.core.standing import Source
+from p2pboot.core.headway import Source
 from p2pboot.errors import ProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.asking.requests import NoAnswer, NoStream

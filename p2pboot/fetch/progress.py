@@ -8,7 +8,7 @@ from typing import Final, Protocol
 
 from typing_extensions import override
 
-from p2pboot.core.standing import Source
+from p2pboot.core.headway import Source
 
 STALLED_S: Final = 10.0
 """When nothing has arrived for so long it is told why, and again after as long at the earliest."""

@@ -11,7 +11,7 @@ import trio
 from typing_extensions import override
 
 from p2pboot.core.events import Event
-from p2pboot.core.standing import Source, Tally
+from p2pboot.core.headway import HeadwayTally, Source
 from p2pboot.fetch.progress import NoProgress, Progress
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class LoggedProgress(NoProgress):
         self._channel = channel
         self._arch = arch
         self._version = manifest_version
-        self._tally = Tally(now, transfers=True)
+        self._tally = HeadwayTally(now, transfers=True)
         self._next = now + FIRST_S
         self._pause_s = INTERVAL_S
 
@@ -69,24 +69,24 @@ class LoggedProgress(NoProgress):
             self._say(now)
 
     def _say(self, now: float) -> None:
-        standing = self._tally.standing(now)
-        is_waiting = standing.waiting_s is not None
+        headway = self._tally.headway(now)
+        is_waiting = headway.waiting_s is not None
         self._next = now + self._pause_s
         self._pause_s = min(2 * self._pause_s, LONGEST_INTERVAL_S) if is_waiting else INTERVAL_S
         log.info(
             "%s/%s: %s",
             self._channel,
             self._arch,
-            standing.text("fetching"),
+            headway.text("fetching"),
             extra=Event.FETCHING(
                 channel=self._channel,
                 arch=self._arch,
                 manifest_version=self._version,
-                done_bytes=standing.done_bytes,
-                total_bytes=standing.total_bytes,
-                rate=round(standing.rate),
-                left_s=standing.left_s,
-                waiting_s=None if standing.waiting_s is None else round(standing.waiting_s),
-                peers=standing.peers,
+                done_bytes=headway.done_bytes,
+                total_bytes=headway.total_bytes,
+                rate=round(headway.rate),
+                left_s=headway.left_s,
+                waiting_s=None if headway.waiting_s is None else round(headway.waiting_s),
+                peers=headway.peers,
             ),
         )

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from p2pboot.core.amounts import counted
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.headway import SOURCE_WORDS
 from p2pboot.core.problems import Severity
 
 
@@ -34,12 +35,7 @@ _WORDS: Final = {
 }
 
 
-CLASS_WORDS: Final[Mapping[str, str]] = {
-    "lan": "LAN",
-    "mesh": "mesh",
-    "publisher": "publisher",
-    "http": "HTTP",
-}
+CLASS_WORDS: Final[Mapping[str, str]] = {**SOURCE_WORDS, "http": "HTTP"}
 """What `flows` counts apart, for people."""
 
 PATH_WORDS: Final[Mapping[str, str]] = {

@@ -13,7 +13,7 @@ import pytest
 
 from p2pboot.cli.fetch import bytes_text
 from p2pboot.cli.progress import BarProgress, PlainProgress, open_progress
-from p2pboot.core.standing import Source
+from p2pboot.core.headway import Source
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import NoProgress, Progress
 from p2pboot.fetch.result import FetchedFile
@@ -93,7 +93,7 @@ def test_a_log_gets_a_line_every_few_seconds_and_seldom_one_while_nothing_comes(
     lines: list[str] = []
     progress = PlainProgress("fetching", "fetched", transfers=True, write=lines.append, clock=clock)
     transfer(progress, clock, 11)
-    rest = " left, 1 peer, 100 % local network, 40.0 MB were here"
+    rest = " left, 1 peer, 100 % LAN, 40.0 MB were here"
     assert all(
         re.fullmatch(r"fetching (\d+) % of 100\.0 MB, 1\.[0-3] MB/s, \d+ s(.*)", line) for line in lines
     )
@@ -119,7 +119,7 @@ def test_a_bar_says_all_of_it_where_there_is_room(clock: Clock, turn_on: TurnOn)
         progress.note("somebody\x1b[2J is odd")
     text = screen.getvalue()
     assert "\nfetching 50 % of 100.0 MB, 1.0 MB/s, 50 s left" in text
-    assert "1 peer, 100 % local network" in text
+    assert "1 peer, 100 % LAN" in text
     assert "━" in text
     assert "somebody\\x1b[2J is odd" in text
 
@@ -157,7 +157,7 @@ def test_a_terminal_that_goes_away_ends_nothing(clock: Clock, turn_on: TurnOn) -
     plain.artifact("kernel", 0, MB)
     plain.artifact("kernel", MB, MB)
     plain.note("nor this")
-    assert plain.standing().percent == 100
+    assert plain.headway().percent == 100
 
 
 def test_a_terminal_that_can_not_move_its_cursor_gets_lines(turn_on: TurnOn) -> None:
@@ -170,13 +170,13 @@ def test_a_terminal_that_can_not_move_its_cursor_gets_lines(turn_on: TurnOn) -> 
 @pytest.mark.parametrize(
     ("zeros", "stored", "sources", "line"),
     [
-        (0, 6 * MB, {"mesh": 6 * MB}, "fetched 6.0 MB of 6.0 MB in 2.0 s from 1 peer: 100 % other peers"),
+        (0, 6 * MB, {"mesh": 6 * MB}, "fetched 6.0 MB of 6.0 MB in 2.0 s from 1 peer: 100 % mesh"),
         (
             MB,
             2 * MB,
             {"lan": 2 * MB, "publisher": MB // 2},
             "fetched 2.0 MB of 6.0 MB in 2.0 s (3.0 MB were here, 1.0 MB are zeros, which nobody sends,"
-            " 500.0 kB came for nothing) from 1 peer: 80 % local network, 20 % publisher",
+            " 500.0 kB came for nothing) from 1 peer: 80 % LAN, 20 % publisher",
         ),
         (6 * MB, 0, {}, "fetched 0 B of 6.0 MB in 2.0 s (6.0 MB are zeros, which nobody sends)"),
     ],

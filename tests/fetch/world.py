@@ -12,11 +12,11 @@ from typing import Any
 import trio
 
 from p2pboot.core.clock import Clock
+from p2pboot.core.headway import Source
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.pieces import PieceSet
 from p2pboot.core.policy import Publisher, TrustPolicy
-from p2pboot.core.standing import Source
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import Question
 from p2pboot.core.withheld import Withheld

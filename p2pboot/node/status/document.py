@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from p2pboot import __version__
 from p2pboot.core.estimate import left_s
+from p2pboot.core.headway import WAITING_S
 from p2pboot.core.manifest import Artifact, Candidate, Statement
 from p2pboot.core.pieces import piece_count
-from p2pboot.core.standing import WAITING_S
 from p2pboot.core.timestamps import MAX_TIME, format_time
 from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import Malformed

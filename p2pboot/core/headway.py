@@ -16,18 +16,15 @@ from p2pboot.core.estimate import WINDOW_S, RateWindow, left_s
 Source = Literal["lan", "mesh", "publisher"]
 """Where bytes come from: the publisher itself, wherever it is; else a peer that is near; else any other."""
 
-SOURCE_WORDS: Final[Mapping[Source, str]] = {
-    "lan": "local network",
-    "publisher": "publisher",
-    "mesh": "other peers",
-}
+SOURCE_WORDS: Final[Mapping[str, str]] = {"lan": "LAN", "mesh": "mesh", "publisher": "publisher"}
+"""As people are told, of a fetch and of all that passes."""
 
 WAITING_S: Final = 3.0
 """When nothing has come for so long, that is what is said, and no time left."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Headway:
     """How far it is at one moment.
 
     Args:
@@ -117,7 +114,7 @@ class Standing:
         return f"waiting for {counted(self.peers, 'peer')}, no byte for {since}"
 
 
-class Tally:
+class HeadwayTally:
     """Adds up what the tasks of one piece of work report.
 
     Args:
@@ -175,14 +172,14 @@ class Tally:
         self._idle_since = now - idle_s
         self._peers = peers
 
-    def standing(self, now: float) -> Standing:
+    def headway(self, now: float) -> Headway:
         """How far it is."""
         self._forget_givers(now)
         total, done = sum(self._sizes.values()), sum(self._done.values())
         idle_s = now - self._idle_since
         waiting_s = idle_s if idle_s >= WAITING_S else None
         rate = self._window.rate(now)
-        return Standing(
+        return Headway(
             done_bytes=done,
             total_bytes=total,
             here_bytes=sum(self._here.values()),
@@ -218,5 +215,5 @@ def shares_of(sources: Mapping[Source, int]) -> dict[Source, int]:
 
 
 def shares_text(shares: Mapping[Source, int]) -> str:
-    """Where it came from: "80 % local network, 20 % publisher"."""
+    """Where it came from: "80 % LAN, 20 % publisher"."""
     return ", ".join(f"{percent} % {SOURCE_WORDS[source]}" for source, percent in shares.items())
