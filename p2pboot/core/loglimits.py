@@ -25,6 +25,10 @@ REMEMBERED: Final = 1024
 TELL_AFTER_S: Final = 60.0
 """How long after the first line that was left out it is said how many there were."""
 
+_RECURRING: Final = (Event.HTTP_FAILED, Event.NOT_KEPT, Event.TASK_FAILED)
+"""What goes wrong at every try, as long as it is so: without a peer or address whose it is, each has a limit of its own.
+Strangers try as often as they like."""
+
 _OF_PROBLEMS: Final = (Event.PROBLEM, Event.PROBLEM_OVER)
 
 
@@ -42,6 +46,8 @@ class LogLimits:
         who = _cause_of(fields)
         if event in _OF_PROBLEMS:  # one that comes and goes; it takes nothing of what is for peers
             who, is_strangers = f"problem {fields.get('code')} {fields.get('subject')}", False
+        elif who is None and event in _RECURRING:
+            who, is_strangers = f"{event.value} {fields.get('task')}", False
         else:
             is_strangers = who is not None
         if who is None:
