@@ -47,6 +47,13 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _heeds_ctrl_c() -> None:
+    """A shell has what it starts in the background ignore SIGINT, and so would all processes that tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _however_full_the_disk() -> Iterator[None]:
     """A tenth of the disk stays free, but tests run on a fuller one as well; processes that they start are told."""
     with pytest.MonkeyPatch.context() as patch:

@@ -16,9 +16,6 @@ from pathlib import Path
 from p2pboot.testing.processes import environment
 from p2pboot.testing.waiting import HANG_S, wait_until
 
-# Tests that run in the background ignore SIGINT, and what they start would too.
-_ON_ITS_OWN = ("setsid", "--ctty", "env", "--default-signal=INT")
-
 
 class Terminal:
     """One terminal and the process that runs on it.
@@ -49,7 +46,7 @@ class Terminal:
         """Everything, as it came."""
         with open(out or os.devnull, "wb") as file:
             self.process = subprocess.Popen(
-                [*_ON_ITS_OWN, *command] if is_its_own else command,
+                ["setsid", "--ctty", *command] if is_its_own else command,
                 cwd=directory,
                 env={**_without_size(environment()), "TERM": "xterm-256color", **(variables or {})},
                 stdin=self._theirs,
