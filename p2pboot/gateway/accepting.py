@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import h11
@@ -26,13 +27,13 @@ log = logging.getLogger(__name__)
 MEASURE_S: Final = 2.0  # how often it is looked how clients read
 ACCEPTED: Final = 64  # connections at once, before others have their turn
 _NO_FILES_PAUSE_S: Final = 0.1
-_NO_SLOT: Final = (
-    b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\nRetry-After: 10\r\nConnection: close\r\n\r\n"
-)
+_NO_SLOT: Final = {"Content-Length": "0", "Retry-After": "10", "Connection": "close"}
 _OUT_OF_RESOURCES: Final = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS)
 
 Opened = Callable[[socket.socket, str], ClientStream]
 """Makes a stream of a connection and the address of its client."""
+_NO_FIELDS: Final[Mapping[str, str]] = MappingProxyType({})
+
 Answer = Callable[[h11.Request, Ends], Awaitable[Reply]]
 """Finds the reply to a request on a connection with these ends; raises nothing."""
 
@@ -45,15 +46,24 @@ class Accepting:
         slots: how many connections.
         counters: told of replies, and of faults of ours.
         turns: how many requests are worked on at the same time.
+        fields: of HTTP, for replies to what is no request and comes to no `answer`.
     """
 
     def __init__(
-        self, listeners: Sequence[socket.socket], slots: Slots, counters: GatewayCounters, *, turns: int
+        self,
+        listeners: Sequence[socket.socket],
+        slots: Slots,
+        counters: GatewayCounters,
+        *,
+        turns: int,
+        fields: Mapping[str, str] = _NO_FIELDS,
     ) -> None:
         self._listeners = listeners
         self._slots = slots
         self._counters = counters
-        self._shared = Shared(Turns(turns), Room(), counters)
+        self._shared = Shared(Turns(turns), Room(), counters, fields)
+        lines = (f"{name}: {value}\r\n" for name, value in (_NO_SLOT | dict(fields)).items())
+        self._no_slot = f"HTTP/1.1 503 Service Unavailable\r\n{''.join(lines)}\r\n".encode()
 
     async def run(self, answer: Answer, opened: Opened) -> None:
         """Serve; all connections end with it."""
@@ -87,7 +97,7 @@ class Accepting:
                 elif self._slots.wait(stream.slot, admitted.set):
                     nursery.start_soon(self._wait, answer, stream, admitted)
                 else:
-                    stream.refuse(_NO_SLOT)
+                    stream.refuse(self._no_slot)
                     stream.finish()
 
     async def _wait(self, answer: Answer, stream: ClientStream, admitted: trio.Event) -> None:
@@ -98,7 +108,7 @@ class Accepting:
             if admitted.is_set():
                 await self._serve(answer, stream)
             else:
-                stream.refuse(_NO_SLOT)
+                stream.refuse(self._no_slot)
                 await stream.linger()
         finally:
             self._slots.give_up(stream.slot)

@@ -8,7 +8,7 @@ another end than we do is the last one on its connection: what follows it is nev
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
@@ -50,11 +50,13 @@ class Shared(NamedTuple):
         turns: for working on a request.
         room: for what quick clients did not take at once.
         counters: told of every reply.
+        fields: of replies to what is no request.
     """
 
     turns: Turns
     room: Room
     counters: GatewayCounters
+    fields: Mapping[str, str]
 
 
 class Connection:
@@ -69,7 +71,7 @@ class Connection:
     def __init__(self, stream: ClientStream, answer: Answer, shared: Shared) -> None:
         self._stream = stream
         self._answer = answer
-        self._turns, self._room, self._counters = shared
+        self._turns, self._room, self._counters, self._fields = shared
         self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=HEADER_BYTES)
         self._request: h11.Request | None = None
         """The one that is being received or answered."""
@@ -102,7 +104,8 @@ class Connection:
             status = HTTPStatus(error.error_status_hint)
             if self._request is None and status == HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE:
                 status = _too_long(self._http.trailing_data[0])
-            await self._send(refusal(status, _WHAT_IS_WRONG.get(status, "this is not HTTP"), is_last=True))
+            text = _WHAT_IS_WRONG.get(status, "this is not HTTP")
+            await self._send(refusal(status, text, self._fields, is_last=True))
             return
         if self._request is not None:
             self._stream.slot.answer(trio.current_time())

@@ -164,7 +164,7 @@ async def test_who_does_not_read_costs_not_a_byte_of_what_was_read_for_him(
     async def answer(_request: h11.Request) -> Reply:
         return Reply(200, {}, ArtifactBody(read, 0, 1 << 30))
 
-    shared = Shared(Turns(1), Room(room), GatewayCounters())
+    shared = Shared(Turns(1), Room(room), GatewayCounters(), {})
     async with trio.open_nursery() as nursery:
         nursery.start_soon(Connection(cast(ClientStream, Stuck()), answer, shared).run)
         await trio.sleep(2 * KEPT_S)

@@ -16,16 +16,13 @@ from p2pboot.gateway.names import Names
 from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.request import Request
 
-# What proxies add to requests of others, RFC 9110 and 7239 and custom. Any x-forwarded-* counts as well.
+# What proxies add to requests of others, RFC 9110 and 7239 and custom. See `_is_forwarded`.
 _OF_PROXIES: Final = frozenset(
     {
         "via",
-        "forwarded",
         "x-real-ip",
-        "x-client-ip",
-        "x-cluster-client-ip",
-        "true-client-ip",
         "cf-connecting-ip",
+        "x-envoy-external-address",
     }
 )
 _OTHER_SITES: Final = ("cross-site", "same-site")
@@ -72,11 +69,19 @@ def _ip_of(client: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 def _is_forwarded(request: Request) -> bool:
-    return any(name in _OF_PROXIES or name.startswith("x-forwarded-") for name in request.fields)
+    return any(
+        name in _OF_PROXIES or "forwarded" in name or name.endswith("client-ip") for name in request.fields
+    )
 
 
 def _is_of_another_site(request: Request) -> bool:
-    """Whether a page of another site asks, other than by a link that somebody followed (Fetch Metadata)."""
+    """Whether a page of another site asks, other than by a link that somebody followed.
+
+    By Fetch Metadata; and by Origin, which older browsers say where a script would read the answer.
+    """
+    own = {f"{scheme}://{host}".lower() for scheme in ("http", "https") for host in request.hosts}
+    if any(origin.lower() not in own for origin in request.values("origin")):
+        return True
     return any(
         site in _OTHER_SITES for site in request.values("sec-fetch-site")
     ) and "navigate" not in request.values("sec-fetch-mode")

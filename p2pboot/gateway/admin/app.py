@@ -38,12 +38,13 @@ POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; base-uri 'none';"
     " form-action 'none'; frame-ancestors 'none'"
 )
-_FIELDS: Final = {
+FIELDS: Final = {
     "Content-Security-Policy": POLICY,
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
 }
+"""In every reply, also to what is no request."""
 
 Counted = tuple[GatewayCounters, Slots]
 """What a gateway counts, and its connections."""
@@ -92,7 +93,7 @@ class Admin:
     async def answer(self, head: h11.Request, ends: Ends) -> Reply:
         """The reply to whatever came; raises nothing."""
         reply = await self._answer(head, ends)
-        return replace(reply, headers={**_FIELDS, **reply.headers})
+        return replace(reply, headers={**FIELDS, **reply.headers})
 
     async def _answer(self, head: h11.Request, ends: Ends) -> Reply:
         request = read_request(head, ends)

@@ -18,7 +18,7 @@ from p2pboot.core.origins import party_of
 from p2pboot.errors import MachineError
 from p2pboot.gateway.accepting import Accepting
 from p2pboot.gateway.admin.access import Access
-from p2pboot.gateway.admin.app import LOOKUPS, Admin, Counted
+from p2pboot.gateway.admin.app import FIELDS, LOOKUPS, Admin, Counted
 from p2pboot.gateway.admin.events import Events
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.counters import GatewayCounters
@@ -104,7 +104,7 @@ class AdminService:
         access = Access(options.admin_allow, names)
         app = Admin(node, Offers(node), access, self._counters, gateway=self._gateway)
         self._events = app.events
-        accepting = Accepting(self._listeners, self._slots, self._counters, turns=LOOKUPS)
+        accepting = Accepting(self._listeners, self._slots, self._counters, turns=LOOKUPS, fields=FIELDS)
         # What is said of the node is not what it serves: neither limited nor counted with that.
         unlimited = Bandwidth()
 

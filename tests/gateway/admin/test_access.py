@@ -24,6 +24,8 @@ OF_PROXIES = (
     "Forwarded: for=127.0.0.1",
     "Via: 1.1 nginx",
     "X-Real-IP: 127.0.0.1",
+    "X-Original-Forwarded-For: 127.0.0.1",
+    "Fly-Client-IP: 127.0.0.1",
 )
 
 
@@ -89,6 +91,12 @@ def test_pages_of_other_sites_may_link_here_and_not_ask(site: str) -> None:
     assert judged("127.0.0.1", sec_fetch_site=site, sec_fetch_mode="navigate") == 200
     assert judged("127.0.0.1", sec_fetch_site="same-origin", sec_fetch_mode="cors") == 200
     assert judged("127.0.0.1", sec_fetch_site="none", sec_fetch_mode="navigate") == 200
+
+
+def test_scripts_of_other_sites_are_known_by_their_origin_too() -> None:
+    for origin in ("http://evil.example", "null", "http://localhost.evil.example", "http://localhost:81"):
+        assert judged("127.0.0.1", origin=origin) == 403
+    assert judged("127.0.0.1", origin="http://localhost") == 200
 
 
 @pytest.mark.parametrize("path", REPORTS)

@@ -12,14 +12,16 @@ from typing import Any
 import pytest
 
 from p2pboot.core.problems import Code
-from p2pboot.gateway.admin import page
+from p2pboot.gateway import accepting
+from p2pboot.gateway.admin import page, service
 from p2pboot.gateway.admin.app import POLICY
 from p2pboot.gateway.admin.page import inline, sections, whole
 from p2pboot.node.status.running import MAX_PEERS
 from p2pboot.node.troubleshooting import entries
 from p2pboot.store.store import Store
 from tests.gateway.admin.watched import EVIL, SayingNode, document_of
-from tests.gateway.world import Running, gateway_settings, serving
+from tests.gateway.clients import connected, drained, request, status_of
+from tests.gateway.world import OfferingNode, Running, gateway_settings, put, serving
 
 REPOSITORY = Path(__file__).parents[3]
 VOID = {"meta", "link", "br", "img", "input", "path"}
@@ -164,6 +166,42 @@ def test_marks_of_our_own_documentation_become_html() -> None:
     assert inline("a `b<c>` **d `e`** [f `g`](h.md) & i") == (
         "a <code>b&lt;c&gt;</code> <strong>d <code>e</code></strong> f <code>g</code> &amp; i"
     )
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", 400),
+        (b"\x16\x03\x01 not HTTP\r\n\r\n", 400),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * (32 << 10) + b"\r\n\r\n", 431),
+        (b"GET /" + b"x" * (32 << 10) + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", 414),
+    ],
+)
+async def test_what_is_no_request_is_refused_with_the_policy(
+    gateway: Running, sent: bytes, status: int
+) -> None:
+    async with connected(gateway.admin.port, sent) as client:
+        reply = await drained(client)
+    assert status_of(reply) == status
+    assert f"\r\nContent-Security-Policy: {POLICY}\r\n".encode() in reply
+
+
+async def test_who_gets_no_connection_is_refused_with_the_policy(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(store)
+    monkeypatch.setattr(service, "SLOTS", 1)
+    monkeypatch.setattr(accepting, "WAIT_S", 0.01)
+    async with serving(OfferingNode(store), gateway_settings(tmp_path)) as gateway:
+        watching = request("/events", "Host: localhost")
+        async with (
+            connected(gateway.admin.port, watching) as first,
+            connected(gateway.admin.port, watching) as other,
+        ):
+            await first.receive_some(1)
+            reply = await drained(other)
+    assert status_of(reply) == 503
+    assert f"\r\nContent-Security-Policy: {POLICY}\r\n".encode() in reply
 
 
 async def test_pages_have_the_policy_and_are_not_kept(gateway: Running, tmp_path: Path) -> None:
