@@ -16,6 +16,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from p2pboot.core.amounts import duration_text, rate_text, size_text
+from p2pboot.core.identity import parse_keyid
 from p2pboot.core.timestamps import format_time
 from p2pboot.gateway.admin.assets import assets
 from p2pboot.gateway.admin.drawing import HEIGHT, INTERVALS, graph, piece_map
@@ -61,6 +62,7 @@ def _environment() -> Environment:
         "rfc3339": format_time,
         "inline": inline,
     }
+    made.tests["keyid"] = _is_keyid
     made.globals |= {
         "overview": overview,
         "piece_map": piece_map,
@@ -76,6 +78,15 @@ def _environment() -> Environment:
         "MAX_ON_THEIR_WAY": MAX_ON_THEIR_WAY,
     }
     return made
+
+
+def _is_keyid(publisher: str | None) -> bool:
+    """Whether a publisher is called by its key: the operator gave it no name."""
+    try:
+        parse_keyid(publisher or "")
+    except ValueError:
+        return False
+    return True
 
 
 def whole(document: Mapping[str, Any]) -> bytes:

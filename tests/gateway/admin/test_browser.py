@@ -240,6 +240,10 @@ def test_a_phone_scrolls_one_way_only(browser: Browser, tmp_path: Path, peers: i
     document = document_of(tmp_path / "said", peers=peers, clients=64)
     for peer in document["peers"]:
         peer["name"] = "W" * 64
+    for called in ("ed25519:" + "a" * 64, "W" * 128):
+        document["store"]["publishers"].append({"publisher": called, "used": 1, "limit": None})
+    document["addresses"] = ["/dns4/" + "w" * 250 + "/tcp/4001/p2p/" + document["peer_id"]]
+    document["http"] = ["http://" + "w" * 250]
     with shown(tmp_path, document) as (url, _):
         page = browser.page(width=360, height=640)
         page.open(url)

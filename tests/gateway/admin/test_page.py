@@ -94,6 +94,20 @@ def test_all_that_the_document_says_is_there(document: dict[str, Any]) -> None:
     assert text.index('id="problems"') < text.index('id="fetching"') < text.index('id="releases"')
 
 
+def test_a_publisher_without_a_name_is_called_by_its_own_word(document: dict[str, Any]) -> None:
+    key = "ed25519:" + "a" * 64
+    head = document["heads"][1] | {"publisher": key, "signers": [key]}
+    document["heads"] = [head]
+    document["store"]["publishers"] = [{"publisher": key, "used": 1, "limit": None}]
+    for provider, name in ((head["provider"] | {"name": "builder"}, "builder "), (None, "")):
+        head["provider"] = provider
+        made = sections(document)
+        shown = f'{name}<code title="{key}">ed25519:aaaaaaaa…</code>'
+        assert f"<dt>Publisher</dt><dd>{shown}</dd>" in made["releases"]
+        assert f"<dt>Of {shown}</dt>" in made["store"]
+        assert made["releases"].count(f">{key}<") == 1  # the signer
+
+
 def test_nothing_is_inline_and_nothing_is_from_elsewhere(document: dict[str, Any]) -> None:
     parsed = read(whole(document).decode())
     assert parsed.wrong == []
