@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from io import TextIOWrapper
@@ -9,10 +10,14 @@ from io import TextIOWrapper
 import click
 
 from p2pboot import __version__
+from p2pboot.cli import logs
 from p2pboot.cli.clock import Wall, system_wall
 from p2pboot.cli.failures import Failure, explain
 from p2pboot.cli.options import LazyGroup, verbosity_options
 from p2pboot.cli.output import ERROR, discard_stdout, emit_json, marked, one_line
+from p2pboot.core.events import Event
+
+log = logging.getLogger(__name__)
 
 PROGRAM = "p2pboot"
 BROKEN_PIPE = 1  # what click and Python themselves return
@@ -86,10 +91,15 @@ def _write_what_the_terminal_can() -> None:
 
 
 def _report(failure: Failure, *, as_json: bool) -> int:
+    if failure.message and logs.is_json():
+        said = Event.COMMAND_FAILED(
+            reason=failure.reason, remedy=failure.remedy, exit_status=failure.exit_status
+        )
+        log.error("%s", failure.message, extra=said)
     line = f"{PROGRAM}: error: {failure.message}"
     if failure.remedy:
         line += f"{' -' if line.endswith('?') else ';'} {failure.remedy}"
-    if failure.message:
+    if failure.message and not logs.is_json():
         print(marked(one_line(line), ERROR), file=sys.stderr)
     if as_json and failure.message:
         try:

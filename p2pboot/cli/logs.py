@@ -151,6 +151,15 @@ def configure(*, verbose: bool, quiet: bool, usual: int = logging.INFO, form: Fo
     own.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else usual)
 
 
+def is_json() -> bool:
+    """Whether what is written to standard error now is to be JSON, line by line."""
+    return any(
+        isinstance(one, logging.StreamHandler) and one.stream is sys.stderr
+        for one in logging.getLogger().handlers
+        if isinstance(one.formatter, JsonLines)
+    )
+
+
 def _formatter(form: Form, *, tracebacks: bool) -> logging.Formatter:
     if form == "auto":
         form = "journal" if is_on_journal() else "text"

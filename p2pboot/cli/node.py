@@ -53,7 +53,7 @@ def serve(config_path: Path | None, **params: Any) -> None:
             )
         return settings
 
-    _run(load)
+    _run(load, form=params["log_format"])
 
 
 @click.command(cls=Command)
@@ -81,16 +81,21 @@ def mirror(config_path: Path | None, **params: Any) -> None:
             arch=params["provider_arch"],
         )
 
-    _run(load)
+    _run(load, form=params["log_format"])
 
 
-def _run(load: Callable[[], NodeSettings]) -> None:
-    """Check the settings before the slow imports, then run the node with them."""
+def _run(load: Callable[[], NodeSettings], *, form: str | None) -> None:
+    """Check the settings before the slow imports, then run the node with them.
+
+    Args:
+        load: reads the settings; called again on SIGHUP.
+        form: of the log, as the command line has it: the settings may be what is wrong.
+    """
     meta = click.get_current_context().meta
     configure = partial(
         logs.configure, verbose=logs.VERBOSE in meta, quiet=output.QUIET in meta, usual=logging.INFO
     )
-    configure()  # what there is to say of the settings themselves
+    configure(form="json" if form == "json" else "auto")  # what there is to say of the settings themselves
     from p2pboot.node.supervisor import Supervisor
     from p2pboot.transport.passed import HTTP, PassedSockets
 

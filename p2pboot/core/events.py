@@ -27,6 +27,7 @@ class Event(enum.StrEnum):
     """What happened. Called with fields, it is what a log call takes as `extra`."""
 
     # the node
+    COMMAND_FAILED = "command-failed"
     NODE_ENDING = "node-ending"
     SETTINGS_RELOADED = "settings-reloaded"
     SETTINGS_REFUSED = "settings-refused"

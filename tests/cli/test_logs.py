@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from p2pboot.cli import logs
+from p2pboot.cli.app import run
 from p2pboot.cli.logs import MAX_LINE, JournalLines, JsonLines, Limiter, Lines
 from p2pboot.cli.output import is_journal
 from p2pboot.core.events import Event
@@ -223,3 +224,20 @@ def test_what_ends_a_command_is_an_error_in_the_journal_too(tmp_path: Path) -> N
     assert ended.returncode != 0
     *_, last = (tmp_path / "stream").read_text().splitlines()
     assert last.startswith("<3>p2pboot: error: ")
+
+
+@pytest.mark.parametrize("form", ["json", "text"])
+def test_the_line_with_which_a_node_fails_has_the_logs_form(
+    form: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Also that of settings which can not be read: what a collector can not parse is lost when it matters most."""
+    status = run(["serve", str(tmp_path), "--quota", "much", "--log-format", form])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert status == 2
+    if form == "json":
+        said = json.loads(line)
+        assert (said["event"], said["level"], said["reason"]) == ("command-failed", "error", "usage")
+        assert "'much'" in said["message"]
+        assert said["exit_status"] == status
+    else:
+        assert line.startswith("p2pboot: error: --quota")
