@@ -22,6 +22,9 @@ from p2pboot.transport.interface import Connection, Transport
 
 LOOK_S: Final = 2.0  # how often it is looked who is connected
 ALONE_S: Final = 600.0  # so long without any peer is a problem: machines restart, switches too
+UNMET_S: Final = (
+    60.0  # the same where nobody has been here since the start: then it is the address, or the network
+)
 SILENT_S: Final = 3600.0  # so long without a word of the publisher; heads are compared every minute
 OUTGOING_S: Final = 3600.0  # so long with peers that were all dialled from here …
 OUTGOING_PEERS: Final = 3  # … at least so many: one or two are whoever was there first
@@ -75,6 +78,7 @@ class Contact:
         now = self._now()
         self._started = now
         self._company = now  # when anybody was connected last
+        self._has_met = False  # whether anybody was, since the start
         self._connected: dict[str, _Moment] = {}  # the same of whom the operator named
         self._offered: dict[
             str, _Moment
@@ -94,7 +98,7 @@ class Contact:
         now, connections = self._now(), self._transport.connections()
         peers = {connection.peer_id for connection in connections}
         if peers:
-            self._company = now
+            self._company, self._has_met = now, True
         named = self._addressed()
         self._connected = {peer: moment for peer, moment in self._connected.items() if peer in named}
         self._connected.update(dict.fromkeys(peers.intersection(named), now))
@@ -129,7 +133,9 @@ class Contact:
         return [problem for problem in found if problem is not None]
 
     def _alone(self) -> Problem | None:
-        if not self._expects_peers() or not self._is_past(self._company, ALONE_S):
+        if not self._expects_peers() or not self._is_past(
+            self._company, ALONE_S if self._has_met else UNMET_S
+        ):
             return None
         return Problem(Code.NO_PEERS, "network", f"nobody is connected, since {self._company}", _DOCTOR)
 

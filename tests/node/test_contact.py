@@ -14,7 +14,16 @@ import trio
 
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trust import Pair, Trust
-from p2pboot.node.contact import ALONE_S, INCOMING_S, LOOK_S, OUTGOING_PEERS, OUTGOING_S, SILENT_S, Contact
+from p2pboot.node.contact import (
+    ALONE_S,
+    INCOMING_S,
+    LOOK_S,
+    OUTGOING_PEERS,
+    OUTGOING_S,
+    SILENT_S,
+    UNMET_S,
+    Contact,
+)
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.store.manifests import HeadRow
 from p2pboot.testing.manifests import NOW, key_of
@@ -90,7 +99,11 @@ async def test_nobody_for_ten_minutes_is_a_problem_of_a_node_that_is_to_have_pee
     autojump_clock: None,
 ) -> None:
     async with looking() as world:
-        await trio.sleep(2 * ALONE_S)
+        await trio.sleep(UNMET_S - 1)
+        world.expects = True
+        assert world.problems() == {}
+        world.expects = False
+        await trio.sleep(2)
         assert world.problems() == {}  # the first of its network, perhaps
         world.expects = True
         assert world.problems() == {"no-peers": f"nobody is connected, since {STARTED}"}
