@@ -19,6 +19,7 @@ from p2pboot.config.places import places_of
 from p2pboot.config.settings import SETTINGS, NodeSettings
 from p2pboot.config.trust import TRUST
 from p2pboot.config.values import is_passed
+from p2pboot.core.amounts import counted
 from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import ConfigError, KeyFileError, MachineError, P2PBootError, UsageError
 
@@ -305,9 +306,8 @@ def refuse(checked: list[Checked]) -> None:
         return
     errors = [flaw for one in wrong for flaw in one.flaws if flaw.severity == "error"]
     where = ", ".join(str(one.path) for one in wrong)
-    count = "1 error" if len(errors) == 1 else f"{len(errors)} errors"
     raise ConfigError(
-        f"{where}: {count}",
+        f"{where}: {counted(len(errors), 'error')}",
         remedy="a node does not start with it; what is wrong is said above",
         details={"files": [one.to_json() for one in checked]},
     )

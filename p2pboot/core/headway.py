@@ -5,7 +5,7 @@ Pure: the clock is an argument. The forms (a bar, lines, a log) are elsewhere; t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Final, Literal
 
@@ -15,6 +15,14 @@ from p2pboot.core.estimate import WINDOW_S, RateWindow, left_s
 
 Source = Literal["lan", "mesh", "publisher"]
 """Where bytes come from: the publisher itself, wherever it is; else a peer that is near; else any other."""
+
+
+def source_of(*, is_publisher: bool, near: Callable[[], bool]) -> Source:
+    """Whose bytes a peer's are; `near` is asked only where that decides."""
+    if is_publisher:
+        return "publisher"
+    return "lan" if near() else "mesh"
+
 
 SOURCE_WORDS: Final[Mapping[str, str]] = {"lan": "LAN", "mesh": "mesh", "publisher": "publisher"}
 """As people are told, of a fetch and of all that passes."""

@@ -75,6 +75,11 @@ class Publisher:
         object.__setattr__(self, "channels", None if self.channels is None else channels)
         object.__setattr__(self, "archs", None if self.archs is None else archs)
 
+    @property
+    def shown(self) -> str:
+        """What people are told it is: its name, or else its first key id."""
+        return self.name or self.keys[0]
+
     def covers(self, channel: str, arch: str) -> bool:
         """Whether this publisher may publish for the channel and (canonical) architecture."""
         return (self.channels is None or channel in self.channels) and (
@@ -116,7 +121,7 @@ class TrustPolicy:
             if _overlap(one.channels, other.channels) and _overlap(one.archs, other.archs):
                 raise ConfigError(
                     f"two publishers are trusted for the same channel and arch:"
-                    f" {one.name or one.keys[0]} and {other.name or other.keys[0]}",
+                    f" {one.shown} and {other.shown}",
                     remedy="put keys of one publisher into one entry, and give others their own channels",
                 )
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Set
 from typing import Any, Final, get_args
 
-from p2pboot.core.headway import Source
+from p2pboot.core.headway import Source, source_of
 from p2pboot.errors import ProtocolError
 from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.asking.requests import NoAnswer, NoStream
@@ -93,7 +93,7 @@ class Ledger:
             size_bytes: of what came.
             near: whether nothing that is scarce lies between; asked only where that is to be known.
         """
-        source: Source = "publisher" if peer_id in self.publishers else "lan" if near() else "mesh"
+        source = source_of(is_publisher=peer_id in self.publishers, near=near)
         self.received[peer_id] += size_bytes
         self.sources[source] += size_bytes
         self.progress.arrived(peer_id, source, size_bytes)

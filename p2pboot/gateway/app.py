@@ -6,17 +6,14 @@ from `artifacts`.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from typing import Final
 
 import h11
 
-from p2pboot.core.events import Event
 from p2pboot.core.manifest import Artifact
 from p2pboot.core.names import DTB_ARCHIVE, DTB_PREFIX, UKI
-from p2pboot.errors import MachineError, ManifestError, P2PBootError, StoreError
+from p2pboot.errors import ManifestError
 from p2pboot.gateway import replies
 from p2pboot.gateway.artifacts import Artifacts
 from p2pboot.gateway.backend import Backend
@@ -29,11 +26,21 @@ from p2pboot.gateway.phase import phase_view
 from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.request import Ends, Request
-from p2pboot.gateway.routes import NAME, PAIR, SHA256, SHORT_NAME, TREE, Endpoint, Parts, Route, find, route
+from p2pboot.gateway.routes import (
+    NAME,
+    PAIR,
+    SHA256,
+    SHORT_NAME,
+    TREE,
+    Endpoint,
+    Parts,
+    Route,
+    answer_by,
+    find,
+    route,
+)
 from p2pboot.gateway.trees import EXTENSION, Representation
 from p2pboot.serving.threads import Threads
-
-log = logging.getLogger(__name__)
 
 LOOKUPS: Final = 4  # threads that look into the database at the same time
 
@@ -105,27 +112,7 @@ class Gateway:
         found = find(self._routes, request.path)
         if found is None:
             return refusal(404, "there is nothing of that name")
-        chosen, parts = found
-        try:
-            reply = await chosen.endpoint(request, parts)
-        except P2PBootError as error:
-            log.warning(
-                "%s: %s",
-                request.path,
-                error,
-                extra=Event.HTTP_FAILED(path=request.path, address=request.ends.client),
-            )
-            status = 503 if isinstance(error, StoreError | MachineError) else 500
-            reply = refusal(status, "not available at the moment")
-        except Exception:
-            log.exception(
-                "%s: a fault of the gateway",
-                request.path,
-                extra=Event.HTTP_FAILED(path=request.path, address=request.ends.client),
-            )
-            self._counters.failures += 1
-            reply = refusal(500, "a fault of the gateway")
-        return replace(reply, kind=chosen.kind)
+        return await answer_by(found, request, self._counters, whose="the gateway", tells_why=False)
 
     def _about(self, answer: AboutOffer) -> Endpoint:
         """An endpoint that first finds the manifest that the path means, and says why when there is none to offer."""

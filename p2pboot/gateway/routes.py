@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
+from p2pboot.core.events import Event
 from p2pboot.core.names import ARCH_ALIASES, ARCHS, NAME_PATTERN
-from p2pboot.gateway.replies import Reply
+from p2pboot.errors import MachineError, P2PBootError, StoreError
+from p2pboot.gateway.counters import GatewayCounters
+from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.request import Request
+
+log = logging.getLogger(__name__)
 
 Parts = Mapping[str, str]
 """What a path names, by the groups of its route's pattern."""
@@ -50,3 +57,31 @@ def find(routes: Sequence[Route], path: str) -> tuple[Route, Parts] | None:
         if match is not None:
             return one, match.groupdict()
     return None
+
+
+async def answer_by(
+    found: tuple[Route, Parts], request: Request, counters: GatewayCounters, *, whose: str, tells_why: bool
+) -> Reply:
+    """Have a route's endpoint answer; raises nothing, as one request must not end the node.
+
+    Args:
+        found: the route, and what the path names.
+        request: that is answered.
+        counters: told of faults of ours.
+        whose: fault that is, for people: "the gateway".
+        tells_why: whether who asks may know what is wrong with the store.
+    """
+    chosen, parts = found
+    about = Event.HTTP_FAILED(path=request.path, address=request.ends.client)
+    try:
+        reply = await chosen.endpoint(request, parts)
+    except P2PBootError as error:
+        log.warning("%s: %s", request.path, error, extra=about)
+        status = 503 if isinstance(error, StoreError | MachineError) else 500
+        why = f": {error.message}" if tells_why else ""
+        reply = refusal(status, f"not available at the moment{why}")
+    except Exception:
+        log.exception("%s: a fault of %s", request.path, whose, extra=about)
+        counters.failures += 1
+        reply = refusal(500, f"a fault of {whose}{'; the log of the node has it' if tells_why else ''}")
+    return replace(reply, kind=chosen.kind)

@@ -11,6 +11,7 @@ from typing import Final
 
 import trio
 
+from p2pboot.core.amounts import counted
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.problems import Code, Problem
 
@@ -61,7 +62,7 @@ class Poisoners:
         if not self._poisoners:
             return []
         count = len(self._poisoners)
-        many = f"more than {COUNTED} peers" if count > COUNTED else f"{count} peer{'s' * (count != 1)}"
+        many = f"more than {COUNTED} peers" if count > COUNTED else counted(count, "peer")
         named = [f"{peer_id} ({one.what})" for peer_id, one in list(self._poisoners.items())[:NAMED]]
         more = "" if count <= NAMED else ", and others"
         return [

@@ -89,16 +89,7 @@ def write_temporary(final: Path, data: bytes) -> Path:
     Raises:
         OSError: what the system calls say; there is no file then.
     """
-    temporary, fd = _create_locked(final, 0o644)
-    try:
-        write_at(fd, data, 0)
-        os.fsync(fd)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(fd)
-    return temporary
+    return stream_temporary(final, (data,))
 
 
 def stream_temporary(final: Path, chunks: Iterable[bytes]) -> Path:

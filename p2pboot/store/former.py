@@ -55,7 +55,7 @@ class FormerVersions(Yielding):
         if publisher is None:
             return 0, None, ""
         taken = {**self._catalogue.taken(publisher), **self._catalogue.sizes(self._digest)}
-        return sum(taken.values()), self._catalogue.share(publisher), publisher.name or publisher.keys[0]
+        return sum(taken.values()), self._catalogue.share(publisher), publisher.shown
 
     @override
     def bytes(self) -> int:

@@ -200,7 +200,7 @@ def _usage(blobs: BlobStore, artifact: Artifact, naming: dict[str, list[str]], r
 def _publisher(row: HeadRow, policy: TrustPolicy) -> str:
     publisher = policy.publisher_for(*row.pair)
     if publisher is not None and publisher.is_met_by(row.signers):
-        return publisher.name or publisher.keys[0]
+        return publisher.shown
     return ", ".join(row.signers)
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
 import h11
 
-from p2pboot.core.events import Event
-from p2pboot.errors import MachineError, P2PBootError, StoreError
 from p2pboot.gateway import replies
 from p2pboot.gateway.admin.access import Access
 from p2pboot.gateway.admin.assets import CACHE, assets
@@ -23,12 +20,10 @@ from p2pboot.gateway.offers import Offers
 from p2pboot.gateway.replies import Reply, refusal
 from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.request import Ends, Request
-from p2pboot.gateway.routes import Parts, find, route
+from p2pboot.gateway.routes import Parts, answer_by, find, route
 from p2pboot.gateway.slots import Slots
 from p2pboot.node.status import RunningNode, describe_node
 from p2pboot.serving.threads import Threads
-
-log = logging.getLogger(__name__)
 
 LOOKUPS: Final = 2  # threads that work for those who look
 HTML: Final = "text/html; charset=utf-8"
@@ -107,27 +102,7 @@ class Admin:
             return refusal(
                 404, "there is nothing of that name; what machines boot is at the address of --http"
             )
-        chosen, parts = found
-        try:
-            reply = await chosen.endpoint(request, parts)
-        except P2PBootError as error:
-            log.warning(
-                "%s: %s",
-                request.path,
-                error,
-                extra=Event.HTTP_FAILED(path=request.path, address=request.ends.client),
-            )
-            status = 503 if isinstance(error, StoreError | MachineError) else 500
-            reply = refusal(status, f"not available at the moment: {error.message}")
-        except Exception:
-            log.exception(
-                "%s: a fault of the status page",
-                request.path,
-                extra=Event.HTTP_FAILED(path=request.path, address=request.ends.client),
-            )
-            self._counters.failures += 1
-            reply = refusal(500, "a fault of the status page; the node's log has it")
-        return replace(reply, kind=chosen.kind)
+        return await answer_by(found, request, self._counters, whose="the status page", tells_why=True)
 
     async def _page(self, request: Request, _parts: Parts) -> Reply:
         from p2pboot.gateway.admin.page import whole

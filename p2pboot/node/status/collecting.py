@@ -13,6 +13,7 @@ from typing import Final
 import trio
 from cachetools import LRUCache
 
+from p2pboot.core.headway import source_of
 from p2pboot.node.status.acquaintance import MAX_NAME, Acquaintance, readable
 from p2pboot.node.status.boots import Boot, Boots
 from p2pboot.node.status.flows import LAN, MESH, PUBLISHER, Flows, FlowsFacts
@@ -171,9 +172,7 @@ class Collector:
         )
 
     def _class_of(self, peer_id: str) -> str:
-        if peer_id in self._known.publishers:
-            return PUBLISHER
-        return LAN if self._is_near(peer_id) else MESH
+        return source_of(is_publisher=peer_id in self._known.publishers, near=lambda: self._is_near(peer_id))
 
     def _is_near(self, peer_id: str) -> bool:
         connections = self._connections.get(peer_id)

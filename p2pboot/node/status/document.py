@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from p2pboot import __version__
 from p2pboot.core.estimate import left_s
-from p2pboot.core.headway import WAITING_S
+from p2pboot.core.headway import WAITING_S, source_of
 from p2pboot.core.manifest import Artifact, Candidate, Statement
 from p2pboot.core.pieces import piece_count
 from p2pboot.core.timestamps import MAX_TIME, format_time
@@ -147,9 +147,7 @@ def _describe_peer(peer: PeerFacts) -> dict[str, Any]:
 
 def class_of(peer: PeerFacts) -> str:
     """Whose bytes a peer's are, as `flows` counts them."""
-    if peer.is_publisher:
-        return PUBLISHER
-    return LAN if peer.near else MESH
+    return source_of(is_publisher=peer.is_publisher, near=lambda: peer.near)
 
 
 def path_of(peer: PeerFacts) -> str:
@@ -205,7 +203,7 @@ def _describe_room(store: Store, catalogue: Catalogue) -> dict[str, Any]:
         "keep": catalogue.keep,
         "publishers": [
             {
-                "publisher": publisher.name or publisher.keys[0],
+                "publisher": publisher.shown,
                 "used": sum(catalogue.taken(publisher).values()),
                 "limit": catalogue.share(publisher),
             }
@@ -272,7 +270,7 @@ class _Releases:
             "manifest_version": row.manifest_version,
             "digest": row.digest,
             "signers": list(row.signers),
-            "publisher": None if publisher is None else publisher.name or publisher.keys[0],
+            "publisher": None if publisher is None else publisher.shown,
             "threshold": None if publisher is None else publisher.threshold,
             "provider": None
             if claims is None
