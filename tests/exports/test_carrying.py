@@ -257,37 +257,58 @@ def test_a_description_says_what_it_said(stick: Path) -> None:
     assert (description.channel, description.arch, description.manifest_version) == ("stable", "x86_64", 1)
 
 
+_KILLED = """
+import os, pathlib, sys
+from tests.exports.conftest import *
+from p2pboot.exports.writing import write_directory
+
+def export(number):
+    left = [number]
+    def killing(step):
+        def call(*args, **named):
+            left[0] -= 1
+            if not left[0]:
+                os.kill(os.getpid(), 9)
+            return step(*args, **named)
+        return call
+    os.replace, os.unlink = killing(os.replace), killing(os.unlink)
+    with Store.open(pathlib.Path(sys.argv[1])) as store:
+        write_directory(Release(MANIFEST, DETACHED, store.blobs), pathlib.Path(sys.argv[2]), silent)
+
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        try:
+            export(int(line))
+        except BaseException:
+            os._exit(1)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Exports in a child for each number that it reads, with so many renames and removals until it is killed."""
+
+
 def test_an_export_that_is_killed_leaves_the_old_one_or_says_that_it_is_none(
     release: Release, stick: Path, tmp_path: Path
 ) -> None:
     """Killed at each of its renames in turn, by itself: what is on the stick is whole, or refused."""
-    for number in range(1, 40):
-        script = (
-            "import os, sys, pathlib\n"
-            "from tests.exports.conftest import *\n"
-            "from p2pboot.exports.writing import write_directory\n"
-            f"left = [{number}]\n"
-            "def killing(step):\n"
-            "    def call(*args, **named):\n"
-            "        left[0] -= 1\n"
-            "        if not left[0]: os.kill(os.getpid(), 9)\n"
-            "        return step(*args, **named)\n"
-            "    return call\n"
-            "os.replace, os.unlink = killing(os.replace), killing(os.unlink)\n"
-            "pathlib.os = os\n"
-            f"with Store.open(pathlib.Path({str(tmp_path / 'held')!r})) as store:\n"
-            f"    write_directory(Release(MANIFEST, DETACHED, store.blobs), pathlib.Path({str(stick)!r}), silent)\n"
-        )
-        done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
-        with Store.open(tmp_path / f"killed{number}") as other:
-            with contextlib.suppress(Malformed):  # not written to its end
-                take(stick, other)
-                assert held_by(other)
-            if not held_by(other):
-                assert not decode((stick / DESCRIPTION).read_bytes()).complete
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
+    command = [sys.executable, "-c", _KILLED, str(tmp_path / "held"), str(stick)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as forking:
+        assert forking.stdin is not None
+        assert forking.stdout is not None
+        for number in range(1, 40):
+            forking.stdin.write(f"{number}\n")
+            forking.stdin.flush()
+            status = int(forking.stdout.readline())
+            with Store.open(tmp_path / f"killed{number}") as other:
+                with contextlib.suppress(Malformed):  # not written to its end
+                    take(stick, other)
+                    assert held_by(other)
+                if not held_by(other):
+                    assert not decode((stick / DESCRIPTION).read_bytes()).complete
+            if status == 0:
+                break
+            assert status == -signal.SIGKILL
     assert number > 2
     assert not list(stick.rglob("*.tmp"))
 
