@@ -17,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 Decorator = Callable[[F], F]
 
 _KEY_ID_FORM = re.compile(r"(?:ed25519:)?[0-9A-Fa-f]{64}|12D3KooW\w+")
+_WHOLE = 1000  # characters: more than any command's first sentence has
 _KEY_ID = "KEYID"  # what the value of an option is called that takes key ids
 
 
@@ -58,6 +59,14 @@ class Group(click.Group):
     """A group that suggests the command which was probably meant."""
 
     command_class = Command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands with the whole first sentence of each; click's own list cuts it off at the line's end."""
+        commands = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [(name, one.get_short_help_str(_WHOLE)) for name, one in commands if one and not one.hidden]
+            )
 
     def resolve_command(  # noqa: D102 - click's
         self, ctx: click.Context, args: list[str]

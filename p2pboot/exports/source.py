@@ -92,7 +92,7 @@ def open_source(fd: int, shown: str) -> Source:
             return DirectorySource(fd, shown)
         if stat.S_ISREG(mode):
             return ArchiveSource(open(fd, "rb", buffering=_SKIPPED_BYTES), shown)
-        raise Malformed(f"{shown} is neither a directory nor an archive")
+        raise Malformed(f"{shown} is neither a directory nor an archive", remedy=_AGAIN)
     except BaseException:
         os.close(fd)
         raise
@@ -137,7 +137,9 @@ class DirectorySource(Source):
             if size is not None and content.size != size:
                 raise _other_size(self.shown, name, content.size, size)
             if content.size > most:
-                raise Malformed(f"{self.shown}/{name} has {content.size} bytes, more than {most}")
+                raise Malformed(
+                    f"{self.shown}/{name} has {content.size} bytes, more than {most}", remedy=_AGAIN
+                )
             return content.read(content.size)
         finally:
             content.close()
@@ -173,11 +175,11 @@ class DirectorySource(Source):
             raise _missing(self.shown, name) from None
         except OSError as error:
             if error.errno == errno.ELOOP:
-                raise Malformed(f"{shown} is a symbolic link") from None
+                raise Malformed(f"{shown} is a symbolic link", remedy=_AGAIN) from None
             raise machine_error(error, f"read {shown}") from error
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
-            raise Malformed(f"{shown} is not a regular file")
+            raise Malformed(f"{shown} is not a regular file", remedy=_AGAIN)
         return _FileContent(fd, shown)
 
 
@@ -201,7 +203,7 @@ class _FileContent(Content):
         except OSError as error:
             raise machine_error(error, f"read {self._shown}") from error
         if len(data) < length:
-            raise Malformed(f"{self._shown} ends too early")
+            raise Malformed(f"{self._shown} ends too early", remedy=_AGAIN)
         self.skip(length)
         return data
 
@@ -235,7 +237,9 @@ class ArchiveSource(Source):
         if size is not None and member.size != size:
             raise _other_size(self.shown, name, member.size, size)
         if member.size > most:
-            raise Malformed(f"{name} in {self.shown} has {member.size} bytes, more than {most}")
+            raise Malformed(
+                f"{name} in {self.shown} has {member.size} bytes, more than {most}", remedy=_AGAIN
+            )
         return self._begin(member).read(member.size)
 
     @override
@@ -249,7 +253,7 @@ class ArchiveSource(Source):
     def end(self) -> None:
         self._pass_over()
         if any(self._read(_BLOCK, at_most=True)):
-            raise Malformed(f"{self.shown} has more in it than an export")
+            raise Malformed(f"{self.shown} has more in it than an export", remedy=_AGAIN)
 
     @override
     def close(self) -> None:
@@ -268,7 +272,7 @@ class ArchiveSource(Source):
                 break
             self._directories += 1  # `tar cf` of a directory
             if self._directories > _MOST_DIRECTORIES or member.size:
-                raise Malformed(f"{self.shown} has directories in it that no export has")
+                raise Malformed(f"{self.shown} has directories in it that no export has", remedy=_AGAIN)
         found = member.name.removeprefix("./")
         if member.type not in (tarfile.REGTYPE, tarfile.AREGTYPE):
             raise Malformed(
@@ -292,7 +296,7 @@ class ArchiveSource(Source):
         except (tarfile.HeaderError, ValueError, OverflowError):
             raise Malformed(f"{self.shown} is no tar archive, or a damaged one", remedy=_AS_WRITTEN) from None
         if member.size < 0:
-            raise Malformed(f"{self.shown} has a file of {member.size} bytes in it")
+            raise Malformed(f"{self.shown} has a file of {member.size} bytes in it", remedy=_AGAIN)
         return member
 
     def read(self, length: int) -> bytes:
@@ -337,10 +341,11 @@ class _MemberContent(Content):
 
     def _take(self, length: int) -> None:
         if length > self._size:
-            raise Malformed(f"a file in {self._archive.shown} ends too early")
+            raise Malformed(f"a file in {self._archive.shown} ends too early", remedy=_AGAIN)
         self._size -= length
 
 
+_AGAIN: Final = "take the directory or archive as `p2pboot store export` wrote it, or export it again"
 _AS_WRITTEN: Final = (
     "take the archive as `p2pboot store export` wrote it, or unpack it and import the directory"
 )

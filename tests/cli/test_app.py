@@ -134,6 +134,11 @@ def test_help_lists_every_command_with_a_summary(cli: Cli) -> None:
         assert len(line.split()) > 2
 
 
+@pytest.mark.parametrize("words", [(), ("store",), ("config",), ("key",), ("manifest",), ("snapshot",)])
+def test_help_lists_commands_with_whole_sentences(cli: Cli, words: tuple[str, ...]) -> None:
+    assert "..." not in cli(*words, "--help").stdout.partition("Commands:")[2]
+
+
 def test_every_command_explains_itself(cli: Cli) -> None:
     context = click.Context(app.root)
     for name in app.root.list_commands(context):

@@ -273,8 +273,9 @@ def test_what_is_no_regular_file_of_its_size_is_refused(
             replaced(stick / name, Path.mkdir)
         case _:
             os.truncate(stick / name, 1 << 40)
-    with pytest.raises(P2PBootError):
+    with pytest.raises(P2PBootError) as raised:
         take(stick, other)
+    assert raised.value.remedy
     assert not held_by(other)
 
 
