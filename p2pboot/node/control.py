@@ -23,7 +23,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from p2pboot.core.events import Event
-from p2pboot.errors import ExitStatus, MachineError, NotFoundError, P2PBootError, UsageError, machine_error
+from p2pboot.errors import (
+    ConfigError,
+    ExitStatus,
+    MachineError,
+    NotFoundError,
+    P2PBootError,
+    UsageError,
+    machine_error,
+)
 
 if TYPE_CHECKING:
     import trio
@@ -102,7 +110,7 @@ def request(
         if error.errno in (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR):
             raise NotFoundError(
                 f"no node is running with the state directory {state}",
-                remedy="start one with `p2pboot serve DIR --state …`, or name its state directory with --state",
+                remedy=f"start one with `p2pboot serve DIR --state …`, or name its state directory {_installed(state)}",
             ) from None
         raise machine_error(error, f"reach the node at {path}") from error
     try:
@@ -128,6 +136,21 @@ def running(state: Path) -> int | None:
     except OSError:
         return None
     return int(_CREDENTIALS.unpack(said)[0])
+
+
+def _installed(asked: Path) -> str:
+    """How to name a node that runs where `p2pboot init` and the units put it, and was not the one that was asked."""
+    from p2pboot.config.locations import Locations  # only who found nothing needs it
+
+    places = [Locations.of_system()]
+    with contextlib.suppress(ConfigError):
+        places.append(Locations.of_user(os.environ))
+    found = []
+    for state in (one.state_directory / role for one in places for role in Locations.ROLES):
+        with contextlib.suppress(OSError):  # which this user may not see
+            if state != asked and socket_path(state).exists():
+                found.append(f"--state {state}")
+    return " or ".join(found) or "with --state"
 
 
 def _read_line(connection: socket.socket) -> bytes:

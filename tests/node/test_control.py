@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import trio
 
+from p2pboot.config.locations import Locations
 from p2pboot.errors import ExitStatus, MachineError, NotFoundError, P2PBootError, UsageError
 from p2pboot.node import control
 from p2pboot.node.control import MAX_LINE, Request, request, serve_control, socket_path
@@ -156,6 +157,24 @@ async def test_a_path_longer_than_a_socket_may_have_works(tmp_path: Path, depth:
         await ask(state, op="echo")
     with pytest.raises(NotFoundError, match="no node is running"):
         await ask(state / "not there", op="echo")
+
+
+async def test_who_finds_no_node_is_told_of_those_that_the_units_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = Locations.of_system(tmp_path / "machine")
+    monkeypatch.setattr(Locations, "of_system", lambda: machine)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    mirror = tmp_path / ".local/state/p2pboot/mirror"
+    mirror.mkdir(parents=True)
+    with pytest.raises(NotFoundError) as none:
+        await ask(tmp_path, op="echo")
+    assert str(none.value.remedy).endswith("name its state directory with --state")
+    async with serving(mirror):
+        with pytest.raises(NotFoundError) as one:
+            await ask(tmp_path, op="echo")
+        assert str(one.value.remedy).endswith(f"name its state directory --state {mirror}")
 
 
 async def test_the_socket_of_a_killed_node_is_replaced(tmp_path: Path) -> None:
