@@ -29,6 +29,14 @@ def format_time(unix_s: int) -> str:
     return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def clock_text(unix_s: float) -> str:
+    """Write what a machine's clock says in the same form, to the second; the nearest time that has it.
+
+    A clock whose battery is empty may say anything, and whoever tells of that must not fail of it.
+    """
+    return format_time(int(min(max(unix_s, 0), MAX_TIME)))
+
+
 def parse_time(text: str) -> int:
     """Read exactly ``YYYY-MM-DDTHH:MM:SSZ``; return unix seconds.
 

@@ -19,7 +19,7 @@ from p2pboot.core.clock import Clock, effective_now
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import TrustPolicy
-from p2pboot.core.timestamps import MAX_TIME, format_time
+from p2pboot.core.timestamps import MAX_TIME, clock_text, format_time
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import MAX_AHEAD_S, clock_problem
 from p2pboot.doctor.findings import Code, Finding, failed, ok, skipped, warning
@@ -172,7 +172,7 @@ def judge_clock(
         manifests: that were found, by digest.
         policy: whom to believe.
     """
-    now = format_time(int(min(max(wall, 0), MAX_TIME)))
+    now = clock_text(wall)
     found: list[Finding] = []
     problem = clock_problem(clock)
     if wall < RELEASE_DATE:

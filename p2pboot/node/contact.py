@@ -14,7 +14,7 @@ import trio
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.timestamps import format_time
+from p2pboot.core.timestamps import clock_text
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.store.manifests import HeadRow
 from p2pboot.transport.addresses import parse_address
@@ -43,7 +43,7 @@ class _Moment:
     wall: int
 
     def __str__(self) -> str:
-        return format_time(self.wall)
+        return clock_text(self.wall)
 
 
 class Contact:

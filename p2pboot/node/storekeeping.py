@@ -13,7 +13,7 @@ import trio
 
 from p2pboot.config.load import Overrides, load
 from p2pboot.core.policy import TrustPolicy
-from p2pboot.core.timestamps import format_time
+from p2pboot.core.timestamps import clock_text
 from p2pboot.errors import UsageError
 from p2pboot.exports.source import Source, open_source
 from p2pboot.exports.taking import Taken, Taking
@@ -166,4 +166,4 @@ def _describe(scrubbing: Scrubbing, mending: Mending) -> dict[str, Any]:
 
 
 def _time(unix_s: float | None) -> str | None:
-    return None if unix_s is None else format_time(int(unix_s))
+    return None if unix_s is None else clock_text(unix_s)

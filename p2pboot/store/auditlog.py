@@ -25,7 +25,7 @@ from p2pboot import __version__
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.timestamps import MAX_TIME, format_time
+from p2pboot.core.timestamps import clock_text
 from p2pboot.core.token_bucket import TokenBucket
 from p2pboot.core.verdict import Verdict
 from p2pboot.store.durable import fsync_directory
@@ -193,7 +193,7 @@ class AuditLog:
                 self._lost, self.trouble = 0, None
 
     def _line(self, deed: Deed, facts: Facts) -> bytes:
-        now = format_time(min(max(0, int(self._wall())), MAX_TIME))
+        now = clock_text(self._wall())
         said = {name: _cut(value) for name, value in facts.items() if value is not None}
         return json.dumps({"time": now, "event": deed.value, **said}).encode() + b"\n"
 

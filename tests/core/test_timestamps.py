@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2pboot.core.timestamps import MAX_TIME, format_time, parse_duration, parse_time
+from p2pboot.core.timestamps import MAX_TIME, clock_text, format_time, parse_duration, parse_time
 
 
 @given(st.integers(0, MAX_TIME))
@@ -66,3 +66,8 @@ def test_durations() -> None:
 def test_other_durations_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="duration "):
         parse_duration(text)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_whatever_a_clock_says_can_be_told(unix_s: float) -> None:
+    assert 0 <= parse_time(clock_text(unix_s)) <= MAX_TIME

@@ -17,7 +17,7 @@ from markupsafe import Markup, escape
 
 from p2pboot.core.amounts import duration_text, rate_text, size_text
 from p2pboot.core.identity import parse_keyid
-from p2pboot.core.timestamps import format_time
+from p2pboot.core.timestamps import clock_text
 from p2pboot.gateway.admin.assets import assets
 from p2pboot.gateway.admin.drawing import HEIGHT, INTERVALS, graph, piece_map
 from p2pboot.node.overview import CLASS_WORDS, PATH_WORDS, overview
@@ -59,7 +59,7 @@ def _environment() -> Environment:
         "size": size_text,
         "duration": duration_text,
         "rate": rate_text,
-        "rfc3339": format_time,
+        "rfc3339": clock_text,
         "inline": inline,
     }
     made.tests["keyid"] = _is_keyid

@@ -15,7 +15,7 @@ from p2pboot.core.estimate import left_s
 from p2pboot.core.headway import WAITING_S, source_of
 from p2pboot.core.manifest import Artifact, Candidate, Statement
 from p2pboot.core.pieces import piece_count
-from p2pboot.core.timestamps import MAX_TIME, format_time
+from p2pboot.core.timestamps import clock_text, format_time
 from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import Malformed
 from p2pboot.fetch.receiving.view import ArtifactOnItsWay
@@ -73,8 +73,8 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
         "name": node.name,
         "role": node.role,
         "peer_id": node.peer_id,
-        "now": _time(now),
-        "started_at": _time(now - node.uptime_s),
+        "now": clock_text(now),
+        "started_at": clock_text(now - node.uptime_s),
         "uptime_s": round(node.uptime_s),
         "admin": node.admin,
         "addresses": list(node.addresses),
@@ -172,7 +172,7 @@ def _describe_flows(flows: FlowsFacts | None, now: float) -> dict[str, Any]:
     return {
         "interval_s": flows.interval_s,
         "samples": max(map(len, flows.sent.values()), default=0),
-        "ends_at": _time(now - flows.ended_s),
+        "ends_at": clock_text(now - flows.ended_s),
         "received": {one: list(sizes) for one, sizes in flows.received.items()},
         "sent": {one: list(sizes) for one, sizes in flows.sent.items()},
         "totals": {direction: dict(sizes) for direction, sizes in flows.totals.items()},
@@ -187,8 +187,8 @@ def _describe_boot(boot: Boot) -> dict[str, Any]:
         "channel": boot.channel,
         "arch": boot.arch,
         "version": boot.version,
-        "began_at": _time(boot.began_at),
-        "last_at": _time(boot.last_at),
+        "began_at": clock_text(boot.began_at),
+        "last_at": clock_text(boot.last_at),
         "bytes": boot.sent_bytes,
         "done": boot.done,
     }
@@ -331,7 +331,3 @@ class _Releases:
 
 def _artifacts(claims: Statement | None, at_most: int) -> Sequence[Artifact]:
     return () if claims is None else tuple(claims.artifacts.values())[:at_most]
-
-
-def _time(unix_s: float) -> str:
-    return format_time(min(max(0, int(unix_s)), MAX_TIME))
