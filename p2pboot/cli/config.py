@@ -85,11 +85,11 @@ def _written_by_init() -> list[Path]:
     from p2pboot.config.locations import Locations
     from p2pboot.errors import ConfigError
 
-    places = Locations.of_this_user()
-    paths = [path for role in places.ROLES if os.path.lexists(path := places.config(role))]
+    locations = Locations.of_this_user()
+    paths = [path for role in locations.ROLES if os.path.lexists(path := locations.config(role))]
     if not paths:
         raise ConfigError(
-            f"there is no configuration in {places.config_directory}",
+            f"there is no configuration in {locations.config_directory}",
             remedy="name the file: p2pboot config check FILE; `p2pboot init` writes one",
         )
     return paths

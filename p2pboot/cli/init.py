@@ -56,24 +56,24 @@ def init(
     """
     from p2pboot.config.installing import carry_out, plan, writable
 
-    places = Locations.of_user(os.environ) if for_user else Locations.of_this_user()
+    locations = Locations.of_user(os.environ) if for_user else Locations.of_this_user()
     asker = Asker(takes_defaults=takes_defaults)
     try:
-        answers = _ask(asker, places, given)
+        answers = _ask(asker, locations, given)
     except click.Abort:
         note("nothing was changed")
         raise
-    pieces = _pieces(answers, places)
+    pieces = _pieces(answers, locations)
     steps = plan(pieces, replace=force)
     writable(steps)
     if not dry_run:
         carry_out(steps)
-    if places.is_system and answers.directory is not None:
+    if locations.is_system and answers.directory is not None:
         _warn_of_unreadable(answers.directory)
-    _tell(answers, places, steps, dry_run=dry_run, as_json=as_json)
+    _tell(answers, locations, steps, dry_run=dry_run, as_json=as_json)
 
 
-def _ask(asker: Asker, places: Locations, given: dict[str, Any]) -> Answers:
+def _ask(asker: Asker, locations: Locations, given: dict[str, Any]) -> Answers:
     """The five questions."""
     from p2pboot.config import initial, values
     from p2pboot.config.settings import host_name
@@ -103,7 +103,7 @@ def _ask(asker: Asker, places: Locations, given: dict[str, Any]) -> Answers:
                 why="Kernel, initramfs and so on; it is watched, and what changes is published. Made if there is none.",
                 option="--images",
                 parse=initial.directory,
-                default=str(places.images),
+                default=str(locations.images),
             ),
             given["images"],
         )
@@ -140,11 +140,11 @@ def _ask(asker: Asker, places: Locations, given: dict[str, Any]) -> Answers:
             option="--http",
             parse=partial(
                 initial.http,
-                is_system=places.is_system,
+                is_system=locations.is_system,
                 first_free_port=_first_free_port(),
                 any_host=_any_host(),
             ),
-            default=str(initial.SOCKET_PORT) if places.is_system else "8080",
+            default=str(initial.SOCKET_PORT) if locations.is_system else "8080",
         ),
         given["http"],
     )
@@ -193,45 +193,45 @@ def _any_host() -> str:
 # What is to be there
 
 
-def _pieces(answers: Answers, places: Locations) -> list[Piece]:
+def _pieces(answers: Answers, locations: Locations) -> list[Piece]:
     """Everything that belongs to the installation, in the order in which it is written: the configuration last."""
     from p2pboot.config.initial import as_file
     from p2pboot.config.installing import Piece
 
-    key = places.config_directory / "keys" / f"{answers.role}.toml"
-    text = as_file(answers, key=key, state=places.state_directory / answers.role)
-    pieces = [Piece(kind="directory", path=places.config_directory, mode=0o755)]
+    key = locations.config_directory / "keys" / f"{answers.role}.toml"
+    text = as_file(answers, key=key, state=locations.state_directory / answers.role)
+    pieces = [Piece(kind="directory", path=locations.config_directory, mode=0o755)]
     if answers.directory is not None:
         pieces.append(Piece(kind="directory", path=answers.directory, mode=0o755))
     return [
         *pieces,
         Piece(kind="key", path=key, mode=0o600),
-        *_unit_pieces(answers, places),
-        Piece(kind="configuration", path=places.config(answers.role), text=text),
+        *_unit_pieces(answers, locations),
+        Piece(kind="configuration", path=locations.config(answers.role), text=text),
     ]
 
 
-def _unit_pieces(answers: Answers, places: Locations) -> list[Piece]:
+def _unit_pieces(answers: Answers, locations: Locations) -> list[Piece]:
     from p2pboot.config import units
     from p2pboot.config.installing import Piece
 
     role, program = answers.role, _program()
-    if not places.is_system:
+    if not locations.is_system:
         command = "serve" if role == "publisher" else "mirror"
-        text = units.user_unit(role, program, places.config(role), command)
-        return [Piece(kind="unit", path=places.unit_directory / units.service_name(role), text=text)]
+        text = units.user_unit(role, program, locations.config(role), command)
+        return [Piece(kind="unit", path=locations.unit_directory / units.service_name(role), text=text)]
     names = [units.service_name(role), *([units.socket_name(role)] if answers.socket else [])]
     pieces = [
-        Piece(kind="unit", path=places.unit_directory / name, text=units.system_unit(name, program))
+        Piece(kind="unit", path=locations.unit_directory / name, text=units.system_unit(name, program))
         for name in names
-        if units.installed(name, places.root) is None
+        if units.installed(name, locations.root) is None
     ]
     if _service_uid() is None:
         text = units.packaged("p2pboot.sysusers")
-        pieces.append(Piece(kind="unit", path=places.root / "etc/sysusers.d/p2pboot.conf", text=text))
+        pieces.append(Piece(kind="unit", path=locations.root / "etc/sysusers.d/p2pboot.conf", text=text))
     sandbox = units.sandbox_of(answers.directory) if answers.directory is not None else None
     if sandbox is not None:
-        drop_in = places.unit_directory / f"{units.service_name(role)}.d" / "init.conf"
+        drop_in = locations.unit_directory / f"{units.service_name(role)}.d" / "init.conf"
         pieces.append(Piece(kind="unit", path=drop_in, text=sandbox))
     return pieces
 
@@ -278,7 +278,7 @@ def _warn_of_unreadable(directory: Path) -> None:
 
 
 def _tell(
-    answers: Answers, places: Locations, steps: Sequence[Step], *, dry_run: bool, as_json: bool
+    answers: Answers, locations: Locations, steps: Sequence[Step], *, dry_run: bool, as_json: bool
 ) -> None:
     key = next(step for step in steps if step.piece.kind == "key")
     keyid = None
@@ -286,7 +286,7 @@ def _tell(
         from p2pboot.store.keyfiles import load_key
 
         keyid = load_key(key.piece.path).public.keyid
-    commands = _next(answers, places, steps)
+    commands = _next(answers, locations, steps)
     if as_json:
         emit_json(
             {
@@ -320,19 +320,19 @@ def _tell(
         say(f"  {command}")
 
 
-def _next(answers: Answers, places: Locations, steps: Sequence[Step]) -> list[str]:
+def _next(answers: Answers, locations: Locations, steps: Sequence[Step]) -> list[str]:
     """What a person runs now."""
     from p2pboot.config import units
 
-    role, config = answers.role, places.config(answers.role)
+    role, config = answers.role, locations.config(answers.role)
     check = f"p2pboot config check {config}"
-    if not (places.root / "run/systemd/system").exists():
+    if not (locations.root / "run/systemd/system").exists():
         command = "serve" if role == "publisher" else "mirror"
         http = " --http '[::]:80'" if answers.socket else ""
         return [check, f"p2pboot {command} --config {config}{http}"]
     written = {step.piece.path.name for step in steps if step.piece.kind == "unit" and step.state != "kept"}
     names = [units.service_name(role), *([units.socket_name(role)] if answers.socket else [])]
-    if not places.is_system:
+    if not locations.is_system:
         return [
             check,
             "systemctl --user daemon-reload",

@@ -13,9 +13,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from p2pboot.config.line_numbers import line_numbers
 from p2pboot.config.load import Overrides, Place, complaints, load, parse_file, read_text
 from p2pboot.config.locations import first_free_port
-from p2pboot.config.places import places_of
 from p2pboot.config.settings import SETTINGS, NodeSettings
 from p2pboot.config.trust import TRUST
 from p2pboot.config.values import is_passed
@@ -109,33 +109,33 @@ def check_file(path: Path) -> Checked:
         document = parse_file(path, text)
     except P2PBootError as error:
         return Checked(path, (_flaw(path, error, (), {}),), None)
-    places = places_of(text)
-    flaws = [_flaw(path, error, place, places) for place, error in complaints(document, path)]
+    lines = line_numbers(text)
+    flaws = [_flaw(path, error, place, lines) for place, error in complaints(document, path)]
     settings = None
     if not flaws:
         try:
             settings = load(Overrides({}), path).settings
         except UsageError as error:
-            flaws.append(_flaw(path, error, (TRUST,) if TRUST in error.message else (), places))
-    flaws += _look_at_names(document, path, places)
+            flaws.append(_flaw(path, error, (TRUST,) if TRUST in error.message else (), lines))
+    flaws += _look_at_names(document, path, lines)
     if settings is not None:
-        flaws += _look_at_whole(settings, places)
+        flaws += _look_at_whole(settings, lines)
     order: tuple[Severity, ...] = ("error", "warning", "note")
     flaws.sort(key=lambda flaw: (order.index(flaw.severity), flaw.line or 0))
     return Checked(path, tuple(flaws[:MAX_FLAWS]), settings)
 
 
-def _flaw(path: Path, error: P2PBootError, place: Place, places: Mapping[Place, int]) -> Flaw:
+def _flaw(path: Path, error: P2PBootError, place: Place, lines: Mapping[Place, int]) -> Flaw:
     message = error.message.removeprefix(f"{path}: ").removeprefix(f"{path} ")
-    line = _line(place, places)
+    line = _line(place, lines)
     if line is None and (told := _TOLD_LINE.search(message)) is not None:
         line = int(told[1])
     return Flaw("error", _dotted(place), line, message, error.remedy)
 
 
-def _line(place: Place, places: Mapping[Place, int]) -> int | None:
+def _line(place: Place, lines: Mapping[Place, int]) -> int | None:
     """Where it stands, or else the table that it stands in."""
-    return next((places[place[:end]] for end in range(len(place), 0, -1) if place[:end] in places), None)
+    return next((lines[place[:end]] for end in range(len(place), 0, -1) if place[:end] in lines), None)
 
 
 def _dotted(place: Place) -> str:
@@ -148,7 +148,7 @@ def _dotted(place: Place) -> str:
 # What the file names
 
 
-def _look_at_names(document: Mapping[str, object], path: Path, places: Mapping[Place, int]) -> Iterator[Flaw]:
+def _look_at_names(document: Mapping[str, object], path: Path, lines: Mapping[Place, int]) -> Iterator[Flaw]:
     """Files and directories that the file itself says; those of defaults depend on where a node is started."""
     looks: dict[str, Callable[[str, Path], Iterator[Flaw]]] = {
         **dict.fromkeys(_SECRETS, _look_at_secret),
@@ -170,7 +170,7 @@ def _look_at_names(document: Mapping[str, object], path: Path, places: Mapping[P
                 if isinstance(named, Path):
                     for flaw in look(dotted, named):
                         yield Flaw(
-                            flaw.severity, _dotted(place), _line(place, places), flaw.message, flaw.remedy
+                            flaw.severity, _dotted(place), _line(place, lines), flaw.message, flaw.remedy
                         )
 
 
@@ -260,9 +260,9 @@ def _said(severity: Severity, message: str, remedy: str | None = None) -> Flaw:
 # What it comes to as a whole
 
 
-def _look_at_whole(settings: NodeSettings, places: Mapping[Place, int]) -> Iterator[Flaw]:
+def _look_at_whole(settings: NodeSettings, lines: Mapping[Place, int]) -> Iterator[Flaw]:
     if settings.provider.directory is None and settings.snapshots.directory is None:
-        yield from _look_at_mirror(settings, places)
+        yield from _look_at_mirror(settings, lines)
     if is_passed(settings.gateway.http or ""):
         return
     http = settings.gateway.http
@@ -275,17 +275,17 @@ def _look_at_whole(settings: NodeSettings, places: Mapping[Place, int]) -> Itera
         remedy = (
             "leave it out and enable p2pboot-publisher.socket or p2pboot-mirror.socket, or take port 8080"
         )
-        yield Flaw("note", _dotted(place), _line(place, places), text, remedy)
+        yield Flaw("note", _dotted(place), _line(place, lines), text, remedy)
 
 
-def _look_at_mirror(settings: NodeSettings, places: Mapping[Place, int]) -> Iterator[Flaw]:
+def _look_at_mirror(settings: NodeSettings, lines: Mapping[Place, int]) -> Iterator[Flaw]:
     if not settings.trust:
         text = "it names no directory to publish and nobody to trust: neither serve nor mirror starts with it alone"
         yield Flaw("warning", "", None, text, "set directory in [provider], or add a [[trust]] with keys")
     elif not settings.wanted():
         text = "no channel is named: `p2pboot mirror` would not know what to follow"
         remedy = "set channels in [[trust]], or channel in [provider]"
-        yield Flaw("warning", TRUST, _line((TRUST, 1), places), text, remedy)
+        yield Flaw("warning", TRUST, _line((TRUST, 1), lines), text, remedy)
 
 
 def _port_of(http: str | None) -> int | None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tomllib
 
-from p2pboot.config.places import places_of
+from p2pboot.config.line_numbers import line_numbers
 
 TEXT = '''
 # [commented]
@@ -30,7 +30,7 @@ threshold = 2
 
 def test_every_key_has_the_line_it_stands_in() -> None:
     assert tomllib.loads(TEXT)["network"]["after"] == "one line"
-    places = places_of(TEXT)
+    places = line_numbers(TEXT)
     lines = TEXT.split("\n")
     assert {place: lines[line - 1].strip() for place, line in places.items()} == {
         ("snapshot_dir",): 'snapshot_dir = "/srv"  # = top',

@@ -13,7 +13,7 @@ _ASSIGNMENT: Final = re.compile(
 _LONG_STRINGS: Final = ('"""', "'''")
 
 
-def places_of(text: str) -> Mapping[tuple[str | int, ...], int]:
+def line_numbers(text: str) -> Mapping[tuple[str | int, ...], int]:
     """The line, from 1, of every table and key; the first where one stands twice.
 
     The text is one that parses as TOML. Places are as those of `config.load`: ("network", "listen"), and with the
