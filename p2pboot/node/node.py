@@ -338,9 +338,11 @@ class Node:
         self._syncer.poke()
         self.publish_soon()
 
-    def _tick(self) -> None:
+    async def _tick(self) -> None:
         self._refusals.tick(self._transport.peers())
         if self._audit_log is not None:
+            if self._audit_log.trouble is not None:
+                await trio.to_thread.run_sync(self._audit_log.retry)
             self.problems.report("audit log", [*self._audit_log.problems()])
 
     def _audit(self) -> None:

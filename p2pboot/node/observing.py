@@ -6,7 +6,7 @@ Each function here looks at the present state and returns all the problems of it
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Container, Iterable
+from collections.abc import Awaitable, Callable, Collection, Container, Iterable
 from functools import partial
 from typing import Final
 
@@ -66,7 +66,7 @@ class Observer:
         contact: Contact,
         poisoners: Poisoners,
         publish_soon: Callable[[], None],
-        tick: Callable[[], None],
+        tick: Callable[[], Awaitable[None]],
         wall: Callable[[], float],
     ) -> None:
         self._store = store
@@ -114,7 +114,7 @@ class Observer:
         """Report what is wrong without anything having happened, and see whether the clock was set."""
         offset_s = self._wall() - trio.current_time()
         while True:
-            self._tick()
+            await self._tick()
             try:
                 await self._report_what_stands()
             except P2PBootError as error:

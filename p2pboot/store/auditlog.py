@@ -168,6 +168,12 @@ class AuditLog:
         """Take a refusal down; blocking, and raises nothing. Not durably: the disk is not a stranger's to command."""
         self._append(Deed.REFUSED, facts, durably=False)
 
+    def retry(self) -> None:
+        """Say how many lines are missing, if any are and it can be said by now; blocking, and raises nothing."""
+        with self._writing:
+            if self._lost:
+                self._try(self._line(Deed.LOST, {"count": self._lost}), durably=True, lines=0)
+
     def problems(self) -> Iterator[Problem]:
         """What is wrong with it now; quick."""
         trouble = self.trouble
@@ -184,13 +190,17 @@ class AuditLog:
         with self._writing:
             if self._lost:
                 line = self._line(Deed.LOST, {"count": self._lost}) + line
-            try:
-                self._write(line, durably=durably)
-            except OSError as error:
-                self._lost += 1
-                self.trouble = error.strerror or str(error)
-            else:
-                self._lost, self.trouble = 0, None
+            self._try(line, durably=durably, lines=1)
+
+    def _try(self, text: bytes, *, durably: bool, lines: int) -> None:
+        """Write, with the lock; `lines`: how many more are missing where that fails."""
+        try:
+            self._write(text, durably=durably)
+        except OSError as error:
+            self._lost += lines
+            self.trouble = error.strerror or str(error)
+        else:
+            self._lost, self.trouble = 0, None
 
     def _line(self, deed: Deed, facts: Facts) -> bytes:
         now = clock_text(self._wall())

@@ -28,7 +28,7 @@ async def test_a_mirror_whose_manifest_expired_says_so_once(
         await trio.sleep(2 * OBSERVE_S)
         assert problems(mirror) == {}
         mesh.wall.now = expires
-        await trio.sleep(10 * OBSERVE_S)
+        await trio.sleep(3 * OBSERVE_S)
         assert problems(mirror) == {"expired": "stable/x86_64"}
         status = await mirror.status()
         assert [head["expired"] for head in status["heads"]] == [True]

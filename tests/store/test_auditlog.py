@@ -183,6 +183,19 @@ def test_what_is_no_file_is_not_written_and_nobody_is_waited_for(log: AuditLog, 
     assert obstacle != "link" or not other.read_text()
 
 
+def test_what_was_mended_is_noticed_before_the_next_deed(log: AuditLog) -> None:
+    log.path.mkdir()
+    log.note(Deed.PUBLISHED)
+    log.note(Deed.PUBLISHED)
+    log.retry()
+    assert len([*log.problems()]) == 1
+    log.path.rmdir()
+    log.retry()
+    log.retry()
+    assert not [*log.problems()]
+    assert [(one["event"], one["count"]) for one in entries(log.path)] == [("lost", 2)]
+
+
 def test_an_error_of_the_disk_is_told(log: AuditLog, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
