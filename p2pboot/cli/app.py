@@ -92,10 +92,13 @@ def _write_what_the_terminal_can() -> None:
 
 def _report(failure: Failure, *, as_json: bool) -> int:
     if failure.message and logs.is_json():
-        said = Event.COMMAND_FAILED(
-            reason=failure.reason, remedy=failure.remedy, exit_status=failure.exit_status
+        log.error(
+            "%s",
+            failure.message,
+            extra=Event.COMMAND_FAILED(
+                reason=failure.reason, remedy=failure.remedy, exit_status=failure.exit_status
+            ),
         )
-        log.error("%s", failure.message, extra=said)
     line = f"{PROGRAM}: error: {failure.message}"
     if failure.remedy:
         line += f"{' -' if line.endswith('?') else ';'} {failure.remedy}"

@@ -72,16 +72,25 @@ async def answer_by(
         tells_why: whether who asks may know what is wrong with the store.
     """
     chosen, parts = found
-    about = Event.HTTP_FAILED(path=request.path, address=request.ends.client)
     try:
         reply = await chosen.endpoint(request, parts)
     except P2PBootError as error:
-        log.warning("%s: %s", request.path, error, extra=about)
+        log.warning(
+            "%s: %s",
+            request.path,
+            error,
+            extra=Event.HTTP_FAILED(path=request.path, address=request.ends.client),
+        )
         status = 503 if isinstance(error, StoreError | MachineError) else 500
         why = f": {error.message}" if tells_why else ""
         reply = refusal(status, f"not available at the moment{why}")
     except Exception:
-        log.exception("%s: a fault of %s", request.path, whose, extra=about)
+        log.exception(
+            "%s: a fault of %s",
+            request.path,
+            whose,
+            extra=Event.HTTP_FAILED(path=request.path, address=request.ends.client),
+        )
         counters.failures += 1
         reply = refusal(500, f"a fault of {whose}{'; the log of the node has it' if tells_why else ''}")
     return replace(reply, kind=chosen.kind)

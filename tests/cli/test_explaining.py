@@ -18,7 +18,7 @@ def test_a_code_is_explained_in_lines_that_fit(monkeypatch: pytest.MonkeyPatch) 
     assert done.exit_code == 0
     first, second, *rest = done.stdout.splitlines()
     assert (first, second) == ("no-peers: warning: nobody is connected", "")
-    assert "p2pboot doctor" in "\n".join(rest)
+    assert "p2pboot doctor" in " ".join(rest)
     assert max(map(len, rest)) <= 60
 
 
