@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv compiled demo test kills interop boot-test fuzz bench storm simulate siege lint format types contracts check coverage ci document screenshots man lock minimal build bundle deb check-packages clean distclean
+.PHONY: help venv compiled demo test kills interop boot-test check-units fuzz bench storm simulate siege lint format types contracts check coverage ci document screenshots man lock minimal build bundle deb check-packages clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -35,7 +35,7 @@ demo: compiled ## publish, mirror and fetch in separate processes on this machin
 
 # Most tests wait for processes and sockets more than they compute, so four at a time fit on two cores.
 test: $(DEV) compiled ## run the tests in random order (SEED=n for the order of an earlier run)
-	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ORDER) -m "not netboot and not interop"
+	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ORDER) -m "not netboot and not interop and not units"
 
 kills: $(DEV) compiled ## end a fetch with SIGKILL 100 times and resume it each time
 	@P2PBOOT_KILLS=$${P2PBOOT_KILLS:-100} $(BIN)/python -m pytest --timeout=1800 tests/integration/test_kills.py
@@ -46,6 +46,9 @@ interop: $(DEV) compiled ## speak with peers in go and js (needs go, node and np
 
 boot-test: $(DEV) compiled ## boot virtual machines over HTTP from a mirror (needs QEMU and iPXE)
 	@$(BIN)/python -m pytest -m netboot tests/integration/test_netboot.py
+
+check-units: $(DEV) compiled ## run the systemd units, sandboxed, under a systemd of the tests' own (needs root and Debian's systemd)
+	@$(BIN)/python -m pytest -n 2 -m units tests/systemd
 
 fuzz: $(DEV) ## throw made-up bytes at the connection stack (INPUTS=n, SEED=n to repeat one)
 	@$(BIN)/python -m tests.wire.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))

@@ -53,8 +53,8 @@ mount -t tmpfs tmpfs /mnt
 mkdir /mnt/upper /mnt/work /mnt/root
 mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mnt/root
 mount -t cgroup2 cgroup2 /mnt/work
-mkdir /mnt/work/p2pboot-test-$PPID-$$
-rmdir /mnt/work/p2pboot-test-$PPID-$$
+mkdir /mnt/work/{name}
+rmdir /mnt/work/{name}
 """
 _INNER: Final = """
 set -e
@@ -312,7 +312,7 @@ def missing() -> str | None:
                 "--cgroup",
                 "sh",
                 "-c",
-                _PROBE,
+                _PROBE.format(name=f"p2pboot-probe-{os.getpid()}"),  # others may look at the same time
             ],
             capture_output=True,
             text=True,

@@ -12,6 +12,8 @@ from p2pboot.testing.waiting import wait_until
 from tests.integration.images import write_artifacts
 from tests.systemd.machine import ROOT, Machine, booted
 
+pytestmark = pytest.mark.units
+
 GUIDE = (ROOT / "docs" / "operations.md").read_text()
 
 

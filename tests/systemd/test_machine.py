@@ -15,6 +15,8 @@ from p2pboot.testing.waiting import wait_until
 from tests.integration.images import write_artifacts
 from tests.systemd.machine import Machine, booted
 
+pytestmark = pytest.mark.units
+
 PUBLISHER, MIRROR = "p2pboot-publisher.service", "p2pboot-mirror.service"
 STATES = {PUBLISHER: "/var/lib/p2pboot/publisher", MIRROR: "/var/lib/p2pboot/mirror"}
 QUIET = "mdns = false\n"  # the machine has loopback alone
