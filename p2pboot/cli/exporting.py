@@ -24,7 +24,7 @@ from p2pboot.cli.options import (
 from p2pboot.cli.output import emit_json, note, say
 from p2pboot.cli.settings import overrides_of, setting_options
 from p2pboot.core.amounts import duration_text, size_text
-from p2pboot.errors import StoreError, UsageError, machine_error
+from p2pboot.errors import NotFoundError, StoreError, UsageError, machine_error
 
 if TYPE_CHECKING:
     from p2pboot.config.settings import NodeSettings
@@ -215,7 +215,7 @@ def _choose(store: Store, release: str) -> Release:
         ):
             return Release(manifest, stored.detached, store.blobs)
     here = ", ".join(sorted({"/".join(row.pair) for row in store.manifests.all() if row.role != "pending"}))
-    raise StoreError(
+    raise NotFoundError(
         f"{release} is not in the store {store.path}",
         remedy=f"there is {here}" if here else "nothing is held there",
     )

@@ -156,8 +156,9 @@ def write_deb(target: Target, build: Path, directory: Path, version: str) -> Pat
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / f"p2pboot_{version}_{target.debian}.deb"
     # Most of it is compiled: the higher levels take minutes for a tenth less.
-    _run("dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--build", str(tree), str(file))
-    return file
+    unfinished = file.with_name(f"{file.name}.part")
+    _run("dpkg-deb", "--root-owner-group", "-Zxz", "-z1", "--build", str(tree), str(unfinished))
+    return unfinished.replace(file)
 
 
 def _lay_out_environment(wheels: Wheels, tree: Path) -> None:
