@@ -25,7 +25,7 @@ REMEMBERED: Final = 1024
 TELL_AFTER_S: Final = 60.0
 """How long after the first line that was left out it is said how many there were."""
 
-_RECURRING: Final = (Event.HTTP_FAILED, Event.NOT_KEPT, Event.TASK_FAILED)
+_RECURRING: Final = (Event.HTTP_FAILED, Event.NOT_KEPT, Event.SERVING_FAILED, Event.TASK_FAILED)
 """What goes wrong at every try, as long as it is so: without a peer or address that caused it, each has a limit of its
 own. Strangers try as often as they like."""
 

@@ -73,6 +73,7 @@ def test_it_remembers_a_bounded_number() -> None:
 def test_what_fails_at_every_try_is_not_said_at_every_try() -> None:
     limits = LogLimits(0.0)
     assert admitted(limits, 1000, 0.0, Event.HTTP_FAILED) == EACH_BURST
+    assert admitted(limits, 1000, 0.0, Event.SERVING_FAILED, op="read") == EACH_BURST
     assert admitted(limits, 1000, 0.0, Event.TASK_FAILED, task="announce") == EACH_BURST
     assert admitted(limits, 1000, 0.0, Event.TASK_FAILED, task="publish") == EACH_BURST
     assert sum(admitted(limits, 1, 0.0, peer=f"peer{number}") for number in range(200)) == ALL_BURST
