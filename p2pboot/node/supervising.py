@@ -32,7 +32,7 @@ async def follow(node: Telling, supervisor: Supervisor) -> None:
             line = status_line(await node.status(watched=False))
         except (
             Exception
-        ) as error:  # a disk that can not be read: the node goes on, and this line says why it is short
+        ) as error:  # as of a disk that can not be read: the node goes on, and this line says why
             log.debug("the status can not be told", exc_info=True)
             line = f"running; its status can not be told: {error}"
         await supervisor.status(line)

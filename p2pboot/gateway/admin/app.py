@@ -22,7 +22,7 @@ from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.request import Ends, Request
 from p2pboot.gateway.routes import Parts, answer_by, find, route
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.status import RunningNode, describe_node
+from p2pboot.node.status import RunningNode, describe_fetching
 from p2pboot.serving.threads import Threads
 
 LOOKUPS: Final = 2  # threads that work for those who look
@@ -149,7 +149,7 @@ class Admin:
         )
 
         node = self._node
-        fetching = describe_node(running, node.store, node.catalogue)["fetching"]
+        fetching = describe_fetching(running, node.store, node.catalogue)
         http = () if self._gateway is None else of_gateway(*self._gateway, node.bandwidth.traffic)
         return exposition(
             [

@@ -4,7 +4,14 @@ One document, made by `describe_node`: on the control socket, for the page and f
 ``docs/status.md``. What only the event loop knows is a `RunningNode`; `document` puts that and the store together.
 """
 
-from p2pboot.node.status.document import PATHS, SCHEMA, describe_dht, describe_node, path_of
+from p2pboot.node.status.document import (
+    PATHS,
+    SCHEMA,
+    describe_dht,
+    describe_fetching,
+    describe_node,
+    path_of,
+)
 from p2pboot.node.status.running import PeerFacts, RunningNode, SnapshotsFacts
 
 __all__ = [
@@ -14,6 +21,7 @@ __all__ = [
     "RunningNode",
     "SnapshotsFacts",
     "describe_dht",
+    "describe_fetching",
     "describe_node",
     "path_of",
 ]

@@ -115,6 +115,11 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
     }
 
 
+def describe_fetching(node: RunningNode, store: Store, catalogue: Catalogue) -> list[dict[str, Any]]:
+    """Of the document `fetching` alone; blocking, with the arguments and errors of `describe_node`."""
+    return _Releases(node, store, catalogue, catalogue.quick_clock().now).fetching()
+
+
 def describe_dht(counts: DhtCounts | None) -> dict[str, Any] | None:
     """A node's part in the hash table; None: it has none."""
     return None if counts is None else asdict(counts)
