@@ -112,11 +112,13 @@ class StoreKeeping:
         }
 
     async def _import(self, request: Request) -> dict[str, Any]:
-        descriptor, request.descriptor = request.descriptor, None
+        shown, asked = str(request.get("path"))[:4096], _asked_trust(request)
+        descriptor, request.descriptor = (
+            request.descriptor,
+            None,
+        )  # ours from here on, and closed by the source
         if descriptor is None:
             raise UsageError("an export has to be sent along as a descriptor")
-        shown = str(request.get("path"))[:4096]
-        asked = _asked_trust(request)
         source = await trio.to_thread.run_sync(open_source, descriptor, shown)
         try:
             taken = await self._take(source, asked)
