@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from p2pboot.transport import passed as passed_module
 from p2pboot.transport.passed import MAX_PASSED, PassedSocket, PassedSockets
 
 PID = 4711
+HIGH = 500  # where nothing else is open, so that two descriptors follow each other
 
 
 @pytest.fixture
@@ -86,15 +88,15 @@ def test_what_does_not_listen_for_tcp_is_refused(kind: str) -> None:
 def test_the_environment_says_what_was_passed(
     monkeypatch: pytest.MonkeyPatch, listener: socket.socket, environ: dict[str, str], names: set[str]
 ) -> None:
-    other = os.dup(listener.fileno())
-    monkeypatch.setattr(passed_module, "FIRST_DESCRIPTOR", min(other, listener.fileno()))
-    if abs(other - listener.fileno()) != 1:
-        os.close(other)
-        pytest.skip("another descriptor is between the two")
+    first = fcntl.fcntl(listener.fileno(), fcntl.F_DUPFD, HIGH)
+    second = fcntl.fcntl(listener.fileno(), fcntl.F_DUPFD, first + 1)
+    assert second == first + 1
+    monkeypatch.setattr(passed_module, "FIRST_DESCRIPTOR", first)
     left = {**environ, "PATH": "/bin"}
     assert PassedSockets.from_environment(left, PID).names == names
     assert left == {"PATH": "/bin"}
-    os.close(other)
+    os.close(first)
+    os.close(second)
 
 
 def test_variables_without_their_descriptors_pass_nothing() -> None:
