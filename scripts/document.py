@@ -29,7 +29,8 @@ _EXAMPLE_HEAD = """\
 def example() -> str:
     """The example file: every key with a value that is allowed, and what it is."""
     sections = [(f"[{table}]", _of_table(table)) for table in TABLES]
-    sections.append(("[[trust]]", list(PUBLISHER.values())))
+    of_keys = [one for name, one in PUBLISHER.items() if name != "root"]
+    sections += [("[[trust]]", of_keys), ("[[trust]]", [PUBLISHER["root"]])]
     parts = [_EXAMPLE_HEAD]
     for head, settings in sections:
         lines = [head]

@@ -136,7 +136,7 @@ def _import_here(source: Path, settings: NodeSettings) -> dict[str, Any]:
     from p2pboot.store.gate import Gate
     from p2pboot.store.store import Store
 
-    if not settings.policy.publishers:
+    if settings.trusts_nobody:
         raise no_trust()
     opened = open_pipe(sys.stdin.buffer, "standard input") if source == STANDARD_INPUT else open_path(source)
     try:

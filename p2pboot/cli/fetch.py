@@ -109,7 +109,7 @@ def _order(
     channel, arch = settings.provider.channel, settings.provider.arch
     assert channel is not None  # noqa: S101 - the caller saw both on the command line
     assert arch is not None  # noqa: S101
-    if not settings.trust:
+    if settings.trusts_nobody:
         raise no_trust()
     return FetchOrder(
         channel=channel,

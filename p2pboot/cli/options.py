@@ -157,6 +157,12 @@ config_option: Decorator[Any] = click.option(
 )
 trust_options: Decorator[Any] = options(
     click.option(
+        "--root",
+        multiple=True,
+        metavar="FILE|sha256:HEX",
+        help="Root of the fleet to trust, in place of --trust: its file, or the digest of any of its versions.",
+    ),
+    click.option(
         "--trust",
         multiple=True,
         metavar="KEYID",

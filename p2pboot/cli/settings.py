@@ -90,7 +90,8 @@ def overrides_of(params: dict[str, Any]) -> Overrides:
         if params.get(one.parameter) not in (None, ())
     }
     trust = tuple(params.get("trust") or ())
-    return Overrides(given, trust, params.get("threshold"), params.get("max_lifetime"))
+    root = tuple(params.get("root") or ())
+    return Overrides(given, trust, root, params.get("threshold"), params.get("max_lifetime"))
 
 
 def take_pair(params: dict[str, Any]) -> tuple[str | None, str | None]:

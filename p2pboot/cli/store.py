@@ -175,7 +175,7 @@ def _repair(settings: NodeSettings, *, as_json: bool) -> list[Found]:
     from p2pboot.store.gate import Gate
 
     with _changed(settings) as (opened, catalogue):
-        gate = Gate(opened, catalogue) if settings.policy.publishers else None
+        gate = Gate(opened, catalogue) if not settings.trusts_nobody else None
         return _each(mend(opened, gate), as_json=as_json, word="mended")
 
 

@@ -64,7 +64,7 @@ def verify(
 
     channel, arch = take_pair(params)
     policy = load_settings(overrides_of(params), config_path).policy
-    if not policy.publishers:
+    if policy.is_empty:
         raise no_trust()
     raw = read_start(file, MAX_MANIFEST + 1, what="manifest")
     detached = None if file == STANDARD_INPUT else _read_detached(detached_path(file))

@@ -17,11 +17,13 @@ from p2pboot.config.trust import (
     max_lifetime_of_option,
     publisher,
     publisher_of_options,
+    roots_of_options,
 )
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.textfiles import SAVE_AS_UTF8, OtherEncoding, decode_text
 from p2pboot.core.tomlform import parse_toml
+from p2pboot.core.trustdocs.chain import begin
 from p2pboot.errors import ConfigError, UsageError, machine_error
 
 MAX_FILE = 1 << 20  # bytes; a larger file is some other file
@@ -29,6 +31,9 @@ _TOML_REMEDY = "correct it; `p2pboot config show` prints an example of the form"
 _OPTION_REMEDY = "correct it, or leave it out; `--help` says what it is for"
 _FILE_REMEDY = "correct it in the file, or leave it out"
 
+
+Trusted = Publisher | TrustedRoot
+"""What one `[[trust]]` table stands for."""
 
 Place = tuple[str | int, ...]
 """Where something stands in a file: ("network", "listen"), or ("trust", 2, "keys") in the second `[[trust]]`."""
@@ -49,12 +54,14 @@ class Overrides:
     Args:
         values: dotted key ("network.listen") to raw value, only of options that were given.
         trust: key ids of `--trust`, all keys of one publisher; they replace the file's `[[trust]]` wholly.
+        root: files or digests of `--root`; they stand in place of `trust`.
         threshold: of that publisher, None when not given.
         max_lifetime: of every publisher's manifests, as it was given; None when it was not.
     """
 
     values: Mapping[str, object]
     trust: tuple[str, ...] = ()
+    root: tuple[str, ...] = ()
     threshold: int | None = None
     max_lifetime: str | None = None
 
@@ -100,11 +107,13 @@ def load(overrides: Overrides = NO_OVERRIDES, config_path: Path | None = None) -
         elif stated:
             provenance[dotted] = Provenance.FILE
             given[dotted] = stated[0]
-    trust, provenance[TRUST] = _publishers(overrides, document, config_path)
+    trusted, provenance[TRUST] = _trusted(overrides, document, config_path)
     if overrides.max_lifetime is not None:
         lifetime_s = max_lifetime_of_option(overrides.max_lifetime)
-        trust = tuple(replace(one, max_lifetime_s=lifetime_s) for one in trust)
-    settings = with_values(NodeSettings(trust=trust), given)
+        trusted = tuple(replace(one, max_lifetime_s=lifetime_s) for one in trusted)
+    trust = tuple(one for one in trusted if isinstance(one, Publisher))
+    roots = tuple(one for one in trusted if isinstance(one, TrustedRoot))
+    settings = with_values(NodeSettings(trust=trust, roots=roots), given)
     listen_is_default = provenance["network.listen"] is Provenance.DEFAULT
     network = replace(settings.network, listen_is_default=listen_is_default)
     if network.swarm_key_path is not None and provenance["network.mdns"] is Provenance.DEFAULT:
@@ -112,10 +121,17 @@ def load(overrides: Overrides = NO_OVERRIDES, config_path: Path | None = None) -
     return Loaded(replace(settings, network=network), provenance, config_path)
 
 
-def _publishers(
+def _trusted(
     overrides: Overrides, document: Mapping[str, object], path: Path | None
-) -> tuple[tuple[Publisher, ...], Provenance]:
+) -> tuple[tuple[Trusted, ...], Provenance]:
     """Whom to trust, and who says so."""
+    if overrides.root and overrides.trust:
+        raise UsageError(
+            "--root and --trust both say whom to trust",
+            remedy="give --root alone: it names the publishers; several at once belong into the file's [[trust]]",
+        )
+    if overrides.root:
+        return _checked(roots_of_options(overrides.root)), Provenance.COMMAND_LINE
     if overrides.trust:
         return (publisher_of_options(overrides.trust, overrides.threshold),), Provenance.COMMAND_LINE
     if overrides.threshold is not None:
@@ -124,22 +140,33 @@ def _publishers(
             remedy="add --trust KEYID for each key of the publisher, or set threshold in [[trust]]",
         )
     tables = cast("list[Mapping[str, object]]", document.get(TRUST, []))
-    return _publishers_of_file(tables, path), Provenance.FILE if tables else Provenance.DEFAULT
+    return _trusted_of_file(tables, path), Provenance.FILE if tables else Provenance.DEFAULT
 
 
-def _publishers_of_file(tables: list[Mapping[str, object]], path: Path | None) -> tuple[Publisher, ...]:
-    publishers = tuple(_publisher_of(table, number, path) for number, table in enumerate(tables, start=1))
+def _trusted_of_file(tables: list[Mapping[str, object]], path: Path | None) -> tuple[Trusted, ...]:
+    trusted = tuple(_publisher_of(table, number, path) for number, table in enumerate(tables, start=1))
     try:
-        TrustPolicy(publishers)
+        return _checked(trusted)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error.message}", remedy=error.remedy) from None
-    return publishers
 
 
-def _publisher_of(table: Mapping[str, object], number: int, path: Path | None) -> Publisher:
+def _checked(trusted: tuple[Trusted, ...]) -> tuple[Trusted, ...]:
+    """See that no channel and arch has two publishers, as far as the roots' files say; with those in force."""
+    at_hand = [
+        replace(one, chain=begin(one.anchor)) if isinstance(one, TrustedRoot) else one for one in trusted
+    ]
+    TrustPolicy.of(
+        (one for one in at_hand if isinstance(one, Publisher)),
+        (one for one in at_hand if isinstance(one, TrustedRoot)),
+    )
+    return tuple(at_hand)
+
+
+def _publisher_of(table: Mapping[str, object], number: int, path: Path | None) -> Trusted:
     where = f"{path}: [[trust]] number {number}"
     try:
-        return publisher(table)
+        return publisher(table, Path() if path is None else path.parent)
     except ValueError as error:
         raise ConfigError(f"{where}: {error}", remedy=KEY_ID_REMEDY) from None
     except ConfigError as error:
@@ -262,7 +289,7 @@ def _complaints_of_publisher(
     wrong = False
     for name in (name for name in PUBLISHER if name in table):
         try:
-            PUBLISHER[name].parse(table[name], Path())
+            PUBLISHER[name].parse(table[name], path.parent)
         except ValueError as error:
             wrong = True
             where = f"{path}: [[trust]] number {number}"

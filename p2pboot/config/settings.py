@@ -18,7 +18,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from p2pboot.core.policy import Publisher, TrustPolicy  # 10 ms that `--help` need not pay
+    from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy  # 10 ms that `--help` need not pay
     from p2pboot.transport.allowlist import AllowList
     from p2pboot.transport.bandwidth import Rates
 
@@ -534,6 +534,7 @@ class NodeSettings:
     snapshots: SnapshotSettings = field(default_factory=SnapshotSettings)
     log: LogSettings = field(default_factory=LogSettings)
     trust: tuple[Publisher, ...] = ()
+    roots: tuple[TrustedRoot, ...] = ()
 
     @property
     def audit_path(self) -> Path | None:
@@ -547,7 +548,12 @@ class NodeSettings:
         """The trust policy; it was checked to be free of contradictions when the settings were loaded."""
         from p2pboot.core.policy import TrustPolicy
 
-        return TrustPolicy(self.trust)
+        return TrustPolicy.of(self.trust, self.roots)
+
+    @property
+    def trusts_nobody(self) -> bool:
+        """Whether neither a publisher nor a root is named."""
+        return not self.trust and not self.roots
 
     def followed(self) -> tuple[tuple[str, str], ...]:
         """The (channel, arch) pairs that a mirror of these settings follows, sorted.
@@ -569,7 +575,7 @@ class NodeSettings:
         provider = self.provider
         return frozenset(
             (channel, arch)
-            for publisher in self.trust
+            for publisher in self.policy.publishers
             for channel in publisher.channels or (provider.channel,)
             for arch in publisher.archs or (provider.arch,)
             if channel
@@ -610,7 +616,7 @@ def for_mirror(settings: NodeSettings, *, channel: str | None, arch: str | None)
     from p2pboot.core.names import normalise_arch
     from p2pboot.core.policy import no_trust
 
-    if not settings.trust:
+    if settings.trusts_nobody:
         raise no_trust()
     one = (channel,) if channel else None
     other = (normalise_arch(arch),) if arch else None
@@ -624,8 +630,13 @@ def for_mirror(settings: NodeSettings, *, channel: str | None, arch: str | None)
         replace(publisher, channels=one or publisher.channels, archs=other or publisher.archs)
         for publisher in covering
     )
-    mirror = replace(settings, trust=narrowed, provider=replace(settings.provider, directory=None))
-    if not mirror.followed():
+    roots = tuple(
+        replace(root, channels=one or root.channels, archs=other or root.archs) for root in settings.roots
+    )
+    mirror = replace(
+        settings, trust=narrowed, roots=roots, provider=replace(settings.provider, directory=None)
+    )
+    if not mirror.followed() and not any(root.chain is None for root in roots):
         raise UsageError(
             "nothing to mirror: no trusted publisher covers "
             + (f"channel {channel}" if channel else "any channel")

@@ -8,9 +8,9 @@ from pathlib import Path
 from p2pboot.config.load import Loaded, Provenance
 from p2pboot.config.setting import Setting
 from p2pboot.config.settings import SETTINGS
-from p2pboot.config.trust import PUBLISHER, TRUST, attribute_of
+from p2pboot.config.trust import OF_ROOT, PUBLISHER, TRUST, attribute_of
 from p2pboot.config.values import UNLIMITED
-from p2pboot.core.policy import Publisher
+from p2pboot.core.policy import Publisher, TrustedRoot
 
 
 def as_toml(loaded: Loaded) -> str:
@@ -36,7 +36,7 @@ def as_document(loaded: Loaded) -> dict[str, object]:
         table = document.setdefault(key.table, {})
         assert isinstance(table, dict)  # noqa: S101 - made on the line above
         table[key.name] = entry
-    publishers = [_publisher(publisher) for publisher in loaded.settings.trust]
+    publishers = [_table(one) for one in _trusted(loaded)]
     document[TRUST] = {"value": publishers, "source": loaded.provenance[TRUST].value}
     return document
 
@@ -54,21 +54,33 @@ def _source(loaded: Loaded, dotted: str) -> str:
 
 
 def _trust_rows(loaded: Loaded) -> list[tuple[str, str]]:
-    if not loaded.settings.trust:
+    if loaded.settings.trusts_nobody:
         return [("", ""), ("# no [[trust]]: nobody is trusted", _source(loaded, TRUST))]
     rows: list[tuple[str, str]] = []
-    for publisher in loaded.settings.trust:
+    for trusted in _trusted(loaded):
         rows += [("", ""), ("[[trust]]", _source(loaded, TRUST))]
         rows += [
-            (f"{name} = {toml(value)}", "")
-            for name, value in _publisher(publisher).items()
-            if value is not None
+            (f"{name} = {toml(value)}", "") for name, value in _table(trusted).items() if value is not None
         ]
     return rows
 
 
-def _publisher(publisher: Publisher) -> dict[str, object]:
-    return {name: _plain(getattr(publisher, attribute_of(name))) for name in PUBLISHER}
+def _trusted(loaded: Loaded) -> list[Publisher | TrustedRoot]:
+    return [*loaded.settings.trust, *loaded.settings.roots]
+
+
+def _table(trusted: Publisher | TrustedRoot) -> dict[str, object]:
+    """What a `[[trust]]` table would say of it."""
+    table = {name: _plain(getattr(trusted, attribute_of(name), None)) for name in PUBLISHER}
+    if isinstance(trusted, TrustedRoot):
+        return {
+            **dict.fromkeys(PUBLISHER),
+            **{name: table[name] for name in OF_ROOT},
+            "root": trusted.anchor.shown,
+        }
+    rule = trusted.freshness
+    said = (None, None, None) if rule is None else (list(rule.keys), rule.required, f"{rule.max_age_s}s")
+    return {**table, **dict(zip(("freshness", "freshness_required", "max_age"), said, strict=True))}
 
 
 def _plain(value: object) -> object:

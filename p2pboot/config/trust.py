@@ -8,7 +8,8 @@ from typing import Any
 
 from p2pboot.config import values
 from p2pboot.config.setting import Setting
-from p2pboot.core.policy import Publisher
+from p2pboot.core.policy import Publisher, TrustedRoot
+from p2pboot.core.trustdocs.root import FreshnessRule
 from p2pboot.errors import ConfigError, UsageError
 
 TRUST = "trust"
@@ -23,8 +24,37 @@ _DECLARED = (
         name="keys",
         parse=values.some_key_ids,
         text="Key ids of the publisher.",
-        default_words="required",
+        default_words="required, unless `root` is given",
         example=_EXAMPLE_KEYS,
+    ),
+    Setting(
+        name="root",
+        attribute="anchor",
+        parse=values.root_anchor,
+        text="In place of `keys`: the root that names publishers, as its file or as `sha256:` and the digest of one of"
+        " its versions. Channels, archs, thresholds and keys are the root's to say ([trust.md](trust.md)).",
+        default_words="none",
+        example="sha256:7b2dd1b2a3d2a0bbbd8c4f0a4c5a0b3fd9d5e94b7a57b1a0c2b28f7a31a4f9c1",
+    ),
+    Setting(
+        name="freshness",
+        parse=values.some_key_ids,
+        text="Who says with a freshness statement what the newest manifest is. A root says that itself.",
+        default_words="nobody",
+        example=_EXAMPLE_KEYS[:1],
+    ),
+    Setting(
+        name="freshness_required",
+        parse=values.boolean,
+        default=False,
+        text="Take nothing without such a statement that is young enough.",
+    ),
+    Setting(
+        name="max_age",
+        attribute="max_age_s",
+        parse=values.duration_s,
+        default="7d",
+        text="How old the newest freshness statement may be.",
     ),
     Setting(
         name="threshold",
@@ -76,22 +106,42 @@ PUBLISHER = {one.name: one for one in _DECLARED}
 """The keys of a `[[trust]]` table, which are the attributes of `core.policy.Publisher` where no other is named."""
 
 
-def publisher(table: Mapping[str, object]) -> Publisher:
-    """One `[[trust]]` table, whose member names were checked already.
+OF_ROOT = ("root", "max_lifetime", "quota", "max_pairs", "name")
+"""What a table with `root` may say besides: all else the root says."""
+
+
+def publisher(table: Mapping[str, object], base: Path = Path()) -> Publisher | TrustedRoot:
+    """One `[[trust]]` table, whose member names were checked already: a publisher, or a root that names some.
+
+    Args:
+        table: it.
+        base: the directory of the configuration file.
 
     Raises:
         ValueError: "<member>: must be …".
         ConfigError: a threshold that the keys can not reach.
     """
-    if "keys" not in table:
-        raise ValueError("keys is missing: list the key ids of the publisher")
+    if "keys" not in table and "root" not in table:
+        raise ValueError("keys is missing: list the key ids of the publisher, or name a root")
     members: dict[str, Any] = {}
     for name in (name for name in PUBLISHER if name in table):
+        if "root" in table and name not in OF_ROOT:
+            raise ValueError(f"{name}: not beside root, which says it itself")
         try:
-            members[attribute_of(name)] = PUBLISHER[name].parse(table[name], Path())
+            members[attribute_of(name)] = PUBLISHER[name].parse(table[name], base)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-    return Publisher(**members)
+    if "root" in table:
+        return TrustedRoot(**members)
+    rule = {"keys": members.pop("freshness", None)}
+    rule |= {
+        attribute: members.pop(name)
+        for name, attribute in (("freshness_required", "required"), ("max_age_s", "max_age_s"))
+        if name in members
+    }
+    if rule["keys"] is None and len(rule) > 1:
+        raise ValueError("freshness is missing: name who says what is fresh")
+    return Publisher(**members, freshness=None if rule["keys"] is None else FreshnessRule(**rule))
 
 
 def attribute_of(name: str) -> str:
@@ -105,6 +155,17 @@ def max_lifetime_of_option(said: str) -> int:
         return values.duration_s(said, Path())
     except ValueError as error:
         raise UsageError(f"--max-lifetime: {error}", remedy="give it as 400d or 2w") from None
+
+
+def roots_of_options(anchors: Iterable[str]) -> tuple[TrustedRoot, ...]:
+    """The roots that `--root` names; UsageError where one is none."""
+    try:
+        return tuple(TrustedRoot(values.root_anchor(text, Path())) for text in anchors)
+    except ValueError as error:
+        raise UsageError(
+            f"--root: {error}",
+            remedy="give the file of a root, or sha256: and the digest of one of its versions",
+        ) from None
 
 
 def publisher_of_options(key_ids: Iterable[str], threshold: int | None) -> Publisher:

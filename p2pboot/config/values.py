@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal
 
 from p2pboot.core.timestamps import parse_duration
-from p2pboot.errors import Malformed
+from p2pboot.errors import Malformed, SignatureError
 
 if TYPE_CHECKING:
+    from p2pboot.core.trustdocs.chain import Anchor
     from p2pboot.transport.addresses import Address
 
 MAX_BYTES = 2**53 - 1
@@ -328,6 +329,28 @@ def key_ids(value: object, _base: Path) -> tuple[str, ...]:
     from p2pboot.core.identity import parse_keyid
 
     return tuple(dict.fromkeys(parse_keyid(text).keyid for text in strings(value)))
+
+
+def root_anchor(value: object, base: Path) -> Anchor:
+    """A root that is believed: the path of its file, or `sha256:` and the digest of one of its versions."""
+    from p2pboot.core.trustdocs.chain import DIGEST_PREFIX, Anchor
+    from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT
+    from p2pboot.core.trustdocs.root import Root
+    from p2pboot.store.inputs import open_named
+
+    text = _string(value)
+    if text.startswith(DIGEST_PREFIX):
+        return Anchor.of_digest(text)
+    path = base / text
+    try:
+        with open_named(path) as file:
+            raw = file.read(MAX_DOCUMENT + 1)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+    try:
+        return Anchor.of_root(Root.parse(raw.rstrip(b"\n")))
+    except (Malformed, SignatureError) as error:
+        raise ValueError(f"{path} is no root: {error.message}") from None
 
 
 def peer_ids(value: object, _base: Path) -> tuple[str, ...]:

@@ -2,28 +2,38 @@
 
 A boot client often has no battery: its clock says 1970 until something sets it. Such a machine must still
 boot, and nobody who can turn a clock back may revive an expired image. So time never runs before what is
-known to have happened: the newest manifest that was accepted of those who are trusted now, and this program's
-release. A publisher whose clock was wrong holds that time only as long as it is trusted; a verdict that it
+known to have happened: the date of the root in force, the newest manifest and freshness statement that were accepted
+of those who are trusted now, and this program's release. Nothing that a root vouches for raises it past the root's own
+expiry, and a key that is removed takes what it said along: so one document dated 9999 does not hold the time for ever.
+A publisher whose clock was wrong holds that time only as long as it is trusted; a verdict that it
 decides says so (:mod:`.verify`), and ``p2pboot state recover`` forgets it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 from p2pboot import RELEASE_DATE
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import MAX_TIME
 
+MAX_AHEAD_S: Final = 600
+"""How far ``created_at`` may lie ahead of a clock that can be believed: clocks differ, by minutes at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class AcceptedTime:
-    """The newest ``created_at`` that certain signers reached for a channel and arch.
+    """The newest ``created_at`` that certain signers reached, for a channel and arch or for a root.
 
     Args:
         created_at: unix seconds.
-        channel: of the manifest.
+        channel: of the manifest or statement; "" for a root.
         arch: likewise, canonical.
         signers: key ids, sorted.
         kept_in: what a person calls the memory that holds it: the path of a state directory.
+        until: unix seconds past which it raises nothing: the expiry of the root that vouches for it; None for any.
+        kind: what bears the date, for people.
     """
 
     created_at: int
@@ -31,6 +41,18 @@ class AcceptedTime:
     arch: str
     signers: tuple[str, ...]
     kept_in: str
+    until: int | None = None
+    kind: str = "manifest"
+
+    @property
+    def at(self) -> int:
+        """The time that is known to have been, unix seconds."""
+        return self.created_at if self.until is None else min(self.created_at, self.until)
+
+    @property
+    def shown(self) -> str:
+        """What bears the date, for people."""
+        return f"a {self.kind} of {self.channel}/{self.arch}" if self.channel else self.kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +72,11 @@ class Clock:
     held_by: AcceptedTime | None = None
 
 
+def latest(times: Iterable[AcceptedTime]) -> AcceptedTime | None:
+    """Which of several raises the time most; None of none."""
+    return max(times, key=lambda one: one.at, default=None)
+
+
 def effective_now(wall: int, newest: AcceptedTime | None, release_date: int = RELEASE_DATE) -> Clock:
     """Return the moment to judge by: the latest of the three (and at most the year 9999).
 
@@ -58,12 +85,12 @@ def effective_now(wall: int, newest: AcceptedTime | None, release_date: int = RE
         newest: the newest manifest ever accepted of those who are trusted now, None without memory.
         release_date: of this program, unix seconds.
     """
-    floor = max(release_date, newest.created_at if newest is not None else 0)
+    floor = max(release_date, newest.at if newest is not None else 0)
     if wall >= floor:
         return Clock(min(wall, MAX_TIME))
     return Clock(
         min(floor, MAX_TIME),
         trusted=False,
         wall=wall,
-        held_by=newest if newest is not None and newest.created_at > release_date else None,
+        held_by=newest if newest is not None and newest.at > release_date else None,
     )

@@ -52,6 +52,7 @@ class Event(enum.StrEnum):
     MOVES_TOO_OFTEN = "moves-too-often"
     UNUSABLE = "unusable"
     EQUIVOCATION = "equivocation"
+    CONTRADICTION = "contradiction"
     SNAPSHOT_HELD = "snapshot-held"
     SNAPSHOT_CONFLICT = "snapshot-conflict"
     SNAPSHOT_UNSIGNED = "snapshot-unsigned"

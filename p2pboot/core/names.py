@@ -37,6 +37,9 @@ UKI: Final = "uki"
 REQUIRED_KEYS: Final = (KERNEL, INITRAMFS)
 """What an image has, unless it has :data:`UKI` in place of both."""
 
+NEXT: Final = ".next"
+"""What the channel of a roll-out is called after the one that it goes into: ``stable.next``."""
+
 RESERVED_NAMES: Final = frozenset({"dtbs", "cmdline", "manifest.json", "manifest.json.sig"})
 """Names that a fetched directory uses for something else: an artifact of that name would overwrite it."""
 
@@ -86,6 +89,17 @@ def check_artifact_key(key: str) -> str:
     if key in RESERVED_NAMES:
         raise ValueError(f"artifact name {key!r} is reserved")
     return key
+
+
+def base_channel(channel: str) -> str:
+    """The channel that a roll-out's goes into; any other is its own."""
+    base = channel.removesuffix(NEXT)
+    return base if NAME_PATTERN.fullmatch(base) else channel
+
+
+def is_next(channel: str) -> bool:
+    """Whether a channel is one of a roll-out."""
+    return base_channel(channel) != channel
 
 
 def artifact_path(channel: str, arch: str, key: str) -> str:

@@ -3,18 +3,24 @@
 A *publisher* is a set of keys with a threshold: so many of them must have signed. For one (channel, arch)
 there is at most one publisher, so "the newest manifest" always has one meaning. There is no default and no
 trust on first use: without a publisher nothing is taken.
+
+Publishers are named by the operator, or by a root that the operator believes (:mod:`p2pboot.core.trustdocs`): then a
+newer root names others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Final, Protocol
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import parse_keyid
-from p2pboot.core.names import check_name, normalise_arch
-from p2pboot.errors import ConfigError, UsageError
+from p2pboot.core.names import base_channel, check_name, normalise_arch
+from p2pboot.core.trustdocs.chain import Anchor, Chain
+from p2pboot.core.trustdocs.root import NO_FLEET, REFUSE, FreshnessRule, Root
+from p2pboot.errors import ConfigError, NotFoundError, P2PBootError, UsageError
 
 MAX_LIFETIME_S: Final = 400 * 86_400
 """For how long a manifest may be valid, unless the operator says otherwise: who holds machines on an old one is found
@@ -22,6 +28,27 @@ out when it expires, so one that never does would let him."""
 
 MAX_PAIRS: Final = 64
 """Channels and architectures of one publisher, unless the operator says otherwise: a key can make up any number."""
+
+
+@dataclass(frozen=True, slots=True)
+class RootFacts:
+    """What matters of the root that names a publisher; times in unix seconds.
+
+    Args:
+        anchor: the digest by which the operator named it, hex.
+        fleet: the digest of version 1, hex; None as long as nobody said it.
+        version: of the root in force.
+        created_at: of the root in force.
+        expires_at: likewise; None for never.
+        refuses: whether nothing is taken once it expired.
+    """
+
+    anchor: str
+    fleet: str | None
+    version: int
+    created_at: int
+    expires_at: int | None
+    refuses: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +64,8 @@ class Publisher:
         max_lifetime_s: seconds that its manifests may be valid for, from `created_at` to `expires_at`; None for any.
         quota_bytes: of artifacts that it may make a mirror hold; None for its equal part of what that may hold.
         max_pairs: channels and architectures that it may make a mirror follow, where `channels` names none.
+        freshness: who says which of its manifests is the newest; None for nobody.
+        root: what names it; None where the operator does.
 
     Raises:
         ConfigError: no key, one that is not, a threshold that can never be met, a name that is not allowed.
@@ -50,6 +79,8 @@ class Publisher:
     max_lifetime_s: int | None = MAX_LIFETIME_S
     quota_bytes: int | None = None
     max_pairs: int = MAX_PAIRS
+    freshness: FreshnessRule | None = None
+    root: RootFacts | None = None
 
     def __post_init__(self) -> None:
         who = f"trust {self.name!r}" if self.name else "trust"
@@ -76,15 +107,28 @@ class Publisher:
         object.__setattr__(self, "archs", None if self.archs is None else archs)
 
     @property
+    def fleet(self) -> str | None:
+        """What its statements and yanks call the fleet; None as long as that is not known."""
+        return NO_FLEET if self.root is None else self.root.fleet
+
+    @property
+    def root_version(self) -> int:
+        """The version of the root that names it; 0 without one."""
+        return 0 if self.root is None else self.root.version
+
+    @property
     def shown(self) -> str:
         """What people are told it is: its name, or else its first key id."""
         return self.name or self.keys[0]
 
     def covers(self, channel: str, arch: str) -> bool:
-        """Whether this publisher may publish for the channel and (canonical) architecture."""
-        return (self.channels is None or channel in self.channels) and (
-            self.archs is None or arch in self.archs
-        )
+        """Whether this publisher may publish for the channel and (canonical) architecture.
+
+        Who may publish for a channel may roll out into it.
+        """
+        return (
+            self.channels is None or channel in self.channels or base_channel(channel) in self.channels
+        ) and (self.archs is None or arch in self.archs)
 
     def trusted_among(self, signers: Iterable[str]) -> tuple[str, ...]:
         """Return which of these key ids are this publisher's, each once, sorted."""
@@ -102,19 +146,134 @@ class Policy(Protocol):
     def publishers(self) -> Sequence[Publisher]:
         """Everybody who may publish something."""
 
+    @property
+    def roots(self) -> Sequence[TrustedRoot]:
+        """The roots that the operator believes, whether they are at hand or not."""
+
     def publisher_for(self, channel: str, arch: str) -> Publisher | None:
         """Return the one publisher that may publish for a channel and (canonical) architecture, if any."""
+
+    def floor(self, channel: str, arch: str) -> int:
+        """Return the lowest `manifest_version` taken of a channel and (canonical) architecture; 0 for any."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedRoot:
+    """A root that the operator believes, and what he says of all publishers that it names.
+
+    Args:
+        anchor: what he believes.
+        chain: from there to the root in force; None as long as no root is at hand.
+        name: what to call its publishers in messages; None for what the root calls itself.
+        max_lifetime_s: as for `Publisher`.
+        quota_bytes: as for `Publisher`.
+        max_pairs: as for `Publisher`.
+        channels: of what the root's publishers may publish only these are heeded; None for all.
+        archs: likewise, canonical.
+    """
+
+    anchor: Anchor
+    chain: Chain | None = None
+    name: str | None = None
+    max_lifetime_s: int | None = MAX_LIFETIME_S
+    quota_bytes: int | None = None
+    max_pairs: int = MAX_PAIRS
+    channels: tuple[str, ...] | None = None
+    archs: tuple[str, ...] | None = None
+
+    @property
+    def newest(self) -> Root | None:
+        """The root in force; None as long as none is at hand."""
+        return None if self.chain is None else self.chain.newest
+
+    @property
+    def fleet(self) -> str | None:
+        """The digest of version 1; None as long as nobody said it."""
+        return None if self.chain is None else self.chain.fleet
+
+    def publishers(self) -> tuple[Publisher, ...]:
+        """Whom the root in force names."""
+        if self.chain is None:
+            return ()
+        body = self.chain.newest.body
+        facts = RootFacts(
+            self.anchor.digest,
+            self.chain.fleet,
+            body.version,
+            body.created_at,
+            body.expires_at,
+            body.on_expiry == REFUSE,
+        )
+        return tuple(
+            Publisher(
+                role.keys,
+                role.threshold,
+                channels,
+                archs,
+                self.name or body.name,
+                self.max_lifetime_s,
+                self.quota_bytes,
+                self.max_pairs,
+                role.freshness,
+                facts,
+            )
+            for role in body.publish
+            if (channels := _common(role.channels, self.channels)) != ()
+            and (archs := _common(role.archs, self.archs)) != ()
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class TrustPolicy:
     """All publishers that a node or client believes. May be empty: then nothing can be verified.
 
+    Args:
+        publishers: those whom the operator names, and those whom the roots name (see `of`).
+        roots: whom the operator believes to name publishers.
+
     Raises:
         ConfigError: two publishers cover the same channel and architecture.
     """
 
     publishers: tuple[Publisher, ...] = ()
+    roots: tuple[TrustedRoot, ...] = ()
+
+    @classmethod
+    def of(cls, named: Iterable[Publisher], roots: Iterable[TrustedRoot] = ()) -> TrustPolicy:
+        """Put together whom the operator names and whom the roots name.
+
+        Raises:
+            ConfigError: two publishers cover the same channel and architecture.
+        """
+        roots = tuple(roots)
+        return cls((*named, *(one for root in roots for one in root.publishers())), roots)
+
+    @property
+    def named(self) -> tuple[Publisher, ...]:
+        """Those whom the operator names himself."""
+        return tuple(one for one in self.publishers if one.root is None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody can ever be believed."""
+        return not self.publishers and not self.roots
+
+    def with_chains(self, chains: Mapping[str, Chain]) -> TrustPolicy:
+        """The same with other roots in force.
+
+        Args:
+            chains: by the digest of the anchor; roots of others stay as they are.
+
+        Raises:
+            ConfigError: a root names a publisher of a channel and architecture that has one.
+        """
+        roots = (replace(one, chain=chains.get(one.anchor.digest, one.chain)) for one in self.roots)
+        return TrustPolicy.of(self.named, roots)
+
+    def floor(self, channel: str, arch: str) -> int:
+        """Return the lowest `manifest_version` taken of a channel and (canonical) architecture; 0 for any."""
+        bodies = (one.chain.newest.body for one in self.roots if one.chain is not None)
+        return max((body.floor(channel, arch) for body in bodies), default=0)
 
     def __post_init__(self) -> None:
         for one, other in combinations(self.publishers, 2):
@@ -140,16 +299,34 @@ def publisher_ids(policy: TrustPolicy) -> frozenset[str]:
     return frozenset(parse_keyid(key).peer_id for publisher in policy.publishers for key in publisher.keys)
 
 
-def no_trust() -> UsageError:
-    """The error of every command that would use a manifest and was not told whom to trust."""
+def no_trust(policy: Policy | None = None) -> P2PBootError:
+    """The error of every command that would use a manifest, and does not know whom to trust.
+
+    Args:
+        policy: names no publisher; None where none was given.
+    """
+    if policy is not None and policy.roots:
+        shown = ", ".join(one.anchor.shown for one in policy.roots)
+        return NotFoundError(
+            f"the root {shown} is not known here, and nobody who was asked has it",
+            remedy="give its file (--root FILE), or ask a node of the fleet: --bootstrap MULTIADDR",
+        )
     return UsageError(
         "no trusted key is given",
-        remedy="name the publisher's key: --trust ed25519:<64 hex digits> (its p2pboot key show prints it)",
+        remedy="name the publisher's key: --trust ed25519:<64 hex digits> (its p2pboot key show prints it);"
+        " or the root of the fleet: --root FILE",
     )
 
 
 def _unique(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(set(names)))
+
+
+def _common(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """What two sets of names have in common; None is the set of all."""
+    if one is None or other is None:
+        return other if one is None else one
+    return tuple(name for name in one if name in other)
 
 
 def _overlap(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:

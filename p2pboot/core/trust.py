@@ -2,8 +2,9 @@
 
 For one channel and architecture there is one publisher. Where the operator's policy names another one than signs
 the node's own directory (a policy without channels covers everything), the directory wins: its manifests are the
-node's own, and a counter of its own that it could not see in the mesh would start again at 1. Who publishes nothing,
-such as a boot client, has the operator's policy and nothing else.
+node's own, and a counter of its own that it could not see in the mesh would start again at 1. Where a *root* names
+another, the root wins: the fleet's owners took the right away from this node. Who publishes nothing, such as a boot
+client, has the operator's policy and nothing else.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import field, replace
 from typing import Protocol
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 
 Pair = tuple[str, str]  # (channel, arch)
 
@@ -72,9 +73,29 @@ class Trust:
     def publisher_for(self, channel: str, arch: str) -> Publisher | None:
         """The one publisher for a channel and arch, if any."""
         signers = self.own.get((channel, arch))
-        if signers is None or self.configured.accepts(channel, arch, signers):
-            return self.configured.publisher_for(channel, arch)
+        said = self.configured.publisher_for(channel, arch)
+        if signers is None or (said is not None and (said.root is not None or said.is_met_by(signers))):
+            return said
         return _itself((channel, arch), signers)
+
+    @property
+    def roots(self) -> tuple[TrustedRoot, ...]:
+        """The roots that the operator believes."""
+        return self.configured.roots
+
+    def floor(self, channel: str, arch: str) -> int:
+        """The lowest `manifest_version` taken of a channel and arch; 0 for any."""
+        return self.configured.floor(channel, arch)
+
+    def revokes(self, pair: Pair) -> bool:
+        """Whether a root says that others publish for a channel and arch than who signs this node's directory."""
+        signers, publisher = self.own.get(pair), self.configured.publisher_for(*pair)
+        return (
+            signers is not None
+            and publisher is not None
+            and publisher.root is not None
+            and not publisher.is_met_by(signers)
+        )
 
     def takes(self, offered: Offered) -> bool:
         """Whether these signers, if they really signed, may publish for this channel and arch."""

@@ -20,16 +20,20 @@ CHECKS: Final = {
     "structure": "malformed",
     "signatures": "signature",
     "canonical": "malformed",
+    "root": "root_expired",
     "trust": "untrusted",
     "channel": "channel",
     "arch": "arch",
     "equivocation": "equivocation",
     "rollback": "rollback",
+    "floor": "floor",
+    "yank": "yanked",
     "min_version": "min_version",
     "clock": None,
     "created_at": "not_yet_valid",
     "expiry": "expired",
     "lifetime": "lifetime",
+    "freshness": "stale",
     "provider": None,
     "detached": "detached",
 }
@@ -75,6 +79,26 @@ class Check:
     outcome: Outcome
     detail: str
     remedy: str | None = None
+
+
+def passed(name: str, detail: str) -> Check:
+    """A check that came out well."""
+    return Check(name, Outcome.PASSED, detail)
+
+
+def failed(name: str, detail: str, remedy: str) -> Check:
+    """A check that came out badly, and what to do about it."""
+    return Check(name, Outcome.FAILED, detail, remedy)
+
+
+def skipped(name: str, detail: str) -> Check:
+    """A check that does not apply, and why."""
+    return Check(name, Outcome.SKIPPED, detail)
+
+
+def noted(name: str, detail: str, remedy: str | None = None) -> Check:
+    """A check that finds nothing wrong, and something that a person should know."""
+    return Check(name, Outcome.NOTED, detail, remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,18 +10,24 @@ stranger's numbers are no rollback.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import field
 from typing import Final
 
-from p2pboot.core.clock import AcceptedTime, Clock
+from p2pboot.core.clock import MAX_AHEAD_S, AcceptedTime, Clock
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.freshness import Asked, check_freshness_of
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.manifest import Candidate, Manifest, Statement, check_detached
+from p2pboot.core.manifest import Candidate, Manifest, Statement, check_detached, content_digest
 from p2pboot.core.policy import Policy, Publisher, no_trust
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.rollback import AcceptedHead, VersionStanding, binding, judge_version
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.verdict import CHECKS, Check, Outcome, Refused, Verdict
+from p2pboot.core.trustdocs.yank import Yank
+from p2pboot.core.verdict import CHECKS, Check, Outcome, Refused, Verdict, noted
+from p2pboot.core.verdict import failed as _failed
+from p2pboot.core.verdict import passed as _passed
+from p2pboot.core.verdict import skipped as _skipped
 from p2pboot.errors import Malformed, SignatureError
 
 __all__ = [
@@ -38,9 +44,6 @@ __all__ = [
     "verify",
 ]
 
-MAX_AHEAD_S: Final = 600
-"""How far ``created_at`` may lie ahead of a clock that can be believed: clocks differ, by minutes at most."""
-
 
 @dataclass(frozen=True, slots=True)
 class Question:
@@ -54,6 +57,8 @@ class Question:
         arch: the (canonical) architecture that was asked for; None as above.
         min_version: the lowest ``manifest_version`` that the operator takes.
         known_bad: digests that are known to contradict another manifest of their number.
+        yanks: those that count for this channel and arch, by content (`core.manifest.content_digest`).
+        freshness: what is known and asked for of how old it may be.
     """
 
     policy: Policy
@@ -63,6 +68,8 @@ class Question:
     arch: str | None = None
     min_version: int = 0
     known_bad: frozenset[str] = frozenset()
+    yanks: Mapping[str, Yank] = field(default_factory=dict)
+    freshness: Asked = Asked()
 
 
 def verify(raw: bytes, question: Question, detached: str | None = None) -> Verdict:
@@ -77,7 +84,7 @@ def verify(raw: bytes, question: Question, detached: str | None = None) -> Verdi
         UsageError: the policy names no publisher at all.
     """
     if not question.policy.publishers:
-        raise no_trust()
+        raise no_trust(question.policy)
     manifest = _read(raw, lambda _candidate: None)
     return manifest if isinstance(manifest, Verdict) else judge(manifest, question, detached)
 
@@ -142,7 +149,7 @@ def judge(manifest: Manifest, question: Question, detached: str | None = None) -
     """
     policy, clock = question.policy, question.clock
     if not policy.publishers:
-        raise no_trust()
+        raise no_trust(policy)
     publisher = policy.publisher_for(manifest.channel, manifest.arch)
     trust = _trust(manifest, publisher)
     place = [
@@ -154,14 +161,23 @@ def judge(manifest: Manifest, question: Question, detached: str | None = None) -
         _passed("structure", f"{len(manifest.raw)} bytes, every field within its rules"),
         _signatures_passed(manifest.signers),
         _passed("canonical", "the document is exactly what was signed"),
+        _root(publisher, clock),
         trust,
         *place,
         *_against_heads(manifest, question, publisher if is_ours else None),
+        _floor(manifest, policy, publisher if is_ours else None),
+        _yank(manifest, question.yanks, publisher if is_ours else None),
         _min_version(manifest, question.min_version),
         _clock(clock),
         _created_at(manifest, clock),
         _expiry(manifest, clock),
         _lifetime(manifest, publisher if is_ours else None),
+        check_freshness_of(
+            manifest,
+            None if publisher is None or not is_ours else publisher.freshness,
+            question.freshness,
+            clock,
+        ),
         _provider(manifest),
         _detached(manifest, detached),
     )
@@ -172,18 +188,6 @@ _DAY_S: Final = 86_400
 _GET_AGAIN: Final = "get the manifest again from its publisher or another mirror"
 
 
-def _passed(name: str, detail: str) -> Check:
-    return Check(name, Outcome.PASSED, detail)
-
-
-def _failed(name: str, detail: str, remedy: str) -> Check:
-    return Check(name, Outcome.FAILED, detail, remedy)
-
-
-def _skipped(name: str, detail: str) -> Check:
-    return Check(name, Outcome.SKIPPED, detail)
-
-
 def _unreadable(done: list[Check]) -> Verdict:
     """Close a verdict over bytes that are not read any further: what was not checked has nothing to stand on."""
     made, why = {check.name: check for check in done}, f"not looked at, since {done[-1].name} failed"
@@ -192,6 +196,52 @@ def _unreadable(done: list[Check]) -> Verdict:
 
 def _signatures_passed(signers: Iterable[str]) -> Check:
     return _passed("signatures", f"valid signatures of {', '.join(signers)}")
+
+
+def _root(publisher: Publisher | None, clock: Clock) -> Check:
+    """Say how long the root is valid that names the publisher, and whose word that is."""
+    root = None if publisher is None else publisher.root
+    if root is None:
+        return _skipped("root", "no root names whom to trust here")
+    said = f"root version {root.version}"
+    if root.expires_at is None or clock.now < root.expires_at:
+        until = "for ever" if root.expires_at is None else f"until {format_time(root.expires_at)}"
+        return _passed("root", f"{said} is valid {until}")
+    detail = f"{said} expired at {format_time(root.expires_at)}, now is {format_time(clock.now)}"
+    remedy = "ask the fleet's owners for a newer root, and see that nodes of the fleet can be reached"
+    if root.refuses:
+        return _failed("root", f"{detail}, and nothing is taken under a root that expired", remedy)
+    return noted("root", detail, remedy)
+
+
+def _floor(manifest: Manifest, policy: Policy, publisher: Publisher | None) -> Check:
+    """Stop what a key signed before it was removed, on machines without memory too."""
+    number = manifest.manifest_version
+    lowest = 0 if publisher is None else policy.floor(manifest.channel, manifest.arch)
+    if not lowest:
+        return _skipped("floor", "no root sets a lowest version")
+    if number < lowest:
+        return _failed(
+            "floor",
+            f"manifest version {number} is below {lowest}, the lowest that the root takes",
+            "look for a provider that has a newer one",
+        )
+    return _passed("floor", f"manifest version {number}, at least {lowest} is taken under the root")
+
+
+def _yank(manifest: Manifest, yanks: Mapping[str, Yank], publisher: Publisher | None) -> Check:
+    """Stop what its publisher took back."""
+    if publisher is None or not yanks:
+        return _skipped("yank", "nothing is known to be yanked")
+    found = yanks.get(content_digest(manifest))
+    if found is None:
+        return _passed("yank", "what it brings was not yanked")
+    why = f": {found.body.reason}" if found.body.reason else ""
+    return _failed(
+        "yank",
+        f"its publisher yanked it at {format_time(found.body.created_at)}{why}",
+        "wait for a newer manifest: whoever yanks publishes what was there before under a new number",
+    )
 
 
 def _trust(manifest: Statement, publisher: Publisher | None) -> Check:
@@ -230,7 +280,7 @@ def clock_problem(clock: Clock) -> Problem | None:
         return None
     held, now = _held(clock), format_time(clock.now)
     if held is not None:
-        text = f"it is behind {now}, the date of a manifest of {held.channel}/{held.arch} that was accepted"
+        text = f"it is behind {now}, the date of {held.shown} that was accepted"
         return Problem(Code.CLOCK, "clock", f"{text} (remembered in {held.kept_in})", _recovery(held))
     if clock.held_by is not None:
         return None  # by no more than clocks differ
@@ -254,17 +304,14 @@ def _clock(clock: Clock) -> Check:
 def _held(clock: Clock) -> AcceptedTime | None:
     """What holds a clock so far ahead of the machine's that one of the two must have been wrong."""
     held, wall = clock.held_by, clock.wall
-    if held is None or wall is None or held.created_at <= wall + MAX_AHEAD_S:
+    if held is None or wall is None or held.at <= wall + MAX_AHEAD_S:
         return None
     return held
 
 
 def _whose(held: AcceptedTime, clock: Clock) -> str:
     wall = format_time(max(clock.wall or 0, 0))
-    return (
-        f"the state {held.kept_in} remembers a manifest of {held.channel}/{held.arch} with that date,"
-        f" this machine's clock says {wall}"
-    )
+    return f"the state {held.kept_in} remembers {held.shown} with that date, this machine's clock says {wall}"
 
 
 def _recovery(held: AcceptedTime) -> str:

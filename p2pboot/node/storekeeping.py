@@ -143,15 +143,18 @@ class StoreKeeping:
 
 def _asked_trust(request: Request) -> TrustPolicy | None:
     """Whom the one who asks trusts, beside the node's own settings."""
-    keys = request.get("trust")
-    if not keys:
+    keys, roots = request.get("trust"), request.get("root") or []
+    if not keys and not roots:
         return None
+    keys = keys or []
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise UsageError("trust must be a list of key ids")
+    if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
+        raise UsageError("root must be a list of files and digests")
     threshold = request.get("threshold")
     if threshold is not None and not isinstance(threshold, int):
         raise UsageError("threshold must be a number")
-    return load(Overrides({}, tuple(keys), threshold)).settings.policy
+    return load(Overrides({}, tuple(keys), tuple(roots), threshold)).settings.policy
 
 
 def _describe(scrubbing: Scrubbing, mending: Mending) -> dict[str, Any]:

@@ -16,6 +16,8 @@ from p2pboot.core.digests import DIGEST_BYTES, is_digest
 from p2pboot.core.manifest import MAX_MANIFEST
 from p2pboot.core.names import NAME_PATTERN
 from p2pboot.core.pieces import PieceSet, PieceTable, piece_count
+from p2pboot.core.trustdocs.chain import MAX_CHAIN
+from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT
 from p2pboot.errors import ProtocolError, RemoteProtocolError
 from p2pboot.protocol.checks import is_keyid
 from p2pboot.protocol.frames import decode_array
@@ -23,11 +25,13 @@ from p2pboot.protocol.messages import (
     MAX_ASKERS_RECORD,
     MAX_COUNTER,
     MAX_DETACHED,
+    MAX_DOCUMENTS_BYTES,
     MAX_HEADS,
     MAX_HEADS_BYTES,
     MAX_PEER_RECORD,
     MAX_PEERS,
     MAX_PEERS_BYTES,
+    FreshnessRequest,
     HaveRequest,
     Head,
     HeadsRequest,
@@ -36,7 +40,9 @@ from p2pboot.protocol.messages import (
     PiecesRequest,
     ReadRequest,
     Request,
+    RootsRequest,
     Status,
+    YanksRequest,
     encode_request,
 )
 from p2pboot.protocol.withheld import WithheldHead, decode_withheld
@@ -156,6 +162,26 @@ def ask_peers(
     return Query(request, len("[]"), MAX_PEERS_BYTES, _decode_peers)
 
 
+def ask_roots(fleet: str, after: int = 0) -> Query[tuple[bytes, ...]]:
+    """Which roots of a fleet come after a version? At most 1 MiB of them: ask again from there on.
+
+    Args:
+        fleet: the digest of version 1, or of any version that is known.
+        after: a version; 0 for all.
+    """
+    return Query(RootsRequest(fleet, after), len("[]"), MAX_DOCUMENTS_BYTES, _decode_documents)
+
+
+def ask_freshness(channel: str, arch: str) -> Query[tuple[bytes, ...]]:
+    """What is the newest freshness statement? One of each fleet, unverified."""
+    return Query(FreshnessRequest(channel, arch), len("[]"), MAX_DOCUMENTS_BYTES, _decode_documents)
+
+
+def ask_yanks(channel: str, arch: str) -> Query[tuple[bytes, ...]]:
+    """What was yanked? Unverified, the newest first."""
+    return Query(YanksRequest(channel, arch), len("[]"), MAX_DOCUMENTS_BYTES, _decode_documents)
+
+
 def ask_manifest(digest: str) -> Query[ManifestReply]:
     """The manifest with this manifest digest (64 lowercase hex digits)."""
     return Query(ManifestRequest(digest), 1, MAX_MANIFEST, _decode_manifest)
@@ -196,6 +222,20 @@ def _decode_manifest(header: _Header, body: bytearray) -> ManifestReply:
     if detached is not None and not (isinstance(detached, str) and len(detached) <= MAX_DETACHED):
         raise RemoteProtocolError(f"detached is neither null nor a text of at most {MAX_DETACHED} characters")
     return ManifestReply(bytes(body), detached)
+
+
+def _decode_documents(_header: _Header, body: bytearray) -> tuple[bytes, ...]:
+    return tuple(_decode_document(item) for item in decode_array(body, MAX_CHAIN))
+
+
+def _decode_document(item: object) -> bytes:
+    try:
+        document = b64decode(item, validate=True) if isinstance(item, str) else b""
+    except ValueError:
+        document = b""
+    if not 1 <= len(document) <= MAX_DOCUMENT:
+        raise RemoteProtocolError(f"a trust document is not base64 of 1 to {MAX_DOCUMENT} bytes")
+    return document
 
 
 def _decode_peers(_header: _Header, body: bytearray) -> tuple[bytes, ...]:

@@ -22,6 +22,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
 from p2pboot.core.names import ARCHS, check_name
 from p2pboot.core.pieces import MIB
+from p2pboot.core.trustdocs.chain import MAX_CHAIN
 from p2pboot.protocol.checks import InvalidRequest, check_digest, check_integer, decode_base64
 from p2pboot.protocol.frames import NotJson, decode_object, encode_array, encode_frame
 from p2pboot.protocol.snapshots import SNAPSHOT_PROTOCOL, SnapshotRequest
@@ -50,6 +51,25 @@ MAX_DETACHED: Final = MAX_DETACHED_CHARS
 """Characters of a detached signature's text: it travels in a header. Usually 88."""
 MAX_COUNTER: Final = 2**53 - 1
 """Largest integer that every JSON implementation reads exactly (RFC 8259, section 6)."""
+
+
+MAX_DOCUMENTS_BYTES: Final = 1024 * 1024
+"""Of one reply with trust documents; who needs more asks again."""
+
+
+def roots_topic(fleet: str) -> str:
+    """The gossip topic on which new roots of one fleet are announced."""
+    return f"/p2pboot/1/roots/{fleet}"
+
+
+def freshness_topic(fleet: str, channel: str, arch: str) -> str:
+    """The gossip topic of freshness statements of one fleet, channel and architecture."""
+    return f"/p2pboot/1/freshness/{fleet}/{channel}/{arch}"
+
+
+def yanks_topic(fleet: str, channel: str, arch: str) -> str:
+    """The gossip topic of yanks of one fleet, channel and architecture."""
+    return f"/p2pboot/1/yanks/{fleet}/{channel}/{arch}"
 
 
 def manifest_topic(channel: str, arch: str) -> str:
@@ -126,6 +146,49 @@ class PeersRequest(_OfPairs):
 
 
 @dataclass(frozen=True, slots=True)
+class RootsRequest:
+    """Roots of a fleet above a version, ascending.
+
+    Args:
+        fleet: the digest of version 1; or of any version, by who does not know what its fleet is called.
+        after: the version; 0 for all.
+    """
+
+    op: ClassVar[str] = "roots"
+    fleet: str
+    after: int = 0
+
+    def __post_init__(self) -> None:
+        check_digest(self.fleet, "fleet")
+        check_integer(self.after, "after", 0, MAX_COUNTER)
+
+
+@dataclass(frozen=True, slots=True)
+class _OfPair:
+    """A request about one channel and architecture."""
+
+    channel: str
+    arch: str
+
+    def __post_init__(self) -> None:
+        _check_name(self.channel or "", "channel")
+        if self.arch not in ARCHS:
+            raise InvalidRequest(f"arch is not one of {', '.join(ARCHS)}")
+
+
+class FreshnessRequest(_OfPair):
+    """The newest freshness statements of a channel and arch, one of each fleet that the peer follows."""
+
+    op: ClassVar[str] = "freshness"
+
+
+class YanksRequest(_OfPair):
+    """The yanks of a channel and arch, the newest first."""
+
+    op: ClassVar[str] = "yanks"
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestRequest:
     """One manifest, named by its manifest digest."""
 
@@ -186,7 +249,8 @@ class HaveRequest(_OfCut):
     op: ClassVar[str] = "have"
 
 
-SyncRequest = HeadsRequest | ManifestRequest | PeersRequest
+DocumentsRequest = RootsRequest | FreshnessRequest | YanksRequest
+SyncRequest = HeadsRequest | ManifestRequest | PeersRequest | DocumentsRequest
 ArtifactRequest = ReadRequest | PiecesRequest | HaveRequest
 Request = SyncRequest | ArtifactRequest | SnapshotRequest | SwarmRequest
 _REQUESTS: Final[Mapping[tuple[str, str], type[Request]]] = {
@@ -323,6 +387,11 @@ class Head:
 def encode_heads(heads: Iterable[Head]) -> bytes:
     """The body of the reply to `heads`: the first that fit into MAX_HEADS and MAX_HEADS_BYTES."""
     return encode_array(map(asdict, heads), MAX_HEADS, MAX_HEADS_BYTES)
+
+
+def encode_documents(documents: Iterable[bytes]) -> bytes:
+    """The body of a reply with trust documents: as many of the first as fit into MAX_DOCUMENTS_BYTES."""
+    return encode_array((b64encode(one).decode() for one in documents), MAX_CHAIN, MAX_DOCUMENTS_BYTES)
 
 
 def encode_peers(records: Iterable[bytes]) -> bytes:

@@ -19,13 +19,17 @@ from p2pboot.errors import P2PBootError
 from p2pboot.protocol.messages import (
     MAX_DETACHED,
     SYNC_PROTOCOL,
+    DocumentsRequest,
+    FreshnessRequest,
     Head,
     HeadsRequest,
     ManifestRequest,
     PeersRequest,
     Reply,
+    RootsRequest,
     Status,
     SyncRequest,
+    encode_documents,
     encode_heads,
     encode_peers,
 )
@@ -56,6 +60,35 @@ class Offered(Protocol):
         """One manifest."""
 
 
+class Documents(Protocol):
+    """The trust documents that are told, as `store.trustdocs` has them; called in threads."""
+
+    def roots(self, fleet: str, after: int) -> Sequence[bytes]:
+        """The roots of a fleet above a version, ascending."""
+
+    def freshness(self, channel: str, arch: str) -> Sequence[bytes]:
+        """The newest freshness statements of a channel and arch."""
+
+    def yanks(self, channel: str, arch: str) -> Sequence[bytes]:
+        """The yanks of a channel and arch, the newest first."""
+
+
+class NoDocuments:
+    """For who keeps no trust documents to tell."""
+
+    def roots(self, _fleet: str, _after: int) -> tuple[bytes, ...]:
+        """None."""
+        return ()
+
+    def freshness(self, _channel: str, _arch: str) -> tuple[bytes, ...]:
+        """None."""
+        return ()
+
+    def yanks(self, _channel: str, _arch: str) -> tuple[bytes, ...]:
+        """None."""
+        return ()
+
+
 class NothingOffered:
     """For who offers no manifests, and only tells peers of each other."""
 
@@ -76,6 +109,7 @@ class SyncServer(Server):
         now: the time in unix seconds, for what is expired is not offered any more.
         serving: limits and accounts, shared with the other servers of this node.
         withheld: what is known of a channel and arch (None: of all) and not offered; called in threads.
+        documents: the trust documents; None for none.
         read_record: reads a signed record that came from anybody; at most one signature check.
         note_site: is told where somebody who asks says that it stands.
         is_clients: whether it is a client's, which tells of nodes only who is there for something in particular.
@@ -83,7 +117,7 @@ class SyncServer(Server):
 
     protocol = SYNC_PROTOCOL
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what a node tells, and of whom
         self,
         catalogue: Offered,
         peer_records: Callable[[], Sequence[bytes]],
@@ -91,6 +125,7 @@ class SyncServer(Server):
         serving: Serving,
         withheld: Callable[[str | None, str | None], Sequence[Withheld]],
         *,
+        documents: Documents | None = None,
         read_record: Callable[[bytes], PeerRecord | None] = read_record,
         note_site: Callable[[Connection, str], None] = lambda _connection, _site: None,
         is_clients: bool = False,
@@ -101,6 +136,7 @@ class SyncServer(Server):
         self._referrals = Referrals(read_record, peer_records, note_site, is_clients=is_clients)
         self._now = now
         self._withheld = withheld
+        self._documents = documents or NoDocuments()
 
     @override
     async def handle(self, stream: Stream) -> None:
@@ -126,16 +162,26 @@ class SyncServer(Server):
             self._referrals.note_manifest(asker, request.digest)
         return await self._answer(request, reserve)
 
-    async def _answer(self, request: HeadsRequest | ManifestRequest, _reserve: Reserve) -> Reply:
+    async def _answer(
+        self, request: HeadsRequest | ManifestRequest | DocumentsRequest, _reserve: Reserve
+    ) -> Reply:
         try:
             match request:
                 case HeadsRequest():
                     return await self._heads(request)
                 case ManifestRequest():
                     return await self._manifest(request)
+                case _:
+                    return Reply(Status.OK, encode_documents(await self._trust_documents(request)))
         except P2PBootError as error:  # the catalogue fails; other streams and requests may go on
             log.warning("%s failed: %s", request.op, error, extra=Event.SERVING_FAILED(op=request.op))
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
+
+    async def _trust_documents(self, request: DocumentsRequest) -> Sequence[bytes]:
+        if isinstance(request, RootsRequest):
+            return await self._in_thread(self._documents.roots, request.fleet, request.after)
+        look = self._documents.freshness if isinstance(request, FreshnessRequest) else self._documents.yanks
+        return await self._in_thread(look, request.channel, request.arch)
 
     async def _heads(self, request: HeadsRequest) -> Reply:
         rows = await self._in_thread(self._catalogue.heads, request.channel, request.arch)

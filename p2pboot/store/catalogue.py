@@ -11,19 +11,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Final, TypeVar
 
-from p2pboot.core.clock import AcceptedTime, Clock, effective_now
+from p2pboot.core.clock import AcceptedTime, Clock, effective_now, latest
 from p2pboot.core.manifest import Manifest, check_detached
-from p2pboot.core.policy import Publisher
+from p2pboot.core.names import base_channel
+from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead, binding
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Listed, Pair, Trust
+from p2pboot.core.trustdocs.freshness import Freshness
+from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import Contradiction, Malformed, P2PBootError, SignatureError, StoreError
 from p2pboot.store.former import FormerVersions
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
+from p2pboot.store.trustdocs import resolved
 
 SOON_S: Final = 10  # when to ask again for what is on its way
 
@@ -44,6 +49,8 @@ class Catalogue:
         self._store = store
         self._manifests = store.manifests
         self._trust = trust
+        if trust.roots:
+            self._trust = replace(trust, configured=resolved(trust.configured, store.documents))
         self._wall = wall
         self.keep = keep
         self._newest: AcceptedTime | None = None  # as `clock` saw it last
@@ -63,6 +70,45 @@ class Catalogue:
             self._trust = trust
             self._forget_previous()
 
+    def take_policy(self, policy: TrustPolicy) -> None:
+        """Another root is in force: the same node sees everything through what that says."""
+        self.change_trust(replace(self._trust, configured=policy))
+
+    def take_yanks(self) -> None:
+        """A yank came: what it names is not offered any more."""
+        self.tell()
+
+    def statement(self, channel: str, arch: str) -> Freshness | None:
+        """The newest freshness statement of a channel and arch whose signers have a say now."""
+        publisher = self._trust.publisher_for(channel, arch)
+        if publisher is None or publisher.freshness is None or publisher.fleet is None:
+            return None
+        raw = self._store.documents.statement(publisher.fleet, channel, arch)
+        with suppress(Malformed, SignatureError):  # the disk changed it: it comes again
+            statement = None if raw is None else Freshness.parse(raw)
+            if statement is not None and set(publisher.freshness.keys).issuperset(statement.signed_by):
+                return statement
+        return None
+
+    def yanks(self, channel: str, arch: str) -> dict[str, Yank]:
+        """The yanks that count now for a channel and arch, by content; those of a channel count for its roll-outs."""
+        found: dict[str, Yank] = {}
+        publisher = self._trust.publisher_for(channel, arch)
+        if publisher is None or publisher.fleet is None:
+            return found
+        for name in {channel, base_channel(channel)}:
+            for raw in self._store.documents.yanks(publisher.fleet, name, arch):
+                with suppress(Malformed, SignatureError):
+                    yank = Yank.parse(raw)
+                    if publisher.is_met_by(yank.signed_by):
+                        found[yank.body.content] = yank
+        return found
+
+    def has_trusted(self, pair: Pair, digest: str) -> bool:
+        """Whether a manifest of a channel and arch is here, whole or on its way, and its signers are trusted."""
+        row = self._manifests.row(digest)
+        return row is not None and row.pair == pair and self._trust.takes(row)
+
     def publishes(self, pair: Pair, signers: tuple[str, ...]) -> None:
         """This machine publishes for a channel and arch itself, signed by these keys."""
         if self._trust.own.get(pair) != signers:
@@ -74,8 +120,22 @@ class Catalogue:
 
     def clock(self) -> Clock:
         """The time to judge manifests by."""
-        self._newest = self._store.trust.newest_created_at(self._trust.tells_time)
+        self._newest = latest(self._times())
         return self.quick_clock()
+
+    def _times(self) -> Iterator[AcceptedTime]:
+        """All that is known to have been, by the word of those who are trusted now."""
+        state = str(self._store.path)
+        for trusted in self._trust.roots:
+            if trusted.newest is not None:
+                body = trusted.newest.body
+                kind = f"root, version {body.version} of {body.name!r},"
+                yield AcceptedTime(body.created_at, "", "", (), state, body.expires_at, kind)
+        for one in self._store.trust.times():
+            if self._trust.tells_time(one.channel, one.arch, one.signers):
+                publisher = self._trust.publisher_for(one.channel, one.arch)
+                root = None if publisher is None else publisher.root
+                yield one if root is None else replace(one, until=root.expires_at)
 
     def quick_clock(self) -> Clock:
         """The same without reading: behind by one manifest at most, and it never waits for the disk."""

@@ -12,7 +12,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from p2pboot.core.events import Event
+from p2pboot.core.freshness import Asked, supersedes
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.trust import Pair
 from p2pboot.core.verify import Question, Verdict, judge, read_trusted, verify
 from p2pboot.errors import P2PBootError
 from p2pboot.store.catalogue import Catalogue
@@ -46,7 +48,14 @@ class Gate:
     ) -> Question:
         """What decides now about a manifest, as far as that is known before there is one."""
         heads = () if channel is None or arch is None else self._store.trust.heads_of(channel, arch)
-        return Question(self.catalogue.trust, self.catalogue.clock(), heads, channel, arch, min_version)
+        question = Question(self.catalogue.trust, self.catalogue.clock(), heads, channel, arch, min_version)
+        if channel is None or arch is None:
+            return question
+        return replace(
+            question,
+            yanks=self.catalogue.yanks(channel, arch),
+            freshness=Asked(self.catalogue.statement(channel, arch)),
+        )
 
     def read(self, raw: bytes, channel: str | None = None, arch: str | None = None) -> Manifest | Verdict:
         """Read what a stranger sent, in the order of what that costs; quick, and nothing is looked up.
@@ -175,7 +184,17 @@ class Gate:
             clock=self.catalogue.clock(),
             heads=self._store.trust.heads_of(*pair),
             known_bad=self._store.trust.contradicted(*pair),
+            yanks={**asked.yanks, **self.catalogue.yanks(*pair)},
+            freshness=self._freshness(asked.freshness, pair),
         )
+
+    def _freshness(self, asked: Asked, pair: Pair) -> Asked:
+        """What is asked for, with the newest statement: what was found on the way, or what is remembered."""
+        kept = self.catalogue.statement(*pair)
+        newest = asked.statement
+        if kept is not None and supersedes(kept, newest):
+            newest = kept
+        return replace(asked, statement=newest)
 
     def _take(self, manifest: Manifest, detached: str | None) -> bool:
         """Put it down and accept it; whether it was not known before."""

@@ -258,7 +258,7 @@ class Manifests:
 
 def _insert(sql: sqlite3.Connection, manifest: Manifest, detached: str | None) -> None:
     sql.execute(
-        "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', NULL)",
+        "INSERT INTO manifests VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', NULL, NULL)",
         (
             manifest.digest,
             manifest.raw,

@@ -24,7 +24,7 @@ CREATE TABLE manifests(
     digest TEXT PRIMARY KEY, raw BLOB NOT NULL, detached TEXT, signers TEXT NOT NULL, channel TEXT NOT NULL,
     arch TEXT NOT NULL, manifest_version INTEGER NOT NULL, created_at INTEGER NOT NULL, expires_at INTEGER NOT
     NULL, role TEXT NOT NULL CHECK (role IN ('pending', 'current', 'previous'))
-, fault TEXT);
+, fault TEXT, parked_at INTEGER);
 CREATE INDEX manifests_stream ON manifests(channel, arch, signers);
 CREATE TABLE equivocations(
     id INTEGER PRIMARY KEY, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
@@ -78,6 +78,28 @@ CREATE INDEX hashes_digest ON hashes(digest);
 CREATE TABLE peers(
     mesh TEXT NOT NULL, peer_id TEXT NOT NULL, address TEXT NOT NULL, reached_at INTEGER,
     failures INTEGER NOT NULL, PRIMARY KEY (mesh, peer_id, address)
+);
+CREATE TABLE roots(
+    fleet TEXT NOT NULL, version INTEGER NOT NULL, digest TEXT NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (fleet, version)
+);
+CREATE INDEX roots_digest ON roots(digest);
+CREATE TABLE statements(
+    fleet TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, created_at INTEGER NOT NULL,
+    digest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (fleet, channel, arch)
+);
+CREATE TABLE yanks(
+    fleet TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, content TEXT NOT NULL,
+    created_at INTEGER NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (fleet, channel, arch, content)
+);
+CREATE TABLE evidence(
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, first_digest TEXT NOT NULL,
+    first BLOB NOT NULL, second_digest TEXT NOT NULL, second BLOB NOT NULL, source TEXT NOT NULL,
+    found_at INTEGER NOT NULL, UNIQUE (first_digest, second_digest)
+);
+CREATE TABLE releases(
+    signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
+    digest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (signers, channel, arch, manifest_version)
 );
 INSERT INTO record VALUES (1, 0, lower(hex(randomblob(8))));
 """
@@ -261,6 +283,34 @@ CREATE TABLE peers(
 );
 """
 
+# Trust documents (`store.trustdocs`); manifests that lost their signers' trust and may be signed anew; what a publisher
+# may want back.
+_TRUST_DOCUMENTS: Final = """
+ALTER TABLE manifests ADD COLUMN parked_at INTEGER;
+CREATE TABLE roots(
+    fleet TEXT NOT NULL, version INTEGER NOT NULL, digest TEXT NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (fleet, version)
+);
+CREATE INDEX roots_digest ON roots(digest);
+CREATE TABLE statements(
+    fleet TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, created_at INTEGER NOT NULL,
+    digest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (fleet, channel, arch)
+);
+CREATE TABLE yanks(
+    fleet TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, content TEXT NOT NULL,
+    created_at INTEGER NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (fleet, channel, arch, content)
+);
+CREATE TABLE evidence(
+    id INTEGER PRIMARY KEY, kind TEXT NOT NULL, subject TEXT NOT NULL, first_digest TEXT NOT NULL,
+    first BLOB NOT NULL, second_digest TEXT NOT NULL, second BLOB NOT NULL, source TEXT NOT NULL,
+    found_at INTEGER NOT NULL, UNIQUE (first_digest, second_digest)
+);
+CREATE TABLE releases(
+    signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
+    digest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (signers, channel, arch, manifest_version)
+);
+"""
+
 STEPS: Final[tuple[Step, ...]] = (
     _FIRST_TABLES,
     _TIME_BY_PAIR,
@@ -272,5 +322,6 @@ STEPS: Final[tuple[Step, ...]] = (
     _RECORD,
     _recut,
     _PEERS,
+    _TRUST_DOCUMENTS,
 )
 SCHEMA_VERSION: Final = len(STEPS)

@@ -40,6 +40,7 @@ from p2pboot.store.ownership import check_files, close_files, opened_state
 from p2pboot.store.peers import Peers
 from p2pboot.store.room import Quota
 from p2pboot.store.tables import TableIndex
+from p2pboot.store.trustdocs import TrustDocuments
 from p2pboot.store.truststate import TrustState
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ class Store:
         )
         self.manifests = Manifests(database, self.blobs)
         self.trust = TrustState(database)
+        self.documents = TrustDocuments(database)
 
     def peers_of(self, mesh: str | None) -> Peers:
         """The address book of one mesh.

@@ -6,9 +6,11 @@ several machines) → :func:`sign_detached`. The format is in ``docs/protocol.md
 """
 
 from p2pboot.core.manifest.candidate import Candidate, Manifest
+from p2pboot.core.manifest.content import content_digest
 from p2pboot.core.manifest.detached import check_detached, sign_detached
 from p2pboot.core.manifest.document import MAX_MANIFEST, SPEC
 from p2pboot.core.manifest.model import Artifact, Statement
+from p2pboot.core.manifest.rollout import Rollout
 from p2pboot.core.manifest.signing import (
     ManifestBody,
     ManifestTooLarge,
@@ -27,10 +29,12 @@ __all__ = [
     "Manifest",
     "ManifestBody",
     "ManifestTooLarge",
+    "Rollout",
     "Statement",
     "add_signature",
     "check_detached",
     "compose",
+    "content_digest",
     "missing_signers",
     "sign",
     "sign_detached",

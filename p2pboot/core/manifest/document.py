@@ -16,6 +16,7 @@ from p2pboot.core.digests import sha256_cid
 from p2pboot.core.jsonform import decode_typed, shown
 from p2pboot.core.manifest import fields
 from p2pboot.core.manifest.model import Artifact, Statement
+from p2pboot.core.manifest.rollout import read_rollout
 from p2pboot.core.names import (
     ARCHS,
     DTB_ARCHIVE,
@@ -56,6 +57,7 @@ class Body(msgspec.Struct, frozen=True, kw_only=True):
     artifacts: dict[str, msgspec.Raw]
     cmdline: str | msgspec.UnsetType = msgspec.UNSET
     provider: Provider
+    rollout: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     signers: list[str]
 
 
@@ -130,6 +132,7 @@ def read_statement(raw: bytes) -> Statement:
         ),
         provider_name=fields.check_text("provider.name", body.provider.name, max_bytes=fields.MAX_NAME_BYTES),
         signers=fields.check_signers("signers", body.signers),
+        rollout=None if isinstance(body.rollout, msgspec.UnsetType) else read_rollout(body.rollout, channel),
     )
 
 

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import sha256_cid
+from p2pboot.core.manifest.rollout import Rollout
 from p2pboot.core.names import artifact_path
 
 
@@ -85,3 +86,5 @@ class Statement:
     provider_name: str
     signers: tuple[str, ...]
     """Key ids, sorted: exactly who signs."""
+    rollout: Rollout | None = None
+    """To which machines it is given, and when; None for all."""

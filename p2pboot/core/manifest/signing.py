@@ -24,6 +24,7 @@ from p2pboot.core.manifest.document import (
     read_statement,
 )
 from p2pboot.core.manifest.model import Artifact, Statement
+from p2pboot.core.manifest.rollout import Rollout
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import ArtifactError, Malformed, UsageError
 
@@ -62,6 +63,7 @@ def compose(  # noqa: PLR0913 - one argument for each thing that a manifest says
     provider_name: str,
     signers: Iterable[str],
     cmdline: str | None = None,
+    rollout: Rollout | None = None,
 ) -> ManifestBody:
     """Compose a manifest from its parts.
 
@@ -77,6 +79,7 @@ def compose(  # noqa: PLR0913 - one argument for each thing that a manifest says
         provider_name: 1 to 255 bytes.
         signers: key ids (``ed25519:<hex>``) of exactly those who will sign, 1 to 32; in any order.
         cmdline: kernel command line, at most 4096 bytes.
+        rollout: to which machines it is given, and when; of a channel that ends in ``.next``.
 
     Raises:
         UsageError: a part breaks a rule of the format; the message names the member.
@@ -99,6 +102,8 @@ def compose(  # noqa: PLR0913 - one argument for each thing that a manifest says
     }
     if cmdline is not None:
         members["cmdline"] = cmdline
+    if rollout is not None:
+        members["rollout"] = rollout.members()
     try:
         members |= {"created_at": format_time(created_at), "expires_at": format_time(expires_at)}
         data = canonical(members)

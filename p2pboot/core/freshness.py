@@ -1,0 +1,129 @@
+"""How old what is offered may be: the check of a manifest against the newest freshness statement. Pure.
+
+A statement never makes anybody take a manifest: trust, expiry, rollback, floor and yank are judged beside it, and all
+of them must pass.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from p2pboot.core.amounts import duration_text
+from p2pboot.core.clock import MAX_AHEAD_S, Clock
+from p2pboot.core.dataclass import dataclass
+from p2pboot.core.manifest import Statement
+from p2pboot.core.timestamps import format_time
+from p2pboot.core.trustdocs.freshness import Freshness
+from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.core.verdict import Check, failed, noted, passed, skipped
+
+NAME: Final = "freshness"
+_ELSEWHERE: Final = (
+    "look for a peer that has heard of its publisher lately, or take it all the same: --accept-stale"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked for beside the rule.
+
+    Args:
+        statement: the newest one that is believed; None where none is known.
+        accept_stale: whether what is too old is taken all the same.
+        require_clock: whether nothing is taken while the clock can not be believed.
+    """
+
+    statement: Freshness | None = None
+    accept_stale: bool = False
+    require_clock: bool = False
+
+
+def supersedes(new: Freshness, old: Freshness | None) -> bool:
+    """Whether a statement counts in place of another of its channel and arch: the later one, however they came.
+
+    Of two of one second the one with the lower digest, so that everybody who has heard of both has the same.
+    """
+    if old is None:
+        return True
+    if new.body.created_at != old.body.created_at:
+        return new.body.created_at > old.body.created_at
+    return new.digest < old.digest
+
+
+def contradict(one: Freshness, other: Freshness) -> bool:
+    """Whether two statements of one fleet, channel and arch that one key signed can not both be honest.
+
+    They are of one second, or the later one lowers the minimum.
+    """
+    a, b = sorted((one.body, other.body), key=lambda body: body.created_at)
+    if (a.fleet, a.pair) != (b.fleet, b.pair) or one.digest == other.digest:
+        return False
+    if not set(one.signed_by) & set(other.signed_by):
+        return False
+    return a.created_at == b.created_at or (b.minimum < a.minimum and b.root_version <= a.root_version)
+
+
+def is_ahead(statement: Freshness, clock: Clock) -> bool:
+    """Whether a statement is dated later than a clock that can be believed allows."""
+    return clock.trusted and statement.body.created_at > clock.now + MAX_AHEAD_S
+
+
+def check_freshness_of(manifest: Statement, rule: FreshnessRule | None, asked: Asked, clock: Clock) -> Check:
+    """Judge how old a manifest may be.
+
+    Args:
+        manifest: trusted.
+        rule: of its publisher; None where nobody is named who says what is new.
+        asked: the newest statement, and what the operator takes all the same.
+        clock: the moment to judge by.
+    """
+    if asked.require_clock and not clock.trusted:
+        return failed(
+            NAME,
+            "this machine's clock can not be believed, so nobody can tell how old anything is",
+            "set this machine's clock, or leave --require-clock out",
+        )
+    if rule is None:
+        return skipped(NAME, "nobody is named who says how old the newest manifest is")
+    statement = asked.statement
+    if statement is None:
+        detail = "nobody showed a statement of what the newest manifest is"
+        if rule.required and not asked.accept_stale:
+            return failed(NAME, f"{detail}, and one is required", _ELSEWHERE)
+        return noted(NAME, detail + _accepted(asked, needed=rule.required))
+    return _against(manifest, rule, asked, statement, clock)
+
+
+def _against(  # noqa: PLR0911 - one for each way in which it may be old
+    manifest: Statement, rule: FreshnessRule, asked: Asked, statement: Freshness, clock: Clock
+) -> Check:
+    body = statement.body
+    said = f"the newest statement is of {format_time(body.created_at)}"
+    if manifest.manifest_version < body.minimum:
+        detail = (
+            f"{said}, and takes nothing below version {body.minimum}; this is {manifest.manifest_version}"
+        )
+        if not asked.accept_stale:
+            return failed(NAME, detail, _ELSEWHERE)
+        return noted(NAME, detail + _accepted(asked, needed=True))
+    if not clock.trusted:
+        return noted(
+            NAME, f"{said}; this machine's clock can not be believed, so how old that is nobody can tell"
+        )
+    age_s = max(clock.now - body.created_at, 0)
+    said = f"{said}, {duration_text(age_s)} ago by this machine's clock"
+    if age_s > rule.max_age_s:
+        detail = f"{said}; at most {duration_text(rule.max_age_s)} are taken"
+        if rule.required and not asked.accept_stale:
+            return failed(NAME, detail, _ELSEWHERE)
+        return noted(NAME, detail + _accepted(asked, needed=rule.required))
+    if clock.now >= body.valid_until:
+        return noted(NAME, f"{said}; it was to be renewed by {format_time(body.valid_until)}")
+    behind = body.head_version - manifest.manifest_version
+    if behind > 0:
+        return noted(NAME, f"{said}; the newest is version {body.head_version}, and mirrors are being filled")
+    return passed(NAME, said)
+
+
+def _accepted(asked: Asked, *, needed: bool) -> str:
+    return "; taken all the same, as was asked for (--accept-stale)" if needed and asked.accept_stale else ""

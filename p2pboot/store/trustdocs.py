@@ -1,0 +1,235 @@
+"""The trust documents of a state: chains of roots, the newest freshness statements, yanks, and what contradicts itself.
+
+Only bytes that passed `store.trustgate` get in; who reads them back judges them again, since the disk may have changed
+them, and since the trust may have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.trustdocs.chain import MAX_CHAIN, Anchor, BadChain, Chain, TwoRoots, begin, walk
+from p2pboot.core.trustdocs.freshness import Freshness
+from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank
+from p2pboot.store.database import Database
+
+MAX_EVIDENCE: Final = 64
+"""Of each kind and subject; one is proof enough, and a pair takes up to 128 KiB."""
+
+
+class EvidenceRow(NamedTuple):
+    """Two signed documents that can not both be honest; `found_at` in unix seconds, `source` by whose word."""
+
+    kind: str
+    subject: str
+    first_digest: str
+    first: bytes
+    second_digest: str
+    second: bytes
+    source: str
+    found_at: int
+
+
+class TrustDocuments:
+    """Durable; any number of threads and processes.
+
+    All methods raise StoreError (damaged database) or MachineError.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- roots -------------------------------------------------------------------------------------------------------
+
+    def roots_of(self, anchor: Anchor) -> list[bytes]:
+        """The documents of the chain in which an anchor lies, ascending, from the first that is here; else none."""
+        row = self._database.row("SELECT fleet FROM roots WHERE digest = ?", anchor.digest)
+        return [] if row is None else self.roots(row[0])
+
+    def roots(self, fleet: str, after: int = 0) -> list[bytes]:
+        """The documents of a fleet's chain above a version, ascending.
+
+        Args:
+            fleet: the digest of version 1; or of any other version that is here.
+            after: the version.
+        """
+        rows = self._database.rows(
+            "SELECT raw FROM roots WHERE fleet IN (SELECT fleet FROM roots WHERE digest = ?1 OR fleet = ?1)"
+            " AND version > ?2 ORDER BY version LIMIT ?3",
+            fleet,
+            after,
+            MAX_CHAIN,
+        )
+        return [raw for (raw,) in rows]
+
+    def root(self, version: int | None = None) -> list[bytes]:
+        """The root of a version of each fleet that is known here; of the newest where none is named."""
+        rows = self._database.rows(
+            "SELECT raw FROM roots AS one WHERE version = coalesce(?,"
+            " (SELECT max(version) FROM roots WHERE fleet = one.fleet)) ORDER BY fleet",
+            version,
+        )
+        return [raw for (raw,) in rows]
+
+    def put_chain(self, anchor: Anchor, chain: Chain) -> bool:
+        """Keep a chain, in place of all that is known of its fleet and does not belong to it.
+
+        Returns:
+            Whether that changed anything.
+        """
+        fleet = chain.fleet or anchor.digest
+        kept = {root.version: root for root in chain.roots}
+        with self._database.transaction() as sql:
+            known = dict(
+                sql.execute("SELECT version, digest FROM roots WHERE fleet = ?", (fleet,)).fetchall()
+            )
+            first = chain.roots[0].version
+            differs = any(known.get(version, root.digest) != root.digest for version, root in kept.items())
+            obsolete = [version for version in known if version not in kept and (differs or version >= first)]
+            news = [root for version, root in kept.items() if known.get(version) != root.digest]
+            if not news and not obsolete:
+                return False
+            self._database.record_change()
+            # What was kept by the anchor's digest, before anybody said what the fleet is called.
+            sql.execute("DELETE FROM roots WHERE fleet = ? AND fleet <> ?", (anchor.digest, fleet))
+            sql.executemany(
+                "DELETE FROM roots WHERE fleet = ? AND version = ?",
+                [(fleet, version) for version in obsolete],
+            )
+            sql.executemany(
+                "INSERT OR REPLACE INTO roots VALUES (?, ?, ?, ?)",
+                [(fleet, root.version, root.digest, root.raw) for root in news],
+            )
+        return True
+
+    # -- freshness ---------------------------------------------------------------------------------------------------
+
+    def statement(self, fleet: str, channel: str, arch: str) -> bytes | None:
+        """The newest statement of a channel and arch, as it came."""
+        row = self._database.row(
+            "SELECT raw FROM statements WHERE fleet = ? AND channel = ? AND arch = ?", fleet, channel, arch
+        )
+        return None if row is None else row[0]
+
+    def statements(self) -> list[bytes]:
+        """The newest statement of every fleet, channel and arch."""
+        return [
+            raw for (raw,) in self._database.rows("SELECT raw FROM statements ORDER BY fleet, channel, arch")
+        ]
+
+    def put_statement(self, statement: Freshness) -> None:
+        """Keep a statement in place of the one before."""
+        body = statement.body
+        with self._database.transaction() as sql:
+            sql.execute(
+                "INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?, ?)",
+                (body.fleet, body.channel, body.arch, body.created_at, statement.digest, statement.raw),
+            )
+
+    def drop_statement(self, fleet: str, channel: str, arch: str) -> None:
+        """Forget the statement of a channel and arch: its signers have no say any more."""
+        with self._database.transaction() as sql:
+            sql.execute(
+                "DELETE FROM statements WHERE fleet = ? AND channel = ? AND arch = ?", (fleet, channel, arch)
+            )
+
+    # -- yanks -------------------------------------------------------------------------------------------------------
+
+    def yanks(self, fleet: str, channel: str, arch: str) -> list[bytes]:
+        """The yanks of a channel and arch, the newest first."""
+        rows = self._database.rows(
+            "SELECT raw FROM yanks WHERE fleet = ? AND channel = ? AND arch = ? ORDER BY created_at DESC, content",
+            fleet,
+            channel,
+            arch,
+        )
+        return [raw for (raw,) in rows]
+
+    def all_yanks(self) -> list[bytes]:
+        """Every yank that is here."""
+        return [
+            raw
+            for (raw,) in self._database.rows(
+                "SELECT raw FROM yanks ORDER BY fleet, channel, arch, created_at DESC"
+            )
+        ]
+
+    def put_yank(self, yank: Yank) -> bool:
+        """Keep a yank; the first that was made of a content stays.
+
+        Returns:
+            Whether it is news. False also where there are as many as one channel and arch may have.
+        """
+        body = yank.body
+        with self._database.transaction() as sql:
+            (count,) = sql.execute(
+                "SELECT count(*) FROM yanks WHERE fleet = ? AND channel = ? AND arch = ?",
+                (body.fleet, body.channel, body.arch),
+            ).fetchone()
+            if count >= MAX_YANKS:
+                return False
+            done = sql.execute(
+                "INSERT OR IGNORE INTO yanks VALUES (?, ?, ?, ?, ?, ?)",
+                (body.fleet, body.channel, body.arch, body.content, body.created_at, yank.raw),
+            )
+            return bool(done.rowcount)
+
+    def drop_yanks(self, yanks: Iterable[Yank]) -> None:
+        """Forget yanks whose signers have no say any more."""
+        with self._database.transaction() as sql:
+            sql.executemany(
+                "DELETE FROM yanks WHERE fleet = ? AND channel = ? AND arch = ? AND content = ?",
+                [(one.body.fleet, *one.pair, one.body.content) for one in yanks],
+            )
+
+    # -- evidence ----------------------------------------------------------------------------------------------------
+
+    def record_evidence(self, row: EvidenceRow) -> bool:
+        """Keep two documents that can not both be honest; the first `MAX_EVIDENCE` of a kind and subject stay.
+
+        Returns:
+            Whether it was kept; False when it is known already or there are enough.
+        """
+        with self._database.transaction() as sql:
+            known = sql.execute(
+                "SELECT 1 FROM evidence WHERE (first_digest, second_digest) IN (VALUES (?, ?), (?, ?))",
+                (row.first_digest, row.second_digest, row.second_digest, row.first_digest),
+            ).fetchone()
+            (count,) = sql.execute(
+                "SELECT count(*) FROM evidence WHERE kind = ? AND subject = ?", (row.kind, row.subject)
+            ).fetchone()
+            if known is not None or count >= MAX_EVIDENCE:
+                return False
+            sql.execute("INSERT INTO evidence VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?)", tuple(row))
+            return True
+
+    def evidence(self) -> list[EvidenceRow]:
+        """All that is kept, the oldest first."""
+        rows = self._database.rows(
+            "SELECT kind, subject, first_digest, first, second_digest, second, source, found_at FROM evidence"
+            " ORDER BY id"
+        )
+        return [EvidenceRow(*row) for row in rows]
+
+
+def resolved(policy: TrustPolicy, documents: TrustDocuments) -> TrustPolicy:
+    """A policy with the roots in force that a state remembers; those whose file the operator gave count without.
+
+    Raises:
+        ConfigError: two publishers cover the same channel and architecture.
+        StoreError, MachineError: the state can not be read.
+    """
+    chains: dict[str, Chain] = {}
+    for trusted in policy.roots:
+        raw = documents.roots_of(trusted.anchor)
+        try:
+            chain = begin(trusted.anchor, raw)
+            if chain is not None:
+                chain, _ = walk(chain, raw)
+        except (BadChain, TwoRoots):  # the disk changed it: peers have it
+            chain = begin(trusted.anchor)
+        if chain is not None:
+            chains[trusted.anchor.digest] = chain
+    return policy.with_chains(chains)

@@ -1,0 +1,211 @@
+"""The gate of trust documents: the one way by which roots, freshness statements and yanks get into a state directory.
+
+Whoever brought them (gossip, sync, an import, a file), they are judged here by the trust in force, kept or dropped, and
+what follows from them comes into force in the same step. What contradicts what is kept is evidence.
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Iterable
+
+from p2pboot.core.dataclass import dataclass
+from p2pboot.core.events import Event
+from p2pboot.core.freshness import contradict, is_ahead, supersedes
+from p2pboot.core.policy import Publisher, TrustedRoot
+from p2pboot.core.trust import Pair
+from p2pboot.core.trustdocs.chain import BadChain, Chain, TwoRoots, begin, walk
+from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
+from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
+from p2pboot.errors import Malformed, P2PBootError, SignatureError
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.store import Store
+from p2pboot.store.trustdocs import EvidenceRow
+
+log = logging.getLogger(__name__)
+
+
+class Fate(enum.Enum):
+    """What becomes of a document."""
+
+    NEWS = "news"  # it counts from now on
+    KNOWN = "known"  # it, or one that says the same, is here already: worth passing on all the same
+    OLDER = "older"  # there is a newer one
+    EARLY = "early"  # what it speaks of is not at hand, or its date has not come: later, perhaps
+    UNTRUSTED = "untrusted"  # by nobody who has a say here
+    EVIDENCE = "evidence"  # it contradicts another one, and is not taken
+    BAD = "bad"  # no honest node sends it
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What became of a document, and why: one line for a person."""
+
+    fate: Fate
+    why: str = ""
+
+
+class TrustGate:
+    """Takes trust documents or refuses them; any thread. Everything blocks on the disk.
+
+    All methods raise StoreError or MachineError where the store can not be read or written.
+
+    Args:
+        store: where everything is kept.
+        catalogue: of the same store; its trust and its clock decide.
+    """
+
+    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+        self._store = store
+        self._documents = store.documents
+        self._catalogue = catalogue
+
+    # -- roots -------------------------------------------------------------------------------------------------------
+
+    def take_roots(self, raw: Iterable[bytes], *, source: str) -> Judged:
+        """Go on from the roots in force with what somebody has of their chains, and bring the newest into force.
+
+        Args:
+            raw: roots of one fleet, ascending.
+            source: who brought them, for people.
+        """
+        documents = list(raw)
+        judged = Judged(Fate.UNTRUSTED, "it is of no fleet that is known here")
+        for trusted in self._catalogue.trust.configured.roots:
+            found = self._follow(trusted, documents, source)
+            if found.fate is not Fate.UNTRUSTED:
+                judged = found
+        return judged
+
+    def _follow(self, trusted: TrustedRoot, documents: list[bytes], source: str) -> Judged:
+        chain = trusted.chain
+        try:
+            if chain is None or chain.fleet is None:
+                begun = begin(trusted.anchor, documents)
+                if begun is None:
+                    return Judged(Fate.UNTRUSTED, "the root that is believed here is not among them")
+                chain = begun if chain is None else Chain(chain.roots, begun.fleet or chain.fleet)
+            longer, ended_by = walk(chain, documents)
+        except TwoRoots as error:
+            subject = trusted.fleet or trusted.anchor.digest
+            self._keep("root", subject, (error.first.raw, error.second.raw), error.message, source)
+            return Judged(Fate.EVIDENCE, error.message)
+        except BadChain as error:
+            return Judged(Fate.BAD, error.message)
+        changed = longer != trusted.chain
+        if changed:
+            self._bring_into_force(trusted, longer)
+        if ended_by is not None and longer.newest.version < ended_by.version:
+            return Judged(Fate.NEWS if changed else Fate.BAD, ended_by.message)
+        return Judged(Fate.NEWS if changed else Fate.KNOWN)
+
+    def _bring_into_force(self, trusted: TrustedRoot, chain: Chain) -> None:
+        policy = self._catalogue.trust.configured.with_chains({trusted.anchor.digest: chain})
+        self._documents.put_chain(trusted.anchor, chain)
+        self._catalogue.take_policy(policy)
+
+    # -- freshness ---------------------------------------------------------------------------------------------------
+
+    def take_freshness(self, raw: bytes, *, pair: Pair | None = None, source: str) -> Judged:
+        """Judge a freshness statement, and keep it if it is the newest.
+
+        Args:
+            raw: the document.
+            pair: the channel and arch that it has to be of; None for any.
+            source: who brought it, for people.
+        """
+        try:
+            found = decode_freshness(raw)
+            publisher = self._who(found.claims.pair, found.claims.fleet, pair)
+            if isinstance(publisher, Judged):
+                return publisher
+            rule = publisher.freshness
+            if rule is None or not set(rule.keys).issuperset(found.claims.signers):
+                return Judged(Fate.UNTRUSTED, "it is not signed by who says what is fresh")
+            statement = check_freshness(found, trusted=rule.keys)
+        except (Malformed, SignatureError) as error:
+            return Judged(Fate.BAD, error.message)
+        with self._store.transaction():
+            return self._enter_freshness(statement, source)
+
+    def _enter_freshness(self, statement: Freshness, source: str) -> Judged:
+        known = self._catalogue.statement(*statement.pair)
+        if known is not None and known.digest == statement.digest:
+            return Judged(Fate.KNOWN)
+        if is_ahead(statement, self._catalogue.clock()):
+            return Judged(Fate.EARLY, "it is dated later than this machine's clock")
+        if known is not None and contradict(known, statement):
+            subject = "/".join(statement.pair)
+            why = f"{subject}: two freshness statements contradict each other"
+            self._keep("freshness", subject, (known.raw, statement.raw), why, source)
+            return Judged(Fate.EVIDENCE, why)
+        if not supersedes(statement, known):
+            return Judged(Fate.OLDER)
+        if not self._catalogue.has_trusted(statement.pair, statement.body.head_digest):
+            return Judged(Fate.EARLY, "the manifest that it names is not here")
+        self._documents.put_statement(statement)
+        self._catalogue.tell()
+        return Judged(Fate.NEWS)
+
+    # -- yanks -------------------------------------------------------------------------------------------------------
+
+    def take_yank(self, raw: bytes, *, pair: Pair | None = None, source: str) -> Judged:
+        """Judge a yank, and keep it; what it means comes into force at once. Arguments as for `take_freshness`."""
+        try:
+            found = decode_yank(raw)
+            publisher = self._who(found.claims.pair, found.claims.fleet, pair)
+            if isinstance(publisher, Judged):
+                return publisher
+            if not publisher.is_met_by(found.signers):
+                return Judged(Fate.UNTRUSTED, "it is not signed by enough of who may publish")
+            yank = check_yank(found, trusted=publisher.keys)
+        except (Malformed, SignatureError) as error:
+            return Judged(Fate.BAD, error.message)
+        return self.enter_yank(yank)
+
+    def enter_yank(self, yank: Yank) -> Judged:
+        """The same of one that was judged by whom it is signed."""
+        if not self._documents.put_yank(yank):
+            return Judged(Fate.KNOWN)
+        self._catalogue.take_yanks()
+        return Judged(Fate.NEWS)
+
+    # -- what they share ---------------------------------------------------------------------------------------------
+
+    def _who(self, found: Pair, fleet: str, asked: Pair | None) -> Publisher | Judged:
+        if asked is not None and found != asked:
+            return Judged(Fate.BAD, "it is of another channel or arch than it was sent for")
+        publisher = self._catalogue.trust.publisher_for(*found)
+        if publisher is None or publisher.fleet != fleet:
+            return Judged(Fate.UNTRUSTED, "it is of no publisher that is trusted here")
+        return publisher
+
+    def _keep(self, kind: str, subject: str, both: tuple[bytes, bytes], why: str, source: str) -> None:
+        from p2pboot.core.evidence import digest_of  # only who was lied to needs it
+
+        first, second = both
+        row = EvidenceRow(
+            kind,
+            subject,
+            digest_of(first),
+            first,
+            digest_of(second),
+            second,
+            source,
+            self._catalogue.clock().now,
+        )
+        try:
+            if self._documents.record_evidence(row):
+                log.error(
+                    "%s (from %s): both are kept as evidence",
+                    why,
+                    source,
+                    extra=Event.CONTRADICTION(kind=kind),
+                )
+        except P2PBootError as error:
+            log.error(
+                "evidence can not be kept: %s",
+                error,
+                extra=Event.NOT_KEPT(what=f"evidence of two {kind} documents"),
+            )  # that changes no verdict
