@@ -147,9 +147,11 @@ def _double_member(raw: bytes) -> str | None:
     """Find a member that an object has twice; only a message depends on it."""
 
     def judge(pairs: list[tuple[str, Any]]) -> None:
-        names = [name for name, _ in pairs]
-        if len(set(names)) != len(names):
-            found.append(next(name for name in names if names.count(name) > 1))
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                found.append(name)
+            seen.add(name)
 
     found: list[str] = []
     with contextlib.suppress(ValueError, RecursionError):

@@ -277,7 +277,7 @@ class TrustPolicy:
 
     def __post_init__(self) -> None:
         for one, other in combinations(self.publishers, 2):
-            if _overlap(one.channels, other.channels) and _overlap(one.archs, other.archs):
+            if _overlap(_bases(one.channels), _bases(other.channels)) and _overlap(one.archs, other.archs):
                 raise ConfigError(
                     f"two publishers are trusted for the same channel and arch:"
                     f" {one.shown} and {other.shown}",
@@ -327,6 +327,11 @@ def _common(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> tuple
     if one is None or other is None:
         return other if one is None else one
     return tuple(name for name in one if name in other)
+
+
+def _bases(channels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The channels that are covered: who may publish for one may roll out into it."""
+    return None if channels is None else tuple(base_channel(name) for name in channels)
 
 
 def _overlap(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:

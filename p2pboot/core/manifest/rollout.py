@@ -18,7 +18,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import is_digest
 from p2pboot.core.jsonform import decode_typed
 from p2pboot.core.manifest import fields
-from p2pboot.core.names import NEXT
+from p2pboot.core.names import NEXT, is_next
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import Malformed
 
@@ -81,6 +81,8 @@ def read_rollout(raw: msgspec.Raw, channel: str) -> Rollout:
         raise Malformed(
             f"rollout.into: a roll-out into it is a manifest of the channel {wire.into[:64]}{NEXT}"
         )
+    if is_next(wire.into):
+        raise Malformed(f"rollout.into: {wire.into[:64]!r} is the channel of a roll-out itself")
     if not is_digest(wire.over):
         raise Malformed("rollout.over: must be 64 lowercase hex digits")
     if not 0 <= wire.duration_s <= MAX_DURATION_S:

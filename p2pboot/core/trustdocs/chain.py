@@ -7,12 +7,14 @@ who was replaced can not come back. Peers only carry: they can leave the last ve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import check_digest
-from p2pboot.core.trustdocs.root import Root, check_signers, decode_root
+from p2pboot.core.trustdocs.envelope import Unchecked
+from p2pboot.core.trustdocs.root import Root, RootBody, check_signers, decode_root, may_sign
 from p2pboot.errors import Malformed, ManifestError, SignatureError
 
 MAX_CHAIN: Final = 1024
@@ -101,10 +103,14 @@ class Chain:
     Args:
         roots: from a version that was believed on; not empty.
         fleet: the digest of version 1; None as long as nobody said it.
+        believed_from: the version that the operator believes; 0 for the first that is here. What lies before it is
+            history: it tells what the fleet is called and helps others to walk, and proves nothing, since nothing in
+            a root says which one was before it.
     """
 
     roots: tuple[Root, ...]
     fleet: str | None
+    believed_from: int = 0
 
     @property
     def newest(self) -> Root:
@@ -135,31 +141,53 @@ def begin(anchor: Anchor, documents: Iterable[bytes] = ()) -> Chain | None:
     Raises:
         BadChain: the documents do not follow each other up to the anchor.
     """
-    earlier = _earlier(anchor, documents)
-    if anchor.root is None and (not earlier or earlier[-1].digest != anchor.digest):
-        return None
-    root = anchor.root or earlier[-1]
-    fleet = root.fleet
-    if earlier and earlier[-1].digest == anchor.digest and earlier[0].version == 1:
-        if fleet is not None and fleet != earlier[0].digest:
-            raise BadChain(1, "it is not of the fleet that the root names")
-        return Chain(tuple(earlier), earlier[0].digest)
-    return Chain((root,), fleet)
+    found = _up_to(anchor, documents)
+    if not found:
+        return None if anchor.root is None else Chain((anchor.root,), anchor.root.fleet)
+    said = found[-1].claims.fleet
+    is_whole = found[0].claims.version == 1
+    if is_whole and said not in (None, found[0].digest):
+        raise BadChain(1, "it is not of the fleet that the root names")
+    roots: list[Root] = []
+    for one in found:
+        roots.append(_own(one) if not roots else _next(one, roots[-1]))
+    root = roots[-1] if anchor.root is None else anchor.root
+    if not is_whole:
+        return Chain((root,), root.fleet)
+    return Chain((*roots[:-1], root), roots[0].digest, root.version)
 
 
-def _earlier(anchor: Anchor, documents: Iterable[bytes]) -> list[Root]:
-    """Versions that follow each other up to the anchor's, as far as they are there."""
-    found: list[Root] = []
+def with_history(chain: Chain, begun: Chain) -> Chain:
+    """The same chain with what came before it.
+
+    Args:
+        chain: from the anchor on.
+        begun: up to the anchor.
+    """
+    if chain.roots[0].digest != begun.newest.digest:
+        return chain
+    return replace(
+        chain,
+        roots=(*begun.roots[:-1], *chain.roots),
+        fleet=chain.fleet or begun.fleet,
+        believed_from=begun.newest.version,
+    )
+
+
+def _up_to(anchor: Anchor, documents: Iterable[bytes]) -> list[Unchecked[RootBody]]:
+    """Versions that follow each other up to the anchor's; none where that is not there.
+
+    No signature is checked before the anchor was seen: anybody can make up a history.
+    """
+    found: list[Unchecked[RootBody]] = []
     for raw in _bounded(documents):
-        root = _parse(raw, found[-1].version + 1 if found else 1)
-        if found:
-            _check_next(root, found[-1])
-        else:
-            _check_own(root)
-        found.append(root)
-        if root.digest == anchor.digest:
+        one = _decode(raw, found[-1].claims.version + 1 if found else 1)
+        if found and one.claims.version != found[-1].claims.version + 1:
+            raise BadChain(one.claims.version, f"version {found[-1].claims.version + 1} is missing")
+        found.append(one)
+        if one.digest == anchor.digest:
             return found
-    return found
+    return []
 
 
 def walk(chain: Chain, documents: Iterable[bytes]) -> tuple[Chain, BadChain | None]:
@@ -176,74 +204,80 @@ def walk(chain: Chain, documents: Iterable[bytes]) -> tuple[Chain, BadChain | No
     Raises:
         TwoRoots: a version that is known, or that was just read, comes with another body, rightly signed.
     """
-    roots = list(chain.roots)
+    roots, fleet = list(chain.roots), chain.fleet
+    first, believed = roots[0].version, chain.believed_from or roots[0].version
+    size_bytes = sum(len(one.raw) for one in roots)
+    ended_by = None
     try:
         for raw in _bounded(documents):
-            root = _parse(raw, roots[-1].version + 1)
-            known = next((one for one in roots if one.version == root.version), None)
-            if root.version < roots[0].version or (known is not None and known.digest == root.digest):
+            one = _decode(raw, roots[-1].version + 1)
+            version = one.claims.version
+            if version < believed:
                 continue
-            if known is not None:
-                _check_against(root, roots)
-                raise TwoRoots(known, root)
-            if len(roots) >= MAX_CHAIN:
-                raise BadChain(root.version, f"a walk has at most {MAX_CHAIN} versions")
-            _check_next(root, roots[-1])
-            if root.body.fleet is not None and chain.fleet is not None and root.body.fleet != chain.fleet:
-                raise BadChain(root.version, "it is of another fleet")
-            roots.append(root)
+            if version <= roots[-1].version:
+                known = roots[version - first]
+                if one.digest != known.digest:  # else it says the same: its signatures do not matter
+                    before = roots[version - first - 1] if version > believed else None
+                    raise TwoRoots(known, _other(one, known, before))
+                continue
+            size_bytes += len(raw)
+            if len(roots) >= MAX_CHAIN or size_bytes > MAX_CHAIN_BYTES:
+                raise BadChain(version, _TOO_LONG)
+            if one.claims.fleet is not None and fleet not in (None, one.claims.fleet):
+                raise BadChain(version, "it is of another fleet")
+            roots.append(_next(one, roots[-1]))
+            fleet = fleet or one.claims.fleet
     except BadChain as error:
-        return _with(chain, roots), error
-    return _with(chain, roots), None
+        ended_by = error
+    return replace(chain, roots=tuple(roots), fleet=fleet), ended_by
 
 
-def _with(chain: Chain, roots: Sequence[Root]) -> Chain:
-    fleet = chain.fleet or next((one.body.fleet for one in roots if one.body.fleet is not None), None)
-    return Chain(tuple(roots), fleet)
+_TOO_LONG: Final = f"a walk has at most {MAX_CHAIN} versions and {MAX_CHAIN_BYTES} bytes"
 
 
-def _bounded(documents: Iterable[bytes]) -> Iterable[bytes]:
-    count, size = 0, 0
+def _bounded(documents: Iterable[bytes]) -> Iterator[bytes]:
+    count, size_bytes = 0, 0
     for raw in documents:
-        count, size = count + 1, size + len(raw)
-        if count > MAX_CHAIN or size > MAX_CHAIN_BYTES:
-            raise BadChain(count, f"a walk has at most {MAX_CHAIN} versions and {MAX_CHAIN_BYTES} bytes")
+        count, size_bytes = count + 1, size_bytes + len(raw)
+        if count > MAX_CHAIN or size_bytes > MAX_CHAIN_BYTES:
+            raise BadChain(count, _TOO_LONG)
         yield raw
 
 
-def _parse(raw: bytes, expected: int) -> Root:
+def _decode(raw: bytes, expected: int) -> Unchecked[RootBody]:
     try:
-        return Root.parse(raw)
+        return decode_root(raw)
     except (Malformed, SignatureError) as error:
         raise BadChain(expected, error.message) from None
 
 
-def _check_own(root: Root) -> None:
+def _own(one: Unchecked[RootBody]) -> Root:
+    """The first of a chain: nothing before it is at hand."""
+    return _checked(one, None)
+
+
+def _next(one: Unchecked[RootBody], before: Root) -> Root:
+    if one.claims.version != before.version + 1:
+        raise BadChain(one.claims.version, f"version {before.version + 1} is missing")
+    return _checked(one, before.body)
+
+
+def _other(one: Unchecked[RootBody], known: Root, before: Root | None) -> Root:
+    """A second body of a version that is known: no evidence unless it is signed as the first had to be."""
+    if before is None and not known.body.root.is_met_by(one.signers):
+        # What was before is not known for sure, and anybody can sign with keys of his own making.
+        raise BadChain(known.version, "it is not signed by the root keys that are known of that version")
+    return _checked(one, None if before is None else before.body)
+
+
+def _checked(one: Unchecked[RootBody], before: RootBody | None) -> Root:
+    """Check a root, whether its signers have a say first: what costs more comes after a trusted signature."""
     try:
-        check_signers(root, None)
-    except SignatureError as error:
-        raise BadChain(root.version, error.message) from None
-
-
-def _check_next(root: Root, before: Root) -> None:
-    if root.version != before.version + 1:
-        raise BadChain(root.version, f"version {before.version + 1} is missing")
-    try:
-        check_signers(root, before)
-    except SignatureError as error:
-        raise BadChain(root.version, error.message) from None
-
-
-def _check_against(root: Root, roots: Sequence[Root]) -> None:
-    """Whether a second body of a version that is known is signed as the first had to be: else it is no evidence."""
-    before = next((one for one in roots if one.version == root.version - 1), None)
-    try:
-        check_signers(root, before)
-    except SignatureError as error:
-        raise BadChain(root.version, error.message) from None
-    if before is None and not roots[0].body.root.is_met_by(root.signed_by):
-        # The version before is not at hand, and anybody can sign with keys of his own making.
-        raise BadChain(root.version, "it is not signed by the root keys that are known of that version")
+        may_sign(one.claims, one.signers, before)
+        one.check(first=() if before is None else before.root.keys)
+    except (Malformed, SignatureError) as error:
+        raise BadChain(one.claims.version, error.message) from None
+    return Root(raw=one.raw, digest=one.digest, signed_by=one.signers, body=one.claims)
 
 
 def claims_version(raw: bytes) -> int | None:

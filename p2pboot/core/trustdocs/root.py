@@ -18,9 +18,8 @@ the digest of its body, and two sets of signatures are one root.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import Any, Final
 
 import msgspec
@@ -30,7 +29,7 @@ from p2pboot.core.digests import is_digest
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.jsonform import canonical
 from p2pboot.core.manifest import fields
-from p2pboot.core.names import ARCHS, check_name
+from p2pboot.core.names import ARCHS, base_channel, check_name
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT, Document, Unchecked, decode, unsigned
 from p2pboot.errors import Malformed, SignatureError, UsageError
@@ -106,10 +105,6 @@ class PublishRole:
     def shown(self) -> str:
         """What of it is published, for people."""
         return f"{_names(self.channels)}/{_names(self.archs)}"
-
-    def overlaps(self, other: PublishRole) -> bool:
-        """Whether both may publish for one channel and arch."""
-        return _overlap(self.channels, other.channels) and _overlap(self.archs, other.archs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,32 +212,36 @@ class Root(Document):
 
 
 def check_signers(root: Root, before: Root | None) -> None:
+    """Check that a root is signed by those who may; arguments and errors as for `may_sign`."""
+    may_sign(root.body, root.signed_by, None if before is None else before.body)
+
+
+def may_sign(body: RootBody, signers: Collection[str], before: RootBody | None) -> None:
     """Check that a root is signed by those who may: its own root keys and, from version 2 on, those of the one before.
 
     Args:
-        root: to be judged.
+        body: of the root to be judged.
+        signers: the key ids whose signatures it bears, or claims to bear.
         before: the version before it, which is believed; None for version 1, or where that is not at hand.
 
     Raises:
         SignatureError: saying how many signatures are missing, or who has no say.
     """
-    roles = [(root.version, root.body.root)] + (
-        [] if before is None else [(before.version, before.body.root)]
-    )
+    roles = [(body.version, body.root)] + ([] if before is None else [(before.version, before.root)])
     allowed = {key for _, role in roles for key in role.keys}
-    if before is not None or root.version == 1:
-        strangers = sorted(set(root.signed_by) - allowed)
+    if before is not None or body.version == 1:
+        strangers = sorted(set(signers) - allowed)
         if strangers:
             raise SignatureError(
-                f"root version {root.version} is signed by {strangers[0]}, which is no root key",
+                f"root version {body.version} is signed by {strangers[0]}, which is no root key",
                 remedy="leave that signature out: p2pboot root sign keeps only those that count",
             )
     for version, role in roles:
-        count = len(set(role.keys).intersection(root.signed_by))
+        count = len(set(role.keys).intersection(signers))
         if count < role.threshold:
-            of = "its own" if version == root.version else f"version {version}'s"
+            of = "its own" if version == body.version else f"version {version}'s"
             raise SignatureError(
-                f"root version {root.version} has {count} signatures of {of} root keys, needed: {role.threshold}",
+                f"root version {body.version} has {count} signatures of {of} root keys, needed: {role.threshold}",
                 remedy="let more of them sign it: p2pboot root sign FILE --key PATH",
             )
 
@@ -344,11 +343,7 @@ def _fleet(version: int, said: str | msgspec.UnsetType) -> str | None:
 
 def _check_roles(body: RootBody) -> None:
     """Roles are apart: whoever gets hold of a key that is in daily use has not the key that replaces it."""
-    for one, other in combinations(body.publish, 2):
-        if one.overlaps(other):
-            raise Malformed(
-                f"roles.publish: two roles cover one channel and arch: {one.shown} and {other.shown}"
-            )
+    _check_apart(body.publish)
     daily = {key for one in body.publish for key in one.keys}
     fresh = {key for one in body.publish if one.freshness is not None for key in one.freshness.keys}
     others = daily | fresh | set(() if body.snapshots is None else body.snapshots.keys)
@@ -360,6 +355,26 @@ def _check_roles(body: RootBody) -> None:
     pairs = [(one.channel, one.arch) for one in body.floors]
     if len(set(pairs)) != len(pairs):
         raise Malformed("floors: one channel and arch stands there twice")
+
+
+def _check_apart(roles: Iterable[PublishRole]) -> None:
+    """Refuse two roles of one channel and arch; who may publish for a channel may roll out into it.
+
+    By name and not pair by pair: a stranger's document may have 64 roles of hundreds of channels.
+    """
+    by_name: dict[tuple[str | None, str], PublishRole] = {}
+    for role in roles:
+        channels = {None} if role.channels is None else {base_channel(name) for name in role.channels}
+        for arch in role.archs or ARCHS:
+            others = [by_name.get((None, arch))] + [by_name.get((name, arch)) for name in channels]
+            if role.channels is None:
+                others += [one for (_, named), one in by_name.items() if named == arch]
+            other = next((one for one in others if one is not None and one is not role), None)
+            if other is not None:
+                raise Malformed(
+                    f"roles.publish: two roles cover one channel and arch: {other.shown} and {role.shown}"
+                )
+            by_name |= dict.fromkeys(((name, arch) for name in channels), role)
 
 
 def _role(place: str, wire: _Role | _Publish) -> Role:
@@ -470,13 +485,6 @@ def _publish_members(role: PublishRole) -> dict[str, Any]:
 
 def _names(names: tuple[str, ...] | None) -> str:
     return "*" if names is None else ",".join(names)
-
-
-def _overlap(one: tuple[str, ...] | None, other: tuple[str, ...] | None) -> bool:
-    """Whether two sets of names have a member in common; None is the set of all."""
-    if one is None or other is None:
-        return True
-    return not set(one).isdisjoint(other)
 
 
 def body_digest_of(body: RootBody) -> str:
