@@ -15,15 +15,7 @@ from p2pboot.core.events import Event
 from p2pboot.core.freshness import contradict, is_ahead, supersedes
 from p2pboot.core.policy import Publisher, TrustedRoot
 from p2pboot.core.trust import Pair
-from p2pboot.core.trustdocs.chain import (
-    BadChain,
-    Chain,
-    TwoRoots,
-    begin,
-    claims_version,
-    walk,
-    with_history,
-)
+from p2pboot.core.trustdocs.chain import BadChain, Chain, TwoRoots, begin, walk
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
@@ -89,14 +81,11 @@ class TrustGate:
     def _follow(self, trusted: TrustedRoot, documents: list[bytes], source: str) -> Judged:
         chain = trusted.chain
         try:
-            if chain is None:
-                chain = begin(trusted.anchor, documents)
-                if chain is None:
-                    return Judged(Fate.UNTRUSTED, "the root that is believed here is not among them")
-            elif chain.roots[0].version > 1 and documents and claims_version(documents[0]) == 1:
-                # What came before the root that is believed: others walk by it, and it says what the fleet is called.
+            if chain is None or chain.fleet is None:
                 begun = begin(trusted.anchor, documents)
-                chain = chain if begun is None else with_history(chain, begun)
+                if begun is None:
+                    return Judged(Fate.UNTRUSTED, "the root that is believed here is not among them")
+                chain = begun if chain is None else Chain(chain.roots, begun.fleet or chain.fleet)
             longer, ended_by = walk(chain, documents)
         except TwoRoots as error:
             subject = trusted.fleet or trusted.anchor.digest

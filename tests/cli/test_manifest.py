@@ -165,7 +165,7 @@ def test_detached_signature_beside_the_file_is_checked(cli: Cli, tmp_path: Path)
     good = cli("manifest", "verify", path, "--trust", ALICE.public.keyid)
     assert good.status == 0
     assert "valid detached signature" in good.stdout
-    for text in ("", "garbage \xff", sign_detached(GOOD + b"x", ALICE), "A" * 100_000):
+    for text in ("", "garbage \xff", base64.b64encode(ALICE.sign(GOOD + b"x")).decode(), "A" * 100_000):
         signature.write_text(text)
         bad = cli("manifest", "verify", path, "--trust", ALICE.public.keyid, "--json")
         assert bad.status == 1

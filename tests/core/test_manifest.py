@@ -262,6 +262,15 @@ def test_detached_signature_of_any_signer_is_taken_and_named() -> None:
         assert check_detached(found.raw, f" {text}\r\n", found.signers) == key.public.keyid
 
 
+def test_nothing_but_a_complete_manifest_is_signed_detached() -> None:
+    """Else a signature could be had over bytes that mean something elsewhere."""
+    waiting = unsigned(body([ALICE, BOB]))
+    half = add_signature(waiting, ALICE)
+    for raw in (b"", b"{}", bytes(32), waiting, half, manifest().raw + b"\n", b"p2pboot-yank/1\0{}"):
+        with pytest.raises((Malformed, SignatureError)):
+            sign_detached(raw, ALICE)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -271,7 +280,7 @@ def test_detached_signature_of_any_signer_is_taken_and_named() -> None:
         "ü" * 88,
         base64.b64encode(bytes(64)).decode(),
         sign_detached(manifest().raw, STRANGER),
-        sign_detached(manifest().raw + b"\n", ALICE),
+        base64.b64encode(ALICE.sign(manifest().raw + b"\n")).decode(),
         sign_detached(manifest().raw, ALICE).rstrip("="),
         sign_detached(manifest().raw, ALICE) + " " * 300,
         ALICE.sign(manifest().raw).hex(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from pathlib import Path
 
 import pytest
@@ -152,7 +153,13 @@ def test_a_broken_manifest_is_refused_by_name(image: Path, store: Store, change:
 
 def test_the_detached_signature_of_something_else_is_left_out(image: Path, store: Store) -> None:
     manifest = signed(image, FLEET)
-    for text in (sign_detached(b"other", FLEET), sign_detached(manifest.raw, OWN), "ä", "", "x" * 5000):
+    for text in (
+        b64encode(FLEET.sign(b"other")).decode(),
+        sign_detached(manifest.raw, OWN),
+        "ä",
+        "",
+        "x" * 5000,
+    ):
         put(image, manifest.raw, text)
         taken = take(image, store)
         assert taken is not None

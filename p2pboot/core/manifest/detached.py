@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from p2pboot.core.identity import SIGNATURE_BYTES, PublicKey, SecretKey
+from p2pboot.core.manifest.candidate import Manifest
 from p2pboot.core.manifest.fields import check_base64
 from p2pboot.errors import Malformed, SignatureError
 
@@ -22,7 +23,15 @@ _BLANKS: Final = " \t\r\n"
 
 
 def sign_detached(file_bytes: bytes, key: SecretKey) -> str:
-    """Return the text of the ``.sig`` file: 88 characters of base64."""
+    """Return the text of the ``.sig`` file: 88 characters of base64.
+
+    Nothing but a complete manifest is signed so: else whoever has somebody sign a "manifest" chooses the bytes, which
+    might mean something elsewhere (see the table of signed forms in ``docs/protocol.md``).
+
+    Raises:
+        Malformed, SignatureError: the file is no manifest that all its signers have signed.
+    """
+    Manifest.parse(file_bytes)
     return base64.b64encode(key.sign(file_bytes)).decode("ascii")
 
 

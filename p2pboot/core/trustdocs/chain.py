@@ -57,6 +57,10 @@ class BadChain(ManifestError):
         self.version = version
 
 
+class Gap(BadChain):
+    """A root that may be good, and between it and what is known versions are missing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Anchor:
     """What the operator believes of a root: one version of it.
@@ -183,7 +187,7 @@ def _up_to(anchor: Anchor, documents: Iterable[bytes]) -> list[Unchecked[RootBod
     for raw in _bounded(documents):
         one = _decode(raw, found[-1].claims.version + 1 if found else 1)
         if found and one.claims.version != found[-1].claims.version + 1:
-            raise BadChain(one.claims.version, f"version {found[-1].claims.version + 1} is missing")
+            raise Gap(one.claims.version, f"version {found[-1].claims.version + 1} is missing")
         found.append(one)
         if one.digest == anchor.digest:
             return found
@@ -258,7 +262,7 @@ def _own(one: Unchecked[RootBody]) -> Root:
 
 def _next(one: Unchecked[RootBody], before: Root) -> Root:
     if one.claims.version != before.version + 1:
-        raise BadChain(one.claims.version, f"version {before.version + 1} is missing")
+        raise Gap(one.claims.version, f"version {before.version + 1} is missing")
     return _checked(one, before.body)
 
 
