@@ -26,6 +26,7 @@ _COMMANDS = {  # in the order people need them
     "init": "p2pboot.cli.init:init",
     "key": "p2pboot.cli.key:key",
     "manifest": "p2pboot.cli.manifest:manifest",
+    "root": "p2pboot.cli.root:root",
     "serve": "p2pboot.cli.node:serve",
     "publish": "p2pboot.cli.control:publish",
     "mirror": "p2pboot.cli.node:mirror",

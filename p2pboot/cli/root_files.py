@@ -1,0 +1,126 @@
+"""Roots as files that are carried: read, found beside each other, written without losing another."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from p2pboot.cli.files import STANDARD_INPUT, read_start, write_output
+from p2pboot.errors import Malformed, P2PBootError, SignatureError, UsageError, machine_error
+
+if TYPE_CHECKING:
+    from p2pboot.core.trustdocs.root import Root
+
+MAX_BESIDE: Final = 4096
+"""Files of a directory that are looked at to find the version before."""
+
+
+def read_root(path: Path) -> Root:
+    """A root from a file ("-": standard input) whose form and signatures are good; they may be too few.
+
+    Raises:
+        UsageError: there is no such file.
+        Malformed, SignatureError: it is no root, or was changed. The message names the file.
+        MachineError: it can not be read.
+    """
+    from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT
+    from p2pboot.core.trustdocs.root import Root
+
+    raw = read_start(path, MAX_DOCUMENT + 2, what="root").rstrip(b"\n")  # what an editor may have put there
+    with naming_root(path):
+        return Root.parse(raw)
+
+
+@contextmanager
+def naming_root(path: Path) -> Iterator[None]:
+    """What turns out to be wrong with a root is said with the name of its file."""
+    shown = "standard input" if path == STANDARD_INPUT else path
+    remedy = "get the file again, unchanged, from where it was made"
+    try:
+        yield
+    except Malformed as error:
+        raise Malformed(f"{shown} is no root: {error.message}", remedy=error.remedy or remedy) from None
+    except SignatureError as error:
+        raise SignatureError(f"{shown}: {error.message}", remedy=error.remedy or remedy) from None
+
+
+def version_before(path: Path, root: Root, named: Path | None) -> Root | None:
+    """The version before a root: from the file that was named, else found beside it; None where there is none.
+
+    Raises:
+        UsageError: several files beside it are such a version, and say different things.
+        Malformed, SignatureError: the named file is no root, or is not signed by enough of its own root keys.
+        MachineError: a file can not be read.
+    """
+    from p2pboot.core.trustdocs.root import check_signers
+
+    if named is not None:
+        before = read_root(named)
+        with naming_root(named):
+            check_signers(before, None)
+        return before
+    if root.version == 1:
+        return None
+    found: dict[str, tuple[Path, Root]] = {}
+    for other, candidate in _roots_beside(path):
+        if candidate.version == root.version - 1 and _may_precede(candidate, root):
+            with suppress(SignatureError):
+                check_signers(candidate, None)
+                found.setdefault(candidate.digest, (other, candidate))
+    if len(found) > 1:
+        names = " and ".join(sorted(str(other) for other, _ in found.values()))
+        raise UsageError(
+            f"{names} are both version {root.version - 1}, and differ",
+            remedy="say which one is in force: --from FILE",
+        )
+    return next((candidate for _, candidate in found.values()), None)
+
+
+def _may_precede(candidate: Root, root: Root) -> bool:
+    return root.fleet is None or candidate.fleet is None or candidate.fleet == root.fleet
+
+
+def _roots_beside(path: Path) -> Iterator[tuple[Path, Root]]:
+    from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT
+
+    directory = Path() if path == STANDARD_INPUT else path.parent
+    try:
+        names = sorted(os.listdir(directory))
+    except OSError as error:
+        raise machine_error(error, f"list {directory}") from error
+    for name in names[:MAX_BESIDE]:
+        other = directory / name
+        with suppress(
+            OSError, P2PBootError
+        ):  # what is no root, or can not be read, is not what is looked for
+            if other.is_file() and other.stat().st_size <= MAX_DOCUMENT + 2:
+                yield other, read_root(other)
+
+
+def write_root(out: Path, raw: bytes, *, replaces: Root | None = None, force: bool = False) -> None:
+    """Write a root, whole or not at all; never over another one.
+
+    Args:
+        out: the file; "-" stands for standard output.
+        raw: the root.
+        replaces: what may lie there and be replaced: the draft that was changed, or the copy that was signed.
+        force: replace whatever lies there.
+
+    Raises:
+        UsageError: something else lies there.
+        MachineError: it can not be written.
+    """
+    if out != STANDARD_INPUT and not force and out.is_file():
+        there = None
+        with suppress(P2PBootError):
+            there = read_root(out)
+        if there is None or replaces is None or there.digest != replaces.digest:
+            what = "another file" if there is None else f"version {there.version} of {there.body.name!r}"
+            raise UsageError(
+                f"{out} exists, and is {what}",
+                remedy="name a new file (--out), or replace it: --force",
+            )
+    write_output(out, raw)
