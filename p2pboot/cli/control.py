@@ -18,20 +18,32 @@ _PUBLISH_TIMEOUT_S = 600.0  # hashing a rootfs of 100 GB takes minutes; the node
 @click.argument("directory", metavar="[DIR]", required=False, type=click.Path(path_type=Path, readable=False))
 @setting_options("store.state")
 @config_option
+@click.option(
+    "--urgent",
+    is_flag=True,
+    help="Have machines take nothing older from now on, without waiting until mirrors have it (--settle).",
+)
 @click.option("--timeout", type=Seconds(least=0.1), default=_PUBLISH_TIMEOUT_S, metavar="S", help="Seconds.")
 @json_option
 @verbosity_options
 def publish(
-    directory: Path | None, config_path: Path | None, timeout: float, as_json: bool, **params: Any
+    directory: Path | None,
+    config_path: Path | None,
+    urgent: bool,
+    timeout: float,
+    as_json: bool,
+    **params: Any,
 ) -> None:
     """Tell the running `serve` that its directory is ready now: it publishes at once what is there.
 
     With DIR it is an error if that is not the directory which the node serves. What can not be published is said
-    on standard error; it is an error only when nothing can be.
+    on standard error; it is an error only when nothing can be. --urgent needs a node with a freshness key.
     """
     from p2pboot.node.control import request
 
     message: dict[str, Any] = {"op": "publish"}
+    if urgent:
+        message["urgent"] = True
     if directory is not None:
         message["directory"] = str(directory.resolve())
     answer = request(_state(params, config_path), message, timeout)

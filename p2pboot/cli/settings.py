@@ -62,7 +62,14 @@ def _option(one: Setting) -> Decorator[Any]:
 
 node_options: Decorator[Any] = options(
     click.argument("provider_directory", metavar="[DIR]", required=False),
-    setting_options("provider.channel", "provider.arch", *TABLES),
+    setting_options(
+        "provider.channel",
+        "provider.arch",
+        *TABLES,
+        "provider.freshness_key",
+        "provider.freshness_valid",
+        "provider.settle",
+    ),
     trust_options,
     max_lifetime_option,
     config_option,

@@ -26,7 +26,12 @@ from p2pboot.errors import ConfigError, KeyFileError, MachineError, P2PBootError
 Severity = Literal["error", "warning", "note"]
 
 MAX_FLAWS: Final = 100  # of a file of a megabyte; nobody reads more
-_SECRETS: Final = ("identity.key_path", "identity.signing_key_path", "network.swarm_key")
+_SECRETS: Final = (
+    "identity.key_path",
+    "identity.signing_key_path",
+    "network.swarm_key",
+    "provider.freshness_key",
+)
 _TOLD_LINE: Final = re.compile(r"\(at line (\d{1,9}), column \d{1,9}\)")  # of the TOML parser
 _MADE_AT_START: Final = ("identity.key_path",)
 

@@ -118,6 +118,37 @@ class ProviderSettings:
         live=True,
     )
     directory: Path | None = setting(values.path, "DIR", "The artifacts directory.", example="/srv/images")
+    # None: nobody here vouches for what is published
+    freshness_key_path: Path | None = setting(
+        values.path,
+        "--freshness-key FILE",
+        "Key file that says every few hours what the newest manifest is, with a freshness statement. A key of its own,"
+        " apart from those of the node and of what is published; it must exist. Machines believe it where their root,"
+        " or `--freshness`, names it ([trust.md](trust.md)).",
+        name="freshness_key",
+        command="serve",
+        example="/etc/p2pboot/keys/freshness.toml",
+    )
+    freshness_valid_s: int = setting(
+        values.freshness_validity_s,
+        "--freshness-valid DURATION",
+        "How long a freshness statement is valid, at least 1m. It is renewed every six hours, or when a quarter of this"
+        " is over where that is sooner.",
+        default="24h",
+        name="freshness_valid",
+        command="serve",
+        live=True,
+    )
+    settle_s: int = setting(
+        values.duration_s,
+        "--settle DURATION",
+        "After a publication, for how long machines may still take what was published before. Mirrors fill meanwhile;"
+        " `p2pboot publish --urgent` does not wait.",
+        default="1h",
+        name="settle",
+        command="serve",
+        live=True,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -172,6 +172,14 @@ def duration_s(value: object, _base: Path) -> int:
     return seconds
 
 
+def freshness_validity_s(value: object, base: Path) -> int:
+    """Seconds as `duration_s` reads them, a minute at least: a statement is renewed four times in that."""
+    seconds = duration_s(value, base)
+    if seconds < 60:
+        raise ValueError("must be at least a minute")
+    return seconds
+
+
 def size_bytes(value: object, _base: Path) -> int | None:
     """Bytes, from 1048576, "10MB" (10^6), "1GiB" (2^30); None for "unlimited"."""
     return _amount(value, 'a size like "500MB", "20GiB" or "unlimited"')

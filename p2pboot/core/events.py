@@ -43,6 +43,7 @@ class Event(enum.StrEnum):
 
     # releases and snapshots
     PUBLISHED = "published"
+    VOUCHED = "vouched"
     TAKEN_OVER = "taken-over"
     OUTBID = "outbid"
     KNOWN_ELSEWHERE = "known-elsewhere"

@@ -31,11 +31,14 @@ class Asked:
         statement: the newest one that is believed; None where none is known.
         accept_stale: whether what is too old is taken all the same.
         require_clock: whether nothing is taken while the clock can not be believed.
+        applies: False for a node that takes something in: what it offers is judged, and a statement counts only where
+            the manifest is that it names.
     """
 
     statement: Freshness | None = None
     accept_stale: bool = False
     require_clock: bool = False
+    applies: bool = True
 
 
 def supersedes(new: Freshness, old: Freshness | None) -> bool:
@@ -83,6 +86,8 @@ def check_freshness_of(manifest: Statement, rule: FreshnessRule | None, asked: A
             "this machine's clock can not be believed, so nobody can tell how old anything is",
             "set this machine's clock, or leave --require-clock out",
         )
+    if not asked.applies:
+        return skipped(NAME, "judged where it is offered or used")
     if rule is None:
         return skipped(NAME, "nobody is named who says how old the newest manifest is")
     statement = asked.statement

@@ -55,6 +55,11 @@ class Code(enum.StrEnum):
     PORT_UNREACHABLE = "port-unreachable"  # nobody ever connected from outside, although there are peers
     EXPIRED = "expired"  # what is held is out of date and not offered any more
     EQUIVOCATION = "equivocation"  # a trusted key signed two manifests of one number
+    FRESHNESS_UNSIGNED = "freshness-unsigned"  # what is published here is not vouched for
+    FRESHNESS_OLD = "freshness-old"  # nobody has vouched for long for what is held
+    FRESHNESS_OVERDUE = (
+        "freshness-overdue"  # the same, and it is required: soon nothing is offered, or nothing is
+    )
     INOTIFY = "inotify"  # the system tells of no changes; the directory is looked at every few seconds
     INTERFACES = "interfaces"  # the machine's addresses can not be listed
     LOCAL_DISCOVERY = "local-discovery"  # no peers can be found on the local network
@@ -86,6 +91,9 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.PORT_UNREACHABLE: Severity.INFO,  # nobody may have tried
     Code.EXPIRED: Severity.ERROR,
     Code.EQUIVOCATION: Severity.ERROR,
+    Code.FRESHNESS_UNSIGNED: Severity.ERROR,
+    Code.FRESHNESS_OLD: Severity.WARNING,
+    Code.FRESHNESS_OVERDUE: Severity.ERROR,
     Code.INOTIFY: Severity.WARNING,
     Code.INTERFACES: Severity.WARNING,
     Code.LOCAL_DISCOVERY: Severity.WARNING,

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
+from p2pboot.core.trustdocs.root import FreshnessRule
 
 Pair = tuple[str, str]  # (channel, arch)
 
@@ -55,11 +56,13 @@ class Trust:
         configured: by the operator.
         own: who signs what this node publishes, by channel and arch.
         key: key id of this node's own key; None where it has none.
+        vouching: key ids that say what is fresh of what this node publishes, where the operator names nobody else.
     """
 
     configured: TrustPolicy
     own: Mapping[Pair, tuple[str, ...]] = field(default_factory=dict)
     key: str | None = None
+    vouching: tuple[str, ...] = ()
 
     def publishing(self, pair: Pair, signers: tuple[str, ...]) -> Trust:
         """The same, with what this node publishes for one pair signed by these keys."""
@@ -68,15 +71,17 @@ class Trust:
     @property
     def publishers(self) -> tuple[Publisher, ...]:
         """Everybody who may publish something."""
-        return (*self.configured.publishers, *(_itself(pair, signers) for pair, signers in self.own.items()))
+        return (*self.configured.publishers, *(self._itself(*own) for own in self.own.items()))
 
     def publisher_for(self, channel: str, arch: str) -> Publisher | None:
         """The one publisher for a channel and arch, if any."""
         signers = self.own.get((channel, arch))
         said = self.configured.publisher_for(channel, arch)
-        if signers is None or (said is not None and (said.root is not None or said.is_met_by(signers))):
+        if signers is None or (said is not None and said.root is not None):
             return said
-        return _itself((channel, arch), signers)
+        if said is None or not said.is_met_by(signers):
+            return self._itself((channel, arch), signers)
+        return said if said.freshness is not None else replace(said, freshness=self._own_freshness())
 
     @property
     def roots(self) -> tuple[TrustedRoot, ...]:
@@ -118,9 +123,17 @@ class Trust:
         publisher = self.publisher_for(channel, arch)
         return publisher is not None and publisher.is_met_by(signers)
 
+    def _itself(self, pair: Pair, signers: tuple[str, ...]) -> Publisher:
+        channel, arch = pair
+        return Publisher(
+            signers,
+            len(signers),
+            channels=(channel,),
+            archs=(arch,),
+            name="this node",
+            max_lifetime_s=None,
+            freshness=self._own_freshness(),
+        )
 
-def _itself(pair: Pair, signers: tuple[str, ...]) -> Publisher:
-    channel, arch = pair
-    return Publisher(
-        signers, len(signers), channels=(channel,), archs=(arch,), name="this node", max_lifetime_s=None
-    )
+    def _own_freshness(self) -> FreshnessRule | None:
+        return FreshnessRule(self.vouching) if self.vouching else None

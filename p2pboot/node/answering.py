@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +14,27 @@ from p2pboot.errors import UsageError
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import SOURCE as PUBLISHER
 from p2pboot.node.publishing import DirectoryPublisher
+from p2pboot.node.vouching import Voucher, no_freshness_key
 
 _STATED = ("channel", "arch", "version", "manifest_version", "digest", "expires_at")
 
 
 async def publish(
-    publisher: DirectoryPublisher | None, problems: Problems, directory: object
+    publisher: DirectoryPublisher | None, problems: Problems, message: Mapping[str, object], voucher: Voucher
 ) -> dict[str, Any]:
     """Publish what can be.
 
     Args:
         publisher: of the node's directory; None on a mirror.
         problems: all that is wrong.
-        directory: the path that is meant by the one who asks, or None.
+        message: what is asked: `directory`, the path that is meant; `urgent`, whether nobody is to take what was
+            before, even while mirrors have not got what is published now.
+        voucher: says what is to be taken.
 
     Raises:
-        P2PBootError: nothing can be, or another directory is meant.
+        P2PBootError: nothing can be, another directory is meant, or what is urgent can not be said.
     """
+    directory = message.get("directory")
     if publisher is None:
         raise UsageError("this node is a mirror: it publishes nothing", remedy="ask a node that runs `serve`")
     if directory is not None and not await trio.to_thread.run_sync(
@@ -39,7 +44,12 @@ async def publish(
             f"this node publishes {publisher.directory}, not {directory}",
             remedy="name that directory, or the state directory of the node that publishes the other one",
         )
+    urgent = message.get("urgent") is True
+    if urgent and voucher.keyid is None:
+        raise no_freshness_key()
     outcome = await publisher.publish_now()
+    if urgent:
+        await voucher.insist([(done.manifest.channel, done.manifest.arch) for done in outcome.published])
     return {
         "published": [
             {**facts(done.manifest, *_STATED), "unchanged": done.unchanged} for done in outcome.published

@@ -55,9 +55,11 @@ from p2pboot.node.status.collecting import Collector
 from p2pboot.node.status.known import Known
 from p2pboot.node.storekeeping import StoreKeeping
 from p2pboot.node.syncing import Syncer
+from p2pboot.node.vouching import Voucher
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
 from p2pboot.publish.build import BuildOptions
+from p2pboot.publish.freshness import Intervals
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.contents import Contents
@@ -68,6 +70,7 @@ from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
+from p2pboot.store.trustgate import TrustGate
 from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip
 from p2pboot.transport.nearness import Nearness
@@ -89,13 +92,14 @@ class Node:
         transport: the network, listening already.
         bandwidth: that it uses, with the limits of `settings`.
         signing_key: signs what the own directory holds.
+        freshness_key: signs that it is the newest, of what this node publishes; None: nobody here says so.
         wall: the machine's clock, unix seconds. Called from any thread.
         hints: addresses that discovery finds, None without discovery.
         urls: tells the beginnings of the HTTP URLs under which this node's artifacts can be had now; they go into its
             manifests. Called from any thread.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0915 - the parts of a node
         self,
         settings: NodeSettings,
         *,
@@ -103,6 +107,7 @@ class Node:
         transport: Gossip,
         bandwidth: Bandwidth,
         signing_key: SecretKey,
+        freshness_key: SecretKey | None = None,
         wall: Callable[[], float],
         hints: AsyncIterable[str] | None = None,
         urls: Callable[[], Sequence[str]] = tuple,
@@ -121,7 +126,14 @@ class Node:
         self.problems = Problems(lambda: int(wall()))
         self._changes = Changes()
         self.catalogue = Catalogue(
-            store, Trust(settings.policy, key=signing_key.public.keyid), wall, keep=settings.store.keep
+            store,
+            Trust(
+                settings.policy,
+                key=signing_key.public.keyid,
+                vouching=() if freshness_key is None else (freshness_key.public.keyid,),
+            ),
+            wall,
+            keep=settings.store.keep,
         )
         self.catalogue.listen(self._changes.tell)
         self._nearness = Nearness(settings.network.site)
@@ -145,6 +157,16 @@ class Node:
                 wall=wall,
                 report=self.problems.report,
             )
+        self._voucher = Voucher(
+            store,
+            self.catalogue,
+            TrustGate(store, self.catalogue),
+            key=freshness_key,
+            intervals=lambda: Intervals(
+                self._settings.provider.freshness_valid_s, self._settings.provider.settle_s
+            ),
+            report=partial(self.problems.report, "freshness"),
+        )
         network = settings.network
         self._peering = Peering(transport, network.bootstrap)
         self._peering.prefer(settings.policy.publishers)
@@ -297,6 +319,8 @@ class Node:
                 nursery.start_soon(self._changes.follow, self._announcer.reconcile, "nothing is announced")
             if self._publisher is not None:
                 nursery.start_soon(self._run_publisher, self._publisher)
+            nursery.start_soon(self._voucher.run)
+            nursery.start_soon(self._changes.follow, self._voucher.reconcile, "nothing is vouched for")
 
     def _serve(self) -> None:
         now = lambda: self.catalogue.quick_clock().now  # noqa: E731 - in the event loop: it never waits for the disk
@@ -426,7 +450,7 @@ class Node:
         """Do what a request on the control socket says, and say how it went."""
         match message.get("op"):
             case "publish":
-                return await publish(self._publisher, self.problems, message.get("directory"))
+                return await publish(self._publisher, self.problems, message, self._voucher)
             case "status":
                 await self._collector.settle()
                 return await self.status()

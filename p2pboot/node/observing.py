@@ -28,6 +28,7 @@ from p2pboot.node.foreseeing import (
     expiring_problems,
     little_room,
 )
+from p2pboot.node.freezing import FreezeAlarm
 from p2pboot.node.poisoners import Poisoners
 from p2pboot.node.problems import Problems
 from p2pboot.store.catalogue import Catalogue
@@ -77,6 +78,7 @@ class Observer:
         self._publish_soon = publish_soon
         self._tick = tick
         self._wall = wall
+        self._freeze = FreezeAlarm(store, catalogue, trio.current_time())
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -144,6 +146,8 @@ class Observer:
         self._problems.report("disk", await trio.to_thread.run_sync(look))
         found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, self._catalogue)
         self._problems.report("equivocations", found)
+        frozen = await trio.to_thread.run_sync(self._freeze.problems, trio.current_time())
+        self._problems.report("freeze", frozen)
         rows = await trio.to_thread.run_sync(self._store.manifests.known)
         self._problems.report("contact", self._contact.problems(rows, self._catalogue.trust))
         self._problems.report("poisoners", self._poisoners.problems())

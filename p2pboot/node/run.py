@@ -22,7 +22,7 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.swarmkey import SwarmKey
-from p2pboot.errors import ArtifactError, MachineError, P2PBootError, first_error, machine_error
+from p2pboot.errors import ArtifactError, ConfigError, MachineError, P2PBootError, first_error, machine_error
 from p2pboot.node.bringing import Watch, nobody_watches
 from p2pboot.node.node import Node
 from p2pboot.node.reach import Reachability
@@ -215,6 +215,7 @@ async def _run(
     key = await trio.to_thread.run_sync(load_or_generate, settings.identity.key_path)
     path = settings.identity.signing_key_path
     signing_key = key if path is None else await trio.to_thread.run_sync(load_key, path)
+    freshness_key = await trio.to_thread.run_sync(_freshness_key, settings, (key, signing_key))
     async with AsyncExitStack() as stack:
         await supervisor.status(f"opening the state {settings.store.state}")
         # What it holds can be served, whatever becomes of its numbers.
@@ -251,6 +252,7 @@ async def _run(
             transport=transport,
             bandwidth=bandwidth,
             signing_key=signing_key,
+            freshness_key=freshness_key,
             hints=hints,
             urls=reach.urls,
             wall=wall,
@@ -277,6 +279,25 @@ def _swarm_key(settings: NodeSettings) -> SwarmKey | None:
     """The key of the private mesh that the node is in; blocking, raises as `load_swarm_key`."""
     path = settings.network.swarm_key_path
     return None if path is None else load_swarm_key(path)
+
+
+def _freshness_key(settings: NodeSettings, others: Sequence[SecretKey]) -> SecretKey | None:
+    """The key that says what is fresh, which is no other's; blocking.
+
+    Raises:
+        ConfigError: it is the node's or the signing key.
+        KeyFileError, MachineError: it can not be read.
+    """
+    path = settings.provider.freshness_key_path
+    if path is None or settings.provider.directory is None:
+        return None
+    key = load_key(path)
+    if key.public in [other.public for other in others]:
+        raise ConfigError(
+            f"{path} is the key of this node or the one that signs its manifests, and no freshness key",
+            remedy="make one of its own: p2pboot key generate FILE; who steals one key is not to have both",
+        )
+    return key
 
 
 def _check_directory(settings: NodeSettings, is_supervised: bool = False) -> None:

@@ -176,7 +176,10 @@ class Gate:
         self._store.trust.record_equivocation(first.raw, second.raw)
 
     def _as_of_now(self, manifest: Manifest, question: Question | None) -> Question:
-        asked = question or Question(self.catalogue.trust, self.catalogue.clock())
+        # What nobody asked for is kept for others, and may be what the next statement is about.
+        asked = question or Question(
+            self.catalogue.trust, self.catalogue.clock(), freshness=Asked(applies=False)
+        )
         pair = (manifest.channel, manifest.arch)
         return replace(
             asked,

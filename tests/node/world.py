@@ -144,6 +144,7 @@ class Mesh:
         """Run a node; its key is `key_of(name)`, unless `key` names another one's."""
         key = key_of(changes.pop("key", name))
         urls = changes.pop("urls", tuple)
+        freshness_key = changes.pop("freshness_key", None)
         settings = self.settings(name, **changes)
         settings.store.state.parent.mkdir(parents=True, exist_ok=True)
         with Store.open(settings.store.state, quota_bytes=settings.store.quota_bytes) as store:
@@ -155,6 +156,7 @@ class Mesh:
                     transport=transport,
                     bandwidth=bandwidth,
                     signing_key=key,
+                    freshness_key=freshness_key,
                     urls=urls,
                     wall=lambda: self.wall.now,
                 )
