@@ -33,6 +33,7 @@ _COMMANDS = {  # in the order people need them
     "discover": "p2pboot.cli.discover:discover",
     "fetch": "p2pboot.cli.fetch:fetch",
     "snapshot": "p2pboot.cli.snapshot:snapshot",
+    "freshness": "p2pboot.cli.freshness:freshness",
     "status": "p2pboot.cli.status:status",
     "explain": "p2pboot.cli.explaining:explain",
     "doctor": "p2pboot.cli.doctor:doctor",

@@ -71,7 +71,15 @@ class _Destination:
 
 @click.command(cls=Command)
 @click.argument("provider_directory", metavar="DIR")
-@setting_options("provider.channel", "provider.arch", "provider")
+@setting_options(
+    "provider.channel",
+    "provider.arch",
+    "provider.name",
+    "provider.version",
+    "provider.cmdline",
+    "provider.expires_in",
+    "provider.piece_length",
+)
 @click.option(
     "--manifest-version",
     type=click.IntRange(min=1),

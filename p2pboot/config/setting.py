@@ -31,7 +31,7 @@ class Setting:
         example: its value in the example file, where that is not the default.
         live: a running node takes a changed value on SIGHUP; otherwise it needs a restart.
         top_level: another name of it, at the top level of the file.
-        command: the only command that has the flag.
+        command: the only command that has the flag, where that is none which runs a node.
         shown: the attribute that tells its value in force, where that is worked out from what was said.
         name: its name in the file, where the attribute has its unit in the name.
         table: the TOML table it stands in, which is the attribute of `NodeSettings`; found by `declared_in`.

@@ -126,7 +126,6 @@ class ProviderSettings:
         " apart from those of the node and of what is published; it must exist. Machines believe it where their root,"
         " or `--freshness`, names it ([trust.md](trust.md)).",
         name="freshness_key",
-        command="serve",
         example="/etc/p2pboot/keys/freshness.toml",
     )
     freshness_valid_s: int = setting(
@@ -136,7 +135,6 @@ class ProviderSettings:
         " is over where that is sooner.",
         default="24h",
         name="freshness_valid",
-        command="serve",
         live=True,
     )
     settle_s: int = setting(
@@ -146,7 +144,6 @@ class ProviderSettings:
         " `p2pboot publish --urgent` does not wait.",
         default="1h",
         name="settle",
-        command="serve",
         live=True,
     )
 

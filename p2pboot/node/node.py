@@ -49,6 +49,7 @@ from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
+from p2pboot.node.statements import Statements
 from p2pboot.node.status import RunningNode, SnapshotsFacts, describe_node
 from p2pboot.node.status.boots import Boots
 from p2pboot.node.status.collecting import Collector
@@ -157,10 +158,11 @@ class Node:
                 wall=wall,
                 report=self.problems.report,
             )
+        self._trust_gate = TrustGate(store, self.catalogue)
         self._voucher = Voucher(
             store,
             self.catalogue,
-            TrustGate(store, self.catalogue),
+            self._trust_gate,
             key=freshness_key,
             intervals=lambda: Intervals(
                 self._settings.provider.freshness_valid_s, self._settings.provider.settle_s
@@ -456,6 +458,9 @@ class Node:
                 return await self.status()
             case "doctor":
                 return await self._examining.answer(self._settings, message)
+            case "freshness":
+                statements = Statements(self.store, self.catalogue, self._trust_gate)
+                return await trio.to_thread.run_sync(statements.answer, message, self.problems.all())
             case "store":
                 return await self._storekeeping.answer(message)
         raise UsageError(f"unknown operation {message.get('op')!r}")

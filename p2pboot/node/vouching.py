@@ -21,7 +21,7 @@ from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Pair
-from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
+from p2pboot.core.trustdocs.freshness import FreshnessBody
 from p2pboot.core.verify import clock_problem
 from p2pboot.errors import MachineError, NotFoundError, P2PBootError, UsageError
 from p2pboot.publish.freshness import (
@@ -342,21 +342,3 @@ def no_freshness_key() -> UsageError:
 
 def _unsigned(pair: Pair, error: P2PBootError) -> Problem:
     return Problem.of(Code.FRESHNESS_UNSIGNED, "/".join(pair), error)
-
-
-def shown_statement(statement: Freshness, now: int) -> dict[str, object]:
-    """A statement as plain values, with its age in seconds by the clock that is asked about."""
-    body = statement.body
-    return {
-        "channel": body.channel,
-        "arch": body.arch,
-        "fleet": body.fleet,
-        "root_version": body.root_version,
-        "created_at": format_time(body.created_at),
-        "valid_until": format_time(body.valid_until),
-        "age_s": now - body.created_at,
-        "head": {"manifest_version": body.head_version, "digest": body.head_digest},
-        "minimum": body.minimum,
-        "paused_since": None if body.paused_since is None else format_time(body.paused_since),
-        "signers": list(body.signers),
-    }
