@@ -29,6 +29,7 @@ _COMMANDS = {  # in the order people need them
     "root": "p2pboot.cli.root:root",
     "serve": "p2pboot.cli.node:serve",
     "publish": "p2pboot.cli.control:publish",
+    "rollout": "p2pboot.cli.rollout:rollout",
     "mirror": "p2pboot.cli.node:mirror",
     "discover": "p2pboot.cli.discover:discover",
     "fetch": "p2pboot.cli.fetch:fetch",

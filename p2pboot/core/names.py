@@ -102,6 +102,12 @@ def is_next(channel: str) -> bool:
     return base_channel(channel) != channel
 
 
+def next_channel(channel: str) -> str | None:
+    """The channel of roll-outs into a channel; None where there can be none: it is one, or its name is too long."""
+    following = channel + NEXT
+    return None if is_next(channel) or NAME_PATTERN.fullmatch(following) is None else following
+
+
 def artifact_path(channel: str, arch: str, key: str) -> str:
     """Return the path that a manifest states for an artifact: always ``/<channel>/<arch>/<key>``."""
     return f"/{channel}/{arch}/{key}"

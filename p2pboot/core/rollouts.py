@@ -6,12 +6,15 @@ the *fraction* grows from 0 to the planned percentage. Who is below it is in, an
 
 from __future__ import annotations
 
+import enum
 import hashlib
 import re
-from typing import Final
+from collections.abc import Container
+from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.manifest.rollout import Rollout
+from p2pboot.core.manifest import Rollout, Statement, content_digest
+from p2pboot.core.timestamps import format_time
 
 PLACE: Final = b"p2pboot-place/1"
 MAX_MACHINE_CHARS: Final = 64
@@ -53,11 +56,25 @@ def fraction_of(rollout: Rollout, now: int, paused_since: int | None = None) -> 
         now: unix seconds.
         paused_since: unix seconds; None while it goes on.
     """
-    at = now if paused_since is None else min(now, paused_since)
+    at = min(now, pause) if (pause := pause_of(rollout, paused_since)) is not None else now
     if at < rollout.start:
         return 0.0
     passed = 1.0 if rollout.duration_s == 0 else min((at - rollout.start) / rollout.duration_s, 1.0)
     return rollout.percent / 100 * passed
+
+
+def pause_of(rollout: Rollout, paused_since: int | None) -> int | None:
+    """Since when a roll-out is paused, unix seconds; None while it goes on.
+
+    A statement and a manifest do not arrive in one moment: a plan that went on says itself that it did, so that who
+    was in does not fall out while the statement is on its way.
+
+    Args:
+        rollout: the plan.
+        paused_since: as the newest statement has it.
+    """
+    is_over = paused_since is not None and rollout.resumed is not None and paused_since < rollout.resumed
+    return None if is_over else paused_since
 
 
 def membership(
@@ -84,6 +101,107 @@ def membership(
     return Membership(place < fraction or fraction >= 1, place, fraction)
 
 
+class Ended(enum.StrEnum):
+    """Why a roll-out is over."""
+
+    PROMOTED = "promoted"  # what it rolled out is what the channel has now
+    ABORTED = "aborted"  # what it rolls out is yanked
+    OVERTAKEN = "overtaken"  # the channel has other content than the one that it takes the place of
+
+
+def ended(rolled_out: Statement, into: Statement | None, yanked: Container[str]) -> Ended | None:
+    """Why a roll-out is over; None while it is not, as far as is known.
+
+    Args:
+        rolled_out: the manifest of the ``.next`` channel, with its plan.
+        into: the head of the channel itself; None where it is not known.
+        yanked: the digests of contents that are yanked.
+    """
+    content = content_digest(rolled_out)
+    if content in yanked:
+        return Ended.ABORTED
+    if into is None or rolled_out.rollout is None:
+        return None
+    found = content_digest(into)
+    if found == content:
+        return Ended.PROMOTED
+    return None if found == rolled_out.rollout.over else Ended.OVERTAKEN
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """How a machine takes part in roll-outs.
+
+    Args:
+        name: as `machine_name` writes it; None where it has none.
+        known_by: what that is, for people: "SMBIOS UUID".
+        wariness: from 0 (first) to 1 (last), in place of the place that is drawn; None to draw it.
+    """
+
+    name: str | None
+    known_by: str = "its name"
+    wariness: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Which of two manifests a machine takes, and why.
+
+    Args:
+        takes_next: whether it takes the one that is rolled out.
+        why: one line for a person.
+        membership: of the machine; None where it was not even asked for.
+    """
+
+    takes_next: bool
+    why: str
+    membership: Membership | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a JSON document; a machine's name is not among them."""
+        asked = self.membership
+        return {
+            "taken": self.takes_next,
+            "why": self.why,
+            "place": None if asked is None else asked.place,
+            "fraction": None if asked is None else asked.fraction,
+        }
+
+
+def decide(
+    into: Statement, rolled_out: Statement, machine: Machine, *, now: int, paused_since: int | None = None
+) -> Decision:
+    """Say whether a machine takes what is rolled out in place of what its channel has.
+
+    Both have passed every check of their own pair.
+
+    Args:
+        into: the manifest of the channel that it asked for, which it takes otherwise.
+        rolled_out: the manifest of the ``.next`` channel.
+        machine: it.
+        now: unix seconds.
+        paused_since: unix seconds, as the newest statement of the ``.next`` channel has it; None while it goes on.
+    """
+    plan = rolled_out.rollout
+    if plan is None or plan.into != into.channel or rolled_out.arch != into.arch:
+        return Decision(False, f"what is in {rolled_out.channel} is no roll-out into {into.channel}")
+    over = ended(rolled_out, into, ())
+    if over is Ended.PROMOTED:
+        return Decision(False, f"what was rolled out is in {into.channel} by now")
+    if over is not None:
+        return Decision(False, f"{into.channel} has something newer than what the roll-out replaces")
+    found = membership(
+        plan, machine=machine.name, now=now, paused_since=paused_since, wariness=machine.wariness
+    )
+    if machine.name is None and machine.wariness is None:
+        return Decision(False, "this machine has no name of which its place could be drawn", found)
+    pause = pause_of(plan, paused_since)
+    paused = "" if pause is None else f", paused since {format_time(pause)}"
+    by = f"by {machine.known_by}" if machine.wariness is None else "as was asked for"
+    said = f"place {found.place:.3f} ({by}), and {found.fraction:.1%} are in{paused}"
+    return Decision(found.is_in, said, found)
+
+
 def machine_name(text: str) -> str:
     """Return a machine's name in the one spelling from which its place is drawn: lower case.
 
@@ -107,7 +225,12 @@ def choose_machine(uuid: str | None, macs: list[str]) -> str | None:
         None where it has neither, or none that tells machines apart.
     """
     found = (uuid or "").strip().lower()
-    if _UUID.fullmatch(found) and set(found) - {"-"} not in ({"0"}, {"f"}):
+    if _UUID.fullmatch(found) and not is_nobodys(found):
         return found
     usable = sorted(mac for one in macs if _MAC.fullmatch(mac := one.strip().lower()))
-    return next((mac for mac in usable if set(mac) - {":", "0"} and set(mac) - {":", "f"}), None)
+    return next((mac for mac in usable if not is_nobodys(mac)), None)
+
+
+def is_nobodys(name: str) -> bool:
+    """Whether a UUID or a MAC is all 0 or all f: firmware's word for "I do not know", on any number of machines."""
+    return set(name) - {"-", ":"} in ({"0"}, {"f"})

@@ -25,7 +25,8 @@ def read_request(head: h11.Request, ends: Ends) -> Request | Reply:
     Returns:
         The request, or the refusal of what is none. Who does not speak the protocol gets no second try.
     """
-    method, raw = head.method.decode("latin-1"), head.target.decode("latin-1").partition("?")[0]
+    method = head.method.decode("latin-1")
+    raw, _, query = head.target.decode("latin-1").partition("?")
     fields: dict[str, list[str]] = {}
     for name, value in head.headers:
         fields.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1"))
@@ -41,7 +42,9 @@ def read_request(head: h11.Request, ends: Ends) -> Request | Reply:
         return path
     if not all(map(is_host, hosts)):
         return refusal(400, "Host must be a host name or an address", is_last=True)
-    return Request(method, path, fields, hosts[0] if hosts else None, ends)
+    return Request(
+        method, path, fields, hosts[0] if hosts else None, ends, query if len(query) <= MAX_PATH else ""
+    )
 
 
 def _refusal_of(method: str, version: bytes, fields: Fields) -> Reply | None:

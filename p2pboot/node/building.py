@@ -16,7 +16,7 @@ import trio
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Artifact, Candidate, Manifest, sign_detached
+from p2pboot.core.manifest import Artifact, Candidate, Manifest, Rollout, sign_detached
 from p2pboot.core.trust import Pair
 from p2pboot.errors import (
     ArtifactError,
@@ -27,7 +27,7 @@ from p2pboot.errors import (
     StoreError,
 )
 from p2pboot.publish.archive import kept_archives
-from p2pboot.publish.build import BuildOptions, build
+from p2pboot.publish.build import BuildOptions, build, describe
 from p2pboot.publish.numbering import same_content
 from p2pboot.publish.presigned import signers_beside, take_presigned
 from p2pboot.publish.renewal import renew
@@ -102,15 +102,35 @@ class Builder:
             found[key] = known.digest
         return found != {key: artifact.sha256 for key, artifact in in_force.artifacts.items()}
 
-    def publish(self, tree: Tree) -> Manifest:
-        """Bring a tree into force; what is in force already is not built again.
+    def content_of(self, tree: Tree) -> str:
+        """The digest of what a manifest of a tree would say is to be booted; its files are hashed.
 
         Raises:
             ArtifactError, UsageError: it can not be published.
             ChangedWhileHashing: it is being written to.
             StoreError, MachineError: the disk.
         """
-        manifest, detached, files = self._presigned(tree) or self._build(tree)
+        return describe(
+            tree,
+            self._describe().options,
+            signers=(self._key.public,),
+            store=self._store,
+            progress=_stop_when_cancelled,
+        ).content.digest
+
+    def publish(self, tree: Tree, rollout: Rollout | None = None) -> Manifest:
+        """Bring a tree into force; what is in force already is not built again.
+
+        Args:
+            tree: what lies there.
+            rollout: to which machines it is given, and when; of a channel that ends in ``.next``.
+
+        Raises:
+            ArtifactError, UsageError: it can not be published.
+            ChangedWhileHashing: it is being written to.
+            StoreError, MachineError: the disk.
+        """
+        manifest, detached, files = self._presigned(tree) or self._build(tree, rollout)
         for hashed in files:
             self._store.blobs.register_in_place(hashed.path, hashed.digest, hashed.table, hashed.identity)
         entered = self._enter(manifest, detached, f"{tree.directory}: ")
@@ -160,13 +180,27 @@ class Builder:
         digests = {artifact.sha256 for artifact in manifest.artifacts.values()}
         if self._store.blobs.has_suspects(digests) or not self._store.manifests.is_whole(manifest.digest):
             return manifest
+        return self.renew(manifest)
+
+    def renew(self, manifest: Manifest, rollout: Rollout | None = None) -> Manifest:
+        """Bring the same content into force again, if that is due or it is for other machines.
+
+        Args:
+            manifest: in force, of the own key.
+            rollout: to which machines it is given from now on; None for the same as before.
+
+        Raises:
+            ArtifactError, UsageError: it can not be published.
+            StoreError, MachineError: the disk.
+        """
         raw = renew(
             manifest,
             self._describe().options,
             key=self._key,
             publications=self._store.publications,
             now=self._now(),
-            floor=self._floor_elsewhere(pair),
+            floor=self._floor_elsewhere((manifest.channel, manifest.arch)),
+            rollout=rollout,
         )
         return self._enter(Manifest.parse(raw), sign_detached(raw, self._key), "")
 
@@ -189,7 +223,7 @@ class Builder:
         )
         return None if found is None else (found.manifest, found.detached, found.files)
 
-    def _build(self, tree: Tree) -> Signed:
+    def _build(self, tree: Tree, rollout: Rollout | None) -> Signed:
         built = build(
             tree,
             self._describe().options,
@@ -198,6 +232,7 @@ class Builder:
             now=self._now(),
             progress=_stop_when_cancelled,
             floor=self._floor(tree),
+            rollout=rollout,
         )
         return built.manifest, sign_detached(built.raw, self._key), built.files
 

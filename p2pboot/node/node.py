@@ -20,6 +20,7 @@ from p2pboot.config.reload import live_part
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.names import is_next
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Withheld
 from p2pboot.dht.addresses import AddressPolicy
@@ -44,9 +45,10 @@ from p2pboot.node.observing import Observer, unheld
 from p2pboot.node.peering import Peering
 from p2pboot.node.poisoners import Poisoners
 from p2pboot.node.problems import Problems
-from p2pboot.node.publishing import DirectoryPublisher
+from p2pboot.node.publishing import DirectoryPublisher, publishing_time
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
+from p2pboot.node.rollouts import RollOutDesk, with_next
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
 from p2pboot.node.statements import Statements
@@ -192,7 +194,7 @@ class Node:
             refusals=self._refusals,
             own=self._publisher,
             syncs=network.sync,
-            is_named=lambda pair: pair in self._settings.followed(),
+            is_named=lambda pair: pair in with_next(self._settings.followed()),
             offered=self._contact.offered,
             poisoned=self._poisoners.note,
         )
@@ -402,6 +404,12 @@ class Node:
                     await self._syncer.all_synced()
         await publisher.run()
 
+    @property
+    def rollouts(self) -> RollOutDesk:
+        """What it rolls out, and whoever steers that."""
+        now = lambda: publishing_time(self.catalogue.quick_clock().now)  # noqa: E731
+        return RollOutDesk(self._publisher, self.catalogue, now=now)
+
     def _describe(self) -> Description:
         provider = self._settings.provider
         options = BuildOptions(
@@ -438,7 +446,7 @@ class Node:
     def _topics(self, held: set[Pair]) -> set[Pair]:
         trust = self.catalogue.trust
         covered = {pair for pair in held if trust.publisher_for(*pair) is not None}
-        return covered | set(trust.own) | set(self._settings.followed())
+        return covered | set(trust.own) | with_next(self._settings.followed())
 
     async def _retry_on_connect(self) -> None:
         with self._transport.connection_events() as events:
@@ -456,6 +464,8 @@ class Node:
             case "status":
                 await self._collector.settle()
                 return await self.status()
+            case "rollout":
+                return await self.rollouts.answer(message)
             case "doctor":
                 return await self._examining.answer(self._settings, message)
             case "freshness":
@@ -473,7 +483,8 @@ class Node:
 
     def awaited(self) -> list[Awaited]:
         """What the operator wants to have here, there already or not: what is followed, and what is to be published."""
-        return awaited((*self._settings.wanted(), *self.catalogue.trust.own), self.problems.all())
+        own = (pair for pair in self.catalogue.trust.own if not is_next(pair[0]))
+        return awaited((*self._settings.wanted(), *own), self.problems.all())
 
     @property
     def boots(self) -> Boots:

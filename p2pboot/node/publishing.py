@@ -19,7 +19,8 @@ from p2pboot import RELEASE_DATE
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Manifest, Statement
+from p2pboot.core.manifest import Manifest, Rollout, Statement, content_digest
+from p2pboot.core.names import NEXT, is_next
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import MAX_TIME
 from p2pboot.core.trust import Pair
@@ -29,6 +30,14 @@ from p2pboot.node.building import Builder, Description
 from p2pboot.node.watching import touched_within, watch_directory
 from p2pboot.node.withdrawal import GonePairs, last_published, withdrawn_problem
 from p2pboot.publish.numbering import Series, renewal_at, valid_too_long, went_back
+from p2pboot.publish.rollouts import (
+    Plan,
+    Rollouts,
+    changed_while_on,
+    not_there,
+    not_whole,
+    signed_elsewhere,
+)
 from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
 from p2pboot.store.gate import Gate
 from p2pboot.store.hashing import ChangedWhileHashing
@@ -125,6 +134,7 @@ class DirectoryPublisher:
         self._builder = Builder(
             store, gate, signing_key, describe=describe, now=self._now, floor=self._shared.floor
         )
+        self.rollouts = Rollouts(store.publications, gate.catalogue, self._builder.signers)
         self._gone_pairs = GonePairs(directory)
         self._gone_since: dict[Pair, float] = {}  # trio's clock
         self._settling: set[Pair] | None = None  # what was there at the start and has not been quiet yet
@@ -149,7 +159,14 @@ class DirectoryPublisher:
             if last_published(self._store.publications, own, pair, now)
         }
         scanned, _ = self._scan()
-        signers.update({(tree.channel, tree.arch): self._builder.signers_of(tree) for tree in scanned.trees})
+        trees = {(tree.channel, tree.arch): tree for tree in scanned.trees}
+        signers.update(
+            {
+                pair: self._builder.signers_of(tree)
+                for pair, tree in trees.items()
+                if not self.rollouts.is_over(pair)
+            }
+        )
         return signers
 
     def is_new(self) -> bool:
@@ -160,7 +177,7 @@ class DirectoryPublisher:
         counter = self._store.publications.counter
         scanned, error = self._scan()
         return error is not None or any(
-            counter(self._builder.signers, *pair) == 0 for pair in _pairs(scanned)
+            counter(self._builder.signers, *pair) == 0 for pair in _pairs(scanned) if not is_next(pair[0])
         )
 
     async def saw_own(self, manifest: Manifest, *, usable: bool = True) -> None:
@@ -222,6 +239,61 @@ class DirectoryPublisher:
             raise outcome.refusal
         return outcome
 
+    async def roll_out(self, into: str, arch: str | None, plan: Plan) -> list[Manifest]:
+        """Begin to roll out what lies in the directory of a channel's ``.next``.
+
+        Args:
+            into: the channel.
+            arch: only this one; None for all that lie there.
+            plan: of the operator.
+
+        Raises:
+            UsageError, ArtifactError, MachineError, StoreError: one of them can not be; none was begun then.
+        """
+        async with self._building:
+            begun = await trio.to_thread.run_sync(self._prepare, into, arch, plan)
+            manifests = []
+            for tree, rollout in begun:
+                manifest = await trio.to_thread.run_sync(self._builder.publish, tree, rollout)
+                manifests.append(self._note_in_force(manifest).manifest)
+        self.due_within(0.0)
+        return manifests
+
+    def _prepare(self, into: str, arch: str | None, plan: Plan) -> list[tuple[Tree, Rollout]]:
+        """What is to be rolled out, and how; blocking."""
+        scanned, error = self._scan()
+        if error is not None:
+            raise error
+        channel = into + NEXT
+        for unfit in scanned.unfit:
+            if unfit.channel == channel and arch in (None, unfit.arch):
+                raise unfit.error
+        trees = [tree for tree in scanned.trees if tree.channel == channel and arch in (None, tree.arch)]
+        if not trees:
+            raise not_there(into, arch, self.directory)
+        for tree in trees:
+            if self._builder.signers_of(tree) != self._builder.signers:
+                raise signed_elsewhere(tree.directory)
+        return [
+            (tree, self.rollouts.begin(into, tree.arch, self._builder.content_of(tree), plan))
+            for tree in trees
+        ]
+
+    async def move_rollout(self, into: str, arch: str, rollout: Rollout) -> Manifest:
+        """Publish what is being rolled out with another plan.
+
+        Raises:
+            UsageError, MachineError, StoreError: it can not be; the plan in force stays.
+        """
+        async with self._building:
+            head = await trio.to_thread.run_sync(self.rollouts.head, into + NEXT, arch)
+            if head is None:
+                raise not_whole(into, arch)
+            manifest = await trio.to_thread.run_sync(self._builder.renew, head, rollout)
+            self._note_in_force(manifest)
+        self.due_within(0.0)
+        return manifest
+
     async def _wait_until_due(self) -> None:
         while (left_s := self._due_at - trio.current_time()) > 0:
             self._due_moved = trio.Event()
@@ -247,11 +319,12 @@ class DirectoryPublisher:
             if self._settling is None:
                 self._settling = _pairs(scanned)
             gone = await self._withdraw_gone(scanned, at_once=at_once)
-            looked = [await self._publish_if_quiet(tree, at_once=at_once) for tree in scanned.trees]
+            looked = [await self._look_at(tree, at_once=at_once) for tree in scanned.trees]
             published = tuple(one for one in looked if isinstance(one, Published))
             held_back = [one for one in looked if isinstance(one, _HeldBack)]
             for unfit in scanned.unfit:
-                if (unfit.channel, unfit.arch) not in gone:
+                pair = (unfit.channel, unfit.arch)
+                if pair not in gone and not await trio.to_thread.run_sync(self.rollouts.is_over, pair):
                     busy = not at_once and await self._is_busy(unfit)
                     code = Code.STILL_CHANGING if busy else Code.UNPUBLISHABLE
                     held_back.append(_HeldBack(code, unfit, unfit.error))
@@ -259,6 +332,7 @@ class DirectoryPublisher:
                 held_back += self._unreachable(scanned, gone)
             for pair, directory in {(of.channel, of.arch): of.directory for _, of, _ in held_back}.items():
                 await self._keep(pair, directory)
+            await self._end_rollouts()
             withdrawn = await trio.to_thread.run_sync(self._withdrawn, scanned, gone, now)
             self._report(
                 SOURCE,
@@ -280,7 +354,42 @@ class DirectoryPublisher:
             more = f"; and {len(faults) - _NAMED_FAULTS} more" if len(faults) > _NAMED_FAULTS else ""
             yield Problem(Code.UNKNOWN_DIRECTORY, str(self.directory), text + more, faults[0].remedy)
 
-    async def _publish_if_quiet(self, tree: Tree, *, at_once: bool) -> Published | _HeldBack:
+    async def _look_at(self, tree: Tree, *, at_once: bool) -> Published | _HeldBack | None:
+        """Publish a tree; of what is to be rolled out only what was begun, and nothing else than what it began with."""
+        pair = (tree.channel, tree.arch)
+        if not is_next(tree.channel):
+            return await self._publish_if_quiet(tree, at_once=at_once)
+        is_busy = not at_once and await self._is_busy(tree)
+        staged = await trio.to_thread.run_sync(self.rollouts.staged, pair)
+        is_on = staged is not None and staged.ended is None
+        if is_busy and not is_on:
+            return None
+        try:
+            content = await trio.to_thread.run_sync(
+                self._builder.content_of, tree
+            )  # so that a start is quick
+        except P2PBootError as error:
+            self.due_within(QUIET_S)
+            return _HeldBack(Code.UNPUBLISHABLE, tree, error) if is_on else None
+        if staged is None or not is_on:
+            return None
+        if content != content_digest(staged.claims):
+            return _HeldBack(Code.UNPUBLISHABLE, tree, changed_while_on(staged, tree.directory))
+        return await self._publish_if_quiet(tree, at_once=at_once, rollout=staged.rollout)
+
+    async def _end_rollouts(self) -> None:
+        """Stop offering what is rolled out no more."""
+        rows = await trio.to_thread.run_sync(self._store.manifests.current)
+        own = self._builder.signers
+        pairs = {row.pair for row in rows if is_next(row.channel) and row.signers == own}
+        for pair in pairs:
+            if await trio.to_thread.run_sync(self.rollouts.is_over, pair):
+                self._in_force.pop(pair, None)
+                await trio.to_thread.run_sync(self._catalogue.withdraw, pair, {own})
+
+    async def _publish_if_quiet(
+        self, tree: Tree, *, at_once: bool, rollout: Rollout | None = None
+    ) -> Published | _HeldBack:
         if not at_once and await self._is_busy(tree):
             in_force = self._in_force.get((tree.channel, tree.arch))
             if await trio.to_thread.run_sync(self._builder.is_news, tree, in_force):
@@ -290,7 +399,7 @@ class DirectoryPublisher:
                 )
                 return _HeldBack(Code.STILL_CHANGING, tree, error)
         try:
-            manifest = await trio.to_thread.run_sync(self._builder.publish, tree)
+            manifest = await trio.to_thread.run_sync(self._builder.publish, tree, rollout)
         except ChangedWhileHashing as error:
             self.due_within(QUIET_S)
             return _HeldBack(Code.STILL_CHANGING, tree, error)
@@ -403,6 +512,7 @@ class DirectoryPublisher:
             pair
             for pair in filter(self._is_asked, self._store.publications.pairs(own))
             if own in {head.signers for head in self._store.trust.heads_of(*pair)}
+            and not self.rollouts.is_over(pair)
         ]
 
     def _withdrawn(self, scanned: Scanned, gone: set[Pair], now: int) -> tuple[Statement, ...]:

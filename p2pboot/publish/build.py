@@ -12,7 +12,7 @@ from typing import Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey, SecretKey
-from p2pboot.core.manifest import Artifact, Candidate, Manifest, Statement, add_signature
+from p2pboot.core.manifest import Artifact, Candidate, Manifest, Rollout, Statement, add_signature
 from p2pboot.core.pieces import piece_length_for
 from p2pboot.errors import UsageError, machine_error
 from p2pboot.publish.archive import files_to_publish
@@ -94,6 +94,7 @@ def build(  # noqa: PLR0913 - of what is not said of the manifest two are told h
     progress: Progress = lambda _done, _total: None,
     known: Callable[[int], None] = lambda _size: None,
     floor: int = 0,
+    rollout: Rollout | None = None,
 ) -> Built:
     """Build and sign the manifest of a tree, or return the one in force if nothing changed.
 
@@ -113,6 +114,7 @@ def build(  # noqa: PLR0913 - of what is not said of the manifest two are told h
         known: called with the size of each file that need not be read again, before progress counts it all the same.
         floor: the highest ``manifest_version`` that these signers are known to have given to *another*
             manifest; the number will be higher.
+        rollout: to which machines it is given, and when; of a channel that ends in ``.next``.
 
     Raises:
         ArtifactError: a file can not be published, or there are too many.
@@ -121,7 +123,60 @@ def build(  # noqa: PLR0913 - of what is not said of the manifest two are told h
         MachineError, StoreError: disk or state directory.
     """
     keys = tuple(keys)
-    named = sorted({*(key.public for key in keys), *signers}, key=lambda key: key.keyid)
+    described = describe(
+        tree,
+        options,
+        signers=(*(key.public for key in keys), *signers),
+        store=store,
+        progress=progress,
+        known=known,
+        rollout=rollout,
+    )
+    content, files = described.content, described.files
+
+    def signed(raw: bytes) -> bytes:
+        for key in keys:
+            raw = add_signature(raw, key)
+        return raw
+
+    wishes = Wishes(options.version, options.manifest_version, options.expires_in_s, now, floor)
+    claimed = claim(content, store.publications, wishes, signed)
+    document = Candidate.decode(claimed.raw)
+    named_in = min(len(artifact.urls) for artifact in document.claims.artifacts.values())
+    return Built(
+        claimed.raw,
+        document.claims,
+        document.missing_signers,
+        files,
+        claimed.unchanged,
+        claimed.first,
+        options.urls[named_in:],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Described:
+    """What a manifest of a tree would say, and the files that it would name."""
+
+    content: Content
+    files: tuple[HashedPath, ...]
+
+
+def describe(
+    tree: Tree,
+    options: BuildOptions,
+    *,
+    signers: Iterable[PublicKey],
+    store: Store,
+    progress: Progress = lambda _done, _total: None,
+    known: Callable[[int], None] = lambda _size: None,
+    rollout: Rollout | None = None,
+) -> Described:
+    """Say what a manifest of a tree would say, without making one; what was hashed before is not read again.
+
+    Arguments, and what it raises, as for :func:`build`; ``signers`` are all of them.
+    """
+    named = sorted(set(signers), key=lambda key: key.keyid)
     if not named:
         raise UsageError("nobody is named to sign the manifest", remedy="name at least one key")
     series = Series(tuple(key.keyid for key in named), tree.channel, tree.arch)
@@ -144,26 +199,9 @@ def build(  # noqa: PLR0913 - of what is not said of the manifest two are told h
         tree.cmdline if options.cmdline is None else options.cmdline,
         options.peer_id or named[0].peer_id,
         options.name,
+        rollout,
     )
-
-    def signed(raw: bytes) -> bytes:
-        for key in keys:
-            raw = add_signature(raw, key)
-        return raw
-
-    wishes = Wishes(options.version, options.manifest_version, options.expires_in_s, now, floor)
-    claimed = claim(content, store.publications, wishes, signed)
-    document = Candidate.decode(claimed.raw)
-    named_in = min(len(artifact.urls) for artifact in document.claims.artifacts.values())
-    return Built(
-        claimed.raw,
-        document.claims,
-        document.missing_signers,
-        tuple(files.values()),
-        claimed.unchanged,
-        claimed.first,
-        options.urls[named_in:],
-    )
+    return Described(content, tuple(files.values()))
 
 
 class _Cutting:

@@ -28,8 +28,10 @@ from p2pboot.core.manifest import (
     Candidate,
     ManifestBody,
     ManifestTooLarge,
+    Rollout,
     Statement,
     compose,
+    content_digest_of,
     unsigned,
 )
 from p2pboot.core.policy import MAX_LIFETIME_S
@@ -98,6 +100,7 @@ class Content:
         cmdline: the kernel command line; None for none.
         peer_id: of the provider.
         name: of the provider.
+        rollout: to which machines it is given, and when; of a channel that ends in ``.next``.
     """
 
     series: Series
@@ -105,6 +108,12 @@ class Content:
     cmdline: str | None
     peer_id: str
     name: str
+    rollout: Rollout | None = None
+
+    @property
+    def digest(self) -> str:
+        """The digest of what is booted of it (`core.manifest.content_digest`)."""
+        return content_digest_of(self.series.channel, self.series.arch, self.artifacts, self.cmdline)
 
     def compose(
         self, *, version: str, manifest_version: int, created_at: int, expires_at: int
@@ -125,6 +134,7 @@ class Content:
                     provider_name=self.name,
                     signers=self.series.signers,
                     cmdline=self.cmdline,
+                    rollout=self.rollout,
                 )
             except ManifestTooLarge:
                 if not room:
@@ -179,8 +189,12 @@ def renewal_at(claims: Statement, *, elsewhere: bool) -> int:
 
 
 def same_content(one: Statement, other: Statement) -> bool:
-    """Whether two documents name the same artifacts and command line, wherever those can be had."""
-    return one.cmdline == other.cmdline and _places_aside(one) == _places_aside(other)
+    """Whether two documents name the same artifacts and command line for the same machines, wherever those are."""
+    return (
+        one.cmdline == other.cmdline
+        and one.rollout == other.rollout
+        and _places_aside(one) == _places_aside(other)
+    )
 
 
 def _places_aside(claims: Statement) -> dict[str, object]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Manifest, add_signature
+from p2pboot.core.manifest import Manifest, Rollout, add_signature
 from p2pboot.publish.build import BuildOptions, blob_urls
 from p2pboot.publish.numbering import Content, Series, Wishes, claim
 from p2pboot.store.publications import Publications
@@ -23,6 +23,7 @@ def renew(
     publications: Publications,
     now: int,
     floor: int = 0,
+    rollout: Rollout | None = None,
 ) -> bytes:
     """Return the document to hand out for the content of a manifest: the one in force, or the next one.
 
@@ -33,6 +34,7 @@ def renew(
         publications: counters and last documents.
         now: unix seconds.
         floor: as for :func:`.build`.
+        rollout: to which machines it is given from now on; None for the same as before.
 
     Raises:
         UsageError: an option can not be said in a manifest.
@@ -49,6 +51,7 @@ def renew(
         manifest.cmdline,
         options.peer_id or manifest.provider_peer_id,
         options.name,
+        rollout or manifest.rollout,
     )
     wishes = Wishes(manifest.version, None, options.expires_in_s, now, floor)
     return claim(content, publications, wishes, lambda raw: add_signature(raw, key)).raw

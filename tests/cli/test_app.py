@@ -134,7 +134,9 @@ def test_help_lists_every_command_with_a_summary(cli: Cli) -> None:
         assert len(line.split()) > 2
 
 
-@pytest.mark.parametrize("words", [(), ("store",), ("config",), ("key",), ("manifest",), ("snapshot",)])
+@pytest.mark.parametrize(
+    "words", [(), ("store",), ("config",), ("key",), ("manifest",), ("snapshot",), ("rollout",)]
+)
 def test_help_lists_commands_with_whole_sentences(cli: Cli, words: tuple[str, ...]) -> None:
     assert "..." not in cli(*words, "--help").stdout.partition("Commands:")[2]
 
@@ -268,7 +270,10 @@ def test_unparsable_multiaddr_is_refused_before_anything_starts(cli: Cli, option
     assert "300.1.1.1" in done.error_line
 
 
-@pytest.mark.parametrize("args", [("status",), ("publish",), ("publish", "images")])
+@pytest.mark.parametrize(
+    "args",
+    [("status",), ("publish",), ("publish", "images"), ("rollout", "start", "stable"), ("rollout", "show")],
+)
 def test_no_running_node_is_not_found(cli: Cli, tmp_path: Path, args: tuple[str, ...]) -> None:
     done = cli(*args, "--state", tmp_path / "state", "--json")
     assert done.status == 3

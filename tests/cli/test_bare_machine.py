@@ -78,6 +78,7 @@ def test_what_needs_no_home_works_without(
         ("status",),
         ("doctor", "--node"),
         ("publish",),
+        ("rollout", "show"),
         ("state", "recover"),
         ("serve", "images"),
         ("mirror", "--channel", "c", "--arch", "arm64", "--trust", ALICE.public.keyid),

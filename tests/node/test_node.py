@@ -609,7 +609,8 @@ async def test_a_change_of_trust_drops_strangers_and_takes_up_others(
         await mirror.node.apply(replace(mirror.settings, trust=trust))
         assert not mirror.store.blobs.holds(kernel)
         assert forgot == [True]
-        assert set(joined) == {manifest_topic("stable", "x86_64"), manifest_topic("testing", "x86_64")}
+        channels = ("stable", "stable.next", "testing", "testing.next")
+        assert set(joined) == {manifest_topic(channel, "x86_64") for channel in channels}
         await until(lambda: mirror.version() == 1)
         assert in_force(mirror).signers == (key_of("other").public.keyid,)
 

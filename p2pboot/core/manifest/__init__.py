@@ -6,7 +6,7 @@ several machines) → :func:`sign_detached`. The format is in ``docs/protocol.md
 """
 
 from p2pboot.core.manifest.candidate import Candidate, Manifest
-from p2pboot.core.manifest.content import content_digest
+from p2pboot.core.manifest.content import content_digest, content_digest_of
 from p2pboot.core.manifest.detached import check_detached, sign_detached
 from p2pboot.core.manifest.document import MAX_MANIFEST, SPEC
 from p2pboot.core.manifest.model import Artifact, Statement
@@ -35,6 +35,7 @@ __all__ = [
     "check_detached",
     "compose",
     "content_digest",
+    "content_digest_of",
     "missing_signers",
     "sign",
     "sign_detached",

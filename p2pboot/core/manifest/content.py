@@ -7,11 +7,12 @@ is rolled out, promoted and yanked is always this.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 
 from p2pboot.core.jsonform import canonical
 from p2pboot.core.manifest.document import artifact_members
-from p2pboot.core.manifest.model import Statement
+from p2pboot.core.manifest.model import Artifact, Statement
 from p2pboot.core.names import artifact_path, base_channel
 
 
@@ -20,21 +21,18 @@ def content_digest(statement: Statement) -> str:
 
     Paths are those in the channel itself, also of a manifest of its roll-out: the artifacts are the same files.
     """
-    base = base_channel(statement.channel)
+    return content_digest_of(
+        statement.channel, statement.arch, statement.artifacts.values(), statement.cmdline
+    )
+
+
+def content_digest_of(channel: str, arch: str, artifacts: Iterable[Artifact], cmdline: str | None) -> str:
+    """The same of what is no manifest yet; arguments as its members."""
+    base = base_channel(channel)
     members = artifact_members(
-        [
-            replace(one, path=artifact_path(base, statement.arch, one.key), urls=())
-            for one in statement.artifacts.values()
-        ]
+        [replace(one, path=artifact_path(base, arch, one.key), urls=()) for one in artifacts]
     )
     for artifact in (*members.get("dtbs", {}).values(), *(members[key] for key in members if key != "dtbs")):
         del artifact["urls"]
-    said = (
-        {"artifacts": members}
-        if statement.cmdline is None
-        else {
-            "artifacts": members,
-            "cmdline": statement.cmdline,
-        }
-    )
+    said = {"artifacts": members} if cmdline is None else {"artifacts": members, "cmdline": cmdline}
     return hashlib.sha256(canonical(said)).hexdigest()

@@ -3,7 +3,8 @@
 ::
 
     "rollout": {"duration_s": 86400, "into": "stable", "over": "<64 hex>", "percent": 100, "salt": "<text>",
-                "start": "2026-01-01T00:00:00Z"}
+                "start": "2026-01-01T00:00:00Z",
+                "resumed": "2026-01-02T00:00:00Z"}      only of one that was paused
 
 What follows from it for a machine is :mod:`p2pboot.core.rollouts`'s.
 """
@@ -37,6 +38,7 @@ class Rollout:
         duration_s: until all whom it is for have it, from the start; 0 for at once.
         percent: of the machines, 0 to 100.
         salt: what a machine's place depends on, so that not always the same ones are the first; 1 to 64 bytes.
+        resumed: unix seconds; what a statement says of a pause since before is over. None where none ever was.
     """
 
     into: str
@@ -45,10 +47,11 @@ class Rollout:
     duration_s: int
     percent: int
     salt: str
+    resumed: int | None = None
 
     def members(self) -> dict[str, Any]:
         """The member, as plain values."""
-        return {
+        members: dict[str, Any] = {
             "into": self.into,
             "over": self.over,
             "start": format_time(self.start),
@@ -56,6 +59,9 @@ class Rollout:
             "percent": self.percent,
             "salt": self.salt,
         }
+        if self.resumed is not None:
+            members["resumed"] = format_time(self.resumed)
+        return members
 
 
 class _Rollout(msgspec.Struct, frozen=True):
@@ -65,6 +71,7 @@ class _Rollout(msgspec.Struct, frozen=True):
     duration_s: int
     percent: int
     salt: str
+    resumed: str | msgspec.UnsetType = msgspec.UNSET
 
 
 _DECODER: Final = msgspec.json.Decoder(_Rollout)
@@ -96,4 +103,7 @@ def read_rollout(raw: msgspec.Raw, channel: str) -> Rollout:
         wire.duration_s,
         wire.percent,
         fields.check_text("rollout.salt", wire.salt, max_bytes=MAX_SALT_BYTES),
+        None
+        if isinstance(wire.resumed, msgspec.UnsetType)
+        else fields.check_time("rollout.resumed", wire.resumed),
     )

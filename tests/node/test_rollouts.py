@@ -1,0 +1,157 @@
+"""Roll-outs, from the directory to the mirrors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from p2pboot.core.manifest import Manifest, content_digest
+from p2pboot.core.timestamps import format_time
+from p2pboot.testing.manifests import NOW
+from tests.node.world import PAIR, Mesh, Running, Wall, signed, trusting, until, write_tree
+
+NEXT = ("stable.next", "x86_64")
+DAY = 86_400
+
+
+async def ask(node: Running, action: str, **message: Any) -> dict[str, Any]:
+    return await node.ask(op="rollout", action=action, channel="stable", **message)
+
+
+def in_force(node: Running, pair: tuple[str, str]) -> Manifest:
+    head = node.head(pair)
+    assert head is not None
+    return node.node.catalogue.manifest(head.digest)
+
+
+def stage(mesh: Mesh, seed: str = "new") -> Path:
+    return write_tree(mesh.directory / "publisher" / "artifacts", seed, NEXT)
+
+
+async def test_what_lies_beside_is_published_when_it_is_started_and_not_before(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    stage(mesh)
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        await publisher.ask(op="publish")
+        assert publisher.version(NEXT) == 0
+        assert not publisher.node.problems.all()
+        answer = await ask(publisher, "start", duration_s=2 * DAY, percent=50)
+        assert answer["ok"], answer
+        manifest = in_force(publisher, NEXT)
+        plan = manifest.rollout
+        assert plan is not None
+        assert (plan.into, plan.start, plan.duration_s, plan.percent) == ("stable", NOW, 2 * DAY, 50)
+        assert plan.over == content_digest(in_force(publisher, PAIR))
+        assert content_digest(manifest) == content_digest(signed(1, seed="new"))
+        assert manifest.manifest_version == 1
+        assert publisher.version() == 1
+
+
+async def test_the_plan_survives_a_restart_and_a_renewal(
+    mesh: Mesh, wall: Wall, autojump_clock: None
+) -> None:
+    stage(mesh)
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start")
+        before = in_force(publisher, NEXT)
+    wall.now += 25 * DAY
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version(NEXT) == 2)
+        renewed = in_force(publisher, NEXT)
+        assert renewed.rollout == before.rollout
+        assert renewed.created_at == wall.now
+        (shown,) = (await ask(publisher, "show"))["rollouts"]
+        assert (shown["ended"], shown["fraction"], shown["start"]) == (None, 1.0, format_time(NOW))
+        assert not publisher.node.problems.all()
+
+
+async def test_a_roll_out_that_can_not_begin_says_why(mesh: Mesh, autojump_clock: None) -> None:
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+
+        async def refused(**message: Any) -> str:
+            answer = await ask(publisher, "start", **message)
+            assert not answer["ok"]
+            assert answer["remedy"]
+            return str(answer["error"])
+
+        assert "stable.next/<arch> is not there" in await refused()
+        stage(mesh, "image")
+        assert "the same content" in await refused()
+        stage(mesh)
+        assert "from 0 to 100" in await refused(percent=101)
+        assert "start:" in await refused(start="tomorrow")
+        assert (await ask(publisher, "start"))["ok"]
+        assert "on already" in await refused()
+        answer = await publisher.ask(op="rollout", action="start", channel="stable.next")
+        assert "no roll-out into stable.next" in answer["error"]
+        answer = await publisher.ask(op="rollout", action="start", channel="other")
+        assert "is not there" in answer["error"]
+
+
+async def test_a_roll_out_into_nothing_is_refused(mesh: Mesh, autojump_clock: None) -> None:
+    write_tree(mesh.directory / "publisher" / "artifacts", "new", ("other.next", "x86_64"))
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        answer = await publisher.ask(op="rollout", action="start", channel="other")
+        assert "other/x86_64 has nothing in force here" in answer["error"]
+
+
+async def test_files_that_change_while_it_is_on_are_not_published(mesh: Mesh, autojump_clock: None) -> None:
+    stage(mesh)
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start")
+        stage(mesh, "another")
+        await publisher.ask(op="publish")
+        (problem,) = publisher.node.problems.all()
+        assert problem.subject == "stable.next/x86_64"
+        assert "something else than the roll-out into stable that is on" in problem.text
+        assert publisher.version(NEXT) in (0, 1)
+        stage(mesh)
+        await publisher.ask(op="publish")
+        assert not publisher.node.problems.all()
+        assert publisher.version(NEXT) == 1
+
+
+async def test_a_hotfix_ends_it(mesh: Mesh, autojump_clock: None) -> None:
+    directory = mesh.tree("publisher")
+    stage(mesh)
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start")
+        assert publisher.version(NEXT) == 1
+        write_tree(directory, "hotfix")
+        await publisher.ask(op="publish")
+        assert publisher.version() == 2
+        assert publisher.version(NEXT) == 0
+        (shown,) = (await ask(publisher, "show"))["rollouts"]
+        assert (shown["ended"], shown["fraction"]) == ("overtaken", None)
+        answer = await ask(publisher, "pause")
+        assert "no roll-out into stable is on any more: it is overtaken" in answer["error"]
+        assert not publisher.node.problems.all()
+        assert all(one.channel == "stable" for one in publisher.node.awaited())
+        answer = await ask(publisher, "start")  # the same image again, over the hotfix
+        assert answer["ok"], answer
+        assert in_force(publisher, NEXT).manifest_version == 2
+
+
+async def test_mirrors_follow_it_and_do_not_wait_for_one(mesh: Mesh, autojump_clock: None) -> None:
+    stage(mesh)
+    trust = trusting("publisher", channels=("stable",))
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", trust=trust, network=bootstrap) as mirror:
+            await until(lambda: mirror.version() == 1)
+            assert [one.channel for one in mirror.node.awaited()] == ["stable"]
+            assert not mirror.node.problems.all()
+            await ask(publisher, "start")
+            await until(lambda: mirror.version(NEXT) == 1)
+            assert in_force(mirror, NEXT) == in_force(publisher, NEXT)
+            assert [one.channel for one in mirror.node.awaited()] == ["stable"]
+            answer = await mirror.ask(op="rollout", action="show")
+            assert "mirror" in answer["error"]
