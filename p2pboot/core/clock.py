@@ -72,6 +72,19 @@ class Clock:
     held_by: AcceptedTime | None = None
 
 
+def raised(clock: Clock, to: AcceptedTime) -> Clock:
+    """A moment that is no earlier than what is known to have been.
+
+    Args:
+        clock: the moment before that was known.
+        to: what is known now.
+    """
+    if to.at <= clock.now:
+        return clock
+    wall = clock.now if clock.wall is None else clock.wall
+    return Clock(min(to.at, MAX_TIME), trusted=False, wall=wall, held_by=to)
+
+
 def latest(times: Iterable[AcceptedTime]) -> AcceptedTime | None:
     """Which of several raises the time most; None of none."""
     return max(times, key=lambda one: one.at, default=None)

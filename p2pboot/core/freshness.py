@@ -71,6 +71,11 @@ def is_ahead(statement: Freshness, clock: Clock) -> bool:
     return clock.trusted and statement.body.created_at > clock.now + MAX_AHEAD_S
 
 
+def is_overdue(statement: Freshness, clock: Clock) -> bool:
+    """Whether a statement should have been renewed by now; never by a clock that can not be believed."""
+    return clock.trusted and clock.now >= statement.body.valid_until
+
+
 def check_freshness_of(manifest: Statement, rule: FreshnessRule | None, asked: Asked, clock: Clock) -> Check:
     """Judge how old a manifest may be.
 
@@ -91,7 +96,7 @@ def check_freshness_of(manifest: Statement, rule: FreshnessRule | None, asked: A
     if rule is None:
         return skipped(NAME, "nobody is named who says how old the newest manifest is")
     statement = asked.statement
-    if statement is None:
+    if statement is None or statement.pair != (manifest.channel, manifest.arch):
         detail = "nobody showed a statement of what the newest manifest is"
         if rule.required and not asked.accept_stale:
             return failed(NAME, f"{detail}, and one is required", _ELSEWHERE)

@@ -33,7 +33,9 @@ def _any_of(*patterns: str) -> re.Pattern[str]:
 
 
 _IMAGE: Final = "img|raw|bin|iso|efi|dtb|tar|tgz|cpio|squashfs|sqfs|ext[234]|erofs|btrfs|gz|xz|zst|bz2|lz4"
-_OWN: Final = frozenset({"manifest.json", "manifest.json.sig", "artifacts.toml", ".p2pboot"})
+_OWN: Final = frozenset(
+    {"manifest.json", "manifest.json.sig", "freshness.json", "artifacts.toml", ".p2pboot"}
+)
 
 _UNFINISHED: Final = (
     # Uploads and downloads: browsers, WinSCP, curl and wget wrappers, cloud clients, BitTorrent, download managers.

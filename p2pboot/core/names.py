@@ -40,7 +40,7 @@ REQUIRED_KEYS: Final = (KERNEL, INITRAMFS)
 NEXT: Final = ".next"
 """What the channel of a roll-out is called after the one that it goes into: ``stable.next``."""
 
-RESERVED_NAMES: Final = frozenset({"dtbs", "cmdline", "manifest.json", "manifest.json.sig"})
+RESERVED_NAMES: Final = frozenset({"dtbs", "cmdline", "manifest.json", "manifest.json.sig", "freshness.json"})
 """Names that a fetched directory uses for something else: an artifact of that name would overwrite it."""
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Final, Protocol
+from typing import Final, Protocol, Self
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import parse_keyid
@@ -156,6 +156,9 @@ class Policy(Protocol):
     def floor(self, channel: str, arch: str) -> int:
         """Return the lowest `manifest_version` taken of a channel and (canonical) architecture; 0 for any."""
 
+    def with_chains(self, chains: Mapping[str, Chain]) -> Self:
+        """Return the same with other roots in force, by the digest of the anchor; others stay as they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class TrustedRoot:
@@ -239,7 +242,7 @@ class TrustPolicy:
     roots: tuple[TrustedRoot, ...] = ()
 
     @classmethod
-    def of(cls, named: Iterable[Publisher], roots: Iterable[TrustedRoot] = ()) -> TrustPolicy:
+    def of(cls, named: Iterable[Publisher], roots: Iterable[TrustedRoot] = ()) -> Self:
         """Put together whom the operator names and whom the roots name.
 
         Raises:
@@ -258,7 +261,7 @@ class TrustPolicy:
         """Whether nobody can ever be believed."""
         return not self.publishers and not self.roots
 
-    def with_chains(self, chains: Mapping[str, Chain]) -> TrustPolicy:
+    def with_chains(self, chains: Mapping[str, Chain]) -> Self:
         """The same with other roots in force.
 
         Args:
@@ -268,7 +271,7 @@ class TrustPolicy:
             ConfigError: a root names a publisher of a channel and architecture that has one.
         """
         roots = (replace(one, chain=chains.get(one.anchor.digest, one.chain)) for one in self.roots)
-        return TrustPolicy.of(self.named, roots)
+        return self.of(self.named, roots)
 
     def floor(self, channel: str, arch: str) -> int:
         """Return the lowest `manifest_version` taken of a channel and (canonical) architecture; 0 for any."""

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
+from p2pboot.core.trustdocs.chain import Chain
 from p2pboot.core.trustdocs.root import FreshnessRule
 
 Pair = tuple[str, str]  # (channel, arch)
@@ -91,6 +92,10 @@ class Trust:
     def floor(self, channel: str, arch: str) -> int:
         """The lowest `manifest_version` taken of a channel and arch; 0 for any."""
         return self.configured.floor(channel, arch)
+
+    def with_chains(self, chains: Mapping[str, Chain]) -> Trust:
+        """The same with other roots in force; see `TrustPolicy.with_chains`."""
+        return replace(self, configured=self.configured.with_chains(chains))
 
     def revokes(self, pair: Pair) -> bool:
         """Whether a root says that others publish for a channel and arch than who signs this node's directory."""

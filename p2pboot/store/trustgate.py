@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
 from p2pboot.core.freshness import contradict, is_ahead, supersedes
+from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import Publisher, TrustedRoot
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import BadChain, Chain, TwoRoots, begin, walk
@@ -78,6 +79,11 @@ class TrustGate:
                 judged = found
         return judged
 
+    def keep_two_roots(self, error: TwoRoots, trusted: TrustedRoot, *, source: str) -> None:
+        """Keep two roots of one version that somebody has come across as evidence; nothing else changes."""
+        subject = trusted.fleet or trusted.anchor.digest
+        self._keep("root", subject, (error.first.raw, error.second.raw), error.message, source)
+
     def _follow(self, trusted: TrustedRoot, documents: list[bytes], source: str) -> Judged:
         chain = trusted.chain
         try:
@@ -88,8 +94,7 @@ class TrustGate:
                 chain = begun if chain is None else Chain(chain.roots, begun.fleet or chain.fleet)
             longer, ended_by = walk(chain, documents)
         except TwoRoots as error:
-            subject = trusted.fleet or trusted.anchor.digest
-            self._keep("root", subject, (error.first.raw, error.second.raw), error.message, source)
+            self.keep_two_roots(error, trusted, source=source)
             return Judged(Fate.EVIDENCE, error.message)
         except BadChain as error:
             return Judged(Fate.BAD, error.message)
@@ -107,13 +112,16 @@ class TrustGate:
 
     # -- freshness ---------------------------------------------------------------------------------------------------
 
-    def take_freshness(self, raw: bytes, *, pair: Pair | None = None, source: str) -> Judged:
+    def take_freshness(
+        self, raw: bytes, *, pair: Pair | None = None, source: str, at_hand: Manifest | None = None
+    ) -> Judged:
         """Judge a freshness statement, and keep it if it is the newest.
 
         Args:
             raw: the document.
             pair: the channel and arch that it has to be of; None for any.
             source: who brought it, for people.
+            at_hand: the manifest that it names, by who has that and will not keep it.
         """
         try:
             found = decode_freshness(raw)
@@ -127,9 +135,9 @@ class TrustGate:
         except (Malformed, SignatureError) as error:
             return Judged(Fate.BAD, error.message)
         with self._store.transaction():
-            return self._enter_freshness(statement, source)
+            return self._enter_freshness(statement, source, at_hand)
 
-    def _enter_freshness(self, statement: Freshness, source: str) -> Judged:
+    def _enter_freshness(self, statement: Freshness, source: str, at_hand: Manifest | None) -> Judged:
         known = self._catalogue.statement(*statement.pair)
         if known is not None and known.digest == statement.digest:
             return Judged(Fate.KNOWN)
@@ -142,11 +150,23 @@ class TrustGate:
             return Judged(Fate.EVIDENCE, why)
         if not supersedes(statement, known):
             return Judged(Fate.OLDER)
-        if not self._catalogue.has_trusted(statement.pair, statement.body.head_digest):
+        if not (
+            self._is_of(statement, at_hand)
+            or self._catalogue.has_trusted(statement.pair, statement.body.head_digest)
+        ):
             return Judged(Fate.EARLY, "the manifest that it names is not here")
         self._documents.put_statement(statement)
         self._catalogue.tell()
         return Judged(Fate.NEWS)
+
+    def _is_of(self, statement: Freshness, manifest: Manifest | None) -> bool:
+        return (
+            manifest is not None
+            and (manifest.channel, manifest.arch) == statement.pair
+            and (manifest.manifest_version, manifest.digest)
+            == (statement.body.head_version, statement.body.head_digest)
+            and self._catalogue.trust.takes(manifest)
+        )
 
     # -- yanks -------------------------------------------------------------------------------------------------------
 

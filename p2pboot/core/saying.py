@@ -1,0 +1,82 @@
+"""Who has a say in what is fresh and what is taken back, and what time that makes it: for who has no state."""
+
+from __future__ import annotations
+
+from p2pboot.core.clock import MAX_AHEAD_S, AcceptedTime, Clock, raised
+from p2pboot.core.policy import Policy, Publisher
+from p2pboot.core.trust import Pair
+from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
+from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
+from p2pboot.errors import SignatureError
+
+_HERE = "the memory of this run"
+
+
+def may_state(publisher: Publisher | None, fleet: str, signers: tuple[str, ...]) -> bool:
+    """Whether these signers say what is fresh of a publisher's."""
+    rule = None if publisher is None else publisher.freshness
+    if publisher is None or rule is None or publisher.fleet != fleet or not signers:
+        return False
+    return set(rule.keys).issuperset(signers)
+
+
+def may_yank(publisher: Publisher | None, fleet: str, signers: tuple[str, ...]) -> bool:
+    """Whether these signers may take back what a publisher published."""
+    return publisher is not None and publisher.fleet == fleet and publisher.is_met_by(signers)
+
+
+def read_statement(raw: bytes, policy: Policy) -> Freshness:
+    """Read a freshness statement that is to count.
+
+    Raises:
+        SignatureError: a signature is wrong, or nobody signed it who has a say.
+        Malformed: it is no statement.
+    """
+    found = decode_freshness(raw)
+    publisher = policy.publisher_for(*found.claims.pair)
+    if not may_state(publisher, found.claims.fleet, found.signers):
+        raise SignatureError(
+            f"the freshness statement of {'/'.join(found.claims.pair)} is not signed by who says here what is fresh",
+            remedy="name who does: --freshness KEYID beside --trust, or the fleet's root: --root FILE",
+        )
+    return check_freshness(found)
+
+
+def read_yank(raw: bytes, policy: Policy) -> Yank:
+    """Read a yank that is to count.
+
+    Raises:
+        SignatureError: a signature is wrong, or it lacks some of who may publish.
+        Malformed: it is no yank.
+    """
+    found = decode_yank(raw)
+    publisher = policy.publisher_for(*found.claims.pair)
+    if not may_yank(publisher, found.claims.fleet, found.signers):
+        raise SignatureError(
+            f"the yank of {'/'.join(found.claims.pair)} is not signed by enough of who is trusted to publish there",
+            remedy="get it from a node that took it, or have the others sign: p2pboot yank sign FILE --key PATH",
+        )
+    return check_yank(found)
+
+
+def time_by(clock: Clock, policy: Policy, pair: Pair, statement: Freshness | None) -> Clock:
+    """A moment that is no earlier than what is known to have been.
+
+    By a clock that can be believed, nothing is from later than minutes ahead, and that tells clocks apart, not times.
+
+    Args:
+        clock: the moment before that was known.
+        policy: whom to believe.
+        pair: of what is judged.
+        statement: the newest, by who has a say; None for none.
+    """
+    publisher = policy.publisher_for(*pair)
+    root = None if publisher is None else publisher.root
+    if root is not None and (not clock.trusted or root.created_at > clock.now + MAX_AHEAD_S):
+        kind = f"root, version {root.version},"
+        clock = raised(clock, AcceptedTime(root.created_at, "", "", (), _HERE, root.expires_at, kind))
+    if statement is None or clock.trusted:
+        return clock
+    until = None if root is None else root.expires_at
+    at, signers = statement.body.created_at, statement.signed_by
+    return raised(clock, AcceptedTime(at, *pair, signers, _HERE, until, "freshness statement"))
