@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from p2pboot.cli.network import (
     network_options,
     nobody_to_ask,
 )
-from p2pboot.cli.options import FILE, Command, max_lifetime_option, min_version_option
+from p2pboot.cli.options import FILE, Command, max_lifetime_option, min_version_option, staleness_options
 from p2pboot.cli.output import counted, emit_json, say
 from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options, setting_options
@@ -57,6 +58,7 @@ if TYPE_CHECKING:
 )
 @max_lifetime_option
 @min_version_option
+@staleness_options
 @click.option(
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
@@ -86,7 +88,11 @@ def fetch(
         raise UsageError("fetch needs to know what for", remedy="give both --channel and --arch")
     sharing = Sharing.of(params)
     settings = begin(params, config_path)
-    order = _order(settings, directory, artifacts, min_version=min_version, timeout_s=timeout)
+    order = replace(
+        _order(settings, directory, artifacts, min_version=min_version, timeout_s=timeout),
+        accept_stale=params["accept_stale"],
+        require_clock=params["require_clock"],
+    )
     state = state_path or directory / ".p2pboot"
     client = Client.of(settings, client_key_path, sharing, knows_peers=(state / DATABASE_NAME).exists())
     began = time.monotonic()
@@ -193,6 +199,8 @@ def _say(result: FetchResult, took_s: float) -> None:
     say(f"created    {age} ago, expires in {duration_text(max(0, manifest.expires_at - now))}")
     for keyid in manifest.signers:
         say(f"signed by  {keyid}")
+    for line in result.basis.lines():
+        say(line)
     width = max(len(file.key) for file in result.files)
     for file in result.files:
         state = "written" if file.written else "present"

@@ -171,11 +171,39 @@ trust_options: Decorator[Any] = options(
     click.option(
         "--threshold", type=int, metavar="N", help="How many of these keys must have signed.  [default: 1]"
     ),
+    click.option(
+        "--freshness",
+        multiple=True,
+        metavar=_KEY_ID,
+        help="Key id of who says, with freshness statements, what the newest manifest of --trust is; repeatable.",
+    ),
+    click.option(
+        "--freshness-required",
+        is_flag=True,
+        help="Take nothing without such a statement that is young enough.",
+    ),
+    click.option(
+        "--max-age",
+        metavar="DURATION",
+        help="How old the newest freshness statement may be.  [default: 7d]",
+    ),
 )
 max_lifetime_option: Decorator[Any] = click.option(
     "--max-lifetime",
     metavar="DURATION",
     help="Refuse manifests that are valid for longer.  [default: 400d]",
+)
+staleness_options: Decorator[Any] = options(
+    click.option(
+        "--accept-stale",
+        is_flag=True,
+        help="Take what is older than freshness statements allow all the same, and say so.",
+    ),
+    click.option(
+        "--require-clock",
+        is_flag=True,
+        help="Take nothing while this machine's clock is behind what is known to have happened.",
+    ),
 )
 min_version_option: Decorator[Any] = click.option(
     "--min-version",

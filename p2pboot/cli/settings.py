@@ -95,7 +95,12 @@ def overrides_of(params: dict[str, Any]) -> Overrides:
     }
     trust = tuple(params.get("trust") or ())
     root = tuple(params.get("root") or ())
-    return Overrides(given, trust, root, params.get("threshold"), params.get("max_lifetime"))
+    freshness = (
+        tuple(params.get("freshness") or ()),
+        bool(params.get("freshness_required")),
+        params.get("max_age"),
+    )
+    return Overrides(given, trust, root, params.get("threshold"), params.get("max_lifetime"), *freshness)
 
 
 def take_pair(params: dict[str, Any]) -> tuple[str | None, str | None]:

@@ -14,6 +14,7 @@ from p2pboot.config.trust import (
     KEY_ID_REMEDY,
     PUBLISHER,
     TRUST,
+    freshness_of_options,
     max_lifetime_of_option,
     publisher,
     publisher_of_options,
@@ -57,6 +58,9 @@ class Overrides:
         root: files or digests of `--root`; they stand in place of `trust`.
         threshold: of that publisher, None when not given.
         max_lifetime: of every publisher's manifests, as it was given; None when it was not.
+        freshness: key ids of who says what is fresh of that publisher's.
+        freshness_required: whether nothing is taken without such a statement.
+        max_age: how old one may be, as it was given; None when it was not.
     """
 
     values: Mapping[str, object]
@@ -64,6 +68,14 @@ class Overrides:
     root: tuple[str, ...] = ()
     threshold: int | None = None
     max_lifetime: str | None = None
+    freshness: tuple[str, ...] = ()
+    freshness_required: bool = False
+    max_age: str | None = None
+
+    @property
+    def says_freshness(self) -> bool:
+        """Whether anything is said of freshness statements."""
+        return bool(self.freshness) or self.freshness_required or self.max_age is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +142,19 @@ def _trusted(
             "--root and --trust both say whom to trust",
             remedy="give --root alone: it names the publishers; several at once belong into the file's [[trust]]",
         )
+    if overrides.says_freshness and not overrides.trust:
+        raise UsageError(
+            "--freshness, --freshness-required and --max-age belong to --trust, and no --trust was given",
+            remedy="a root says itself who says what is fresh; in a file set freshness in [[trust]]",
+        )
     if overrides.root:
         return _checked(roots_of_options(overrides.root)), Provenance.COMMAND_LINE
     if overrides.trust:
-        return (publisher_of_options(overrides.trust, overrides.threshold),), Provenance.COMMAND_LINE
+        rule = freshness_of_options(
+            overrides.freshness, overrides.max_age, required=overrides.freshness_required
+        )
+        publisher = publisher_of_options(overrides.trust, overrides.threshold)
+        return (replace(publisher, freshness=rule),), Provenance.COMMAND_LINE
     if overrides.threshold is not None:
         raise UsageError(
             "--threshold belongs to --trust, and no --trust was given",

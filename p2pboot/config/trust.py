@@ -9,7 +9,7 @@ from typing import Any
 from p2pboot.config import values
 from p2pboot.config.setting import Setting
 from p2pboot.core.policy import Publisher, TrustedRoot
-from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.core.trustdocs.root import DEFAULT_MAX_AGE_S, FreshnessRule
 from p2pboot.errors import ConfigError, UsageError
 
 TRUST = "trust"
@@ -166,6 +166,29 @@ def roots_of_options(anchors: Iterable[str]) -> tuple[TrustedRoot, ...]:
             f"--root: {error}",
             remedy="give the file of a root, or sha256: and the digest of one of its versions",
         ) from None
+
+
+def freshness_of_options(
+    key_ids: Iterable[str], max_age: str | None, *, required: bool
+) -> FreshnessRule | None:
+    """Who says what is fresh, by `--freshness`, `--max-age` and `--freshness-required`; UsageError when they do not."""
+    keys = tuple(key_ids)
+    if not keys:
+        if required or max_age is not None:
+            raise UsageError(
+                "--freshness-required and --max-age belong to --freshness, and no --freshness was given",
+                remedy="name who says what is fresh: --freshness KEYID",
+            )
+        return None
+    try:
+        parsed = values.some_key_ids(keys, Path())
+    except ValueError as error:
+        raise UsageError(f"--freshness: {error}", remedy=KEY_ID_REMEDY) from None
+    try:
+        age_s = DEFAULT_MAX_AGE_S if max_age is None else values.duration_s(max_age, Path())
+    except ValueError as error:
+        raise UsageError(f"--max-age: {error}", remedy="give it as 7d or 12h") from None
+    return FreshnessRule(parsed, required, age_s)
 
 
 def publisher_of_options(key_ids: Iterable[str], threshold: int | None) -> Publisher:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import AsyncIterable, Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +19,7 @@ import trio
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Artifact, Manifest
-from p2pboot.core.policy import TrustPolicy, publisher_ids
+from p2pboot.core.policy import TrustPolicy, no_trust, publisher_ids
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import Outcome, Question, Refused
 from p2pboot.errors import (
@@ -38,6 +39,7 @@ from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
+from p2pboot.fetch.choosing.trust import Basis, keep_two_roots, remember
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.placing.output import Output
 from p2pboot.fetch.progress import Progress, Recorder
@@ -48,6 +50,7 @@ from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
+from p2pboot.store.trustgate import TrustGate
 from p2pboot.transport.interface import Transport
 from p2pboot.transport.nearness import Nearness
 
@@ -65,6 +68,8 @@ class FetchOrder:
         min_version: the lowest `manifest_version` taken.
         timeout_s: seconds to find a manifest in, and then the longest time without any progress.
         bootstrap: multiaddrs to dial.
+        accept_stale: take what is older than a freshness statement may be, or than it demands.
+        require_clock: take nothing while this machine's clock can not be believed.
     """
 
     channel: str
@@ -75,6 +80,8 @@ class FetchOrder:
     min_version: int = 0
     timeout_s: float = 60.0
     bootstrap: tuple[str, ...] = ()
+    accept_stale: bool = False
+    require_clock: bool = False
 
 
 async def fetch(
@@ -140,6 +147,7 @@ class _Fetch:
         self._store = store
         self._catalogue = Catalogue(store, Trust(order.policy), wall)
         self._gate = Gate(store, self._catalogue)
+        self._trust_gate = TrustGate(store, self._catalogue)
         self._progress = Recorder(progress)
         self._ledger = Ledger(self._progress, publisher_ids(order.policy))
         self._wider = wider
@@ -190,12 +198,11 @@ class _Fetch:
 
     async def _with_peers(self, output: Output) -> FetchResult:
         order = self._order
-        ask = partial(self._gate.question, order.channel, order.arch, min_version=order.min_version)
-        question = await trio.to_thread.run_sync(ask)
+        begin = await trio.to_thread.run_sync(self._question)
         async with trio.open_nursery() as nursery:
             ahead = Ahead(partial(self._bring_ahead, output))
             nursery.start_soon(ahead.run)
-            chosen = await self._find(question, partial(self._suggest, ahead))
+            chosen, question = await self._find(begin, partial(self._suggest, ahead))
             manifest = chosen.manifest
             self._acquainting.look_for(manifest.digest)
             self._ledger.publishers.add(manifest.provider_peer_id)
@@ -203,6 +210,8 @@ class _Fetch:
             await trio.to_thread.run_sync(
                 self._enter, chosen, question
             )  # from here on nothing older is taken
+            basis = Basis(question, chosen.verdict)
+            statement = None if basis.statement is None else basis.statement.raw
             unchanged = await trio.to_thread.run_sync(output.is_complete, manifest, chosen.detached, selected)
             if not unchanged:
                 try:
@@ -217,9 +226,12 @@ class _Fetch:
                 output, selected
             )  # what another process that shares the store took for left over
         await trio.to_thread.run_sync(partial(self._settle, chosen, question))
-        if not unchanged:
+        if unchanged:
+            await trio.to_thread.run_sync(output.place_statement, statement)
+        else:
             stored = self._store.blobs.path
-            placed = await trio.to_thread.run_sync(output.place, manifest, chosen.detached, selected, stored)
+            place = partial(output.place, manifest, chosen.detached, selected, stored, statement=statement)
+            placed = await trio.to_thread.run_sync(place)
         files = tuple(
             FetchedFile(a.key, output.path(a), a.sha256, a.size, output.path(a) in placed) for a in selected
         )
@@ -232,7 +244,16 @@ class _Fetch:
             ledger=self._ledger,
             warnings=tuple(self._progress.warnings),
             transfer_s=self._transfer_s,
+            basis=basis,
         )
+
+    def _question(self) -> Question:
+        order = self._order
+        question = self._gate.question(order.channel, order.arch, min_version=order.min_version)
+        asked = replace(
+            question.freshness, accept_stale=order.accept_stale, require_clock=order.require_clock
+        )
+        return replace(question, freshness=asked)
 
     # Finding the manifest
 
@@ -251,18 +272,31 @@ class _Fetch:
         """The last word, before anything gets a final name: a download takes a while."""
         self._gate.settle(found.manifest, found.detached, question=question)
 
-    async def _find(self, question: Question, suggest: Callable[[Manifest | None], None]) -> FoundManifest:
+    async def _find(
+        self, question: Question, suggest: Callable[[Manifest | None], None]
+    ) -> tuple[FoundManifest, Question]:
+        """The manifest to take, and the question as it stands by all that was heard."""
         search = HeadSearch(self._transport, question, self._ledger, suggest)
-        found = await search.run(self._order.timeout_s, self._dialler.settle)
+        try:
+            found = await search.run(self._order.timeout_s, self._dialler.settle)
+        except BaseExceptionGroup:
+            with trio.CancelScope(shield=True):  # the disk only
+                await trio.to_thread.run_sync(keep_two_roots, search, self._trust_gate)
+            raise
+        for note in await trio.to_thread.run_sync(remember, search, self._trust_gate):
+            self._progress.note(note)
+        question = search.question
         await trio.to_thread.run_sync(self._keep_evidence, question, found)
         try:
+            if not question.policy.publishers and found.asked:
+                raise no_trust(question.policy)
             chosen = found.choose(question)
         except NotFoundError as error:
             raise self._explained(error) from None
         for check in chosen.verdict.checks:
             if check.outcome is Outcome.NOTED:
                 self._progress.note(f"{check.detail}; {check.remedy}" if check.remedy else check.detail)
-        return chosen
+        return chosen, question
 
     def _explained(self, error: NotFoundError) -> NotFoundError:
         """With why addresses can not be reached: what a person looks for first."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.verify import Verdict
+from p2pboot.fetch.choosing.trust import Basis
 from p2pboot.fetch.ledger import Ledger
 
 
@@ -42,6 +43,7 @@ class FetchResult:
         ledger: who delivered, and who is not asked any more.
         warnings: what a person should know, one line each.
         transfer_s: seconds from the first request for an artifact to the last byte in the store.
+        basis: by what it was taken: root, freshness statement, what was overridden.
     """
 
     verdict: Verdict
@@ -52,6 +54,7 @@ class FetchResult:
     ledger: Ledger
     warnings: tuple[str, ...]
     transfer_s: float
+    basis: Basis
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values for a JSON document."""
@@ -68,6 +71,7 @@ class FetchResult:
                 for file in self.files
             },
             "verdict": self.verdict.to_json(),
+            "trust": self.basis.to_json(),
             "offered_by": list(self.offered_by),
             **self.ledger.to_json(),
             "warnings": list(self.warnings),

@@ -30,7 +30,7 @@ from p2pboot.fetch.receiving.swarm import Network
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
-from p2pboot.serving.heads import SyncServer
+from p2pboot.serving.heads import Documents, SyncServer
 from p2pboot.serving.limits import Limits
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.catalogue import Catalogue
@@ -152,11 +152,13 @@ class World:
         twin_of: Provider | None = None,
         withheld: Callable[[str | None, str | None], Sequence[Withheld]] | None = None,
         introduces: bool = False,
+        documents: Documents | None = None,
     ) -> AsyncIterator[Provider]:
         """Run a provider.
 
         Args:
             introduces: whether it tells of those whom it is connected with.
+            documents: the trust documents that it tells.
         """
         new_id = self.new_peer_id()
         peer_id = new_id if twin_of is None else twin_of.peer_id
@@ -173,6 +175,7 @@ class World:
                     lambda: NOW,
                     serving,
                     withheld or offering.withheld,
+                    documents=documents,
                     read_record=transport.read_peer_record,
                 )
                 transport.handle(SYNC_PROTOCOL, sync.handle)

@@ -55,11 +55,18 @@ class Rounds:
         self._usable_since = math.inf
         self._settled = False
         self._changed = trio.Event()  # replaced whenever it was looked at
+        self._again = trio.Event()  # replaced whenever everybody is to be asked at once
 
-    def note_usable(self) -> None:
-        """Something came that can be used: from the first on, others have a short grace."""
-        self._usable_since = min(self._usable_since, trio.current_time())
+    def note_usable(self, is_usable: bool = True) -> None:
+        """Something came that can be used: from the first on, others have a short grace. Or nothing is any more."""
+        self._usable_since = min(self._usable_since, trio.current_time()) if is_usable else math.inf
         self._changed.set()
+
+    def ask_all_again(self) -> None:
+        """What is asked for is seen in another light: have everybody asked at once who waits for the next round."""
+        self._done.clear()
+        self._again.set()
+        self._again = trio.Event()
 
     async def run(self, timeout_s: float, settle: Callable[[], Awaitable[None]]) -> None:
         """Ask until everybody was asked and that will do, a grace after the first usable answer, or the timeout.
@@ -107,12 +114,14 @@ class Rounds:
         try:
             while self._ledger.usable(connection.peer_id):
                 self.asked.add(connection)
+                again = self._again
                 await self._ask(connection)
                 is_busy = connection.peer_id in self._ledger.busy
-                if not is_busy or trio.current_time() >= patient_until:
+                if (not is_busy or trio.current_time() >= patient_until) and not again.is_set():
                     self._done.add(connection)
                     self._changed.set()
-                await trio.sleep(pause_s if is_busy else ASK_AGAIN_S)
+                with trio.move_on_after(pause_s if is_busy else ASK_AGAIN_S):
+                    await again.wait()
                 pause_s = min(pause_s * 2, ASK_AGAIN_S) if is_busy else BUSY_S
         finally:
             self._changed.set()  # it is gone, or was dropped

@@ -1,6 +1,7 @@
 """Finds the newest manifest that may be trusted, among all peers that can be reached in a short while.
 
-A client without memory is only as safe as the best-informed peer that it hears, so it asks everybody.
+A client without memory is only as safe as the best-informed peer that it hears, so it asks everybody: for manifests,
+and in the same conversation for what says whom to believe, how new what is offered has to be, and what was taken back.
 """
 
 from __future__ import annotations
@@ -11,24 +12,34 @@ from functools import partial
 
 import trio
 
-from p2pboot.core.manifest import Manifest, check_detached
-from p2pboot.core.verify import Question, Verdict, judge, verify
-from p2pboot.errors import SignatureError
-from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
+from p2pboot.core.manifest import Manifest
+from p2pboot.core.names import base_channel
+from p2pboot.core.policy import Policy
+from p2pboot.core.verify import Question
+from p2pboot.fetch.asking.listing import Documents, ask_peer
+from p2pboot.fetch.asking.offers import MANIFESTS_PER_PEER, Offers
+from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.rooting import Roots
 from p2pboot.fetch.asking.rounds import GRACE_S, Rounds
-from p2pboot.fetch.choosing.manifest import Found, FoundManifest
+from p2pboot.fetch.choosing.manifest import Found
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Stall
-from p2pboot.protocol.client import ManifestReply
+from p2pboot.protocol.client import ManifestReply, ask_freshness, ask_yanks
 from p2pboot.protocol.messages import Head
 from p2pboot.transport.interface import Connection, Transport
 
-MANIFESTS_PER_PEER = 4
-"""An honest peer has one head for each set of signers; more than a few for one pair is a flood."""
-
+__all__ = ["MANIFESTS_PER_PEER", "HeadSearch"]
 
 _LOOK_S = 1.0
 """How often whoever watches is told that there is nothing yet."""
+
+Pair = tuple[str, str]  # (channel, arch)
+Prefer = Callable[[Sequence[Found]], Manifest | None]
+
+
+def first_of(found: Sequence[Found]) -> Manifest | None:
+    """What would be taken of what was asked for first, whatever there is beside it."""
+    return found[0].candidate()
 
 
 class HeadSearch:
@@ -36,9 +47,12 @@ class HeadSearch:
 
     Args:
         transport: whoever is or gets connected is asked.
-        question: what is looked for.
+        question: what is looked for; names a channel and an arch.
         ledger: liars are dropped in it; its progress is told of peers whose detached signature is wrong.
         suggest: is told, whenever that changes, which manifest would be taken if nothing more came; None: none.
+        beside: further channels and archs, each with its own question, that are asked for in the same conversations;
+            nobody waits for them. What was found of them, `found_of` tells.
+        prefer: which of all that was found would be taken; the question's comes first, then those beside it.
     """
 
     def __init__(
@@ -47,24 +61,49 @@ class HeadSearch:
         question: Question,
         ledger: Ledger,
         suggest: Callable[[Manifest | None], None] = lambda _manifest: None,
+        *,
+        beside: Sequence[Question] = (),
+        prefer: Prefer = first_of,
     ) -> None:
         self._transport = transport
-        self._question = question
         self._ledger = ledger
         self._suggest = suggest
-        self._offers: dict[str, FoundManifest] = {}
+        self._prefer = prefer
+        self._offers = {_pair_of(each): Offers(each, ledger) for each in (question, *beside)}
+        self._main = self._offers[_pair_of(question)]
+        self._pair = _pair_of(question)
         self._rounds = Rounds(transport, ledger, self._ask, will_do_at=self._will_do_at)
-        self._invalid: list[Verdict] = []  # at most one of each peer: its sender is dropped
-        self._first_offer = math.inf
-        self._is_usable = False
+        self.roots = Roots(question.policy)
+        """The roots in force by what was heard."""
         self._stall = Stall(ledger.progress)
+        self._was_held_back = False
+
+    @property
+    def question(self) -> Question:
+        """What decides now of what is looked for."""
+        return self._main.question
+
+    @property
+    def offers(self) -> Sequence[Offers]:
+        """What was found, of each channel and arch: first of the question's, then of those beside it."""
+        return tuple(self._offers.values())
+
+    def found_of(self, channel: str, arch: str) -> Found:
+        """What was found of a channel and arch that was asked for."""
+        asked = frozenset(connection.peer_id for connection in self._rounds.asked)
+        return self._offers[channel, arch].found(asked)
 
     async def run(self, timeout_s: float, settle: Callable[[], Awaitable[None]]) -> Found:
         """Ask until everybody answered, a short grace after the first usable answer, or the timeout (see `Rounds`).
 
+        It goes on to the timeout while what is known of how new it is may well be held back.
+
         Args:
             timeout_s: seconds at most.
             settle: returns when no further peer is expected to connect.
+
+        Raises:
+            TwoRoots: there are two roots of one version, and nothing says which is the right one.
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._say_why_nothing_comes)
@@ -73,88 +112,133 @@ class HeadSearch:
         return self._found()
 
     def _found(self) -> Found:
-        newest_first = sorted(self._offers.values(), key=lambda offer: -offer.manifest.manifest_version)
-        asked = frozenset(connection.peer_id for connection in self._rounds.asked)
-        failures = {peer: why for peer, why in self._ledger.failures.items() if peer in asked}
-        busy = asked & self._ledger.busy
-        return Found(tuple(newest_first), asked, tuple(self._invalid), self._ledger.words, failures, busy)
+        return self.found_of(*self._pair)
 
     async def _say_why_nothing_comes(self) -> None:
         began = trio.current_time()
-        while not self._offers:
+        while not self._main:
             await trio.sleep(_LOOK_S)
             now, peers = trio.current_time(), len(self._transport.peers())
-            self._stall.look(now, 0.0 if self._offers else now - began, peers, self._why_nothing)
+            self._stall.look(now, 0.0 if self._main else now - began, peers, self._why_nothing)
 
     def _why_nothing(self) -> str:
-        pair = f"{self._question.channel}/{self._question.arch}"
         why = self._found().why() if self._rounds.asked else "no peer was reached"
-        return f"no manifest for {pair} yet" + (f": {why}" if why else "")
+        return f"no manifest for {'/'.join(self._pair)} yet" + (f": {why}" if why else "")
 
     def _will_do_at(self) -> float:
         """Where all that came is refused, somebody slow may have a better one."""
-        return -math.inf if self._is_usable else self._first_offer + GRACE_S
+        if self._main.is_usable:
+            return -math.inf
+        return math.inf if self._main.is_held_back else self._main.first_offer + GRACE_S
 
     async def _ask(self, connection: Connection) -> None:
+        channel, arch = self._pair
         await ask_peer(
             self._transport,
             connection,
             self._ledger,
-            channel=self._question.channel,
-            arch=self._question.arch,
+            channel=channel,
+            arch=arch,
             select=partial(self._select, connection),
             take=partial(self._take, connection),
+            also=[pair for pair in self._offers if pair != self._pair],
+            beside=_Beside(self),
         )
 
     def _select(self, connection: Connection, heads: Sequence[Head]) -> Iterator[Head]:
-        """Trusted ones, highest first; without any the highest of strangers, to be able to say why not."""
-        publisher_for = self._question.policy.publisher_for
-        trusted = [
-            head
-            for head in heads
-            if (publisher := publisher_for(head.channel, head.arch)) and publisher.is_met_by(head.signers)
-        ]
-        most = MANIFESTS_PER_PEER if trusted else 1
-        for head in sorted(trusted or heads, key=lambda head: -head.manifest_version)[:most]:
-            known = self._offers.get(head.digest)
-            if known is not None:
-                known.connections.add(connection)
-            if known is None or known.detached is None:
-                yield head
+        if not self.roots.policy.publishers:
+            return  # nobody is known to believe yet
+        for (channel, arch), offers in self._offers.items():
+            yield from offers.select(
+                connection, [head for head in heads if (head.channel, head.arch) == (channel, arch)]
+            )
 
     async def _take(self, connection: Connection, head: Head, reply: ManifestReply) -> None:
-        # A document can be made to take tens of milliseconds: not in the event loop.
-        verdict = await trio.to_thread.run_sync(verify, reply.raw, self._question)
-        manifest = verdict.manifest
-        if manifest is None:
-            assert verdict.failed is not None  # noqa: S101 - for the type checker; core.verify's promise
-            self._invalid.append(verdict)
-            raise Misled(f"it sent an invalid manifest: {verdict.failed.detail}")
-        check_kept_word(head, (manifest.channel, manifest.arch, manifest.manifest_version, manifest.digest))
-        offer = self._offers.get(manifest.digest)
-        if offer is None:
-            offer = self._offers[manifest.digest] = FoundManifest(manifest, verdict, None, set())
-            self._note_offer(verdict)
-        offer.connections.add(connection)
-        if offer.detached is None and reply.detached is not None:
-            await self._take_detached(connection.peer_id, offer, reply.detached)
-            self._suggest(self._found().candidate())
+        await self._offers[head.channel, head.arch].take(connection, head, reply)
+        await self.look_again()
 
-    def _note_offer(self, verdict: Verdict) -> None:
-        now = trio.current_time()
-        self._first_offer = min(self._first_offer, now)
-        self._stall.look(now, 0.0, len(self._transport.peers()), self._why_nothing)
-        if verdict.ok:
-            self._is_usable = True
-            self._rounds.note_usable()
-        self._suggest(self._found().candidate())
+    async def look_again(self) -> None:
+        """Judge by what is known now, and say what follows from that."""
+        for offers in self._offers.values():
+            await offers.look_again(self.roots.policy)
+        if self._main:
+            self._stall.look(trio.current_time(), 0.0, len(self._transport.peers()), self._why_nothing)
+        self._rounds.note_usable(self._main.is_usable)
+        self._suggest(self._prefer([self.found_of(*pair) for pair in self._offers]))
+        if self._main.is_held_back and not self._was_held_back:
+            self._was_held_back = True
+            self._ledger.progress.note(
+                "nobody has shown a freshness statement yet that is as new as it should be, or what it demands:"
+                " peers are asked on until the timeout (--accept-stale takes what there is)"
+            )
 
-    async def _take_detached(self, peer_id: str, offer: FoundManifest, text: str) -> None:
-        """A wrong one is its sender's fault alone, and says nothing against the manifest."""
-        try:
-            check_detached(offer.manifest.raw, text, offer.manifest.signers)
-        except SignatureError as error:
-            self._ledger.progress.peer(peer_id, f"its detached signature is not used: {error.message}")
-            return
-        offer.verdict = judge(offer.manifest, self._question, text)
-        offer.detached = text
+    def ask_all_again(self) -> None:
+        """Another root is in force: what was passed over may count now."""
+        self._rounds.ask_all_again()
+
+
+class _Beside:
+    """What is asked of one peer beside manifests, once: roots, then freshness statements and yanks of each pair.
+
+    Of a roll-out's channel statements are asked for with the others; its yanks are those of the channel that it goes
+    into.
+    """
+
+    def __init__(self, search: HeadSearch) -> None:
+        self._search = search
+        self._of_roots = 0
+        self._stating: list[Offers] = []
+
+    def queries(self, connection: Connection) -> Sequence[Documents]:
+        roots = self._search.roots.queries(connection)
+        self._of_roots = len(roots)
+        self._stating = [each for each in self._search.offers if _may_have_statements(each, self._policy)]
+        yanks = {
+            (base_channel(each.statements.channel), each.statements.arch) for each in self._search.offers
+        }
+        self._yanked = sorted(yanks)
+        return [
+            *roots,
+            *(ask_freshness(*each.statements.pair) for each in self._stating),
+            *(ask_yanks(*pair) for pair in self._yanked),
+        ]
+
+    @property
+    def _policy(self) -> Policy:
+        return self._search.roots.policy
+
+    async def take(self, requests: RequestStream, answers: Sequence[tuple[bytes, ...] | None]) -> None:
+        if await self._search.roots.follow(requests, answers[: self._of_roots]):
+            self._search.ask_all_again()
+        rest = answers[self._of_roots :]
+        statements, yanks = rest[: len(self._stating)], rest[len(self._stating) :]
+        for offers, documents in zip(self._stating, statements, strict=True):
+            if documents:
+                args = documents, self._policy, offers.question.clock
+                await trio.to_thread.run_sync(offers.statements.take_statements, *args)
+        for (channel, _arch), documents in zip(self._yanked, yanks, strict=True):
+            for offers in self._search.offers:
+                if documents and base_channel(offers.statements.channel) == channel:
+                    await trio.to_thread.run_sync(offers.statements.take_yanks, documents, self._policy)
+        await self._search.look_again()
+
+    async def finish(self, requests: RequestStream) -> None:
+        for offers in self._stating:
+            await offers.take_named(requests)
+        await self._search.look_again()
+
+
+def _may_have_statements(offers: Offers, policy: Policy) -> bool:
+    """Whether anybody is known, or may come to be known, who says what is fresh."""
+    publisher = policy.publisher_for(*offers.statements.pair)
+    return (
+        bool(policy.roots)
+        if publisher is None
+        else publisher.freshness is not None or publisher.root is not None
+    )
+
+
+def _pair_of(question: Question) -> Pair:
+    assert question.channel is not None  # noqa: S101 - a search is for one channel and arch
+    assert question.arch is not None  # noqa: S101
+    return question.channel, question.arch

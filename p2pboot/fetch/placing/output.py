@@ -6,6 +6,7 @@
     DIR/dtbs/<name>.dtb            device trees, also those that came in one archive (which is not left here)
     DIR/cmdline                    the signed kernel command line and a newline, if there is one
     DIR/manifest.json.sig          the detached signature, if there is one
+    DIR/freshness.json             the freshness statement by which it was taken, if there is one
     DIR/manifest.json              removed first, written last: where it is, all the rest fits it
     DIR/.p2pboot/output/           a lock, which names a placing that was killed may have left, which device trees an
                                    archive had
@@ -52,6 +53,7 @@ from p2pboot.store.reading import open_regular
 
 MANIFEST: Final = "manifest.json"
 DETACHED: Final = "manifest.json.sig"
+FRESHNESS: Final = "freshness.json"
 CMDLINE: Final = "cmdline"
 _PRIVATE: Final = Path(PRIVATE) / "output"
 _JOURNAL: Final = "placing.json"
@@ -210,6 +212,8 @@ class Output:
         detached: str | None,
         artifacts: Collection[Artifact],
         source: Callable[[str], Path],
+        *,
+        statement: bytes | None = None,
     ) -> tuple[Path, ...]:
         """Make the directory hold exactly this manifest's set; killed anywhere, the next call completes it.
 
@@ -224,6 +228,7 @@ class Output:
             detached: text of its detached signature, checked; None when there is none.
             artifacts: those of the manifest that are wanted.
             source: gives by SHA-256 where a whole artifact lies, which this run has verified.
+            statement: the freshness statement by which the manifest was taken; None without.
 
         Returns:
             The artifacts' final names that were written now.
@@ -251,10 +256,22 @@ class Output:
                 self._trees.write_note(archive, [member.name for member in unpacked.members])
             staging.place()
         self._tidy_trees(leftovers, manifest.artifacts.get(DTB_ARCHIVE))
-        for name, content in _small_files(manifest, detached).items():
+        for name, content in _small_files(manifest, detached, statement).items():
             write_file(self.directory / name, content)
         _remove(self._journal)
         return tuple(map(self.path, wanted.values()))
+
+    def place_statement(self, statement: bytes | None) -> None:
+        """Have the statement lie here by which a set was taken that is here already: it is renewed more often.
+
+        Raises:
+            MachineError: disk full, no permission.
+        """
+        path = self.directory / FRESHNESS
+        if statement is None:
+            _remove(path)
+        elif _read_small(path) != statement:
+            write_file(path, statement)
 
     def _begin(self, manifest: Manifest, unpacked: Archive | None) -> set[str]:
         """Note durably what may lie here, then take the mark of a whole set away.
@@ -270,6 +287,7 @@ class Output:
         write_file(self._journal, json.dumps(sorted(names)).encode())
         _remove(self.directory / MANIFEST)
         _remove(self.directory / DETACHED)
+        _remove(self.directory / FRESHNESS)
         return left
 
     def _left_by_killed(self) -> set[str]:
@@ -367,11 +385,15 @@ def _named_by(raw: bytes | None) -> set[str]:
     return _files_of(manifest) | ({CMDLINE} if manifest.cmdline is not None else set())
 
 
-def _small_files(manifest: Manifest, detached: str | None) -> dict[str, bytes]:
+def _small_files(
+    manifest: Manifest, detached: str | None, statement: bytes | None = None
+) -> dict[str, bytes]:
     """What lies beside the artifacts, in the order of writing: last the mark of a whole set."""
     small = {} if manifest.cmdline is None else {CMDLINE: f"{manifest.cmdline}\n".encode()}
     if detached is not None:
         small[DETACHED] = f"{detached.strip()}\n".encode()
+    if statement is not None:
+        small[FRESHNESS] = statement
     return {**small, MANIFEST: manifest.raw}
 
 
