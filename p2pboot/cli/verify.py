@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,16 @@ from p2pboot.cli.options import (
     json_option,
     max_lifetime_option,
     min_version_option,
+    staleness_options,
     trust_options,
 )
 from p2pboot.cli.output import emit_json, say
 from p2pboot.cli.settings import overrides_of, setting_options, take_pair
+from p2pboot.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     from p2pboot.core.policy import TrustPolicy
-    from p2pboot.core.verify import Verdict
+    from p2pboot.core.verify import Question, Verdict
 
 _MAX_DETACHED = 4096  # bytes read of a .sig file; the check itself takes less
 
@@ -37,6 +40,22 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-", "noted": "note"}
 @setting_options("provider.channel", "provider.arch")
 @min_version_option
 @click.option(
+    "--freshness-file",
+    "freshness_path",
+    type=FILE,
+    metavar="FILE",
+    help="Freshness statement to go by, as fetch leaves it in freshness.json.",
+)
+@click.option(
+    "--yank",
+    "yank_paths",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="Yank to go by; repeatable.",
+)
+@staleness_options
+@click.option(
     "--state",
     "state_path",
     type=FILE,
@@ -46,8 +65,11 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-", "noted": "note"}
 @config_option
 @json_option
 def verify(
+    *,
     file: Path,
     min_version: int,
+    freshness_path: Path | None,
+    yank_paths: tuple[Path, ...],
     state_path: Path | None,
     config_path: Path | None,
     as_json: bool,
@@ -56,11 +78,17 @@ def verify(
     """Judge the manifest FILE ("-": standard input) by a trust policy, and say each check and its outcome.
 
     FILE.sig beside it, if there is one, is checked as the detached signature. With --state a manifest that is
-    accepted is recorded there: later, lower versions are refused. Without, nothing is remembered.
+    accepted is recorded there: later, lower versions are refused. Without, nothing is remembered. A root that was
+    given as a digest is looked up there too. A freshness statement or a yank that is given counts if its signers have
+    a say; with one that has none nothing is accepted.
     """
     from p2pboot.config.load import load_settings
+    from p2pboot.core.clock import effective_now
+    from p2pboot.core.freshness import Asked
     from p2pboot.core.manifest import MAX_MANIFEST
     from p2pboot.core.policy import no_trust
+    from p2pboot.core.verify import Question
+    from p2pboot.core.verify import verify as verify_manifest
 
     channel, arch = take_pair(params)
     policy = load_settings(overrides_of(params), config_path).policy
@@ -68,8 +96,14 @@ def verify(
         raise no_trust()
     raw = read_start(file, MAX_MANIFEST + 1, what="manifest")
     detached = None if file == STANDARD_INPUT else _read_detached(detached_path(file))
-    asked = {"channel": channel, "arch": arch, "min_version": min_version}
-    verdict = _judge(raw, detached, file, policy=policy, state=state_path, **asked)
+    question = Question(policy, effective_now(wall_now(), None), (), channel, arch, min_version)
+    asked = Asked(accept_stale=params["accept_stale"], require_clock=params["require_clock"])
+    given = _Given.read(freshness_path, yank_paths)
+    question = replace(question, freshness=asked)
+    if state_path is None:
+        verdict = verify_manifest(raw, _with(question, given), detached)
+    else:
+        verdict = _consider(_File(file, raw, detached), policy, question, given, state_path)
     if as_json and verdict.ok:
         emit_json(verdict.to_json())
     elif not as_json:
@@ -93,26 +127,88 @@ def _read_detached(path: Path) -> str | None:
         return raw.decode("ascii", "replace")  # the check says what it should be
 
 
-def _judge(
-    raw: bytes, detached: str | None, file: Path, *, policy: TrustPolicy, state: Path | None, **asked: Any
-) -> Verdict:
-    """Verify; with a state against what it remembers, and let it remember the outcome."""
-    from p2pboot.core.clock import effective_now
-    from p2pboot.core.trust import Trust
-    from p2pboot.core.verify import Question, verify
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """Documents that are given beside the manifest, as they came.
 
-    if state is None:
-        clock = effective_now(wall_now(), None)
-        question = Question(policy, clock, **asked)
-        return verify(raw, question, detached)
+    Args:
+        freshness: a statement; None for none.
+        yanks: any number.
+    """
+
+    freshness: bytes | None
+    yanks: tuple[bytes, ...]
+
+    @classmethod
+    def read(cls, freshness: Path | None, yanks: tuple[Path, ...]) -> _Given:
+        """Read the files that are named; what is too long, the reader of the document refuses."""
+        if freshness is None and not yanks:
+            return cls(None, ())
+        from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT
+
+        return cls(
+            None
+            if freshness is None
+            else read_start(freshness, MAX_DOCUMENT + 1, what="freshness statement"),
+            tuple(read_start(path, MAX_DOCUMENT + 1, what="yank") for path in yanks),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A manifest and its detached signature, as they lie there."""
+
+    path: Path
+    raw: bytes
+    detached: str | None
+
+
+def _consider(file: _File, policy: TrustPolicy, question: Question, given: _Given, state: Path) -> Verdict:
+    """Verify against what a state remembers, and let it remember the outcome."""
+    from p2pboot.core.trust import Trust
     from p2pboot.store.catalogue import Catalogue
     from p2pboot.store.gate import Gate
     from p2pboot.store.store import Store
+    from p2pboot.store.trustgate import TrustGate
 
     with Store.open(state) as store:
         gate = Gate(store, Catalogue(store, Trust(policy), wall_now))
-        question = gate.question(**asked)
-        return gate.consider(raw, detached, source=str(file), question=question)
+        known = gate.question(question.channel, question.arch, min_version=question.min_version)
+        asked = replace(question.freshness, statement=known.freshness.statement)
+        question, source = _with(replace(known, freshness=asked), given), str(file.path)
+        trust_gate = TrustGate(store, gate.catalogue)
+        for one in given.yanks:
+            trust_gate.take_yank(one, source=source)
+        verdict = gate.consider(file.raw, file.detached, source=source, question=question)
+        if given.freshness is not None:
+            trust_gate.take_freshness(given.freshness, source=source, at_hand=verdict.manifest)
+        return verdict
+
+
+def _with(question: Question, given: _Given) -> Question:
+    """The question by what is given, too.
+
+    Raises:
+        SignatureError, Malformed: it is no such document, or nobody signed it who has a say.
+    """
+    if given.freshness is None and not given.yanks:
+        return question
+    from p2pboot.core.freshness import supersedes
+    from p2pboot.core.saying import read_statement, read_yank, time_by
+
+    statement, clock = question.freshness.statement, question.clock
+    if given.freshness is not None:
+        found = read_statement(given.freshness, question.policy)
+        if statement is None or statement.pair != found.pair or supersedes(found, statement):
+            statement = found
+        clock = time_by(clock, question.policy, found.pair, found)
+    yanks = [read_yank(raw, question.policy) for raw in given.yanks]
+    return replace(
+        question,
+        clock=clock,
+        yanks={**question.yanks, **{yank.body.content: yank for yank in yanks}},
+        freshness=replace(question.freshness, statement=statement),
+    )
 
 
 def _say(verdict: Verdict) -> None:
