@@ -18,6 +18,9 @@ from p2pboot import RELEASE_DATE
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import MAX_TIME
 
+STATEMENT: Final = "freshness statement"
+"""What people are told bears a date that is no manifest's."""
+
 MAX_AHEAD_S: Final = 600
 """How far ``created_at`` may lie ahead of a clock that can be believed: clocks differ, by minutes at most."""
 
@@ -63,7 +66,7 @@ class Clock:
         now: unix seconds.
         trusted: False when the wall clock was behind what is known to have happened, and ``now`` is that.
         wall: the machine's clock when it was not trusted, unix seconds; None otherwise.
-        held_by: the manifest whose date ``now`` is; None when the wall clock or the program's release decided.
+        held_by: the document whose date ``now`` is; None when the wall clock or the program's release decided.
     """
 
     now: int
@@ -95,15 +98,12 @@ def effective_now(wall: int, newest: AcceptedTime | None, release_date: int = RE
 
     Args:
         wall: the machine's clock, unix seconds.
-        newest: the newest manifest ever accepted of those who are trusted now, None without memory.
+        newest: the newest that is known of those who are trusted now, None without memory.
         release_date: of this program, unix seconds.
     """
-    floor = max(release_date, newest.at if newest is not None else 0)
-    if wall >= floor:
-        return Clock(min(wall, MAX_TIME))
-    return Clock(
-        min(floor, MAX_TIME),
-        trusted=False,
-        wall=wall,
-        held_by=newest if newest is not None and newest.at > release_date else None,
-    )
+    held_by = newest if newest is not None and newest.at > release_date else None
+    floor = release_date if held_by is None else held_by.at
+    # A document may be dated by a clock that is ahead of this one as far as clocks differ: that is no doubt in it.
+    if wall >= floor or (held_by is not None and wall >= release_date and wall >= floor - MAX_AHEAD_S):
+        return Clock(min(max(wall, floor), MAX_TIME))
+    return Clock(min(floor, MAX_TIME), trusted=False, wall=wall, held_by=held_by)

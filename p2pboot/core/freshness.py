@@ -6,12 +6,11 @@ of them must pass.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 from p2pboot.core.amounts import duration_text
 from p2pboot.core.clock import MAX_AHEAD_S, Clock
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.manifest import Statement
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.root import FreshnessRule
@@ -21,6 +20,22 @@ NAME: Final = "freshness"
 _ELSEWHERE: Final = (
     "look for a peer that has heard of its publisher lately, or take it all the same: --accept-stale"
 )
+
+
+class Numbered(Protocol):
+    """A manifest, or what is known of one."""
+
+    @property
+    def channel(self) -> str:
+        """The channel."""
+
+    @property
+    def arch(self) -> str:
+        """The architecture."""
+
+    @property
+    def manifest_version(self) -> int:
+        """Its number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +91,7 @@ def is_overdue(statement: Freshness, clock: Clock) -> bool:
     return clock.trusted and clock.now >= statement.body.valid_until
 
 
-def check_freshness_of(manifest: Statement, rule: FreshnessRule | None, asked: Asked, clock: Clock) -> Check:
+def check_freshness_of(manifest: Numbered, rule: FreshnessRule | None, asked: Asked, clock: Clock) -> Check:
     """Judge how old a manifest may be.
 
     Args:
@@ -105,7 +120,7 @@ def check_freshness_of(manifest: Statement, rule: FreshnessRule | None, asked: A
 
 
 def _against(  # noqa: PLR0911 - one for each way in which it may be old
-    manifest: Statement, rule: FreshnessRule, asked: Asked, statement: Freshness, clock: Clock
+    manifest: Numbered, rule: FreshnessRule, asked: Asked, statement: Freshness, clock: Clock
 ) -> Check:
     body = statement.body
     said = f"the newest statement is of {format_time(body.created_at)}"

@@ -36,6 +36,7 @@ class Code(enum.StrEnum):
     UNKNOWN_DIRECTORY = "unknown-directory"  # a directory that is no channel, or no architecture
     AUDIT_LOG = "audit-log"  # what was done can not be taken down
     STATE = "state"  # the state directory can not be read or written
+    PUBLISHER_REVOKED = "publisher-revoked"  # by the root this node's key may not publish what lies there
     WITHDRAWN = "withdrawn"  # no longer offered here; mirrors keep it until it expires
     SHARED_KEY = "shared-key"  # another node signs with this node's key
     CLOCK = "clock"  # this machine's clock is wrong
@@ -74,6 +75,7 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.UNKNOWN_DIRECTORY: Severity.WARNING,
     Code.AUDIT_LOG: Severity.WARNING,
     Code.STATE: Severity.ERROR,
+    Code.PUBLISHER_REVOKED: Severity.ERROR,
     Code.WITHDRAWN: Severity.WARNING,
     Code.SHARED_KEY: Severity.WARNING,
     Code.CLOCK: Severity.ERROR,

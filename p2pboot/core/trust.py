@@ -2,9 +2,10 @@
 
 For one channel and architecture there is one publisher. Where the operator's policy names another one than signs
 the node's own directory (a policy without channels covers everything), the directory wins: its manifests are the
-node's own, and a counter of its own that it could not see in the mesh would start again at 1. Where a *root* names
-another, the root wins: the fleet's owners took the right away from this node. Who publishes nothing, such as a boot
-client, has the operator's policy and nothing else.
+node's own, and a counter of its own that it could not see in the mesh would start again at 1. Under a *root* the
+directory wins nothing: the node's own keys count as far as the root, or the operator beside it, names them, and while
+the root is not at hand they do not count. Who publishes nothing, such as a boot client, has the operator's policy and
+nothing else.
 """
 
 from __future__ import annotations
@@ -72,7 +73,8 @@ class Trust:
     @property
     def publishers(self) -> tuple[Publisher, ...]:
         """Everybody who may publish something."""
-        return (*self.configured.publishers, *(self._itself(*own) for own in self.own.items()))
+        own = () if self.roots else self.own.items()
+        return (*self.configured.publishers, *(self._itself(*one) for one in own))
 
     def publisher_for(self, channel: str, arch: str) -> Publisher | None:
         """The one publisher for a channel and arch, if any."""
@@ -81,7 +83,7 @@ class Trust:
         if signers is None or (said is not None and said.root is not None):
             return said
         if said is None or not said.is_met_by(signers):
-            return self._itself((channel, arch), signers)
+            return said if self.roots else self._itself((channel, arch), signers)
         return said if said.freshness is not None else replace(said, freshness=self._own_freshness())
 
     @property
@@ -97,15 +99,10 @@ class Trust:
         """The same with other roots in force; see `TrustPolicy.with_chains`."""
         return replace(self, configured=self.configured.with_chains(chains))
 
-    def revokes(self, pair: Pair) -> bool:
-        """Whether a root says that others publish for a channel and arch than who signs this node's directory."""
-        signers, publisher = self.own.get(pair), self.configured.publisher_for(*pair)
-        return (
-            signers is not None
-            and publisher is not None
-            and publisher.root is not None
-            and not publisher.is_met_by(signers)
-        )
+    def revokes(self, pair: Pair, signers: tuple[str, ...]) -> bool:
+        """Whether there is a root, and these signers of this node's directory have no say for a channel and arch."""
+        publisher = self.configured.publisher_for(*pair)
+        return bool(self.roots) and (publisher is None or not publisher.is_met_by(signers))
 
     def takes(self, offered: Offered) -> bool:
         """Whether these signers, if they really signed, may publish for this channel and arch."""
@@ -119,6 +116,13 @@ class Trust:
         """
         is_own = self.key in signers or signers in self.own.values()
         return not is_own and self._accepts(channel, arch, signers)
+
+    def tells_freshness(self, channel: str, arch: str, signers: tuple[str, ...]) -> bool:
+        """The same of their freshness statements."""
+        publisher = self.publisher_for(channel, arch)
+        rule = None if publisher is None else publisher.freshness
+        is_own = not set(self.vouching).isdisjoint(signers)
+        return rule is not None and not is_own and set(rule.keys).issuperset(signers)
 
     def is_own(self, offered: Offered) -> bool:
         """Whether it is of the very keys that sign this node's directory for this channel and arch."""

@@ -13,6 +13,13 @@ class Why(enum.StrEnum):
     EXPIRED = "expired"
     INCOMPLETE = "incomplete"  # on its way, or a part of it is damaged or being replaced
     REFUSED = "refused"  # others offer it, and this node takes none of that
+    UNTRUSTED = "untrusted"  # its signers have no say any more, by a newer root
+    FLOOR = "floor"  # below the lowest version that the root takes
+    YANKED = "yanked"  # its publisher took back what it brings
+    STALE = (
+        "stale"  # nobody who has a say said lately that it is the newest, or somebody said that it is too old
+    )
+    ROOT_EXPIRED = "root-expired"  # the root in force is out of date, and says that nothing is taken then
     UNPUBLISHABLE = "unpublishable"  # its directory is there, and no image
 
 

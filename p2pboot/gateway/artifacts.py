@@ -37,12 +37,13 @@ class Artifacts:
         self._blobs = node.store.blobs
         self._trees = TreeArchives(node.store.blobs)
         self._lookups = lookups
+        self._may_give = node.catalogue.offering.allows
         self._readers = Turns(READERS)
         self._threads = Threads(READERS)
 
     async def by_digest(self, request: Request, sha256: str) -> Reply:
-        """Answer with any artifact that is wholly held: also what a former manifest names."""
-        size = await self._lookups.run(self._size, sha256)
+        """Answer with any artifact that is wholly held and may be given: also what a former manifest names."""
+        size = await self._lookups.run(self._size_if_given, sha256)
         if size is None:
             return await self._not_here(sha256)
         return await self.send(request, Representation.whole(sha256, size), {}, replies.IMMUTABLE)
@@ -88,6 +89,9 @@ class Artifacts:
             except (BlobMissing, BlobGone):  # removed, or found damaged just now
                 return await self._not_here(content.sha256)
         return reply
+
+    def _size_if_given(self, sha256: str) -> int | None:
+        return self._size(sha256) if self._may_give(sha256) else None
 
     def _size(self, sha256: str) -> int | None:
         table = self._blobs.table(sha256) if self._blobs.holds(sha256) else None

@@ -8,7 +8,7 @@ from typing import Final
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.problems import Code, Problem
 from p2pboot.node.observing import pair_of
-from p2pboot.store.catalogue import SOON_S
+from p2pboot.store.offering import SOON_S
 
 _OF_PAIRS: Final = (Code.UNPUBLISHABLE, Code.STILL_CHANGING, Code.WITHDRAWN)
 

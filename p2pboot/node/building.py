@@ -126,10 +126,12 @@ class Builder:
             rollout: to which machines it is given, and when; of a channel that ends in ``.next``.
 
         Raises:
+            PublisherRevoked: by the root its signers have no say.
             ArtifactError, UsageError: it can not be published.
             ChangedWhileHashing: it is being written to.
             StoreError, MachineError: the disk.
         """
+        self._gate.check_say((tree.channel, tree.arch), self.signers_of(tree))
         manifest, detached, files = self._presigned(tree) or self._build(tree, rollout)
         for hashed in files:
             self._store.blobs.register_in_place(hashed.path, hashed.digest, hashed.table, hashed.identity)
@@ -167,6 +169,8 @@ class Builder:
         Raises:
             StoreError, MachineError: the disk.
         """
+        if self._gate.catalogue.trust.revokes(pair, self.signers):
+            return None
         manifest = self._last_in_force(pair) if in_force is None else in_force
         if manifest is None or manifest.signers != self.signers or manifest.expires_at <= self._now():
             return None
@@ -190,16 +194,19 @@ class Builder:
             rollout: to which machines it is given from now on; None for the same as before.
 
         Raises:
+            PublisherRevoked: by the root this node's key has no say.
             ArtifactError, UsageError: it can not be published.
             StoreError, MachineError: the disk.
         """
+        pair = (manifest.channel, manifest.arch)
+        self._gate.check_say(pair, manifest.signers)
         raw = renew(
             manifest,
             self._describe().options,
             key=self._key,
             publications=self._store.publications,
             now=self._now(),
-            floor=self._floor_elsewhere((manifest.channel, manifest.arch)),
+            floor=self._used_up(pair),
             rollout=rollout,
         )
         return self._enter(Manifest.parse(raw), sign_detached(raw, self._key), "")
@@ -241,7 +248,11 @@ class Builder:
         pair = (tree.channel, tree.arch)
         is_first = self._store.publications.counter(self.signers, *pair) == 0
         accepted = self._gate.catalogue.accepted(*pair) if is_first else ()
-        return max([self._floor_elsewhere(pair), *(head.manifest_version for head in accepted)])
+        return max([self._used_up(pair), *(head.manifest_version for head in accepted)])
+
+    def _used_up(self, pair: Pair) -> int:
+        """The highest number that is not to be given out again: used elsewhere, or just below what the root takes."""
+        return max(self._floor_elsewhere(pair), self._gate.catalogue.trust.floor(*pair) - 1)
 
     def _last_in_force(self, pair: Pair) -> Manifest | None:
         for row in self._store.manifests.current():

@@ -42,6 +42,10 @@ _NEWS: Final = frozenset(
 )
 
 
+_NOBODY: Final = Publisher(("ed25519:" + "0" * 64,))
+"""Stands for nobody, of whom nothing is ever taken into account."""
+
+
 class FollowedSnapshots(Followed[Agreed]):
     """The newest snapshot that is agreed on, with all announcements of it.
 
@@ -50,7 +54,7 @@ class FollowedSnapshots(Followed[Agreed]):
     Args:
         store: where it goes.
         transport: whom it is fetched from.
-        trusted: whose announcements count, and how many must agree.
+        trusted: whose announcements count, and how many must agree; None for nobody's.
         changed: told when something else may be wanted, or is here; any thread.
         limits: tells how large one may be, and how much all of them; called in any thread.
         audit: takes down what was accepted, and what contradicts itself.
@@ -63,7 +67,7 @@ class FollowedSnapshots(Followed[Agreed]):
         self,
         store: DiskSnapshotStore,
         transport: Transport,
-        trusted: Publisher,
+        trusted: Publisher | None,
         changed: Callable[[], None],
         limits: Callable[[], StoreSettings],
         *,
@@ -77,13 +81,26 @@ class FollowedSnapshots(Followed[Agreed]):
         self._limits = limits
         self._audit = audit
         self._poisoned = poisoned
-        self._agreement = Agreement(trusted)
+        self._agreement = Agreement(trusted or _NOBODY)
         self._agreed: Agreed | None = None
         self._undecided: AnnouncementConflict | None = None
         self._conflicts: tuple[Conflict, ...] = ()
         self._kept: set[Conflict] = set()  # on the disk
 
     # -- what is announced -------------------------------------------------------------------------------------
+
+    @property
+    def follows(self) -> bool:
+        """Whether anybody's announcements count."""
+        return self._trusted is not None
+
+    def follow(self, trusted: Publisher | None) -> bool:
+        """Count other announcements from now on; blocking. Returns whether that changes anything."""
+        if trusted == self._trusted:
+            return False
+        self._trusted, self._agreement = trusted, Agreement(trusted or _NOBODY)
+        self.load()
+        return True
 
     def load(self) -> None:
         """Begin with what the store remembers, so that who contradicted itself is not believed again; blocking."""
@@ -95,10 +112,16 @@ class FollowedSnapshots(Followed[Agreed]):
 
     def trusts(self, signer: str) -> bool:
         """Whether what this key id announces counts."""
-        return signer in self._trusted.keys
+        return self._trusted is not None and signer in self._trusted.keys
+
+    @property
+    def _threshold(self) -> int:
+        return (self._trusted or _NOBODY).threshold
 
     def take(self, announcement: Announcement) -> AnnouncementStanding:
         """Take an announcement into account, whose signature was checked."""
+        if not self.trusts(announcement.signer):
+            return AnnouncementStanding.UNTRUSTED
         standing = self._agreement.add(announcement)
         log.debug("announcement of %s by %s: %s", announcement.root, announcement.signer, standing.value)
         if standing in _NEWS:
@@ -182,7 +205,7 @@ class FollowedSnapshots(Followed[Agreed]):
         Nothing older is taken then either, as where signers contradict each other.
         """
         credible = tuple(one for one in agreed.announcements if one.signer not in faults)
-        enough = len({one.signer for one in credible}) >= self._trusted.threshold
+        enough = len({one.signer for one in credible}) >= self._threshold
         return Agreed(credible) if enough else None
 
     def _faults(self, agreed: Agreed) -> dict[str, str]:
@@ -203,7 +226,7 @@ class FollowedSnapshots(Followed[Agreed]):
     async def bring(self, item: Item[Agreed], stalled: Callable[[str | None], None]) -> None:
         agreed, network = item.content, patient_network(self._transport, stalled, dropped=self._poisoned)
         await trio.to_thread.run_sync(self._check_room, agreed)
-        if await hold_announced(agreed, self._trusted.threshold, self._store, network):
+        if await hold_announced(agreed, self._threshold, self._store, network):
             if self._audit is not None:
                 taken_down = partial(
                     self._audit.note,

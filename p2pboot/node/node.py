@@ -21,6 +21,7 @@ from p2pboot.config.settings import NodeSettings
 from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.names import is_next
+from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Withheld
 from p2pboot.dht.addresses import AddressPolicy
@@ -34,6 +35,7 @@ from p2pboot.node.bringing import Watch
 from p2pboot.node.building import Description
 from p2pboot.node.contact import Contact
 from p2pboot.node.control import Request, serve_control
+from p2pboot.node.enforcing import Enforcing, snapshot_signers
 from p2pboot.node.examining import Examining
 from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
@@ -173,7 +175,7 @@ class Node:
         )
         network = settings.network
         self._peering = Peering(transport, network.bootstrap)
-        self._peering.prefer(settings.policy.publishers)
+        self._peering.prefer(self.catalogue.trust.configured.publishers)
         self._remembering = Remembering(
             transport, store.peers_of(transport.mesh), wall, usable=network.allowed.heeds
         )
@@ -182,7 +184,7 @@ class Node:
             expects_peers=self._expects_peers,
             addressed=lambda: self._peering.addressed,
             syncs=network.sync,
-            followed=lambda: self._settings.followed(),  # noqa: PLW0108 - others may apply later
+            followed=self._followed,
             wall=wall,
         )
         self._poisoners = Poisoners()
@@ -194,7 +196,7 @@ class Node:
             refusals=self._refusals,
             own=self._publisher,
             syncs=network.sync,
-            is_named=lambda pair: pair in with_next(self._settings.followed()),
+            is_named=lambda pair: pair in with_next(self._followed()),
             offered=self._contact.offered,
             poisoned=self._poisoners.note,
         )
@@ -237,6 +239,7 @@ class Node:
             topics=self._topics,
             interval_s=network.announce_interval_s,
         )
+        self._enforcing = Enforcing(self.catalogue, self._audit_log, self._enforce)
         self._examining = Examining(transport, store, wall)
         self._lag = Lag()
         self.watchdog: Callable[[], tuple[float, int] | None] = lambda: None
@@ -274,7 +277,7 @@ class Node:
         # Rows are hints, and nothing is served by them before they were read against what was signed.
         await trio.to_thread.run_sync(self._audit)
         if self._audit_log is not None:
-            key, trusted = self.catalogue.trust.key, self._settings.policy.publishers
+            key, trusted = self.catalogue.trust.key, self.catalogue.trust.configured.publishers
             await trio.to_thread.run_sync(self._audit_log.started, self.peer_id, key, trusted)
         self._serve()
         own = {} if self._publisher is None else await trio.to_thread.run_sync(self._publisher.signers)
@@ -286,6 +289,10 @@ class Node:
             if self._settings.snapshots.directory is not None:
                 run = partial(
                     run_snapshots,
+                    trusted=lambda: snapshot_signers(
+                        self.catalogue.trust.configured, self._settings.snapshots
+                    ),
+                    changes=self._changes,
                     limits=lambda: self._settings.store,
                     told=self._note_snapshots,
                     audit=self._audit_log,
@@ -300,6 +307,9 @@ class Node:
             nursery.start_soon(self._remembering.run)
             nursery.start_soon(self._mirror.run)
             nursery.start_soon(self._changes.follow, self._mirror.reconcile, "nothing is mirrored")
+            nursery.start_soon(
+                self._changes.follow, self._enforcing.reconcile, "another trust is not in force everywhere"
+            )
             nursery.start_soon(self._retry_on_connect)
             nursery.start_soon(self._contact.run)
             nursery.start_soon(self._collector.run)
@@ -329,7 +339,7 @@ class Node:
     def _serve(self) -> None:
         now = lambda: self.catalogue.quick_clock().now  # noqa: E731 - in the event loop: it never waits for the disk
         sync = SyncServer(
-            self.store.manifests,
+            self.catalogue.offering,
             self._transport.peer_records,
             now,
             self._serving,
@@ -337,9 +347,11 @@ class Node:
             read_record=self._transport.read_peer_record,
             note_site=self._nearness.note,
         )
-        self._transport.handle(ARTIFACT_PROTOCOL, ArtifactServer(self.store.blobs, self._serving).handle)
+        offering = self.catalogue.offering
+        artifacts = ArtifactServer(self.store.blobs, self._serving, offering)
+        self._transport.handle(ARTIFACT_PROTOCOL, artifacts.handle)
         self._transport.handle(SYNC_PROTOCOL, sync.handle)
-        self._contents.add(self.store.blobs)
+        self._contents.add(self.store.blobs, may_give=offering.allows)
         swarm = SwarmServer(self._transport, self._serving, self._contents)
         self._transport.handle(SWARM_PROTOCOL, swarm.handle)
 
@@ -353,15 +365,15 @@ class Node:
         self._images.max_artifact_bytes = settings.store.max_artifact_bytes
         self.store.blobs.quota_bytes = settings.store.quota_bytes
         self.catalogue.keep = settings.store.keep
-        trust = replace(self.catalogue.trust, configured=settings.policy)
-        if self._audit_log is not None and trust != self.catalogue.trust:
-            await trio.to_thread.run_sync(self._audit_log.trust_changed, settings.policy.publishers)
-        await trio.to_thread.run_sync(self.catalogue.change_trust, trust)
-        self._peering.prefer(settings.policy.publishers)
+        await self._enforcing.change(settings.policy)
+
+    async def _enforce(self, policy: TrustPolicy) -> None:
+        """Have every part of the node live by the policy in force."""
+        self._peering.prefer(policy.publishers)
         self._transport.forget_seen()
         await self._mirror.reconcile()
         self._mirror.retry()
-        if settings.network.gossip:
+        if self._settings.network.gossip:
             await self._announcer.reconcile()
         self._syncer.poke()
         self.publish_soon()
@@ -436,17 +448,25 @@ class Node:
         """
         if self._settings.network.bootstrap:
             return peer_id in self._peering.configured
-        return pair in self._settings.followed()
+        return pair in self._followed()
 
     def _expects_peers(self) -> bool:
         """Whether the node is to be connected with somebody: a publisher may be the first of its network."""
         settings = self._settings
-        return bool(settings.network.bootstrap or settings.policy.publishers or settings.snapshots.trust)
+        return bool(settings.network.bootstrap or not settings.trusts_nobody or settings.snapshots.trust)
 
     def _topics(self, held: set[Pair]) -> set[Pair]:
         trust = self.catalogue.trust
         covered = {pair for pair in held if trust.publisher_for(*pair) is not None}
-        return covered | set(trust.own) | with_next(self._settings.followed())
+        return covered | set(trust.own) | with_next(self._followed())
+
+    def _in_force(self) -> NodeSettings:
+        """The settings, with the roots in force in place of those that the operator named."""
+        return replace(self._settings, roots=self.catalogue.trust.roots)
+
+    def _followed(self) -> tuple[Pair, ...]:
+        """The pairs that the operator wants: what settings name, and what the roots in force name."""
+        return self._in_force().followed()
 
     async def _retry_on_connect(self) -> None:
         with self._transport.connection_events() as events:
@@ -484,7 +504,7 @@ class Node:
     def awaited(self) -> list[Awaited]:
         """What the operator wants to have here, there already or not: what is followed, and what is to be published."""
         own = (pair for pair in self.catalogue.trust.own if not is_next(pair[0]))
-        return awaited((*self._settings.wanted(), *own), self.problems.all())
+        return awaited((*self._in_force().wanted(), *own), self.problems.all())
 
     @property
     def boots(self) -> Boots:
@@ -519,7 +539,8 @@ class Node:
     def _role(self) -> str:
         if self._publisher is not None:
             return "publisher"
-        return "mirror" if self._settings.trust or self._settings.snapshots.directory is None else "snapshots"
+        settings = self._settings
+        return "mirror" if not settings.trusts_nobody or settings.snapshots.directory is None else "snapshots"
 
     def running(self) -> RunningNode:
         """What was counted since the start, and what is so now."""

@@ -39,6 +39,7 @@ from p2pboot.publish.rollouts import (
     signed_elsewhere,
 )
 from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
+from p2pboot.store.errors import PublisherRevoked
 from p2pboot.store.gate import Gate
 from p2pboot.store.hashing import ChangedWhileHashing
 from p2pboot.store.store import Store
@@ -403,6 +404,8 @@ class DirectoryPublisher:
         except ChangedWhileHashing as error:
             self.due_within(QUIET_S)
             return _HeldBack(Code.STILL_CHANGING, tree, error)
+        except PublisherRevoked as error:  # a newer root may say otherwise, which has this look again
+            return _HeldBack(Code.PUBLISHER_REVOKED, tree, error)
         except P2PBootError as error:
             return _HeldBack(Code.UNPUBLISHABLE, tree, error)
         return self._note_in_force(manifest)

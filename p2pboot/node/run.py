@@ -24,6 +24,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import ArtifactError, ConfigError, MachineError, P2PBootError, first_error, machine_error
 from p2pboot.node.bringing import Watch, nobody_watches
+from p2pboot.node.enforcing import check_apart
 from p2pboot.node.node import Node
 from p2pboot.node.reach import Reachability
 from p2pboot.node.supervising import follow
@@ -32,6 +33,7 @@ from p2pboot.publish.scan import scan_each
 from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.keyfiles import load_key, load_or_generate, load_swarm_key
 from p2pboot.store.store import Store
+from p2pboot.store.trustdocs import resolved
 from p2pboot.transport.addresses import can_listen, parse_address
 from p2pboot.transport.bandwidth import Bandwidth
 from p2pboot.transport.interface import Gossip
@@ -225,6 +227,8 @@ async def _run(
         store = await trio.to_thread.run_sync(open_store)
         stack.callback(store.close)
         await trio.to_thread.run_sync(store.lock)
+        policy = await trio.to_thread.run_sync(resolved, settings.policy, store.documents)
+        check_apart(policy, [("identity.key", key), ("identity.signing_key", signing_key)])
         interfaces = Interfaces()
         bandwidth = Bandwidth(settings.network.rates)
         transport = await _open_transport(stack, settings, key, interfaces, bandwidth, swarm_key=swarm_key)
@@ -321,7 +325,7 @@ def _check_directory(settings: NodeSettings, is_supervised: bool = False) -> Non
         if scanned.trees:
             return
         refusal = scanned.unfit[0].error
-    if is_supervised or settings.trust or settings.snapshots.directory is not None:
+    if is_supervised or not settings.trusts_nobody or settings.snapshots.directory is not None:
         return
     if not (settings.store.state / DATABASE_NAME).exists():
         raise refusal

@@ -66,6 +66,8 @@ async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of
     problems: Problems,
     contents: Contents,
     *,
+    trusted: Callable[[], Publisher | None],
+    changes: Changes,
     limits: Callable[[], StoreSettings],
     told: Callable[[SnapshotsFacts], None],
     audit: AuditLog | None = None,
@@ -75,8 +77,9 @@ async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of
 ) -> None:
     """Open the store that the settings name, and run a `SnapshotNode` over it until cancelled.
 
-    What is wrong with the store goes on the list of problems, `told` is told again and again what is there, and
-    `poisoned` who sent what was not signed. What reads the snapshots over and over is added to `scrubbers`.
+    Whose snapshots are followed, `trusted` says now and after each of the `changes`. What is wrong with the store goes
+    on the list of problems, `told` is told again and again what is there, and `poisoned` who sent what was not signed.
+    What reads the snapshots over and over is added to `scrubbers`.
 
     Raises:
         MachineError: the directory can not be made or read.
@@ -93,7 +96,8 @@ async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of
         await trio.to_thread.run_sync(opened),
         transport,
         serving,
-        trusted=snapshots.trusted,
+        trusted=trusted(),
+        may_follow=not settings.trusts_nobody,
         problems=problems,
         contents=contents,
         announce_interval_s=network.announce_interval_s,
@@ -105,7 +109,14 @@ async def run_snapshots(  # noqa: PLR0913 - what a node shares with this part of
         poisoned=poisoned,
     )
     scrubbers.append(node.scrubber)
-    await node.run(task_status=task_status)
+
+    async def retrust() -> None:
+        await node.change_trust(trusted())
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(node.run)
+        nursery.start_soon(changes.follow, retrust, "others sign the snapshots that are followed")
+        task_status.started()
 
 
 def _said_by_the_list(_text: str) -> None:
@@ -125,6 +136,7 @@ class SnapshotNode:
         announce_interval_s: seconds between two announcements of one snapshot.
         sync_interval_s: seconds between two questions to one peer.
         gossip: whether to announce and to hear announcements by gossip.
+        may_follow: whether somebody may be followed later, where nobody is now.
         limits: tells what may be fetched now; called in any thread.
         told: what there is, every few seconds.
         poisoned: is told who sent what was not signed, and what it was.
@@ -142,6 +154,7 @@ class SnapshotNode:
         announce_interval_s: float,
         sync_interval_s: float,
         gossip: bool = True,
+        may_follow: bool = False,
         limits: Callable[[], StoreSettings] = StoreSettings,
         told: Callable[[SnapshotsFacts], None] = lambda _facts: None,
         audit: AuditLog | None = None,
@@ -170,13 +183,18 @@ class SnapshotNode:
             interval_s=announce_interval_s,
         )
         self._followed: FollowedSnapshots | None = None
-        if trusted is not None:
+        if trusted is not None or may_follow:
             self._followed = FollowedSnapshots(
                 store, transport, trusted, self._changes.tell, limits, audit=audit, poisoned=poisoned
             )
             self._mirror: Mirror[Agreed] = Mirror(
                 self._followed, partial(problems.report, "followed snapshots")
             )
+
+    async def change_trust(self, trusted: Publisher | None) -> None:
+        """Follow others from now on; None follows nobody."""
+        if self._followed is not None and await trio.to_thread.run_sync(self._followed.follow, trusted):
+            self._changes.tell()
 
     async def run(self, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Serve, announce and follow until cancelled; started once the protocol is served."""
@@ -222,7 +240,9 @@ class SnapshotNode:
                 self._problems.report(survey)
                 self._told(
                     SnapshotsFacts(
-                        held=len(sizes), size_bytes=sum(sizes.values()), follows=self._followed is not None
+                        held=len(sizes),
+                        size_bytes=sum(sizes.values()),
+                        follows=self._followed is not None and self._followed.follows,
                     )
                 )
                 self._changes.tell()

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 from typing_extensions import override
 
@@ -41,19 +41,35 @@ log = logging.getLogger(__name__)
 _ON_ITS_WAY: Final = "it is being fetched here, and this part has not come yet"
 
 
+class MayGive(Protocol):
+    """What of a store may be given to anybody, as `store.offering` knows it."""
+
+    @property
+    def is_looked_up(self) -> bool:
+        """Whether that is known now; never waits."""
+
+    def look_up(self) -> None:
+        """Find it out; blocking."""
+
+    def allows(self, sha256: str) -> bool:
+        """Whether an artifact may be given."""
+
+
 class ArtifactServer(Server):
     """Serves pieces of artifacts.
 
     Args:
         blobs: where they are.
         serving: limits and accounts, shared with the other servers of this node.
+        may_give: says of what is held whether it may be given; None: all of it.
     """
 
     protocol = ARTIFACT_PROTOCOL
 
-    def __init__(self, blobs: BlobStore, serving: Serving) -> None:
+    def __init__(self, blobs: BlobStore, serving: Serving, may_give: MayGive | None = None) -> None:
         super().__init__(serving)
         self._blobs = blobs
+        self._may_give = may_give
 
     @override
     async def handle(self, stream: Stream) -> None:
@@ -61,13 +77,9 @@ class ArtifactServer(Server):
 
     async def _answer(self, connection: Connection, request: ArtifactRequest, reserve: Reserve) -> Reply:
         try:
-            match request:
-                case ReadRequest():
-                    return self._noted(connection, request, await self._read(request, reserve))
-                case PiecesRequest():
-                    return await self._pieces(request, reserve)
-                case HaveRequest():
-                    return await self._have(request)
+            if await self._is_given(request.sha256):
+                return await self._answer_given(connection, request, reserve)
+            return Reply(Status.NOT_FOUND)
         except RangeError:
             return Reply(Status.RANGE)
         except BlobGone:
@@ -81,6 +93,25 @@ class ArtifactServer(Server):
                 extra=Event.SERVING_FAILED(op=request.op),
             )
             return Reply.refusal(Status.NOT_FOUND, UNREADABLE)
+
+    async def _answer_given(
+        self, connection: Connection, request: ArtifactRequest, reserve: Reserve
+    ) -> Reply:
+        match request:
+            case ReadRequest():
+                return self._noted(connection, request, await self._read(request, reserve))
+            case PiecesRequest():
+                return await self._pieces(request, reserve)
+            case HaveRequest():
+                return await self._have(request)
+
+    async def _is_given(self, sha256: str) -> bool:
+        may_give = self._may_give
+        if may_give is None:
+            return True
+        if not may_give.is_looked_up:
+            await self._in_thread(may_give.look_up)
+        return may_give.allows(sha256)
 
     def _noted(self, connection: Connection, request: ReadRequest, reply: Reply) -> Reply:
         """The same, and once it is handed over it is noted what was given."""

@@ -58,19 +58,25 @@ class Contents:
     """Finds content by its table, in any number of stores."""
 
     def __init__(self) -> None:
-        self._stores: list[tuple[BlobStore, Check | None]] = []
+        self._stores: list[tuple[BlobStore, Check | None, Callable[[str], bool]]] = []
         self._known: dict[str, tuple[Content, float]] = {}  # and until when
         self._awaited: dict[str, dict[Callable[[], None], None]] = {}
         self._token: trio.lowlevel.TrioToken | None = None
 
-    def add(self, blobs: BlobStore, check: Check | None = None) -> None:
+    def add(
+        self,
+        blobs: BlobStore,
+        check: Check | None = None,
+        may_give: Callable[[str], bool] = lambda _digest: True,
+    ) -> None:
         """Look here as well.
 
         Args:
             blobs: the store.
-            check: raises where what is whole may not be given out, by its name; blocking.
+            check: raises where what is whole may not be given out, by its name; blocking, asked with every request.
+            may_give: whether anything of it may be given out, by its name; blocking, asked at every look.
         """
-        self._stores.append((blobs, check))
+        self._stores.append((blobs, check, may_give))
         blobs.listen(self._note_begun)
 
     def known(self, table_digest: str) -> Content | None:
@@ -82,9 +88,9 @@ class Contents:
 
     def look(self, table_digest: str) -> Content | None:
         """Look for what is cut by this table and held; blocking."""
-        for blobs, check in self._stores:
+        for blobs, check, may_give in self._stores:
             found = blobs.by_table(table_digest)
-            if found is not None:
+            if found is not None and may_give(found[0]):
                 digest, table = found
                 arriving = blobs.arriving(digest)
                 return Content(

@@ -12,25 +12,24 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Final, TypeVar
+from typing import TypeVar
 
-from p2pboot.core.clock import AcceptedTime, Clock, effective_now, latest
+from p2pboot.core.clock import STATEMENT, AcceptedTime, Clock, effective_now, latest
 from p2pboot.core.manifest import Manifest, check_detached
-from p2pboot.core.names import base_channel
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead, binding
-from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Listed, Pair, Trust
 from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.yank import Yank
-from p2pboot.core.withheld import Why, Withheld
+from p2pboot.core.withheld import Withheld
 from p2pboot.errors import Contradiction, Malformed, P2PBootError, SignatureError, StoreError
+from p2pboot.store.believed import statement_of, statements, yanks_of
 from p2pboot.store.former import FormerVersions
 from p2pboot.store.manifests import HeadRow
+from p2pboot.store.offering import Offering
+from p2pboot.store.parking import PARKED_S, is_parked_by
 from p2pboot.store.store import Store
 from p2pboot.store.trustdocs import resolved
-
-SOON_S: Final = 10  # when to ask again for what is on its way
 
 L = TypeVar("L", bound=Listed)
 
@@ -55,6 +54,7 @@ class Catalogue:
         self.keep = keep
         self._newest: AcceptedTime | None = None  # as `clock` saw it last
         self._listeners: list[Callable[[], None]] = []
+        self.offering = Offering(store, lambda: self._trust, self.clock, self.quick_clock)
 
     # -- trust and time ----------------------------------------------------------------------------------------------
 
@@ -64,15 +64,39 @@ class Catalogue:
         return self._trust
 
     def change_trust(self, trust: Trust) -> None:
-        """See everything through another trust: what it does not take is forgotten, and its room is free."""
+        """See everything through another trust: what it does not take is forgotten, and its room is free.
+
+        What a newer root took the trust away from stays for some days (`store.parking`).
+        """
         with self._changing():  # nothing passes the gate meanwhile
-            self._manifests.drop(lambda row: not trust.takes(row))
+            old, now = self._trust, self.clock().now
+            rows = self._manifests.all()
+            lost = {row.digest for row in rows if not trust.takes(row)}
+            parked = {row.digest for row in rows if row.digest in lost and is_parked_by(old, trust, row.pair)}
+            self._manifests.drop(lambda row: row.digest in lost - parked)
+            self._manifests.park(parked, now)
+            self._manifests.park({row.digest for row in rows if row.is_parked} - lost, None)
             self._trust = trust
             self._forget_previous()
+
+    def resolved(self, policy: TrustPolicy) -> TrustPolicy:
+        """A policy with those roots in force that this state remembers."""
+        return resolved(policy, self._store.documents) if policy.roots else policy
 
     def take_policy(self, policy: TrustPolicy) -> None:
         """Another root is in force: the same node sees everything through what that says."""
         self.change_trust(replace(self._trust, configured=policy))
+
+    def end_parking(self) -> None:
+        """Forget what was parked for long enough; what only that names goes."""
+        ended = self.clock().now - PARKED_S
+        over = {
+            row.digest
+            for row in self._manifests.all()
+            if row.parked_at is not None and row.parked_at <= ended
+        }
+        if over:
+            self.forget(over)
 
     def take_yanks(self) -> None:
         """A yank came: what it names is not offered any more."""
@@ -81,28 +105,12 @@ class Catalogue:
     def statement(self, channel: str, arch: str) -> Freshness | None:
         """The newest freshness statement of a channel and arch whose signers have a say now."""
         publisher = self._trust.publisher_for(channel, arch)
-        if publisher is None or publisher.freshness is None or publisher.fleet is None:
-            return None
-        raw = self._store.documents.statement(publisher.fleet, channel, arch)
-        with suppress(Malformed, SignatureError):  # the disk changed it: it comes again
-            statement = None if raw is None else Freshness.parse(raw)
-            if statement is not None and set(publisher.freshness.keys).issuperset(statement.signed_by):
-                return statement
-        return None
+        return statement_of(self._store.documents, (channel, arch), publisher)
 
     def yanks(self, channel: str, arch: str) -> dict[str, Yank]:
         """The yanks that count now for a channel and arch, by content; those of a channel count for its roll-outs."""
-        found: dict[str, Yank] = {}
         publisher = self._trust.publisher_for(channel, arch)
-        if publisher is None or publisher.fleet is None:
-            return found
-        for name in {channel, base_channel(channel)}:
-            for raw in self._store.documents.yanks(publisher.fleet, name, arch):
-                with suppress(Malformed, SignatureError):
-                    yank = Yank.parse(raw)
-                    if publisher.is_met_by(yank.signed_by):
-                        found[yank.body.content] = yank
-        return found
+        return yanks_of(self._store.documents, (channel, arch), publisher)
 
     def has_trusted(self, pair: Pair, digest: str) -> bool:
         """Whether a manifest of a channel and arch is here, whole or on its way, and its signers are trusted."""
@@ -129,13 +137,19 @@ class Catalogue:
         for trusted in self._trust.roots:
             if trusted.newest is not None:
                 body = trusted.newest.body
-                kind = f"root, version {body.version} of {body.name!r},"
+                kind = f"root version {body.version} of {body.name!r}"
                 yield AcceptedTime(body.created_at, "", "", (), state, body.expires_at, kind)
         for one in self._store.trust.times():
             if self._trust.tells_time(one.channel, one.arch, one.signers):
-                publisher = self._trust.publisher_for(one.channel, one.arch)
-                root = None if publisher is None else publisher.root
-                yield one if root is None else replace(one, until=root.expires_at)
+                yield replace(one, until=self._ends(one.channel, one.arch))
+        for statement in statements(self._store.documents, self._trust):
+            pair, at = statement.pair, statement.body.created_at
+            yield AcceptedTime(at, *pair, statement.signed_by, state, self._ends(*pair), STATEMENT)
+
+    def _ends(self, channel: str, arch: str) -> int | None:
+        """When the root expires that names the publisher of a channel and arch: it vouches for no later date."""
+        publisher = self._trust.publisher_for(channel, arch)
+        return None if publisher is None or publisher.root is None else publisher.root.expires_at
 
     def quick_clock(self) -> Clock:
         """The same without reading: behind by one manifest at most, and it never waits for the disk."""
@@ -144,14 +158,11 @@ class Catalogue:
     # -- what is offered ---------------------------------------------------------------------------------------------
 
     def in_date(self) -> list[tuple[Pair, bytes]]:
-        """The documents of all that are held and have not expired."""
-        now = self.clock().now
-        rows = [row for row in self._manifests.heads() if row.expires_at > now]
-        found = [(row.pair, self._manifests.get(row.digest)) for row in rows]
-        return [(pair, stored.raw) for pair, stored in found if stored is not None]
+        """The documents of all that may be offered now."""
+        return self.offering.in_date()
 
     def offered(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
-        """The manifests that are wholly here, trusted and in date.
+        """The manifests that are wholly here and that this node's verdict takes now.
 
         One at most for each channel and arch: where several series of a publisher's keys exist, the newest.
 
@@ -159,57 +170,15 @@ class Catalogue:
             channel: only this one.
             arch: only this (canonical) one.
         """
-        now = self.clock().now
-        rows = self._manifests.heads(channel, arch)
-        return list(_newest(row for row in rows if row.expires_at > now and self._trust.takes(row)).values())
+        return self.offering.offered(channel, arch)
 
     def withheld(self, channel: str | None = None, arch: str | None = None) -> list[Withheld]:
         """What is known and trusted, but not offered, and why; arguments as for `offered`."""
-        offered = {row.pair for row in self.offered(channel, arch)}
-        whole = {row.digest for row in self._manifests.heads(channel, arch)}
-        known = _newest(
-            row
-            for row in self._manifests.known()
-            if channel in (None, row.channel) and arch in (None, row.arch) and self._trust.takes(row)
-        )
-        return [
-            self._withhold(row, whole=row.digest in whole)
-            for pair, row in known.items()
-            if pair not in offered
-        ]
+        return self.offering.withheld(channel, arch)
 
     def missing(self, sha256: str) -> Withheld | None:
-        """Why an artifact is not here that a trusted manifest names; None if none does."""
-        rows = [row for row in self._manifests.naming(sha256) if self._trust.takes(row)]
-        if not rows:
-            return None
-        now = self.clock().now
-        # What only a former or an expired manifest names is not fetched any more.
-        expected = {
-            row.digest for row in self._manifests.known() if row.expires_at > now and row.fault is None
-        }
-        row = max(rows, key=lambda one: one.digest in expected)
-        return Withheld(
-            row.channel,
-            row.arch,
-            Why.INCOMPLETE,
-            f"an artifact of manifest version {row.manifest_version} is not complete here",
-            retry_after_s=SOON_S if row.digest in expected else None,
-        )
-
-    def _withhold(self, row: HeadRow, *, whole: bool) -> Withheld:
-        number, retry_after_s = row.manifest_version, None
-        if row.expires_at <= self.quick_clock().now:
-            why, text = Why.EXPIRED, f"manifest version {number} expired at {format_time(row.expires_at)}"
-        elif row.fault is not None:
-            why, text = (
-                Why.INCOMPLETE,
-                f"manifest version {number} contradicts itself, by its publisher's fault",
-            )
-        else:
-            state = "is not in force yet" if whole else "is not complete here"
-            why, text, retry_after_s = Why.INCOMPLETE, f"manifest version {number} {state}", SOON_S
-        return Withheld(row.channel, row.arch, why, text, retry_after_s)
+        """Why an artifact is not given that a manifest here names; None if none does."""
+        return self.offering.missing(sha256)
 
     # -- what is wanted ----------------------------------------------------------------------------------------------
 
@@ -219,10 +188,10 @@ class Catalogue:
         That is what the gate accepted last, as long as it is not wholly here; and where that can not be had, the
         version in force if it was damaged.
         """
-        now = self.clock().now
+        clock = self.clock()
         unfinished: dict[Pair, list[HeadRow]] = {}
         for row in self._manifests.known():
-            counts = row.fault is None and row.expires_at > now and self._trust.takes(row)
+            counts = row.fault is None and self.offering.forbids(row, clock) is None
             if counts and not self._trust.is_own(row) and not self._is_in_force(row):
                 unfinished.setdefault(row.pair, []).append(row)
         chosen = (self._choose(pair, rows) for pair, rows in unfinished.items())
@@ -334,6 +303,8 @@ class Catalogue:
         for head in filter(self._trust.takes, heads):
             accepted = self.accepted(head.channel, head.arch)
             row = self._manifests.row(head.digest)
+            if head.manifest_version < self._trust.floor(head.channel, head.arch):
+                continue  # by a key that was removed since, or before it was
             if not accepted:
                 news.append(head)
             elif head.digest in {one.digest for one in accepted}:
@@ -454,6 +425,7 @@ class Catalogue:
 
         So does what expired before it was whole.
         """
+        self.end_parking()
         self._manifests.retain()
         now = self.clock().now
         with self._store.blobs.standstill(), self._store.transaction():
@@ -471,12 +443,6 @@ class Catalogue:
 
     def tell(self) -> None:
         """Something is not as it was: look again."""
+        self.offering.forget_served()
         for changed in self._listeners:
             changed()
-
-
-def _newest(rows: Iterable[HeadRow]) -> dict[Pair, HeadRow]:
-    newest: dict[Pair, HeadRow] = {}
-    for row in rows:
-        newest[row.pair] = max(newest.get(row.pair, row), row, key=lambda one: one.manifest_version)
-    return newest

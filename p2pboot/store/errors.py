@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
-from p2pboot.errors import MachineError, P2PBootError, StoreError, UsageError
+from p2pboot.errors import ArtifactError, MachineError, P2PBootError, StoreError, UsageError
 from p2pboot.store.filenames import DATABASE_NAME, RECORD_NAME
 
 
@@ -148,3 +149,29 @@ class MemoryInDoubt(StoreError):
         )
         self.doubt = doubt
         self.state = state
+
+
+class PublisherRevoked(ArtifactError):
+    """There is a root, and the keys that sign here have no say by it: nothing of it is published.
+
+    Args:
+        channel: what was to be published.
+        arch: likewise.
+        signers: key ids, sorted.
+        is_known: whether the root is at hand.
+    """
+
+    def __init__(self, channel: str, arch: str, signers: Sequence[str], *, is_known: bool) -> None:
+        who = ", ".join(signers)
+        if is_known:
+            message = (
+                f"the root in force does not let {who} publish {channel}/{arch}: nothing of it is published"
+            )
+            remedy = (
+                "have the fleet's owners sign a root that names this key, or publish with one that it names"
+                " (--signing-key)"
+            )
+        else:
+            message = f"whether {who} may publish {channel}/{arch} is the root's to say, which is not known here yet"
+            remedy = "give the root's file (--root FILE), or see that a node of the fleet can be reached"
+        super().__init__(message, remedy=remedy)

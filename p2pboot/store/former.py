@@ -1,5 +1,6 @@
 """What yields to a manifest that is being brought in: the former versions of the same channel and arch.
 
+And before those what is parked (`store.parking`), of any: nobody is given that now.
 The version in force is offered until the next one is whole, and its predecessor is kept beside it. Where there is no
 room for both and the next one, the predecessor goes first. The one in force goes only if the operator keeps one version
 (`keep`), for then nothing is offered until the next one is whole; and only when somebody showed a piece of that, or a
@@ -91,11 +92,15 @@ class FormerVersions(Yielding):
         if new is None:
             return []
         in_force = self.in_force()
+        parked = [row for row in self._store.manifests.all() if row.is_parked and row.digest != new.digest]
         older = [
             row
             for row in self._store.manifests.of_pair(new.pair)
-            if row.manifest_version < new.manifest_version and not self._catalogue.trust.is_own(row)
+            if row.manifest_version < new.manifest_version
+            and not row.is_parked
+            and not self._catalogue.trust.is_own(row)
         ]
         if self._catalogue.keep > 1:
             older = [row for row in older if in_force is None or row.digest != in_force.digest]
-        return sorted(older, key=lambda row: (row == in_force, row.manifest_version))
+        older.sort(key=lambda row: (row == in_force, row.manifest_version))
+        return [*sorted(parked, key=lambda row: row.parked_at or 0), *older]

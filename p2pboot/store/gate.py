@@ -18,7 +18,7 @@ from p2pboot.core.trust import Pair
 from p2pboot.core.verify import Question, Verdict, judge, read_trusted, verify
 from p2pboot.errors import P2PBootError
 from p2pboot.store.catalogue import Catalogue
-from p2pboot.store.errors import NotRecorded
+from p2pboot.store.errors import NotRecorded, PublisherRevoked
 from p2pboot.store.store import Store
 
 if TYPE_CHECKING:
@@ -153,9 +153,13 @@ class Gate:
 
         Returns:
             False when it is not newer than what is known of its signers, who would contradict themselves.
+
+        Raises:
+            PublisherRevoked: by the root its signers have no say.
         """
+        pair = (manifest.channel, manifest.arch)
+        self.check_say(pair, manifest.signers)
         with self._store.transaction():
-            pair = (manifest.channel, manifest.arch)
             trust = self.catalogue.trust.publishing(pair, manifest.signers)
             if not self._store.trust.accept(manifest, trust.publisher_for(*pair)):
                 return False
@@ -166,6 +170,13 @@ class Gate:
         self.catalogue.publishes(pair, manifest.signers)
         self.catalogue.completed(manifest.digest)
         return True
+
+    def check_say(self, pair: Pair, signers: tuple[str, ...]) -> None:
+        """Raise PublisherRevoked where there is a root, and by that these keys have no say for a channel and arch."""
+        trust = self.catalogue.trust
+        if trust.revokes(pair, signers):
+            is_known = all(root.chain is not None for root in trust.roots)
+            raise PublisherRevoked(*pair, signers, is_known=is_known)
 
     def contradiction(self, first: Manifest, second: Manifest) -> None:
         """Keep two manifests of one number that came together: neither is taken, now or later.

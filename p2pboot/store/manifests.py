@@ -10,7 +10,7 @@ be whole by its signer's fault; `retain` removes the rest.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from p2pboot.core.dataclass import dataclass
@@ -21,7 +21,7 @@ from p2pboot.store.database import Database
 
 _ROWS: Final = (
     "SELECT channel, arch, signers, manifest_version, manifests.digest, length(raw), created_at, expires_at, role,"
-    " fault FROM manifests"
+    " fault, parked_at FROM manifests"
 )
 
 
@@ -36,7 +36,8 @@ class StoredManifest(NamedTuple):
 class HeadRow:
     """What is known of a manifest; times in unix seconds, `size` of its bytes.
 
-    The role is "pending", "current" or "previous"; `fault` is why it can never be whole, None for all but a few.
+    The role is "pending", "current" or "previous"; `fault` is why it can never be whole, None for all but a few;
+    `parked_at` is since when it is kept although its signers lost their say (`store.parking`), None for most.
     """
 
     channel: str
@@ -49,6 +50,12 @@ class HeadRow:
     expires_at: int
     role: str = "current"
     fault: str | None = None
+    parked_at: int | None = None
+
+    @property
+    def is_parked(self) -> bool:
+        """Whether its signers lost their say, and it is kept in case it counts again or is signed anew."""
+        return self.parked_at is not None
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -225,11 +232,26 @@ class Manifests:
             digests = [(row.digest,) for row in self._rows() if unwanted(row)]
             sql.executemany("DELETE FROM manifests WHERE digest = ?", digests)
 
+    def park(self, digests: Iterable[str], now: int | None) -> None:
+        """Keep manifests although nobody takes them now; or, without a time, keep them as all others again.
+
+        Args:
+            digests: of the manifests; one that is parked already keeps its time.
+            now: unix seconds; None where they count again.
+        """
+        with self._database.transaction() as sql:
+            sql.executemany(
+                "UPDATE manifests SET parked_at = CASE WHEN ?2 IS NULL THEN NULL ELSE coalesce(parked_at, ?2) END"
+                " WHERE digest = ?1",
+                [(digest, now) for digest in digests],
+            )
+
     def drop_superseded(self, manifest: Manifest) -> None:
         """Forget what is pending of the manifest's channel and arch and has a lower number: nobody will want it."""
         with self._database.transaction() as sql:
             sql.execute(
-                "DELETE FROM manifests WHERE channel = ? AND arch = ? AND role = 'pending' AND manifest_version < ?",
+                "DELETE FROM manifests WHERE channel = ? AND arch = ? AND role = 'pending' AND manifest_version < ?"
+                " AND parked_at IS NULL",
                 (manifest.channel, manifest.arch, manifest.manifest_version),
             )
 

@@ -1,4 +1,4 @@
-"""The second record of what must not be forgotten: numbers published, versions accepted, sequences announced.
+"""The second record of what must not be forgotten: numbers published, versions accepted and in force, sequences.
 
 The database alone can not tell that it was cut to nothing, or put back from an old backup: it would begin again at 1
 without a word. So a file beside it, the *record*, says the same in few words, and both count how often they were
@@ -34,6 +34,7 @@ from p2pboot.store.errors import Doubt, MemoryInDoubt
 from p2pboot.store.filenames import RECORD_NAME
 
 SPEC: Final = "p2pboot-record/1"
+_KINDS: Final = ("accepted", "published", "announced", "roots")  # as in `Memory`
 MAX_RECORD: Final = 64 << 20  # far above what the bounds of accepted heads allow: a larger file is not ours
 _ROOM: Final = 64 << 10  # bytes of earlier lines that are left standing
 _NOT_A_FILE: Final = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
@@ -47,11 +48,13 @@ class Memory:
         accepted: signers (key ids, joined by commas), channel, arch, version, digest.
         published: signers, channel, arch, highest number used.
         announced: signer, highest sequence.
+        roots: fleet (the digest of its root's version 1), highest version that was in force, its digest.
     """
 
     accepted: tuple[tuple[str, str, str, int, str], ...] = ()
     published: tuple[tuple[str, str, str, int], ...] = ()
     announced: tuple[tuple[str, int], ...] = ()
+    roots: tuple[tuple[str, int, str], ...] = ()
 
     @classmethod
     def of(cls, sql: sqlite3.Connection) -> Memory:
@@ -69,10 +72,11 @@ class Memory:
                 )
             ),
             tuple(sql.execute("SELECT signer, sequence FROM announced ORDER BY signer")),
+            tuple(sql.execute("SELECT fleet, version, digest FROM root_memory ORDER BY fleet")),
         )
 
     def __bool__(self) -> bool:
-        return bool(self.accepted or self.published or self.announced)
+        return bool(self.accepted or self.published or self.announced or self.roots)
 
     def restore(self, sql: sqlite3.Connection) -> None:
         """Make a database remember exactly this."""
@@ -82,6 +86,7 @@ class Memory:
                 sql.execute(
                     "DELETE FROM accepted_heads WHERE signers = ? AND channel = ? AND arch = ?", row[:3]
                 )
+        sql.execute("DELETE FROM root_memory")
         self.raise_in(sql)
 
     def raise_in(self, sql: sqlite3.Connection) -> None:
@@ -102,6 +107,11 @@ class Memory:
             "INSERT INTO announced VALUES (?, ?) ON CONFLICT DO UPDATE SET sequence = excluded.sequence"
             " WHERE excluded.sequence > sequence",
             self.announced,
+        )
+        sql.executemany(
+            "INSERT INTO root_memory VALUES (?, ?, ?) ON CONFLICT DO UPDATE"
+            " SET version = excluded.version, digest = excluded.digest WHERE excluded.version > version",
+            self.roots,
         )
 
 
@@ -129,6 +139,7 @@ class Entry:
             "accepted": memory.accepted,
             "published": memory.published,
             "announced": memory.announced,
+            **({"roots": memory.roots} if memory.roots else {}),  # else as it was before there were any
         }
         text = json.dumps(said, separators=(",", ":")).encode()
         return b"%s %s\n" % (hashlib.sha256(text).hexdigest().encode(), text)
@@ -147,8 +158,9 @@ class Entry:
             said = decode_note(text)
             if said["spec"] != SPEC:
                 raise NewerRecord
-            rows = (_rows(said["accepted"]), _rows(said["published"]), _rows(said["announced"]))
-            return cls(str(said["state"]), _number(said["serial"]), Memory(*rows))
+            said.setdefault("roots", [])  # of a version that knew none
+            memory = Memory(*(_rows(said[name]) for name in _KINDS))
+            return cls(str(said["state"]), _number(said["serial"]), memory)
         except (ValueError, KeyError, TypeError):
             return None
 

@@ -46,7 +46,7 @@ EFFECTS: Final = {
 class Difference:
     """One number that database and record do not agree on; None where one of them has none.
 
-    `kind` is "accepted", "published" or "announced"; `subject` a channel and arch, or "snapshots".
+    `kind` is "accepted", "published", "announced" or "root"; `subject` a channel and arch, "snapshots", or a fleet.
     """
 
     kind: str
@@ -160,6 +160,8 @@ def _rows(memory: Memory) -> Iterator[tuple[tuple[str, str, str], int]]:
         yield ("published", f"{channel}/{arch}", signers), counter
     for signer, sequence in memory.announced:
         yield ("announced", "snapshots", signer), sequence
+    for fleet, version, _digest in memory.roots:
+        yield ("root", f"fleet {fleet}", ""), version
 
 
 def _set_aside(path: Path, names: tuple[str, ...]) -> None:

@@ -84,6 +84,7 @@ CREATE TABLE roots(
     PRIMARY KEY (fleet, version)
 );
 CREATE INDEX roots_digest ON roots(digest);
+CREATE TABLE root_memory(fleet TEXT PRIMARY KEY, version INTEGER NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE statements(
     fleet TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, created_at INTEGER NOT NULL,
     digest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (fleet, channel, arch)
@@ -292,6 +293,7 @@ CREATE TABLE roots(
     PRIMARY KEY (fleet, version)
 );
 CREATE INDEX roots_digest ON roots(digest);
+CREATE TABLE root_memory(fleet TEXT PRIMARY KEY, version INTEGER NOT NULL, digest TEXT NOT NULL);
 CREATE TABLE statements(
     fleet TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, created_at INTEGER NOT NULL,
     digest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (fleet, channel, arch)

@@ -6,7 +6,9 @@ them, and since the trust may have.
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from p2pboot.core.policy import TrustPolicy
@@ -89,7 +91,8 @@ class TrustDocuments:
             differs = any(known.get(version, root.digest) != root.digest for version, root in kept.items())
             obsolete = [version for version in known if version not in kept and (differs or version >= first)]
             news = [root for version, root in kept.items() if known.get(version) != root.digest]
-            if not news and not obsolete:
+            remembered = _remember(sql, anchor, fleet, chain)
+            if not news and not obsolete and not remembered:
                 return False
             self._database.record_change()
             # What was kept by the anchor's digest, before anybody said what the fleet is called.
@@ -103,6 +106,26 @@ class TrustDocuments:
                 [(fleet, root.version, root.digest, root.raw) for root in news],
             )
         return True
+
+    def admits(self, anchor: Anchor, chain: Chain) -> bool:
+        """Whether a chain may be in force: it does not end before, or contradict, what was in force here once.
+
+        That is remembered apart from the documents, and so when they are lost. Where the operator names a root of the
+        version that is remembered, or of a later one, his word counts.
+        """
+        row = self._database.row(
+            "SELECT version, digest FROM root_memory WHERE fleet IN (?, ?) ORDER BY version DESC",
+            anchor.digest,
+            chain.fleet or anchor.digest,
+        )
+        if row is None:
+            return True
+        version, digest = row
+        known = chain.at(version)
+        if chain.newest.version < version:
+            return False
+        said = next((root.version for root in chain.roots if root.digest == anchor.digest), 0)
+        return known is None or known.digest == digest or said >= version
 
     # -- freshness ---------------------------------------------------------------------------------------------------
 
@@ -221,7 +244,7 @@ def resolved(policy: TrustPolicy, documents: TrustDocuments) -> TrustPolicy:
         ConfigError: two publishers cover the same channel and architecture.
         StoreError, MachineError: the state can not be read.
     """
-    chains: dict[str, Chain] = {}
+    roots = []
     for trusted in policy.roots:
         raw = documents.roots_of(trusted.anchor)
         try:
@@ -230,6 +253,21 @@ def resolved(policy: TrustPolicy, documents: TrustDocuments) -> TrustPolicy:
                 chain, _ = walk(chain, raw)
         except (BadChain, TwoRoots):  # the disk changed it: peers have it
             chain = begin(trusted.anchor)
-        if chain is not None:
-            chains[trusted.anchor.digest] = chain
-    return policy.with_chains(chains)
+        if chain is not None and not documents.admits(trusted.anchor, chain):
+            chain = None  # never back: peers have the newer one
+        roots.append(replace(trusted, chain=chain))
+    return TrustPolicy.of(policy.named, roots)
+
+
+def _remember(sql: sqlite3.Connection, anchor: Anchor, fleet: str, chain: Chain) -> bool:
+    """Remember the version in force; returns whether that is news."""
+    row = sql.execute(
+        "SELECT fleet, version, digest FROM root_memory WHERE fleet IN (?, ?) ORDER BY version DESC",
+        (fleet, anchor.digest),
+    ).fetchone()
+    newest = (fleet, chain.newest.version, chain.newest.digest)
+    if row == newest:
+        return False
+    sql.execute("DELETE FROM root_memory WHERE fleet IN (?, ?)", (fleet, anchor.digest))
+    sql.execute("INSERT INTO root_memory VALUES (?, ?, ?)", newest)
+    return True

@@ -99,6 +99,8 @@ class TrustGate:
         except BadChain as error:
             return Judged(Fate.BAD, error.message)
         changed = longer != trusted.chain
+        if changed and not self._documents.admits(trusted.anchor, longer):
+            return Judged(Fate.OLDER, "a newer root was in force here")
         if changed:
             self._bring_into_force(trusted, longer)
         if ended_by is not None and longer.newest.version < ended_by.version:

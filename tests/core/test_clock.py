@@ -31,7 +31,14 @@ def test_a_clock_behind_the_release_is_held_by_it(wall: int, newest: int | None)
     assert effective_now(wall, known, RELEASE) == Clock(RELEASE, trusted=False, wall=wall)
 
 
-@pytest.mark.parametrize(("wall", "newest"), [(4999, 5000), (-5, 5000), (1000, 1001), (5, MAX_TIME * 2)])
+@pytest.mark.parametrize(("wall", "newest"), [(5000, 5600), (1000, 1001), (4999, 5000)])
+def test_a_clock_that_is_behind_a_document_by_no_more_than_clocks_differ_is_believed(
+    wall: int, newest: int
+) -> None:
+    assert effective_now(wall, accepted(newest), RELEASE) == Clock(newest)
+
+
+@pytest.mark.parametrize(("wall", "newest"), [(4399, 5000), (-5, 5000), (999, 1001), (5, MAX_TIME * 2)])
 def test_a_clock_behind_a_manifest_is_held_by_that_manifest(wall: int, newest: int) -> None:
     clock = effective_now(wall, accepted(newest), RELEASE)
     assert clock == Clock(min(newest, MAX_TIME), trusted=False, wall=wall, held_by=accepted(newest))

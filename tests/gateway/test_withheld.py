@@ -70,8 +70,13 @@ async def test_expired_manifest_is_withheld_with_the_date(gateway: Running, path
     assert "retry-after" not in reply.headers  # it does not pass by itself
 
 
-async def test_blobs_of_an_expired_manifest_stay(gateway: Running) -> None:
+async def test_blobs_of_an_expired_manifest_are_not_given_and_come_back_with_the_clock(
+    gateway: Running,
+) -> None:
+    assert (await gateway.get(f"/blobs/{SHA256}")).status == 200
     gateway.node.now = NOW + 100 * 86_400
+    assert b"expired at" in (await unavailable(gateway, f"/blobs/{SHA256}")).body
+    gateway.node.now = NOW
     assert (await gateway.get(f"/blobs/{SHA256}")).status == 200
 
 

@@ -82,9 +82,10 @@ def settings_of(directory: Path, name: str, **changes: Any) -> NodeSettings:
             chosen=directory / name / "state", max_artifact_bytes=1 << 40, quota_bytes=None
         ),
         "trust": (),
+        "roots": (),
     }
     for table, values in changes.items():
-        tables[table] = values if table == "trust" else replace(tables[table], **values)
+        tables[table] = values if table in ("trust", "roots") else replace(tables[table], **values)
     return NodeSettings(**tables)
 
 

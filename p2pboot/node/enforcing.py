@@ -1,0 +1,91 @@
+"""Has a running node live by the trust in force: a newer root came, or the operator said something else.
+
+The catalogue knows at once what counts; here is who has to be told. What the settings said at the start does not matter
+any more: whom to follow, whom to keep a place for and what to publish comes from the policy in force.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+
+import trio
+
+from p2pboot.config.settings import SnapshotSettings
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.errors import UsageError
+from p2pboot.store.auditlog import AuditLog
+from p2pboot.store.catalogue import Catalogue
+
+
+class Enforcing:
+    """Tells the parts of a node when another policy is in force.
+
+    Args:
+        catalogue: has the policy in force.
+        audit: takes it down; None: nobody does.
+        enforce: has everybody look again; called in the event loop, in one task at a time.
+    """
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        audit: AuditLog | None,
+        enforce: Callable[[TrustPolicy], Awaitable[None]],
+    ) -> None:
+        self._catalogue = catalogue
+        self._audit = audit
+        self._enforce = enforce
+        self._one_at_a_time = trio.Lock()
+        self._enforced = catalogue.trust.configured
+
+    async def reconcile(self) -> None:
+        """Where another policy is in force than the last time, bring it to everybody; once for each."""
+        async with self._one_at_a_time:
+            policy = self._catalogue.trust.configured
+            if policy is not self._enforced:
+                await self._bring(policy)
+
+    async def change(self, policy: TrustPolicy) -> None:
+        """Have the policy of the settings in force, with the roots that are known, and bring it to everybody."""
+        async with self._one_at_a_time:
+            policy = await trio.to_thread.run_sync(self._catalogue.resolved, policy)
+            await trio.to_thread.run_sync(self._catalogue.take_policy, policy)
+            await self._bring(self._catalogue.trust.configured)
+
+    async def _bring(self, policy: TrustPolicy) -> None:
+        if self._audit is not None and policy != self._enforced:
+            await trio.to_thread.run_sync(self._audit.trust_changed, policy.publishers)
+        await self._enforce(policy)
+        self._enforced = policy
+
+
+def snapshot_signers(policy: TrustPolicy, settings: SnapshotSettings) -> Publisher | None:
+    """Whose snapshots are followed: whom a root names for that, else whom the settings name; None for nobody.
+
+    Of several roots the first that names somebody counts.
+    """
+    for trusted in policy.roots:
+        role = None if trusted.newest is None else trusted.newest.body.snapshots
+        if role is not None:
+            return Publisher(role.keys, role.threshold, name=trusted.name)
+    return settings.trusted
+
+
+def check_apart(policy: TrustPolicy, keys: Iterable[tuple[str, SecretKey]]) -> None:
+    """Refuse a node whose own keys are root keys: those lie in drawers, and not on machines that the world talks to.
+
+    Args:
+        policy: with the roots in force.
+        keys: what each is called in the configuration, and the key.
+
+    Raises:
+        UsageError: one of them is.
+    """
+    for root in (trusted.newest for trusted in policy.roots if trusted.newest is not None):
+        for what, key in keys:
+            if key.public.keyid in root.body.root.keys:
+                raise UsageError(
+                    f"{what}: {key.public.keyid} is a root key of {root.body.name!r}, and such a key is no node's",
+                    remedy="give the node a key of its own, and keep the root key on no machine that is connected",
+                )

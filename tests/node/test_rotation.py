@@ -1,0 +1,158 @@
+"""A newer root comes into force in running nodes: keys go, keys come, and the fleet goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import trio
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.jsonform import MAX_INTEGER
+from p2pboot.core.policy import TrustedRoot, TrustPolicy
+from p2pboot.core.problems import Code
+from p2pboot.core.trustdocs.chain import Anchor, begin
+from p2pboot.core.trustdocs.root import Floor, PublishRole, Role, Root
+from p2pboot.core.withheld import Why
+from p2pboot.errors import UsageError
+from p2pboot.node.enforcing import check_apart, snapshot_signers
+from p2pboot.protocol.messages import SYNC_PROTOCOL
+from p2pboot.store.trustgate import Fate, TrustGate
+from p2pboot.testing.manifests import key_of
+from p2pboot.testing.trustdocs import ROOT_KEYS, next_root, root_body, signed_root
+from tests.node.world import PAIR, Mesh, Running, Wall, signed, until, write_tree
+
+
+def role(*names: str) -> PublishRole:
+    keys = tuple(sorted(key_of(name).public.keyid for name in names))
+    return PublishRole(keys, 1, ("stable",), ("x86_64",))
+
+
+FIRST = signed_root(root_body(publish=(role("publisher"),)))
+
+
+def under(root: Root) -> tuple[TrustedRoot, ...]:
+    anchor = Anchor.of_root(root)
+    return (TrustedRoot(anchor, begin(anchor)),)
+
+
+async def bring(running: Running, *roots: Root) -> None:
+    """Have a running node hear of roots."""
+    gate = TrustGate(running.store, running.node.catalogue)
+
+    def take() -> Fate:
+        return gate.take_roots([one.raw for one in roots], source="test").fate
+
+    assert await trio.to_thread.run_sync(take) is Fate.NEWS
+
+
+def offered(running: Running) -> list[int]:
+    return [row.manifest_version for row in running.node.catalogue.offered()]
+
+
+def sent(running: Running) -> int:
+    """Bytes of artifacts that it gave to peers."""
+    counted = running.node.running().bytes_sent
+    return sum(size for protocol, size in counted.items() if protocol != SYNC_PROTOCOL)
+
+
+def codes(running: Running) -> set[Code]:
+    return {problem.code for problem in running.node.problems.all()}
+
+
+@pytest.fixture
+def mesh(tmp_path: Path, autojump_clock: None) -> Mesh:
+    return Mesh(tmp_path, Wall())
+
+
+async def test_a_stolen_key_that_signed_the_highest_number_is_removed_and_the_mesh_boots_again(
+    mesh: Mesh,
+) -> None:
+    second = next_root(FIRST, publish=(role("second"),), floors=(Floor(*PAIR, 3),))
+    async with mesh.publisher(roots=under(FIRST)) as publisher:
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", roots=under(FIRST), network=bootstrap) as mirror:
+            await until(lambda: offered(mirror) == [1])
+            stolen = signed(MAX_INTEGER, "publisher", seed="evil")
+            verdict = await mirror.node._intake.hear(PAIR, "12D3KooWthief", stolen.raw)
+            assert verdict.name == "ACCEPT"
+            assert [head.manifest_version for head in mirror.node.catalogue.accepted(*PAIR)] == [MAX_INTEGER]
+            await bring(mirror, second)
+            await until(lambda: offered(mirror) == [])
+    async with mesh.publisher(key="second", roots=under(second)) as publisher:
+        await until(lambda: offered(publisher) == [3])  # it begins at the floor
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", roots=under(FIRST), network=bootstrap) as mirror:
+            await until(lambda: offered(mirror) == [3])
+            assert mirror.node.catalogue.trust.roots[0].newest == second  # remembered over the restart
+
+
+async def test_a_release_that_is_signed_anew_after_a_rotation_is_not_transferred_again(mesh: Mesh) -> None:
+    second = next_root(FIRST, publish=(role("second"),))
+    async with mesh.publisher(roots=under(FIRST)) as publisher:
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", roots=under(FIRST), network=bootstrap) as mirror:
+            await until(lambda: offered(mirror) == [1])
+            assert sent(publisher) >= 200_000  # so that the other figure says something
+            await bring(mirror, second)
+            assert [one.why for one in mirror.node.catalogue.withheld()] == [Why.UNTRUSTED]
+    async with mesh.publisher(key="second", roots=under(second)) as publisher:
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", roots=under(FIRST), network=bootstrap) as mirror:
+            await until(lambda: offered(mirror) == [1])
+            assert mirror.head().signers == (key_of("second").public.keyid,)  # type: ignore[union-attr]
+            assert sent(publisher) == 0
+
+
+async def test_a_publisher_that_the_root_revokes_publishes_nothing_until_it_is_named_again(
+    mesh: Mesh,
+) -> None:
+    second = next_root(FIRST, publish=(role("second"),))
+    third = next_root(second, publish=(role("publisher", "second"),))
+    async with mesh.publisher(roots=under(FIRST)) as publisher:
+        await until(lambda: offered(publisher) == [1])
+        assert Code.PUBLISHER_REVOKED not in codes(publisher)
+        await bring(publisher, second)
+        assert offered(publisher) == []
+        await until(lambda: Code.PUBLISHER_REVOKED in codes(publisher))
+        write_tree(mesh.directory / "publisher" / "artifacts", "newer")
+        answer = await publisher.ask(op="publish")
+        assert not answer["ok"]
+        assert "does not let" in str(answer["error"])
+        counted = publisher.store.publications.counter((key_of("publisher").public.keyid,), *PAIR)
+        assert counted == 1  # no number was used up
+        await bring(publisher, third)
+        await until(lambda: offered(publisher) == [2])
+        await until(lambda: Code.PUBLISHER_REVOKED not in codes(publisher))
+
+
+async def test_a_newer_root_changes_what_a_mirror_follows_and_whom_it_prefers(mesh: Mesh) -> None:
+    def of_testing(*names: str) -> PublishRole:
+        keys = tuple(sorted(key_of(name).public.keyid for name in names))
+        return PublishRole(keys, 1, ("testing",), ("x86_64",))
+
+    second = next_root(FIRST, publish=(role("second"), of_testing("publisher")))
+    async with mesh.publisher(roots=under(FIRST)) as publisher:
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", roots=under(FIRST), network=bootstrap) as mirror:
+            assert [one.channel for one in mirror.node.awaited()] == ["stable"]
+            await bring(mirror, second)
+            await until(lambda: key_of("second").public.peer_id in mirror.node._peering.preferred)
+            assert {one.channel for one in mirror.node.awaited()} == {"stable", "testing"}
+
+
+def test_no_node_has_a_root_key_for_its_own() -> None:
+    policy = TrustPolicy.of((), under(FIRST))
+    check_apart(policy, [("identity.key", key_of("publisher"))])
+    own: SecretKey = ROOT_KEYS[2]  # of which no signature is needed
+    with pytest.raises(UsageError, match=r"identity\.signing_key: ed25519:.* is a root key of 'test fleet'"):
+        check_apart(policy, [("identity.key", key_of("mirror")), ("identity.signing_key", own)])
+
+
+def test_who_signs_snapshots_is_the_roots_to_say_where_it_says_so(mesh: Mesh) -> None:
+    settings = mesh.settings("mirror", snapshots={"trust": (key_of("named").public.keyid,)}).snapshots
+    assert snapshot_signers(TrustPolicy.of((), under(FIRST)), settings) == settings.trusted
+    says = signed_root(root_body(snapshots=Role((key_of("snapshots").public.keyid,), 1)))
+    found = snapshot_signers(TrustPolicy.of((), under(says)), settings)
+    assert found is not None
+    assert found.keys == (key_of("snapshots").public.keyid,)
