@@ -113,6 +113,7 @@ def rows_of(document: Document) -> list[Row]:
         Row("", summary.text, _CONDITIONS[summary.condition]),
         *_problems(document),
         *_releases(document),
+        *_trust(document),
         *_fetching(document),
         *_peers(document),
         *_bytes(document),
@@ -151,6 +152,51 @@ def _releases(document: Document) -> Iterator[Row]:
             )
     for one in document["withheld"]:
         yield Row("withheld", f"{_pair(one)}: {one['text']}", _COLOURS["withheld"])
+
+
+def _trust(document: Document) -> Iterator[Row]:
+    """What roots and freshness statements say; a node of before them says nothing."""
+    trust = document.get("trust")
+    if trust is None:
+        return
+    for root in trust["roots"]:
+        yield Row("root", _root(root))
+    for one in trust["pairs"]:
+        if one["statement"] is not None:
+            yield Row("vouched", f"{_pair(one)} {_vouched(one['statement'])}")
+        elif one["max_age_s"] is not None:
+            yield Row("vouched", f"{_pair(one)}: nobody has shown a freshness statement")
+        if one["yanks"]:
+            yield Row(
+                "yanked",
+                f"{_pair(one)}, {one['yanks']} so far, last {one['yanked_at']}: {one['yank_reason']}",
+            )
+    if trust["evidence"]:
+        text = f"{trust['evidence']} pairs of documents that can not both be honest are kept: p2pboot evidence list"
+        yield Row("ALARM", text, _COLOURS["ALARM"])
+
+
+def _root(root: Document) -> str:
+    if root["version"] is None:
+        return f"sha256:{root['anchor']}: not known here yet; any node of the fleet has it"
+    left_s = root["expires_in_s"]
+    if left_s is None:
+        ends = "never expires"
+    elif left_s <= 0:
+        ends = f"expired {duration_text(-left_s)} ago"
+    else:
+        ends = f"expires in {duration_text(left_s)}"
+    if root["on_expiry"] == "refuse":
+        ends += ", and nothing is taken then"
+    return f"{root['name']}, version {root['version']}, {ends}"
+
+
+def _vouched(statement: Document) -> str:
+    age_s = statement["age_s"]
+    when = f"at {statement['created_at']}" if age_s is None else f"{duration_text(age_s)} ago"
+    text = f"manifest version {statement['head']} {when}, nothing below {statement['minimum']}"
+    paused = statement["paused_since"]
+    return text if paused is None else f"{text}; paused since {paused}"
 
 
 def _pair(one: Document) -> str:
@@ -218,6 +264,8 @@ def _peers(document: Document) -> Iterator[Row]:
         holds = ", ".join(peer["holds"]) or "-"
         if peer["publisher"]:
             holds = f"{holds} (publisher)"
+        if peer.get("behind"):
+            holds = f"{holds} (behind)"
         yield Row(
             "peer",
             f"{name:<{width}}  {path:<9}  {rtt:>8}  in {rate_text(peer['rate_received']):>10}"

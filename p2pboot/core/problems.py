@@ -61,6 +61,9 @@ class Code(enum.StrEnum):
     FRESHNESS_OVERDUE = (
         "freshness-overdue"  # the same, and it is required: soon nothing is offered, or nothing is
     )
+    ROOT_EXPIRING = "root-expiring"  # a root runs out before long
+    ROOT_EXPIRED = "root-expired"  # it has
+    YANKED = "yanked"  # what is held was taken back, and nothing newer is here
     INOTIFY = "inotify"  # the system tells of no changes; the directory is looked at every few seconds
     INTERFACES = "interfaces"  # the machine's addresses can not be listed
     LOCAL_DISCOVERY = "local-discovery"  # no peers can be found on the local network
@@ -96,6 +99,9 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.FRESHNESS_UNSIGNED: Severity.ERROR,
     Code.FRESHNESS_OLD: Severity.WARNING,
     Code.FRESHNESS_OVERDUE: Severity.ERROR,
+    Code.ROOT_EXPIRING: Severity.WARNING,
+    Code.ROOT_EXPIRED: Severity.ERROR,
+    Code.YANKED: Severity.ERROR,
     Code.INOTIFY: Severity.WARNING,
     Code.INTERFACES: Severity.WARNING,
     Code.LOCAL_DISCOVERY: Severity.WARNING,

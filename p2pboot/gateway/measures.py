@@ -121,6 +121,44 @@ EQUIVOCATIONS: Final = Measure(
     " a key is misused, or its counter was lost.",
 )
 
+# -- trust ------------------------------------------------------------------------------------------------------------
+
+_PAIR: Final = ("channel", "arch")
+_ROOT: Final = ("name", "fleet")
+_PAIRS: Final = "one for each channel and arch that is known: at most 256"
+_ROOTS: Final = "one for each root that is configured and at hand"
+
+ROOT_VERSION: Final = Measure(
+    name="p2pboot_root_version", text="The version of the root in force.", labels=_ROOT, bound=_ROOTS
+)
+ROOT_EXPIRY: Final = Measure(
+    name="p2pboot_root_expiry_timestamp_seconds",
+    text="When the root in force expires, in unix time. Without a series where it never does.",
+    labels=_ROOT,
+    bound=_ROOTS,
+)
+FRESHNESS_CREATED: Final = Measure(
+    name="p2pboot_freshness_created_timestamp_seconds",
+    text="When it was last vouched for what the newest manifest is, in unix time. By the clock of who signed. It is"
+    " renewed every six hours; without a series where nobody did.",
+    labels=_PAIR,
+    bound=_PAIRS,
+)
+FRESHNESS_MINIMUM: Final = Measure(
+    name="p2pboot_freshness_minimum",
+    text="The lowest manifest_version that is to be taken, as the newest freshness statement says.",
+    labels=_PAIR,
+    bound=_PAIRS,
+)
+YANKS: Final = Measure(
+    name="p2pboot_yanks", text="Releases that were taken back.", labels=_PAIR, bound=_PAIRS
+)
+EVIDENCE: Final = Measure(
+    name="p2pboot_evidence",
+    text="Pairs of roots or freshness statements that can not both be honest, kept as evidence. `p2pboot evidence list`"
+    " says which.",
+)
+
 # -- the store --------------------------------------------------------------------------------------------------------
 
 STORE_USED: Final = Measure(name="p2pboot_store_used_bytes", text="What fetched artifacts take up.")
@@ -361,6 +399,7 @@ SECTIONS: Final[dict[str, tuple[Measure, ...]]] = {
         MANIFESTS_REFUSED,
         EQUIVOCATIONS,
     ),
+    "Trust": (ROOT_VERSION, ROOT_EXPIRY, FRESHNESS_CREATED, FRESHNESS_MINIMUM, YANKS, EVIDENCE),
     "The store": (
         *(STORE_USED, STORE_LIMIT, STORE_FREE, STORE_SIZE, STORE_KEPT),
         *(SCRUB_RUNNING, SCRUB_READ, SCRUB_SIZE, SCRUB_FINISHED, DAMAGED, MENDED),

@@ -116,6 +116,25 @@ def of_fetching(fetching: Iterable[Mapping[str, Any]]) -> Iterable[Metric]:
     yield _family(measures.FETCH_WAITING, waiting)
 
 
+def of_trust(trust: Mapping[str, Any]) -> Iterable[Metric]:
+    """What roots, freshness statements and yanks say, as the status document tells of it in `trust`."""
+    roots = {
+        (one["name"] or "", one["fleet"] or ""): one for one in trust["roots"] if one["version"] is not None
+    }
+    yield _family(measures.ROOT_VERSION, {where: one["version"] for where, one in roots.items()})
+    expiries = {
+        where: parse_time(one["expires_at"]) for where, one in roots.items() if one["expires_at"] is not None
+    }
+    yield _family(measures.ROOT_EXPIRY, expiries)
+    pairs = {(one["channel"], one["arch"]): one for one in trust["pairs"]}
+    statements = {where: one["statement"] for where, one in pairs.items() if one["statement"] is not None}
+    created = {where: parse_time(one["created_at"]) for where, one in statements.items()}
+    yield _family(measures.FRESHNESS_CREATED, created)
+    yield _family(measures.FRESHNESS_MINIMUM, {where: one["minimum"] for where, one in statements.items()})
+    yield _family(measures.YANKS, {where: one["yanks"] for where, one in pairs.items()})
+    yield _single(measures.EVIDENCE, trust["evidence"])
+
+
 def of_node(node: RunningNode, *, is_ready: bool) -> Iterable[Metric]:
     """What a node counted, what is wrong now, and whether it offers anything."""
     yield _family(measures.INFO, {(__version__, node.peer_id, node.role, node.name): 1})

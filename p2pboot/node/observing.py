@@ -29,6 +29,7 @@ from p2pboot.node.foreseeing import (
     little_room,
 )
 from p2pboot.node.freezing import FreezeAlarm
+from p2pboot.node.lapsing import root_problems, yanked_problems
 from p2pboot.node.poisoners import Poisoners
 from p2pboot.node.problems import Problems
 from p2pboot.store.catalogue import Catalogue
@@ -148,6 +149,9 @@ class Observer:
         self._problems.report("equivocations", found)
         frozen = await trio.to_thread.run_sync(self._freeze.problems, trio.current_time())
         self._problems.report("freeze", frozen)
+        self._problems.report("root", await trio.to_thread.run_sync(root_problems, self._catalogue))
+        yanked = await trio.to_thread.run_sync(yanked_problems, self._store, self._catalogue)
+        self._problems.report("yanked", yanked)
         rows = await trio.to_thread.run_sync(self._store.manifests.known)
         self._problems.report("contact", self._contact.problems(rows, self._catalogue.trust))
         self._problems.report("poisoners", self._poisoners.problems())

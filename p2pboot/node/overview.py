@@ -91,8 +91,8 @@ def overview(document: Mapping[str, Any]) -> Overview:
 
 
 def is_offered(head: Mapping[str, Any]) -> bool:
-    """Whether a release of `heads` is offered: it is in date, and its signers are trusted still."""
-    return not head["expired"] and head["publisher"] is not None
+    """Whether a release of `heads` is offered; a node of before that was told: in date, and its signers trusted."""
+    return bool(head.get("offered", not head["expired"] and head["publisher"] is not None))
 
 
 def _fetching(pending: Sequence[Mapping[str, Any]]) -> str:

@@ -524,3 +524,55 @@ def test_a_signal_ends_a_watch_in_order(
     assert (done.exception, done.return_value) == (None, 0)
     assert json.loads(done.stdout.splitlines()[0]) == document()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+TRUST: Document = {
+    "clock_trusted": True,
+    "roots": [
+        {
+            "anchor": "ab" * 32,
+            "name": "ops",
+            "version": 3,
+            "expires_in_s": 86_400 * 200,
+            "on_expiry": "refuse",
+        },
+        {"anchor": "cd" * 32, "name": None, "version": None, "expires_in_s": None, "on_expiry": None},
+    ],
+    "pairs": [
+        {
+            "channel": "stable",
+            "arch": "x86_64",
+            "max_age_s": 604_800,
+            "statement": {
+                "created_at": "2026-11-26T09:00:00Z",
+                "age_s": 3 * 3600,
+                "head": 7,
+                "minimum": 6,
+                "paused_since": None,
+            },
+            "yanks": 1,
+            "yanked_at": "2026-11-20T09:00:00Z",
+            "yank_reason": "it does not boot",
+        },
+        {"channel": "beta", "arch": "x86_64", "max_age_s": 604_800, "statement": None, "yanks": 0},
+        {"channel": "dev", "arch": "x86_64", "max_age_s": None, "statement": None, "yanks": 0},
+    ],
+    "evidence": 1,
+}
+
+
+def test_what_roots_and_statements_say_is_a_line_each() -> None:
+    lines = lines_of(rows_of(document(trust=TRUST)), None, coloured=False)
+    for said in (
+        "root       ops, version 3, expires in 200 d, and nothing is taken then",
+        f"root       sha256:{'cd' * 32}: not known here yet; any node of the fleet has it",
+        "vouched    stable/x86_64 manifest version 7 3 h ago, nothing below 6",
+        "vouched    beta/x86_64: nobody has shown a freshness statement",
+        "yanked     stable/x86_64, 1 so far, last 2026-11-20T09:00:00Z: it does not boot",
+        "ALARM      1 pairs of documents that can not both be honest are kept: p2pboot evidence list",
+    ):
+        assert said in lines, said
+    assert not [line for line in lines if "dev/x86_64" in line]
+    assert not [
+        line for line in lines_of(rows_of(document()), None, coloured=False) if line.startswith("root")
+    ]

@@ -23,7 +23,7 @@ from p2pboot.testing.manifests import NOW
 from scripts.document import METRICS
 from tests.fetch.world import FILES, KEY, manifest_of
 from tests.gateway.world import OfferingNode, Running, gateway_settings, put, serving
-from tests.node.status.filled import PEER, filled
+from tests.node.status.filled import FLEET, PEER, filled
 
 PAGE = METRICS.read_text()
 ROWS = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.+?) \| (.+?) \|$", PAGE, re.MULTILINE)
@@ -53,13 +53,13 @@ async def scrape(gateway: Running) -> dict[tuple[str, tuple[str, ...]], float]:
 @pytest.fixture
 async def busy(tmp_path: Path) -> AsyncIterator[Running]:
     """A node of which there is something to tell under each name."""
-    counted, store, _ = filled(tmp_path / "held")
+    counted, store, catalogue = filled(tmp_path / "held")
     first, other = (manifest_of(version=3, cmdline=cmdline).raw for cmdline in ("one", "other"))
     store.trust.record_equivocation(first, other)
     store.blobs.quota_bytes = 1 << 40
     lag = Lag()
     lag.note(0.3)
-    node = OfferingNode(store)
+    node = OfferingNode(store, trust=catalogue.trust)
     node.counted = replace(
         counted,
         transferred={("/p2pboot/artifact/1", "sent"): 7, ("gossip", "received"): 8},
@@ -87,6 +87,17 @@ async def busy(tmp_path: Path) -> AsyncIterator[Running]:
             await gateway.get("/kernel")
             await scrape_text(gateway)
             yield gateway
+
+
+async def test_what_roots_and_statements_say_is_there(busy: Running) -> None:
+    samples = await scrape(busy)
+    release = ("x86_64", "stable")
+    assert samples["p2pboot_root_version", (FLEET, "ops")] == 1
+    assert samples["p2pboot_root_expiry_timestamp_seconds", (FLEET, "ops")] == NOW + 3600
+    assert samples["p2pboot_freshness_created_timestamp_seconds", release] == NOW - 60
+    assert samples["p2pboot_freshness_minimum", release] == 1
+    assert samples["p2pboot_yanks", release] == 0
+    assert samples["p2pboot_evidence", ()] == 0
 
 
 async def test_everything_that_can_alarm_is_there(busy: Running) -> None:

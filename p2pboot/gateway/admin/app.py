@@ -22,7 +22,7 @@ from p2pboot.gateway.reports import Reports
 from p2pboot.gateway.request import Ends, Request
 from p2pboot.gateway.routes import Parts, answer_by, find, route
 from p2pboot.gateway.slots import Slots
-from p2pboot.node.status import RunningNode, describe_fetching
+from p2pboot.node.status import RunningNode, describe_fetching, describe_trust
 from p2pboot.serving.threads import Threads
 
 LOOKUPS: Final = 2  # threads that work for those who look
@@ -146,6 +146,7 @@ class Admin:
             of_node,
             of_process,
             of_store,
+            of_trust,
         )
 
         node = self._node
@@ -156,6 +157,7 @@ class Admin:
                 *of_node(running, is_ready=self._reports.is_ready()),
                 *of_store(node.store, node.store.blobs.room.limit_bytes(), node.catalogue.keep),
                 *of_fetching(fetching),
+                *of_trust(describe_trust(node.store, node.catalogue)),
                 *http,
                 *of_admin(self._counters, len(self.events)),
                 *of_process(),

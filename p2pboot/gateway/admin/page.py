@@ -28,6 +28,7 @@ SECTIONS: Final = (
     "problems",
     "fetching",
     "releases",
+    "trust",
     "peers",
     "flows",
     "clients",

@@ -13,6 +13,7 @@ from p2pboot.node.status.document import (
     path_of,
 )
 from p2pboot.node.status.running import PeerFacts, RunningNode, SnapshotsFacts
+from p2pboot.node.status.trust import describe_trust
 
 __all__ = [
     "PATHS",
@@ -23,5 +24,6 @@ __all__ = [
     "describe_dht",
     "describe_fetching",
     "describe_node",
+    "describe_trust",
     "path_of",
 ]

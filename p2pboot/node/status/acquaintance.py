@@ -6,13 +6,14 @@ it is hearsay of strangers: bounded, and made safe to show.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Final
 
 import trio
 from cachetools import LRUCache
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.trust import Pair
 from p2pboot.errors import ProtocolError
 from p2pboot.fetch.asking.pinging import round_trip
 from p2pboot.protocol.messages import Head
@@ -65,18 +66,28 @@ class Acquaintance:
         self._shown = shown
         self._said: LRUCache[str, _Said] = LRUCache(_REMEMBERED)
         self._holds: LRUCache[str, tuple[str, ...]] = LRUCache(_REMEMBERED)
+        self._numbers: LRUCache[str, Mapping[Pair, int]] = LRUCache(_REMEMBERED)
         self._looked_at = -LOOKED_S
         self._looked = trio.Event()
         self._some_asked = trio.Event()
 
     def note_heads(self, peer_id: str, heads: Sequence[Head]) -> None:
         """A peer says what it holds."""
+        numbers: dict[Pair, int] = {}
+        for head in heads[:MAX_HOLDS]:
+            pair = (head.channel, head.arch)
+            numbers[pair] = max(numbers.get(pair, 0), head.manifest_version)
+        self._numbers[peer_id] = numbers
         lines = (f"{head.channel}/{head.arch} #{head.manifest_version}" for head in heads[:MAX_HOLDS])
         self._holds[peer_id] = tuple(readable(line, _MAX_LINE) for line in lines)
 
     def holds(self, peer_id: str) -> tuple[str, ...]:
         """What a peer said last that it holds, a line each."""
         return self._holds.get(peer_id, ())
+
+    def numbers(self, peer_id: str) -> Mapping[Pair, int]:
+        """The highest manifest version of each channel and arch among these."""
+        return self._numbers.get(peer_id, {})
 
     def agent(self, peer_id: str) -> str | None:
         """What a peer's program calls itself; None: it was not asked yet, or says nothing."""

@@ -169,6 +169,7 @@ class Collector:
             rate_received=rate[0],
             rate_sent=rate[1],
             holds=self.acquaintance.holds(peer_id),
+            numbers=self.acquaintance.numbers(peer_id),
         )
 
     def _class_of(self, peer_id: str) -> str:

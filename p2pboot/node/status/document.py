@@ -16,6 +16,7 @@ from p2pboot.core.headway import WAITING_S, source_of
 from p2pboot.core.manifest import Artifact, Candidate, Statement
 from p2pboot.core.pieces import piece_count
 from p2pboot.core.timestamps import clock_text, format_time
+from p2pboot.core.trust import Pair
 from p2pboot.dht.member import DhtCounts
 from p2pboot.errors import Malformed
 from p2pboot.fetch.receiving.view import ArtifactOnItsWay
@@ -23,6 +24,7 @@ from p2pboot.node.status.boots import Boot
 from p2pboot.node.status.flows import CLASSES, INTERVAL_S, LAN, MESH, PUBLISHER, FlowsFacts
 from p2pboot.node.status.pieces import run_lengths
 from p2pboot.node.status.running import MAX_PEERS, PeerFacts, RunningNode
+from p2pboot.node.status.trust import describe_trust
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
@@ -80,7 +82,10 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
         "addresses": list(node.addresses),
         "mesh": {"private": node.mesh is not None, "swarm_key_fingerprint": node.mesh},
         "dht": describe_dht(node.dht),
-        "peers": [_describe_peer(peer) for peer in sorted(_shown(node), key=lambda one: one.peer_id)],
+        "peers": [
+            _describe_peer(peer, releases.newest)
+            for peer in sorted(_shown(node), key=lambda one: one.peer_id)
+        ],
         "peers_total": len(node.peers),
         "heads": releases.heads(),
         "fetching": releases.fetching(),
@@ -95,6 +100,7 @@ def describe_node(node: RunningNode, store: Store, catalogue: Catalogue) -> dict
             "bytes": node.snapshots.size_bytes,
             "follows": node.snapshots.follows,
         },
+        "trust": describe_trust(store, catalogue),
         "equivocations": len(store.trust.equivocations()),
         "refused": dict(node.refused),
         "dropped_peers": dict(node.dropped_peers),
@@ -132,7 +138,7 @@ def _shown(node: RunningNode) -> Iterable[PeerFacts]:
     return [PeerFacts(peer_id=peer_id, addresses=told) for peer_id, told in first]
 
 
-def _describe_peer(peer: PeerFacts) -> dict[str, Any]:
+def _describe_peer(peer: PeerFacts, newest: Mapping[Pair, int]) -> dict[str, Any]:
     return {
         "peer_id": peer.peer_id,
         "name": peer.name,
@@ -145,6 +151,9 @@ def _describe_peer(peer: PeerFacts) -> dict[str, Any]:
         "rate_sent": round(peer.rate_sent),
         "rate_received": round(peer.rate_received),
         "holds": list(peer.holds),
+        "behind": sum(
+            number < newest.get((channel, arch), 0) for (channel, arch), number in peer.numbers.items()
+        ),
         "addresses": list(peer.addresses),
         "sources": [source.value for source in peer.sources],
     }
@@ -223,6 +232,12 @@ class _Releases:
     def __init__(self, node: RunningNode, store: Store, catalogue: Catalogue, now: int) -> None:
         self._node, self._store, self._catalogue, self._now = node, store, catalogue, now
         self._peers = {peer.peer_id: peer for peer in node.shown}
+        self._offered = {row.digest for row in catalogue.offered()}
+        self.newest: dict[Pair, int] = {}
+        """The highest number that is known of each pair, here or on its way."""
+        for row in store.manifests.known():
+            if row.fault is None and catalogue.trust.takes(row):
+                self.newest[row.pair] = max(self.newest.get(row.pair, 0), row.manifest_version)
 
     def heads(self) -> list[dict[str, Any]]:
         left, described = MAX_ARTIFACTS, []
@@ -285,6 +300,7 @@ class _Releases:
             "expires_at": format_time(row.expires_at),
             "expires_in_s": row.expires_at - self._now,
             "expired": row.expires_at <= self._now,  # then it is not offered any more
+            "offered": row.digest in self._offered,
             "artifacts_total": 0 if claims is None else len(claims.artifacts),
         }
 

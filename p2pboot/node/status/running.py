@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.problems import Problem
+from p2pboot.core.trust import Pair
 from p2pboot.dht.member import DhtCounts
 from p2pboot.fetch.receiving.view import ArtifactOnItsWay
 from p2pboot.node.lag import Lag
@@ -36,6 +37,7 @@ class PeerFacts:
         sent, received: bytes since the start, while it is remembered.
         rate_sent, rate_received: bytes per second lately.
         holds: what it said that it has, a line each; hearsay.
+        numbers: the same as manifest versions, by channel and arch.
     """
 
     peer_id: str
@@ -50,6 +52,7 @@ class PeerFacts:
     rate_sent: float = 0.0
     rate_received: float = 0.0
     holds: Sequence[str] = ()
+    numbers: Mapping[Pair, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -22,6 +22,7 @@ from p2pboot.store.store import Store
 from tests.gateway.admin.watched import EVIL, SayingNode, document_of
 from tests.gateway.clients import connected, drained, request, status_of
 from tests.gateway.world import OfferingNode, Running, gateway_settings, put, serving
+from tests.node.status.filled import FLEET
 
 REPOSITORY = Path(__file__).parents[3]
 VOID = {"meta", "link", "br", "img", "input", "path"}
@@ -83,6 +84,7 @@ def test_all_that_the_document_says_is_there(document: dict[str, Any]) -> None:
         *("stable/x86_64", head["version"], head["expires_at"], *head["signers"], head["publisher"]),
         *(one["sha256"] for one in head["artifacts"]),
         *("Expires</dt><dd>in 1 d", "somebody", "DHT", "12.3 ms", "stable/x86_64 #7", "192.0.2.9"),
+        *("Root ops", FLEET, "1, of <time>", "Publishes old, stable for arm64, x86_64", "1 min ago"),
         *("it is wrong", "What to do:</b> set it", "/problems/clock", "10 B/s, 5 h 27 min left"),
         *(
             "1 held, 2 B",
@@ -131,6 +133,7 @@ def test_of_a_node_with_nothing_the_page_says_so(document: dict[str, Any]) -> No
     nothing = copy.deepcopy(document)
     for key in ("heads", "fetching", "peers", "clients", "problems", "withheld", "addresses", "http"):
         nothing[key] = []
+    nothing["trust"] |= {"roots": [], "pairs": [], "pairs_total": 0}
     nothing |= {"peers_total": 0, "dht": None, "snapshots": None, "scrub": None}
     for flows in ("received", "sent"):
         nothing["flows"][flows] = {one: [] for one in nothing["flows"][flows]}
@@ -138,6 +141,7 @@ def test_of_a_node_with_nothing_the_page_says_so(document: dict[str, Any]) -> No
     assert "not ready: nothing is offered, 0 peers, nothing wrong" in parts["summary"]
     assert "None: nothing is wrong" in parts["problems"]
     assert "Nobody is connected" in parts["peers"]
+    assert "Nothing is known yet of what is trusted here" in parts["trust"]
     assert "None since this node started" in parts["clients"]
     assert read(whole(nothing).decode()).wrong == []
 
@@ -262,3 +266,25 @@ async def test_one_document_is_made_for_one_page(
         for asked, path in enumerate(("/", "/status"), start=1):
             assert (await gateway.report(path)).status == 200
             assert node.asked == asked
+
+
+def test_what_trust_says_is_shown_as_it_is(document: dict[str, Any]) -> None:
+    trust = document["trust"]
+    trust["evidence"] = 2
+    pair = next(one for one in trust["pairs"] if one["statement"] is not None)
+    pair["statement"] |= {"age_s": None, "paused_since": "2026-11-26T12:00:00Z"}
+    pair |= {"yanks": 1, "yanked_at": "2026-11-25T12:00:00Z", "yank_reason": "it does not boot"}
+    trust["roots"][0] |= {"expires_in_s": -1, "on_expiry": "refuse"}
+    trust["roots"].append(
+        {**trust["roots"][0], "version": None, "fleet": None, "name": None, "publishers": []}
+    )
+    shown = sections(document)["trust"]
+    for said in (
+        *(
+            "how long ago nobody can tell",
+            "paused</strong> since <time>2026-11-26T12:00:00Z",
+            "it does not boot",
+        ),
+        *("expired</strong>", "and nothing is taken then", "not known here yet", "2 pairs of documents"),
+    ):
+        assert said in shown, said

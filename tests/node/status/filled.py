@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from p2pboot.core.ignored import Reason
-from p2pboot.core.manifest import sign_detached
+from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.pieces import PieceSet
-from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.policy import TrustedRoot, TrustPolicy
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.trust import Trust
+from p2pboot.core.trustdocs.chain import Anchor, begin
+from p2pboot.core.trustdocs.envelope import add_signature
+from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
+from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Role, Root, RootBody
 from p2pboot.dht.member import DhtCounts
 from p2pboot.fetch.receiving.view import ArtifactOnItsWay, PeerGave
 from p2pboot.node.status import PeerFacts, RunningNode, SnapshotsFacts
@@ -21,13 +25,52 @@ from p2pboot.publish.layout import Ignored
 from p2pboot.publish.tree import Tree
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
-from p2pboot.testing.manifests import NOW
+from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.stores import hold_all
 from p2pboot.transport.interface import PeerSource
 from tests.fetch.world import FILES, KEY, manifest_of
 
 PEER = KEY.public.peer_id
-TRUST = Trust(TrustPolicy((Publisher((KEY.public.keyid,), name="ops"),)))
+FRESH = key_of("freshness")
+
+
+def rooted() -> Trust:
+    """Whom a root names: the publisher, and who vouches for what is new."""
+    rule = FreshnessRule((FRESH.public.keyid,))
+    role = PublishRole(
+        (KEY.public.keyid,), channels=("old", "stable"), archs=("arm64", "x86_64"), freshness=rule
+    )
+    body = RootBody(
+        name="ops",
+        version=1,
+        created_at=NOW - 60,
+        expires_at=NOW + 3600,
+        root=Role((key_of("root").public.keyid,)),
+        publish=(role,),
+    )
+    anchor = Anchor.of_root(Root.parse(add_signature(body.document(), key_of("root"))))
+    return Trust(TrustPolicy.of((), (TrustedRoot(anchor, begin(anchor)),)))
+
+
+TRUST = rooted()
+FLEET = TRUST.roots[0].anchor.digest
+
+
+def statement_of(manifest: Manifest) -> Freshness:
+    """That it is the newest."""
+    body = FreshnessBody(
+        fleet=FLEET,
+        root_version=1,
+        channel=manifest.channel,
+        arch=manifest.arch,
+        created_at=NOW - 60,
+        valid_until=NOW + 3600,
+        head_version=manifest.manifest_version,
+        head_digest=manifest.digest,
+        minimum=1,
+        signers=(FRESH.public.keyid,),
+    )
+    return Freshness.parse(add_signature(body.document(), FRESH))
 
 
 def filled(path: Path) -> tuple[RunningNode, Store, Catalogue]:
@@ -37,6 +80,7 @@ def filled(path: Path) -> tuple[RunningNode, Store, Catalogue]:
     store.manifests.put(held, sign_detached(held.raw, KEY))
     hold_all(store, held, FILES)
     store.manifests.set_head(held.digest)
+    store.documents.put_statement(statement_of(held))
     coming = manifest_of({key: data[::-1] for key, data in FILES.items()}, 2)
     store.manifests.put(coming, None)
     old = manifest_of(FILES, 1, channel="old", created_at=NOW - 200, expires_at=NOW - 100)

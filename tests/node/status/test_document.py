@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 
 from p2pboot.node.control import MAX_ANSWER
 from p2pboot.node.status import SCHEMA, RunningNode, describe_node
-from tests.node.status.filled import filled, running
+from tests.node.status.filled import FLEET, FRESH, filled, running
 
 DESCRIPTION = (Path(__file__).parents[3] / "docs" / "status.md").read_text()
 MAPS = {"dht.requests", "dht.refused", "refused", "dropped_peers", "bytes_sent"}
@@ -101,3 +102,23 @@ def test_the_fullest_document_fits_into_an_answer(tmp_path: Path) -> None:
     document = describe_node(most, store, catalogue)
     assert (document["peers_total"], len(document["peers"])) == (1000, 256)
     assert len(json.dumps(document)) < MAX_ANSWER // 8
+
+
+def test_what_roots_and_statements_say_is_there(tmp_path: Path) -> None:
+    trust = describe_node(*filled(tmp_path))["trust"]
+    (root,) = trust["roots"]
+    assert (root["name"], root["version"], root["fleet"], root["expires_in_s"]) == ("ops", 1, FLEET, 3600)
+    assert root["publishers"][0]["freshness_keys"] == [FRESH.public.keyid]
+    pairs = {(one["channel"], one["arch"]): one for one in trust["pairs"]}
+    said = pairs["stable", "x86_64"]
+    assert (said["statement"]["head"], said["statement"]["minimum"], said["statement"]["age_s"]) == (1, 1, 60)
+    assert pairs["old", "x86_64"]["statement"] is None
+    assert trust["evidence"] == 0
+
+
+def test_a_peer_with_a_lower_number_than_is_known_is_behind(tmp_path: Path) -> None:
+    node, store, catalogue = filled(tmp_path)
+    numbers = {("stable", "x86_64"): 1, ("old", "x86_64"): 1, ("unheard", "x86_64"): 1}
+    shown = [replace(node.shown[0], numbers=numbers)]
+    (peer,) = describe_node(replace(node, shown=shown), store, catalogue)["peers"]
+    assert peer["behind"] == 1  # version 2 of stable is on its way
