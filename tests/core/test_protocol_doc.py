@@ -13,12 +13,15 @@ from p2pboot.core import devicetrees, jsonform, pieces
 from p2pboot.core.identity import PublicKey, SecretKey
 from p2pboot.core.manifest import MAX_MANIFEST, Manifest, check_detached, fields
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
+from p2pboot.core.rollouts import place_of
+from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.verify import CHECKS, MAX_AHEAD_S
 from tests.vectors.manifest import form
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
 GOOD = ROOT / "tests" / "vectors" / "manifest" / "good"
+TRUST = ROOT / "tests" / "vectors" / "trust" / "good"
 MINIMAL = Manifest.parse((GOOD / "minimal.json").read_bytes())
 
 
@@ -100,6 +103,25 @@ def test_manifest_vector() -> None:
     assert stated["sha256"] == hashlib.sha256(MINIMAL.raw).hexdigest()
     assert stated["detached"] == (GOOD / "minimal.json.sig").read_text().strip()
     assert check_detached(MINIMAL.raw, stated["detached"], MINIMAL.signers) == signer.keyid
+
+
+def test_yank_vector() -> None:
+    stated = values("yank")
+    yank = Yank.parse((TRUST / "yank.json").read_bytes())
+    members = json.loads(yank.raw)
+    entry = members.pop("signatures")[0]
+    signed = b"p2pboot-yank/1\0" + jsonform.canonical(members)
+    assert signed.startswith(bytes.fromhex(stated["signed begins"]))
+    assert stated["digest"] == yank.digest
+    assert bytes.fromhex(stated["signature"]) == base64.b64decode(entry["sig"])
+    assert PublicKey.from_keyid(entry["keyid"]).verify(signed, bytes.fromhex(stated["signature"]))
+    assert stated["document"] == f"{len(yank.raw)} bytes"
+
+
+def test_place_vector() -> None:
+    digest = hashlib.sha256(b"p2pboot-place/1\x002026.03.03\0x").digest()
+    assert values("place")["first bytes"] == digest[:8].hex()
+    assert place_of("2026.03.03", "x") == int.from_bytes(digest[:8], "big") / 2**64
 
 
 @pytest.mark.parametrize(("name", "member"), [("dtbs", "dtbs"), ("dtbs-archive", "dtbs.tar")])
