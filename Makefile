@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help venv compiled demo test kills interop boot-test check-units fuzz bench storm simulate siege lint format types contracts check coverage ci document screenshots man lock minimal build bundle deb check-packages clean distclean
+.PHONY: help venv compiled demo test kills interop boot-test check-units fuzz hostile bench storm simulate siege lint format types contracts check coverage ci document screenshots man lock minimal build bundle deb check-packages clean distclean
 
 BIN := .venv/bin
 RUN := .venv/.run-installed
@@ -52,6 +52,9 @@ check-units: $(DEV) compiled ## run the systemd units, sandboxed, under a system
 
 fuzz: $(DEV) ## throw made-up bytes at the connection stack (INPUTS=n, SEED=n to repeat one)
 	@$(BIN)/python -m tests.wire.fuzz --inputs $(or $(INPUTS),1000000) $(if $(SEED),--seed $(SEED))
+
+hostile: $(DEV) ## have a million hostile variants of signed documents refused (VARIANTS=n)
+	@nice $(BIN)/python -m tests.core.mutations $(or $(VARIANTS),1000000)
 
 bench: $(DEV) compiled ## measure throughput and latencies
 	@$(BIN)/python -m benchmarks

@@ -22,7 +22,7 @@ from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.root import Root
 from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.errors import P2PBootError
-from p2pboot.transport.multiaddrs import parse_address
+from p2pboot.transport.addresses import parse_address
 from p2pboot.transport.records import read_record, sign_record
 from p2pboot.wire.noise.payload import decode_payload, encode_payload, encode_public_key
 from p2pboot.wire.protobuf import bytes_field, read_fields
@@ -76,15 +76,14 @@ def as_object(message: bytes) -> dict[str, object]:
 def trust_document(parse: Callable[[bytes], object], spec: str) -> Callable[[bytes, bytes], object]:
     def accept(message: bytes, sig: bytes) -> object:
         body = as_object(message)
-        found: object = None
-        for said in ({}, {"spec": spec}):
-            try:
-                found = parse(canonical(body | said | {"signatures": [{"keyid": KEYID, "sig": text(sig)}]}))
-            except (P2PBootError, ValueError) as error:
-                failure = error
-        if found is None:
-            raise failure
-        return found
+        raw = [
+            canonical(body | said | {"signatures": [{"keyid": KEYID, "sig": text(sig)}]})
+            for said in ({}, {"spec": spec})
+        ]
+        try:
+            return parse(raw[0])
+        except P2PBootError:
+            return parse(raw[1])
 
     return accept
 

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2pboot.core.jsonform import decode_canonical
 from p2pboot.core.trustdocs import chain as chains
 from p2pboot.core.trustdocs.chain import Anchor, BadChain, Chain, Gap, TwoRoots, begin, walk, with_history
 from p2pboot.core.trustdocs.root import Root
@@ -186,7 +187,7 @@ def test_a_root_of_another_fleet_is_not_taken() -> None:
 def counting(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     from p2pboot.core.trustdocs import envelope
 
-    canonical = envelope.decode_canonical
+    canonical = decode_canonical
     made: list[int] = []
 
     def counted(raw: bytes, *, max_bytes: int) -> object:
