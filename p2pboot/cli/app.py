@@ -38,6 +38,7 @@ _COMMANDS = {  # in the order people need them
     "status": "p2pboot.cli.status:status",
     "explain": "p2pboot.cli.explaining:explain",
     "doctor": "p2pboot.cli.doctor:doctor",
+    "evidence": "p2pboot.cli.evidence:evidence",
     "state": "p2pboot.cli.state:state",
     "store": "p2pboot.cli.store:store",
     "config": "p2pboot.cli.config:config",

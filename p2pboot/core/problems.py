@@ -56,6 +56,7 @@ class Code(enum.StrEnum):
     PORT_UNREACHABLE = "port-unreachable"  # nobody ever connected from outside, although there are peers
     EXPIRED = "expired"  # what is held is out of date and not offered any more
     EQUIVOCATION = "equivocation"  # a trusted key signed two manifests of one number
+    CONTRADICTION = "contradiction"  # two roots or freshness statements can not both be honest
     FRESHNESS_UNSIGNED = "freshness-unsigned"  # what is published here is not vouched for
     FRESHNESS_OLD = "freshness-old"  # nobody has vouched for long for what is held
     FRESHNESS_OVERDUE = (
@@ -96,6 +97,7 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.PORT_UNREACHABLE: Severity.INFO,  # nobody may have tried
     Code.EXPIRED: Severity.ERROR,
     Code.EQUIVOCATION: Severity.ERROR,
+    Code.CONTRADICTION: Severity.ERROR,
     Code.FRESHNESS_UNSIGNED: Severity.ERROR,
     Code.FRESHNESS_OLD: Severity.WARNING,
     Code.FRESHNESS_OVERDUE: Severity.ERROR,

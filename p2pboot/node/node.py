@@ -162,7 +162,7 @@ class Node:
                 wall=wall,
                 report=self.problems.report,
             )
-        self._trust_gate = TrustGate(store, self.catalogue)
+        self._trust_gate = TrustGate(store, self.catalogue, self._audit_log)
         self._voucher = Voucher(
             store,
             self.catalogue,

@@ -21,6 +21,7 @@ from p2pboot.core.verify import clock_problem
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import Malformed, P2PBootError
 from p2pboot.node.contact import Contact
+from p2pboot.node.contradictions import contradiction_problems
 from p2pboot.node.foreseeing import (
     SPARE_SHARE,
     STANDING_SHARE,
@@ -146,6 +147,9 @@ class Observer:
         look = partial(disk_problems, self._store.path, stands=bool(self._problems.of("disk")))
         self._problems.report("disk", await trio.to_thread.run_sync(look))
         found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, self._catalogue)
+        found += await trio.to_thread.run_sync(
+            contradiction_problems, self._store.documents, self._catalogue.trust, self._wall()
+        )
         self._problems.report("equivocations", found)
         frozen = await trio.to_thread.run_sync(self._freeze.problems, trio.current_time())
         self._problems.report("freeze", frozen)

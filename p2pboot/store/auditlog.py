@@ -58,6 +58,7 @@ class Deed(enum.StrEnum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     EQUIVOCATION = "equivocation"
+    CONTRADICTION = "contradiction"
     TRUST_CHANGED = "trust-changed"
     SNAPSHOT_ACCEPTED = "snapshot-accepted"
     SNAPSHOT_CONFLICT = "snapshot-conflict"
@@ -124,6 +125,10 @@ class AuditLog:
     def contradicted(self, manifest: Manifest, source: str, accepted: str) -> None:
         """Take down that a manifest from a source has the number of another one; `accepted`: the digest of that."""
         self.note(Deed.EQUIVOCATION, **_about(manifest), source=source, accepted=accepted)
+
+    def contradiction(self, kind: str, subject: str, digests: Sequence[str], source: str) -> None:
+        """Take down that two roots or freshness statements can not both be honest; the second came from a source."""
+        self.note(Deed.CONTRADICTION, kind=kind, subject=subject, digests=list(digests), source=source)
 
     def withdrawn(self, rows: Sequence[HeadRow]) -> None:
         """Take down that these are not offered any more, because what they were made of is gone."""

@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trustdocs.chain import MAX_CHAIN, Anchor, BadChain, Chain, TwoRoots, begin, walk
+from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank
 from p2pboot.store.database import Database
@@ -32,6 +33,13 @@ class EvidenceRow(NamedTuple):
     second: bytes
     source: str
     found_at: int
+
+    @classmethod
+    def of(
+        cls, kind: str, subject: str, first: Document, second: Document, *, source: str, found_at: int
+    ) -> EvidenceRow:
+        """Of two documents, by what they say: the same with other signatures is no news."""
+        return cls(kind, subject, first.digest, first.raw, second.digest, second.raw, source, found_at)
 
 
 class TrustDocuments:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 import logging
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
@@ -17,12 +18,16 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import Publisher, TrustedRoot
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import BadChain, Chain, TwoRoots, begin, walk
+from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.store.trustdocs import EvidenceRow
+
+if TYPE_CHECKING:
+    from p2pboot.store.auditlog import AuditLog  # of nodes: a boot client keeps none
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +60,11 @@ class TrustGate:
     Args:
         store: where everything is kept.
         catalogue: of the same store; its trust and its clock decide.
+        audit: takes down what contradicts itself.
     """
 
-    def __init__(self, store: Store, catalogue: Catalogue) -> None:
+    def __init__(self, store: Store, catalogue: Catalogue, audit: AuditLog | None = None) -> None:
+        self._audit = audit
         self._store = store
         self._documents = store.documents
         self._catalogue = catalogue
@@ -82,7 +89,7 @@ class TrustGate:
     def keep_two_roots(self, error: TwoRoots, trusted: TrustedRoot, *, source: str) -> None:
         """Keep two roots of one version that somebody has come across as evidence; nothing else changes."""
         subject = trusted.fleet or trusted.anchor.digest
-        self._keep("root", subject, (error.first.raw, error.second.raw), error.message, source)
+        self._keep("root", subject, (error.first, error.second), error.message, source)
 
     def _follow(self, trusted: TrustedRoot, documents: list[bytes], source: str) -> Judged:
         chain = trusted.chain
@@ -148,7 +155,7 @@ class TrustGate:
         if known is not None and contradict(known, statement):
             subject = "/".join(statement.pair)
             why = f"{subject}: two freshness statements contradict each other"
-            self._keep("freshness", subject, (known.raw, statement.raw), why, source)
+            self._keep("freshness", subject, (known, statement), why, source)
             return Judged(Fate.EVIDENCE, why)
         if not supersedes(statement, known):
             return Judged(Fate.OLDER)
@@ -203,20 +210,9 @@ class TrustGate:
             return Judged(Fate.UNTRUSTED, "it is of no publisher that is trusted here")
         return publisher
 
-    def _keep(self, kind: str, subject: str, both: tuple[bytes, bytes], why: str, source: str) -> None:
-        from p2pboot.core.evidence import digest_of  # only who was lied to needs it
-
-        first, second = both
-        row = EvidenceRow(
-            kind,
-            subject,
-            digest_of(first),
-            first,
-            digest_of(second),
-            second,
-            source,
-            self._catalogue.clock().now,
-        )
+    def _keep(self, kind: str, subject: str, both: tuple[Document, Document], why: str, source: str) -> None:
+        found_at = self._catalogue.clock().now
+        row = EvidenceRow.of(kind, subject, *both, source=source, found_at=found_at)
         try:
             if self._documents.record_evidence(row):
                 log.error(
@@ -225,6 +221,8 @@ class TrustGate:
                     source,
                     extra=Event.CONTRADICTION(kind=kind),
                 )
+                if self._audit is not None:
+                    self._audit.contradiction(kind, subject, [one.digest for one in both], source)
         except P2PBootError as error:
             log.error(
                 "evidence can not be kept: %s",
