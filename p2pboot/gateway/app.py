@@ -21,6 +21,7 @@ from p2pboot.gateway.bases import Bases
 from p2pboot.gateway.counters import GatewayCounters
 from p2pboot.gateway.front import read_request
 from p2pboot.gateway.ipxe import boot_script
+from p2pboot.gateway.machines import RollOutOffers, asked_machine
 from p2pboot.gateway.offers import Offer, Offers
 from p2pboot.gateway.phase import phase_view
 from p2pboot.gateway.replies import Reply, refusal
@@ -74,6 +75,7 @@ class Gateway:
         self._counters = counters
         self._lookups = Threads(LOOKUPS)
         self._artifacts = Artifacts(node, self._lookups, bases)
+        self._rolled_out = RollOutOffers(node, offers)
         self._routes = (
             route("report", "/health", self._health),
             route("report", "/ready", self._ready),
@@ -161,13 +163,18 @@ class Gateway:
         return replies.document(request, body, replies.TEXT, replies.manifest_fields(offer.manifest))
 
     async def _script(self, request: Request, offer: Offer, _parts: Parts) -> Reply:
+        machine, cache = asked_machine(request.query), replies.REVALIDATE
+        if isinstance(machine, Reply):
+            return machine
+        if machine is not None:
+            offer = await self._lookups.run(self._rolled_out.of, offer, machine)
+            cache = replies.NO_STORE
         try:
             script = boot_script(offer.manifest, self._bases.of(request))
         except ManifestError as error:
             return refusal(404, error.message)
-        return replies.document(
-            request, script.encode(), replies.TEXT, replies.manifest_fields(offer.manifest)
-        )
+        fields = replies.manifest_fields(offer.manifest)
+        return replies.document(request, script.encode(), replies.TEXT, fields, cache=cache)
 
     async def _phase_manifest(self, request: Request, offer: Offer, _parts: Parts) -> Reply:
         view = phase_view(offer.manifest, self._bases.of(request))

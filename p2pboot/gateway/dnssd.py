@@ -25,6 +25,7 @@ from zeroconf import InterfaceChoice, NonUniqueNameException, ServiceInfo, Zeroc
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.names import is_next
 from p2pboot.errors import P2PBootError
 from p2pboot.gateway.hosts import lan_addresses, own_addresses, port_of
 from p2pboot.gateway.names import host_name
@@ -130,11 +131,12 @@ class _Speaker:
 
     def _announce(self, zeroconf: Zeroconf, addresses: Sequence[str]) -> None:
         try:
-            manifests = [offer.manifest for offer in self._announcement.offers.all()]
+            offered = [offer.manifest for offer in self._announcement.offers.all()]
         except P2PBootError as error:
             log.debug("not announced: %s", error)
             return
-        wanted = {(one.channel, one.arch): one for one in manifests}
+        # Who is to boot what is rolled out into a channel asks for the channel.
+        wanted = {(one.channel, one.arch): one for one in offered if not is_next(one.channel)}
         for pair in self._announced.keys() - wanted.keys():
             zeroconf.unregister_service(self._announced.pop(pair))
         for pair, manifest in wanted.items():

@@ -11,7 +11,7 @@ from typing import Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.names import normalise_arch
+from p2pboot.core.names import is_next, normalise_arch
 from p2pboot.core.withheld import Withheld
 from p2pboot.errors import ManifestError, SignatureError, StoreError
 from p2pboot.gateway.backend import Backend
@@ -77,8 +77,15 @@ class Offers:
             404, f"nothing is known here of {channel}/{arch}"
         )
 
+    def current(self, channel: str, arch: str) -> Offer | None:
+        """The current manifest of a channel and (canonical) arch; None where there is none to offer."""
+        rows = self._node.catalogue.offered(channel, arch)
+        return self._offer(rows[0]) if rows else None
+
     def default(self, awaited: Sequence[Awaited] = ()) -> Offer | Reply:
         """What the short names (`/kernel`, `/boot.ipxe`) mean: the operator's channel and arch, or the only ones.
+
+        What is rolled out into a channel is none beside it.
 
         Args:
             awaited: what the node is to have.
@@ -88,6 +95,7 @@ class Offers:
         """
         channel, arch = self._node.default_pair()
         rows = self._node.catalogue.offered(channel, arch)
+        rows = [row for row in rows if not is_next(row.channel)] or rows
         if len(rows) > 1:
             names = _some([f"/{row.channel}/{row.arch}" for row in rows])
             return refusal(404, f"name the channel and arch, for example {names}")
