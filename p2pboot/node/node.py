@@ -420,7 +420,7 @@ class Node:
     def rollouts(self) -> RollOutDesk:
         """What it rolls out, and whoever steers that."""
         now = lambda: publishing_time(self.catalogue.quick_clock().now)  # noqa: E731
-        return RollOutDesk(self._publisher, self.catalogue, now=now)
+        return RollOutDesk(self._publisher, self.catalogue, now=now, pauses=self._voucher)
 
     def _describe(self) -> Description:
         provider = self._settings.provider

@@ -59,7 +59,7 @@ class RollOutDesk:
         publisher: of the node's directory; None on a mirror.
         catalogue: what is said of pauses.
         now: unix seconds.
-        pauses: who says that one is paused; None for nobody.
+        pauses: who says that one is paused.
         hold: promotes; None where nobody can.
         yank: aborts; None where nobody can.
     """
@@ -70,7 +70,7 @@ class RollOutDesk:
         catalogue: Catalogue,
         *,
         now: Callable[[], int],
-        pauses: Pauses | None = None,
+        pauses: Pauses,
         hold: Hold | None = None,
         yank: Yank | None = None,
     ) -> None:
@@ -129,8 +129,6 @@ class RollOutDesk:
         return {"rollouts": [one for one in shown if (one["channel"], one["arch"]) in begun]}
 
     async def _pause(self, _publisher: DirectoryPublisher, staged: Staged, _message: dict[str, Any]) -> None:
-        if self._pauses is None:
-            raise _can_not("pause")
         await self._pauses.pause(_pair(staged), self._now())
 
     async def _resume(self, publisher: DirectoryPublisher, staged: Staged, _message: dict[str, Any]) -> None:
@@ -143,8 +141,7 @@ class RollOutDesk:
         resumed = max(self._now(), since + 1)
         moved = replace(staged.rollout, start=staged.rollout.start + resumed - since, resumed=resumed)
         await publisher.move_rollout(staged.rollout.into, pair[1], moved)
-        if self._pauses is not None:
-            await self._pauses.resume(pair)
+        await self._pauses.resume(pair)
 
     async def _promote(self, publisher: DirectoryPublisher, staged: Staged, _message: dict[str, Any]) -> None:
         pair = _pair(staged)

@@ -7,11 +7,13 @@ from typing import Any
 
 from p2pboot.core.manifest import Manifest, content_digest
 from p2pboot.core.timestamps import format_time
-from p2pboot.testing.manifests import NOW
+from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.testing.manifests import NOW, key_of
 from tests.node.world import PAIR, Mesh, Running, Wall, signed, trusting, until, write_tree
 
 NEXT = ("stable.next", "x86_64")
 DAY = 86_400
+FRESH = key_of("freshness")
 
 
 async def ask(node: Running, action: str, **message: Any) -> dict[str, Any]:
@@ -137,6 +139,47 @@ async def test_a_hotfix_ends_it(mesh: Mesh, autojump_clock: None) -> None:
         answer = await ask(publisher, "start")  # the same image again, over the hotfix
         assert answer["ok"], answer
         assert in_force(publisher, NEXT).manifest_version == 2
+
+
+async def test_a_pause_holds_the_share_and_a_resumed_plan_goes_on_where_it_was(
+    mesh: Mesh, wall: Wall, autojump_clock: None
+) -> None:
+    stage(mesh)
+    rule = FreshnessRule((FRESH.public.keyid,), required=False, max_age_s=7 * DAY)
+    trust = trusting("publisher", channels=("stable",), freshness=rule)
+    async with mesh.publisher(freshness_key=FRESH) as publisher:
+        await until(lambda: publisher.version() == 1)
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", trust=trust, network=bootstrap) as mirror:
+            await until(lambda: mirror.version() == 1)
+            await ask(publisher, "start", duration_s=4 * DAY)
+            wall.now += DAY
+            (shown,) = (await ask(publisher, "pause"))["rollouts"]
+            assert (shown["fraction"], shown["paused_since"]) == (0.25, format_time(NOW + DAY))
+            assert (await ask(publisher, "pause"))["ok"]  # a second time changes nothing
+            wall.now += 2 * DAY
+            (shown,) = (await ask(publisher, "show"))["rollouts"]
+            assert (shown["fraction"], shown["paused_since"]) == (0.25, format_time(NOW + DAY))
+            assert (await ask(publisher, "resume"))["ok"]
+            (shown,) = (await ask(publisher, "show"))["rollouts"]
+            assert (shown["fraction"], shown["paused_since"]) == (0.25, None)
+            assert shown["end"] == format_time(NOW + 6 * DAY)
+            assert "is not paused" in (await ask(publisher, "resume"))["error"]
+            wall.now += DAY
+            (shown,) = (await ask(publisher, "show"))["rollouts"]
+            assert shown["fraction"] == 0.5
+            await until(lambda: mirror.version(NEXT) == 2)
+            assert in_force(mirror, NEXT).rollout == in_force(publisher, NEXT).rollout
+
+
+async def test_without_a_freshness_key_nothing_can_be_paused(mesh: Mesh, autojump_clock: None) -> None:
+    stage(mesh)
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start")
+        answer = await ask(publisher, "pause")
+        assert "no freshness key" in answer["error"]
+        assert "--freshness-key" in answer["remedy"]
 
 
 async def test_mirrors_follow_it_and_do_not_wait_for_one(mesh: Mesh, autojump_clock: None) -> None:
