@@ -30,6 +30,7 @@ _COMMANDS = {  # in the order people need them
     "serve": "p2pboot.cli.node:serve",
     "publish": "p2pboot.cli.control:publish",
     "rollout": "p2pboot.cli.rollout:rollout",
+    "yank": "p2pboot.cli.yank:yank",
     "mirror": "p2pboot.cli.node:mirror",
     "discover": "p2pboot.cli.discover:discover",
     "fetch": "p2pboot.cli.fetch:fetch",

@@ -44,6 +44,7 @@ class Event(enum.StrEnum):
     # releases and snapshots
     PUBLISHED = "published"
     VOUCHED = "vouched"
+    YANKED = "yanked"
     TAKEN_OVER = "taken-over"
     OUTBID = "outbid"
     KNOWN_ELSEWHERE = "known-elsewhere"

@@ -34,6 +34,8 @@ class Code(enum.StrEnum):
     UNPUBLISHABLE = "unpublishable"  # what lies there for a channel and arch can not be published
     STILL_CHANGING = "still-changing"  # it is being written to, and published when that ends
     UNKNOWN_DIRECTORY = "unknown-directory"  # a directory that is no channel, or no architecture
+    DIRECTORY_YANKED = "directory-yanked"  # what lies there was yanked: it is neither published nor renewed
+    DIRECTORY_REPLACED = "directory-replaced"  # something else is in force than what lies there
     AUDIT_LOG = "audit-log"  # what was done can not be taken down
     STATE = "state"  # the state directory can not be read or written
     PUBLISHER_REVOKED = "publisher-revoked"  # by the root this node's key may not publish what lies there
@@ -77,6 +79,8 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.UNPUBLISHABLE: Severity.ERROR,
     Code.STILL_CHANGING: Severity.INFO,
     Code.UNKNOWN_DIRECTORY: Severity.WARNING,
+    Code.DIRECTORY_YANKED: Severity.WARNING,  # that nothing is in force, others say
+    Code.DIRECTORY_REPLACED: Severity.INFO,  # as it was asked for
     Code.AUDIT_LOG: Severity.WARNING,
     Code.STATE: Severity.ERROR,
     Code.PUBLISHER_REVOKED: Severity.ERROR,

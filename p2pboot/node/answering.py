@@ -1,4 +1,4 @@
-"""What the control socket is asked for beside the status: publish now, and say how it went."""
+"""What the control socket is asked for beside the status: publish now, take a release back; and say how it went."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import SOURCE as PUBLISHER
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.node.vouching import Voucher, no_freshness_key
+from p2pboot.node.yanking import Yanking
 
 _STATED = ("channel", "arch", "version", "manifest_version", "digest", "expires_at")
 
@@ -66,6 +67,24 @@ async def publish(
         ],
         "problems": [problem.to_json() for problem in problems.of(PUBLISHER)],
     }
+
+
+async def yank(yanking: Yanking | None, message: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a release back, or say what could be gone back to; `do` of the message says which.
+
+    Args:
+        yanking: of the node's publisher; None on a mirror.
+        message: what is asked.
+
+    Raises:
+        P2PBootError: it can not be done.
+    """
+    if yanking is None:
+        raise UsageError(
+            "this node is a mirror: it published nothing that it could take back",
+            remedy="ask the node that runs `serve`",
+        )
+    return await yanking.answer(message)
 
 
 def _is_same(one: Path, other: Path) -> bool:

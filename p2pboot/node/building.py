@@ -16,7 +16,7 @@ import trio
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Artifact, Candidate, Manifest, Rollout, sign_detached
+from p2pboot.core.manifest import Artifact, Candidate, Manifest, Rollout, content_digest, sign_detached
 from p2pboot.core.trust import Pair
 from p2pboot.errors import (
     ArtifactError,
@@ -26,11 +26,12 @@ from p2pboot.errors import (
     SignatureError,
     StoreError,
 )
+from p2pboot.node.holding import Holding
 from p2pboot.publish.archive import kept_archives
 from p2pboot.publish.build import BuildOptions, build, describe
 from p2pboot.publish.numbering import same_content
 from p2pboot.publish.presigned import signers_beside, take_presigned
-from p2pboot.publish.renewal import renew
+from p2pboot.publish.renewal import renew, republish
 from p2pboot.publish.scan import Tree
 from p2pboot.store.blobfiles import file_size
 from p2pboot.store.gate import Gate
@@ -82,6 +83,7 @@ class Builder:
         self._now = now
         self._floor_elsewhere = floor
         self.signers = (key.public.keyid,)
+        self.holding = Holding(store, gate.catalogue, self.signers)
 
     def signers_of(self, tree: Tree) -> tuple[str, ...]:
         """Who signs what is published of a tree, as far as can be told before it is built."""
@@ -106,6 +108,7 @@ class Builder:
         """The digest of what a manifest of a tree would say is to be booted; its files are hashed.
 
         Raises:
+            HeldBack: it was yanked, or something else is in force instead of it.
             ArtifactError, UsageError: it can not be published.
             ChangedWhileHashing: it is being written to.
             StoreError, MachineError: the disk.
@@ -136,6 +139,7 @@ class Builder:
         for hashed in files:
             self._store.blobs.register_in_place(hashed.path, hashed.digest, hashed.table, hashed.identity)
         entered = self._enter(manifest, detached, f"{tree.directory}: ")
+        self.holding.end((tree.channel, tree.arch))
         self._keep_cuts(entered)
         return entered
 
@@ -155,7 +159,9 @@ class Builder:
                         go_on=trio.from_thread.check_cancelled,
                     )
 
-    def keep(self, pair: Pair, directory: Path, in_force: Manifest | None) -> Manifest | None:
+    def keep(  # noqa: PLR0911 - one for each thing that may stand against it
+        self, pair: Pair, directory: Path, in_force: Manifest | None
+    ) -> Manifest | None:
         """Keep in force, and renew, what was published of a pair whose directory can not be published now.
 
         Args:
@@ -164,17 +170,22 @@ class Builder:
             in_force: what was published last; None when that was in an earlier run.
 
         Returns:
-            What is in force now; None when nothing is, its files are not all there, or others signed it.
+            What is in force now; None when nothing is, its files are not all there, it was yanked, or others signed it.
 
         Raises:
             StoreError, MachineError: the disk.
         """
         if self._gate.catalogue.trust.revokes(pair, self.signers):
             return None
+        held = self.holding.of(pair)
+        if held is not None:
+            return (
+                None if held.manifest is None else self._keep_held(pair, held.manifest, directory, in_force)
+            )
         manifest = self._last_in_force(pair) if in_force is None else in_force
-        if manifest is None or manifest.signers != self.signers or manifest.expires_at <= self._now():
+        if manifest is None or not self._may_be_kept(manifest):
             return None
-        self._find_again(directory, manifest)
+        self.find_again(directory, manifest)
         if not self._store.manifests.is_whole(manifest.digest):
             return None
         stored = self._store.publications.last(self.signers, *pair)
@@ -211,6 +222,45 @@ class Builder:
         )
         return self._enter(Manifest.parse(raw), sign_detached(raw, self._key), "")
 
+    def _may_be_kept(self, manifest: Manifest) -> bool:
+        return (
+            manifest.signers == self.signers
+            and manifest.expires_at > self._now()
+            and not self.holding.is_yanked(manifest)
+        )
+
+    def _keep_held(
+        self, pair: Pair, manifest: Manifest, directory: Path, in_force: Manifest | None
+    ) -> Manifest | None:
+        """Publish, or renew, what is in force instead of what the directory holds."""
+        self.find_again(directory, manifest)
+        if manifest.channel != pair[0]:  # of a roll-out, whose files lie beside
+            self.find_again(directory.parent.parent / manifest.channel / manifest.arch, manifest)
+        if self.lacking(manifest):
+            return None
+        self._store.blobs.examine_in_place(trio.from_thread.check_cancelled)
+        if self.lacking(manifest):
+            return None
+        if in_force is not None and self._store.blobs.has_suspects(
+            {one.sha256 for one in manifest.artifacts.values()}
+        ):
+            return in_force
+        raw = republish(
+            manifest,
+            pair[0],
+            self._describe().options,
+            key=self._key,
+            publications=self._store.publications,
+            now=self._now(),
+            floor=self._floor(pair),
+        )
+        return self._enter(Manifest.parse(raw), sign_detached(raw, self._key), "")
+
+    def lacking(self, manifest: Manifest) -> list[Artifact]:
+        """Which artifacts of a manifest are not wholly here."""
+        holds = self._store.blobs.holds
+        return [one for one in manifest.artifacts.values() if not holds(one.sha256, one.table_digest)]
+
     def _enter(self, manifest: Manifest, detached: str | None, where: str) -> Manifest:
         if not self._gate.publish(manifest, detached):
             raise ArtifactError(
@@ -218,6 +268,7 @@ class Builder:
                 " what is known of its signers, who would contradict themselves",
                 remedy="publish a manifest with a higher manifest_version",
             )
+        self._store.releases.record(manifest)
         return manifest
 
     def _presigned(self, tree: Tree) -> Signed | None:
@@ -228,7 +279,10 @@ class Builder:
             now=self._now(),
             progress=_stop_when_cancelled,
         )
-        return None if found is None else (found.manifest, found.detached, found.files)
+        if found is None:
+            return None
+        self.holding.admit((tree.channel, tree.arch), content_digest(found.manifest))
+        return found.manifest, found.detached, found.files
 
     def _build(self, tree: Tree, rollout: Rollout | None) -> Signed:
         built = build(
@@ -238,14 +292,14 @@ class Builder:
             store=self._store,
             now=self._now(),
             progress=_stop_when_cancelled,
-            floor=self._floor(tree),
+            admit=lambda content: self.holding.admit((tree.channel, tree.arch), content.digest),
+            floor=self._floor((tree.channel, tree.arch)),
             rollout=rollout,
         )
         return built.manifest, sign_detached(built.raw, self._key), built.files
 
-    def _floor(self, tree: Tree) -> int:
+    def _floor(self, pair: Pair) -> int:
         """The highest number that others are known to have used; a new key of the same publisher counts on from it."""
-        pair = (tree.channel, tree.arch)
         is_first = self._store.publications.counter(self.signers, *pair) == 0
         accepted = self._gate.catalogue.accepted(*pair) if is_first else ()
         return max([self._used_up(pair), *(head.manifest_version for head in accepted)])
@@ -261,8 +315,8 @@ class Builder:
                 return None if stored is None else Manifest.parse(stored.raw)
         return None
 
-    def _find_again(self, directory: Path, manifest: Manifest) -> None:
-        """After a restart nothing is registered yet: look which files are the artifacts; hashes are in the cache."""
+    def find_again(self, directory: Path, manifest: Manifest) -> None:
+        """Look which files are a manifest's artifacts; after a restart none is registered, hashes are in the cache."""
         missing = {
             artifact.sha256: artifact
             for artifact in manifest.artifacts.values()

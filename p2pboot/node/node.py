@@ -29,7 +29,7 @@ from p2pboot.errors import UsageError
 from p2pboot.fetch.asking.acquainting import Acquainting
 from p2pboot.fetch.asking.remembering import Remembering
 from p2pboot.node.announcing import Announcer
-from p2pboot.node.answering import publish
+from p2pboot.node.answering import publish, yank
 from p2pboot.node.awaiting import Awaited, awaited
 from p2pboot.node.bringing import Watch
 from p2pboot.node.building import Description
@@ -50,6 +50,8 @@ from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import DirectoryPublisher, publishing_time
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
+from p2pboot.node.retrieving import SOURCE as RETRIEVING
+from p2pboot.node.retrieving import Retrieving
 from p2pboot.node.rollouts import RollOutDesk, with_next
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
@@ -61,6 +63,7 @@ from p2pboot.node.status.known import Known
 from p2pboot.node.storekeeping import StoreKeeping
 from p2pboot.node.syncing import Syncer
 from p2pboot.node.vouching import Voucher
+from p2pboot.node.yanking import Yanking
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
 from p2pboot.publish.build import BuildOptions
@@ -151,17 +154,7 @@ class Node:
         )
         self._audit_log = None if (path := settings.audit_path) is None else AuditLog(path, wall)
         gate = Gate(store, self.catalogue, self._audit_log)
-        self._publisher: DirectoryPublisher | None = None
-        if settings.provider.directory is not None:
-            self._publisher = DirectoryPublisher(
-                settings.provider.directory,
-                store=store,
-                gate=gate,
-                signing_key=signing_key,
-                describe=self._describe,
-                wall=wall,
-                report=self.problems.report,
-            )
+        self._publisher = self._publishing(gate, signing_key, wall)
         self._trust_gate = TrustGate(store, self.catalogue, self._audit_log)
         self._voucher = Voucher(
             store,
@@ -173,6 +166,7 @@ class Node:
             ),
             report=partial(self.problems.report, "freshness"),
         )
+        self.yanking = self._taking_back(signing_key, wall)
         network = settings.network
         self._peering = Peering(transport, network.bootstrap)
         self._peering.prefer(self.catalogue.trust.configured.publishers)
@@ -262,6 +256,35 @@ class Node:
             wall=wall,
         )
 
+    def _publishing(self, gate: Gate, key: SecretKey, wall: Callable[[], float]) -> DirectoryPublisher | None:
+        """What publishes this node's directory, if it has one."""
+        directory = self._settings.provider.directory
+        if directory is None:
+            return None
+        return DirectoryPublisher(
+            directory,
+            store=self.store,
+            gate=gate,
+            signing_key=key,
+            describe=self._describe,
+            wall=wall,
+            report=self.problems.report,
+        )
+
+    def _taking_back(self, key: SecretKey, wall: Callable[[], float]) -> Yanking | None:
+        """What takes back releases of this node's publisher, if it has one."""
+        if self._publisher is None:
+            return None
+        return Yanking(
+            self.store,
+            self.catalogue,
+            self._trust_gate,
+            key=key,
+            publisher=self._publisher,
+            retrieving=Retrieving(self.store, self.catalogue, self._transport, self._publisher),
+            wall=wall,
+        )
+
     async def run(self, runtime: Path | None = None, *, task_status: Any = trio.TASK_STATUS_IGNORED) -> None:
         """Run all tasks until cancelled; started once the protocols and the control socket are served.
 
@@ -335,6 +358,8 @@ class Node:
                 nursery.start_soon(self._run_publisher, self._publisher)
             nursery.start_soon(self._voucher.run)
             nursery.start_soon(self._changes.follow, self._voucher.reconcile, "nothing is vouched for")
+            if self.yanking is not None:
+                nursery.start_soon(self.yanking.retrieving.run, partial(self.problems.report, RETRIEVING))
 
     def _serve(self) -> None:
         now = lambda: self.catalogue.quick_clock().now  # noqa: E731 - in the event loop: it never waits for the disk
@@ -420,7 +445,11 @@ class Node:
     def rollouts(self) -> RollOutDesk:
         """What it rolls out, and whoever steers that."""
         now = lambda: publishing_time(self.catalogue.quick_clock().now)  # noqa: E731
-        return RollOutDesk(self._publisher, self.catalogue, now=now, pauses=self._voucher)
+        hold = None if self._publisher is None else self._publisher.hold
+        yank = None if self.yanking is None else self.yanking.yank_content
+        return RollOutDesk(
+            self._publisher, self.catalogue, now=now, pauses=self._voucher, hold=hold, yank=yank
+        )
 
     def _describe(self) -> Description:
         provider = self._settings.provider
@@ -476,11 +505,13 @@ class Node:
 
     # -- what is asked -----------------------------------------------------------------------------------------------
 
-    async def _answer(self, message: Request) -> dict[str, Any]:
+    async def _answer(self, message: Request) -> dict[str, Any]:  # noqa: PLR0911 - one for each operation
         """Do what a request on the control socket says, and say how it went."""
         match message.get("op"):
             case "publish":
                 return await publish(self._publisher, self.problems, message, self._voucher)
+            case "yank":
+                return await yank(self.yanking, message)
             case "status":
                 await self._collector.settle()
                 return await self.status()

@@ -27,6 +27,8 @@ from p2pboot.core.trust import Pair
 from p2pboot.errors import ArtifactError, P2PBootError
 from p2pboot.node.adoption import OUTBID_S, SharedKey
 from p2pboot.node.building import Builder, Description
+from p2pboot.node.holding import HeldBack
+from p2pboot.node.instead import Instead
 from p2pboot.node.watching import touched_within, watch_directory
 from p2pboot.node.withdrawal import GonePairs, last_published, withdrawn_problem
 from p2pboot.publish.numbering import Series, renewal_at, valid_too_long, went_back
@@ -144,6 +146,15 @@ class DirectoryPublisher:
         self._due_moved = trio.Event()
         self._in_force: dict[Pair, Manifest] = {}
         self.trees: tuple[Tree, ...] = ()  # as they were seen last
+        self.instead = Instead(
+            directory,
+            self._builder,
+            self._in_force,
+            self._building,
+            trees=lambda: self.trees,
+            note=lambda manifest: self._note_in_force(manifest),  # noqa: PLW0108 - it may be another one later
+            look_soon=lambda: self.due_within(0.0),
+        )
 
     def _now(self) -> int:
         return publishing_time(int(self._wall()))
@@ -202,6 +213,41 @@ class DirectoryPublisher:
                     channel=pair[0], arch=pair[1], manifest_version=manifest.manifest_version
                 ),
             )
+
+    def in_force(self, pair: Pair) -> Manifest | None:
+        """What this node publishes of a channel and arch now."""
+        return self._in_force.get(pair)
+
+    @property
+    def builder(self) -> Builder:
+        """What brings things into force here."""
+        return self._builder
+
+    async def hold(self, pair: Pair, manifest: Manifest) -> Manifest:
+        """Publish the content of a manifest in a channel and arch, in place of the directory's, and go on with that.
+
+        That ends when the directory holds something that is neither yanked nor what is in force now.
+
+        Args:
+            pair: the channel and arch.
+            manifest: of the channel, or of its roll-out; its artifacts are here.
+
+        Returns:
+            The manifest that is in force now, under the next number.
+
+        Raises:
+            ArtifactError: an artifact is not here.
+            StoreError, MachineError: the disk.
+        """
+        return await self.instead.hold(pair, manifest)
+
+    async def go_on(self, pair: Pair) -> Manifest | None:
+        """Look at one channel and arch again after what counts for it was changed; what is in force then.
+
+        Raises:
+            ArtifactError, StoreError, MachineError: what is meant to be in force can not be published now.
+        """
+        return await self.instead.go_on(pair)
 
     def due_within(self, delay_s: float) -> None:
         """Look after this many seconds at the latest."""
@@ -319,7 +365,8 @@ class DirectoryPublisher:
             self.trees = scanned.trees
             if self._settling is None:
                 self._settling = _pairs(scanned)
-            gone = await self._withdraw_gone(scanned, at_once=at_once)
+            held = await trio.to_thread.run_sync(self._builder.holding.pairs)
+            gone = await self._withdraw_gone(scanned, held, at_once=at_once)
             looked = [await self._look_at(tree, at_once=at_once) for tree in scanned.trees]
             published = tuple(one for one in looked if isinstance(one, Published))
             held_back = [one for one in looked if isinstance(one, _HeldBack)]
@@ -330,9 +377,19 @@ class DirectoryPublisher:
                     code = Code.STILL_CHANGING if busy else Code.UNPUBLISHABLE
                     held_back.append(_HeldBack(code, unfit, unfit.error))
             if error is None:
-                held_back += self._unreachable(scanned, gone)
+                held_back += self._unreachable(scanned, gone | held)
+            gone_and_held = {*filter(self._is_asked, held - _pairs(scanned))}
+            held_back += [
+                _HeldBack(Code.DIRECTORY_REPLACED, unfit, unfit.error)
+                for unfit in self.instead.without_directory(gone_and_held)
+            ]
             for pair, directory in {(of.channel, of.arch): of.directory for _, of, _ in held_back}.items():
                 await self._keep(pair, directory)
+            replaced = [
+                Published(self._in_force[of.channel, of.arch], unchanged=True)
+                for code, of, _ in held_back
+                if code is Code.DIRECTORY_REPLACED and (of.channel, of.arch) in self._in_force
+            ]
             await self._end_rollouts()
             withdrawn = await trio.to_thread.run_sync(self._withdrawn, scanned, gone, now)
             self._report(
@@ -345,7 +402,7 @@ class DirectoryPublisher:
             )
             self._report("dates", await trio.to_thread.run_sync(self._wrong_dates, now))
             self.due_within(await trio.to_thread.run_sync(self._renewal_s, now))
-        return Outcome(published, withdrawn, _refusal(held_back, None if gone else error))
+        return Outcome((*published, *replaced), withdrawn, _refusal(held_back, None if gone else error))
 
     def _directory_problems(self, scanned: Scanned, error: P2PBootError | None) -> Iterator[Problem]:
         if error is not None:
@@ -406,13 +463,15 @@ class DirectoryPublisher:
             return _HeldBack(Code.STILL_CHANGING, tree, error)
         except PublisherRevoked as error:  # a newer root may say otherwise, which has this look again
             return _HeldBack(Code.PUBLISHER_REVOKED, tree, error)
+        except HeldBack as error:
+            return _HeldBack(error.code, tree, error)
         except P2PBootError as error:
             return _HeldBack(Code.UNPUBLISHABLE, tree, error)
         return self._note_in_force(manifest)
 
-    def _unreachable(self, scanned: Scanned, gone: set[Pair]) -> Iterator[_HeldBack]:
+    def _unreachable(self, scanned: Scanned, accounted: set[Pair]) -> Iterator[_HeldBack]:
         """What is in force, and whose directory is neither gone nor usable: a link to nothing, no permission."""
-        for channel, arch in filter(self._is_asked, self._in_force.keys() - _pairs(scanned) - gone):
+        for channel, arch in filter(self._is_asked, self._in_force.keys() - _pairs(scanned) - accounted):
             directory = self.directory / channel / arch
             error = ArtifactError(
                 f"{directory} can not be reached any more",
@@ -458,6 +517,8 @@ class DirectoryPublisher:
             return
         if manifest is not None:
             self._note_in_force(manifest)
+        else:
+            await self.instead.end_yanked(pair)
 
     def _note_in_force(self, manifest: Manifest) -> Published:
         pair = (manifest.channel, manifest.arch)
@@ -482,9 +543,12 @@ class DirectoryPublisher:
 
     # -- what is gone ------------------------------------------------------------------------------------------------
 
-    async def _withdraw_gone(self, scanned: Scanned, *, at_once: bool) -> set[Pair]:
-        """Stop offering what is gone from the directory, once it has been for a while; returns all that is."""
-        gone = await trio.to_thread.run_sync(self._find_gone, scanned)
+    async def _withdraw_gone(self, scanned: Scanned, held: set[Pair], *, at_once: bool) -> set[Pair]:
+        """Stop offering what is gone from the directory, once it has been for a while; returns all that is.
+
+        What is held is in force without a directory.
+        """
+        gone = await trio.to_thread.run_sync(self._find_gone, scanned) - held
         now = trio.current_time()
         quiet_s = QUIET_S if self._in_force else SETTLED_S
         self._gone_since = {pair: self._gone_since.get(pair, now) for pair in gone}
@@ -531,7 +595,7 @@ class DirectoryPublisher:
             for pair in self._ever_offered()
             if pair not in seen | kept
         ]
-        return tuple(one for one in found if one is not None)
+        return tuple(one for one in found if one is not None and not self._builder.holding.is_yanked(one))
 
     # -- dates -------------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,8 @@ def withdrawn_problem(one: Statement) -> Problem:
         f"{one.channel}/{one.arch}",
         f"version {one.version} (number {one.manifest_version}) is withdrawn: its files are gone and it is no"
         f" longer offered here; mirrors keep it until {format_time(one.expires_at)}",
-        "publish another release for it, which mirrors take at once; a copy of a mirror ends only by hand",
+        f"publish another release for it, which mirrors take at once; or have mirrors end it, too:"
+        f" p2pboot yank {one.channel} --arch {one.arch} --leave-none",
     )
 
 

@@ -93,6 +93,7 @@ def build(  # noqa: PLR0913 - of what is not said of the manifest two are told h
     now: int,
     progress: Progress = lambda _done, _total: None,
     known: Callable[[int], None] = lambda _size: None,
+    admit: Callable[[Content], None] = lambda _content: None,
     floor: int = 0,
     rollout: Rollout | None = None,
 ) -> Built:
@@ -112,6 +113,7 @@ def build(  # noqa: PLR0913 - of what is not said of the manifest two are told h
         now: unix seconds.
         progress: called in this thread with the bytes hashed and to hash.
         known: called with the size of each file that need not be read again, before progress counts it all the same.
+        admit: told what is to be published, before a number is claimed for it; may refuse it by raising.
         floor: the highest ``manifest_version`` that these signers are known to have given to *another*
             manifest; the number will be higher.
         rollout: to which machines it is given, and when; of a channel that ends in ``.next``.
@@ -133,6 +135,7 @@ def build(  # noqa: PLR0913 - of what is not said of the manifest two are told h
         rollout=rollout,
     )
     content, files = described.content, described.files
+    admit(content)
 
     def signed(raw: bytes) -> bytes:
         for key in keys:

@@ -1,7 +1,7 @@
 """Renewing what is in force without looking at the directory: the same content, said again with a later date.
 
 For when the directory holds something that can not be published, or is being written to, while the files of the
-release in force are still what they were.
+release in force are still what they were; and for content that is in force instead of what the directory holds.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, Rollout, add_signature
+from p2pboot.core.names import artifact_path
 from p2pboot.publish.build import BuildOptions, blob_urls
 from p2pboot.publish.numbering import Content, Series, Wishes, claim
 from p2pboot.store.publications import Publications
@@ -52,6 +53,44 @@ def renew(
         options.peer_id or manifest.provider_peer_id,
         options.name,
         rollout or manifest.rollout,
+    )
+    wishes = Wishes(manifest.version, None, options.expires_in_s, now, floor)
+    return claim(content, publications, wishes, lambda raw: add_signature(raw, key)).raw
+
+
+def republish(
+    manifest: Manifest,
+    channel: str,
+    options: BuildOptions,
+    *,
+    key: SecretKey,
+    publications: Publications,
+    now: int,
+    floor: int = 0,
+) -> bytes:
+    """Return the document to hand out for the content of any manifest under a channel: the one in force, or the next.
+
+    Args:
+        manifest: of any number, date and signers; of this channel, or of its roll-out.
+        channel: where it is published.
+        options: as for `renew`; so are the others, and what is raised.
+        key: the signer.
+        publications: counters and last documents.
+        now: unix seconds.
+        floor: as for :func:`.build`.
+    """
+    artifacts = (
+        replace(
+            one, path=artifact_path(channel, manifest.arch, one.key), urls=blob_urls(options.urls, one.sha256)
+        )
+        for one in manifest.artifacts.values()
+    )
+    content = Content(
+        Series((key.public.keyid,), channel, manifest.arch),
+        tuple(artifacts),
+        manifest.cmdline,
+        options.peer_id or key.public.peer_id,
+        options.name,
     )
     wishes = Wishes(manifest.version, None, options.expires_in_s, now, floor)
     return claim(content, publications, wishes, lambda raw: add_signature(raw, key)).raw

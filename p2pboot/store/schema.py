@@ -100,7 +100,12 @@ CREATE TABLE evidence(
 );
 CREATE TABLE releases(
     signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
-    digest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (signers, channel, arch, manifest_version)
+    digest TEXT NOT NULL, content TEXT NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (signers, channel, arch, manifest_version)
+);
+CREATE TABLE held(
+    channel TEXT NOT NULL, arch TEXT NOT NULL, instead_of TEXT NOT NULL, raw BLOB,
+    PRIMARY KEY (channel, arch)
 );
 INSERT INTO record VALUES (1, 0, lower(hex(randomblob(8))));
 """
@@ -309,7 +314,12 @@ CREATE TABLE evidence(
 );
 CREATE TABLE releases(
     signers TEXT NOT NULL, channel TEXT NOT NULL, arch TEXT NOT NULL, manifest_version INTEGER NOT NULL,
-    digest TEXT NOT NULL, raw BLOB NOT NULL, PRIMARY KEY (signers, channel, arch, manifest_version)
+    digest TEXT NOT NULL, content TEXT NOT NULL, raw BLOB NOT NULL,
+    PRIMARY KEY (signers, channel, arch, manifest_version)
+);
+CREATE TABLE held(
+    channel TEXT NOT NULL, arch TEXT NOT NULL, instead_of TEXT NOT NULL, raw BLOB,
+    PRIMARY KEY (channel, arch)
 );
 """
 

@@ -45,7 +45,9 @@ from p2pboot.store.truststate import TrustState
 
 if TYPE_CHECKING:
     from p2pboot.store.announcements import Announcements
+    from p2pboot.store.held import HeldReleases
     from p2pboot.store.publications import Publications
+    from p2pboot.store.releases import Releases
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +98,20 @@ class Store:
         from p2pboot.store.publications import Publications
 
         return Publications(self._database)
+
+    @cached_property
+    def releases(self) -> Releases:
+        """What a publisher published and may go back to."""
+        from p2pboot.store.releases import Releases
+
+        return Releases(self._database)
+
+    @cached_property
+    def held(self) -> HeldReleases:
+        """What a publisher offers instead of what its directory holds."""
+        from p2pboot.store.held import HeldReleases
+
+        return HeldReleases(self._database)
 
     @cached_property
     def announcements(self) -> Announcements:
