@@ -108,7 +108,6 @@ class Builder:
         """The digest of what a manifest of a tree would say is to be booted; its files are hashed.
 
         Raises:
-            HeldBack: it was yanked, or something else is in force instead of it.
             ArtifactError, UsageError: it can not be published.
             ChangedWhileHashing: it is being written to.
             StoreError, MachineError: the disk.
@@ -130,6 +129,7 @@ class Builder:
 
         Raises:
             PublisherRevoked: by the root its signers have no say.
+            HeldBack: it was yanked, or something else is in force instead of it.
             ArtifactError, UsageError: it can not be published.
             ChangedWhileHashing: it is being written to.
             StoreError, MachineError: the disk.
@@ -159,9 +159,7 @@ class Builder:
                         go_on=trio.from_thread.check_cancelled,
                     )
 
-    def keep(  # noqa: PLR0911 - one for each thing that may stand against it
-        self, pair: Pair, directory: Path, in_force: Manifest | None
-    ) -> Manifest | None:
+    def keep(self, pair: Pair, directory: Path, in_force: Manifest | None) -> Manifest | None:
         """Keep in force, and renew, what was published of a pair whose directory can not be published now.
 
         Args:
@@ -175,15 +173,12 @@ class Builder:
         Raises:
             StoreError, MachineError: the disk.
         """
-        if self._gate.catalogue.trust.revokes(pair, self.signers):
-            return None
-        held = self.holding.of(pair)
-        if held is not None:
-            return (
-                None if held.manifest is None else self._keep_held(pair, held.manifest, directory, in_force)
-            )
+        is_revoked = self._gate.catalogue.trust.revokes(pair, self.signers)
+        held = None if is_revoked else self.holding.of(pair)
+        if held is not None and held.manifest is not None:
+            return self._keep_held(pair, held.manifest, directory, in_force)
         manifest = self._last_in_force(pair) if in_force is None else in_force
-        if manifest is None or not self._may_be_kept(manifest):
+        if manifest is None or is_revoked or held is not None or not self._may_be_kept(manifest):
             return None
         self.find_again(directory, manifest)
         if not self._store.manifests.is_whole(manifest.digest):
@@ -245,6 +240,7 @@ class Builder:
             {one.sha256 for one in manifest.artifacts.values()}
         ):
             return in_force
+        self._gate.check_say(pair, self.signers)
         raw = republish(
             manifest,
             pair[0],

@@ -46,7 +46,7 @@ def problems(running: Running) -> list[dict[str, Any]]:
 
 
 def current(running: Running) -> Manifest:
-    (row,) = running.store.manifests.current()
+    (row,) = (one for one in running.store.manifests.current() if one.pair == PAIR)
     return running.node.catalogue.manifest(row.digest)
 
 
@@ -395,3 +395,72 @@ async def test_an_order_that_makes_no_sense_changes_nothing(
 async def test_a_mirror_takes_nothing_back(mesh: Mesh, autojump_clock: None) -> None:
     async with mesh.node("mirror", trust=trusting("publisher")) as mirror:
         assert "mirror" in (await mirror.ask(**YANK))["error"]
+
+
+NEXT = ("stable.next", "x86_64")
+
+
+async def roll_out(publisher: Running, directory: Path) -> None:
+    await until(lambda: publisher.version() == 1)
+    write_tree(directory, "new", NEXT)
+    answer = await publisher.ask(op="rollout", action="start", channel="stable")
+    assert answer["ok"], answer
+    assert publisher.version(NEXT) == 1
+
+
+def in_force(running: Running, pair: tuple[str, str]) -> Manifest | None:
+    assert running.node._publisher is not None
+    return running.node._publisher.in_force(pair)
+
+
+async def test_a_roll_out_that_is_promoted_is_in_force_in_its_channel_over_restarts(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    directory = mesh.directory / "publisher" / "artifacts"
+    async with mesh.publisher() as publisher:
+        await roll_out(publisher, directory)
+        answer = await publisher.ask(op="rollout", action="promote", channel="stable")
+        assert answer["ok"], answer
+        assert publisher.version() == 2
+    async with mesh.node("publisher", provider={"directory": directory}) as again:
+        await until(lambda: again.version() == 2)
+        assert content_digest(signed(1, seed="new")) == content_digest(current(again))
+        assert [one["code"] for one in problems(again)] == ["directory-replaced"]
+        # And if it turns out bad then: what lies in the directory was there before.
+        answer = await again.ask(**YANK)
+        assert answer["ok"], answer
+        assert answer["went_back_to"] == 1
+        assert again.version() == 3
+        await publish(again)
+        assert not again.store.held.pairs()
+        assert not problems(again)
+
+
+async def test_a_promoted_release_that_is_yanked_with_leave_none_lets_nothing_else_in(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    directory = mesh.directory / "publisher" / "artifacts"
+    async with mesh.publisher() as publisher:
+        await roll_out(publisher, directory)
+        assert (await publisher.ask(op="rollout", action="promote", channel="stable"))["ok"]
+        assert (await publisher.ask(**YANK, leave_none=True))["ok"]
+        await publisher.ask(op="publish")
+        assert in_force(publisher, PAIR) is None
+        assert in_force(publisher, NEXT) is None
+
+
+async def test_a_roll_out_that_is_aborted_is_yanked_in_both_channels(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    directory = mesh.directory / "publisher" / "artifacts"
+    async with mesh.publisher() as publisher:
+        await roll_out(publisher, directory)
+        answer = await publisher.ask(op="rollout", action="abort", channel="stable")
+        assert answer["ok"], answer
+        assert in_force(publisher, NEXT) is None
+        assert current(publisher).manifest_version == 1
+        for pair in (PAIR, NEXT):
+            assert content_digest(signed(1, seed="new")) in publisher.node.catalogue.yanks(*pair)
+        write_tree(directory, "new")
+        refused = await publisher.ask(op="publish")
+        assert "was yanked" in str(refused)
