@@ -1,0 +1,193 @@
+"""Taking publish keys away: whose manifests lose their threshold, and where numbers begin again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from p2pboot.core.identity import SecretKey
+from p2pboot.core.trustdocs.root import Floor, Root
+from p2pboot.store.store import Store
+from p2pboot.testing.artifacts import sample
+from p2pboot.testing.manifests import ALICE, BOB, CAROL, DAY_S, key_of
+from p2pboot.testing.stores import offer
+from tests.cli.conftest import NOW, Cli, key_file, manifest_bytes
+from tests.store.samples import manifest
+
+ROOT = key_of("root")
+HIGHEST = 2**53 - 1
+PAIR = ("--channel", "stable", "--arch", "arm64")
+
+
+def ids(*keys: SecretKey) -> list[str]:
+    return [key.public.keyid for key in keys]
+
+
+def publish(
+    state: Path, version: int, *keys: SecretKey, channel: str = "stable", created_at: int = NOW - 60
+) -> None:
+    """Have a node's state hold a manifest, as the head of its series, and remember it."""
+    samples = (sample(1, seed=1), sample(2, seed=2, key="initramfs"))
+    made = manifest(version, *samples, keys=keys, channel=channel, created_at=created_at)
+    with Store.open(state) as store:
+        offer(store, made, {one.artifact.key: one.data for one in samples})
+        store.trust.accept(made)
+
+
+def again(name: str, version: int, *keys: SecretKey, **said: object) -> Path:
+    """A manifest of the same channel, signed anew."""
+    Path(name).write_bytes(manifest_bytes(*keys, manifest_version=version, **said))  # type: ignore[arg-type]
+    return Path(name)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def begin(cli: Cli, *keys: SecretKey, threshold: int = 1, more: tuple[object, ...] = ()) -> None:
+    """Version 1, where these publish."""
+    key_file(Path("root.toml"), ROOT)
+    said = ["--publish-key", *ids(*keys), "--publish-threshold", str(threshold), *more]
+    assert cli("root", "init", "--name", "fleet", *said, "--key", "root.toml", "--out", "1.json").status == 0
+
+
+def sign(cli: Cli, name: str) -> Root:
+    done = cli("root", "sign", name, "--key", "root.toml", "--yes")
+    assert done.status == 0, done.stderr
+    return Root.parse(Path(name).read_bytes())
+
+
+def test_a_stolen_key_that_signed_the_highest_number_is_removed_and_machines_boot_again(
+    cli: Cli, state: Path
+) -> None:
+    begin(cli, ALICE, BOB)
+    publish(state, 17, ALICE)
+    publish(state, HIGHEST, ALICE)  # by the thief
+    remove = (
+        "root",
+        "remove-key",
+        "publish",
+        ALICE.public.keyid,
+        "1.json",
+        "--state",
+        state,
+        "--out",
+        "2.json",
+    )
+    refused = cli(*remove)
+    assert refused.status == 1
+    assert "machines would find nothing to boot any more for stable/arm64" in refused.error_line
+    assert f"version {HIGHEST}" in refused.stderr
+    assert not Path("2.json").exists()
+    new = again("new.json", 18, BOB)
+    done = cli(*remove, "--manifest", new)
+    assert done.status == 0
+    assert "stable/arm64: nothing below version 18 will be taken" in done.stderr
+    root = sign(cli, "2.json")
+    assert root.body.floors == (Floor("stable", "arm64", 18),)
+    verify = ("--root", "2.json", *PAIR)
+    remembering = cli("manifest", "verify", new, *verify, "--state", state)
+    assert remembering.status == 0, remembering.stdout
+    stolen = again("stolen.json", HIGHEST - 1, ALICE)
+    assert cli("manifest", "verify", stolen, *verify).status == 1
+    old = again("old.json", 3, BOB)  # for a machine without memory
+    assert cli("manifest", "verify", old, *verify).status == 1
+    assert cli("manifest", "verify", old, "--root", "1.json", *PAIR).status == 0
+
+
+def test_what_was_signed_by_enough_of_those_who_stay_needs_nothing(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB, CAROL, threshold=2)
+    publish(state, 17, ALICE, BOB)
+    done = cli(
+        "root", "remove-key", "publish", CAROL.public.keyid, "1.json", "--state", state, "--out", "2.json"
+    )
+    assert done.status == 0
+    assert sign(cli, "2.json").body.floors == (Floor("stable", "arm64", 17),)
+
+
+def test_a_threshold_that_is_lost_is_named_and_force_goes_on(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB, CAROL, threshold=2)
+    publish(state, 17, ALICE, BOB)
+    publish(state, 4, ALICE, CAROL, channel="testing")
+    publish(state, 2, BOB, CAROL, channel="quiet")
+    remove = (
+        "root",
+        "remove-key",
+        "publish",
+        ALICE.public.keyid,
+        "1.json",
+        "--state",
+        state,
+        "--out",
+        "2.json",
+    )
+    refused = cli(*remove)
+    assert "stable/arm64, testing/arm64;" in refused.error_line
+    partly = cli(*remove, "--manifest", again("new.json", 18, BOB, CAROL))
+    assert "for testing/arm64;" in partly.error_line
+    low = cli(*remove, "--manifest", again("low.json", 18, BOB))  # too few of them
+    assert "stable/arm64, testing/arm64;" in low.error_line
+    assert cli(*remove, "--force", "--floor", "testing/arm64=5").status == 0
+    assert sign(cli, "2.json").body.floors == (Floor("quiet", "arm64", 2), Floor("testing", "arm64", 5))
+
+
+@pytest.mark.parametrize("option", ["--publish-threshold 2", "--channel stable --new-channel other"])
+def test_whatever_takes_the_right_away_is_looked_at(cli: Cli, state: Path, option: str) -> None:
+    begin(cli, ALICE, BOB, more=("--channel", "stable"))
+    publish(state, 17, ALICE)
+    done = cli("root", "set", "1.json", "--out", "2.json", *option.split(), "--state", state)
+    assert done.status == 1
+    assert "nothing to boot any more for stable/arm64" in done.error_line
+    unknown = cli("root", "set", "1.json", "--out", "2.json", *option.split())
+    assert unknown.status == 2
+    assert "what is published is not known here" in unknown.error_line
+
+
+def test_expired_manifests_and_numbers_nobody_reaches_are_no_floor(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB, CAROL)
+    publish(state, 17, ALICE, created_at=NOW - 40 * DAY_S)
+    publish(state, HIGHEST, BOB)
+    remove = (
+        "root",
+        "remove-key",
+        "publish",
+        ALICE.public.keyid,
+        "1.json",
+        "--state",
+        state,
+        "--out",
+        "2.json",
+    )
+    refused = cli(*remove)
+    assert refused.status == 2
+    assert f"version {HIGHEST} is signed by {BOB.public.keyid}" in refused.error_line
+    assert "--floor stable/arm64=N" in refused.error_line
+    cli(*remove, "--force", "--floor", "stable/arm64=18")
+    both = cli(
+        "root", "remove-key", "publish", BOB.public.keyid, "2.json", "--manifest", again("n.json", 18, CAROL)
+    )
+    assert both.status == 0
+    assert sign(cli, "2.json").body.floors == (Floor("stable", "arm64", 18),)
+
+
+def test_the_keys_and_numbers_that_machines_trust_already_go_on(cli: Cli, state: Path) -> None:
+    publish(state, 17, ALICE, BOB)
+    Path("mirror.toml").write_text(
+        f"[[trust]]\nkeys = {ids(ALICE, BOB, CAROL)}\nthreshold = 2\nchannels = ['stable']\n"
+        f"[[trust]]\nkeys = {ids(key_of('other'))}\nchannels = ['testing']\n"
+    )
+    key_file(Path("root.toml"), ROOT)
+    said = ("--name", "fleet", "--from-trust", "mirror.toml", "--state", state, "--key", "root.toml")
+    done = cli("root", "init", *said, "--out", "1.json")
+    assert done.status == 0, done.stderr
+    root = Root.parse(Path("1.json").read_bytes())
+    assert [(one.keys, one.threshold, one.channels) for one in root.body.publish] == [
+        (tuple(sorted(ids(ALICE, BOB, CAROL))), 2, ("stable",)),
+        (tuple(ids(key_of("other"))), 1, ("testing",)),
+    ]
+    assert root.body.floors == (Floor("stable", "arm64", 17),)
+    verify = ("--root", "1.json", *PAIR, "--state", state)
+    assert cli("manifest", "verify", again("old.json", 16, ALICE, BOB), *verify).status == 1
+    assert cli("manifest", "verify", again("new.json", 18, BOB, CAROL), *verify).status == 0
