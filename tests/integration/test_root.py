@@ -44,7 +44,7 @@ def test_three_machines_with_five_keys_rotate_all_of_them(tmp_path: Path) -> Non
         Machine(tmp_path / name, keys)
         for name, keys in (("one", ["k0", "k1", "new"]), ("two", ["k2", "k3"]), ("three", ["k4", "p"]))
     ]
-    one, two, three = machines
+    one, _two, three = machines
     where = {name: machine for machine in machines for name in machine.keys}
     keys = [where[f"k{number}"].keys[f"k{number}"] for number in range(5)]
     said = ["--threshold", "3", "--publish-key", three.keys["p"], "--root-key", *keys]
