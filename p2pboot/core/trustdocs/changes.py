@@ -27,7 +27,8 @@ class Change:
 
     Args:
         place: where.
-        before: what stood there, None for nothing; True stands for a key that was there.
+        before: what stood there, None for nothing; True stands for a key that was there. Members that this program does
+            not know are JSON text.
         after: what stands there now, likewise.
     """
 
@@ -88,6 +89,8 @@ _KNOWN: Final = frozenset(
     {"spec", "name", "version", "fleet", "created_at", "expires_at", "on_expiry", "signatures"}
 )
 
+_TYPED: Final = frozenset({"threshold", "required", "max_age_s", "manifest_version"})
+
 
 def _facts(raw: bytes) -> Iterator[tuple[Place, Any]]:
     members = msgspec.json.decode(raw)
@@ -98,7 +101,7 @@ def _facts(raw: bytes) -> Iterator[tuple[Place, Any]]:
             for one in value:
                 yield from _floor(one)
         elif name not in _KNOWN:
-            yield ("other member", name), _given(value)
+            yield ("other member", name), _given("", value)
         elif name not in ("spec", "signatures"):
             yield (name,), value
 
@@ -111,7 +114,7 @@ def _roles(roles: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
         elif name in ("root", "snapshots"):
             yield from _role(name, role)
         else:
-            yield ("other role", name), _given(role)
+            yield ("other role", name), _given("", role)
 
 
 def _role(place: str, role: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
@@ -122,19 +125,19 @@ def _role(place: str, role: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
         elif name == "freshness" and isinstance(value, Mapping):
             yield from _role(f"{place} freshness", value)
         elif name not in ("channels", "archs"):
-            yield (place, name), _given(value)
+            yield (place, name), _given(name, value)
 
 
 def _floor(floor: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
     place = f"floor {floor['channel']}/{floor['arch']}"
     for name, value in floor.items():
         if name not in ("channel", "arch"):
-            yield (place, name), _given(value)
+            yield (place, name), _given(name, value)
 
 
-def _given(value: Any) -> Any:
-    """A value that stands somewhere: null is not nothing."""
-    return "null" if value is None else value
+def _given(name: str, value: Any) -> Any:
+    """What a member holds: as it is where its type is known, else as JSON: null is not nothing, and 1 is not true."""
+    return value if name in _TYPED else json.dumps(value, ensure_ascii=False, sort_keys=True)
 
 
 def _names(role: Mapping[str, Any], member: str) -> str:
