@@ -100,7 +100,8 @@ def _resolve(path: Path, found: InDoubt, way: Way | None, *, dry_run: bool, as_j
         say(f"state      {path}")
         for one in found.differences():
             said = f"database {_number(one.database)}, record {_number(one.record)}"
-            say(f"{one.kind:<10} {one.subject}  {said}  signed by {one.signers.replace(',', ', ')}")
+            signed = f"  signed by {one.signers.replace(',', ', ')}" if one.signers else ""
+            say(f"{one.kind:<10} {one.subject}  {said}{signed}")
     if way is None:
         error = found.doubt
         error.details = details
@@ -146,6 +147,10 @@ def _document(store: Store, examined: Examined, *, dry_run: bool) -> dict[str, o
         ],
         "times": [_row(examined, one) for one in examined.times],
         "publications": [_row(examined, one, manifest_version=one.counter) for one in examined.published],
+        "roots": [
+            {"fleet": fleet, "version": version, "digest": digest}
+            for fleet, version, digest in examined.roots
+        ],
         "findings": [
             {
                 "code": finding.code,
@@ -188,6 +193,8 @@ def _say(store: Store, examined: Examined, *, dry_run: bool) -> None:
         )
         what = f"manifest version {publication.counter}, {last}{_mark(examined, publication.created_at)}"
         _say_row("published", publication.channel, publication.arch, what, publication.signers)
+    for fleet, version, _digest in examined.roots:
+        say(f"root       version {version} of fleet {fleet}")
     for finding in examined.findings:
         say(f"found      {finding.subject}: {finding.text}")
         if finding.repair is not None:

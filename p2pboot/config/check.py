@@ -33,6 +33,7 @@ _SECRETS: Final = (
     "provider.freshness_key",
 )
 _TOLD_LINE: Final = re.compile(r"\(at line (\d{1,9}), column \d{1,9}\)")  # of the TOML parser
+_KEYS_OF_A_NODE: Final = ("identity.key_path", "identity.signing_key_path", "provider.freshness_key_path")
 _MADE_AT_START: Final = ("identity.key_path",)
 
 
@@ -268,6 +269,7 @@ def _said(severity: Severity, message: str, remedy: str | None = None) -> Flaw:
 def _look_at_whole(settings: NodeSettings, lines: Mapping[Place, int]) -> Iterator[Flaw]:
     if settings.provider.directory is None and settings.snapshots.directory is None:
         yield from _look_at_mirror(settings, lines)
+    yield from _look_at_keys(settings)
     if is_passed(settings.gateway.http or ""):
         return
     http = settings.gateway.http
@@ -283,11 +285,29 @@ def _look_at_whole(settings: NodeSettings, lines: Mapping[Place, int]) -> Iterat
         yield Flaw("note", _dotted(place), _line(place, lines), text, remedy)
 
 
+def _look_at_keys(settings: NodeSettings) -> Iterator[Flaw]:
+    """No key of a node is a root key, of the roots whose file is given; a key that can not be read is told of above."""
+    from p2pboot.core.policy import check_apart
+    from p2pboot.store.keyfiles import load_key
+
+    keys = {}
+    for dotted in _KEYS_OF_A_NODE:
+        table, _, attribute = dotted.partition(".")
+        path = getattr(getattr(settings, table), attribute)
+        with suppress(P2PBootError):
+            if path is not None:
+                keys[dotted] = load_key(path).public.keyid
+    try:
+        check_apart(settings.policy, keys)
+    except P2PBootError as error:
+        yield _said("error", error.message, error.remedy)
+
+
 def _look_at_mirror(settings: NodeSettings, lines: Mapping[Place, int]) -> Iterator[Flaw]:
-    if not settings.trust:
+    if settings.trusts_nobody:
         text = "it names no directory to publish and nobody to trust: neither serve nor mirror starts with it alone"
         yield Flaw("warning", "", None, text, "set directory in [provider], or add a [[trust]] with keys")
-    elif not settings.wanted():
+    elif not settings.wanted() and all(root.chain is not None for root in settings.roots):
         text = "no channel is named: `p2pboot mirror` would not know what to follow"
         remedy = "set channels in [[trust]], or channel in [provider]"
         yield Flaw("warning", TRUST, _line((TRUST, 1), lines), text, remedy)

@@ -18,8 +18,9 @@ from p2pboot import RELEASE_DATE
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import MAX_TIME
 
+MANIFEST: Final = "manifest"
 STATEMENT: Final = "freshness statement"
-"""What people are told bears a date that is no manifest's."""
+"""What people are told bears a date; a root is named by its version."""
 
 MAX_AHEAD_S: Final = 600
 """How far ``created_at`` may lie ahead of a clock that can be believed: clocks differ, by minutes at most."""
@@ -45,7 +46,7 @@ class AcceptedTime:
     signers: tuple[str, ...]
     kept_in: str
     until: int | None = None
-    kind: str = "manifest"
+    kind: str = MANIFEST
 
     @property
     def at(self) -> int:

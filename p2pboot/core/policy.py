@@ -302,6 +302,25 @@ def publisher_ids(policy: TrustPolicy) -> frozenset[str]:
     return frozenset(parse_keyid(key).peer_id for publisher in policy.publishers for key in publisher.keys)
 
 
+def check_apart(policy: Policy, keys: Mapping[str, str]) -> None:
+    """Refuse a node whose own keys are root keys: those lie in drawers, and not on machines that the world talks to.
+
+    Args:
+        policy: with the roots in force.
+        keys: key ids, by what each is called in the configuration.
+
+    Raises:
+        ConfigError: one of them is a root key.
+    """
+    for root in (trusted.newest for trusted in policy.roots if trusted.newest is not None):
+        for what, keyid in keys.items():
+            if keyid in root.body.root.keys:
+                raise ConfigError(
+                    f"{what}: {keyid} is a root key of {root.body.name!r}, and such a key is no node's",
+                    remedy="give the node a key of its own, and keep the root key on no machine that is connected",
+                )
+
+
 def no_trust(policy: Policy | None = None) -> P2PBootError:
     """The error of every command that would use a manifest, and does not know whom to trust.
 

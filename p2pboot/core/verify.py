@@ -315,10 +315,12 @@ def _whose(held: AcceptedTime, clock: Clock) -> str:
 
 
 def _recovery(held: AcceptedTime) -> str:
-    return (
-        f"{_SET_CLOCK}; if it is right, the manifest was dated wrongly:"
-        f" p2pboot state recover --state {shlex.quote(held.kept_in)} forgets the date"
-    )
+    what = held.kind if held.channel else "root"
+    if held.channel:
+        way = f"p2pboot state recover --state {shlex.quote(held.kept_in)} forgets the date"
+    else:
+        way = "its owners sign the next version with the right date (p2pboot root set, root sign)"
+    return f"{_SET_CLOCK}; if it is right, the {what} was dated wrongly: {way}"
 
 
 def _created_at(manifest: Manifest, clock: Clock) -> Check:

@@ -6,14 +6,12 @@ any more: whom to follow, whom to keep a place for and what to publish comes fro
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 
 import trio
 
 from p2pboot.config.settings import SnapshotSettings
-from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher, TrustPolicy
-from p2pboot.errors import UsageError
 from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 
@@ -70,22 +68,3 @@ def snapshot_signers(policy: TrustPolicy, settings: SnapshotSettings) -> Publish
         if role is not None:
             return Publisher(role.keys, role.threshold, name=trusted.name)
     return settings.trusted
-
-
-def check_apart(policy: TrustPolicy, keys: Iterable[tuple[str, SecretKey]]) -> None:
-    """Refuse a node whose own keys are root keys: those lie in drawers, and not on machines that the world talks to.
-
-    Args:
-        policy: with the roots in force.
-        keys: what each is called in the configuration, and the key.
-
-    Raises:
-        UsageError: one of them is.
-    """
-    for root in (trusted.newest for trusted in policy.roots if trusted.newest is not None):
-        for what, key in keys:
-            if key.public.keyid in root.body.root.keys:
-                raise UsageError(
-                    f"{what}: {key.public.keyid} is a root key of {root.body.name!r}, and such a key is no node's",
-                    remedy="give the node a key of its own, and keep the root key on no machine that is connected",
-                )

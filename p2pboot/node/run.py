@@ -21,10 +21,10 @@ from p2pboot.config.reload import diff_settings, live_part
 from p2pboot.config.settings import NodeSettings
 from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.policy import check_apart
 from p2pboot.core.swarmkey import SwarmKey
 from p2pboot.errors import ArtifactError, ConfigError, MachineError, P2PBootError, first_error, machine_error
 from p2pboot.node.bringing import Watch, nobody_watches
-from p2pboot.node.enforcing import check_apart
 from p2pboot.node.node import Node
 from p2pboot.node.reach import Reachability
 from p2pboot.node.supervising import follow
@@ -228,7 +228,12 @@ async def _run(
         stack.callback(store.close)
         await trio.to_thread.run_sync(store.lock)
         policy = await trio.to_thread.run_sync(resolved, settings.policy, store.documents)
-        check_apart(policy, [("identity.key", key), ("identity.signing_key", signing_key)])
+        keys = {
+            "identity.key": key,
+            "identity.signing_key": signing_key,
+            "provider.freshness_key": freshness_key,
+        }
+        check_apart(policy, {what: one.public.keyid for what, one in keys.items() if one is not None})
         interfaces = Interfaces()
         bandwidth = Bandwidth(settings.network.rates)
         transport = await _open_transport(stack, settings, key, interfaces, bandwidth, swarm_key=swarm_key)

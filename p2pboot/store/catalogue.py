@@ -27,7 +27,7 @@ from p2pboot.store.believed import statement_of, statements, yanks_of
 from p2pboot.store.former import FormerVersions
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.offering import Offering
-from p2pboot.store.parking import PARKED_S, is_parked_by
+from p2pboot.store.parking import is_over, is_parked_by
 from p2pboot.store.store import Store
 from p2pboot.store.trustdocs import resolved
 
@@ -89,12 +89,8 @@ class Catalogue:
 
     def end_parking(self) -> None:
         """Forget what was parked for long enough; what only that names goes."""
-        ended = self.clock().now - PARKED_S
-        over = {
-            row.digest
-            for row in self._manifests.all()
-            if row.parked_at is not None and row.parked_at <= ended
-        }
+        now = self.clock().now
+        over = {row.digest for row in self._manifests.all() if is_over(row.parked_at, now)}
         if over:
             self.forget(over)
 

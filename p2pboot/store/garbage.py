@@ -16,6 +16,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import machine_error
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.durable import clean_temporaries, temporaries
+from p2pboot.store.parking import is_over
 from p2pboot.store.store import Store
 
 ORPHAN: Final = "orphan"
@@ -70,8 +71,10 @@ def collect_garbage(store: Store, catalogue: Catalogue, *, dry_run: bool) -> lis
 def _find(store: Store, catalogue: Catalogue) -> list[Garbage]:
     files, now = store.blobs.files, catalogue.clock().now
     named = store.manifests.artifacts()
-    over = {row.digest for row in store.manifests.all() if row.expires_at <= now and row.role == "pending"}
-    kept: set[str] = set().union(*named.values())
+    rows = store.manifests.all()
+    parked = {row.digest for row in rows if is_over(row.parked_at, now)}
+    over = {row.digest for row in rows if row.expires_at <= now and row.role == "pending"} | parked
+    kept: set[str] = set().union(*(digests for digest, digests in named.items() if digest not in parked))
     wanted: set[str] = set().union(*(digests for digest, digests in named.items() if digest not in over))
     found = []
     for digest in sorted(files.digests()):

@@ -29,3 +29,8 @@ def is_parked_by(old: Trust, new: Trust, pair: Pair) -> bool:
     if before is None:  # by a root that a former run did not know yet, or whose chain is not at hand
         return True
     return before.root is not None and before.root.anchor in {one.anchor.digest for one in new.roots}
+
+
+def is_over(parked_at: int | None, now: int) -> bool:
+    """Whether something was parked for long enough; unix seconds, None for what is not parked."""
+    return parked_at is not None and parked_at + PARKED_S <= now

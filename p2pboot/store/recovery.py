@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +18,10 @@ from p2pboot import RELEASE_DATE
 from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import format_time
+from p2pboot.core.trustdocs.freshness import Freshness
+from p2pboot.core.trustdocs.root import Root
 from p2pboot.core.verify import MAX_AHEAD_S
-from p2pboot.errors import MachineError, machine_error
+from p2pboot.errors import MachineError, Malformed, SignatureError, machine_error
 from p2pboot.store.errors import NoState
 from p2pboot.store.filenames import DATABASE_NAME
 from p2pboot.store.publications import Publication
@@ -70,6 +73,7 @@ class Examined:
         heads: the highest versions accepted, with the date of the manifest where that is kept.
         times: the newest dates accepted.
         published: the publisher's counters.
+        roots: the highest version of each root that was in force: fleet, version, digest.
         findings: what is wrong, in the order of the checks.
     """
 
@@ -77,6 +81,7 @@ class Examined:
     heads: tuple[RememberedHead, ...]
     times: tuple[AcceptedTime, ...]
     published: tuple[Publication, ...]
+    roots: tuple[tuple[str, int, str], ...]
     findings: tuple[Finding, ...]
 
     def is_ahead(self, created_at: int | None) -> bool:
@@ -145,6 +150,7 @@ def examine(store: Store, now: int) -> Examined:
         tuple(store.trust.heads()),
         tuple(store.trust.times()),
         tuple(store.publications.all()),
+        store.documents.remembered(),
         (),
     )
     findings = tuple(finding for check in CHECKS for finding in check(store, seen))
@@ -165,6 +171,39 @@ def _times_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
                     partial(store.trust.forget_time, one),
                 ),
             )
+
+
+def _statements_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
+    """The same of a freshness statement: whoever signed it goes on with one of today."""
+    for raw in store.documents.statements():
+        with suppress(Malformed, SignatureError):
+            body = Freshness.parse(raw).body
+            if seen.is_ahead(body.created_at):
+                yield Finding(
+                    "future-time",
+                    f"{body.channel}/{body.arch}",
+                    f"a freshness statement of {format_time(body.created_at)} was accepted, which this machine's clock"
+                    " has not reached: this state's time stands there, and manifests of today count as expired",
+                    Repair(
+                        "it is forgotten; the next one that comes is taken",
+                        partial(store.documents.drop_statement, body.fleet, *body.pair),
+                    ),
+                )
+
+
+def _roots_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
+    """Nothing to mend here: whom to believe is not forgotten, and a next version bears another date."""
+    for raw in store.documents.root():
+        with suppress(Malformed, SignatureError):
+            body = Root.parse(raw).body
+            if seen.is_ahead(body.created_at):
+                yield Finding(
+                    "future-root",
+                    body.name,
+                    f"root version {body.version} is dated {format_time(body.created_at)}, which this machine's clock"
+                    " has not reached: this state's time stands there until its owners sign a next version with the"
+                    " right date",
+                )
 
 
 def _publications_ahead(_store: Store, seen: Examined) -> Iterator[Finding]:
@@ -197,6 +236,8 @@ def _dates_ahead(store: Store, seen: Examined) -> Iterator[Finding]:
 
 CHECKS: Final[tuple[Callable[[Store, Examined], Iterator[Finding]], ...]] = (
     _times_ahead,
+    _statements_ahead,
+    _roots_ahead,
     _publications_ahead,
     _dates_ahead,
 )

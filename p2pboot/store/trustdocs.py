@@ -115,6 +115,10 @@ class TrustDocuments:
             )
         return True
 
+    def remembered(self) -> tuple[tuple[str, int, str], ...]:
+        """The highest version of each root that was in force here: fleet, version, digest; sorted by fleet."""
+        return tuple(self._database.rows("SELECT fleet, version, digest FROM root_memory ORDER BY fleet"))
+
     def admits(self, anchor: Anchor, chain: Chain) -> bool:
         """Whether a chain may be in force: it does not end before, or contradict, what was in force here once.
 

@@ -93,7 +93,7 @@ class ReleaseUsage:
             "version": self.version,
             "manifest_version": self.row.manifest_version,
             "digest": self.row.digest,
-            "role": self.row.role,
+            "role": "parked" if self.row.is_parked else self.row.role,
             "disk_bytes": self.disk_bytes,
             "own_bytes": self.own_bytes,
             "artifacts": [one.to_json() for one in self.artifacts],

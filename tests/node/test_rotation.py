@@ -7,15 +7,14 @@ from pathlib import Path
 import pytest
 import trio
 
-from p2pboot.core.identity import SecretKey
 from p2pboot.core.jsonform import MAX_INTEGER
-from p2pboot.core.policy import TrustedRoot, TrustPolicy
+from p2pboot.core.policy import TrustedRoot, TrustPolicy, check_apart
 from p2pboot.core.problems import Code
 from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.root import Floor, PublishRole, Role, Root
 from p2pboot.core.withheld import Why
-from p2pboot.errors import UsageError
-from p2pboot.node.enforcing import check_apart, snapshot_signers
+from p2pboot.errors import ConfigError
+from p2pboot.node.enforcing import snapshot_signers
 from p2pboot.protocol.messages import SYNC_PROTOCOL
 from p2pboot.store.trustgate import Fate, TrustGate
 from p2pboot.testing.manifests import key_of
@@ -143,10 +142,10 @@ async def test_a_newer_root_changes_what_a_mirror_follows_and_whom_it_prefers(me
 
 def test_no_node_has_a_root_key_for_its_own() -> None:
     policy = TrustPolicy.of((), under(FIRST))
-    check_apart(policy, [("identity.key", key_of("publisher"))])
-    own: SecretKey = ROOT_KEYS[2]  # of which no signature is needed
-    with pytest.raises(UsageError, match=r"identity\.signing_key: ed25519:.* is a root key of 'test fleet'"):
-        check_apart(policy, [("identity.key", key_of("mirror")), ("identity.signing_key", own)])
+    check_apart(policy, {"identity.key": key_of("publisher").public.keyid})
+    own = ROOT_KEYS[2].public.keyid  # of which no signature is needed
+    with pytest.raises(ConfigError, match=r"identity\.signing_key: ed25519:.* is a root key of 'test fleet'"):
+        check_apart(policy, {"identity.key": key_of("mirror").public.keyid, "identity.signing_key": own})
 
 
 def test_who_signs_snapshots_is_the_roots_to_say_where_it_says_so(mesh: Mesh) -> None:

@@ -12,18 +12,20 @@ import pytest
 
 from p2pboot.core.clock import AcceptedTime
 from p2pboot.core.rollback import AcceptedHead
+from p2pboot.core.trustdocs.chain import Anchor, Chain
 from p2pboot.errors import MachineError
 from p2pboot.store import database as database_module
 from p2pboot.store.database import APPLICATION_ID, Database
-from p2pboot.store.filenames import DATABASE_NAME
+from p2pboot.store.filenames import DATABASE_NAME, RECORD_NAME
 from p2pboot.store.schema import SCHEMA_VERSION, STEPS
 from p2pboot.store.store import Store
+from p2pboot.testing.trustdocs import signed_root
 from tests.store.states.make_schema1 import CREATED, DAY_S, KEY, OTHER_KEY, manifest
 from tests.store.states.make_schema3 import HELD
 from tests.store.states.make_schema5 import ANNOUNCED, CONFLICT, FAULT, FAULTY
 
 STATES = Path(__file__).parent / "states"
-SCHEMA_1, SCHEMA_3, SCHEMA_5 = (STATES / f"schema{number}.sqlite3" for number in (1, 3, 5))
+SCHEMA_1, SCHEMA_3, SCHEMA_5, SCHEMA_10 = (STATES / f"schema{number}.sqlite3" for number in (1, 3, 5, 10))
 BOTH = tuple(sorted((KEY.public.keyid, OTHER_KEY.public.keyid)))
 
 
@@ -55,6 +57,15 @@ def of_schema_5(state: Path) -> Path:
     return state
 
 
+@pytest.fixture
+def of_schema_10(state: Path) -> Path:
+    """A state directory as schema 10 left it, with the record beside the database."""
+    state.mkdir()
+    shutil.copyfile(SCHEMA_10, state / DATABASE_NAME)
+    shutil.copyfile(STATES / "schema10.record", state / RECORD_NAME)
+    return state
+
+
 def version(path: Path) -> int:
     with contextlib.closing(sqlite3.connect(path)) as sql:
         return int(sql.execute("PRAGMA user_version").fetchone()[0])
@@ -66,10 +77,10 @@ def tables(path: Path) -> list[tuple[str, str]]:
 
 
 def test_the_fixtures_are_of_their_schemas() -> None:
-    assert (version(SCHEMA_1), version(SCHEMA_3), version(SCHEMA_5)) == (1, 3, 5)
+    assert [version(path) for path in (SCHEMA_1, SCHEMA_3, SCHEMA_5, SCHEMA_10)] == [1, 3, 5, 10]
 
 
-@pytest.mark.parametrize("fixture", ["old", "of_schema_3", "of_schema_5"])
+@pytest.mark.parametrize("fixture", ["old", "of_schema_3", "of_schema_5", "of_schema_10"])
 def test_an_upgraded_database_has_the_tables_of_a_new_one(
     fixture: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
@@ -121,6 +132,23 @@ def test_a_state_of_schema_3_keeps_everything(of_schema_3: Path) -> None:
         hashes = [sha256 for (sha256,) in sql.execute("SELECT digest FROM hashes")]
     assert set(hashes) <= HELD.keys()
     assert hashes
+
+
+def test_a_state_of_schema_10_and_its_record_go_on_and_take_trust_documents(of_schema_10: Path) -> None:
+    held, coming = (manifest(number, created_at=CREATED + number) for number in (7, 8))
+    root = signed_root()
+    with Store.open(of_schema_10) as store:  # database and record fit: nothing is in doubt
+        assert [(row.digest, row.role, row.parked_at) for row in store.manifests.known()] == [
+            (coming.digest, "pending", None),
+            (held.digest, "current", None),
+        ]
+        assert store.trust.heads_of("stable", "arm64") == (AcceptedHead.of(coming),)
+        assert store.publications.counter(held.signers, "stable", "arm64") == 7
+        assert store.documents.remembered() == ()
+        store.documents.put_chain(Anchor.of_root(root), Chain((root,), root.digest))
+    with Store.open(of_schema_10) as store:
+        assert store.documents.remembered() == ((root.digest, 1, root.digest),)
+        assert store.trust.heads_of("stable", "arm64") == (AcceptedHead.of(coming),)
 
 
 def test_only_of_what_is_whole_a_table_is_believed_that_was_written_down_early(of_schema_3: Path) -> None:

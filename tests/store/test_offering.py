@@ -20,7 +20,7 @@ from p2pboot.store.store import Store
 from p2pboot.store.trustgate import Fate, TrustGate
 from p2pboot.testing.manifests import DAY_S, NOW, key_of, signed_manifest
 from p2pboot.testing.stores import hold_all
-from p2pboot.testing.trustdocs import FRESH, next_root, root_body, signed_root, statement_of, yank_of
+from p2pboot.testing.trustdocs import next_root, root_body, signed_root, statement_of, yank_of
 
 PAIR = ("stable", "x86_64")
 PUBLISHER, SECOND = key_of("publisher"), key_of("second")
@@ -28,13 +28,13 @@ FILES = {"kernel": b"k" * 3000, "initramfs": b"i" * 3000}
 KERNEL = signed_manifest(FILES, [PUBLISHER]).artifacts["kernel"].sha256
 
 
-def role(*keys: str, required: bool = False, threshold: int = 1) -> PublishRole:
+def role(*keys: str, required: bool = False, threshold: int = 1, fresh: str = "freshness") -> PublishRole:
     return PublishRole(
         tuple(sorted(key_of(name).public.keyid for name in keys)),
         threshold,
         ("stable",),
         ("x86_64",),
-        FreshnessRule((FRESH.public.keyid,), required),
+        FreshnessRule((key_of(fresh).public.keyid,), required),
     )
 
 
