@@ -64,6 +64,7 @@ class Code(enum.StrEnum):
     FRESHNESS_OVERDUE = (
         "freshness-overdue"  # the same, and it is required: soon nothing is offered, or nothing is
     )
+    ROOT_MISSING = "root-missing"  # a root that is to be believed is not at hand
     ROOT_EXPIRING = "root-expiring"  # a root runs out before long
     ROOT_EXPIRED = "root-expired"  # it has
     YANKED = "yanked"  # what is held was taken back, and nothing newer is here
@@ -105,6 +106,7 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.FRESHNESS_UNSIGNED: Severity.ERROR,
     Code.FRESHNESS_OLD: Severity.WARNING,
     Code.FRESHNESS_OVERDUE: Severity.ERROR,
+    Code.ROOT_MISSING: Severity.ERROR,
     Code.ROOT_EXPIRING: Severity.WARNING,
     Code.ROOT_EXPIRED: Severity.ERROR,
     Code.YANKED: Severity.ERROR,

@@ -11,7 +11,9 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from p2pboot.config.settings import SnapshotSettings
-from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
+from p2pboot.core.problems import Code, Problem
+from p2pboot.core.trustdocs.chain import begin
 from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 
@@ -68,3 +70,26 @@ def snapshot_signers(policy: TrustPolicy, settings: SnapshotSettings) -> Publish
         if role is not None:
             return Publisher(role.keys, role.threshold, name=trusted.name)
     return settings.trusted
+
+
+def missing_roots(catalogue: Catalogue) -> list[Problem]:
+    """Roots that the operator believes and that are not in force: nothing that they would name is taken; blocking."""
+    found = []
+    for trusted in catalogue.trust.roots:
+        if trusted.chain is None:
+            older = begin(trusted.anchor)  # the file that the operator gave
+            found.append(_missing(trusted, None if older is None else older.newest.version))
+    return found
+
+
+def _missing(trusted: TrustedRoot, older: int | None) -> Problem:
+    if older is None:
+        text = "it is known by its digest only, and nobody who was asked has it: nothing under it can be verified"
+        remedy = "see that a node of the fleet can be reached (--bootstrap MULTIADDR), or give its file (--root FILE)"
+    else:
+        text = (
+            f"its file is version {older}, and a newer one was in force here, whose document was lost: nothing older"
+            " is taken, and nothing under it can be verified"
+        )
+        remedy = "see that a node of the fleet can be reached, or give the file of the newest version (--root FILE)"
+    return Problem(Code.ROOT_MISSING, trusted.anchor.shown, text, remedy)

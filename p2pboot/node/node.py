@@ -35,7 +35,7 @@ from p2pboot.node.bringing import Watch
 from p2pboot.node.building import Description
 from p2pboot.node.contact import Contact
 from p2pboot.node.control import Request, serve_control
-from p2pboot.node.enforcing import Enforcing, snapshot_signers
+from p2pboot.node.enforcing import Enforcing, missing_roots, snapshot_signers
 from p2pboot.node.examining import Examining
 from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
@@ -405,6 +405,7 @@ class Node:
 
     async def _tick(self) -> None:
         self._refusals.tick(self._transport.peers())
+        self.problems.report("roots at hand", missing_roots(self.catalogue))
         if self._audit_log is not None:
             if self._audit_log.trouble is not None:
                 await trio.to_thread.run_sync(self._audit_log.retry)

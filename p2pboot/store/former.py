@@ -46,7 +46,7 @@ class FormerVersions(Yielding):
     def check(self) -> None:
         """Raise ShareUsed where the publisher may not make the store hold so much, whatever yields."""
         taken, share, who = self._share()
-        if share is not None and taken > share + self.bytes():
+        if share is not None and taken > share + self._bytes(of_the_publisher=True):
             raise ShareUsed(who, taken=taken, share=share)
 
     def _share(self) -> tuple[int, int | None, str]:
@@ -60,29 +60,40 @@ class FormerVersions(Yielding):
 
     @override
     def bytes(self) -> int:
-        *_, freed = [0, *(freed for _, freed in self._steps())]
+        return self._bytes()
+
+    def _bytes(self, *, of_the_publisher: bool = False) -> int:
+        *_, freed = [0, *(freed for _, freed in self._steps(of_the_publisher=of_the_publisher))]
         return freed
 
     @override
     def give_up(self, needed: int) -> None:
         taken, share, _ = self._share()
-        if share is not None:
-            needed = max(needed, taken - share)
-        if needed <= 0:
-            return
-        given_up = set()
-        for row, freed in self._steps():
+        given_up = self._enough(needed, of_the_publisher=False)
+        if share is not None:  # what is another publisher's leaves this one no more of its share
+            given_up |= self._enough(taken - share, of_the_publisher=True)
+        if given_up:
+            self._catalogue.forget(given_up)
+
+    def _enough(self, needed: int, *, of_the_publisher: bool) -> set[str]:
+        """The digests of what has to go for so many bytes, or of all that can."""
+        given_up: set[str] = set()
+        for row, freed in self._steps(of_the_publisher=of_the_publisher) if needed > 0 else ():
             given_up.add(row.digest)
             if freed >= needed:
                 break
-        self._catalogue.forget(given_up)
+        return given_up
 
-    def _steps(self) -> Iterator[tuple[HeadRow, int]]:
+    def _steps(self, *, of_the_publisher: bool) -> Iterator[tuple[HeadRow, int]]:
         """What can be given up, the first first, with how many bytes that and all before it give."""
         manifests, sizes = self._store.manifests, self._store.blobs.sizes()
+        policy, new = self._catalogue.trust.configured, manifests.row(self._digest)
         named = manifests.artifacts()
         freed = 0
         for row in self._yielding():
+            is_of_it = new is not None and policy.publisher_for(*row.pair) == policy.publisher_for(*new.pair)
+            if of_the_publisher and not is_of_it:
+                continue
             yields = named.pop(row.digest, set())
             freed += sum(sizes.get(sha256, 0) for sha256 in yields.difference(*named.values()))
             yield row, freed

@@ -157,10 +157,10 @@ class Manifests:
     def heads(self, channel: str | None = None, arch: str | None = None) -> list[HeadRow]:
         """What can be offered: of each series the newest manifest, current or previous, that is wholly held.
 
-        Expired ones are among them: the store knows no clock.
+        Expired ones are among them: the store knows no clock. What is parked is not.
         """
         rows = self._rows(
-            "WHERE role != 'pending' AND fault IS NULL AND channel = coalesce(?, channel)"
+            "WHERE role != 'pending' AND fault IS NULL AND parked_at IS NULL AND channel = coalesce(?, channel)"
             " AND arch = coalesce(?, arch) ORDER BY channel, arch, signers, role",  # 'current' comes before 'previous'
             channel,
             arch,
@@ -188,7 +188,9 @@ class Manifests:
 
     def pending(self) -> list[HeadRow]:
         """Manifests newer than their series' head, whose artifacts are to be fetched; the newest first."""
-        return [row for row in self.known() if row.role == "pending" and row.fault is None]
+        return [
+            row for row in self.known() if row.role == "pending" and row.fault is None and not row.is_parked
+        ]
 
     def is_whole(self, digest: str) -> bool:
         """Whether the catalogue has the manifest and the store all its artifacts, cut as it says."""

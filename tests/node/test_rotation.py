@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
 
 from p2pboot.core.jsonform import MAX_INTEGER
+from p2pboot.core.manifest import Artifact
 from p2pboot.core.policy import TrustedRoot, TrustPolicy, check_apart
 from p2pboot.core.problems import Code
 from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.root import Floor, PublishRole, Role, Root
 from p2pboot.core.withheld import Why
 from p2pboot.errors import ConfigError
+from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node.enforcing import snapshot_signers
-from p2pboot.protocol.messages import SYNC_PROTOCOL
+from p2pboot.protocol.client import PeerLacks, Query, ask_read
+from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
+from p2pboot.protocol.swarm import SWARM_PROTOCOL
+from p2pboot.protocol.swarm_client import ask_some_pieces
+from p2pboot.serving.contents import KNOWN_S
 from p2pboot.store.trustgate import Fate, TrustGate
 from p2pboot.testing.manifests import key_of
-from p2pboot.testing.trustdocs import ROOT_KEYS, next_root, root_body, signed_root
-from tests.node.world import PAIR, Mesh, Running, Wall, signed, until, write_tree
+from p2pboot.testing.trustdocs import ROOT_KEYS, next_root, root_body, signed_root, yank_of
+from p2pboot.transport.interface import Transport
+from tests.connections import connection_with
+from tests.node.world import PAIR, Mesh, Running, Wall, signed, trusting, until, write_tree
 
 
 def role(*names: str) -> PublishRole:
@@ -155,3 +166,56 @@ def test_who_signs_snapshots_is_the_roots_to_say_where_it_says_so(mesh: Mesh) ->
     found = snapshot_signers(TrustPolicy.of((), under(says)), settings)
     assert found is not None
     assert found.keys == (key_of("snapshots").public.keyid,)
+
+
+async def test_a_root_that_nobody_has_is_a_problem_until_somebody_brings_it(mesh: Mesh) -> None:
+    bare = (TrustedRoot(Anchor(FIRST.digest)),)
+    async with mesh.node("mirror", roots=bare) as mirror:
+        await until(lambda: Code.ROOT_MISSING in codes(mirror))
+        assert mirror.node.awaited() == []
+        await bring(mirror, FIRST)
+        await until(lambda: Code.ROOT_MISSING not in codes(mirror))
+        assert [one.channel for one in mirror.node.awaited()] == ["stable"]
+
+
+async def test_settings_that_name_a_root_in_place_of_keys_take_it_up_without_a_restart(mesh: Mesh) -> None:
+    async with mesh.publisher() as publisher:
+        bootstrap = {"bootstrap": (publisher.address,)}
+        keys = trusting("second", channels=("stable",), archs=("x86_64",))
+        async with mesh.node("mirror", trust=keys, network=bootstrap) as mirror:
+            await mirror.node.apply(replace(mirror.settings, trust=(), roots=under(FIRST)))
+            await until(lambda: offered(mirror) == [1])
+            await mirror.node.apply(mirror.settings)  # and back: what the operator took away goes at once
+            assert mirror.store.manifests.all() == []
+
+
+async def given(asker: Transport, holder: Running, artifact: Artifact) -> list[bool]:
+    """Whether a peer gives the first piece of an artifact by either protocol."""
+    connection, found = connection_with(asker, holder.transport), []
+    questions: list[tuple[str, Query[Any]]] = [
+        (ARTIFACT_PROTOCOL, ask_read(artifact.sha256, 0, 100)),
+        (SWARM_PROTOCOL, ask_some_pieces(artifact.table_digest, ((0, 1),), artifact.piece_length)),
+    ]
+    for protocol, question in questions:
+        async with RequestStream(await asker.open_stream(connection, protocol)) as requests:
+            try:
+                await requests.ask(question)
+            except PeerLacks:
+                found.append(False)
+            else:
+                found.append(True)
+    return found
+
+
+async def test_by_digest_nothing_is_given_of_what_was_yanked(mesh: Mesh) -> None:
+    async with mesh.publisher(roots=under(FIRST)) as publisher:
+        await until(lambda: offered(publisher) == [1])
+        manifest = publisher.node.catalogue.manifest(publisher.node.catalogue.offered()[0].digest)
+        async with mesh.network.open(key_of("asker").public.peer_id) as asker:
+            await asker.dial(publisher.address)
+            assert await given(asker, publisher, manifest.artifacts["kernel"]) == [True, True]
+            yank = yank_of(manifest, FIRST)
+            gate = TrustGate(publisher.store, publisher.node.catalogue)
+            await trio.to_thread.run_sync(partial(gate.take_yank, yank.raw, source="test"))
+            await trio.sleep(KNOWN_S * 2)
+            assert await given(asker, publisher, manifest.artifacts["kernel"]) == [False, False]
