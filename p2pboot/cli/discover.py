@@ -75,7 +75,8 @@ def discover(
         from p2pboot.fetch.asking.survey import Surveyor
 
         wider = client.wider(transport, channel, arch)
-        return Surveyor(transport, channel, arch, progress, wider, book=book)
+        policy, now = settings.policy, wall_clock()
+        return Surveyor(transport, channel, arch, progress, wider, book=book, policy=policy, now=now)
 
     if watch:
         given = click.get_current_context().get_parameter_source("timeout")
@@ -104,7 +105,7 @@ def _report(
     survey: Survey, settings: NodeSettings, pair: tuple[str | None, str | None], *, as_json: bool
 ) -> None:
     now = wall_now()
-    verdicts = judge_all(survey.manifests, settings.policy, now)
+    verdicts = judge_all(survey, now)
     document = survey_document(survey, verdicts)
     named = settings.network.bootstrap
     if not as_json:
@@ -147,10 +148,10 @@ def _watch(
 def _show_of(settings: NodeSettings, *, as_json: bool) -> Show:
     from p2pboot.cli.watching import Documents, Lines, Screen
 
-    policy, now = settings.policy, wall_clock()
+    now = wall_clock()
     if as_json:
-        return Documents(policy, now)
-    return Screen(policy, now, settings.network.bootstrap) if sys.stdout.isatty() else Lines(policy, now)
+        return Documents(now)
+    return Screen(now, settings.network.bootstrap) if sys.stdout.isatty() else Lines(now)
 
 
 def nothing_found(

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from p2pboot.doctor.findings import Finding
     from p2pboot.transport.interface import Transport
 
+_TRUSTING: Final = (
+    *("root", "trust", "threshold", "freshness", "freshness_required", "max_age"),
+    "max_lifetime",
+)
 _ON_TOP_S: Final = 10.0  # for a node to begin and to answer
 
 Examined = tuple[list["Finding"], dict[str, Any]]
@@ -117,7 +121,7 @@ def doctor(
 def _check_alone(params: dict[str, Any], key_path: Path | None) -> None:
     """Refuse what is said to a node that goes by its own settings."""
     given = sorted(overrides_of({**params, "store_state": None}).values)
-    trusting = any(params.get(name) for name in ("trust", "threshold", "max_lifetime"))
+    trusting = any(params.get(name) for name in _TRUSTING)
     if given or trusting or key_path is not None:
         raise UsageError(
             "with --node the node goes by its own settings"

@@ -9,7 +9,6 @@ from p2pboot.core.amounts import duration_text, size_text
 
 if TYPE_CHECKING:
     from p2pboot.core.manifest import Manifest
-    from p2pboot.core.policy import TrustPolicy
     from p2pboot.core.verify import Verdict
     from p2pboot.fetch.asking.survey import Peer, Survey
 
@@ -18,15 +17,21 @@ Verdicts = Mapping[str, "Verdict"]  # by the manifest's digest
 _HEAD = f"{'PEER':<52}  {'SOURCE':<12}  {'ROUND TRIP':>10}"
 
 
-def judge_all(manifests: Mapping[str, Manifest], policy: TrustPolicy, now: int) -> dict[str, Verdict]:
+def judge_all(survey: Survey, now: int) -> dict[str, Verdict]:
     """The verdict on each manifest by its digest; none when nobody is trusted."""
     from p2pboot.core.clock import effective_now
     from p2pboot.core.verify import Question, judge
 
-    if not policy.publishers:
+    hearing = survey.hearing
+    if hearing is None or not hearing.policy.publishers:
         return {}
-    question = Question(policy, effective_now(now, None))
-    return {digest: judge(manifest, question) for digest, manifest in manifests.items()}
+    clock = effective_now(now, None)
+    return {
+        digest: judge(
+            one, hearing.question(Question(hearing.policy, clock, channel=one.channel, arch=one.arch))
+        )
+        for digest, one in survey.manifests.items()
+    }
 
 
 # Documents
@@ -53,6 +58,17 @@ def peer_document(peer: Peer, survey: Survey, verdicts: Verdicts) -> dict[str, o
         "manifests": [_offer(survey.manifests[digest], verdicts.get(digest)) for digest in peer.offers],
         **peer.word.to_json(),
         "failure": peer.failure,
+        "root_version": peer.told.root_version,
+        "freshness": [
+            {
+                "channel": one.body.channel,
+                "arch": one.body.arch,
+                "created_at": one.body.created_at,
+                "head_version": one.body.head_version,
+                "minimum": one.body.minimum,
+            }
+            for one in peer.told.statements
+        ],
     }
 
 
@@ -87,6 +103,7 @@ def survey_lines(survey: Survey, verdicts: Verdicts, now: int) -> Iterator[str]:
             else:
                 yield from _offer_lines(manifest, verdicts.get(digest), now)
             said.add(digest)
+        yield from _told_lines(peer, now)
         for one in peer.word.withheld:
             yield f"  {one.channel}/{one.arch}  not offered, as it says: {one.text}"
         if peer.failure is not None:
@@ -97,6 +114,16 @@ def survey_lines(survey: Survey, verdicts: Verdicts, now: int) -> Iterator[str]:
     for peer_id, why in survey.dropped.items():
         if peer_id not in survey.peers or survey.peers[peer_id].failure is None:
             yield f"{peer_id}  dropped: {why}"
+
+
+def _told_lines(peer: Peer, now: int) -> Iterator[str]:
+    """What it has of trust: a peer whose statements are old has not heard of the publisher for so long."""
+    if peer.told.root_version is not None:
+        yield f"  root       version {peer.told.root_version}"
+    for one in peer.told.statements:
+        age = duration_text(max(0, now - one.body.created_at))
+        pair, head = "/".join(one.pair), one.body.head_version
+        yield f"  fresh      {pair}: {age} ago the newest was manifest version {head}"
 
 
 def unreached_lines(survey: Survey, addresses: Iterable[str]) -> Iterator[str]:

@@ -31,7 +31,6 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import format_time
 
 if TYPE_CHECKING:
-    from p2pboot.core.policy import TrustPolicy
     from p2pboot.fetch.asking.survey import Peer, Survey
 
 _HOME: Final = "\x1b[H"
@@ -134,12 +133,11 @@ class Lines:
     """One line for each event, for logs.
 
     Args:
-        policy: the trust that was given.
         now: this machine's clock, unix seconds.
     """
 
-    def __init__(self, policy: TrustPolicy, now: Callable[[], int]) -> None:
-        self._policy, self._now = policy, now
+    def __init__(self, now: Callable[[], int]) -> None:
+        self._now = now
         self._events = Events()
 
     def in_use(self) -> AbstractContextManager[None]:
@@ -154,7 +152,7 @@ class Lines:
         """
         check_reader()
         now = self._now()
-        verdicts = judge_all(survey.manifests, self._policy, now)
+        verdicts = judge_all(survey, now)
         for event in self._events.between(survey, verdicts):
             self._say(event, survey, verdicts, format_time(now))
         sys.stdout.flush()
@@ -186,13 +184,12 @@ class Screen:
     """A terminal, which always shows the whole.
 
     Args:
-        policy: the trust that was given.
         now: this machine's clock, unix seconds.
         named: addresses that the user gave.
     """
 
-    def __init__(self, policy: TrustPolicy, now: Callable[[], int], named: Sequence[str]) -> None:
-        self._policy, self._now, self._named = policy, now, named
+    def __init__(self, now: Callable[[], int], named: Sequence[str]) -> None:
+        self._now, self._named = now, named
         self._why_nobody = ""
         self._shown = ""
         self._notes: deque[str] = deque(maxlen=_NOTES)
@@ -225,7 +222,7 @@ class Screen:
     def show(self, survey: Survey) -> None:
         """Draw it, where it looks otherwise than before."""
         now = self._now()
-        verdicts = judge_all(survey.manifests, self._policy, now)
+        verdicts = judge_all(survey, now)
         lines = [f"{counted(len(survey.peers), 'peer')}, Ctrl-C ends", *self._notes, ""]
         lines += survey_lines(survey, verdicts, now)
         lines += unreached_lines(survey, self._named)

@@ -18,7 +18,7 @@ from p2pboot import RELEASE_DATE
 from p2pboot.core.clock import Clock, effective_now
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import Policy
 from p2pboot.core.timestamps import MAX_TIME, clock_text, format_time
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import MAX_AHEAD_S, clock_problem
@@ -61,15 +61,13 @@ def remembered(patient: Patient) -> Clock:
         return Catalogue(store, Trust(patient.settings.policy), patient.wall).clock()
 
 
-def is_trusted(manifest: Manifest, policy: TrustPolicy) -> bool:
+def is_trusted(manifest: Manifest, policy: Policy) -> bool:
     """Whether enough keys signed that the operator believes for its channel and arch."""
     publisher = policy.publisher_for(manifest.channel, manifest.arch)
     return publisher is not None and len(set(publisher.keys) & set(manifest.signers)) >= publisher.threshold
 
 
-def gateways_of(
-    survey: Survey, policy: TrustPolicy, connections: Iterable[Connection]
-) -> list[tuple[str, int]]:
+def gateways_of(survey: Survey, policy: Policy, connections: Iterable[Connection]) -> list[tuple[str, int]]:
     """Hosts and ports of the gateways that may be asked what time it is.
 
     Args:
@@ -161,7 +159,7 @@ def date_of(head: bytes) -> int | None:
 
 
 def judge_clock(
-    clock: Clock, wall: float, said: Sequence[Said], manifests: Mapping[str, Manifest], policy: TrustPolicy
+    clock: Clock, wall: float, said: Sequence[Said], manifests: Mapping[str, Manifest], policy: Policy
 ) -> list[Finding]:
     """What this machine's clock is worth.
 
@@ -198,7 +196,7 @@ def judge_clock(
 
 
 def _judge_manifests(
-    wall: float, now: str, manifests: Mapping[str, Manifest], policy: TrustPolicy
+    wall: float, now: str, manifests: Mapping[str, Manifest], policy: Policy
 ) -> list[Finding]:
     ahead = [one for one in manifests.values() if one.created_at > wall + MAX_AHEAD_S]
     if not ahead or wall < RELEASE_DATE:

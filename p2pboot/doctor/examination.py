@@ -24,7 +24,7 @@ from p2pboot.doctor.multicast import check_multicast
 from p2pboot.doctor.patient import Patient, in_thread
 from p2pboot.doctor.peers import find_peers, judge_survey
 from p2pboot.doctor.ports import check_ports
-from p2pboot.doctor.trust import judge_all, judge_trust
+from p2pboot.doctor.trust import judge_all, judge_trust, policy_of
 from p2pboot.errors import P2PBootError, first_error, machine_error
 from p2pboot.fetch.asking.survey import Survey
 
@@ -186,13 +186,13 @@ class Examination:
         return judge_firewall(seen, wanted_ports(self._patient), self._dialled)
 
     async def _trust(self) -> Sequence[Finding]:
-        is_given = bool(self._patient.settings.trust)
+        is_given = not self._patient.settings.trusts_nobody
         if is_given:
-            self._verdicts = await in_thread(judge_all, self._patient, self._survey.manifests)
+            self._verdicts = await in_thread(judge_all, self._patient, self._survey)
         return judge_trust(self._verdicts, is_given=is_given)
 
     async def _clock(self) -> Sequence[Finding]:
-        patient, policy = self._patient, self._patient.settings.policy
+        patient, policy = self._patient, policy_of(self._patient, self._survey)
         try:
             clock = await in_thread(remembered, patient)
         except P2PBootError as error:  # the check of the state says so, too

@@ -7,7 +7,8 @@ from typing import Final
 
 from p2pboot.core.identity import PublicKey
 from p2pboot.doctor.findings import Code, Finding, State, failed, ok, warning
-from p2pboot.doctor.patient import Patient
+from p2pboot.doctor.patient import Patient, in_thread
+from p2pboot.doctor.trust import known_policy
 from p2pboot.fetch.asking.reasons import remedy_for
 from p2pboot.fetch.asking.survey import Peer, Survey, Surveyor
 from p2pboot.fetch.progress import NoProgress
@@ -39,7 +40,15 @@ async def find_peers(patient: Patient, within_s: float) -> Survey:
                 patient.transport.peer_id, tuple, interfaces=patient.interfaces, report=lambda _reason: None
             )
             hints = await stack.enter_async_context(discovery)
-        surveyor = Surveyor(patient.transport, patient.channel, patient.arch, NoProgress(), patient.wider())
+        surveyor = Surveyor(
+            patient.transport,
+            patient.channel,
+            patient.arch,
+            NoProgress(),
+            patient.wider(),
+            policy=await in_thread(known_policy, patient),
+            now=patient.wall,
+        )
         named = () if patient.is_node else [one for one in network.bootstrap if _can_be_somebodys(one)]
         return await surveyor.run(named, hints, min(ASK_S, within_s))
 
@@ -90,7 +99,7 @@ def _judge_nobody(survey: Survey, patient: Patient, *, connected: int) -> list[F
         how += f"; {count} told of, without a connection: {shown}"
         remedy = "on the machines there let in the TCP port that these addresses name"
     # Who only publishes may well be the first one.
-    follows = not patient.is_node or bool(patient.settings.trust)
+    follows = not patient.is_node or not patient.settings.trusts_nobody
     finding = (failed if follows else warning)(Code.NOBODY, _SUBJECT, how, remedy)
     return [finding, *_judge_failures(survey)]
 
@@ -105,7 +114,7 @@ def _judge_offers(survey: Survey, patient: Patient) -> Finding:
         text = f"{count} answered, and none offers {what}"
         remedy = remedy_for(provider.word for provider in providers)
         # To a node others need not offer what it publishes itself.
-        follows = not patient.is_node or bool(patient.settings.trust)
+        follows = not patient.is_node or not patient.settings.trusts_nobody
         said = failed if follows else warning
         return said(Code.NO_MANIFEST, _SUBJECT, text, remedy or "ask others: --bootstrap MULTIADDR")
     named = ", ".join(map(_described, offering[:_NAMED]))

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Final
 
 from p2pboot.core.clock import effective_now
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.policy import Policy
 from p2pboot.core.trust import Trust
 from p2pboot.core.verdict import Verdict
 from p2pboot.core.verify import Question, judge
 from p2pboot.doctor.findings import Code, Finding, failed, ok, skipped, warning
 from p2pboot.doctor.patient import Patient
 from p2pboot.errors import P2PBootError
+from p2pboot.fetch.asking.survey import Survey
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
 
@@ -23,21 +25,48 @@ _MAX_FINDINGS: Final = 8
 _SUBJECT: Final = "trust"
 
 
-def judge_all(patient: Patient, manifests: Mapping[str, Manifest]) -> list[Verdict]:
+def known_policy(patient: Patient) -> Policy:
+    """Whom to believe, by the newest roots that the state remembers; blocking."""
+    policy = patient.settings.policy
+    if policy.roots:
+        try:
+            with patient.memory() as store:
+                if store is not None:
+                    return Catalogue(store, Trust(policy), patient.wall).trust.configured
+        except P2PBootError as error:
+            log.debug("asked without memory: %s", error)
+    return policy
+
+
+def policy_of(patient: Patient, survey: Survey) -> Policy:
+    """Whom to believe, by the newest roots that peers have shown."""
+    return patient.settings.policy if survey.hearing is None else survey.hearing.policy
+
+
+def judge_all(patient: Patient, survey: Survey) -> list[Verdict]:
     """Judge what was found as `fetch` or a mirror would, also by what was accepted before; blocking.
 
     Where that can not be read, without it: what is wrong with the state has a check of its own.
     """
-    policy = patient.settings.policy
+    manifests = survey.manifests.values()
     try:
         with patient.memory() as store:
             if store is not None:
-                gate = Gate(store, Catalogue(store, Trust(policy), patient.wall))
-                return [judge(one, gate.question(one.channel, one.arch)) for one in manifests.values()]
+                gate = Gate(store, Catalogue(store, Trust(patient.settings.policy), patient.wall))
+                return _judged(manifests, [gate.question(one.channel, one.arch) for one in manifests], survey)
     except P2PBootError as error:
         log.debug("judged without memory: %s", error)
-    question = Question(policy, effective_now(int(patient.wall()), None))
-    return [judge(one, question) for one in manifests.values()]
+    policy, clock = policy_of(patient, survey), effective_now(int(patient.wall()), None)
+    return _judged(
+        manifests, [Question(policy, clock, (), one.channel, one.arch) for one in manifests], survey
+    )
+
+
+def _judged(manifests: Iterable[Manifest], questions: Iterable[Question], survey: Survey) -> list[Verdict]:
+    if survey.hearing is not None:
+        questions = map(survey.hearing.question, questions)
+    pairs = zip(manifests, questions, strict=True)
+    return [judge(one, question) for one, question in pairs if question.policy.publishers]
 
 
 def judge_trust(verdicts: list[Verdict], *, is_given: bool) -> list[Finding]:

@@ -16,10 +16,12 @@ from p2pboot.cli.peers import judge_all, round_trip_of, survey_document, survey_
 from p2pboot.cli.watching import Documents, Lines, Screen
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import Publisher, TrustPolicy
+from p2pboot.fetch.asking.hearing import Hearing, Told
 from p2pboot.fetch.asking.reasons import PeerWord
 from p2pboot.fetch.asking.survey import Peer, Survey
 from p2pboot.protocol.withheld import WithheldHead
 from p2pboot.testing.manifests import ALICE, BOB, NOW, key_of
+from p2pboot.testing.trustdocs import statement_of
 from p2pboot.transport.interface import PeerSource
 from tests.fetch.world import manifest_of
 
@@ -35,11 +37,23 @@ FAR = f"/ip6/2001:db8:1234:5678:9abc:def0:1234:5678/tcp/4001/p2p/{ID}"
 
 def survey_of(*peers: Peer, unreached: Mapping[str, str] | None = None) -> Survey:
     manifests: dict[str, Manifest] = {each.digest: each for each in (ONE, TWO, STRANGERS)}
-    return Survey({peer.peer_id: peer for peer in peers}, manifests, {}, dict(unreached or {}), {})
+    heard = Hearing(TRUST, lambda: NOW, manifests.get)
+    return Survey({peer.peer_id: peer for peer in peers}, manifests, {}, dict(unreached or {}), {}, heard)
 
 
-def lines_of(survey: Survey, policy: TrustPolicy = TRUST) -> list[str]:
-    return list(survey_lines(survey, judge_all(survey.manifests, policy, NOW), NOW))
+def lines_of(survey: Survey) -> list[str]:
+    return list(survey_lines(survey, judge_all(survey, NOW), NOW))
+
+
+def test_what_a_peer_has_of_trust_is_said_and_how_old_it_is() -> None:
+    told = Told(30, (statement_of(ONE, created_at=NOW - 2 * 3600),))
+    survey = survey_of(replace(PEER, told=told))
+    shown = lines_of(survey)
+    assert "  root       version 30" in shown
+    assert any(line.startswith("  fresh      stable/x86_64: ") for line in shown)
+    document: Any = survey_document(survey, {})
+    (peer,) = document["providers"]
+    assert (peer["root_version"], peer["freshness"][0]["head_version"]) == (30, 1)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +136,7 @@ HISTORY = [
 
 
 def test_a_log_has_a_line_for_each_event(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Lines(TRUST, lambda: NOW)
+    log = Lines(lambda: NOW)
     for peers, expected in HISTORY:
         log.show(survey_of(*peers))
         shown = capsys.readouterr().out.splitlines()
@@ -132,7 +146,7 @@ def test_a_log_has_a_line_for_each_event(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_script_gets_a_document_for_each_event(capsys: pytest.CaptureFixture[str]) -> None:
-    log = Documents(TRUST, lambda: NOW)
+    log = Documents(lambda: NOW)
     for peers, _ in HISTORY:
         log.show(survey_of(*peers))
     events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
@@ -145,7 +159,7 @@ def test_a_script_gets_a_document_for_each_event(capsys: pytest.CaptureFixture[s
 
 def test_a_manifest_that_is_not_taken_any_more_is_an_event(capsys: pytest.CaptureFixture[str]) -> None:
     now = NOW
-    log = Lines(TRUST, lambda: now)
+    log = Lines(lambda: now)
     log.show(survey_of(PEER))
     now = ONE.expires_at + 1
     capsys.readouterr()
@@ -154,7 +168,7 @@ def test_a_manifest_that_is_not_taken_any_more_is_an_event(capsys: pytest.Captur
 
 
 def test_nobody_is_said_beside_the_events(capsys: pytest.CaptureFixture[str]) -> None:
-    Documents(TRUST, lambda: NOW).nobody("no provider answered")
+    Documents(lambda: NOW).nobody("no provider answered")
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "p2pboot: warning: no provider answered\n")
 
@@ -167,7 +181,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 def test_a_terminal_shows_the_whole_as_far_as_there_is_room(capsys: pytest.CaptureFixture[str]) -> None:
-    screen = Screen(TRUST, lambda: NOW, [ADDRESS])
+    screen = Screen(lambda: NOW, [ADDRESS])
     screen.show(survey_of())
     screen.nobody("no provider answered; look")
     screen.show(survey_of(unreached={ADDRESS: "no route", FAR: "nobody named this one"}))
@@ -193,7 +207,7 @@ def test_a_terminal_has_a_place_for_what_is_logged_meanwhile(
     handler = logging.StreamHandler(sys.stderr)
     logging.getLogger().addHandler(handler)
     try:
-        screen = Screen(TRUST, lambda: NOW, [])
+        screen = Screen(lambda: NOW, [])
         monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
         with screen.in_use():
             warn("one")

@@ -111,7 +111,8 @@ async def judged(
     manifests = [manifest_of(version=number) for number in manifests_of]
     async with world.network.open(world.new_peer_id()) as transport:
         one = patient(transport, trust=trust, **attributes)
-        verdicts = judge_all(one, {each.digest: each for each in manifests}) if trust else []
+        found = Survey({}, {each.digest: each for each in manifests}, {}, {}, {})
+        verdicts = judge_all(one, found) if trust else []
         return judge_trust(verdicts, is_given=bool(trust))
 
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from p2pboot.cli.peers import judge_all
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.trustdocs.chain import Anchor, TwoRoots, begin
 from p2pboot.core.trustdocs.freshness import Freshness
@@ -19,6 +20,8 @@ from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Root
 from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.verify import Refused
 from p2pboot.errors import ExitStatus, NotFoundError, P2PBootError
+from p2pboot.fetch.asking.hearing import Told
+from p2pboot.fetch.asking.survey import Surveyor
 from p2pboot.fetch.client import fetch
 from p2pboot.fetch.result import FetchResult
 from p2pboot.store.manifests import StoredManifest
@@ -43,7 +46,7 @@ WITHOUT_ROOT = TrustPolicy((Publisher((KEY.public.keyid,), freshness=RULE),))
 
 
 @dataclass
-class Told:
+class Documents:
     """The trust documents that a peer tells; `asked` are the versions after which it was asked for roots."""
 
     chain: Sequence[Root] = ()
@@ -66,7 +69,7 @@ class Told:
 
 
 def telling(world: World, manifest: Any, **told: Any) -> AbstractAsyncContextManager[Provider]:
-    return world.provider(manifest, FILES, documents=Told(**told))
+    return world.provider(manifest, FILES, documents=Documents(**told))
 
 
 def under(anchor: Anchor) -> TrustPolicy:
@@ -109,7 +112,7 @@ async def test_a_client_thirty_versions_behind_walks_from_any_peer(
 async def test_a_later_run_goes_on_from_the_root_that_it_remembers(
     autojump_clock: MockClock, world: World
 ) -> None:
-    told = Told(CHAIN)
+    told = Documents(CHAIN)
     async with world.provider(V1, FILES, documents=told) as provider:
         await run(world, provider, policy=BY_DIGEST)
         told.asked.clear()
@@ -244,7 +247,7 @@ async def test_a_statement_counts_only_with_its_manifest_at_hand_which_need_not_
     async with telling(world, V1, statements=[settling]) as provider:
         result = await run(world, provider, policy=WITHOUT_ROOT)
         assert result.basis.statement is None
-    documents = Told(statements=[settling])
+    documents = Documents(statements=[settling])
     async with world.provider(V1, FILES, catalogue=Holding, documents=documents, detached=False) as provider:
         result = await run(world, provider, policy=required(WITHOUT_ROOT), state="other")
     assert result.verdict.digest == V1.digest
@@ -337,3 +340,27 @@ async def test_what_was_yanked_is_refused_with_the_reason_and_remembered(
             await run(world, holder, informed, policy=WITHOUT_ROOT)
         with pytest.raises(Refused, match="eats disks"):
             await run(world, holder, policy=WITHOUT_ROOT)
+
+
+# Surveys
+
+
+async def test_a_survey_judges_by_what_peers_tell(autojump_clock: MockClock, world: World) -> None:
+    root = signed_root(root_body(publish=(replace(ROLE, freshness=REQUIRED),)))
+    newer = next_root(root, publish=(replace(ROLE, freshness=REQUIRED, keys=(KEY.public.keyid,)),))
+    statement = statement_of(V2, root, minimum=2)
+    policy = under(Anchor(root.digest))
+    async with (
+        telling(world, V1) as behind,
+        telling(world, V2, chain=[root, newer], statements=[statement]) as informed,
+        world.network.open(world.new_peer_id()) as transport,
+    ):
+        surveyor = Surveyor(transport, "stable", "x86_64", world.watcher, policy=policy, now=lambda: NOW)
+        survey = await surveyor.run([behind.address, informed.address], None, 10.0)
+    verdicts = judge_all(survey, NOW)
+    assert {digest: verdict.reason for digest, verdict in verdicts.items()} == {
+        V1.digest: "stale",
+        V2.digest: None,
+    }
+    assert survey.peers[informed.peer_id].told == Told(2, (statement,))
+    assert survey.peers[behind.peer_id].told == Told()

@@ -144,12 +144,16 @@ class Offers:
 
     async def _read(self, raw: bytes) -> tuple[Manifest, Verdict]:
         # A document can be made to take tens of milliseconds: not in the event loop.
-        verdict = await trio.to_thread.run_sync(verify, raw, self.question)
-        if verdict.manifest is None:
+        question = self.question
+        verdict = await trio.to_thread.run_sync(verify, raw, question)
+        manifest = verdict.manifest
+        if manifest is None:
             assert verdict.failed is not None  # noqa: S101 - for the type checker; core.verify's promise
             self._invalid.append(verdict)
             raise Misled(f"it sent an invalid manifest: {verdict.failed.detail}")
-        return verdict.manifest, verdict
+        if self.question is not question:  # others were judged anew meanwhile
+            verdict = judge(manifest, self.question)
+        return manifest, verdict
 
     def _take_detached(self, peer_id: str, offer: FoundManifest, text: str) -> None:
         """A wrong one is its sender's fault alone, and says nothing against the manifest."""

@@ -109,6 +109,7 @@ class HeadSearch:
             nursery.start_soon(self._say_why_nothing_comes)
             await self._rounds.run(timeout_s, settle)
             nursery.cancel_scope.cancel()
+        await self._judge()  # who was being asked may just have told something
         return self._found()
 
     def _found(self) -> Found:
@@ -159,8 +160,7 @@ class HeadSearch:
 
     async def look_again(self) -> None:
         """Judge by what is known now, and say what follows from that."""
-        for offers in self._offers.values():
-            await offers.look_again(self.roots.policy)
+        await self._judge()
         if self._main:
             self._stall.look(trio.current_time(), 0.0, len(self._transport.peers()), self._why_nothing)
         self._rounds.note_usable(self._main.is_usable)
@@ -171,6 +171,10 @@ class HeadSearch:
                 "nobody has shown a freshness statement yet that is as new as it should be, or what it demands:"
                 " peers are asked on until the timeout (--accept-stale takes what there is)"
             )
+
+    async def _judge(self) -> None:
+        for offers in self._offers.values():
+            await offers.look_again(self.roots.policy)
 
     def ask_all_again(self) -> None:
         """Another root is in force: what was passed over may count now."""

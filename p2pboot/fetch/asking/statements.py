@@ -51,6 +51,11 @@ class Statements:
         """The channel and arch."""
         return self.channel, self.arch
 
+    @property
+    def all(self) -> tuple[Freshness, ...]:
+        """The statements whose signers had a say when they came, whether their manifests are at hand or not."""
+        return tuple(self._statements.values())
+
     def take_statements(self, documents: Sequence[bytes], policy: Policy, clock: Clock) -> None:
         """Look at what one peer has; blocks for some milliseconds at most.
 

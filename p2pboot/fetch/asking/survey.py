@@ -12,12 +12,16 @@ from typing import TYPE_CHECKING, Final
 
 import trio
 
+from p2pboot import RELEASE_DATE
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.policy import Policy
+from p2pboot.core.trust import Pair
 from p2pboot.errors import ManifestError, SignatureError
 from p2pboot.fetch.asking.acquainting import LOOK_AROUND_S, Acquainting
 from p2pboot.fetch.asking.connecting import for_each_connection
 from p2pboot.fetch.asking.dialling import Dialler
+from p2pboot.fetch.asking.hearing import Conversation, Hearing, Told
 from p2pboot.fetch.asking.listing import Misled, ask_peer, check_kept_word
 from p2pboot.fetch.asking.pinging import round_trip
 from p2pboot.fetch.asking.reasons import PeerWord
@@ -58,6 +62,7 @@ class Peer:
         offers: manifest digests; of all servers that have its key.
         word: what it says of what it does not offer.
         failure: why it could not be asked; None for one that answered.
+        told: what it told of roots and freshness.
     """
 
     peer_id: str
@@ -67,6 +72,7 @@ class Peer:
     offers: tuple[str, ...] = ()
     word: PeerWord = PeerWord()
     failure: str | None = None
+    told: Told = Told()
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +85,7 @@ class Survey:
         dropped: peers that sent what no honest one sends, and why.
         unreached: why addresses could not be reached.
         failures: what went wrong with peers that were reached, by peer id.
+        hearing: what they told of trust; None where nobody was asked.
     """
 
     peers: dict[str, Peer]
@@ -86,6 +93,7 @@ class Survey:
     dropped: dict[str, str]
     unreached: dict[str, str]
     failures: dict[str, str]
+    hearing: Hearing | None = None
 
     @property
     def providers(self) -> dict[str, Peer]:
@@ -103,6 +111,8 @@ class Surveyor:
         progress: told of peers that are dropped.
         wider: looks further where nothing is offered; None: nobody does.
         book: where peers were reached earlier, a copy that is dropped afterwards; None: not known.
+        policy: whom to believe; None: nobody is asked for roots and such.
+        now: the time, unix seconds.
     """
 
     def __init__(
@@ -114,6 +124,8 @@ class Surveyor:
         wider: WiderSearch | None = None,
         *,
         book: Peers | None = None,
+        policy: Policy | None = None,
+        now: Callable[[], float] = lambda: RELEASE_DATE,
     ) -> None:
         self._transport = transport
         self._wider = wider
@@ -123,6 +135,10 @@ class Surveyor:
         self._remembering = None if book is None else self._follow_book(book)
         self._peers: dict[str, Peer] = {}
         self._manifests: dict[str, Manifest] = {}
+        self._hearing: Hearing | None = None
+        if policy is not None and (policy.publishers or policy.roots):
+            self._hearing = Hearing(policy, now, self._manifests.get)
+        self._told: dict[str, Told] = {}  # by peer id, of those that are connected
         self._offers: dict[
             Connection, tuple[str, ...]
         ] = {}  # of those that answered, also by none of the manifests
@@ -150,6 +166,7 @@ class Surveyor:
             dict(self._ledger.dropped),
             self._unreached(),
             dict(self._ledger.failures),
+            self._hearing,
         )
 
     def _with_sources(self, peer: Peer) -> Peer:
@@ -248,6 +265,9 @@ class Surveyor:
     async def _ask(self, connection: Connection) -> bool:
         """Ask one server once, and put down what is known of it then; whether it answered."""
         offers = self._under_way[connection] = []
+        conversation = (
+            None if self._hearing is None else Conversation(self._hearing, lambda: self._pairs(offers))
+        )
         took_s: float | None = None
         answered = was_asked = False
         try:
@@ -259,7 +279,10 @@ class Surveyor:
                 arch=self._arch,
                 select=lambda heads: self._select(heads, offers),
                 take=self._take,
+                beside=conversation,
             )
+            if conversation is not None and answered:
+                self._told[connection.peer_id] = conversation.told
             was_asked = True
             if offers and self._wider is not None:
                 self._wider.note_found()
@@ -297,6 +320,7 @@ class Surveyor:
             tuple(dict.fromkeys(chain.from_iterable(answers))),
             self._ledger.words.get(peer_id, known.word),
             None if answers else self._ledger.failures.get(peer_id, "does not answer"),
+            self._told.get(peer_id, known.told),
         )
         self._forget_manifests()
 
@@ -310,6 +334,7 @@ class Surveyor:
             self._offers.pop(connection, None)
             self._peers.pop(peer_id, None)
             self._ledger.words.pop(peer_id, None)
+            self._told.pop(peer_id, None)
             self._forget_manifests()
         if self._wider is not None and not any(peer.offers for peer in self._peers.values()):
             self._wider.note_lost()
@@ -320,6 +345,10 @@ class Surveyor:
             offered = set(chain(*self._offers.values(), *self._under_way.values()))
             for digest in self._manifests.keys() - offered:
                 del self._manifests[digest]
+
+    def _pairs(self, offers: Sequence[str]) -> Iterator[Pair]:
+        found = (self._manifests[digest] for digest in offers if digest in self._manifests)
+        return ((one.channel, one.arch) for one in found)
 
     def _select(self, heads: Sequence[Head], offers: list[str]) -> Iterator[Head]:
         offers.clear()
