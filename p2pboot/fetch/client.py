@@ -50,7 +50,6 @@ from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.gate import Gate
 from p2pboot.store.store import Store
-from p2pboot.store.trustgate import TrustGate
 from p2pboot.transport.interface import Transport
 from p2pboot.transport.nearness import Nearness
 
@@ -147,7 +146,6 @@ class _Fetch:
         self._store = store
         self._catalogue = Catalogue(store, Trust(order.policy), wall)
         self._gate = Gate(store, self._catalogue)
-        self._trust_gate = TrustGate(store, self._catalogue)
         self._progress = Recorder(progress)
         self._ledger = Ledger(self._progress, publisher_ids(order.policy))
         self._wider = wider
@@ -281,9 +279,9 @@ class _Fetch:
             found = await search.run(self._order.timeout_s, self._dialler.settle)
         except BaseExceptionGroup:
             with trio.CancelScope(shield=True):  # the disk only
-                await trio.to_thread.run_sync(keep_two_roots, search, self._trust_gate)
+                await trio.to_thread.run_sync(keep_two_roots, search, self._store, self._catalogue)
             raise
-        for note in await trio.to_thread.run_sync(remember, search, self._trust_gate):
+        for note in await trio.to_thread.run_sync(remember, search, self._store, self._catalogue):
             self._progress.note(note)
         question = search.question
         await trio.to_thread.run_sync(self._keep_evidence, question, found)

@@ -7,7 +7,7 @@ Without another run there is the result, which says what was gone by.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from p2pboot.core.amounts import duration_text
 from p2pboot.core.dataclass import dataclass
@@ -20,28 +20,37 @@ from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.verify import Outcome, Question, Verdict, judge
 from p2pboot.fetch.asking.offers import Offers
 from p2pboot.fetch.asking.search import HeadSearch
-from p2pboot.store.trustgate import TrustGate
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.store import Store
+
+if TYPE_CHECKING:
+    from p2pboot.store.trustgate import TrustGate
 
 SOURCE = "peers, by a fetch"
 
 
-def remember(search: HeadSearch, gate: TrustGate) -> list[str]:
+def remember(search: HeadSearch, store: Store, catalogue: Catalogue) -> list[str]:
     """Put down what was heard; blocks on the disk.
 
     Args:
         search: it is over.
-        gate: of the state.
+        store: what remembers.
+        catalogue: of the same store; sees everything by the newest root from then on.
 
     Returns:
         What a person should know of it, one line each.
     """
-    notes = []
-    for _trusted, chain in search.roots.grown:
+    roots, notes = search.roots, []
+    heard = [one for one in search.offers if one.statements.new_yanks or one.statements.heard]
+    if not (roots.grown or roots.contradictions or heard):
+        return []
+    gate = _gate(store, catalogue)
+    for _trusted, chain in roots.grown:
         gate.take_roots([root.raw for root in chain.roots], source=SOURCE)
-    for found in search.roots.contradictions:
-        gate.keep_two_roots(found.error, _root_of(search.roots.policy, found.anchor), source=found.source)
+    for found in roots.contradictions:
+        gate.keep_two_roots(found.error, _root_of(roots.policy, found.anchor), source=found.source)
         notes.append(f"{found.error.message}; the first, which was known here, is kept")
-    for offers in search.offers:
+    for offers in heard:
         _remember_pair(offers, gate)
     return notes
 
@@ -55,11 +64,18 @@ def _remember_pair(offers: Offers, gate: TrustGate) -> None:
         gate.take_freshness(statement.raw, pair=statements.pair, source=SOURCE, at_hand=named)
 
 
-def keep_two_roots(search: HeadSearch, gate: TrustGate) -> None:
+def keep_two_roots(search: HeadSearch, store: Store, catalogue: Catalogue) -> None:
     """Keep what ended a search; blocks on the disk."""
     found = search.roots.undecided
     if found is not None:
-        gate.keep_two_roots(found.error, _root_of(search.roots.policy, found.anchor), source=found.source)
+        root = _root_of(search.roots.policy, found.anchor)
+        _gate(store, catalogue).keep_two_roots(found.error, root, source=found.source)
+
+
+def _gate(store: Store, catalogue: Catalogue) -> TrustGate:
+    from p2pboot.store.trustgate import TrustGate  # most searches hear nothing new
+
+    return TrustGate(store, catalogue)
 
 
 def _root_of(policy: Policy, anchor: str) -> TrustedRoot:
