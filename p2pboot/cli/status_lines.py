@@ -171,6 +171,9 @@ def _trust(document: Document) -> Iterator[Row]:
                 "yanked",
                 f"{_pair(one)}, {one['yanks']} so far, last {one['yanked_at']}: {one['yank_reason']}",
             )
+    for one in trust.get("rollouts", ()):
+        if one["ended"] is None:
+            yield Row("rollout", _rollout(one))
     if trust["evidence"]:
         text = f"{trust['evidence']} pairs of documents that can not both be honest are kept: p2pboot evidence list"
         yield Row("ALARM", text, _COLOURS["ALARM"])
@@ -189,6 +192,14 @@ def _root(root: Document) -> str:
     if root["on_expiry"] == "refuse":
         ends += ", and nothing is taken then"
     return f"{root['name']}, version {root['version']}, {ends}"
+
+
+def _rollout(one: Document) -> str:
+    text = (
+        f"into {one['into']}/{one['arch']} of version {one['version']}: {one['fraction']:.0%} of the machines, of"
+        f" {one['percent']} % by {one['end']}"
+    )
+    return text if one["paused_since"] is None else f"{text}; paused since {one['paused_since']}"
 
 
 def _vouched(statement: Document) -> str:

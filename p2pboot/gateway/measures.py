@@ -153,6 +153,12 @@ FRESHNESS_MINIMUM: Final = Measure(
 YANKS: Final = Measure(
     name="p2pboot_yanks", text="Releases that were taken back.", labels=_PAIR, bound=_PAIRS
 )
+ROLLOUT: Final = Measure(
+    name="p2pboot_rollout_ratio",
+    text="How many of the machines a roll-out has reached by its plan, from 0 to 1. Without a series where none is on.",
+    labels=_PAIR,
+    bound=_PAIRS,
+)
 EVIDENCE: Final = Measure(
     name="p2pboot_evidence",
     text="Pairs of roots or freshness statements that can not both be honest, kept as evidence. `p2pboot evidence list`"
@@ -399,7 +405,7 @@ SECTIONS: Final[dict[str, tuple[Measure, ...]]] = {
         MANIFESTS_REFUSED,
         EQUIVOCATIONS,
     ),
-    "Trust": (ROOT_VERSION, ROOT_EXPIRY, FRESHNESS_CREATED, FRESHNESS_MINIMUM, YANKS, EVIDENCE),
+    "Trust": (ROOT_VERSION, ROOT_EXPIRY, FRESHNESS_CREATED, FRESHNESS_MINIMUM, YANKS, ROLLOUT, EVIDENCE),
     "The store": (
         *(STORE_USED, STORE_LIMIT, STORE_FREE, STORE_SIZE, STORE_KEPT),
         *(SCRUB_RUNNING, SCRUB_READ, SCRUB_SIZE, SCRUB_FINISHED, DAMAGED, MENDED),

@@ -132,6 +132,12 @@ def of_trust(trust: Mapping[str, Any]) -> Iterable[Metric]:
     yield _family(measures.FRESHNESS_CREATED, created)
     yield _family(measures.FRESHNESS_MINIMUM, {where: one["minimum"] for where, one in statements.items()})
     yield _family(measures.YANKS, {where: one["yanks"] for where, one in pairs.items()})
+    on = {
+        (one["into"], one["arch"]): one["fraction"]
+        for one in trust["rollouts"]
+        if one["fraction"] is not None
+    }
+    yield _family(measures.ROLLOUT, on)
     yield _single(measures.EVIDENCE, trust["evidence"])
 
 

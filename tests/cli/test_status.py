@@ -557,6 +557,19 @@ TRUST: Document = {
         {"channel": "beta", "arch": "x86_64", "max_age_s": 604_800, "statement": None, "yanks": 0},
         {"channel": "dev", "arch": "x86_64", "max_age_s": None, "statement": None, "yanks": 0},
     ],
+    "rollouts": [
+        {
+            "into": "stable",
+            "arch": "x86_64",
+            "version": "6.2",
+            "percent": 50,
+            "fraction": 0.25,
+            "end": "2026-11-27T12:00:00Z",
+            "paused_since": "2026-11-26T11:00:00Z",
+            "ended": None,
+        },
+        {"into": "beta", "arch": "x86_64", "ended": "promoted"},
+    ],
     "evidence": 1,
 }
 
@@ -569,6 +582,8 @@ def test_what_roots_and_statements_say_is_a_line_each() -> None:
         "vouched    stable/x86_64 manifest version 7 3 h ago, nothing below 6",
         "vouched    beta/x86_64: nobody has shown a freshness statement",
         "yanked     stable/x86_64, 1 so far, last 2026-11-20T09:00:00Z: it does not boot",
+        "rollout    into stable/x86_64 of version 6.2: 25% of the machines, of 50 % by 2026-11-27T12:00:00Z; paused"
+        " since 2026-11-26T11:00:00Z",
         "ALARM      1 pairs of documents that can not both be honest are kept: p2pboot evidence list",
     ):
         assert said in lines, said

@@ -84,7 +84,7 @@ async def busy(tmp_path: Path) -> AsyncIterator[Running]:
     )
     with store:
         async with serving(node, gateway_settings(tmp_path)) as gateway:
-            await gateway.get("/kernel")
+            await gateway.get("/stable/x86_64/kernel")
             await scrape_text(gateway)
             yield gateway
 
@@ -98,6 +98,7 @@ async def test_what_roots_and_statements_say_is_there(busy: Running) -> None:
     assert samples["p2pboot_freshness_minimum", release] == 1
     assert samples["p2pboot_yanks", release] == 0
     assert samples["p2pboot_evidence", ()] == 0
+    assert samples["p2pboot_rollout_ratio", release] == 0.25
 
 
 async def test_everything_that_can_alarm_is_there(busy: Running) -> None:

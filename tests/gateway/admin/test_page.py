@@ -84,12 +84,19 @@ def test_all_that_the_document_says_is_there(document: dict[str, Any]) -> None:
         *("stable/x86_64", head["version"], head["expires_at"], *head["signers"], head["publisher"]),
         *(one["sha256"] for one in head["artifacts"]),
         *("Expires</dt><dd>in 1 d", "somebody", "DHT", "12.3 ms", "stable/x86_64 #7", "192.0.2.9"),
-        *("Root ops", FLEET, "1, of <time>", "Publishes old, stable for arm64, x86_64", "1 min ago"),
+        *(
+            "Root ops",
+            FLEET,
+            "1, of <time>",
+            "Publishes old, stable for arm64, x86_64",
+            "1 min ago",
+            "25 % of 50 %",
+        ),
         *("it is wrong", "What to do:</b> set it", "/problems/clock", "10 B/s, 5 h 27 min left"),
         *(
             "1 held, 2 B",
             document["peer_id"],
-            "WORKING IN PART: offers 1 release and 1 snapshot, fetching ",
+            "WORKING IN PART: offers 2 releases and 1 snapshot, fetching ",
         ),
     ):
         assert said in text, said
@@ -133,7 +140,7 @@ def test_of_a_node_with_nothing_the_page_says_so(document: dict[str, Any]) -> No
     nothing = copy.deepcopy(document)
     for key in ("heads", "fetching", "peers", "clients", "problems", "withheld", "addresses", "http"):
         nothing[key] = []
-    nothing["trust"] |= {"roots": [], "pairs": [], "pairs_total": 0}
+    nothing["trust"] |= {"roots": [], "pairs": [], "pairs_total": 0, "rollouts": []}
     nothing |= {"peers_total": 0, "dht": None, "snapshots": None, "scrub": None}
     for flows in ("received", "sent"):
         nothing["flows"][flows] = {one: [] for one in nothing["flows"][flows]}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pboot.core.ignored import Reason
-from p2pboot.core.manifest import Manifest, sign_detached
+from p2pboot.core.manifest import Manifest, Rollout, content_digest, sign_detached
 from p2pboot.core.pieces import PieceSet
 from p2pboot.core.policy import TrustedRoot, TrustPolicy
 from p2pboot.core.problems import Code, Problem
@@ -83,6 +83,10 @@ def filled(path: Path) -> tuple[RunningNode, Store, Catalogue]:
     store.documents.put_statement(statement_of(held))
     coming = manifest_of({key: data[::-1] for key, data in FILES.items()}, 2)
     store.manifests.put(coming, None)
+    plan = Rollout("stable", content_digest(held), NOW - 50, 100, 50, "salt")
+    staged = manifest_of(FILES, 1, channel="stable.next", rollout=plan, cmdline="new")
+    store.manifests.put(staged, None)
+    store.manifests.set_head(staged.digest)
     old = manifest_of(FILES, 1, channel="old", created_at=NOW - 200, expires_at=NOW - 100)
     store.manifests.put(old, None)
     store.manifests.set_head(old.digest)

@@ -114,6 +114,8 @@ def test_what_roots_and_statements_say_is_there(tmp_path: Path) -> None:
     assert (said["statement"]["head"], said["statement"]["minimum"], said["statement"]["age_s"]) == (1, 1, 60)
     assert pairs["old", "x86_64"]["statement"] is None
     assert trust["evidence"] == 0
+    (rollout,) = trust["rollouts"]
+    assert (rollout["into"], rollout["fraction"], rollout["ended"]) == ("stable", 0.25, None)
 
 
 def test_a_peer_with_a_lower_number_than_is_known_is_behind(tmp_path: Path) -> None:
