@@ -65,7 +65,7 @@ def version_before(path: Path, root: Root, named: Path | None) -> Root | None:
     if root.version == 1:
         return None
     found: dict[str, tuple[Path, Root]] = {}
-    for other, candidate in _roots_beside(path):
+    for other, candidate in roots_beside(path):
         if candidate.version == root.version - 1 and _may_precede(candidate, root):
             with suppress(SignatureError):
                 check_signers(candidate, None)
@@ -83,7 +83,12 @@ def _may_precede(candidate: Root, root: Root) -> bool:
     return root.fleet is None or candidate.fleet is None or candidate.fleet == root.fleet
 
 
-def _roots_beside(path: Path) -> Iterator[tuple[Path, Root]]:
+def roots_beside(path: Path) -> Iterator[tuple[Path, Root]]:
+    """The roots in the directory of a file, it among them, by name.
+
+    Raises:
+        MachineError: the directory can not be read.
+    """
     from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT
 
     directory = Path() if path == STANDARD_INPUT else path.parent

@@ -14,7 +14,7 @@ import click
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import FILE, Command
 from p2pboot.cli.output import counted, note, one_line, warn
-from p2pboot.cli.root_files import naming_root, read_root, version_before, write_root
+from p2pboot.cli.root_files import naming_root, read_root, roots_beside, version_before, write_root
 from p2pboot.errors import ConfigError, KeyFileError, MachineError, SignatureError, UsageError
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def sign(
     with naming_root(file):
         check(root, before, keys)
         show_changes(root, before)
+        _warn_of_another(file, root, keys)
         if keys and not is_agreed:
             _ask(keys)
         done = signed_root(root, before, keys, others)
@@ -105,10 +106,11 @@ def _identities_here() -> Iterator[tuple[Path, str]]:
     from p2pboot.config.settings import IdentitySettings
     from p2pboot.store.keyfiles import load_key
 
-    paths = [IdentitySettings().key_path]
+    places = [Locations.of_system()]
     with suppress(ConfigError):  # no home
-        paths.append(Locations.of_user(os.environ).config_directory / "keys/node.toml")
-    paths.append(Locations.of_system().config_directory / "keys/node.toml")
+        places.append(Locations.of_user(os.environ))
+    paths = [IdentitySettings().key_path]
+    paths += [one.config_directory / "keys" / f"{role}.toml" for one in places for role in Locations.ROLES]
     for path in paths:
         with suppress(KeyFileError, MachineError):
             yield path, load_key(path, warn=lambda _line: None).public.keyid
@@ -127,6 +129,17 @@ def show_changes(root: Root, before: Root | None) -> None:
         )
     for change in changes(before, root):
         _show(f"  {change.line}")
+
+
+def _warn_of_another(file: Path, root: Root, keys: list[SecretKey]) -> None:
+    """Warn who signed another root of this version already: two that are complete stop machines that see both."""
+    names = {key.public.keyid for key in keys}
+    for other, one in roots_beside(file):
+        if one.version == root.version and one.digest != root.digest and names.intersection(one.signed_by):
+            warn(
+                f"{other} is another version {root.version}, and you signed it, too: if enough sign both, machines that"
+                " see both stop; see to it that only one goes out"
+            )
 
 
 def _ask(keys: list[SecretKey]) -> None:

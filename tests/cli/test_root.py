@@ -267,7 +267,9 @@ def test_a_chain_begins_with_version_1_or_where_it_is_believed(
 def test_two_roots_of_one_version_are_told_apart(cli: Cli, files: dict[SecretKey, Path], first: Path) -> None:
     for name in ("one", "two"):
         cli("root", "set", first, "--name", name, "--out", f"{name}.json")
-        assert cli("root", "sign", f"{name}.json", "--key", files[KEYS[0]], "--yes").status == 0
+        done = cli("root", "sign", f"{name}.json", "--key", files[KEYS[0]], "--yes")
+        assert done.status == 0
+        assert ("one.json is another version 2, and you signed it, too" in done.stderr) is (name == "two")
         assert sign(cli, f"{name}.json", files, KEYS[1], KEYS[2]).status == 0
     done = cli("root", "verify", first, "one.json", "two.json")
     assert done.status == 1

@@ -133,6 +133,23 @@ def test_a_threshold_that_is_lost_is_named_and_force_goes_on(cli: Cli, state: Pa
     assert sign(cli, "2.json").body.floors == (Floor("quiet", "arm64", 2), Floor("testing", "arm64", 5))
 
 
+def test_what_is_remembered_of_those_who_stay_binds_what_they_sign_anew(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB)
+    publish(state, 17, ALICE)
+    with Store.open(state) as store:  # its files are gone
+        store.trust.accept(manifest(19, keys=(BOB,), created_at=NOW - 60))
+    remove = (
+        *("root", "remove-key", "publish", ALICE.public.keyid, "1.json"),
+        "--state",
+        state,
+        "--out",
+        "2.json",
+    )
+    assert cli(*remove, "--manifest", again("low.json", 18, BOB)).status == 1
+    assert cli(*remove, "--manifest", again("new.json", 20, BOB)).status == 0
+    assert sign(cli, "2.json").body.floors == (Floor("stable", "arm64", 20),)
+
+
 @pytest.mark.parametrize("option", ["--publish-threshold 2", "--channel stable --new-channel other"])
 def test_whatever_takes_the_right_away_is_looked_at(cli: Cli, state: Path, option: str) -> None:
     begin(cli, ALICE, BOB, more=("--channel", "stable"))
