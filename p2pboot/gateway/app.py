@@ -41,6 +41,7 @@ from p2pboot.gateway.routes import (
     route,
 )
 from p2pboot.gateway.trees import EXTENSION, Representation
+from p2pboot.gateway.trusting import TrustRoutes
 from p2pboot.serving.threads import Threads
 
 LOOKUPS: Final = 4  # threads that look into the database at the same time
@@ -82,6 +83,7 @@ class Gateway:
             route("other", "/|/status|/metrics|/events", self._elsewhere),
             route("blob", f"/blobs/{SHA256}", self._blob),
             route("blob", f"/blobs/(?P<prefix>[^/]+)/{SHA256}\\.bin", self._blob),
+            *TrustRoutes(node, self._lookups).routes,
             *self._of_manifests(PAIR, NAME),
             *self._of_phase(f"/phase{PAIR}"),
             *self._of_phase("/phase"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import field
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.origins import Party
@@ -38,7 +39,7 @@ class Request:
     fields: Fields
     host: str | None
     ends: Ends
-    query: str = ""
+    query: str = field(default="", repr=False)  # may name a machine, and is for no log
 
     @property
     def hosts(self) -> set[str]:

@@ -62,6 +62,9 @@ from p2pboot.node.status.collecting import Collector
 from p2pboot.node.status.known import Known
 from p2pboot.node.storekeeping import StoreKeeping
 from p2pboot.node.syncing import Syncer
+from p2pboot.node.trusting.carrying import Carrying
+from p2pboot.node.trusting.following import Following
+from p2pboot.node.trusting.offered import OfferedDocuments
 from p2pboot.node.vouching import Voucher
 from p2pboot.node.yanking import Yanking
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest_topic
@@ -155,11 +158,12 @@ class Node:
         self._audit_log = None if (path := settings.audit_path) is None else AuditLog(path, wall)
         gate = Gate(store, self.catalogue, self._audit_log)
         self._publisher = self._publishing(gate, signing_key, wall)
-        self._trust_gate = TrustGate(store, self.catalogue, self._audit_log)
+        self.trust_gate = TrustGate(store, self.catalogue, self._audit_log)
+        self.documents = OfferedDocuments(store, self.catalogue, self._followed)
         self._voucher = Voucher(
             store,
             self.catalogue,
-            self._trust_gate,
+            self.trust_gate,
             key=freshness_key,
             intervals=lambda: Intervals(
                 self._settings.provider.freshness_valid_s, self._settings.provider.settle_s
@@ -203,6 +207,14 @@ class Node:
             poisoned=self._poisoners.note,
         )
         self._mirror = Mirror(self._images, partial(self.problems.report, "mirror"))
+        self._following = Following(
+            transport,
+            self.trust_gate,
+            self.catalogue,
+            self.documents,
+            poisoned=self._poisoners.note,
+            again=lambda: self._syncer.poke(),  # noqa: PLW0108 - it is made next
+        )
         self._syncer = Syncer(
             transport,
             choose=self._intake.choose,
@@ -210,6 +222,7 @@ class Node:
             interval_s=network.sync_interval_s,
             heeds=network.allowed.heeds,
             told=self._collector.acquaintance.note_heads,
+            trust=self._following,
         )
         self._snapshots: SnapshotsFacts | None = None
         self._acquainting = Acquainting(transport, self._nearness, usable=network.allowed.heeds)
@@ -232,6 +245,14 @@ class Node:
             heads=self.catalogue.in_date,
             topics=self._topics,
             interval_s=network.announce_interval_s,
+        )
+        self._carrying = Carrying(
+            transport,
+            self.trust_gate,
+            self.catalogue,
+            self.documents,
+            self._following,
+            interval_s=network.announce_interval_s if network.gossip else None,
         )
         self._enforcing = Enforcing(self.catalogue, self._audit_log, self._enforce)
         self._examining = Examining(transport, store, wall)
@@ -278,7 +299,7 @@ class Node:
         return Yanking(
             self.store,
             self.catalogue,
-            self._trust_gate,
+            self.trust_gate,
             key=key,
             publisher=self._publisher,
             retrieving=Retrieving(self.store, self.catalogue, self._transport, self._publisher),
@@ -305,6 +326,7 @@ class Node:
         self._serve()
         own = {} if self._publisher is None else await trio.to_thread.run_sync(self._publisher.signers)
         await trio.to_thread.run_sync(self.catalogue.change_trust, replace(self.catalogue.trust, own=own))
+        await self._carrying.reconcile()
         if network.gossip:
             await self._announcer.reconcile()
         async with trio.open_nursery() as nursery:
@@ -354,6 +376,7 @@ class Node:
             if network.gossip:
                 nursery.start_soon(self._announcer.run)
                 nursery.start_soon(self._changes.follow, self._announcer.reconcile, "nothing is announced")
+            nursery.start_soon(self._carrying.run, self._changes)
             if self._publisher is not None:
                 nursery.start_soon(self._run_publisher, self._publisher)
             nursery.start_soon(self._voucher.run)
@@ -369,6 +392,7 @@ class Node:
             now,
             self._serving,
             self._withheld,
+            documents=self.documents,
             read_record=self._transport.read_peer_record,
             note_site=self._nearness.note,
         )
@@ -398,6 +422,7 @@ class Node:
         self._transport.forget_seen()
         await self._mirror.reconcile()
         self._mirror.retry()
+        await self._carrying.reconcile()
         if self._settings.network.gossip:
             await self._announcer.reconcile()
         self._syncer.poke()
@@ -521,7 +546,7 @@ class Node:
             case "doctor":
                 return await self._examining.answer(self._settings, message)
             case "freshness":
-                statements = Statements(self.store, self.catalogue, self._trust_gate)
+                statements = Statements(self.store, self.catalogue, self.trust_gate)
                 return await trio.to_thread.run_sync(statements.answer, message, self.problems.all())
             case "store":
                 return await self._storekeeping.answer(message)

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final
+from typing import Final, Protocol
 
 import trio
 
 from p2pboot.errors import P2PBootError
 from p2pboot.fetch.asking.connecting import for_each_connection
-from p2pboot.fetch.asking.requests import requests_to
+from p2pboot.fetch.asking.requests import RequestStream, requests_to
 from p2pboot.protocol.client import PeerRefused, ask_heads, ask_manifest
 from p2pboot.protocol.messages import SYNC_PROTOCOL, Head
 from p2pboot.transport.interface import Connection, Transport
@@ -33,6 +33,19 @@ Take = Callable[[Head, bytes, str | None, str], Awaitable[None]]
 Keep = Callable[[str, str], Awaitable[bool]]  # (peer id, detached signature), whether it is good
 
 
+class TrustRounds(Protocol):
+    """What is asked for of trust in each round; `node.trusting.following` is one. Whatever it raises ends the round."""
+
+    async def ask_roots(self, requests: RequestStream) -> None:
+        """Before anything else: it decides about what comes."""
+
+    async def ask_statements(self, requests: RequestStream) -> None:
+        """After the manifests that they speak of."""
+
+    def ended(self, connection: Connection) -> None:
+        """No more rounds on this connection."""
+
+
 class Syncer:
     """Pulls heads from peers.
 
@@ -43,6 +56,7 @@ class Syncer:
         interval_s: seconds between two rounds with one peer, where there are at most `PEERS_PER_INTERVAL`.
         heeds: whether a peer, by its id, is asked at all.
         told: what a peer, by its id, says that it holds.
+        trust: asks for roots, statements and yanks; None where nobody does.
     """
 
     def __init__(
@@ -54,6 +68,7 @@ class Syncer:
         interval_s: float,
         heeds: Callable[[str], bool] = lambda _peer_id: True,
         told: Callable[[str, Sequence[Head]], None] = lambda _peer_id, _heads: None,
+        trust: TrustRounds | None = None,
     ) -> None:
         self._transport = transport
         self._choose = choose
@@ -61,6 +76,7 @@ class Syncer:
         self._interval_s = interval_s
         self._heeds = heeds
         self._told = told
+        self._trust = trust
         self._poke = trio.Event()
         self.synced: set[Connection] = set()  # those with at least one round behind them
         self._round_ended = trio.Event()
@@ -95,10 +111,14 @@ class Syncer:
                     await self._poke.wait()
         finally:
             self.synced.discard(connection)
+            if self._trust is not None:
+                self._trust.ended(connection)
 
     async def _round(self, connection: Connection) -> None:
         peer_id = connection.peer_id
         async with requests_to(self._transport, connection, SYNC_PROTOCOL, ROUND_TIMEOUT_S) as requests:
+            if self._trust is not None:
+                await self._trust.ask_roots(requests)
             heads = (await requests.ask(ask_heads())).heads
             self._told(peer_id, heads)
             wanted = await self._choose(heads, peer_id)
@@ -109,6 +129,8 @@ class Syncer:
                 except PeerRefused:
                     continue  # its head moved on meanwhile
                 await self._take(head, raw, detached, peer_id)
+            if self._trust is not None:
+                await self._trust.ask_statements(requests)
 
 
 async def find_detached(transport: Transport, digest: str, keep: Keep, *, timeout_s: float) -> None:

@@ -108,10 +108,21 @@ class Catalogue:
         publisher = self._trust.publisher_for(channel, arch)
         return yanks_of(self._store.documents, (channel, arch), publisher)
 
-    def has_trusted(self, pair: Pair, digest: str) -> bool:
-        """Whether a manifest of a channel and arch is here, whole or on its way, and its signers are trusted."""
+    def has_trusted(self, pair: Pair, digest: str, number: int | None = None) -> bool:
+        """Whether a manifest of a channel and arch is here, whole or on its way, and its signers are trusted.
+
+        Args:
+            pair: the channel and arch.
+            digest: of the manifest.
+            number: its `manifest_version`, by who speaks of it; None where nobody said one.
+        """
         row = self._manifests.row(digest)
-        return row is not None and row.pair == pair and self._trust.takes(row)
+        return (
+            row is not None
+            and row.pair == pair
+            and number in (None, row.manifest_version)
+            and self._trust.takes(row)
+        )
 
     def publishes(self, pair: Pair, signers: tuple[str, ...]) -> None:
         """This machine publishes for a channel and arch itself, signed by these keys."""

@@ -58,21 +58,29 @@ class TrustDocuments:
         row = self._database.row("SELECT fleet FROM roots WHERE digest = ?", anchor.digest)
         return [] if row is None else self.roots(row[0])
 
-    def roots(self, fleet: str, after: int = 0) -> list[bytes]:
+    def roots(self, fleet: str, after: int = 0, max_bytes: int | None = None) -> list[bytes]:
         """The documents of a fleet's chain above a version, ascending.
 
         Args:
             fleet: the digest of version 1; or of any other version that is here.
             after: the version.
+            max_bytes: no more than these of them, at least one; None for all.
         """
-        rows = self._database.rows(
-            "SELECT raw FROM roots WHERE fleet IN (SELECT fleet FROM roots WHERE digest = ?1 OR fleet = ?1)"
-            " AND version > ?2 ORDER BY version LIMIT ?3",
-            fleet,
-            after,
-            MAX_CHAIN,
-        )
-        return [raw for (raw,) in rows]
+        found: list[bytes] = []
+        names = self._database.rows("SELECT fleet FROM roots WHERE digest = ?1 OR fleet = ?1 LIMIT 1", fleet)
+        size = 0
+        while names and len(found) < MAX_CHAIN:
+            row = self._database.row(
+                "SELECT version, raw FROM roots WHERE fleet = ? AND version > ? ORDER BY version LIMIT 1",
+                names[0][0],
+                after,
+            )
+            size += 0 if row is None else len(row[1])
+            if row is None or (found and max_bytes is not None and size > max_bytes):
+                break
+            after = row[0]
+            found.append(row[1])
+        return found
 
     def root(self, version: int | None = None) -> list[bytes]:
         """The root of a version of each fleet that is known here; of the newest where none is named."""

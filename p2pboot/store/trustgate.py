@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import threading
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,10 @@ from p2pboot.core.freshness import contradict, is_ahead, supersedes
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import Publisher, TrustedRoot
 from p2pboot.core.trust import Pair
-from p2pboot.core.trustdocs.chain import BadChain, Chain, TwoRoots, begin, walk
+from p2pboot.core.trustdocs.chain import BadChain, Chain, Gap, TwoRoots, begin, walk, with_history
 from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
+from p2pboot.core.trustdocs.root import RootBody, decode_root
 from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.store.catalogue import Catalogue
@@ -44,12 +46,27 @@ class Fate(enum.Enum):
     BAD = "bad"  # no honest node sends it
 
 
+_BEST_FIRST = (
+    Fate.NEWS,
+    Fate.EVIDENCE,
+    Fate.KNOWN,
+    Fate.OLDER,
+    Fate.EARLY,
+    Fate.BAD,
+    Fate.UNTRUSTED,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """What became of a document, and why: one line for a person."""
+    """What became of a document, and why: one line for a person.
+
+    `lies` says of several documents that no honest node sends one of them, whatever became of those before it.
+    """
 
     fate: Fate
     why: str = ""
+    lies: bool = False
 
 
 class TrustGate:
@@ -68,51 +85,81 @@ class TrustGate:
         self._store = store
         self._documents = store.documents
         self._catalogue = catalogue
+        self._following = threading.Lock()  # or of two threads the slower one would bring an older root back
 
     # -- roots -------------------------------------------------------------------------------------------------------
 
-    def take_roots(self, raw: Iterable[bytes], *, source: str) -> Judged:
+    def keep_roots(self) -> None:
+        """Keep what the operator gave as files as well: others who know the digest alone ask for them."""
+        with self._following:
+            for trusted in self._catalogue.trust.configured.roots:
+                if trusted.chain is not None:
+                    self._documents.put_chain(trusted.anchor, trusted.chain)
+
+    def take_roots(self, raw: Iterable[bytes], *, anchor: str | None = None, source: str) -> Judged:
         """Go on from the roots in force with what somebody has of their chains, and bring the newest into force.
 
         Args:
             raw: roots of one fleet, ascending.
+            anchor: the digest by which the operator named the root that is meant; None for whichever they belong to.
             source: who brought them, for people.
+
+        Raises:
+            ConfigError: the root names a publisher of what another one publishes already; it is not in force.
         """
         documents = list(raw)
-        judged = Judged(Fate.UNTRUSTED, "it is of no fleet that is known here")
-        for trusted in self._catalogue.trust.configured.roots:
-            found = self._follow(trusted, documents, source)
-            if found.fate is not Fate.UNTRUSTED:
-                judged = found
-        return judged
+        with self._following:
+            judged = [
+                self._follow(trusted, documents, source, is_meant=anchor is not None)
+                for trusted in self._catalogue.trust.configured.roots
+                if anchor in (None, trusted.anchor.digest)
+            ]
+        unknown = Judged(Fate.UNTRUSTED, "it is of no fleet that is known here")
+        return min(judged, key=lambda one: _BEST_FIRST.index(one.fate), default=unknown)
 
     def keep_two_roots(self, error: TwoRoots, trusted: TrustedRoot, *, source: str) -> None:
         """Keep two roots of one version that somebody has come across as evidence; nothing else changes."""
         subject = trusted.fleet or trusted.anchor.digest
         self._keep("root", subject, (error.first, error.second), error.message, source)
 
-    def _follow(self, trusted: TrustedRoot, documents: list[bytes], source: str) -> Judged:
-        chain = trusted.chain
+    def _follow(self, trusted: TrustedRoot, documents: list[bytes], source: str, *, is_meant: bool) -> Judged:
+        if trusted.chain is not None and len(documents) == 1:
+            glanced = self._glance(trusted.chain, documents[0])
+            if glanced is not None:
+                return glanced
+        chain, ended_by = trusted.chain, None
         try:
-            if chain is None or chain.fleet is None:
+            if chain is None or chain.roots[0].version > 1:
                 begun = begin(trusted.anchor, documents)
-                if begun is None:
-                    return Judged(Fate.UNTRUSTED, "the root that is believed here is not among them")
-                chain = begun if chain is None else Chain(chain.roots, begun.fleet or chain.fleet)
-            longer, ended_by = walk(chain, documents)
+                if begun is not None:
+                    chain = begun if chain is None else with_history(chain, begun)
+            if chain is not None:
+                chain, ended_by = walk(chain, documents)
         except TwoRoots as error:
             self.keep_two_roots(error, trusted, source=source)
             return Judged(Fate.EVIDENCE, error.message)
         except BadChain as error:
-            return Judged(Fate.BAD, error.message)
-        changed = longer != trusted.chain
-        if changed and not self._documents.admits(trusted.anchor, longer):
-            return Judged(Fate.OLDER, "a newer root was in force here")
-        if changed:
-            self._bring_into_force(trusted, longer)
-        if ended_by is not None and longer.newest.version < ended_by.version:
-            return Judged(Fate.NEWS if changed else Fate.BAD, ended_by.message)
-        return Judged(Fate.NEWS if changed else Fate.KNOWN)
+            ended_by = error
+        changed = chain is not None and chain != trusted.chain
+        if changed and chain is not None:
+            if not self._documents.admits(trusted.anchor, chain):
+                return Judged(Fate.OLDER, "a newer root was in force here", lies=_is_lie(ended_by, documents))
+            self._bring_into_force(trusted, chain)
+        if ended_by is not None and not is_meant and _is_of_another(documents[0], trusted.fleet):
+            return Judged(Fate.UNTRUSTED, "it is of another fleet")
+        if chain is None and ended_by is None:
+            return Judged(Fate.UNTRUSTED, "the root that is believed here is not among them")
+        return _judged(ended_by, documents, changed=changed)
+
+    def _glance(self, chain: Chain, raw: bytes) -> Judged | None:
+        """What becomes of one root, as far as that is seen without a signature check; None to look further."""
+        known = chain.newest
+        if raw == known.raw:
+            return Judged(Fate.KNOWN)
+        version = _version(raw)
+        if version is not None and version > known.version + 1:
+            return Judged(Fate.EARLY, f"root version {known.version + 1} is missing before version {version}")
+        return None
 
     def _bring_into_force(self, trusted: TrustedRoot, chain: Chain) -> None:
         policy = self._catalogue.trust.configured.with_chains({trusted.anchor.digest: chain})
@@ -159,9 +206,10 @@ class TrustGate:
             return Judged(Fate.EVIDENCE, why)
         if not supersedes(statement, known):
             return Judged(Fate.OLDER)
+        body = statement.body
         if not (
             self._is_of(statement, at_hand)
-            or self._catalogue.has_trusted(statement.pair, statement.body.head_digest)
+            or self._catalogue.has_trusted(statement.pair, body.head_digest, body.head_version)
         ):
             return Judged(Fate.EARLY, "the manifest that it names is not here")
         self._documents.put_statement(statement)
@@ -229,3 +277,41 @@ class TrustGate:
                 error,
                 extra=Event.NOT_KEPT(what=f"evidence of two {kind} documents"),
             )  # that changes no verdict
+
+
+def _judged(ended_by: BadChain | None, documents: list[bytes], *, changed: bool) -> Judged:
+    if ended_by is None:
+        return Judged(Fate.NEWS if changed else Fate.KNOWN)
+    if not _is_lie(ended_by, documents):
+        return Judged(Fate.EARLY, ended_by.message)
+    return Judged(Fate.NEWS if changed else Fate.BAD, ended_by.message, lies=True)
+
+
+def _is_lie(ended_by: BadChain | None, documents: list[bytes]) -> bool:
+    """Whether no honest node sends documents that end a walk so: who began later has nothing of what comes before."""
+    if ended_by is None:
+        return False
+    return not (isinstance(ended_by, Gap) and _version(documents[0]) == ended_by.version)
+
+
+def _claims(raw: bytes) -> tuple[str, RootBody] | None:
+    """The digest of what claims to be a root, and what it says, unchecked; None where it is none."""
+    try:
+        found = decode_root(raw)
+    except (Malformed, SignatureError):
+        return None
+    return found.digest, found.claims
+
+
+def _version(raw: bytes) -> int | None:
+    found = _claims(raw)
+    return None if found is None else found[1].version
+
+
+def _is_of_another(raw: bytes, fleet: str | None) -> bool:
+    found = _claims(raw)
+    if found is None or fleet is None:
+        return False
+    digest, body = found
+    said = digest if body.version == 1 else body.fleet
+    return said is not None and said != fleet

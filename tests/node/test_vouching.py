@@ -15,7 +15,6 @@ from p2pboot.errors import UsageError
 from p2pboot.node.freezing import GRACE_S
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.node.vouching import LOOK_S
-from p2pboot.store.trustgate import Fate, TrustGate
 from p2pboot.testing.manifests import NOW, key_of
 from tests.node.test_node import republish, to
 from tests.node.world import PAIR, Mesh, Running, never, trusting, until
@@ -202,10 +201,7 @@ async def test_a_mirror_that_hears_nothing_newer_says_so(mesh: Mesh, autojump_cl
         async with mesh.publisher(freshness_key=KEY, network=to(mirror)) as publisher:
             await until(lambda: mirror.version() == 1)
             body = statement(publisher).body
-            judged = TrustGate(mirror.store, mirror.node.catalogue).take_freshness(
-                statement(publisher).raw, source="a test"
-            )
-            assert judged.fate is Fate.NEWS
+            await until(lambda: mirror.node.catalogue.statement(*PAIR) == statement(publisher))
         mesh.wall.now = body.created_at + 2 * RENEW_S
         await trio.sleep(GRACE_S + 2 * OBSERVE_S)
         assert frozen(mirror) == []

@@ -1,0 +1,77 @@
+"""The trust documents that a node tells: what it keeps of chains, and what it believes of statements and yanks.
+
+Asked by peers (`serving.heads`), by HTTP clients (`gateway.trusting`) and by the node itself, before it announces them.
+Every document goes out as the bytes in which it came.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from p2pboot.core.trust import Pair
+from p2pboot.core.trustdocs.chain import claims_version
+from p2pboot.protocol.messages import MAX_DOCUMENTS_BYTES
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.store import Store
+
+MAX_PAIRS: Final = 512
+"""Channels and archs whose documents are asked for and listened to: what one publisher may have, several times."""
+
+
+class OfferedDocuments:
+    """A `serving.heads.Documents`; blocks on the disk, any thread.
+
+    All methods raise StoreError or MachineError where the store can not be read.
+
+    Args:
+        store: where they are.
+        catalogue: of the same store; its trust says which of them count.
+        followed: the channels and archs that the operator wants, whether anything of them is here or not.
+    """
+
+    def __init__(
+        self, store: Store, catalogue: Catalogue, followed: Callable[[], Iterable[Pair]] = tuple
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._followed = followed
+
+    def roots(self, fleet: str, after: int = 0) -> list[bytes]:
+        """The roots of a fleet above a version, ascending; no more than about what one reply holds.
+
+        Whoever names a version has that one: with a later one than the next he could do nothing.
+
+        Args:
+            fleet: the digest of version 1, or of any version that is here.
+            after: the version; 0 for all.
+        """
+        found = self._store.documents.roots(fleet, after, max_bytes=MAX_DOCUMENTS_BYTES)
+        if after and found and claims_version(found[0]) != after + 1:
+            return []
+        return found
+
+    def freshness(self, channel: str, arch: str) -> list[bytes]:
+        """The newest statement that is believed, if the manifest that it names is here."""
+        statement = self._catalogue.statement(channel, arch)
+        if statement is None or not self._catalogue.has_trusted(statement.pair, statement.body.head_digest):
+            return []
+        return [statement.raw]
+
+    def yanks(self, channel: str, arch: str) -> list[bytes]:
+        """The yanks of a channel and arch that count now, the newest first."""
+        counting = {yank.raw for yank in self._catalogue.yanks(channel, arch).values()}
+        publisher = self._catalogue.trust.publisher_for(channel, arch)
+        if not counting or publisher is None or publisher.fleet is None:
+            return []
+        return [raw for raw in self._store.documents.yanks(publisher.fleet, channel, arch) if raw in counting]
+
+    def pairs(self) -> list[Pair]:
+        """Of which channels and archs statements and yanks matter here: what is followed, published or known."""
+        trust = self._catalogue.trust
+        wanted = {*self._followed(), *trust.own}
+        known = {row.pair for row in self._store.manifests.known()} | {
+            row.pair for row in self._store.manifests.heads()
+        }
+        wanted |= {pair for pair in known if trust.publisher_for(*pair) is not None}
+        return sorted(wanted)[:MAX_PAIRS]

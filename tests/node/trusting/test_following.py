@@ -1,0 +1,265 @@
+"""Trust documents on their way by sync: whole nodes, and peers that are not what they should be."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import trio
+
+from p2pboot.core.policy import TrustedRoot
+from p2pboot.core.trustdocs.chain import Anchor
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.protocol.messages import (
+    SYNC_PROTOCOL,
+    BadRequest,
+    FreshnessRequest,
+    HeadsRequest,
+    Reply,
+    RootsRequest,
+    Status,
+    YanksRequest,
+    encode_documents,
+    parse_request,
+)
+from p2pboot.store.trustgate import Fate
+from p2pboot.testing.manifests import key_of
+from p2pboot.testing.trustdocs import chain_of, next_root, root_body, signed_root, statement_of, yank_of
+from p2pboot.transport.interface import Stream
+from tests.node.world import PAIR, Mesh, Running, until
+
+SYNC_ONLY: dict[str, Any] = {"gossip": False, "sync_interval_s": 15.0}
+
+
+def anchored(root: Root) -> tuple[TrustedRoot, ...]:
+    """Knows the digest alone."""
+    return (TrustedRoot(Anchor(root.digest)),)
+
+
+def version_of(node: Running, index: int = 0) -> int:
+    newest = node.node.catalogue.trust.roots[index].newest
+    return 0 if newest is None else newest.version
+
+
+def take_all(node: Running, roots: list[Root]) -> None:
+    assert node.node.trust_gate.take_roots([root.raw for root in roots], source="a file").fate is Fate.NEWS
+
+
+def told(node: Running, root: Root) -> list[bytes]:
+    return node.node.documents.roots(root.digest, 0)
+
+
+async def test_a_chain_walks_from_node_to_node_to_who_knows_a_digest_alone(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    chain = chain_of(30)
+    network = {**SYNC_ONLY}
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(mesh.node("first", roots=anchored(chain[0]), network=network))
+        take_all(first, chain)
+        second = await stack.enter_async_context(
+            mesh.node("second", roots=anchored(chain[0]), network={**network, "bootstrap": (first.address,)})
+        )
+        await until(lambda: version_of(second) == 30)
+        third = await stack.enter_async_context(
+            mesh.node("third", roots=anchored(chain[11]), network={**network, "bootstrap": (second.address,)})
+        )
+        await until(lambda: version_of(third) == 30)
+        raw = [root.raw for root in chain]
+        assert told(second, chain[0]) == told(third, chain[0]) == told(third, chain[11]) == raw
+        assert third.node.documents.roots(chain[0].digest, 28) == raw[28:]
+        late = (TrustedRoot(Anchor.of_root(chain[20])),)
+        fourth = await stack.enter_async_context(
+            mesh.node("fourth", roots=late, network={**network, "bootstrap": (third.address,)})
+        )
+        await until(lambda: told(fourth, chain[0]) == raw)
+        longer = next_root(chain[-1])
+        take_all(first, [longer])
+        await until(lambda: version_of(fourth) == 31)
+        for node in (first, second, third, fourth):
+            assert node.node.running().poisoners == 0
+
+
+async def test_who_was_given_a_file_gives_it_to_who_knows_its_digest(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    root = signed_root()
+    async with (
+        mesh.node("first", roots=(TrustedRoot(Anchor.of_root(root)),), network=SYNC_ONLY) as first,
+        mesh.node(
+            "second", roots=anchored(root), network={**SYNC_ONLY, "bootstrap": (first.address,)}
+        ) as second,
+    ):
+        await until(lambda: version_of(second) == 1)
+        assert told(second, root) == [root.raw]
+
+
+@dataclass
+class Fake:
+    """A peer that answers what it is told to, and counts what it is asked."""
+
+    roots: dict[int, list[bytes]]
+    freshness: list[bytes]
+    yanks: list[bytes]
+    is_older: bool = False
+
+    def __post_init__(self) -> None:
+        self.asked: list[tuple[str, object]] = []
+
+    async def serve(self, stream: Stream) -> None:
+        received = bytearray()
+        while data := await stream.read(4096):
+            received += data
+            while received and len(received) > received[0]:
+                size, start = received[0], 1
+                if size & 0x80:
+                    size, start = (size & 0x7F) | (received[1] << 7), 2
+                payload = bytes(received[start : start + size])
+                del received[: start + size]
+                reply = self._answer(stream.connection.peer_id, parse_request(SYNC_PROTOCOL, payload))
+                await stream.write(reply.encode_header() + bytes(reply.body))
+        await stream.close_write()
+
+    def _answer(self, peer_id: str, request: object) -> Reply:
+        self.asked.append((peer_id, request))
+        if self.is_older and isinstance(request, RootsRequest | FreshnessRequest | YanksRequest | BadRequest):
+            return Reply.refusal(Status.BAD_REQUEST, "op is not an operation of this protocol")
+        match request:
+            case RootsRequest():
+                documents = self.roots.get(request.after, [])
+            case FreshnessRequest():
+                documents = self.freshness
+            case YanksRequest():
+                documents = self.yanks
+            case HeadsRequest():
+                documents = []
+            case _:
+                return Reply(Status.NOT_FOUND)
+        return Reply(Status.OK, encode_documents(documents))
+
+    def count(self, kind: type, who: str = "node") -> int:
+        asker = key_of(who).public.peer_id
+        return sum(isinstance(request, kind) for peer_id, request in self.asked if peer_id == asker)
+
+
+async def test_a_liar_is_dropped_and_the_others_are_used(mesh: Mesh, autojump_clock: None) -> None:
+    chain = chain_of(4)
+    forged = signed_root(
+        root_body(version=3, fleet=chain[0].digest), [key_of("root 1")]
+    )  # one signature, where two are needed
+    liar = Fake({0: [chain[0].raw, chain[1].raw, forged.raw]}, [], [])
+    async with (
+        mesh.network.open(key_of("liar").public.peer_id) as peer,
+        mesh.node("honest", roots=anchored(chain[0]), network=SYNC_ONLY) as honest,
+    ):
+        peer.handle(SYNC_PROTOCOL, liar.serve)
+        take_all(honest, chain)
+        async with mesh.node("node", roots=anchored(chain[0]), network=SYNC_ONLY) as node:
+            await peer.dial(node.address)
+            await until(lambda: node.node.running().poisoners == 1)
+            await until(lambda: peer.peer_id not in node.transport.peers())
+            assert version_of(node) == 2, "what came before the forged one is good"
+            await node.transport.dial(honest.address)
+            await until(lambda: version_of(node) == 4)
+            asked = liar.count(RootsRequest)
+            await peer.dial(node.address)
+            await trio.sleep(100)
+            assert liar.count(RootsRequest) == asked, "and it is not asked again for a while"
+            assert liar.count(HeadsRequest) >= 1
+
+
+async def test_an_older_release_is_asked_once_and_is_no_liar(mesh: Mesh, autojump_clock: None) -> None:
+    old = Fake({}, [], [], is_older=True)
+    root = signed_root()
+    async with (
+        mesh.network.open(key_of("old").public.peer_id) as peer,
+        mesh.node("node", roots=(TrustedRoot(Anchor.of_root(root)),), network=SYNC_ONLY) as node,
+    ):
+        peer.handle(SYNC_PROTOCOL, old.serve)
+        await peer.dial(node.address)
+        await until(lambda: old.count(HeadsRequest) >= 5)
+        assert old.count(RootsRequest) == 1
+        assert old.count(FreshnessRequest) == old.count(YanksRequest) == 0
+        assert node.node.running().poisoners == 0
+        assert peer.peer_id in node.transport.peers()
+
+
+async def test_two_roots_of_one_version_are_evidence_and_the_first_stays(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    chain = chain_of(2)
+    other = next_root(chain[0], name="another")
+    async with AsyncExitStack() as stack:
+        one = await stack.enter_async_context(mesh.node("one", roots=anchored(chain[0]), network=SYNC_ONLY))
+        two = await stack.enter_async_context(mesh.node("two", roots=anchored(chain[0]), network=SYNC_ONLY))
+        take_all(one, chain)
+        take_all(two, [chain[0], other])
+        await two.transport.dial(one.address)
+        await until(lambda: one.store.documents.evidence() and two.store.documents.evidence())
+        assert (version_of(one), version_of(two)) == (2, 2)
+        assert one.node.catalogue.trust.roots[0].newest == chain[1]
+        assert two.node.catalogue.trust.roots[0].newest == other
+        row = one.store.documents.evidence()[0]
+        assert {row.first, row.second} == {chain[1].raw, other.raw}
+        assert one.node.running().poisoners == two.node.running().poisoners == 0
+
+
+async def test_statements_and_yanks_reach_a_mirror_of_a_mirror_by_sync_alone(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    root = signed_root()
+    trust = (TrustedRoot(Anchor.of_root(root)),)
+    async with AsyncExitStack() as stack:
+        publisher = await stack.enter_async_context(
+            mesh.publisher(provider={"channel": PAIR[0], "arch": PAIR[1]}, roots=trust, network=SYNC_ONLY)
+        )
+        await until(lambda: publisher.version() == 1)
+        first = await stack.enter_async_context(
+            mesh.node("first", roots=trust, network={**SYNC_ONLY, "bootstrap": (publisher.address,)})
+        )
+        second = await stack.enter_async_context(
+            mesh.node("second", roots=anchored(root), network={**SYNC_ONLY, "bootstrap": (first.address,)})
+        )
+        await until(lambda: second.version() == 1)
+        head = publisher.head()
+        assert head is not None
+        manifest = publisher.node.catalogue.manifest(head.digest)
+        statement = statement_of(manifest, root)
+        other = yank_of(manifest, root, content="a" * 64)
+        assert publisher.node.trust_gate.take_freshness(statement.raw, source="a file").fate is Fate.NEWS
+        assert publisher.node.trust_gate.take_yank(other.raw, source="a file").fate is Fate.NEWS
+        await until(lambda: second.node.documents.freshness(*PAIR) and second.node.documents.yanks(*PAIR))
+        assert second.node.documents.freshness(*PAIR) == [statement.raw]
+        assert second.node.documents.yanks(*PAIR) == [other.raw]
+
+
+async def test_two_fleets_in_one_mesh_do_not_disturb_each_other(mesh: Mesh, autojump_clock: None) -> None:
+    one = chain_of(3)
+    role = root_body().publish[0]
+    keys = [key_of("other root 1"), key_of("other root 2")]
+    other = chain_of(
+        5,
+        root_body(keys=keys, name="other", publish=(replace(role, channels=("edge",)),)),
+        keys,
+    )
+    both = (*anchored(other[0]), *anchored(one[0]))
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(mesh.node("first", roots=anchored(one[0]), network=SYNC_ONLY))
+        second = await stack.enter_async_context(
+            mesh.node("second", roots=anchored(other[0]), network=SYNC_ONLY)
+        )
+        take_all(first, one)
+        take_all(second, other)
+        bootstrap = (first.address, second.address)
+        mirror = await stack.enter_async_context(
+            mesh.node("mirror", roots=both, network={**SYNC_ONLY, "bootstrap": bootstrap})
+        )
+        await first.transport.dial(second.address)
+        await until(lambda: (version_of(mirror), version_of(mirror, 1)) == (5, 3))
+        await trio.sleep(60)
+        for node in (first, second, mirror):
+            assert node.node.running().poisoners == 0
+        assert version_of(first) == 3
+        take_all(mirror, [next_root(one[-1])])
+        await until(lambda: version_of(first) == 4)
