@@ -33,7 +33,7 @@ _SECRETS: Final = (
     "provider.freshness_key",
 )
 _TOLD_LINE: Final = re.compile(r"\(at line (\d{1,9}), column \d{1,9}\)")  # of the TOML parser
-_KEYS_OF_A_NODE: Final = ("identity.key_path", "identity.signing_key_path", "provider.freshness_key_path")
+_KEYS_OF_A_NODE: Final = ("identity.key_path", "identity.signing_key_path", "provider.freshness_key")
 _MADE_AT_START: Final = ("identity.key_path",)
 
 
@@ -292,8 +292,7 @@ def _look_at_keys(settings: NodeSettings) -> Iterator[Flaw]:
 
     keys = {}
     for dotted in _KEYS_OF_A_NODE:
-        table, _, attribute = dotted.partition(".")
-        path = getattr(getattr(settings, table), attribute)
+        path = SETTINGS[dotted].of(settings)
         with suppress(P2PBootError):
             if path is not None:
                 keys[dotted] = load_key(path).public.keyid

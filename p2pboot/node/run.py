@@ -229,8 +229,8 @@ async def _run(
         await trio.to_thread.run_sync(store.lock)
         policy = await trio.to_thread.run_sync(resolved, settings.policy, store.documents)
         keys = {
-            "identity.key": key,
-            "identity.signing_key": signing_key,
+            "identity.key_path": key,
+            "identity.signing_key_path": signing_key,
             "provider.freshness_key": freshness_key,
         }
         check_apart(policy, {what: one.public.keyid for what, one in keys.items() if one is not None})

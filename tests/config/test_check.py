@@ -10,6 +10,7 @@ from p2pboot.config.load import complaints, load, parse_file
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import ConfigError
 from p2pboot.store.keyfiles import generate_key
+from p2pboot.testing.trustdocs import root_body, signed_root
 
 ALICE = SecretKey(bytes([1]) * 32).public
 
@@ -148,3 +149,13 @@ def test_ports_of_the_service_manager_and_any_free_one_are_nobodys(tmp_path: Pat
     assert checked.ports() == []
     path = write(tmp_path, '[gateway]\nhttp = "[::]:8080"\n[network]\nlisten = ["/ip6/::/tcp/4001"]\n')
     assert check_file(path).ports() == [("network.listen", 4001), ("gateway.http", 8080)]
+
+
+def test_a_key_of_the_node_that_is_a_root_key_is_an_error(tmp_path: Path) -> None:
+    key, other = generate_key(tmp_path / "key"), SecretKey(bytes([1]) * 32)
+    root = signed_root(root_body(keys=(key, other)), (key, other))
+    (tmp_path / "root.json").write_bytes(root.raw)
+    tables = (f'[identity]\nkey_path = "{tmp_path}/key"', f'[[trust]]\nroot = "{tmp_path}/root.json"')
+    (only,) = check_file(write(tmp_path, "\n".join(tables))).flaws
+    assert only.severity == "error"
+    assert f"{key.public.keyid} is a root key of 'test fleet'" in only.message
