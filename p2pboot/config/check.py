@@ -294,7 +294,7 @@ def _look_at_keys(settings: NodeSettings) -> Iterator[Flaw]:
     for dotted in _KEYS_OF_A_NODE:
         path = SETTINGS[dotted].of(settings)
         with suppress(P2PBootError):
-            if path is not None:
+            if isinstance(path, Path):
                 keys[dotted] = load_key(path).public.keyid
     try:
         check_apart(settings.policy, keys)

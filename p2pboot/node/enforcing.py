@@ -16,6 +16,7 @@ from p2pboot.core.problems import Code, Problem
 from p2pboot.core.trustdocs.chain import begin
 from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.trustgate import TrustGate
 
 
 class Enforcing:
@@ -23,6 +24,7 @@ class Enforcing:
 
     Args:
         catalogue: has the policy in force.
+        gate: brings another one into force there.
         audit: takes it down; None: nobody does.
         enforce: has everybody look again; called in the event loop, in one task at a time.
     """
@@ -30,10 +32,12 @@ class Enforcing:
     def __init__(
         self,
         catalogue: Catalogue,
+        gate: TrustGate,
         audit: AuditLog | None,
         enforce: Callable[[TrustPolicy], Awaitable[None]],
     ) -> None:
         self._catalogue = catalogue
+        self._gate = gate
         self._audit = audit
         self._enforce = enforce
         self._one_at_a_time = trio.Lock()
@@ -49,8 +53,7 @@ class Enforcing:
     async def change(self, policy: TrustPolicy) -> None:
         """Have the policy of the settings in force, with the roots that are known, and bring it to everybody."""
         async with self._one_at_a_time:
-            policy = await trio.to_thread.run_sync(self._catalogue.resolved, policy)
-            await trio.to_thread.run_sync(self._catalogue.take_policy, policy)
+            await trio.to_thread.run_sync(self._gate.change_policy, policy)
             await self._bring(self._catalogue.trust.configured)
 
     async def _bring(self, policy: TrustPolicy) -> None:

@@ -254,7 +254,7 @@ class Node:
             self._following,
             interval_s=network.announce_interval_s if network.gossip else None,
         )
-        self._enforcing = Enforcing(self.catalogue, self._audit_log, self._enforce)
+        self._enforcing = Enforcing(self.catalogue, self.trust_gate, self._audit_log, self._enforce)
         self._examining = Examining(transport, store, wall)
         self._lag = Lag()
         self.watchdog: Callable[[], tuple[float, int] | None] = lambda: None

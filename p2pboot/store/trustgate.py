@@ -16,7 +16,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
 from p2pboot.core.freshness import contradict, is_ahead, supersedes
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.policy import Publisher, TrustedRoot
+from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import BadChain, Chain, Gap, TwoRoots, begin, walk, with_history
 from p2pboot.core.trustdocs.envelope import Document
@@ -95,6 +95,15 @@ class TrustGate:
             for trusted in self._catalogue.trust.configured.roots:
                 if trusted.chain is not None:
                     self._documents.put_chain(trusted.anchor, trusted.chain)
+
+    def change_policy(self, policy: TrustPolicy) -> None:
+        """Bring what the operator says into force, with the newest roots that are known; none goes back meanwhile.
+
+        Raises:
+            ConfigError: a root names a publisher of what another one publishes already; nothing has changed.
+        """
+        with self._following:
+            self._catalogue.take_policy(self._catalogue.resolved(policy))
 
     def take_roots(self, raw: Iterable[bytes], *, anchor: str | None = None, source: str) -> Judged:
         """Go on from the roots in force with what somebody has of their chains, and bring the newest into force.
