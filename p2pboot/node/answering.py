@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import trio
 
 from p2pboot.core.manifest.facts import facts
 from p2pboot.core.timestamps import format_time
-from p2pboot.errors import UsageError
+from p2pboot.errors import MachineError, NotFoundError, UsageError
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import SOURCE as PUBLISHER
 from p2pboot.node.publishing import DirectoryPublisher
@@ -69,12 +70,15 @@ async def publish(
     }
 
 
-async def yank(yanking: Yanking | None, message: Mapping[str, Any]) -> dict[str, Any]:
+async def yank(yanking: Yanking | None, message: Mapping[str, Any], voucher: Voucher) -> dict[str, Any]:
     """Take a release back, or say what could be gone back to; `do` of the message says which.
+
+    What takes its place is urgent: mirrors that have not got it offer nothing anyway.
 
     Args:
         yanking: of the node's publisher; None on a mirror.
         message: what is asked.
+        voucher: says what is to be taken, if this node has a freshness key.
 
     Raises:
         P2PBootError: it can not be done.
@@ -84,7 +88,14 @@ async def yank(yanking: Yanking | None, message: Mapping[str, Any]) -> dict[str,
             "this node is a mirror: it published nothing that it could take back",
             remedy="ask the node that runs `serve`",
         )
-    return await yanking.answer(message)
+    answer = await yanking.answer(message)
+    published = answer.get("published")
+    if published is not None and voucher.keyid is not None:
+        with suppress(
+            UsageError, NotFoundError, MachineError
+        ):  # it is tried again, and on the list of problems
+            await voucher.insist([(published["channel"], published["arch"])])
+    return answer
 
 
 def _is_same(one: Path, other: Path) -> bool:

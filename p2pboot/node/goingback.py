@@ -6,6 +6,7 @@ Nothing is changed here, and nothing fetched. Everything blocks on the database.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from p2pboot.core.manifest import Manifest, content_digest
 from p2pboot.core.timestamps import format_time
@@ -33,14 +34,14 @@ def released(store: Store, series: Iterable[tuple[str, ...]], pair: Pair) -> lis
         last = store.publications.last(signers, *pair)
         kept = [row.digest for row in store.manifests.of_pair(pair) if row.signers == signers]
         documents = [stored.raw for digest in kept if (stored := store.manifests.get(digest)) is not None]
-        for raw in (*documents, *(() if last is None else (last,))):
-            try:
+        recorded = [one.raw for one in store.releases.of(signers, *pair)]
+        for raw in (*documents, *(() if last is None else (last,)), *recorded):
+            with suppress(Malformed, SignatureError):  # it waits for signatures, or the disk changed it
                 manifest = Manifest.parse(raw)
-            except (Malformed, SignatureError):  # it waits for signatures, or the disk changed it
-                continue
-            one = Release(manifest.manifest_version, manifest.digest, content_digest(manifest), raw)
-            found[manifest.digest] = one
-        found.update((one.digest, one) for one in store.releases.of(signers, *pair))
+                # What these keys did not sign would be signed by this node if it went back to it.
+                if (manifest.signers, (manifest.channel, manifest.arch)) == (tuple(signers), pair):
+                    one = Release(manifest.manifest_version, manifest.digest, content_digest(manifest), raw)
+                    found[manifest.digest] = one
     return sorted(found.values(), key=lambda one: one.manifest_version, reverse=True)
 
 

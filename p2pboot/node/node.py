@@ -537,7 +537,7 @@ class Node:
             case "publish":
                 return await publish(self._publisher, self.problems, message, self._voucher)
             case "yank":
-                return await yank(self.yanking, message)
+                return await yank(self.yanking, message, self._voucher)
             case "status":
                 await self._collector.settle()
                 return await self.status()

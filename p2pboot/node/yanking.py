@@ -19,7 +19,7 @@ from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, content_digest
 from p2pboot.core.manifest.facts import facts
-from p2pboot.core.names import base_channel, is_next, normalise_arch
+from p2pboot.core.names import base_channel, check_name, is_next, normalise_arch
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Pair
@@ -195,7 +195,7 @@ class Yanking:
             raise UsageError("no channel is named")
         if isinstance(arch, str):
             try:
-                return channel, normalise_arch(arch)
+                return check_name(channel, "channel"), normalise_arch(arch)
             except ValueError as error:
                 raise UsageError(str(error)) from None
         known = {*self._publisher.signers(), *self._store.publications.pairs((self._key.public.keyid,))}
@@ -353,28 +353,32 @@ class Yanking:
 
     def _list(self, pair: Pair) -> dict[str, Any]:
         yanks, in_force = self._catalogue.yanks(*pair), self._publisher.in_force(pair)
+        releases = released(self._store, self._series(pair), pair)
+        missing = {
+            content: self.retrieving.lacking(pair, Manifest.parse(raw))
+            for content, raw in {one.content: one.raw for one in releases}.items()
+        }
         return {
             "channel": pair[0],
             "arch": pair[1],
             "releases": [
-                self._describe(one, yanks, in_force)
-                for one in released(self._store, self._series(pair), pair)
+                {**_described(one, yanks, in_force), "missing": missing[one.content]} for one in releases
             ],
             "yanks": [said(one) for one in yanks.values()],
         }
 
-    def _describe(self, one: Release, yanks: Mapping[str, Yank], in_force: Manifest | None) -> dict[str, Any]:
-        manifest, yank = Manifest.parse(one.raw), yanks.get(one.content)
-        return {
-            "manifest_version": one.manifest_version,
-            "version": manifest.version,
-            "created_at": format_time(manifest.created_at),
-            "digest": one.digest,
-            "content": one.content,
-            "in_force": in_force is not None and in_force.digest == one.digest,
-            "missing": self.retrieving.lacking((manifest.channel, manifest.arch), manifest),
-            "yanked": None if yank is None else said(yank),
-        }
+
+def _described(one: Release, yanks: Mapping[str, Yank], in_force: Manifest | None) -> dict[str, Any]:
+    manifest, yank = Manifest.parse(one.raw), yanks.get(one.content)
+    return {
+        "manifest_version": one.manifest_version,
+        "version": manifest.version,
+        "created_at": format_time(manifest.created_at),
+        "digest": one.digest,
+        "content": one.content,
+        "in_force": in_force is not None and in_force.digest == one.digest,
+        "yanked": None if yank is None else said(yank),
+    }
 
 
 def _order(request: Mapping[str, Any], pair: Pair) -> Order:
@@ -397,7 +401,7 @@ def _order(request: Mapping[str, Any], pair: Pair) -> Order:
         numbers["release"],
         numbers["back_to"],
         leave_none,
-        None if document is None else document.encode(),
+        None if document is None else document.encode(errors="replace"),
         _patience(request.get("patience_s")),
     )
 

@@ -11,6 +11,8 @@ from typing import Any, NoReturn
 import pytest
 
 from p2pboot.core.manifest import Manifest, content_digest
+from p2pboot.core.policy import TrustedRoot
+from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.envelope import add_signature
 from p2pboot.core.trustdocs.root import NO_FLEET
 from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank, YankBody
@@ -18,6 +20,7 @@ from p2pboot.errors import P2PBootError
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.store.trustgate import Fate, TrustGate
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
+from p2pboot.testing.trustdocs import FRESH, signed_root
 from tests.node.world import PAIR, Mesh, Running, Wall, files_of, signed, trusting, until, write_tree
 
 YANK: dict[str, Any] = {"op": "yank", "do": "yank", "channel": "stable", "patience_s": 30}
@@ -464,3 +467,22 @@ async def test_a_roll_out_that_is_aborted_is_yanked_in_both_channels(
         write_tree(directory, "new")
         refused = await publisher.ask(op="publish")
         assert "was yanked" in str(refused)
+
+
+async def test_under_a_root_it_names_the_fleet_and_is_urgent(mesh: Mesh, autojump_clock: None) -> None:
+    directory = mesh.directory / "publisher" / "artifacts"
+    chain = (signed_root(),)
+    anchor = Anchor.of_root(chain[0])
+    trusted = TrustedRoot(anchor, begin(anchor))
+    async with mesh.publisher(roots=(trusted,), freshness_key=FRESH) as publisher:
+        await until(lambda: publisher.version() == 1)
+        keep_files(directory, "image")
+        write_tree(directory, "bad")
+        await publish(publisher)
+        answer = await publisher.ask(**YANK)
+        assert answer["ok"], answer
+        (raw,) = publisher.store.documents.all_yanks()
+        assert Yank.parse(raw).body.fleet == chain[0].digest
+        statement = publisher.node.catalogue.statement(*PAIR)
+        assert statement is not None
+        assert (statement.body.head_version, statement.body.minimum) == (3, 3)
