@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_clock
+from p2pboot.cli.machine import machine_of, machine_options
 from p2pboot.cli.network import (
     Client,
     begin,
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 @max_lifetime_option
 @min_version_option
 @staleness_options
+@machine_options
 @click.option(
     "-o", "--output", "directory", type=FILE, required=True, metavar="DIR", help="Where the files go."
 )
@@ -92,6 +94,7 @@ def fetch(
         _order(settings, directory, artifacts, min_version=min_version, timeout_s=timeout),
         accept_stale=params["accept_stale"],
         require_clock=params["require_clock"],
+        machine=machine_of(params["machine_id"], params["wariness"], canary=params["canary"]),
     )
     state = state_path or directory / ".p2pboot"
     client = Client.of(settings, client_key_path, sharing, knows_peers=(state / DATABASE_NAME).exists())
@@ -201,6 +204,9 @@ def _say(result: FetchResult, took_s: float) -> None:
         say(f"signed by  {keyid}")
     for line in result.basis.lines():
         say(line)
+    if result.rollout is not None:
+        taken = "taken" if result.rollout.takes_next else "not taken"
+        say(f"roll-out   {taken}: {result.rollout.why}")
     width = max(len(file.key) for file in result.files)
     for file in result.files:
         state = "written" if file.written else "present"

@@ -11,13 +11,15 @@ import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from p2pboot.cli.options import Decorator, options
-from p2pboot.core.rollouts import Machine, choose_machine, machine_name
 from p2pboot.errors import UsageError
+
+if TYPE_CHECKING:
+    from p2pboot.core.rollouts import Machine
 
 SYS: Final = Path("/sys")
 _ETHERNET: Final = "1"  # ARPHRD_ETHER
@@ -50,6 +52,8 @@ def machine_of(machine_id: str | None, wariness: float | None, *, canary: bool) 
     Raises:
         UsageError: a name that is none, or two words for one thing.
     """
+    from p2pboot.core.rollouts import Machine, choose_machine, machine_name
+
     if canary and wariness is not None:
         raise UsageError("--canary is --wariness 0", remedy="give one of the two")
     if canary or wariness is not None:

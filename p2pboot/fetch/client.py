@@ -20,6 +20,7 @@ import trio
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Artifact, Manifest
 from p2pboot.core.policy import TrustPolicy, no_trust, publisher_ids
+from p2pboot.core.rollouts import Decision, Machine
 from p2pboot.core.trust import Trust
 from p2pboot.core.verify import Outcome, Question, Refused
 from p2pboot.errors import (
@@ -39,6 +40,7 @@ from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.asking.wider import WiderSearch
 from p2pboot.fetch.choosing.artifacts import select_artifacts
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
+from p2pboot.fetch.choosing.rollout import candidate, channel_beside, choose
 from p2pboot.fetch.choosing.trust import Basis, keep_two_roots, remember
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.placing.output import Output
@@ -69,6 +71,7 @@ class FetchOrder:
         bootstrap: multiaddrs to dial.
         accept_stale: take what is older than a freshness statement may be, or than it demands.
         require_clock: take nothing while this machine's clock can not be believed.
+        machine: how it takes part in roll-outs into the channel; None for not at all.
     """
 
     channel: str
@@ -81,6 +84,7 @@ class FetchOrder:
     bootstrap: tuple[str, ...] = ()
     accept_stale: bool = False
     require_clock: bool = False
+    machine: Machine | None = None
 
 
 async def fetch(
@@ -196,11 +200,11 @@ class _Fetch:
 
     async def _with_peers(self, output: Output) -> FetchResult:
         order = self._order
-        begin = await trio.to_thread.run_sync(self._question)
+        questions = await trio.to_thread.run_sync(self._questions)
         async with trio.open_nursery() as nursery:
             ahead = Ahead(partial(self._bring_ahead, output))
             nursery.start_soon(ahead.run)
-            chosen, question = await self._find(begin, partial(self._suggest, ahead))
+            chosen, question, rollout = await self._find(questions, partial(self._suggest, ahead))
             manifest = chosen.manifest
             self._acquainting.look_for(manifest.digest)
             self._ledger.publishers.add(manifest.provider_peer_id)
@@ -243,11 +247,21 @@ class _Fetch:
             warnings=tuple(self._progress.warnings),
             transfer_s=self._transfer_s,
             basis=basis,
+            rollout=rollout,
         )
 
-    def _question(self) -> Question:
+    def _questions(self) -> list[Question]:
+        """What decides of the channel, and of what is rolled out into it where this machine takes part."""
         order = self._order
-        question = self._gate.question(order.channel, order.arch, min_version=order.min_version)
+        beside = channel_beside(order.channel, order.machine)
+        return [
+            self._question(order.channel, order.min_version),
+            *([] if beside is None else [self._question(beside)]),
+        ]
+
+    def _question(self, channel: str, min_version: int = 0) -> Question:
+        order = self._order
+        question = self._gate.question(channel, order.arch, min_version=min_version)
         asked = replace(
             question.freshness, accept_stale=order.accept_stale, require_clock=order.require_clock
         )
@@ -271,10 +285,18 @@ class _Fetch:
         self._gate.settle(found.manifest, found.detached, question=question)
 
     async def _find(
-        self, question: Question, suggest: Callable[[Manifest | None], None]
-    ) -> tuple[FoundManifest, Question]:
-        """The manifest to take, and the question as it stands by all that was heard."""
-        search = HeadSearch(self._transport, question, self._ledger, suggest)
+        self, questions: Sequence[Question], suggest: Callable[[Manifest | None], None]
+    ) -> tuple[FoundManifest, Question, Decision | None]:
+        """The manifest to take, the question as it stands by all that was heard, and what a roll-out did about it."""
+        first, *beside = questions
+        search = HeadSearch(
+            self._transport,
+            first,
+            self._ledger,
+            suggest,
+            beside=beside,
+            prefer=lambda found: candidate(self._order.machine, search, found),
+        )
         try:
             found = await search.run(self._order.timeout_s, self._dialler.settle)
         except BaseExceptionGroup:
@@ -284,17 +306,19 @@ class _Fetch:
         for note in await trio.to_thread.run_sync(remember, search, self._store, self._catalogue):
             self._progress.note(note)
         question = search.question
-        await trio.to_thread.run_sync(self._keep_evidence, question, found)
+        for offers in search.offers:
+            offered = search.found_of(*offers.statements.pair)
+            await trio.to_thread.run_sync(self._keep_evidence, offers.question, offered)
         try:
             if not question.policy.publishers and found.asked:
                 raise no_trust(question.policy)
-            chosen = found.choose(question)
+            chosen, question, rollout = choose(self._order.machine, search, found.choose(question))
         except NotFoundError as error:
             raise self._explained(error) from None
         for check in chosen.verdict.checks:
             if check.outcome is Outcome.NOTED:
                 self._progress.note(f"{check.detail}; {check.remedy}" if check.remedy else check.detail)
-        return chosen, question
+        return chosen, question, rollout
 
     def _explained(self, error: NotFoundError) -> NotFoundError:
         """With why addresses can not be reached: what a person looks for first."""

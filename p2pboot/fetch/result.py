@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.rollouts import Decision
 from p2pboot.core.verify import Verdict
 from p2pboot.fetch.choosing.trust import Basis
 from p2pboot.fetch.ledger import Ledger
@@ -44,6 +45,7 @@ class FetchResult:
         warnings: what a person should know, one line each.
         transfer_s: seconds from the first request for an artifact to the last byte in the store.
         basis: by what it was taken: root, freshness statement, what was overridden.
+        rollout: whether it is what is rolled out into the channel, and why; None where nothing is.
     """
 
     verdict: Verdict
@@ -55,6 +57,7 @@ class FetchResult:
     warnings: tuple[str, ...]
     transfer_s: float
     basis: Basis
+    rollout: Decision | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the result as plain values for a JSON document."""
@@ -72,6 +75,7 @@ class FetchResult:
             },
             "verdict": self.verdict.to_json(),
             "trust": self.basis.to_json(),
+            "rollout": None if self.rollout is None else self.rollout.to_json(),
             "offered_by": list(self.offered_by),
             **self.ledger.to_json(),
             "warnings": list(self.warnings),

@@ -90,7 +90,8 @@ class RollOutDesk:
         publisher = self._publisher
         if publisher is None:
             raise UsageError(
-                "this node is a mirror: it rolls nothing out", remedy="ask a node that runs `serve`"
+                "this node is a mirror: it rolls nothing out",
+                remedy="ask a node that runs `serve`; `p2pboot status` says what is rolled out here",
             )
         action = message.get("action")
         if action == "show":

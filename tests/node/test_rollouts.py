@@ -182,6 +182,67 @@ async def test_without_a_freshness_key_nothing_can_be_paused(mesh: Mesh, autojum
         assert "--freshness-key" in answer["remedy"]
 
 
+async def test_what_is_promoted_stays_until_the_directory_holds_something_new(
+    mesh: Mesh, wall: Wall, autojump_clock: None
+) -> None:
+    directory = mesh.tree("publisher")
+    staged = stage(mesh)
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start")
+        (shown,) = (await ask(publisher, "promote"))["rollouts"]
+        assert shown["ended"] == "promoted"
+        promoted = in_force(publisher, PAIR)
+        assert (promoted.manifest_version, promoted.rollout) == (2, None)
+        assert content_digest(promoted) == content_digest(signed(1, seed="new"))
+        assert publisher.version(NEXT) == 0
+        await publisher.ask(op="publish")
+        assert publisher.version() == 2
+        assert "any more: it is promoted" in (await ask(publisher, "abort"))["error"]
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 2)
+        wall.now += 25 * DAY
+        await publisher.ask(op="publish")
+        renewed = in_force(publisher, PAIR)
+        assert content_digest(renewed) == content_digest(promoted)
+        assert renewed.manifest_version == 3
+    for name in ("kernel", "initramfs"):  # the operator brings the directory up to date
+        (staged / name).rename(directory / "stable" / "x86_64" / name)
+    staged.rmdir()
+    staged.parent.rmdir()
+    async with mesh.publisher(provider={"directory": directory}, seed="new") as publisher:
+        await until(lambda: publisher.version() == 3)
+        assert in_force(publisher, PAIR) == renewed
+        await publisher.ask(op="publish")
+        assert not publisher.node.problems.all()
+        write_tree(directory, "newest")
+        await publisher.ask(op="publish")
+        assert publisher.version() == 4
+        assert content_digest(in_force(publisher, PAIR)) == content_digest(signed(1, seed="newest"))
+
+
+async def test_what_is_aborted_is_taken_back_everywhere(mesh: Mesh, autojump_clock: None) -> None:
+    stage(mesh)
+    trust = trusting("publisher", channels=("stable",))
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start")
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", trust=trust, network=bootstrap) as mirror:
+            offered = mirror.node.catalogue.offered
+            await until(lambda: len(offered()) == 2)
+            (shown,) = (await ask(publisher, "abort", reason="does not mount its root"))["rollouts"]
+            assert shown["ended"] == "aborted"
+            assert not publisher.node.catalogue.offered(*NEXT)
+            assert publisher.version() == 1
+            await publisher.ask(op="publish")
+            assert not publisher.node.problems.all()
+            answer = await ask(publisher, "start")
+            assert "is yanked" in answer["error"]
+            (yank,) = publisher.node.catalogue.yanks(*NEXT).values()
+            assert (yank.body.channel, yank.body.reason) == ("stable", "does not mount its root")
+
+
 async def test_mirrors_follow_it_and_do_not_wait_for_one(mesh: Mesh, autojump_clock: None) -> None:
     stage(mesh)
     trust = trusting("publisher", channels=("stable",))

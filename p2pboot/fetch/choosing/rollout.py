@@ -6,12 +6,14 @@ Each passed every check of its own pair, or is not here. What is decided between
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import next_channel
 from p2pboot.core.rollouts import Decision, Machine, decide
 from p2pboot.core.verify import Question, Refused
 from p2pboot.errors import NotFoundError
+from p2pboot.fetch.asking.search import HeadSearch
 from p2pboot.fetch.choosing.manifest import Found, FoundManifest
 
 
@@ -34,34 +36,43 @@ def decide_for(machine: Machine, into: Manifest, rolled_out: Manifest, question:
     )
 
 
-def candidate(machine: Machine, into: Found, rolled_out: Found, question: Question) -> Manifest | None:
-    """What a machine would take if nothing more came; arguments as for `choose`."""
-    first, second = into.candidate(), rolled_out.candidate()
-    if first is None or second is None:
-        return first
-    return second if decide_for(machine, first, second, question).takes_next else first
+def candidate(machine: Machine | None, search: HeadSearch, found: Sequence[Found]) -> Manifest | None:
+    """What a machine would take if nothing more came.
+
+    Args:
+        machine: it; None for one that takes no part.
+        search: for the channel and its ``.next``, or for the channel alone.
+        found: by it, in this order.
+    """
+    into, rolled_out = (one.candidate() for one in found) if len(found) > 1 else (found[0].candidate(), None)
+    if machine is None or into is None or rolled_out is None:
+        return into
+    return rolled_out if decide_for(machine, into, rolled_out, search.offers[1].question).takes_next else into
 
 
 def choose(
-    machine: Machine, into: FoundManifest, rolled_out: Found, question: Question
-) -> tuple[FoundManifest, Decision | None]:
+    machine: Machine | None, search: HeadSearch, into: FoundManifest
+) -> tuple[FoundManifest, Question, Decision | None]:
     """What a machine takes, and why.
 
     Args:
-        machine: it.
-        into: what it takes of the channel that it asked for, where nothing is rolled out.
-        rolled_out: what was found of that channel's ``.next``.
-        question: of the ``.next``.
+        machine: it; None for one that takes no part.
+        search: is over; for the channel and its ``.next``, or for the channel alone.
+        into: what it takes of the channel where nothing is rolled out.
 
     Returns:
-        The manifest, and the decision; None in its place where nothing that may be used is rolled out. What is refused
-        of a roll-out never keeps a machine from what its channel has.
+        The manifest; the question that decided of it; and the decision between the two, None where nothing that may be
+        used is rolled out. What is refused of a roll-out never keeps a machine from what its channel has.
     """
-    with contextlib.suppress(Refused, NotFoundError):
-        found = rolled_out.choose(question)
-        decision = decide_for(machine, into.manifest, found.manifest, question)
-        return (found if decision.takes_next else into), decision
-    return into, None
+    if machine is not None and len(search.offers) > 1:
+        question = search.offers[1].question
+        with contextlib.suppress(Refused, NotFoundError):
+            found = search.found_of(*search.offers[1].statements.pair).choose(question)
+            decision = decide_for(machine, into.manifest, found.manifest, question)
+            if decision.takes_next:
+                return found, question, decision
+            return into, search.question, decision
+    return into, search.question, None
 
 
 def channel_beside(channel: str, machine: Machine | None) -> str | None:
