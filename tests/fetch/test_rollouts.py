@@ -20,7 +20,7 @@ from p2pboot.testing.artifacts import content
 from p2pboot.testing.manifests import DAY_S, NOW
 from p2pboot.testing.stores import offer
 from p2pboot.testing.trustdocs import FRESH, statement_of, yank_of
-from tests.fetch.test_trust import Told, run
+from tests.fetch.test_trust import Documents, run
 from tests.fetch.world import FILES, KEY, Provider, World, manifest_of
 
 NEW_FILES = {**FILES, "kernel": content("new kernel", 200_000)}
@@ -39,7 +39,7 @@ async def offering(
     statements: Sequence[Freshness] = (),
     **told: Any,
 ) -> AsyncIterator[Provider]:
-    class ByChannel(Told):
+    class ByChannel(Documents):
         def freshness(self, channel: str, _arch: str) -> list[bytes]:
             return [one.raw for one in statements if one.body.channel == channel]
 
