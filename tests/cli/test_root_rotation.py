@@ -162,9 +162,19 @@ def test_whatever_takes_the_right_away_is_looked_at(cli: Cli, state: Path, optio
     assert "what is published is not known here" in unknown.error_line
 
 
-def test_expired_manifests_and_numbers_nobody_reaches_are_no_floor(cli: Cli, state: Path) -> None:
-    begin(cli, ALICE, BOB, CAROL)
+def test_what_expired_endangers_nothing(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB)
     publish(state, 17, ALICE, created_at=NOW - 40 * DAY_S)
+    done = cli(
+        "root", "remove-key", "publish", ALICE.public.keyid, "1.json", "--state", state, "--out", "2.json"
+    )
+    assert done.status == 0
+    assert sign(cli, "2.json").body.floors == ()
+
+
+def test_a_number_that_nobody_reaches_is_no_floor(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB, CAROL)
+    publish(state, 17, ALICE)
     publish(state, HIGHEST, BOB)
     remove = (
         "root",
