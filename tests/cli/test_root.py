@@ -202,6 +202,13 @@ def test_a_root_that_contradicts_itself_is_not_made(cli: Cli, options: list[str]
     assert not Path("1.json").exists()
 
 
+def test_signatures_without_a_say_are_left_out(cli: Cli, files: dict[SecretKey, Path], first: Path) -> None:
+    Path("x.json").write_bytes(add_signature(first.read_bytes(), OTHER))
+    assert cli("root", "verify", "x.json").status == 1
+    assert sign(cli, "x.json", files, KEYS[3]).status == 0
+    assert cli("root", "verify", "x.json").status == 0
+
+
 def test_two_publishers_of_one_pair_are_not_made(cli: Cli, first: Path) -> None:
     more = ("--add-publisher", "--publish-key", OTHER.public.keyid, "--channel", "stable", "--out", "2.json")
     done = cli("root", "set", first, *more)
