@@ -50,7 +50,7 @@ _file_options: Decorator[Any] = options(
 @click.command(cls=Command, name="set")
 @click.argument("file", type=FILE)
 @click.option("--name", metavar="NAME", help="What the fleet is called.")
-@say_options
+@say_options(of_first=False)
 @which_options
 @click.option("--add-publisher", is_flag=True, help="Make another publish role, for --channel and --arch.")
 @click.option("--drop-publisher", is_flag=True, help="Take the publish role away.")

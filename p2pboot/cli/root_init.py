@@ -26,12 +26,12 @@ from p2pboot.cli.root_options import (
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
-    from p2pboot.core.trustdocs.root import PublishRole, RootBody
+    from p2pboot.core.trustdocs.root import PublishRole, Role, RootBody
 
 
 @click.command(cls=Command)
 @click.option("--name", required=True, metavar="NAME", help="What the fleet is called.")
-@say_options
+@say_options(of_first=True)
 @which_options
 @click.option(
     "--from-trust",
@@ -85,15 +85,21 @@ def init(
         raise UsageError(
             "no root key is given", remedy="name who signs roots: --root-key KEYID, or --key PATH"
         )
+    root_keys = key_ids(said["root_key"], "--root-key")
+    if said["threshold"] is None and len(root_keys) > 1:
+        raise UsageError(
+            f"how many of {len(root_keys)} root keys must sign is not said",
+            remedy=f"--threshold {len(root_keys) // 2 + 1}, so that one can be lost, and none can do it alone",
+        )
     said["publish_key"] = (*said["publish_key"], *trust)
-    publish = [] if config_path is None else _trusted_by(config_path)
+    publish, snapshots = ([], None) if config_path is None else _trusted_by(config_path)
     if not publish and not said["publish_key"]:
         raise UsageError(
             "no publish key is given",
             remedy="name who signs manifests: --publish-key KEYID, or --from-trust FILE",
         )
     now = effective_now(wall_now(), None).now
-    body = first_version(name, Role(key_ids(said["root_key"], "--root-key")), publish, now)
+    body = replace(first_version(name, Role(root_keys), publish, now), snapshots=snapshots)
     lifetime_s = lifetime_of(said["expires_in"])
     if lifetime_s is not None:
         body = replace(body, expires_at=now + lifetime_s if lifetime_s else None)
@@ -128,10 +134,10 @@ def _begun(body: RootBody, said: dict[str, Any], floors: dict[tuple[str, str], i
     return with_floors(body, [(*one.pair, one.floor) for one in found if one.floor])
 
 
-def _trusted_by(config_path: Path) -> list[PublishRole]:
-    """The publishers that a configuration trusts, as publish roles."""
+def _trusted_by(config_path: Path) -> tuple[list[PublishRole], Role | None]:
+    """The publishers that a configuration trusts, as publish roles; and whose snapshots it follows."""
     from p2pboot.config.load import NO_OVERRIDES, load_settings
-    from p2pboot.core.trustdocs.root import PublishRole
+    from p2pboot.core.trustdocs.root import PublishRole, Role
 
     settings = load_settings(NO_OVERRIDES, config_path)
     if settings.roots:
@@ -141,6 +147,8 @@ def _trusted_by(config_path: Path) -> list[PublishRole]:
         )
     if not settings.trust:
         raise UsageError(f"{config_path} trusts nobody", remedy="name a file with [[trust]] tables")
-    return [
+    publish = [
         PublishRole(one.keys, one.threshold, one.channels, one.archs, one.freshness) for one in settings.trust
     ]
+    announcers = key_ids(settings.snapshots.trust, "[snapshots] trust")
+    return publish, Role(announcers, settings.snapshots.threshold) if announcers else None

@@ -12,7 +12,7 @@ import click
 
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import FILE, Decorator, options
-from p2pboot.cli.output import note
+from p2pboot.cli.output import note, warn
 from p2pboot.errors import SignatureError, UsageError
 
 if TYPE_CHECKING:
@@ -45,30 +45,56 @@ which_options: Decorator[Any] = options(
     ),
 )
 
-say_options: Decorator[Any] = options(
-    _key_ids("--root-key", "Key that signs roots"),
-    click.option("--threshold", type=int, metavar="N", help="How many root keys must sign.  [default: 1]"),
-    _key_ids("--publish-key", "Key that signs manifests"),
-    click.option(
-        "--publish-threshold", type=int, metavar="N", help="How many of them must sign.  [default: 1]"
-    ),
-    _key_ids("--freshness-key", "Key that says what the newest manifest is"),
-    click.option(
-        "--freshness-required/--no-freshness-required",
-        "freshness_required",
-        default=None,
-        help="Take nothing without such a statement that is young enough.  [default: off]",
-    ),
-    click.option("--max-age", metavar="DURATION", help="How old the newest statement may be.  [default: 7d]"),
-    _key_ids("--snapshot-key", "Key that announces snapshots"),
-    click.option("--snapshot-threshold", type=int, metavar="N", help="How many of them.  [default: 1]"),
-    click.option("--expires-in", metavar="DURATION|never", help="How long this version is valid."),
-    click.option(
-        "--on-expiry",
-        type=click.Choice(["warn", "refuse"]),
-        help="What machines do after that.  [default: warn]",
-    ),
-)
+
+def say_options(*, of_first: bool) -> Decorator[Any]:
+    """What a root says.
+
+    Args:
+        of_first: of version 1, which has defaults; else what is not said stays as it is.
+    """
+
+    def else_(default: str) -> str:
+        return f"  [default: {default if of_first else 'as it was'}]"
+
+    return options(
+        _key_ids("--root-key", "Key that signs roots"),
+        click.option(
+            "--threshold",
+            type=int,
+            metavar="N",
+            help=f"How many root keys must sign.{else_('1 of 1; required of several')}",
+        ),
+        _key_ids("--publish-key", "Key that signs manifests"),
+        click.option(
+            "--publish-threshold",
+            type=int,
+            metavar="N",
+            help=f"How many of them must sign.{else_('1')}",
+        ),
+        _key_ids("--freshness-key", "Key that says what the newest manifest is"),
+        click.option(
+            "--freshness-required/--no-freshness-required",
+            "freshness_required",
+            default=None,
+            help=f"Take nothing without such a statement that is young enough.{else_('off')}",
+        ),
+        click.option(
+            "--max-age", metavar="DURATION", help=f"How old the newest statement may be.{else_('7d')}"
+        ),
+        _key_ids("--snapshot-key", "Key that announces snapshots"),
+        click.option("--snapshot-threshold", type=int, metavar="N", help=f"How many of them.{else_('1')}"),
+        click.option(
+            "--expires-in",
+            metavar="DURATION|never",
+            help=f"How long this version is valid.{else_('1y').replace('as it was', 'as long as it was')}",
+        ),
+        click.option(
+            "--on-expiry",
+            type=click.Choice(["warn", "refuse"]),
+            help=f"What machines do after that.{else_('warn')}",
+        ),
+    )
+
 
 heads_options: Decorator[Any] = options(
     click.option(
@@ -297,7 +323,7 @@ def rotated(
     lost = [one for one in found if one.lost is not None]
     for one in found:
         if one.lost is not None:
-            note(
+            warn(
                 f"{one.shown}: version {one.lost.manifest_version} ({one.lost.source}), signed by"
                 f" {', '.join(one.lost.signers)}, would not count any more"
             )

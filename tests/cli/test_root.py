@@ -209,6 +209,13 @@ def test_signatures_without_a_say_are_left_out(cli: Cli, files: dict[SecretKey, 
     assert cli("root", "verify", "x.json").status == 0
 
 
+def test_how_many_of_several_root_keys_must_sign_is_said(cli: Cli) -> None:
+    said = ("--name", "fleet", "--publish-key", *ids(PUBLISHER), "--root-key", *ids(*KEYS), "--out", "1.json")
+    done = cli("root", "init", *said)
+    assert done.status == 2
+    assert "--threshold 3" in done.error_line
+
+
 def test_two_publishers_of_one_pair_are_not_made(cli: Cli, first: Path) -> None:
     more = ("--add-publisher", "--publish-key", OTHER.public.keyid, "--channel", "stable", "--out", "2.json")
     done = cli("root", "set", first, *more)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.trustdocs.root import Floor, Root
+from p2pboot.core.trustdocs.root import Floor, Role, Root
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import sample
 from p2pboot.testing.manifests import ALICE, BOB, CAROL, DAY_S, key_of
@@ -202,6 +202,7 @@ def test_a_number_that_nobody_reaches_is_no_floor(cli: Cli, state: Path) -> None
 def test_the_keys_and_numbers_that_machines_trust_already_go_on(cli: Cli, state: Path) -> None:
     publish(state, 17, ALICE, BOB)
     Path("mirror.toml").write_text(
+        f"[snapshots]\ntrust = {ids(CAROL)}\n"
         f"[[trust]]\nkeys = {ids(ALICE, BOB, CAROL)}\nthreshold = 2\nchannels = ['stable']\n"
         f"[[trust]]\nkeys = {ids(key_of('other'))}\nchannels = ['testing']\n"
     )
@@ -214,6 +215,7 @@ def test_the_keys_and_numbers_that_machines_trust_already_go_on(cli: Cli, state:
         (tuple(sorted(ids(ALICE, BOB, CAROL))), 2, ("stable",)),
         (tuple(ids(key_of("other"))), 1, ("testing",)),
     ]
+    assert root.body.snapshots == Role(tuple(ids(CAROL)))
     assert root.body.floors == (Floor("stable", "arm64", 17),)
     verify = ("--root", "1.json", *PAIR, "--state", state)
     assert cli("manifest", "verify", again("old.json", 16, ALICE, BOB), *verify).status == 1
