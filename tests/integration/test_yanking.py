@@ -92,3 +92,17 @@ def test_nothing_is_yanked_where_nobody_has_it(mesh: Mesh, artifacts: Path, trus
     assert status == 0, errors
     assert "in force: nothing of stable/x86_64" in said
     assert mesh.run("publish", "--state", str(publisher.state)).status == 2
+
+
+def test_nobody_boots_what_was_yanked_from_a_mirror(mesh: Mesh, artifacts: Path, trust: str) -> None:
+    publisher = mesh.serve(artifacts)
+    mirror = mesh.mirror(trust, "--bootstrap", publisher.address)
+    mirror.wait_for_head(1)
+    status, _, errors = yank(mesh, publisher, "--leave-none", "--reason", "it has a hole")
+    assert status == 0, errors
+    wait_until(lambda: bool(mirror.status()["withheld"]), "the mirror heard of it")
+    arguments = mesh.fetch_arguments(trust, mesh.directory / "out", mirror.address)
+    done = mesh.run(*arguments[:-1], "5")
+    assert done.status != 0
+    assert "it has a hole" in done.stdout + done.stderr
+    assert not (mesh.directory / "out" / "manifest.json").exists()

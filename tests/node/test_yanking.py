@@ -16,6 +16,7 @@ from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.envelope import add_signature
 from p2pboot.core.trustdocs.root import NO_FLEET
 from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank, YankBody
+from p2pboot.core.withheld import Why
 from p2pboot.errors import P2PBootError
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.store.trustgate import Fate, TrustGate
@@ -486,3 +487,38 @@ async def test_under_a_root_it_names_the_fleet_and_is_urgent(mesh: Mesh, autojum
         statement = publisher.node.catalogue.statement(*PAIR)
         assert statement is not None
         assert (statement.body.head_version, statement.body.minimum) == (3, 3)
+
+
+@pytest.mark.parametrize("carried", ["gossip", "sync"])
+async def test_mirrors_stop_offering_what_was_yanked_and_take_what_follows(
+    mesh: Mesh, autojump_clock: None, carried: str
+) -> None:
+    directory = mesh.directory / "publisher" / "artifacts"
+    network = {
+        "gossip": carried == "gossip",
+        "sync": carried == "sync",
+        "sync_interval_s": 5,
+        "announce_interval_s": 5,
+    }
+    async with mesh.publisher(network=network) as publisher:
+        asks = {**network, "bootstrap": (publisher.address,)}
+        trust = trusting("publisher", channels=("stable",), archs=("x86_64",))
+        async with mesh.node("mirror", trust=trust, network=asks) as mirror:
+            await release_twice(publisher, directory, mirror)
+            bad = current(publisher)
+            assert (await publisher.ask(**YANK, leave_none=True, reason="bad"))["ok"]
+            await until(lambda: mirror.node.catalogue.yanks(*PAIR))
+            for node in (publisher.node, mirror.node):
+                assert not node.catalogue.offered(*PAIR)
+                (withheld,) = node.catalogue.withheld(*PAIR)
+                assert withheld.why is Why.YANKED
+                for artifact in bad.artifacts.values():
+                    assert not node.catalogue.offering.allows(artifact.sha256)
+            # What it brings is not taken under another number either.
+            verdict = mirror.node._intake._gate.consider(signed(9, seed="bad").raw, source="test")
+            assert verdict.reason == "yanked"
+            # It can still be gone back, as long as mirrors have it.
+            answer = await publisher.ask(**YANK, back_to=1)
+            assert answer["ok"], answer
+            await until(lambda: mirror.version() == 3)
+            assert [row.manifest_version for row in mirror.node.catalogue.offered(*PAIR)] == [3]
