@@ -79,10 +79,10 @@ class Offers:
 
         The newest statement should have been renewed by now, or nothing that is offered is as new as it demands.
         """
-        asked = self.question.freshness
-        if asked.accept_stale:
-            return False
-        if asked.statement is not None and is_overdue(asked.statement, self.question.clock):
+        asked, clock = self.question.freshness, self.question.clock
+        if asked.accept_stale or (asked.require_clock and not clock.trusted):
+            return False  # it does not matter, or nobody can mend it
+        if asked.statement is not None and is_overdue(asked.statement, clock):
             return True
         verdicts = [offer.verdict for offer in self._offers.values()]
         return not any(one.ok for one in verdicts) and any(_fails_only_by_age(one) for one in verdicts)
