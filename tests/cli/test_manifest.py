@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.manifest import Manifest, sign_detached
+from p2pboot.core.trustdocs.root import PublishRole
 from p2pboot.testing.manifests import ALICE, BOB
+from p2pboot.testing.trustdocs import FRESH, root_body, signed_root, statement_of, yank_of
 from tests.cli.conftest import NOW, Cli, manifest_bytes
 
 
@@ -283,3 +285,60 @@ def test_missing_file_and_directory_are_wrong_usage(
     directory = cli("manifest", command, tmp_path, *extra)
     assert directory.status == 2
     assert "is a directory" in directory.error_line
+
+
+# --- verify, by what trust documents say
+
+
+FRESHLY = ("--freshness", FRESH.public.keyid, "--freshness-required")
+
+
+def test_a_manifest_is_as_new_as_the_statement_beside_it_says(cli: Cli, tmp_path: Path) -> None:
+    manifest = Manifest.parse(GOOD)
+    path, beside = write(tmp_path / "m.json", GOOD), tmp_path / "freshness.json"
+    trust = ("--trust", ALICE.public.keyid, *FRESHLY)
+    assert "one is required" in cli("manifest", "verify", path, *trust).error_line
+    write(beside, statement_of(manifest, created_at=NOW - 7200).raw)
+    good = cli("manifest", "verify", path, *trust, "--freshness-file", beside, "--json")
+    checks = {check["name"]: check for check in good.document["checks"]}
+    assert checks["freshness"]["outcome"] == "passed"
+    assert "by this machine's clock" in checks["freshness"]["detail"]
+    write(beside, statement_of(manifest, created_at=NOW - 8 * 86_400).raw)
+    bad = cli("manifest", "verify", path, *trust, "--freshness-file", beside, "--json")
+    assert (bad.status, bad.document["reason"]) == (1, "stale")
+    all_the_same = cli("manifest", "verify", path, *trust, "--freshness-file", beside, "--accept-stale")
+    assert all_the_same.status == 0
+    assert "--accept-stale" in all_the_same.stdout
+    write(beside, statement_of(manifest, keys=[BOB], created_at=NOW - 60).raw)
+    foreign = cli("manifest", "verify", path, *trust, "--freshness-file", beside)
+    assert foreign.status == 1
+    assert "not signed by who says here what is fresh" in foreign.error_line
+
+
+def test_a_yanked_manifest_is_refused_and_a_state_remembers_it(cli: Cli, tmp_path: Path) -> None:
+    yank = yank_of(Manifest.parse(GOOD), keys=[ALICE], reason="eats disks")
+    path, file = write(tmp_path / "m.json", GOOD), write(tmp_path / "yank.json", yank.raw)
+    arguments = ("manifest", "verify", path, "--trust", ALICE.public.keyid, "--state", tmp_path / "state")
+    assert cli(*arguments).status == 0
+    refused = cli(*arguments, "--yank", file)
+    assert refused.status == 1
+    assert "eats disks" in refused.error_line
+    assert "eats disks" in cli(*arguments).error_line
+    assert (
+        "not signed by enough"
+        in cli("manifest", "verify", path, "--trust", BOB.public.keyid, "--yank", file).error_line
+    )
+
+
+def test_a_manifest_is_verified_by_a_root_and_not_without_a_clock_where_one_is_wanted(
+    cli: Cli, tmp_path: Path
+) -> None:
+    root = signed_root(root_body(publish=(PublishRole((ALICE.public.keyid,)),)))
+    path, file = write(tmp_path / "m.json", GOOD), write(tmp_path / "root.json", root.raw)
+    done = cli("manifest", "verify", path, "--root", file, "--json")
+    assert {check["name"]: check["outcome"] for check in done.document["checks"]}["root"] == "passed"
+    unknown = cli("manifest", "verify", path, "--root", f"sha256:{root.digest}")
+    assert (unknown.status, "--root FILE" in unknown.stderr) == (3, True)
+    dead = cli("manifest", "verify", path, "--root", file, "--require-clock", wall=lambda: 0)
+    assert dead.status == 1
+    assert "clock can not be believed" in dead.error_line

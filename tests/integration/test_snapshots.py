@@ -198,3 +198,25 @@ def test_a_store_of_the_source_system_goes_through_two_nodes_unchanged(mesh: Mes
     refused = mesh.run(*again)
     assert refused.status == 1
     assert "its signature file is empty" in refused.stderr
+
+
+def test_a_consumer_goes_by_whom_the_newest_root_names(mesh: Mesh) -> None:
+    """The first root named another key; who knows only that one learns the second from the provider."""
+    root, signer = publish(mesh, payload_of(RECORDS))
+    key, first, second = (str(mesh.directory / name) for name in ("root.toml", "root-1.json", "root-2.json"))
+    keyid = mesh.run("key", "generate", "--key", key, "--json").document["keyid"]
+    former = mesh.new_key("former")
+    said = ("--root-key", keyid, "--publish-key", former, "--snapshot-key", mesh.new_key("announcer"))
+    made = mesh.run("root", "init", "--name", "fleet", *said, "--key", key, "--out", first)
+    assert made.status == 0, made.stderr
+    made = mesh.run("root", "set", first, "--snapshot-key", signer, "--out", second)
+    assert made.status == 0, made.stderr
+    made = mesh.run("root", "sign", second, "--from", first, "--yes", "--key", key)
+    assert made.status == 0, made.stderr
+    node = serve(mesh, "provider", mesh.directory / "snapshots", "--root", second)
+    arguments = sync(mesh, "", node.address)
+    at = arguments.index("--trust")
+    arguments[at : at + 2] = ["--root", first]
+    done = mesh.run(*arguments)
+    assert done.status == 0, done.stderr
+    assert done.document["root"] == root
