@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+from base64 import b64encode
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +37,15 @@ _RELEASE = re.compile(
     r"(?P<channel>[^/@#]+)/(?P<arch>[^/@#]+)(?:@(?P<version>.+?))?(?:#(?P<number>[0-9]{1,16}))?"
 )
 
+_FATES = {
+    "news": "new",
+    "known": "known already",
+    "older": "older than what is known",
+    "early": "that can not be believed yet",
+    "untrusted": "of nobody who has a say here",
+    "evidence": "that contradict what is known, and are kept as evidence",
+}
+
 
 @click.command(cls=Command)
 @click.argument("release", metavar="RELEASE")
@@ -49,8 +59,8 @@ def export(release: str, target: Path, config_path: Path | None, as_json: bool, 
 
     RELEASE is <channel>/<arch>, the newest that is wholly here; @VERSION or #NUMBER after it names another one. "-"
     writes the archive to standard output. In a directory the files have the names that `fetch` gives them; what is
-    larger than FAT takes is written in parts there. All that is written was checked against the signed manifest. A
-    node may run with the same state.
+    larger than FAT takes is written in parts there. All that is written was checked against the signed manifest. What
+    is known here of its roots, freshness statements and yanks is carried with it. A node may run with the same state.
     """
     from p2pboot.cli.progress import open_progress
     from p2pboot.config.load import load_settings
@@ -100,9 +110,10 @@ def import_(source: Path, config_path: Path | None, as_json: bool, **params: Any
     """Take a release that was exported into this state, verified, without any network.
 
     DIR is a directory that `p2pboot store export` wrote, FILE an archive ("-": standard input). The manifest is judged
-    as one that was fetched: by --trust or the configuration file's [[trust]], and nothing older than what was
-    accepted is taken. Nothing counts before every byte of it was checked. Where a node runs with this state, it takes
-    the release itself, by its own settings, and offers it at once.
+    as one that was fetched: by --root, --trust or the configuration file's [[trust]], with the roots, freshness
+    statements and yanks that are carried with it, and nothing older than what was accepted is taken. Nothing counts
+    before every byte of it was checked; of what is here already nothing is read. Where a node runs with this state, it
+    takes the release itself, by its own settings, and offers it at once.
     """
     from p2pboot.config.load import load_settings
     from p2pboot.node.control import running
@@ -119,8 +130,10 @@ def import_(source: Path, config_path: Path | None, as_json: bool, **params: Any
         f"imported   {imported['channel']}/{imported['arch']}  version {imported['version']}"
         f"  manifest version {imported['manifest_version']}  sha256:{imported['digest']}"
     )
+    for kind, fates in imported["documents"].items():
+        say(f"{kind:<10} {', '.join(f'{count} {_FATES[fate]}' for fate, count in fates.items())}")
     if imported["unchanged"]:
-        say("nothing to do: everything was here already")
+        say("nothing to read: all of its artifacts were here already")
     else:
         say(f"read       {size_text(imported['read_bytes'])}, all of it verified")
 
@@ -174,6 +187,7 @@ def _hand_over(source: Path, settings: NodeSettings, params: dict[str, Any]) -> 
         "do": "import",
         "path": str(source.absolute()),
         "trust": list(params.get("trust") or ()),
+        "root": [_shown(one) for one in params.get("root") or ()],
         "threshold": params.get("threshold"),
     }
     try:
@@ -182,6 +196,14 @@ def _hand_over(source: Path, settings: NodeSettings, params: dict[str, Any]) -> 
         os.close(descriptor)
     imported: dict[str, Any] = answer["imported"]
     return imported
+
+
+def _shown(named: str) -> str:
+    """A root for the node, which may not see its file: the digest, or the root itself in base64."""
+    from p2pboot.config.values import root_anchor
+
+    anchor = root_anchor(named, Path())
+    return anchor.shown if anchor.root is None else b64encode(anchor.root.raw).decode()
 
 
 def _choose(store: Store, release: str) -> Release:
@@ -193,6 +215,7 @@ def _choose(store: Store, release: str) -> Release:
     """
     from p2pboot.core.manifest import Manifest
     from p2pboot.core.names import check_name, normalise_arch
+    from p2pboot.exports.trusting import trust_documents
     from p2pboot.exports.writing import Release
 
     match = _RELEASE.fullmatch(release)
@@ -213,7 +236,7 @@ def _choose(store: Store, release: str) -> Release:
         if match["version"] in (None, manifest.version) and (
             row.role != "pending" or match["number"] or match["version"]
         ):
-            return Release(manifest, stored.detached, store.blobs)
+            return Release(manifest, stored.detached, store.blobs, trust_documents(store, manifest))
     here = ", ".join(sorted({"/".join(row.pair) for row in store.manifests.all() if row.role != "pending"}))
     raise NotFoundError(
         f"{release} is not in the store {store.path}",

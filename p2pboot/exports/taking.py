@@ -1,6 +1,7 @@
 """Taking an export into a state: through the gate as from any stranger, every piece checked before it is written.
 
-In this order: the description, which is bounded and believed in nothing; the manifest, which the gate judges by the
+In this order: the description, which is bounded and believed in nothing; roots and yanks that are carried with it, by
+the gate of trust documents; the manifest, which the gate judges by the
 operator's trust (signatures, channel, expiry, nothing older, no contradiction); whether there is room; then each
 artifact into a partial one, whose pieces are checked against the signed table one by one and whose whole digest decides
 whether it gets its name. Only when everything is here is the manifest in force. A stick that is pulled out leaves what
@@ -9,10 +10,12 @@ came from it as a fetch that was killed does: nothing of it is offered, and the 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import field, replace
 from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.freshness import is_ahead, supersedes
 from p2pboot.core.manifest import MAX_MANIFEST, Artifact, Manifest
 from p2pboot.core.manifest.detached import MAX_DETACHED_CHARS
 from p2pboot.core.manifest.facts import facts
@@ -32,9 +35,11 @@ from p2pboot.exports.layout import (
     decode,
 )
 from p2pboot.exports.source import Content, Source
+from p2pboot.exports.trusting import Bringing, Brought, asked_policy, is_known
 from p2pboot.store.gate import Gate
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.store import Store
+from p2pboot.store.trustgate import TrustGate
 
 _DAMAGED: Final = "export it again, or take another medium"
 
@@ -47,17 +52,25 @@ class Taken:
         manifest: that is in force now.
         read_bytes: of artifacts that were read and written; 0 where everything was here.
         unchanged: whether it was in force before.
+        documents: how many trust documents of each kind met which fate.
     """
 
     manifest: Manifest
     read_bytes: int
     unchanged: bool
+    documents: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a JSON document."""
         said = facts(self.manifest, "channel", "arch", "version", "manifest_version", "digest", "expires_at")
         size = sum({one.sha256: one.size for one in self.manifest.artifacts.values()}.values())
-        return {**said, "size": size, "read_bytes": self.read_bytes, "unchanged": self.unchanged}
+        return {
+            **said,
+            "size": size,
+            "read_bytes": self.read_bytes,
+            "unchanged": self.unchanged,
+            "documents": {kind: dict(fates) for kind, fates in self.documents.items()},
+        }
 
 
 class Taking:
@@ -67,15 +80,19 @@ class Taking:
         source: of the export; read in the order of the calls below.
         store: takes it.
         gate: of the same store.
+        trust_gate: likewise; the node's, where one runs.
     """
 
-    def __init__(self, source: Source, store: Store, gate: Gate) -> None:
+    def __init__(self, source: Source, store: Store, gate: Gate, trust_gate: TrustGate | None = None) -> None:
         self._source = source
         self._store = store
         self._gate = gate
+        self._trust_gate = trust_gate or TrustGate(store, gate.catalogue, gate.audit)
         self.description = self._describe()
         self._raw = self._document(MANIFEST, self.description.manifest.size)
         self._detached = self._read_detached()
+        self._brought = Brought.of(self._read_documents())
+        self._bringing = Bringing(self._brought, self._trust_gate, source.shown)
 
     def _describe(self) -> Description:
         description = decode(self._source.document(DESCRIPTION, most=MAX_DESCRIPTION))
@@ -95,6 +112,17 @@ class Taking:
         raw = self._source.document(DETACHED, most=MAX_DETACHED_CHARS, size=place.size)
         return raw.decode("ascii", "replace")  # the check says what it should be
 
+    def _read_documents(self) -> dict[str, bytes]:
+        """The documents that are known here; others are passed over."""
+        found: dict[str, bytes] = {}
+        for place in self.description.documents:
+            content = self._source.open(place.file, place.size)
+            if is_known(place.file):
+                found[place.file] = content.read(place.size)
+            else:
+                content.skip(place.size)
+        return found
+
     def take(
         self,
         asked: TrustPolicy | None = None,
@@ -103,8 +131,12 @@ class Taking:
         told: Callable[[str, int, int], None] = lambda _name, _done, _size: None,
     ) -> Taken:
         """Judge, bring and put into force; arguments and errors are those of `judge` and `bring`."""
+        if asked is not None:
+            asked = asked_policy(asked, self._store, self._brought)
+        self._bringing.take_first()
         question = self._gate.question(self.description.channel, self.description.arch)
         manifest = self.judge(question, asked)
+        self._bringing.take_statements()
         return self.bring(manifest, question, max_artifact_bytes=max_artifact_bytes, told=told)
 
     def judge(self, question: Question, asked: TrustPolicy | None = None) -> Manifest:
@@ -123,10 +155,20 @@ class Taking:
         read = self._gate.read(self._raw, question.channel, question.arch)
         if isinstance(read, Manifest):
             self._check(read, asked)
+            question = self._with_statement(question, read)
         verdict = self._gate.consider(self._raw, self._detached, source=self._source.shown, question=question)
         verdict.raise_if_refused()
         assert verdict.manifest is not None  # noqa: S101 - it was not refused
         return verdict.manifest
+
+    def _with_statement(self, question: Question, manifest: Manifest) -> Question:
+        """Judge by the statement that came along as well, where that is the newest: one may be required."""
+        statement = self._bringing.statement_of(manifest, self._gate.catalogue.trust)
+        if statement is None or not supersedes(statement, question.freshness.statement):
+            return question
+        if is_ahead(statement, question.clock):
+            return question
+        return replace(question, freshness=replace(question.freshness, statement=statement))
 
     def _check(self, manifest: Manifest, asked: TrustPolicy | None) -> None:
         check_fits(self.description, manifest)
@@ -137,8 +179,8 @@ class Taking:
             )
         if asked is not None and not asked.accepts(manifest.channel, manifest.arch, manifest.signers):
             raise UsageError(
-                f"{manifest.channel}/{manifest.arch} is not signed by who is named with --trust",
-                remedy="leave --trust out to go by the running node's settings, or name its signers",
+                f"{manifest.channel}/{manifest.arch} is not signed by who is named with --trust or --root",
+                remedy="leave that out to go by the running node's settings, or name its signers",
             )
 
     def bring(
@@ -172,8 +214,6 @@ class Taking:
             sizes = {one.sha256: one.size for one in manifest.artifacts.values()}
             plan = blobs.plan(sizes, catalogue.former(manifest.digest))
             try:
-                for place in self.description.documents:
-                    self._source.open(place.file, place.size).skip(place.size)
                 for carried in self.description.artifacts:
                     artifact = manifest.artifacts[carried.key]
                     table = self._table(carried, artifact)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import os
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import field
 from itertools import chain
 from pathlib import Path
 from typing import IO, Final
@@ -68,16 +69,18 @@ class Release:
         manifest: its manifest.
         detached: the text of its detached signature.
         blobs: hold all its artifacts, and are only read.
+        trust: further documents, by name (:mod:`.trusting`).
     """
 
     manifest: Manifest
     detached: str | None
     blobs: BlobStore
+    trust: Mapping[str, bytes] = field(default_factory=dict)
 
     def documents(self) -> dict[str, bytes]:
         """What lies beside the artifacts and no import needs, by name."""
         cmdline = self.manifest.cmdline
-        return {} if cmdline is None else {CMDLINE: f"{cmdline}\n".encode()}
+        return {**({} if cmdline is None else {CMDLINE: f"{cmdline}\n".encode()}), **self.trust}
 
     def table(self, artifact: Artifact) -> PieceTable:
         """The piece table of an artifact.

@@ -12,9 +12,12 @@ from typing import Any
 import trio
 
 from p2pboot.config.load import Overrides, load
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.manifest.fields import check_base64
+from p2pboot.core.policy import TrustedRoot, TrustPolicy
 from p2pboot.core.timestamps import clock_text
-from p2pboot.errors import UsageError
+from p2pboot.core.trustdocs.chain import DIGEST_PREFIX, Anchor
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.errors import Malformed, SignatureError, UsageError
 from p2pboot.exports.source import Source, open_source
 from p2pboot.exports.taking import Taken, Taking
 from p2pboot.node.control import Request
@@ -26,6 +29,7 @@ from p2pboot.store.garbage import collect_garbage
 from p2pboot.store.gate import Gate
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
+from p2pboot.store.trustgate import TrustGate
 
 _MAX_DIGESTS = 512  # that are asked for at once: their paths have to go into one answer
 
@@ -40,6 +44,7 @@ class StoreKeeping:
         mirror: stands aside for what is imported.
         scrubber: reads what is held; those of snapshots are added to `scrubbers`.
         mending: knows what is damaged.
+        trust_gate: of the same store; judges what is carried with a release.
     """
 
     def __init__(  # noqa: PLR0917 - the parts of a node that it speaks for
@@ -50,6 +55,7 @@ class StoreKeeping:
         mirror: Mirror[HeadRow],
         scrubber: Scrubber,
         mending: Mending,
+        trust_gate: TrustGate | None = None,
     ) -> None:
         self._store = store
         self._gate = gate
@@ -57,6 +63,7 @@ class StoreKeeping:
         self._mirror = mirror
         self.scrubbers = [scrubber]
         self._mending = mending
+        self._trust_gate = trust_gate
 
     async def answer(self, request: Request) -> dict[str, Any]:
         """Do what a request says.
@@ -128,7 +135,7 @@ class StoreKeeping:
         return {"imported": taken.to_json()}
 
     async def _take(self, source: Source, asked: TrustPolicy | None) -> Taken:
-        taking = await trio.to_thread.run_sync(Taking, source, self._store, self._gate)
+        taking = await trio.to_thread.run_sync(Taking, source, self._store, self._gate, self._trust_gate)
         subject = f"{taking.description.channel}/{taking.description.arch}"
         async with self._mirror.standing_aside(subject):
             return await trio.to_thread.run_sync(
@@ -143,18 +150,29 @@ class StoreKeeping:
 
 def _asked_trust(request: Request) -> TrustPolicy | None:
     """Whom the one who asks trusts, beside the node's own settings."""
-    keys, roots = request.get("trust"), request.get("root") or []
+    keys, roots = request.get("trust") or [], request.get("root") or []
     if not keys and not roots:
         return None
-    keys = keys or []
     if not isinstance(keys, list) or not all(isinstance(key, str) for key in keys):
         raise UsageError("trust must be a list of key ids")
     if not isinstance(roots, list) or not all(isinstance(root, str) for root in roots):
-        raise UsageError("root must be a list of files and digests")
+        raise UsageError("root must be a list of roots and digests")
     threshold = request.get("threshold")
     if threshold is not None and not isinstance(threshold, int):
         raise UsageError("threshold must be a number")
-    return load(Overrides({}, tuple(keys), tuple(roots), threshold)).settings.policy
+    if not keys:
+        return TrustPolicy.of((), (TrustedRoot(_anchor(root)) for root in roots))
+    return load(Overrides({}, tuple(keys), (), threshold)).settings.policy
+
+
+def _anchor(text: str) -> Anchor:
+    """A root as the one who asks names it: `sha256:` and a digest, or itself in base64. Its files are his to read."""
+    try:
+        if text.startswith(DIGEST_PREFIX):
+            return Anchor.of_digest(text)
+        return Anchor.of_root(Root.parse(check_base64("root", text)))
+    except (ValueError, Malformed, SignatureError) as error:
+        raise UsageError(f"root must be one, or sha256: and 64 hex digits: {error}") from None
 
 
 def _describe(scrubbing: Scrubbing, mending: Mending) -> dict[str, Any]:
