@@ -226,7 +226,7 @@ class Taking:
             finally:
                 plan.close()
         self._gate.settle(manifest, self._detached, question=question)
-        return Taken(manifest, read_bytes, unchanged)
+        return Taken(manifest, read_bytes, unchanged, self._bringing.to_json())
 
     def _check_sizes(self, manifest: Manifest, most: int) -> None:
         for one in manifest.artifacts.values():

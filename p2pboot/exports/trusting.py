@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import msgspec
@@ -200,16 +201,25 @@ class Bringing:
             self._note(FRESHNESS, self._gate.take_freshness(raw, source=self._source))
 
     def _note(self, kind: str, judged: Judged) -> None:
-        if judged.fate is Fate.BAD:
-            raise Malformed(f"{kind} in {self._source} are not to be believed: {judged.why}", remedy=_AGAIN)
+        if judged.fate is Fate.BAD or (judged.fate is Fate.NEWS and judged.why):  # after some that are good
+            raise self._lie(kind, judged.why)
         self.fates[kind].append(judged)
+
+    def _lie(self, kind: str, why: str) -> Malformed:
+        return Malformed(f"{kind} in {self._source} can not be believed: {why}", remedy=_AGAIN)
 
     def statement_of(self, manifest: Manifest, trust: Trust) -> Freshness | None:
         """The statement that was brought of this very manifest, by who says what is fresh.
 
         Raises:
-            Malformed, SignatureError: it is none.
+            Malformed: one that no honest node passes on.
         """
+        try:
+            return self._statement_of(manifest, trust)
+        except (Malformed, SignatureError) as error:
+            raise self._lie(FRESHNESS, error.message) from None
+
+    def _statement_of(self, manifest: Manifest, trust: Trust) -> Freshness | None:
         publisher = trust.publisher_for(manifest.channel, manifest.arch)
         for raw in self._brought.statements:
             found = decode_freshness(raw)
@@ -249,19 +259,16 @@ def asked_policy(asked: TrustPolicy, store: Store, brought: Brought) -> TrustPol
     """A policy with the roots that a state or an export has of its chains.
 
     Raises:
-        Malformed: what the export has of them is not to be believed.
         ConfigError: two publishers cover the same channel and architecture.
     """
     policy = resolved(asked, store.documents)
     chains = {}
     for trusted in policy.roots:
         for documents in _by_chain(brought.roots):
-            try:
+            with suppress(BadChain, TwoRoots):  # of others, or the gate says so
                 chain = _longer(trusted, documents)
-            except (BadChain, TwoRoots) as error:
-                raise Malformed(error.message, remedy=error.remedy) from None
-            if chain is not None:
-                chains[trusted.anchor.digest] = chain
+                if chain is not None:
+                    chains[trusted.anchor.digest] = chain
     return policy.with_chains(chains)
 
 
