@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Root
 from p2pboot.testing.processes import PYTHON, Mesh, Node
+from p2pboot.testing.trustdocs import root_body, signed_root
 from p2pboot.testing.waiting import wait_until
 from tests.integration.images import assert_same_bytes, write_artifacts
 from tests.mounts import run_with_mounts
@@ -192,3 +195,47 @@ def test_what_a_node_is_fetching_it_takes_from_a_stick_all_the_same(
     imported = carry_in(mesh, stick, mirror.state)
     assert mirror.heads() == {("stable", "x86_64"): 1}
     assert imported["size"] > imported["read_bytes"]
+
+
+def fleet_of(mesh: Mesh, publisher: str, fresh: str) -> Path:
+    """A root that names them, and takes nothing without a freshness statement."""
+    now = int(time.time())
+    rule = FreshnessRule((fresh,), required=True)
+    body = root_body(
+        created_at=now - 60,
+        expires_at=now + 86_400,
+        publish=(PublishRole((publisher,), channels=("stable",), freshness=rule),),
+    )
+    path = mesh.directory / "root.json"
+    path.write_bytes(signed_root(body).raw)
+    return path
+
+
+def test_what_says_whether_it_is_to_be_believed_is_carried_with_it(
+    mesh: Mesh, artifacts: Path, trust: str
+) -> None:
+    """A mirror that knows the root, and nobody: without the statement on the stick it would take nothing."""
+    root = fleet_of(mesh, trust, mesh.new_key("vouching"))
+    vouching = str(mesh.directory / "vouching" / "node.toml")
+    publisher = mesh.serve(artifacts, "--root", str(root), "--freshness-key", vouching)
+    publisher.wait_for_head(1)
+    stick = mesh.directory / "stick"
+    carried = (carry_out(mesh, stick, publisher.state) / "_export").glob("*.json")
+    assert {path.name for path in carried} == {"export.json", "roots-0.json", "freshness-0.json"}
+    digest = f"sha256:{Root.parse(root.read_bytes()).digest}"
+    state = mesh.directory / "alone"
+    imported = carry_in(mesh, stick, state, "--root", digest)
+    assert imported["documents"] == {"roots": {"news": 1}, "freshness": {"news": 1}}
+    state = mesh.directory / "mirror" / "state"
+    (mesh.directory / "mirror").mkdir()
+    config = mesh.directory / "mirror.toml"
+    config.write_text(f'[[trust]]\nroot = "{digest}"\n')
+    places = ["--key", str(state.parent / "node.toml"), "--state", str(state), "--config", str(config)]
+    network = ["--no-mdns", "--listen", "/ip4/127.0.0.1/tcp/0"]
+    command = [*PYTHON, "mirror", *places, *network, "--channel", "stable", "--arch", "x86_64"]
+    mirror = mesh.node(command, state=state, log=state.parent / "log")
+    other = mesh.run("store", "import", str(stick), "--state", str(state), "--root", "sha256:" + "ab" * 32)
+    assert other.status == 2, other.stderr
+    carry_in(mesh, stick, state, "--root", str(root))
+    assert mirror.heads() == {("stable", "x86_64"): 1}
+    assert carry_in(mesh, stick, state, "--root", digest)["unchanged"] is True
