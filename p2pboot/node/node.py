@@ -264,7 +264,7 @@ class Node:
             store, self.catalogue, self._images.given, partial(self.problems.report, "damage")
         )
         self._storekeeping = StoreKeeping(
-            store, gate, self._images, self._mirror, self._scrubber, self._mending, self._trust_gate
+            store, gate, self._images, self._mirror, self._scrubber, self._mending, self.trust_gate
         )
         self._observer = Observer(
             store,

@@ -75,6 +75,7 @@ def statement(key: Key, **changes: int) -> bytes:
 def test_statements_that_contradict_each_other_are_a_problem_for_a_week(tmp_path: Path) -> None:
     with Store.open(tmp_path / "state") as store:
         gate, catalogue = gate_of(store, trust_by(ROOTS))
+        gate.take_roots(ROOTS, source="somebody")
         known = statement(F1)
         store.documents.put_statement(Freshness.parse(known))
         assert gate.take_freshness(statement(F1, minimum=3), source="a liar").fate is Fate.EVIDENCE

@@ -168,7 +168,7 @@ def with_history(chain: Chain, begun: Chain) -> Chain:
         chain: from the anchor on.
         begun: up to the anchor.
     """
-    if chain.roots[0].digest != begun.newest.digest:
+    if len(begun.roots) == 1 or chain.roots[0].digest != begun.newest.digest:
         return chain
     return replace(
         chain,
