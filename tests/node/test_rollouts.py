@@ -221,6 +221,29 @@ async def test_what_is_promoted_stays_until_the_directory_holds_something_new(
         assert content_digest(in_force(publisher, PAIR)) == content_digest(signed(1, seed="newest"))
 
 
+async def test_what_was_promoted_and_is_overwritten_comes_back_from_a_mirror(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    stage(mesh)
+    trust = trusting("publisher", channels=("stable",))
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start")
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", trust=trust, network=bootstrap) as mirror:
+            await until(lambda: mirror.version(NEXT) == 1)
+            await ask(publisher, "promote")
+            await until(lambda: mirror.version() == 2)
+            stage(mesh, "the next one")
+            await publisher.ask(op="publish")
+            assert publisher.version() != 2
+            await until(lambda: publisher.version() == 2, within_s=600)
+            promoted = in_force(publisher, PAIR)
+            assert content_digest(promoted) == content_digest(signed(1, seed="new"))
+            (started,) = (await ask(publisher, "start"))["rollouts"]
+            assert started["over"] == content_digest(promoted)
+
+
 async def test_what_is_aborted_is_taken_back_everywhere(mesh: Mesh, autojump_clock: None) -> None:
     stage(mesh)
     trust = trusting("publisher", channels=("stable",))
@@ -234,6 +257,7 @@ async def test_what_is_aborted_is_taken_back_everywhere(mesh: Mesh, autojump_clo
             (shown,) = (await ask(publisher, "abort", reason="does not mount its root"))["rollouts"]
             assert shown["ended"] == "aborted"
             assert not publisher.node.catalogue.offered(*NEXT)
+            await until(lambda: [row.channel for row in offered()] == ["stable"])
             assert publisher.version() == 1
             await publisher.ask(op="publish")
             assert not publisher.node.problems.all()
