@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.options import FILE, Command, Decorator, options
+from p2pboot.cli.options import FILE, Command, Decorator, json_option, options
 from p2pboot.cli.output import note
-from p2pboot.cli.root_files import naming_root, read_root, version_before, write_root
+from p2pboot.cli.root_files import check_output, naming_root, read_root, tell_json, version_before, write_root
 from p2pboot.cli.root_options import (
     floors_of,
     heads_of,
@@ -44,6 +44,7 @@ _file_options: Decorator[Any] = options(
     click.option(
         "--force", is_flag=True, help="Go on although manifests lose their threshold; write over NEW."
     ),
+    json_option,
 )
 
 
@@ -164,35 +165,39 @@ def _make(
     from p2pboot.core.trustdocs.editing import check_thresholds, draft_of
 
     root = read_root(file)
-    _check_complete(file, root, said["before_path"])
+    before = version_before(file, root, said["before_path"])
+    is_draft = not root.signed_by
+    if not is_draft:
+        _check_complete(file, root, before)
+    target = file if said["out"] is None else said["out"]
+    check_output(target, as_json=said["as_json"])
     # The version before was made, so it is at least as late as that, whatever this machine's clock says.
-    known = AcceptedTime(root.body.created_at, "", "", (), str(file), root.body.expires_at, "root")
+    last = before if is_draft else root
+    known = None if last is None else AcceptedTime(last.body.created_at, "", "", (), "", last.body.expires_at)
     body = change(draft_of(root, effective_now(wall_now(), known).now, lifetime_s))
     check_thresholds(body)
     heads = heads_of(said["state_path"], said["manifest_paths"])
-    is_known = said["state_path"] is not None or bool(said["manifest_paths"])
+    # Nothing is published yet under a version 1 that nobody signed.
+    is_known = bool(said["state_path"] or said["manifest_paths"] or (is_draft and root.version == 1))
     body = rotated(root.body, body, heads, floors_of(said["floors"]), is_known=is_known, force=said["force"])
-    out = said["out"]
-    is_draft = not root.signed_by
-    if out is None and not is_draft:
+    if said["out"] is None and not is_draft:
         raise UsageError(
             f"{file} is signed, and stays as it is",
             remedy=f"say where version {body.version} goes: --out NEW",
         )
-    target = file if out is None else out
-    write_root(target, body.document(), replaces=root if is_draft else None, force=said["force"])
+    raw = body.document()
+    write_root(target, raw, replaces=root if is_draft else None, force=said["force"])
     verb = "changed" if is_draft and target == file else "made"
     note(f"{verb} version {body.version} in {target}; sign it: p2pboot root sign {target} --key PATH")
+    if said["as_json"]:
+        tell_json(target, raw, before if is_draft else root)
 
 
-def _check_complete(file: Path, root: Root, before_path: Path | None) -> None:
-    """See that what the next version is made of is in force, or nobody's yet."""
+def _check_complete(file: Path, root: Root, before: Root | None) -> None:
+    """See that what the next version is made of is in force."""
     from p2pboot.core.trustdocs.root import check_signers
     from p2pboot.errors import SignatureError
 
-    if not root.signed_by:
-        return
-    before = version_before(file, root, before_path)
     try:
         with naming_root(file):
             check_signers(root, before)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from p2pboot.cli.files import STANDARD_INPUT, read_start, write_output
+from p2pboot.cli.output import emit_json
 from p2pboot.errors import Malformed, P2PBootError, SignatureError, UsageError, machine_error
 
 if TYPE_CHECKING:
@@ -129,3 +130,45 @@ def write_root(out: Path, raw: bytes, *, replaces: Root | None = None, force: bo
                 remedy="name a new file (--out), or replace it: --force",
             )
     write_output(out, raw)
+
+
+def check_output(path: Path, *, as_json: bool) -> None:
+    """See that a root and a JSON document do not both go to standard output.
+
+    Raises:
+        UsageError: they would.
+    """
+    if as_json and path == STANDARD_INPUT:
+        raise UsageError(
+            "--json and the root would both go to standard output", remedy="name a file: --out FILE"
+        )
+
+
+def tell_json(path: Path, raw: bytes, before: Root | None) -> None:
+    """The JSON document of a command that made or signed a root.
+
+    Args:
+        path: where it was written.
+        raw: the root.
+        before: the version before it, as far as that is at hand.
+    """
+    from p2pboot.core.trustdocs.root import Root
+    from p2pboot.core.trustdocs.signing import missing
+
+    root = Root.parse(raw)
+    left = missing(root, before)
+    emit_json(
+        {
+            "file": str(path),
+            "version": root.version,
+            "digest": root.digest,
+            "fleet": root.fleet,
+            "complete": not any(one.count for one in left) and (before is not None or root.version == 1),
+            "signed_by": list(root.signed_by),
+            "missing": [one.to_json() for one in left],
+            "floors": [
+                {"channel": one.channel, "arch": one.arch, "manifest_version": one.manifest_version}
+                for one in root.body.floors
+            ],
+        }
+    )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.options import FILE, Command
+from p2pboot.cli.options import FILE, Command, json_option
 from p2pboot.cli.output import note, warn
-from p2pboot.cli.root_files import write_root
+from p2pboot.cli.root_files import check_output, tell_json, write_root
 from p2pboot.cli.root_options import (
     floors_of,
     heads_of,
@@ -57,16 +57,16 @@ if TYPE_CHECKING:
 )
 @click.option("--out", type=FILE, required=True, metavar="FILE", help="Where to write it.")
 @click.option("--force", is_flag=True, help="Write over another file.")
+@json_option
 def init(
     *,
     name: str,
     config_path: Path | None,
     trust: tuple[str, ...],
-    channels: tuple[str, ...],
-    archs: tuple[str, ...],
     key_paths: tuple[Path, ...],
     out: Path,
     force: bool,
+    as_json: bool,
     **said: Any,
 ) -> None:
     """Make version 1 of a root, for its keys to sign.
@@ -79,6 +79,7 @@ def init(
     from p2pboot.core.trustdocs.root import Role, Root
     from p2pboot.store.keyfiles import load_key
 
+    check_output(out, as_json=as_json)
     keys = [load_key(path, warn=warn) for path in key_paths]
     said["root_key"] = (*said["root_key"], *(key.public.keyid for key in keys if not said["root_key"]))
     if not said["root_key"]:
@@ -103,7 +104,7 @@ def init(
     lifetime_s = lifetime_of(said["expires_in"])
     if lifetime_s is not None:
         body = replace(body, expires_at=now + lifetime_s if lifetime_s else None)
-    which = which_of(channels, archs)
+    which = which_of(said["channels"], said["archs"])
     body = said_of(body, said, which, adds_publisher=bool(said["publish_key"]))
     check_thresholds(body)
     floors = floors_of(said["floors"])
@@ -117,9 +118,11 @@ def init(
         root = signed_root(root, None, keys, [])
         write_root(out, root.raw, force=force)
         tell(root, None, keys)
-        return
-    write_root(out, root.raw, force=force)
-    note(f"made version 1 in {out}; sign it: p2pboot root sign {out} --key PATH")
+    else:
+        write_root(out, root.raw, force=force)
+        note(f"made version 1 in {out}; sign it: p2pboot root sign {out} --key PATH")
+    if as_json:
+        tell_json(out, root.raw, None)
 
 
 def _begun(body: RootBody, said: dict[str, Any], floors: dict[tuple[str, str], int]) -> RootBody:

@@ -12,9 +12,17 @@ from typing import TYPE_CHECKING
 import click
 
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.options import FILE, Command
+from p2pboot.cli.options import FILE, Command, json_option
 from p2pboot.cli.output import counted, note, one_line, warn
-from p2pboot.cli.root_files import naming_root, read_root, roots_beside, version_before, write_root
+from p2pboot.cli.root_files import (
+    check_output,
+    naming_root,
+    read_root,
+    roots_beside,
+    tell_json,
+    version_before,
+    write_root,
+)
 from p2pboot.errors import ConfigError, KeyFileError, MachineError, SignatureError, UsageError
 
 if TYPE_CHECKING:
@@ -45,6 +53,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=FILE, metavar="FILE", help="Write there.  [default: FILE itself]")
 @click.option("--yes", "-y", "is_agreed", is_flag=True, help="Do not ask: what it changes was read before.")
 @click.option("--force", is_flag=True, help="Write over another file.")
+@json_option
 def sign(
     *,
     file: Path,
@@ -54,6 +63,7 @@ def sign(
     out: Path | None,
     is_agreed: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
     """Show what the root FILE changes, ask, and sign it with the keys given.
 
@@ -64,6 +74,7 @@ def sign(
 
     if not key_paths and not copies:
         raise UsageError("there is nothing to sign with", remedy="give --key PATH, or --merge FILE")
+    check_output(out or file, as_json=as_json)
     root = read_root(file)
     before = version_before(file, root, before_path)
     keys = [load_key(path, warn=warn) for path in key_paths]
@@ -77,6 +88,8 @@ def sign(
         done = signed_root(root, before, keys, others)
     write_root(out or file, done.raw, replaces=root, force=force)
     tell(done, before, keys)
+    if as_json:
+        tell_json(out or file, done.raw, before)
 
 
 def check(root: Root, before: Root | None, keys: list[SecretKey]) -> None:

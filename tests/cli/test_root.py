@@ -223,6 +223,40 @@ def test_two_publishers_of_one_pair_are_not_made(cli: Cli, first: Path) -> None:
     assert "two roles cover one channel and arch" in done.error_line
 
 
+def test_a_draft_that_was_made_with_a_wrong_clock_gets_the_right_date(
+    cli: Cli, files: dict[SecretKey, Path], first: Path
+) -> None:
+    year_s = 365 * 86_400
+    assert (
+        cli("root", "set", first, "--out", "2.json", wall=lambda: int(time.time()) + 4 * year_s).status == 0
+    )
+    assert "is dated" in sign(cli, "2.json", files, KEYS[0]).error_line
+    assert cli("root", "set", "2.json").status == 0
+    assert sign(cli, "2.json", files, KEYS[0]).status == 0
+    assert cli("root", "set", first, "--out", "3.json", wall=lambda: 0).status == 0  # a dead clock
+    made = Root.parse(Path("3.json").read_bytes())
+    assert made.body.created_at == Root.parse(first.read_bytes()).body.created_at
+
+
+def test_scripts_are_told_what_was_made_and_what_is_missing(cli: Cli, files: dict[SecretKey, Path]) -> None:
+    made = make(cli, "--floor", "stable/amd64=7", "--json").document
+    assert (made["version"], made["complete"], made["fleet"]) == (1, False, made["digest"])
+    assert made["floors"] == [{"channel": "stable", "arch": "x86_64", "manifest_version": 7}]
+    options = [word for key in KEYS[:3] for word in ("--key", files[key])]
+    done = cli("root", "sign", "1.json", *options, "--yes", "--json").document
+    assert (done["complete"], [one["missing"] for one in done["missing"]]) == (True, [0])
+    after = cli(
+        "root", "add-key", "snapshots", OTHER.public.keyid, "1.json", "--out", "2.json", "--json"
+    ).document
+    assert (after["complete"], [one["missing"] for one in after["missing"]]) == (False, [3, 3])
+
+
+def test_a_draft_of_version_1_may_say_anything_else(cli: Cli) -> None:
+    make(cli)
+    assert cli("root", "add-key", "publish", OTHER.public.keyid, "1.json").status == 0
+    assert cli("root", "remove-key", "publish", PUBLISHER.public.keyid, "1.json").status == 0
+
+
 def test_a_draft_is_changed_in_place_and_what_is_signed_never(
     cli: Cli, files: dict[SecretKey, Path], first: Path
 ) -> None:
