@@ -1,8 +1,10 @@
 from __future__ import annotations
 
-from p2pboot.core.policy import TrustPolicy
+from p2pboot.core.policy import TrustedRoot, TrustPolicy
 from p2pboot.core.trust import Trust
+from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.testing.manifests import key_of
+from p2pboot.testing.trustdocs import signed_root
 from tests.node.world import signed, trusting
 
 PUBLISHER = key_of("publisher").public.keyid
@@ -58,3 +60,21 @@ def test_the_dates_of_own_manifests_say_nothing_about_the_time() -> None:
     assert others.tells_time("testing", "x86_64", (SECOND,))
     assert others.tells_time("stable", "x86_64", tuple(sorted((PUBLISHER, SECOND))))
     assert not others.tells_time("stable", "x86_64", (OTHER,))
+
+
+def test_under_a_root_the_own_directory_wins_nothing_not_even_where_the_root_names_nobody() -> None:
+    root = signed_root()  # names "publisher" for stable/x86_64
+    anchor = Anchor.of_root(root)
+    own = {("stable", "x86_64"): (SECOND,), ("testing", "x86_64"): (SECOND,)}
+    for chain in (begin(anchor), None):  # and while it is not at hand nobody knows what it says
+        trust = Trust(TrustPolicy.of((), (TrustedRoot(anchor, chain),)), own)
+        for pair in own:
+            assert trust.revokes(pair, (SECOND,))
+            assert not trust.takes(signed(1, "second", pair=pair))
+            assert (SECOND,) not in [one.keys for one in trust.publishers]
+        assert trust.takes(signed(1)) == (chain is not None)
+    # What the operator says beside the root by keys is another matter.
+    named = trusting("second", channels=("testing",))
+    trust = Trust(TrustPolicy.of(named, (TrustedRoot(anchor, begin(anchor)),)), own)
+    assert not trust.revokes(("testing", "x86_64"), (SECOND,))
+    assert trust.takes(signed(1, "second", pair=("testing", "x86_64")))
