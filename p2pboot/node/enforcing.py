@@ -7,6 +7,7 @@ any more: whom to follow, whom to keep a place for and what to publish comes fro
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import trio
 
@@ -17,6 +18,9 @@ from p2pboot.core.trustdocs.chain import begin
 from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.trustgate import TrustGate
+
+PATIENCE_S: Final = 30.0
+"""How long a root may be missing: peers are found, and asked."""
 
 
 class Enforcing:
@@ -75,14 +79,30 @@ def snapshot_signers(policy: TrustPolicy, settings: SnapshotSettings) -> Publish
     return settings.trusted
 
 
-def missing_roots(catalogue: Catalogue) -> list[Problem]:
-    """Roots that the operator believes and that are not in force: nothing that they would name is taken; blocking."""
-    found = []
-    for trusted in catalogue.trust.roots:
-        if trusted.chain is None:
-            older = begin(trusted.anchor)  # the file that the operator gave
-            found.append(_missing(trusted, None if older is None else older.newest.version))
-    return found
+class MissingRoots:
+    """Roots that the operator believes and that are not in force: nothing that they would name is taken.
+
+    A node that knows one by its digest has it from its first peer, and that takes a moment.
+
+    Args:
+        catalogue: has the policy in force.
+    """
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._since: dict[str, float] = {}  # trio's clock, by the anchor's digest
+
+    def look(self) -> list[Problem]:
+        """Those that are missing for `PATIENCE_S` or longer."""
+        now = trio.current_time()
+        missing = [trusted for trusted in self._catalogue.trust.roots if trusted.chain is None]
+        self._since = {one.anchor.digest: self._since.get(one.anchor.digest, now) for one in missing}
+        found = []
+        for trusted in missing:
+            if now - self._since[trusted.anchor.digest] >= PATIENCE_S:
+                older = begin(trusted.anchor)  # the file that the operator gave
+                found.append(_missing(trusted, None if older is None else older.newest.version))
+        return found
 
 
 def _missing(trusted: TrustedRoot, older: int | None) -> Problem:

@@ -35,7 +35,7 @@ from p2pboot.node.bringing import Watch
 from p2pboot.node.building import Description
 from p2pboot.node.contact import Contact
 from p2pboot.node.control import Request, serve_control
-from p2pboot.node.enforcing import Enforcing, missing_roots, snapshot_signers
+from p2pboot.node.enforcing import Enforcing, MissingRoots, snapshot_signers
 from p2pboot.node.examining import Examining
 from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
@@ -254,6 +254,7 @@ class Node:
             self._following,
             interval_s=network.announce_interval_s if network.gossip else None,
         )
+        self._missing_roots = MissingRoots(self.catalogue)
         self._enforcing = Enforcing(self.catalogue, self.trust_gate, self._audit_log, self._enforce)
         self._examining = Examining(transport, store, wall)
         self._lag = Lag()
@@ -430,7 +431,7 @@ class Node:
 
     async def _tick(self) -> None:
         self._refusals.tick(self._transport.peers())
-        self.problems.report("roots at hand", missing_roots(self.catalogue))
+        self.problems.report("roots at hand", self._missing_roots.look())
         if self._audit_log is not None:
             if self._audit_log.trouble is not None:
                 await trio.to_thread.run_sync(self._audit_log.retry)

@@ -19,7 +19,7 @@ from p2pboot.core.trustdocs.root import Floor, PublishRole, Role, Root
 from p2pboot.core.withheld import Why
 from p2pboot.errors import ConfigError
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.node.enforcing import snapshot_signers
+from p2pboot.node.enforcing import PATIENCE_S, snapshot_signers
 from p2pboot.protocol.client import PeerLacks, Query, ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
@@ -172,7 +172,9 @@ def test_who_signs_snapshots_is_the_roots_to_say_where_it_says_so(mesh: Mesh) ->
 async def test_a_root_that_nobody_has_is_a_problem_until_somebody_brings_it(mesh: Mesh) -> None:
     bare = (TrustedRoot(Anchor(FIRST.digest)),)
     async with mesh.node("mirror", roots=bare) as mirror:
+        began = trio.current_time()
         await until(lambda: Code.ROOT_MISSING in codes(mirror))
+        assert trio.current_time() - began >= PATIENCE_S  # a first peer would have brought it
         assert mirror.node.awaited() == []
         await bring(mirror, FIRST)
         await until(lambda: Code.ROOT_MISSING not in codes(mirror))
