@@ -15,7 +15,7 @@ from p2pboot.errors import UsageError
 from p2pboot.node.freezing import GRACE_S
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.node.vouching import LOOK_S
-from p2pboot.testing.manifests import NOW, key_of
+from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from tests.node.test_node import republish, to
 from tests.node.world import PAIR, Mesh, Running, never, trusting, until
 
@@ -230,3 +230,19 @@ async def test_who_trusts_nobody_to_vouch_is_not_told_that_nobody_does(
         mesh.wall.now += 10 * RENEW_S
         await trio.sleep(GRACE_S + 2 * OBSERVE_S)
         assert frozen(publisher) == []
+
+
+async def test_who_was_away_for_eight_days_offers_again_what_needs_a_statement(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    rule = FreshnessRule((KEY.public.keyid,), required=True)
+    trust = trusting("publisher", channels=("stable",), archs=("x86_64",), freshness=rule)
+    async with mesh.publisher(freshness_key=KEY, trust=trust) as publisher:
+        await until(lambda: [row.manifest_version for row in publisher.node.catalogue.offered()] == [1])
+    mesh.wall.now += 8 * DAY_S
+    async with mesh.publisher(trust=trust) as publisher:  # nobody vouches
+        await until(lambda: publisher.version() == 1)
+        await never(publisher.node.catalogue.offered)
+    async with mesh.publisher(freshness_key=KEY, trust=trust) as publisher:
+        await until(lambda: [row.manifest_version for row in publisher.node.catalogue.offered()] == [1])
+        assert not publisher.node.problems.of("freshness")
