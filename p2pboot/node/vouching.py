@@ -54,6 +54,9 @@ class _Series:
         self.settling = Settling()
         self.rollout: Rollout | None = None  # of the head that was vouched for last
         self.vouched: str | None = None  # its digest
+        self.insisted = (
+            0  # the highest minimum that was signed here: another machine's later statement may say less
+        )
 
 
 class Voucher:
@@ -203,11 +206,12 @@ class Voucher:
         if is_behind(head, known):
             return
         intervals = self._intervals()
-        minimum = minimum_of(head, known, series.settling.settled(now, intervals.settle_s))
+        settled = max(series.settling.settled(now, intervals.settle_s), series.insisted)
+        minimum = minimum_of(head, known, settled)
         paused_since = self._paused(series, row, known)
         if is_due(head, known, minimum, paused_since, now=now, renew_s=intervals.renew_s):
             self._enter(head, known, minimum=minimum, paused_since=paused_since, now=now)
-            series.vouched = row.digest
+            series.vouched, series.insisted = row.digest, minimum
 
     def _at_once(self, pair: Pair, *, insist: bool, paused: bool | None, since: int | None) -> FreshnessBody:
         if self._key is None:
@@ -225,7 +229,7 @@ class Voucher:
         series = self._series.setdefault(pair, _Series())
         series.settling.note(head, known, now)
         settled = head.version if insist else series.settling.settled(now, self._intervals().settle_s)
-        minimum = minimum_of(head, known, settled)
+        minimum = minimum_of(head, known, max(settled, series.insisted))
         paused_since = self._paused(series, row, known)
         if paused is not None:
             paused_since = (paused_since or min(since or now, now)) if paused else None
@@ -237,7 +241,7 @@ class Voucher:
         if known is not None and says:
             return known
         body = self._enter(head, known, minimum=minimum, paused_since=paused_since, now=now)
-        series.vouched = row.digest
+        series.vouched, series.insisted = row.digest, minimum
         return body
 
     def _head(self, pair: Pair, row: HeadRow) -> Head:

@@ -147,8 +147,10 @@ def is_due(
     """
     if known is None:
         return True
+    # Who knows a newer root has said it already: two machines would answer each other for as long as one knows less.
+    root_version = max(known.root_version, head.root_version)
     says = (known.fleet, known.root_version, known.head_version, known.head_digest, known.minimum)
-    news = (head.fleet, head.root_version, head.version, head.digest, minimum)
+    news = (head.fleet, root_version, head.version, head.digest, minimum)
     return (*says, known.paused_since) != (*news, paused_since) or now >= known.created_at + renew_s
 
 
@@ -180,9 +182,9 @@ def body_of(
     if created_at > now + STEP_S:
         raise UsageError(
             f"the newest statement is dated {format_time(created_at - 1)}, {duration_text(created_at - 1 - now)} after"
-            " this machine's clock",
-            remedy="set this machine's clock; if it is right, and was wrong when that was signed, use another freshness"
-            " key (p2pboot key generate)",
+            f" this machine's clock; it is signed by {', '.join(known.signers) if known is not None else 'nobody'}",
+            remedy="set the clock of this machine, or of the one that signed; if both are right, wait until then, or"
+            " have another freshness key named in place of that one (p2pboot key generate)",
         )
     return FreshnessBody(
         fleet=head.fleet,

@@ -27,6 +27,8 @@ from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import clock_text
 from p2pboot.core.token_bucket import TokenBucket
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.verdict import Verdict
 from p2pboot.store.durable import fsync_directory
 from p2pboot.store.manifests import HeadRow
@@ -59,6 +61,8 @@ class Deed(enum.StrEnum):
     REFUSED = "refused"
     EQUIVOCATION = "equivocation"
     CONTRADICTION = "contradiction"
+    ROOT = "root"
+    YANKED = "yanked"
     TRUST_CHANGED = "trust-changed"
     SNAPSHOT_ACCEPTED = "snapshot-accepted"
     SNAPSHOT_CONFLICT = "snapshot-conflict"
@@ -129,6 +133,33 @@ class AuditLog:
     def contradiction(self, kind: str, subject: str, digests: Sequence[str], source: str) -> None:
         """Take down that two roots or freshness statements can not both be honest; the second came from a source."""
         self.note(Deed.CONTRADICTION, kind=kind, subject=subject, digests=list(digests), source=source)
+
+    def root(self, root: Root, fleet: str | None, source: str) -> None:
+        """Take down that a root from a source is in force now, and by whose signatures."""
+        body = root.body
+        self.note(
+            Deed.ROOT,
+            name=body.name,
+            fleet=fleet,
+            version=body.version,
+            digest=root.digest,
+            expires_at=None if body.expires_at is None else clock_text(body.expires_at),
+            signers=list(root.signed_by),
+            source=source,
+        )
+
+    def yanked(self, yank: Yank, source: str) -> None:
+        """Take down that a content is taken back, and by whose signatures; the document is from a source."""
+        body = yank.body
+        self.note(
+            Deed.YANKED,
+            channel=body.channel,
+            arch=body.arch,
+            content=body.content,
+            reason=body.reason,
+            signers=list(yank.signed_by),
+            source=source,
+        )
 
     def withdrawn(self, rows: Sequence[HeadRow]) -> None:
         """Take down that these are not offered any more, because what they were made of is gone."""

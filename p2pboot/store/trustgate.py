@@ -7,6 +7,7 @@ what follows from them comes into force in the same step. What contradicts what 
 from __future__ import annotations
 
 import enum
+import hashlib
 import logging
 import threading
 from collections.abc import Iterable
@@ -22,7 +23,7 @@ from p2pboot.core.trustdocs.chain import BadChain, Chain, Gap, TwoRoots, begin, 
 from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.root import RootBody, decode_root
-from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
+from p2pboot.core.trustdocs.yank import check_yank, decode_yank
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
@@ -77,7 +78,7 @@ class TrustGate:
     Args:
         store: where everything is kept.
         catalogue: of the same store; its trust and its clock decide.
-        audit: takes down what contradicts itself.
+        audit: takes down roots and yanks that came into force, what is refused, and what contradicts itself.
     """
 
     def __init__(self, store: Store, catalogue: Catalogue, audit: AuditLog | None = None) -> None:
@@ -153,7 +154,7 @@ class TrustGate:
         if changed and chain is not None:
             if not self._documents.admits(trusted.anchor, chain):
                 return Judged(Fate.OLDER, "a newer root was in force here", lies=_is_lie(ended_by, documents))
-            self._bring_into_force(trusted, chain)
+            self._bring_into_force(trusted, chain, source)
         if ended_by is not None and not is_meant and _is_of_another(documents[0], trusted.fleet):
             return Judged(Fate.UNTRUSTED, "it is of another fleet")
         if chain is None and ended_by is None:
@@ -170,10 +171,12 @@ class TrustGate:
             return Judged(Fate.EARLY, f"root version {known.version + 1} is missing before version {version}")
         return None
 
-    def _bring_into_force(self, trusted: TrustedRoot, chain: Chain) -> None:
+    def _bring_into_force(self, trusted: TrustedRoot, chain: Chain, source: str) -> None:
         policy = self._catalogue.trust.configured.with_chains({trusted.anchor.digest: chain})
         self._documents.put_chain(trusted.anchor, chain)
         self._catalogue.take_policy(policy)
+        if self._audit is not None:
+            self._audit.root(chain.newest, trusted.fleet or chain.fleet, source)
 
     # -- freshness ---------------------------------------------------------------------------------------------------
 
@@ -188,6 +191,9 @@ class TrustGate:
             source: who brought it, for people.
             at_hand: the manifest that it names, by who has that and will not keep it.
         """
+        return self._told("freshness", raw, source, self._take_freshness(raw, pair, source, at_hand))
+
+    def _take_freshness(self, raw: bytes, pair: Pair | None, source: str, at_hand: Manifest | None) -> Judged:
         try:
             found = decode_freshness(raw)
             publisher = self._who(found.claims.pair, found.claims.fleet, pair)
@@ -238,6 +244,9 @@ class TrustGate:
 
     def take_yank(self, raw: bytes, *, pair: Pair | None = None, source: str) -> Judged:
         """Judge a yank, and keep it; what it means comes into force at once. Arguments as for `take_freshness`."""
+        return self._told("yank", raw, source, self._take_yank(raw, pair, source))
+
+    def _take_yank(self, raw: bytes, pair: Pair | None, source: str) -> Judged:
         try:
             found = decode_yank(raw)
             publisher = self._who(found.claims.pair, found.claims.fleet, pair)
@@ -248,13 +257,11 @@ class TrustGate:
             yank = check_yank(found, trusted=publisher.keys)
         except (Malformed, SignatureError) as error:
             return Judged(Fate.BAD, error.message)
-        return self.enter_yank(yank)
-
-    def enter_yank(self, yank: Yank) -> Judged:
-        """The same of one that was judged by whom it is signed."""
         if not self._documents.put_yank(yank):
             return Judged(Fate.KNOWN)
         self._catalogue.take_yanks()
+        if self._audit is not None:
+            self._audit.yanked(yank, source)
         return Judged(Fate.NEWS)
 
     # -- what they share ---------------------------------------------------------------------------------------------
@@ -266,6 +273,15 @@ class TrustGate:
         if publisher is None or publisher.fleet != fleet:
             return Judged(Fate.UNTRUSTED, "it is of no publisher that is trusted here")
         return publisher
+
+    def _told(self, kind: str, raw: bytes, source: str, judged: Judged) -> Judged:
+        """Take down that a document was refused: by nobody who has a say, or one that no honest node sends."""
+        if self._audit is not None and judged.fate in (Fate.UNTRUSTED, Fate.BAD):
+            digest = hashlib.sha256(raw).hexdigest()
+            entry = self._audit.refusal(kind, source, digest=digest, detail=judged.why)
+            if entry is not None:
+                self._audit.write_refusal(entry)
+        return judged
 
     def _keep(self, kind: str, subject: str, both: tuple[Document, Document], why: str, source: str) -> None:
         found_at = self._catalogue.clock().now

@@ -10,10 +10,13 @@ from typing import Any
 
 import trio
 
+from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.problems import Code
+from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.testing.manifests import key_of
-from tests.node.world import Mesh, Running, trusting, until, write_tree
+from p2pboot.testing.trustdocs import chain_of, yank_of
+from tests.node.world import Mesh, Running, signed, trusting, until, write_tree
 
 TRUST = trusting("publisher", channels=("stable",), archs=("x86_64",))
 
@@ -52,7 +55,7 @@ async def test_publisher_and_mirror_say_what_they_did_and_by_whose_key(
         await mirror.node.apply(mirror.settings)
         assert len(entries(mirror)) == 2  # a reload that changes nothing is no change of trust
         await mirror.node.apply(replace(mirror.settings, trust=trusting("other")))
-        assert events(mirror)[2:] == ["trust-changed"]
+        assert events(mirror)[2] == "trust-changed"  # and then, perhaps, what is offered is refused
         assert [one["keys"] for one in entries(mirror)[2]["trust"]] == [[key_of("other").public.keyid]]
 
         directory = publisher.settings.provider.directory
@@ -91,3 +94,30 @@ async def test_it_is_off_or_elsewhere_where_the_operator_says_so(
     async with mesh.node("elsewhere", trust=TRUST, log={"audit": tmp_path / "other.log"}) as node:
         assert not (node.settings.store.state / "audit.log").exists()
     assert (tmp_path / "other.log").read_text().count("\n") == 1
+
+
+async def test_roots_and_yanks_that_came_into_force_are_taken_down_and_what_was_refused(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    first, second = chain_of(2)
+    roots = (TrustedRoot(Anchor.of_root(first)),)
+    async with mesh.node("mirror", roots=roots) as mirror:
+        gate = mirror.node.trust_gate
+        gate.take_roots([second.raw], source="a peer")
+        manifest = signed(4)
+        fleet = first.digest
+        gate.take_yank(yank_of(manifest, fleet=fleet).raw, source="a peer")
+        gate.take_yank(yank_of(manifest, fleet=fleet, keys=(key_of("somebody"),)).raw, source="a liar")
+        for _ in range(3):
+            gate.take_freshness(b"{}", source="a liar")
+        found = [one for one in entries(mirror) if one["event"] in ("root", "yanked", "refused")]
+    root, yanked, untrusted, bad = found
+    assert (root["fleet"], root["version"], root["digest"], root["source"]) == (
+        fleet,
+        2,
+        second.digest,
+        "a peer",
+    )
+    assert (yanked["channel"], yanked["signers"]) == ("stable", [key_of("publisher").public.keyid])
+    assert (untrusted["reason"], untrusted["source"]) == ("yank", "a liar")
+    assert bad["reason"] == "freshness"
