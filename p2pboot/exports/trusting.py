@@ -201,7 +201,7 @@ class Bringing:
             self._note(FRESHNESS, self._gate.take_freshness(raw, source=self._source))
 
     def _note(self, kind: str, judged: Judged) -> None:
-        if judged.fate is Fate.BAD or (judged.fate is Fate.NEWS and judged.why):  # after some that are good
+        if judged.fate is Fate.BAD or judged.lies:
             raise self._lie(kind, judged.why)
         self.fates[kind].append(judged)
 
