@@ -11,8 +11,15 @@ import click
 
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import FILE, Command, Decorator, json_option, options
-from p2pboot.cli.output import note
-from p2pboot.cli.root_files import check_output, naming_root, read_root, tell_json, version_before, write_root
+from p2pboot.cli.root_files import (
+    check_output,
+    naming_root,
+    note_made,
+    read_root,
+    tell_json,
+    version_before,
+    write_root,
+)
 from p2pboot.cli.root_options import (
     floors_of,
     heads_of,
@@ -187,8 +194,7 @@ def _make(
         )
     raw = body.document()
     write_root(target, raw, replaces=root if is_draft else None, force=said["force"])
-    verb = "changed" if is_draft and target == file else "made"
-    note(f"{verb} version {body.version} in {target}; sign it: p2pboot root sign {target} --key PATH")
+    note_made(target, body.version, verb="changed" if is_draft and target == file else "made")
     if said["as_json"]:
         tell_json(target, raw, before if is_draft else root)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from p2pboot.cli.files import STANDARD_INPUT, read_start, write_output
-from p2pboot.cli.output import emit_json
+from p2pboot.cli.output import emit_json, note
 from p2pboot.errors import Malformed, P2PBootError, SignatureError, UsageError, machine_error
 
 if TYPE_CHECKING:
@@ -130,6 +130,14 @@ def write_root(out: Path, raw: bytes, *, replaces: Root | None = None, force: bo
                 remedy="name a new file (--out), or replace it: --force",
             )
     write_output(out, raw)
+
+
+def note_made(path: Path, version: int, *, verb: str = "made") -> None:
+    """Say what was made, and what comes next."""
+    if path == STANDARD_INPUT:
+        note(f"{verb} version {version}; sign it: p2pboot root sign FILE --key PATH")
+    else:
+        note(f"{verb} version {version} in {path}; sign it: p2pboot root sign {path} --key PATH")
 
 
 def check_output(path: Path, *, as_json: bool) -> None:

@@ -11,7 +11,7 @@ import click
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import FILE, Command, json_option
 from p2pboot.cli.output import note, warn
-from p2pboot.cli.root_files import check_output, tell_json, write_root
+from p2pboot.cli.root_files import check_output, note_made, tell_json, write_root
 from p2pboot.cli.root_options import (
     floors_of,
     heads_of,
@@ -120,7 +120,7 @@ def init(
         tell(root, None, keys)
     else:
         write_root(out, root.raw, force=force)
-        note(f"made version 1 in {out}; sign it: p2pboot root sign {out} --key PATH")
+        note_made(out, 1)
     if as_json:
         tell_json(out, root.raw, None)
 

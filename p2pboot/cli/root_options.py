@@ -214,6 +214,10 @@ def said_of(body: RootBody, said: dict[str, Any], which: Which, *, adds_publishe
     threshold = said["threshold"]
     body = replace(body, root=Role(root_keys, body.root.threshold if threshold is None else threshold))
     publish_keys = key_ids(said["publish_key"], "--publish-key")
+    if adds_publisher and not publish_keys:
+        raise UsageError(
+            "the new publish role has no key", remedy="name who signs its manifests: --publish-key KEYID"
+        )
     if adds_publisher:
         new = PublishRole(publish_keys, 1, which.channels or None, which.archs or None)
         body = with_publish_role(body, _published(new, said))
