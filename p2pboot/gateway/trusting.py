@@ -12,6 +12,7 @@ from p2pboot.core.digests import is_digest
 from p2pboot.core.names import normalise_arch
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trust import Pair
+from p2pboot.core.trustdocs.chain import claims_version
 from p2pboot.core.trustdocs.root import MAX_VERSION
 from p2pboot.gateway import replies
 from p2pboot.gateway.backend import Backend
@@ -80,10 +81,7 @@ class TrustRoutes:
             return newest.raw
         fleet = trusted.fleet or trusted.anchor.digest
         found = self._node.store.documents.roots(fleet, version - 1, max_bytes=1)
-        root = trusted.chain.at(version) if trusted.chain is not None else None
-        if root is not None:
-            return root.raw
-        if version < newest.version and found and self._documents.roots(fleet, version - 1)[:1] == found:
+        if version < newest.version and found and claims_version(found[0]) == version:
             return found[0]
         return refusal(404, f"root version {version} is not here; the newest is version {newest.version}")
 

@@ -156,10 +156,12 @@ class RootsRequest:
 
     op: ClassVar[str] = "roots"
     fleet: str
-    after: int = 0
+    after: int | None = 0
 
     def __post_init__(self) -> None:
         check_digest(self.fleet, "fleet")
+        if self.after is None:  # absent, or null
+            object.__setattr__(self, "after", 0)
         check_integer(self.after, "after", 0, MAX_COUNTER)
 
 

@@ -179,7 +179,7 @@ class SyncServer(Server):
 
     async def _trust_documents(self, request: DocumentsRequest) -> Sequence[bytes]:
         if isinstance(request, RootsRequest):
-            return await self._in_thread(self._documents.roots, request.fleet, request.after)
+            return await self._in_thread(self._documents.roots, request.fleet, request.after or 0)
         look = self._documents.freshness if isinstance(request, FreshnessRequest) else self._documents.yanks
         return await self._in_thread(look, request.channel, request.arch)
 

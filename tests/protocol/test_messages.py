@@ -23,6 +23,7 @@ from p2pboot.protocol.messages import (
     MAX_READ,
     SYNC_PROTOCOL,
     BadRequest,
+    FreshnessRequest,
     HaveRequest,
     Head,
     HeadsRequest,
@@ -32,7 +33,9 @@ from p2pboot.protocol.messages import (
     ReadRequest,
     Reply,
     Request,
+    RootsRequest,
     Status,
+    YanksRequest,
     encode_heads,
     encode_peers,
     encode_request,
@@ -309,3 +312,17 @@ def test_peer_records_are_cut_at_number_and_size() -> None:
 
 def test_topic_names_channel_and_arch() -> None:
     assert manifest_topic("stable", "arm64") == "/p2pboot/1/manifests/stable/arm64"
+
+
+def test_roots_are_asked_for_from_the_beginning_where_no_version_is_said() -> None:
+    assert (
+        sync(op="roots", fleet=DIGEST)
+        == sync(op="roots", fleet=DIGEST, after=None)
+        == RootsRequest(DIGEST, 0)
+    )
+    for after in (-1, True, "1", 1.5):
+        assert isinstance(sync(op="roots", fleet=DIGEST, after=after), BadRequest)
+    for op in ("freshness", "yanks"):
+        assert isinstance(sync(op=op, channel="stable", arch="x86_64"), FreshnessRequest | YanksRequest)
+        assert isinstance(sync(op=op, arch="x86_64"), BadRequest)
+        assert isinstance(sync(op=op, channel="stable", arch="aarch64"), BadRequest)

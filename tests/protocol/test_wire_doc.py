@@ -16,6 +16,8 @@ from blake3 import blake3
 from p2pboot.core.changes import MAX_CHANGES, Change, Form
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import PieceTable
+from p2pboot.core.trustdocs.chain import MAX_CHAIN
+from p2pboot.core.trustdocs.root import Root
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.protocol import messages
 from p2pboot.protocol import swarm as swarm_messages
@@ -26,7 +28,7 @@ from p2pboot.protocol.withheld import MAX_REASON, MAX_WITHHELD
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.contents import Contents
-from p2pboot.serving.heads import PEERS_PER_S, SyncServer
+from p2pboot.serving.heads import PEERS_PER_S, NoDocuments, SyncServer
 from p2pboot.serving.limits import Limits
 from p2pboot.serving.server import Server
 from p2pboot.serving.swarm import SwarmServer
@@ -153,7 +155,7 @@ async def say(server: Server, data: bytes, client: str = "client") -> bytes:
 
 ARTIFACT_BLOCKS = ["have", "pieces", "tables", "read", "refusals"]
 SWARM_BLOCKS = ["changes", "deal", "some-pieces", "swarm-refusals"]
-SYNC_BLOCKS = ["heads", "withheld", "peers", "bad-requests"]
+SYNC_BLOCKS = ["heads", "withheld", "peers", "no-documents", "bad-requests"]
 
 
 @pytest.mark.parametrize("name", ARTIFACT_BLOCKS)
@@ -175,9 +177,20 @@ def withheld(channel: str | None, arch: str | None) -> list[Withheld]:
     return [Withheld("testing", "x86_64", Why.EXPIRED, text)]
 
 
+ROOT_DOCUMENT = (ROOT / "tests" / "vectors" / "trust" / "good" / "root-1.json").read_bytes()
+
+
+class OneRoot(NoDocuments):
+    """Has the first version of a fleet's root."""
+
+    def roots(self, fleet: str, after: int) -> tuple[bytes, ...]:
+        return (ROOT_DOCUMENT,) if (fleet, after) == (Root.parse(ROOT_DOCUMENT).digest, 0) else ()
+
+
 def sync() -> SyncServer:
     catalogue = cast(Manifests, OneManifest())
-    return SyncServer(catalogue, lambda: [record()], lambda: MANIFEST.created_at, Serving(), withheld)
+    now = lambda: MANIFEST.created_at  # noqa: E731
+    return SyncServer(catalogue, lambda: [record()], now, Serving(), withheld, documents=OneRoot())
 
 
 @pytest.mark.parametrize("name", SYNC_BLOCKS)
@@ -207,9 +220,14 @@ async def test_manifest_exchange_is_as_documented_up_to_the_body() -> None:
     assert await say(sync(), exchange.client) == exchange.server + MANIFEST.raw
 
 
+async def test_roots_exchange_is_as_documented_up_to_the_body() -> None:
+    exchange = read_block("roots")
+    assert await say(sync(), exchange.client) == exchange.server + messages.encode_documents([ROOT_DOCUMENT])
+
+
 def test_every_exchange_is_checked() -> None:
     assert sorted(ALL_BLOCKS) == sorted(
-        [*ARTIFACT_BLOCKS, *SWARM_BLOCKS, *SYNC_BLOCKS, "manifest", "peers-of-a-manifest"]
+        [*ARTIFACT_BLOCKS, *SWARM_BLOCKS, *SYNC_BLOCKS, "manifest", "roots", "peers-of-a-manifest"]
     )
 
 
@@ -238,6 +256,8 @@ NUMBERS = {
     "requests in flight on a stream": messages.MAX_IN_FLIGHT,
     "entries of `heads`": messages.MAX_HEADS,
     "body of `heads`": messages.MAX_HEADS_BYTES,
+    "documents of a reply to `roots`, `freshness`, `yanks`": MAX_CHAIN,
+    "body of `roots`, `freshness`, `yanks`": messages.MAX_DOCUMENTS_BYTES,
     "entries of `peers`": messages.MAX_PEERS,
     "one peer record": messages.MAX_PEER_RECORD,
     "how long a `record` is told": int(messages.TOLD_S),
@@ -299,6 +319,13 @@ def test_page_names_every_status_and_protocol() -> None:
         assert f"`{protocol}`" in PAGE
     assert f"`{messages.manifest_topic('<channel>', '<arch>')}`" in PAGE
     assert f"`{SNAPSHOT_TOPIC}`" in PAGE
+    pair = "<fleet>", "<channel>", "<arch>"
+    for topic in (
+        messages.roots_topic("<fleet>"),
+        messages.freshness_topic(*pair),
+        messages.yanks_topic(*pair),
+    ):
+        assert f"`{topic}`" in PAGE
 
 
 def test_page_names_the_codes_of_refused_connections() -> None:

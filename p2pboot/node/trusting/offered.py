@@ -11,6 +11,7 @@ from typing import Final
 
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import claims_version
+from p2pboot.core.trustdocs.root import decode_root
 from p2pboot.protocol.messages import MAX_DOCUMENTS_BYTES
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
@@ -40,16 +41,19 @@ class OfferedDocuments:
     def roots(self, fleet: str, after: int = 0) -> list[bytes]:
         """The roots of a fleet above a version, ascending; no more than about what one reply holds.
 
-        Whoever names a version has that one: with a later one than the next he could do nothing.
+        They follow each other without a gap: who names a version gets the next one first, or nothing, and who names
+        none gets the part in which the root lies that he names. (Who was given later files may lack some between.)
 
         Args:
             fleet: the digest of version 1, or of any version that is here.
             after: the version; 0 for all.
         """
         found = self._store.documents.roots(fleet, after, max_bytes=MAX_DOCUMENTS_BYTES)
-        if after and found and claims_version(found[0]) != after + 1:
-            return []
-        return found
+        parts = _without_gaps(found)
+        if after:
+            return parts[0] if parts and claims_version(parts[0][0]) == after + 1 else []
+        named = (part for part in parts if any(decode_root(raw).digest == fleet for raw in part))
+        return next(named, parts[-1] if parts else [])
 
     def freshness(self, channel: str, arch: str) -> list[bytes]:
         """The newest statement that is believed, if the manifest that it names is here."""
@@ -75,3 +79,18 @@ class OfferedDocuments:
         }
         wanted |= {pair for pair in known if trust.publisher_for(*pair) is not None}
         return sorted(wanted)[:MAX_PAIRS]
+
+
+def _without_gaps(documents: Iterable[bytes]) -> list[list[bytes]]:
+    """Roots, ascending, in parts in each of which one version follows the other."""
+    parts: list[list[bytes]] = []
+    before: int | None = None
+    for raw in documents:
+        version = claims_version(raw)
+        if version is None:  # the disk changed it
+            break
+        if before is None or version != before + 1:
+            parts.append([])
+        parts[-1].append(raw)
+        before = version
+    return parts

@@ -8,9 +8,12 @@ from typing import Any
 
 import trio
 
+from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.root import Root
+from p2pboot.fetch.asking.requests import requests_to
+from p2pboot.protocol.client import ask_heads, ask_manifest
 from p2pboot.protocol.messages import (
     SYNC_PROTOCOL,
     BadRequest,
@@ -95,6 +98,22 @@ async def test_who_was_given_a_file_gives_it_to_who_knows_its_digest(
         assert told(second, root) == [root.raw]
 
 
+async def test_nobody_is_given_roots_with_a_gap(mesh: Mesh, autojump_clock: None) -> None:
+    chain = chain_of(4)
+    async with AsyncExitStack() as stack:
+        documents = None
+        for root in (chain[0], *chain[2:]):  # its operator gives it another file, and another
+            await stack.aclose()
+            given = (TrustedRoot(Anchor.of_root(root)),)
+            node = mesh.node("publisher", roots=given, network=SYNC_ONLY)
+            documents = (await stack.enter_async_context(node)).node.documents
+        assert documents is not None
+        assert documents.roots(chain[0].digest) == [chain[0].raw]
+        assert documents.roots(chain[0].digest, 1) == []
+        later = [root.raw for root in chain[2:]]
+        assert documents.roots(chain[0].digest, 2) == documents.roots(chain[3].digest) == later
+
+
 @dataclass
 class Fake:
     """A peer that answers what it is told to, and counts what it is asked."""
@@ -127,7 +146,7 @@ class Fake:
             return Reply.refusal(Status.BAD_REQUEST, "op is not an operation of this protocol")
         match request:
             case RootsRequest():
-                documents = self.roots.get(request.after, [])
+                documents = self.roots.get(request.after or 0, [])
             case FreshnessRequest():
                 documents = self.freshness
             case YanksRequest():
@@ -169,20 +188,28 @@ async def test_a_liar_is_dropped_and_the_others_are_used(mesh: Mesh, autojump_cl
             assert liar.count(HeadsRequest) >= 1
 
 
-async def test_an_older_release_is_asked_once_and_is_no_liar(mesh: Mesh, autojump_clock: None) -> None:
+async def test_an_older_release_is_asked_once_is_no_liar_and_is_served(
+    mesh: Mesh, autojump_clock: None
+) -> None:
     old = Fake({}, [], [], is_older=True)
     root = signed_root()
+    provider = {"channel": PAIR[0], "arch": PAIR[1]}
+    trust = (TrustedRoot(Anchor.of_root(root)),)
     async with (
         mesh.network.open(key_of("old").public.peer_id) as peer,
-        mesh.node("node", roots=(TrustedRoot(Anchor.of_root(root)),), network=SYNC_ONLY) as node,
+        mesh.publisher(provider=provider, roots=trust, network=SYNC_ONLY) as node,
     ):
         peer.handle(SYNC_PROTOCOL, old.serve)
-        await peer.dial(node.address)
-        await until(lambda: old.count(HeadsRequest) >= 5)
-        assert old.count(RootsRequest) == 1
-        assert old.count(FreshnessRequest) == old.count(YanksRequest) == 0
+        connection = await peer.dial(node.address)
+        await until(lambda: old.count(HeadsRequest, "publisher") >= 5 and node.version())
+        assert old.count(RootsRequest, "publisher") == 1
+        assert old.count(FreshnessRequest, "publisher") == old.count(YanksRequest, "publisher") == 0
         assert node.node.running().poisoners == 0
         assert peer.peer_id in node.transport.peers()
+        async with requests_to(peer, connection, SYNC_PROTOCOL) as requests:
+            (head,) = (await requests.ask(ask_heads(*PAIR))).heads
+            raw, detached = await requests.ask(ask_manifest(head.digest))
+        assert (Manifest.parse(raw).digest, detached is None) == (head.digest, False)
 
 
 async def test_two_roots_of_one_version_are_evidence_and_the_first_stays(
