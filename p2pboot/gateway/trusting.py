@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from p2pboot.core.digests import is_digest
-from p2pboot.core.names import normalise_arch
+from p2pboot.core.names import is_next, normalise_arch
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import claims_version
@@ -135,7 +135,9 @@ class TrustRoutes:
         if channel is not None and arch is not None:
             return channel, arch
         pairs = [
-            pair for pair in self._documents.pairs() if channel in (None, pair[0]) and arch in (None, pair[1])
+            pair
+            for pair in self._documents.pairs()
+            if channel in (None, pair[0]) and arch in (None, pair[1]) and not is_next(pair[0])
         ]
         if len(pairs) == 1:
             return pairs[0]

@@ -77,6 +77,7 @@ async def test_statements_and_yanks(store: Store, tmp_path: Path) -> None:
     node = rooted(store, Anchor.of_root(CHAIN[0]))
     gate = taking(node)
     manifest = put(store)
+    put(store, channel="stable.next")  # which has no part in short names
     async with serving(node, gateway_settings(tmp_path)) as gateway:
         early = await gateway.get(f"{PAIR}/freshness.json")
         assert (early.status, early.body) == (

@@ -24,6 +24,10 @@ from p2pboot.transport.interface import Forwarding, Gossip
 ANNOUNCED_YANKS: Final = 16
 """Of one channel and arch, the newest: who missed more asks for them by sync."""
 
+MAX_TOPICS: Final = 128
+"""Of trust documents together: peers keep no more than 256 of one peer, and those of manifests are among them. What is
+beyond comes by sync."""
+
 ROOTS: Final = "roots"
 FRESHNESS: Final = "freshness"
 YANKS: Final = "yanks"
@@ -125,6 +129,8 @@ class Carrying:
             publisher = trust.publisher_for(*pair)
             if publisher is None or publisher.fleet is None:
                 continue
+            if len(subjects) + 2 > MAX_TOPICS:
+                break
             yanks = Subject(YANKS, publisher.fleet, pair)
             subjects.add(yanks)
             told += [(yanks, raw) for raw in self._documents.yanks(*pair)[:ANNOUNCED_YANKS]]

@@ -11,12 +11,13 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.root import NO_FLEET, FreshnessRule
-from p2pboot.protocol.messages import freshness_topic, roots_topic, yanks_topic
+from p2pboot.protocol.messages import freshness_topic, manifest_topic, roots_topic, yanks_topic
 from p2pboot.store.trustgate import Fate
-from p2pboot.testing.manifests import key_of
+from p2pboot.testing.manifests import NOW, key_of
+from p2pboot.testing.stores import offer
 from p2pboot.testing.trustdocs import FRESH, ROOT_KEYS, chain_of, next_root, statement_of, yank_of
 from p2pboot.transport.interface import Forwarding
-from tests.node.world import PAIR, Mesh, Running, trusting, until
+from tests.node.world import PAIR, Mesh, Running, files_of, signed, trusting, until
 
 GOSSIP_ONLY: dict[str, Any] = {"sync": False, "announce_interval_s": 150.0}
 WITH_FRESHNESS = trusting(
@@ -111,23 +112,44 @@ async def test_what_becomes_of_a_root_that_is_heard(mesh: Mesh, autojump_clock: 
 async def test_a_statement_before_its_manifest_is_asked_for_again_once_that_is_here(
     mesh: Mesh, autojump_clock: None
 ) -> None:
-    network: dict[str, Any] = {"sync_interval_s": 3600.0, "announce_interval_s": 3600.0}
-    async with AsyncExitStack() as stack:
-        publisher = await stack.enter_async_context(
-            mesh.publisher(
-                provider={"channel": PAIR[0], "arch": PAIR[1]}, trust=WITH_FRESHNESS, network=network
-            )
-        )
-        await until(lambda: publisher.version() == 1)
-        manifest = published(publisher)
-        statement = statement_of(manifest)
-        publisher.node.trust_gate.take_freshness(statement.raw, source="a file")
-        mirror = await stack.enter_async_context(mesh.node("mirror", trust=WITH_FRESHNESS, network=network))
+    network: dict[str, Any] = {"sync_interval_s": 36_000.0, "announce_interval_s": 36_000.0}
+    manifest = signed(1)
+    statement = statement_of(manifest)
+    async with (
+        mesh.node("source", trust=WITH_FRESHNESS, network={**network, "gossip": False}) as source,
+        mesh.node("mirror", trust=WITH_FRESHNESS, network=network) as mirror,
+    ):
+        await mirror.transport.dial(source.address)
+        await trio.sleep(30)  # one round, in which nobody had anything
+        offer(source.store, manifest, files_of("image"))
+        assert source.node.trust_gate.take_freshness(statement.raw, source="a file").fate is Fate.NEWS
         topic = freshness_topic(NO_FLEET, *PAIR)
         assert await hear(mirror, topic, statement.raw) is Forwarding.IGNORE
-        forged = yank_of(manifest, keys=[key_of("nobody")])
-        assert await hear(mirror, yanks_topic(NO_FLEET, *PAIR), forged.raw) is Forwarding.IGNORE
-        assert await hear(mirror, topic, statement.raw[:-2] + b"}}") is Forwarding.REJECT
-        await mirror.transport.dial(publisher.address)
+        await trio.sleep(30)
+        assert mirror.node.documents.freshness(*PAIR) == []
+        assert await hear(mirror, manifest_topic(*PAIR), manifest.raw) is Forwarding.ACCEPT
         await until(lambda: mirror.node.documents.freshness(*PAIR) == [statement.raw])
+
+
+async def test_what_becomes_of_statements_and_yanks_that_are_heard(mesh: Mesh, autojump_clock: None) -> None:
+    manifest = signed(1)
+    topic, yanks = freshness_topic(NO_FLEET, *PAIR), yanks_topic(NO_FLEET, *PAIR)
+    async with mesh.node("mirror", trust=WITH_FRESHNESS) as mirror:
+        offer(mirror.store, manifest, files_of("image"))
+        newest, older = statement_of(manifest), statement_of(manifest, created_at=NOW - 600)
+        for raw, forwarding in (
+            (newest.raw, Forwarding.ACCEPT),
+            (newest.raw, Forwarding.ACCEPT),
+            (older.raw, Forwarding.IGNORE),
+            (statement_of(manifest, created_at=NOW + 3600).raw, Forwarding.IGNORE),
+            (statement_of(manifest, keys=[key_of("publisher")]).raw, Forwarding.IGNORE),
+            (statement_of(manifest, channel="testing").raw, Forwarding.REJECT),
+            (newest.raw[:-2] + b"}}", Forwarding.REJECT),
+        ):
+            assert await hear(mirror, topic, raw) is forwarding, raw
+        forged = yank_of(manifest, keys=[key_of("nobody")])
+        assert await hear(mirror, yanks, forged.raw) is Forwarding.IGNORE
         assert mirror.node.documents.yanks(*PAIR) == []
+        yank = yank_of(manifest)
+        assert [await hear(mirror, yanks, yank.raw) for _ in range(2)] == [Forwarding.ACCEPT] * 2
+        assert mirror.node.documents.yanks(*PAIR) == [yank.raw]

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 import trio
 
 from p2pboot.core.manifest import Manifest
@@ -13,7 +14,9 @@ from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.root import Root
 from p2pboot.fetch.asking.requests import requests_to
+from p2pboot.protocol import messages
 from p2pboot.protocol.client import ask_heads, ask_manifest
+from p2pboot.protocol.frames import decode_array
 from p2pboot.protocol.messages import (
     SYNC_PROTOCOL,
     BadRequest,
@@ -82,6 +85,22 @@ async def test_a_chain_walks_from_node_to_node_to_who_knows_a_digest_alone(
         await until(lambda: version_of(fourth) == 31)
         for node in (first, second, third, fourth):
             assert node.node.running().poisoners == 0
+
+
+async def test_a_chain_that_takes_several_replies_is_walked_page_by_page(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = chain_of(20)
+    raw = [root.raw for root in chain]
+    monkeypatch.setattr(messages, "MAX_DOCUMENTS_BYTES", 3 * len(raw[0]) * 4 // 3 + 100)  # about three
+    assert len(decode_array(bytearray(messages.encode_documents(raw)), 20)) < 4
+    async with mesh.node("first", roots=anchored(chain[0]), network=SYNC_ONLY) as first:
+        take_all(first, chain)
+        network = {**SYNC_ONLY, "bootstrap": (first.address,)}
+        for name, known in (("early", chain[0]), ("late", chain[15])):
+            async with mesh.node(name, roots=anchored(known), network=network) as node:
+                await until(lambda node=node: version_of(node) == 20)  # type: ignore[misc]
+                assert node.store.documents.roots(chain[0].digest) == raw
 
 
 async def test_who_was_given_a_file_gives_it_to_who_knows_its_digest(
