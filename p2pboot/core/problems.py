@@ -64,6 +64,7 @@ class Code(enum.StrEnum):
     FRESHNESS_OVERDUE = (
         "freshness-overdue"  # the same, and it is required: soon nothing is offered, or nothing is
     )
+    ROOT_KEY = "root-key"  # a key of this node is a root key of the root in force
     ROOT_MISSING = "root-missing"  # a root that is to be believed is not at hand
     ROOT_EXPIRING = "root-expiring"  # a root runs out before long
     ROOT_EXPIRED = "root-expired"  # it has
@@ -106,6 +107,7 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.FRESHNESS_UNSIGNED: Severity.ERROR,
     Code.FRESHNESS_OLD: Severity.WARNING,
     Code.FRESHNESS_OVERDUE: Severity.ERROR,
+    Code.ROOT_KEY: Severity.ERROR,
     Code.ROOT_MISSING: Severity.ERROR,
     Code.ROOT_EXPIRING: Severity.WARNING,
     Code.ROOT_EXPIRED: Severity.ERROR,

@@ -12,9 +12,11 @@ from typing import Final
 import trio
 
 from p2pboot.config.settings import SnapshotSettings
-from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
+from p2pboot.core.identity import parse_keyid
+from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy, check_apart
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.trustdocs.chain import begin
+from p2pboot.errors import ConfigError
 from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.trustgate import TrustGate
@@ -116,3 +118,16 @@ def _missing(trusted: TrustedRoot, older: int | None) -> Problem:
         )
         remedy = "see that a node of the fleet can be reached, or give the file of the newest version (--root FILE)"
     return Problem(Code.ROOT_MISSING, trusted.anchor.shown, text, remedy)
+
+
+def misused_keys(catalogue: Catalogue, peer_id: str) -> list[Problem]:
+    """Keys of a running node that a newer root names as root keys: the node would not start with them again."""
+    trust = catalogue.trust
+    keys = {"identity.key_path": parse_keyid(peer_id).keyid, "identity.signing_key_path": trust.key or ""}
+    if trust.vouching:
+        keys["provider.freshness_key"] = trust.vouching[0]
+    try:
+        check_apart(trust.configured, keys)
+    except ConfigError as error:
+        return [Problem.of(Code.ROOT_KEY, "keys", error)]
+    return []

@@ -35,7 +35,7 @@ from p2pboot.node.bringing import Watch
 from p2pboot.node.building import Description
 from p2pboot.node.contact import Contact
 from p2pboot.node.control import Request, serve_control
-from p2pboot.node.enforcing import Enforcing, MissingRoots, snapshot_signers
+from p2pboot.node.enforcing import Enforcing, MissingRoots, misused_keys, snapshot_signers
 from p2pboot.node.examining import Examining
 from p2pboot.node.hashtable import HashTable
 from p2pboot.node.images import Images
@@ -409,7 +409,12 @@ class Node:
         """Take over what a running node can change: trust, provider and limits.
 
         When this returns, nothing of what is not trusted any more is here, on its way, or listened for.
+
+        Raises:
+            ConfigError: the settings and a root that is known name two publishers of one channel and architecture;
+                nothing has changed.
         """
+        await trio.to_thread.run_sync(self.catalogue.resolved, settings.policy)
         self._settings = settings = live_part(self._settings, settings)
         self.bandwidth.reconfigure(settings.network.rates)
         self._images.max_artifact_bytes = settings.store.max_artifact_bytes
@@ -432,6 +437,7 @@ class Node:
     async def _tick(self) -> None:
         self._refusals.tick(self._transport.peers())
         self.problems.report("roots at hand", self._missing_roots.look())
+        self.problems.report("root keys", misused_keys(self.catalogue, self.peer_id))
         if self._audit_log is not None:
             if self._audit_log.trouble is not None:
                 await trio.to_thread.run_sync(self._audit_log.retry)

@@ -56,8 +56,11 @@ def statement_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | N
 
 
 def statements(documents: TrustDocuments, trust: Trust) -> Iterator[Freshness]:
-    """All that are evidence of what time it is: of those who have a say now, and not of this machine; blocking."""
-    for raw in documents.statements():
+    """All that are evidence of what time it is, the newest first: of those who have a say now, and not this machine's.
+
+    Blocking; each is looked at only when it is asked for.
+    """
+    for raw in documents.statements(newest_first=True):
         with suppress(Malformed, SignatureError):
             statement = _statement(raw)
             publisher = trust.publisher_for(*statement.pair)

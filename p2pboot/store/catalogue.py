@@ -135,23 +135,41 @@ class Catalogue:
 
     def clock(self) -> Clock:
         """The time to judge manifests by."""
-        self._newest = latest(self._times())
+        self._newest = self._latest()
         return self.quick_clock()
 
-    def _times(self) -> Iterator[AcceptedTime]:
-        """All that is known to have been, by the word of those who are trusted now."""
-        state = str(self._store.path)
+    def _latest(self) -> AcceptedTime | None:
+        """The latest that is known to have been, by the word of those who are trusted now; asked at every request.
+
+        The newest first: nothing raises the time above its own date, so the rest needs not be judged.
+        """
+        best = latest(self._of_roots())
+        for times in (self._of_manifests(), self._of_statements()):
+            for one in times:
+                if best is not None and one.created_at <= best.at:
+                    break
+                best = latest(filter(None, (best, self._vouched(one))))
+        return best
+
+    def _of_roots(self) -> Iterator[AcceptedTime]:
         for trusted in self._trust.roots:
             if trusted.newest is not None:
                 body = trusted.newest.body
                 kind = f"root version {body.version} of {body.name!r}"
-                yield AcceptedTime(body.created_at, "", "", (), state, body.expires_at, kind)
-        for one in self._store.trust.times():
+                yield AcceptedTime(body.created_at, "", "", (), str(self._store.path), body.expires_at, kind)
+
+    def _of_manifests(self) -> Iterator[AcceptedTime]:
+        for one in sorted(self._store.trust.times(), key=lambda one: one.created_at, reverse=True):
             if self._trust.tells_time(one.channel, one.arch, one.signers):
-                yield replace(one, until=self._ends(one.channel, one.arch))
-        for statement in statements(self._store.documents, self._trust):
-            pair, at = statement.pair, statement.body.created_at
-            yield AcceptedTime(at, *pair, statement.signed_by, state, self._ends(*pair), STATEMENT)
+                yield one
+
+    def _of_statements(self) -> Iterator[AcceptedTime]:
+        for one in statements(self._store.documents, self._trust):
+            at, state = one.body.created_at, str(self._store.path)
+            yield AcceptedTime(at, *one.pair, one.signed_by, state, kind=STATEMENT)
+
+    def _vouched(self, one: AcceptedTime) -> AcceptedTime:
+        return replace(one, until=self._ends(one.channel, one.arch))
 
     def _ends(self, channel: str, arch: str) -> int | None:
         """When the root expires that names the publisher of a channel and arch: it vouches for no later date."""

@@ -156,11 +156,12 @@ class TrustDocuments:
         )
         return None if row is None else row[0]
 
-    def statements(self) -> list[bytes]:
-        """The newest statement of every fleet, channel and arch."""
-        return [
-            raw for (raw,) in self._database.rows("SELECT raw FROM statements ORDER BY fleet, channel, arch")
-        ]
+    def statements(self, *, newest_first: bool = False) -> list[bytes]:
+        """The newest statement of every fleet, channel and arch; in that order, unless the newest is to come first."""
+        rows = self._database.rows("SELECT raw, created_at FROM statements ORDER BY fleet, channel, arch")
+        if newest_first:
+            rows.sort(key=lambda row: int(row[1]), reverse=True)
+        return [raw for raw, _ in rows]
 
     def put_statement(self, statement: Freshness) -> None:
         """Keep a statement in place of the one before."""

@@ -255,3 +255,26 @@ async def test_what_signers_announce_takes_no_more_than_the_quota(
         assert new not in reads
         follower.path(old).unlink()
         await until(lambda: follower.has_snapshot(new))
+
+
+async def test_other_signers_are_followed_without_a_restart_and_nobody_where_nobody_is_named(
+    autojump_clock: MockClock, inline_threads: None, tmp_path: Path
+) -> None:
+    network = MemoryNetwork()
+    async with (
+        node(network, tmp_path, 1, None) as (_, source, first),
+        node(network, tmp_path, 2) as (following, follower, second),
+    ):
+        await second.dial(first.addresses()[0])
+        old = put(source, OLD, 1)  # ALICE's
+        await until(lambda: follower.has_snapshot(old))
+        new = source.insert(NEW, sign(NEW, BOB))
+        source.announcements.put(announce(NEW, BOB, 2))
+        await trio.sleep(60)
+        assert not follower.has_snapshot(new)
+        await following.change_trust(None)
+        put(source, payload_of(30), 3)
+        await trio.sleep(60)
+        assert follower.roots() == (old,)
+        await following.change_trust(Publisher((BOB.public.keyid,)))
+        await until(lambda: follower.has_snapshot(new))

@@ -222,3 +222,23 @@ async def test_by_digest_nothing_is_given_of_what_was_yanked(mesh: Mesh) -> None
             await trio.to_thread.run_sync(partial(gate.take_yank, yank.raw, source="test"))
             await trio.sleep(KNOWN_S * 2)
             assert await given(asker, publisher, manifest.artifacts["kernel"]) == [False, False]
+
+
+async def test_a_newer_root_that_names_a_nodes_key_among_its_own_is_a_problem_before_the_next_start(
+    mesh: Mesh,
+) -> None:
+    keys = (*ROOT_KEYS, key_of("mirror"))
+    role_of_root = Role(tuple(sorted(key.public.keyid for key in keys)), 2)
+    second = signed_root(replace(FIRST.body, version=2, fleet=FIRST.digest, root=role_of_root))
+    async with mesh.node("mirror", roots=under(FIRST)) as mirror:
+        await bring(mirror, second)
+        await until(lambda: Code.ROOT_KEY in codes(mirror))
+
+
+async def test_settings_that_contradict_a_root_that_is_known_change_nothing(mesh: Mesh) -> None:
+    async with mesh.node("mirror", roots=under(FIRST)) as mirror:
+        keys = trusting("second", channels=("stable",), archs=("x86_64",))
+        with pytest.raises(ConfigError, match="two publishers"):
+            await mirror.node.apply(replace(mirror.settings, trust=keys))
+        assert [one.channel for one in mirror.node.awaited()] == ["stable"]
+        assert mirror.node.catalogue.trust.configured.named == ()
