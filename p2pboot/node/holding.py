@@ -108,8 +108,16 @@ class Holding:
         )
 
     def hold(self, pair: Pair, manifest: Manifest | None, instead_of: str) -> None:
-        """Have the content of a manifest, or nothing, in force instead of certain content of a directory."""
-        self._held.put(Held(pair, instead_of, manifest))
+        """Have the content of a manifest, or nothing, in force instead of what a directory holds.
+
+        Args:
+            pair: the channel and arch.
+            manifest: whose content; None for nothing.
+            instead_of: the content of the directory, as far as is known. Where something is in force instead of it
+                already, the directory has not changed since: else that would have ended.
+        """
+        before = self._held.get(pair)
+        self._held.put(Held(pair, instead_of if before is None else before.instead_of, manifest))
 
     def hold_nothing(self, pair: Pair) -> None:
         """Have nothing in force from now on, also where the directory holds what something else was in place of."""

@@ -522,3 +522,28 @@ async def test_mirrors_stop_offering_what_was_yanked_and_take_what_follows(
             assert answer["ok"], answer
             await until(lambda: mirror.version() == 3)
             assert [row.manifest_version for row in mirror.node.catalogue.offered(*PAIR)] == [3]
+
+
+async def test_the_directory_does_not_come_back_when_one_promoted_release_follows_another(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    directory = mesh.directory / "publisher" / "artifacts"
+    async with mesh.publisher() as publisher:
+        await roll_out(publisher, directory)
+        keep_files(directory, "new")
+        assert (await publisher.ask(op="rollout", action="promote", channel="stable"))["ok"]
+        write_tree(directory, "newer", NEXT)
+        await publisher.ask(op="publish")  # finds the files of what is in force where they lie now
+        assert publisher.version() == 2
+        started = await publisher.ask(op="rollout", action="start", channel="stable")
+        assert started["ok"], started
+        promoted = await publisher.ask(op="rollout", action="promote", channel="stable")
+        assert promoted["ok"], promoted
+        assert publisher.version() == 3
+        await publisher.ask(op="publish")
+        assert content_digest(current(publisher)) == content_digest(signed(1, seed="newer"))
+        back = await publisher.ask(**YANK, back_to=2)
+        assert back["ok"], back
+        await publisher.ask(op="publish")
+        assert content_digest(current(publisher)) == content_digest(signed(1, seed="new"))
+        assert publisher.version() == 4
