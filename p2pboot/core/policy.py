@@ -328,7 +328,12 @@ def no_trust(policy: Policy | None = None) -> P2PBootError:
         policy: names no publisher; None where none was given.
     """
     if policy is not None and policy.roots:
-        shown = ", ".join(one.anchor.shown for one in policy.roots)
+        shown = ", ".join(one.anchor.shown for one in policy.roots if one.chain is None)
+        if not shown:
+            return NotFoundError(
+                "the root in force names nobody who may publish anything",
+                remedy="have its owners add who may: p2pboot root add-key",
+            )
         return NotFoundError(
             f"the root {shown} is not known here, and nobody who was asked has it",
             remedy="give its file (--root FILE), or ask a node of the fleet: --bootstrap MULTIADDR",

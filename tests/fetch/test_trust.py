@@ -94,6 +94,7 @@ async def run(
     raise failure
 
 
+OTHERS = chain_of(2, root_body(name="another fleet"))
 BY_FILE = under(Anchor.of_root(CHAIN[0]))
 BY_DIGEST = under(Anchor(CHAIN[4].digest))
 
@@ -143,6 +144,49 @@ async def test_who_sends_a_root_that_does_not_follow_is_dropped_and_others_are_u
     assert set(result.ledger.dropped) == {liar.peer_id}
     assert result.basis.root is not None
     assert result.basis.root.version == 3
+
+
+async def test_who_has_later_roots_only_is_used_and_helps_nobody_to_get_there(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """It was told to begin with version 7, so it has none before; what it has is no lie."""
+    async with (
+        telling(world, V1, chain=CHAIN[6:]) as late,
+        telling(world, V1, chain=CHAIN[:3]) as behind,
+    ):
+        result = await run(world, late, policy=BY_FILE)
+        assert result.basis.root is not None
+        assert (result.basis.root.version, result.ledger.dropped) == (1, {})
+        result = await run(world, late, behind, policy=BY_FILE)
+    assert result.basis.root is not None
+    assert (result.basis.root.version, result.ledger.dropped) == (3, {})
+
+
+@pytest.mark.parametrize(
+    ("policy", "sends"),
+    [
+        (BY_FILE, [b"no root"]),
+        (BY_DIGEST, [b"no root"]),
+        (BY_DIGEST, [root.raw for root in OTHERS] * 1024),
+    ],
+    ids=["no root", "no root, by digest", "without end"],
+)
+async def test_who_sends_what_is_no_root_is_dropped_and_who_repeats_others_is_left(
+    autojump_clock: MockClock, world: World, policy: TrustPolicy, sends: list[bytes]
+) -> None:
+    class Flood(Documents):
+        def roots(self, _fleet: str, _after: int) -> list[bytes]:
+            return sends
+
+    async with (
+        world.provider(V1, FILES, documents=Flood()) as flood,
+        telling(world, V2, chain=CHAIN[:5]) as honest,
+    ):
+        result = await run(world, flood, honest, policy=policy)
+    assert result.verdict.digest == V2.digest
+    assert result.basis.root is not None
+    assert result.basis.root.version == 5
+    assert set(result.ledger.dropped) == ({flood.peer_id} if sends[0] == b"no root" else set())
 
 
 SECOND = next_root(CHAIN[0], name="another")

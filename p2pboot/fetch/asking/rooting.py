@@ -128,11 +128,20 @@ class Roots:
                 raise BadRoots(
                     f"it sent more than {MAX_CHAIN} roots, or than {MAX_CHAIN_BYTES} bytes of them"
                 )
-            unconnected += page
-            await self._take(requests, anchor, unconnected)
+            trusted, documents = self._trusted(anchor), list(page)
+            if trusted.fleet is None:
+                unconnected += page
+                if await trio.to_thread.run_sync(_names, page, anchor):
+                    documents = unconnected
+                elif trusted.chain is None:
+                    documents = []  # nothing to go on from yet
+            if documents:
+                await self._take(requests, anchor, documents)
             last = claims_version(page[-1])
-            if last is None or last <= after:
-                return  # what it is, was found out; to ask for it again brings nothing else
+            if last is None:
+                raise BadRoots("it sent what is no root")
+            if last <= after:
+                return  # to ask for it again brings nothing else
             after = last
             if self._trusted(anchor).fleet is not None:
                 unconnected.clear()

@@ -76,7 +76,6 @@ class HeadSearch:
         self.roots = Roots(question.policy)
         """The roots in force by what was heard."""
         self._stall = Stall(ledger.progress)
-        self._was_held_back = False
 
     @property
     def question(self) -> Question:
@@ -107,6 +106,7 @@ class HeadSearch:
         """
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._say_why_nothing_comes)
+            nursery.start_soon(self._say_what_is_waited_for)
             await self._rounds.run(timeout_s, settle)
             nursery.cancel_scope.cancel()
         await self._judge()  # who was being asked may just have told something
@@ -121,6 +121,17 @@ class HeadSearch:
             await trio.sleep(_LOOK_S)
             now, peers = trio.current_time(), len(self._transport.peers())
             self._stall.look(now, 0.0 if self._main else now - began, peers, self._why_nothing)
+
+    async def _say_what_is_waited_for(self) -> None:
+        """Once it takes longer than it would if nobody could hold us back."""
+        while True:
+            await trio.sleep(_LOOK_S)
+            if self._main.is_held_back and trio.current_time() >= self._main.first_offer + GRACE_S:
+                self._ledger.progress.note(
+                    "nobody has shown a freshness statement yet that is as new as it should be, or what it demands:"
+                    " peers are asked on until the timeout (--accept-stale takes what there is)"
+                )
+                return
 
     def _why_nothing(self) -> str:
         why = self._found().why() if self._rounds.asked else "no peer was reached"
@@ -165,12 +176,6 @@ class HeadSearch:
             self._stall.look(trio.current_time(), 0.0, len(self._transport.peers()), self._why_nothing)
         self._rounds.note_usable(self._main.is_usable)
         self._suggest(self._prefer([self.found_of(*pair) for pair in self._offers]))
-        if self._main.is_held_back and not self._was_held_back:
-            self._was_held_back = True
-            self._ledger.progress.note(
-                "nobody has shown a freshness statement yet that is as new as it should be, or what it demands:"
-                " peers are asked on until the timeout (--accept-stale takes what there is)"
-            )
 
     async def _judge(self) -> None:
         for offers in self._offers.values():
