@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.files import STANDARD_INPUT, detached_path, read_start
+from p2pboot.cli.files import STANDARD_INPUT, detached_path, naming_manifest, read_start
 from p2pboot.cli.options import (
     FILE,
     Command,
@@ -20,14 +20,16 @@ from p2pboot.cli.options import (
     staleness_options,
     trust_options,
 )
-from p2pboot.cli.output import emit_json, say
+from p2pboot.cli.output import emit_json, say, warn
 from p2pboot.cli.settings import overrides_of, setting_options, take_pair
 from p2pboot.core.dataclass import dataclass
 
 if TYPE_CHECKING:
     from p2pboot.core.policy import TrustPolicy
+    from p2pboot.core.trustdocs.freshness import Freshness
     from p2pboot.core.verify import Question, Verdict
 
+_FRESHNESS = "freshness.json"
 _MAX_DETACHED = 4096  # bytes read of a .sig file; the check itself takes less
 
 _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-", "noted": "note"}
@@ -44,7 +46,7 @@ _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-", "noted": "note"}
     "freshness_path",
     type=FILE,
     metavar="FILE",
-    help="Freshness statement to go by, as fetch leaves it in freshness.json.",
+    help="Freshness statement to go by.  [default: freshness.json beside FILE, if it is there]",
 )
 @click.option(
     "--yank",
@@ -77,7 +79,8 @@ def verify(
 ) -> None:
     """Judge the manifest FILE ("-": standard input) by a trust policy, and say each check and its outcome.
 
-    FILE.sig beside it, if there is one, is checked as the detached signature. With --state a manifest that is
+    FILE.sig beside it, if there is one, is checked as the detached signature, and freshness.json is the freshness
+    statement to go by. With --state a manifest that is
     accepted is recorded there: later, lower versions are refused. Without, nothing is remembered. A root that was
     given as a digest is looked up there too. A freshness statement or a yank that is given counts if its signers have
     a say; with one that has none nothing is accepted.
@@ -98,7 +101,7 @@ def verify(
     detached = None if file == STANDARD_INPUT else _read_detached(detached_path(file))
     question = Question(policy, effective_now(wall_now(), None), (), channel, arch, min_version)
     asked = Asked(accept_stale=params["accept_stale"], require_clock=params["require_clock"])
-    given = _Given.read(freshness_path, yank_paths)
+    given = _Given.read(file, freshness_path, yank_paths)
     question = replace(question, freshness=asked)
     if state_path is None:
         verdict = verify_manifest(raw, _with(question, given), detached)
@@ -129,28 +132,34 @@ def _read_detached(path: Path) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class _Given:
-    """Documents that are given beside the manifest, as they came.
+    """Documents beside the manifest, as they came.
 
     Args:
-        freshness: a statement; None for none.
+        freshness: where a statement lies, and its bytes; None for none.
+        is_named: whether it was named; else it just lies beside the manifest, as `fetch` leaves it.
         yanks: any number.
     """
 
-    freshness: bytes | None
-    yanks: tuple[bytes, ...]
+    freshness: tuple[Path, bytes] | None
+    is_named: bool
+    yanks: tuple[tuple[Path, bytes], ...]
 
     @classmethod
-    def read(cls, freshness: Path | None, yanks: tuple[Path, ...]) -> _Given:
-        """Read the files that are named; what is too long, the reader of the document refuses."""
+    def read(cls, manifest: Path, freshness: Path | None, yanks: tuple[Path, ...]) -> _Given:
+        """Read the files that are named or lie there; what is too long, the reader of the document refuses."""
+        is_named = freshness is not None
+        if freshness is None and manifest != STANDARD_INPUT:
+            beside = manifest.parent / _FRESHNESS
+            freshness = beside if beside.is_file() else None
         if freshness is None and not yanks:
-            return cls(None, ())
+            return cls(None, is_named, ())
         from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT
 
+        read = None
+        if freshness is not None:
+            read = freshness, read_start(freshness, MAX_DOCUMENT + 1, what="freshness statement")
         return cls(
-            None
-            if freshness is None
-            else read_start(freshness, MAX_DOCUMENT + 1, what="freshness statement"),
-            tuple(read_start(path, MAX_DOCUMENT + 1, what="yank") for path in yanks),
+            read, is_named, tuple((path, read_start(path, MAX_DOCUMENT + 1, what="yank")) for path in yanks)
         )
 
 
@@ -177,11 +186,11 @@ def _consider(file: _File, policy: TrustPolicy, question: Question, given: _Give
         asked = replace(question.freshness, statement=known.freshness.statement)
         question, source = _with(replace(known, freshness=asked), given), str(file.path)
         trust_gate = TrustGate(store, gate.catalogue)
-        for one in given.yanks:
+        for _path, one in given.yanks:
             trust_gate.take_yank(one, source=source)
         verdict = gate.consider(file.raw, file.detached, source=source, question=question)
         if given.freshness is not None:
-            trust_gate.take_freshness(given.freshness, source=source, at_hand=verdict.manifest)
+            trust_gate.take_freshness(given.freshness[1], source=source, at_hand=verdict.manifest)
         return verdict
 
 
@@ -189,26 +198,44 @@ def _with(question: Question, given: _Given) -> Question:
     """The question by what is given, too.
 
     Raises:
-        SignatureError, Malformed: it is no such document, or nobody signed it who has a say.
+        SignatureError, ManifestError: what was named is no such document, or nobody signed it who has a say.
     """
-    if given.freshness is None and not given.yanks:
+    if not question.policy.publishers or (given.freshness is None and not given.yanks):
         return question
     from p2pboot.core.freshness import supersedes
-    from p2pboot.core.saying import read_statement, read_yank, time_by
+    from p2pboot.core.saying import read_yank, time_by
 
-    statement, clock = question.freshness.statement, question.clock
-    if given.freshness is not None:
-        found = read_statement(given.freshness, question.policy)
+    found, statement, clock = _statement(question, given), question.freshness.statement, question.clock
+    if found is not None:
         if statement is None or statement.pair != found.pair or supersedes(found, statement):
             statement = found
         clock = time_by(clock, question.policy, found.pair, found)
-    yanks = [read_yank(raw, question.policy) for raw in given.yanks]
-    return replace(
-        question,
-        clock=clock,
-        yanks={**question.yanks, **{yank.body.content: yank for yank in yanks}},
-        freshness=replace(question.freshness, statement=statement),
-    )
+    yanks = dict(question.yanks)
+    for path, raw in given.yanks:
+        with naming_manifest(path):
+            yank = read_yank(raw, question.policy)
+        yanks[yank.body.content] = yank
+    asked = replace(question.freshness, statement=statement)
+    return replace(question, clock=clock, yanks=yanks, freshness=asked)
+
+
+def _statement(question: Question, given: _Given) -> Freshness | None:
+    """The statement that is given; one that was not named may well be of keys that have no say any more."""
+    if given.freshness is None:
+        return None
+    from p2pboot.core.saying import read_statement
+    from p2pboot.errors import ManifestError, SignatureError
+
+    path, raw = given.freshness
+    try:
+        with naming_manifest(path):
+            return read_statement(raw, question.policy, question.clock)
+    except (SignatureError, ManifestError) as error:
+        if given.is_named:
+            raise
+        if any(one.freshness is not None for one in question.policy.publishers):
+            warn(f"it does not count: {error.message}")
+        return None
 
 
 def _say(verdict: Verdict) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from p2pboot.core.clock import MAX_AHEAD_S, AcceptedTime, Clock, raised
+from p2pboot.core.freshness import is_ahead
 from p2pboot.core.policy import Policy, Publisher
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
-from p2pboot.errors import SignatureError
+from p2pboot.errors import ManifestError, SignatureError
 
 _HERE = "the memory of this run"
 
@@ -25,12 +26,12 @@ def may_yank(publisher: Publisher | None, fleet: str, signers: tuple[str, ...]) 
     return publisher is not None and publisher.fleet == fleet and publisher.is_met_by(signers)
 
 
-def read_statement(raw: bytes, policy: Policy) -> Freshness:
+def read_statement(raw: bytes, policy: Policy, clock: Clock) -> Freshness:
     """Read a freshness statement that is to count.
 
     Raises:
         SignatureError: a signature is wrong, or nobody signed it who has a say.
-        Malformed: it is no statement.
+        ManifestError: it is no statement, or dated later than this machine's clock.
     """
     found = decode_freshness(raw)
     publisher = policy.publisher_for(*found.claims.pair)
@@ -39,7 +40,13 @@ def read_statement(raw: bytes, policy: Policy) -> Freshness:
             f"the freshness statement of {'/'.join(found.claims.pair)} is not signed by who says here what is fresh",
             remedy="name who does: --freshness KEYID beside --trust, or the fleet's root: --root FILE",
         )
-    return check_freshness(found)
+    statement = check_freshness(found)
+    if is_ahead(statement, clock):
+        raise ManifestError(
+            f"the freshness statement of {'/'.join(statement.pair)} is dated later than this machine's clock",
+            remedy="set this machine's clock; if it is right, the clock of who signed was ahead",
+        )
+    return statement
 
 
 def read_yank(raw: bytes, policy: Policy) -> Yank:

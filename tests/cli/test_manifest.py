@@ -299,7 +299,7 @@ def test_a_manifest_is_as_new_as_the_statement_beside_it_says(cli: Cli, tmp_path
     trust = ("--trust", ALICE.public.keyid, *FRESHLY)
     assert "one is required" in cli("manifest", "verify", path, *trust).error_line
     write(beside, statement_of(manifest, created_at=NOW - 7200).raw)
-    good = cli("manifest", "verify", path, *trust, "--freshness-file", beside, "--json")
+    good = cli("manifest", "verify", path, *trust, "--json")
     checks = {check["name"]: check for check in good.document["checks"]}
     assert checks["freshness"]["outcome"] == "passed"
     assert "by this machine's clock" in checks["freshness"]["detail"]
@@ -312,7 +312,18 @@ def test_a_manifest_is_as_new_as_the_statement_beside_it_says(cli: Cli, tmp_path
     write(beside, statement_of(manifest, keys=[BOB], created_at=NOW - 60).raw)
     foreign = cli("manifest", "verify", path, *trust, "--freshness-file", beside)
     assert foreign.status == 1
-    assert "not signed by who says here what is fresh" in foreign.error_line
+    assert (
+        "freshness.json: the freshness statement of stable/arm64 is not signed by who" in foreign.error_line
+    )
+    left = cli(
+        "manifest", "verify", path, *trust[:-1]
+    )  # of keys that have no say any more, as an old fetch left it
+    assert left.status == 0
+    assert "it does not count" in left.stderr
+    assert cli("manifest", "verify", path, *trust[:2]).stderr == ""
+    write(beside, statement_of(manifest, created_at=NOW + 3600).raw)
+    ahead = cli("manifest", "verify", path, *trust, "--freshness-file", beside)
+    assert "dated later than this machine's clock" in ahead.error_line
 
 
 def test_a_yanked_manifest_is_refused_and_a_state_remembers_it(cli: Cli, tmp_path: Path) -> None:

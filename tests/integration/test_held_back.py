@@ -110,8 +110,7 @@ def test_one_honest_mirror_is_enough(held_back: HeldBack) -> None:
     assert_same_bytes(output, held_back.artifacts)
     assert done.document["trust"]["freshness"]["head_version"] == 2
     verified = held_back.mesh.run(
-        *("manifest", "verify", str(output / "manifest.json"), *held_back.trust, "--json"),
-        *("--freshness-file", str(output / "freshness.json")),
+        *("manifest", "verify", str(output / "manifest.json"), *held_back.trust, "--freshness-required")
     )
     assert verified.status == 0, verified.stderr
 
