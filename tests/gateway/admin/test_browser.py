@@ -272,7 +272,7 @@ def test_a_screen_reader_is_told_what_there_is(
     assert headings[:3] == ["boot-1 mirror", "Problems", "Being fetched now"]
     regions = [name for role, name in told if role == "region"]
     assert regions[0] == "Problems"
-    assert len(regions) == 7
+    assert len(regions) == 8
     tables = [name for role, name in told if role == "table"]
     assert any(name.startswith("1 of 1 connected peer") for name in tables)
     assert all(tables)
