@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import trio
 
+from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.problems import Code
 from p2pboot.core.timestamps import format_time
+from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.freshness import RENEW_S, SETTLE_S, VALID_S, Freshness
 from p2pboot.core.trustdocs.root import NO_FLEET, FreshnessRule
 from p2pboot.errors import UsageError
 from p2pboot.node.freezing import GRACE_S
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.node.vouching import LOOK_S
+from p2pboot.publish.freshness import sign
+from p2pboot.store.trustgate import Fate
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
+from p2pboot.testing.trustdocs import chain_of, next_root
 from tests.node.test_node import republish, to
 from tests.node.world import PAIR, Mesh, Running, never, trusting, until
 
@@ -246,3 +252,41 @@ async def test_who_was_away_for_eight_days_offers_again_what_needs_a_statement(
     async with mesh.publisher(freshness_key=KEY, trust=trust) as publisher:
         await until(lambda: [row.manifest_version for row in publisher.node.catalogue.offered()] == [1])
         assert not publisher.node.problems.of("freshness")
+
+
+async def test_under_a_root_it_says_by_which_and_a_root_that_names_others_is_told_of(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    first, second = chain_of(2)
+    role = replace(second.body.publish[0], freshness=FreshnessRule((key_of("other").public.keyid,)))
+    third = next_root(second, publish=(role,))
+    async with mesh.publisher(freshness_key=KEY, roots=(TrustedRoot(Anchor.of_root(first)),)) as publisher:
+        await until(lambda: publisher.node.catalogue.statement(*PAIR))
+        body = statement(publisher).body
+        assert (body.fleet, body.root_version) == (first.digest, 1)
+        publisher.node.trust_gate.take_roots([second.raw], source="a test")
+        await until(lambda: statement(publisher).body.root_version == 2)
+        publisher.node.trust_gate.take_roots([third.raw], source="a test")
+        await until(lambda: publisher.node.problems.of("freshness"))
+        (problem,) = publisher.node.problems.of("freshness")
+        assert problem.text.startswith("the root does not name the freshness key")
+        assert publisher.node.catalogue.statement(*PAIR) is None
+
+
+async def test_two_machines_with_a_key_each_do_not_answer_each_other(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    other = key_of("other")
+    rule = FreshnessRule((KEY.public.keyid, other.public.keyid))
+    trust = trusting("publisher", channels=("stable",), archs=("x86_64",), freshness=rule)
+    async with mesh.publisher(freshness_key=KEY, trust=trust) as publisher:
+        await until(lambda: publisher.node.catalogue.statement(*PAIR))
+        ours = statement(publisher)
+        body = replace(ours.body, created_at=NOW + 60, signers=(other.public.keyid,))
+        mesh.wall.now += 60
+        judged = publisher.node.trust_gate.take_freshness(sign(body, other), source="a test")
+        assert judged.fate is Fate.NEWS
+        await never(lambda: statement(publisher).body != body)
+        mesh.wall.now = NOW + SETTLE_S
+        await until(lambda: said(publisher) == (1, 1))  # what has settled is said all the same
+        assert statement(publisher).body.signers == ours.body.signers
