@@ -7,7 +7,9 @@ import logging
 import pytest
 import trio
 
+from p2pboot.core.evidence import decode, encode, judge
 from p2pboot.node.observing import OBSERVE_S
+from p2pboot.store.evidence import kept_evidence
 from p2pboot.store.filenames import RECORD_NAME
 from tests.node.test_node import TRUST, in_force, republish, to
 from tests.node.world import PAIR, Mesh, Running, signed, until
@@ -55,6 +57,9 @@ async def test_two_manifests_of_one_number_are_a_problem_until_a_higher_one_come
         await trio.sleep(2 * OBSERVE_S)
         assert "equivocation" not in problems(mirror)
         assert (await mirror.status())["equivocations"] == 1  # the evidence stays
+        (evidence,) = kept_evidence(mirror.store)
+        (found,) = decode(encode([evidence]))  # as somebody else gets it
+        assert judge(found).culprits == signed(3).signers
 
 
 async def test_a_node_whose_memory_is_in_doubt_serves_what_it_has_and_takes_nothing(
