@@ -142,6 +142,8 @@ def forms() -> Iterator[Bad]:
     more = {"keyid": P1.keyid, "sig": members["signatures"][0]["sig"], "x": 1}
     yield bad("more-in-signature", canonical(members | {"signatures": [more]}), "signatures")
     yield bad("no-signatures", canonical(yank()), "signatures")
+    again = canonical(yank(zz={"signatures": []}) | {"signatures": []})
+    yield bad("signatures-again", again, "a second time")
     many = [{"keyid": Key(index).keyid, "sig": b64(bytes(64))} for index in range(33)]
     many.sort(key=lambda one: one["keyid"])
     yield bad("many-signatures", canonical(members | {"signatures": many}), "more than 32")
