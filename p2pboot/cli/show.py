@@ -56,6 +56,10 @@ def _say(candidate: Candidate) -> None:
     say(f"provider   {said.provider_name}  {said.provider_peer_id}")
     if said.cmdline is not None:
         say(f"cmdline    {said.cmdline}")
+    if said.rollout is not None:
+        plan = said.rollout
+        how_long = f"over {duration_text(plan.duration_s)}" if plan.duration_s else "at once"
+        say(f"roll-out   into {plan.into}: {plan.percent} % from {format_time(plan.start)}, {how_long}")
     for keyid in said.signers:
         state = "has not signed yet" if keyid in candidate.missing_signers else "has signed"
         say(f"signer     {keyid}  {state}")

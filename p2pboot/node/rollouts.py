@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -126,6 +127,10 @@ class RollOutDesk:
             )
         plan = _plan(message, self._now())
         begun = {(one.channel, one.arch) for one in await publisher.roll_out(channel, arch, plan)}
+        for pair in begun:
+            if await trio.to_thread.run_sync(self._paused_since, pair) is not None:
+                with suppress(UsageError):  # the plan says the same; but then nothing can be paused, either
+                    await self._pauses.resume(pair)
         shown = await trio.to_thread.run_sync(self.describe)
         return {"rollouts": [one for one in shown if (one["channel"], one["arch"]) in begun]}
 

@@ -10,7 +10,7 @@ import contextlib
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Candidate, Manifest, Rollout, Statement, content_digest
-from p2pboot.core.names import is_next
+from p2pboot.core.names import NEXT, is_next
 from p2pboot.core.rollouts import Ended, ended
 from p2pboot.core.trust import Pair
 from p2pboot.errors import ArtifactError, Malformed, SignatureError, StoreError, UsageError
@@ -123,7 +123,10 @@ class Rollouts:
                 f"the content of {into}.next/{arch} is yanked: no machine would take it",
                 remedy=f"put another image into {into}.next/{arch}",
             )
-        return Rollout(into, over, plan.start, plan.duration_s, plan.percent, plan.salt)
+        statement = self._catalogue.statement(into + NEXT, arch)
+        since = None if statement is None else statement.body.paused_since
+        resumed = None if since is None else since + 1  # the one before was paused, this one is not
+        return Rollout(into, over, plan.start, plan.duration_s, plan.percent, plan.salt, resumed)
 
 
 def not_there(into: str, arch: str | None, directory: object) -> ArtifactError:

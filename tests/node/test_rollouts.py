@@ -172,6 +172,29 @@ async def test_a_pause_holds_the_share_and_a_resumed_plan_goes_on_where_it_was(
             assert in_force(mirror, NEXT).rollout == in_force(publisher, NEXT).rollout
 
 
+async def test_a_pause_of_one_roll_out_is_none_of_the_next(
+    mesh: Mesh, wall: Wall, autojump_clock: None
+) -> None:
+    directory = mesh.tree("publisher")
+    stage(mesh)
+    async with mesh.publisher(freshness_key=FRESH) as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start")
+        wall.now += 60
+        assert (await ask(publisher, "pause"))["ok"]
+        write_tree(directory, "hotfix")
+        await publisher.ask(op="publish")
+        assert publisher.version(NEXT) == 0
+    wall.now += 3600
+    async with mesh.publisher(freshness_key=FRESH, seed="hotfix") as publisher:
+        await until(lambda: publisher.version() == 2)
+        (shown,) = (await ask(publisher, "start", duration_s=DAY))["rollouts"]
+        assert (shown["manifest_version"], shown["paused_since"]) == (2, None)
+        wall.now += DAY // 2
+        (shown,) = (await ask(publisher, "pause"))["rollouts"]
+        assert (shown["fraction"], shown["paused_since"]) == (0.5, format_time(wall.now))
+
+
 async def test_without_a_freshness_key_nothing_can_be_paused(mesh: Mesh, autojump_clock: None) -> None:
     stage(mesh)
     async with mesh.publisher() as publisher:
