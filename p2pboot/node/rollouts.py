@@ -17,10 +17,10 @@ import trio
 from p2pboot.core.manifest import content_digest
 from p2pboot.core.manifest.rollout import MAX_DURATION_S
 from p2pboot.core.names import check_name, next_channel, normalise_arch
-from p2pboot.core.rollouts import fraction_of, pause_of
+from p2pboot.core.rollouts import Ended, fraction_of, pause_of
 from p2pboot.core.timestamps import format_time, parse_time
 from p2pboot.core.trust import Pair
-from p2pboot.errors import UsageError
+from p2pboot.errors import P2PBootError, UsageError
 from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.publish.rollouts import Plan, Staged
 from p2pboot.store.catalogue import Catalogue
@@ -160,14 +160,19 @@ class RollOutDesk:
         if self._hold is None:
             raise _can_not("promote")
         await self._hold((staged.rollout.into, pair[1]), head)
-        await publisher.publish_now()
+        await _look_at_all(publisher)
 
     async def _abort(self, publisher: DirectoryPublisher, staged: Staged, message: dict[str, Any]) -> None:
         if self._yank is None:
             raise _can_not("abort")
-        pair = (staged.rollout.into, staged.claims.arch)
-        await self._yank(pair, content_digest(staged.claims), str(message.get("reason") or _REASON))
-        await publisher.publish_now()
+        into, reason = (staged.rollout.into, staged.claims.arch), str(message.get("reason") or _REASON)
+        try:
+            await self._yank(into, content_digest(staged.claims), reason)
+        except P2PBootError:  # it may be yanked, and what the channel has is not wholly here
+            left = await trio.to_thread.run_sync(publisher.rollouts.staged, _pair(staged))
+            if left is None or left.ended is not Ended.ABORTED:
+                raise
+        await _look_at_all(publisher)
 
     def _paused_since(self, pair: Pair) -> int | None:
         statement = self._catalogue.statement(*pair)
@@ -181,6 +186,12 @@ class RollOutDesk:
         return [
             described(one, self._now(), self._paused_since(_pair(one))) for one in publisher.rollouts.all()
         ]
+
+
+async def _look_at_all(publisher: DirectoryPublisher) -> None:
+    """See what follows from what was done; what is wrong beside it is the list of problems' to say."""
+    with suppress(P2PBootError):
+        await publisher.publish_now()
 
 
 def _can_not(action: str) -> UsageError:

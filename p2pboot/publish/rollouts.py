@@ -63,7 +63,7 @@ class Rollouts:
         with contextlib.suppress(Malformed):  # of a newer format
             claims = None if raw is None else Candidate.decode(raw).claims
             if claims is not None and claims.rollout is not None:
-                into = self.head(claims.rollout.into, pair[1])
+                into = self.in_force(claims.rollout.into, pair[1])
                 why = ended(claims, into, self._catalogue.yanks(*pair))
                 return Staged(claims, claims.rollout, why)
         return None
@@ -81,11 +81,21 @@ class Rollouts:
         return staged is None or staged.ended is not None
 
     def head(self, channel: str, arch: str) -> Manifest | None:
-        """What a channel has now; None where that is nothing, or can not be read."""
+        """What is offered of a channel; None where that is nothing, or can not be read."""
         with contextlib.suppress(StoreError, Malformed, SignatureError):
             for row in self._catalogue.offered(channel, arch):
                 return self._catalogue.manifest(row.digest)
         return None
+
+    def in_force(self, channel: str, arch: str) -> Manifest | None:
+        """What a channel has: what was accepted last, also where its files are missing here and mirrors have them."""
+        yanked = self._catalogue.yanks(channel, arch)
+        for one in self._catalogue.accepted(channel, arch):
+            with contextlib.suppress(StoreError, Malformed, SignatureError):
+                manifest = self._catalogue.manifest(one.digest)
+                if content_digest(manifest) not in yanked:
+                    return manifest
+        return self.head(channel, arch)
 
     def begin(self, into: str, arch: str, content: str, plan: Plan) -> Rollout:
         """What goes into the manifest of a new roll-out.
@@ -100,7 +110,7 @@ class Rollouts:
             UsageError: it can not begin, and why.
         """
         shown = f"{into}/{arch}"
-        head = self.head(into, arch)
+        head = self.in_force(into, arch)
         if head is None:
             raise UsageError(
                 f"{shown} has nothing in force here that a roll-out could replace",

@@ -244,6 +244,31 @@ async def test_what_is_promoted_stays_until_the_directory_holds_something_new(
         assert content_digest(in_force(publisher, PAIR)) == content_digest(signed(1, seed="newest"))
 
 
+async def test_promoting_and_aborting_do_not_fail_by_what_else_is_wrong(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    """The channel's directory holds what was yanked: nothing at all is published of the directory."""
+    directory = mesh.tree("publisher")
+    trust = trusting("publisher", channels=("stable",))
+    async with mesh.publisher() as publisher:
+        await until(lambda: publisher.version() == 1)
+        bootstrap = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", trust=trust, network=bootstrap) as mirror:
+            await until(lambda: mirror.version() == 1)
+            write_tree(directory, "bad")
+            await publisher.ask(op="publish")
+            answer = await publisher.ask(op="yank", do="yank", channel="stable", patience_s=30)
+            assert answer["ok"], answer
+            for seed, action, ended in (("new", "promote", "promoted"), ("newer", "abort", "aborted")):
+                stage(mesh, seed)
+                answer = await ask(publisher, "start")
+                assert answer["ok"], answer
+                answer = await ask(publisher, action)
+                assert answer["ok"], answer
+                assert answer["rollouts"][0]["ended"] == ended
+                await until(lambda: mirror.version() == 4)
+
+
 async def test_what_was_promoted_and_is_overwritten_comes_back_from_a_mirror(
     mesh: Mesh, autojump_clock: None
 ) -> None:
