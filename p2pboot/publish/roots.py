@@ -9,15 +9,17 @@ does not count any more; what was signed long ago by those who still count must 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import base_channel
+from p2pboot.core.policy import MAX_LIFETIME_S
 from p2pboot.core.trustdocs.root import PublishRole, Role, RootBody
-from p2pboot.errors import UsageError
+from p2pboot.errors import Malformed, SignatureError, UsageError
 
 if TYPE_CHECKING:
-    from p2pboot.core.manifest import Manifest
     from p2pboot.store.store import Store
 
 Pair = tuple[str, str]
@@ -34,14 +36,16 @@ class KnownHead(NamedTuple):
         pair: channel and arch.
         manifest_version: its number.
         signers: key ids.
-        expires_at: unix seconds; None where only its number is remembered, and it can not be offered to anybody.
+        expires_at: unix seconds; of one that is only remembered the latest that it can be.
+        is_here: whether machines can be given it from here: it is whole, or was published or signed here.
         source: where it is known from, for people.
     """
 
     pair: Pair
     manifest_version: int
     signers: tuple[str, ...]
-    expires_at: int | None
+    expires_at: int
+    is_here: bool
     source: str
 
 
@@ -66,23 +70,33 @@ class Effect:
 
 
 def heads_of_state(store: Store) -> list[KnownHead]:
-    """What a state directory holds wholly and remembers."""
+    """What a state directory holds, was published with it, and is remembered by it."""
     source = str(store.path)
-    held = [
-        KnownHead(row.pair, row.manifest_version, row.signers, row.expires_at, source)
-        for row in store.manifests.heads()
+    whole = {row.digest for row in store.manifests.heads()}
+    rows = store.manifests.all()
+    heads = [
+        KnownHead(row.pair, row.manifest_version, row.signers, row.expires_at, row.digest in whole, source)
+        for row in rows
+        if row.fault is None
     ]
-    remembered = [
-        KnownHead((one.channel, one.arch), one.manifest_version, one.signers, None, source)
-        for one in store.trust.heads()
-    ]
-    return held + remembered
+    for raw in (one.raw for one in store.publications.all()):
+        with suppress(Malformed, SignatureError):  # what lacks signatures is nobody's yet
+            if raw is not None:
+                heads.append(head_of_manifest(Manifest.parse(raw), source))
+    dates = {(one.channel, one.arch, one.signers): one.created_at for one in store.trust.times()}
+    expiries = {row.digest: row.expires_at for row in rows}
+    for one in store.trust.heads():
+        latest = dates.get((one.channel, one.arch, one.signers), 0) + MAX_LIFETIME_S
+        expires_at = expiries.get(one.digest, latest)
+        pair = (one.channel, one.arch)
+        heads.append(KnownHead(pair, one.manifest_version, one.signers, expires_at, False, source))
+    return heads
 
 
 def head_of_manifest(manifest: Manifest, source: str) -> KnownHead:
     """The same of a manifest that was given."""
     pair = (manifest.channel, manifest.arch)
-    return KnownHead(pair, manifest.manifest_version, manifest.signers, manifest.expires_at, source)
+    return KnownHead(pair, manifest.manifest_version, manifest.signers, manifest.expires_at, True, source)
 
 
 def takes_away(before: RootBody, after: RootBody) -> bool:
@@ -119,8 +133,10 @@ def effects(
         floor = (said or {}).get(pair)
         if floor is None:
             floor = _floor(after, pair, counting)
-        stays = any(_can_be_had(head, now) and head.manifest_version >= floor for head in counting)
-        offered = [head for head in counted if _can_be_had(head, now)]
+        stays = any(
+            head.is_here and head.expires_at > now and head.manifest_version >= floor for head in counting
+        )
+        offered = [head for head in counted if head.expires_at > now]
         lost = None if stays else max(offered, key=lambda head: head.manifest_version, default=None)
         found.append(Effect(pair, floor, lost))
     return found
@@ -149,10 +165,6 @@ def _floor(body: RootBody, pair: Pair, counting: Iterable[KnownHead]) -> int:
             remedy=f"remove the key that signed it as well, or say where numbers begin: --floor {shown}=N",
         )
     return max(body.floor(*pair), highest.manifest_version)
-
-
-def _can_be_had(head: KnownHead, now: int) -> bool:
-    return head.expires_at is not None and head.expires_at > now
 
 
 def _still_counts(role: PublishRole, roles: Iterable[PublishRole]) -> bool:

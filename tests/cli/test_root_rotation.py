@@ -9,7 +9,7 @@ import pytest
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.trustdocs.root import Floor, Role, Root
 from p2pboot.store.store import Store
-from p2pboot.testing.artifacts import sample
+from p2pboot.testing.artifacts import sample, write_image
 from p2pboot.testing.manifests import ALICE, BOB, CAROL, DAY_S, key_of
 from p2pboot.testing.stores import offer
 from tests.cli.conftest import NOW, Cli, key_file, manifest_bytes
@@ -160,6 +160,46 @@ def test_whatever_takes_the_right_away_is_looked_at(cli: Cli, state: Path, optio
     unknown = cli("root", "set", "1.json", "--out", "2.json", *option.split())
     assert unknown.status == 2
     assert "what is published is not known here" in unknown.error_line
+
+
+def test_what_is_only_remembered_is_named_too(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB)
+    manifest_file = again("17.json", 17, ALICE)
+    verified = cli("manifest", "verify", manifest_file, "--root", "1.json", *PAIR, "--state", state)
+    assert verified.status == 0
+    remove = (
+        "root",
+        "remove-key",
+        "publish",
+        ALICE.public.keyid,
+        "1.json",
+        "--state",
+        state,
+        "--out",
+        "2.json",
+    )
+    assert "nothing to boot any more for stable/arm64" in cli(*remove).error_line
+
+
+def test_what_was_built_with_a_publishers_state_counts_for_it(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB)
+    write_image(Path("images"), {"vmlinuz": 1000, "initrd.img": 1000})
+    remove = (
+        "root",
+        "remove-key",
+        "publish",
+        ALICE.public.keyid,
+        "1.json",
+        "--state",
+        state,
+        "--out",
+        "2.json",
+    )
+    for key, status in ((ALICE, 1), (BOB, 0)):
+        path = key_file(Path("key.toml"), key)
+        built = cli("manifest", "build", "images", *PAIR, "--key", path, "--state", state, "-o", "m.json")
+        assert built.status == 0, built.stderr
+        assert cli(*remove).status == status
 
 
 def test_what_expired_endangers_nothing(cli: Cli, state: Path) -> None:
