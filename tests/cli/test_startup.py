@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from p2pboot.testing.artifacts import write_image
-from p2pboot.testing.manifests import ALICE
+from p2pboot.testing.manifests import ALICE, BOB
 from p2pboot.testing.processes import Mesh, mesh_in
+from p2pboot.testing.trustdocs import signed_root
 from tests.cli.conftest import key_file, manifest_bytes
 from tests.core.timetoke.samples import payload_of, sign
 
@@ -96,6 +97,20 @@ def modules_of(directory: Path, *args: str, status: int = 0) -> set[str]:
         ("manifest", "show", "m.json"),
         ("manifest", "verify", "m.json", "--trust", ALICE.public.keyid, "--state", "state"),
         ("manifest", "sign", "m.json", "--key", "alice.toml"),
+        (
+            "root",
+            "init",
+            "--name",
+            "fleet",
+            "--trust",
+            ALICE.public.keyid,
+            "--key",
+            "bob.toml",
+            "--out",
+            "r.json",
+        ),
+        ("root", "set", "root.json", "--out", "r.json"),
+        ("root", "verify", "root.json"),
         ("snapshot", "publish", "p.json", "--key", "alice.toml", "--store", "s"),
         ("snapshot", "verify", "p.json", "--public-key", ALICE.public.hex),
         ("snapshot", "list", "--store", "images"),
@@ -108,6 +123,8 @@ def modules_of(directory: Path, *args: str, status: int = 0) -> set[str]:
 )
 def test_offline_command_does_not_load_what_is_slow(tmp_path: Path, args: tuple[str, ...]) -> None:
     key_file(tmp_path / "alice.toml", ALICE)
+    key_file(tmp_path / "bob.toml", BOB)
+    (tmp_path / "root.json").write_bytes(signed_root().raw)
     (tmp_path / "m.json").write_bytes(manifest_bytes())
     (tmp_path / "p.json").write_bytes(payload_of(3))
     (tmp_path / "p.json.sig").write_text(sign(payload_of(3)))
