@@ -21,6 +21,7 @@ from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import MAX_CHAIN, MAX_CHAIN_BYTES, Chain
 from p2pboot.core.trustdocs.freshness import decode_freshness
 from p2pboot.core.trustdocs.root import decode_root
+from p2pboot.core.trustdocs.yank import MAX_YANKS
 from p2pboot.errors import Malformed, P2PBootError, RemoteProtocolError, SignatureError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node.trusting.offered import OfferedDocuments
@@ -28,7 +29,7 @@ from p2pboot.protocol.client import PeerRefused, ask_freshness, ask_roots, ask_y
 from p2pboot.protocol.messages import Status
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.trustgate import Fate, Judged, TrustGate
-from p2pboot.transport.interface import Connection, Gossip
+from p2pboot.transport.interface import Connection, Gossip, StreamReset
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,8 @@ DISTRUSTED_S: Final = 600.0
 """For how long who sent what no honest node sends is asked for nothing of trust."""
 STATEMENTS_PER_REPLY: Final = 8
 """There is one of each fleet; more are not looked at."""
+BYTES_PER_ROUND: Final = 4 * 1024 * 1024
+"""Of statements and yanks together; what one peer sends beyond has to wait. A hundred pairs take a few hundred KiB."""
 HELD_BYTES: Final = 2 * MAX_CHAIN_BYTES
 """Of all walks together that have not come to the root which is believed: each holds what it was given until then."""
 POKE_S: Final = 10.0
@@ -100,14 +103,15 @@ class Following:
         """Ask a peer for the statements and yanks of all that matters here; raises as `ask_roots` does."""
         if not self._may_ask(requests.connection):
             return
+        size = 0
         for pair in await trio.to_thread.run_sync(self._documents.pairs):
             publisher = self._catalogue.trust.publisher_for(*pair)
             if publisher is None or publisher.fleet is None:
                 continue
             if publisher.freshness is not None:
-                await self._asking(requests, partial(self._ask_freshness, requests, pair))
-            await self._asking(requests, partial(self._ask_yanks, requests, pair))
-            if not self._may_ask(requests.connection):
+                size += await self._asking(requests, partial(self._ask_freshness, requests, pair))
+            size += await self._asking(requests, partial(self._ask_yanks, requests, pair))
+            if size > BYTES_PER_ROUND or not self._may_ask(requests.connection):
                 return
 
     def ended(self, connection: Connection) -> None:
@@ -149,25 +153,32 @@ class Following:
         until = self._distrusted.get(connection.peer_id, float("-inf"))
         return connection not in self._older and trio.current_time() >= until
 
-    async def _asking(self, requests: RequestStream, ask: Callable[[], Awaitable[None]]) -> None:
-        """Ask, and take the answer of a release that does not know the question for what it is: no fault."""
+    async def _asking(self, requests: RequestStream, ask: Callable[[], Awaitable[int]]) -> int:
+        """Ask, and take the answer of a release that does not know the question for what it is: no fault.
+
+        Returns:
+            The bytes of the documents that came.
+        """
         try:
-            await ask()
+            return await ask()
         except PeerRefused as error:
             if error.status is Status.BAD_REQUEST:
                 self._older.add(requests.connection)
             elif error.status is Status.BUSY:
                 raise
-        except Liar as error:
+        except StreamReset:
+            raise
+        except RemoteProtocolError as error:
             await self._drop(requests.connection, error.message)
             raise
+        return 0
 
     async def _drop(self, connection: Connection, what: str) -> None:
         self._poisoned(connection.peer_id, what)
         self._distrusted[connection.peer_id] = trio.current_time() + DISTRUSTED_S
         await self._transport.hang_up(connection)
 
-    async def _walk(self, requests: RequestStream, trusted: TrustedRoot) -> None:
+    async def _walk(self, requests: RequestStream, trusted: TrustedRoot) -> int:
         """Walk one chain with one peer, page by page, until nothing more comes."""
         chain = trusted.chain
         name = trusted.fleet or trusted.anchor.digest
@@ -184,7 +195,7 @@ class Following:
                 if not page and newest > 1 and after == newest - 1:
                     page = await requests.ask(ask_roots(name, newest))  # who began there has nothing before
                 if not page:
-                    return
+                    return size
                 count, size = count + len(page), size + sum(map(len, page))
                 if count > MAX_CHAIN or size > MAX_CHAIN_BYTES:
                     raise Liar(f"more than {MAX_CHAIN} roots or {MAX_CHAIN_BYTES} bytes of them")
@@ -194,17 +205,17 @@ class Following:
                 if chain is not None or _holds(page, trusted.anchor.digest):
                     judged = await self._take_roots(held, trusted, requests.peer_id)
                 if judged is None:
-                    return
+                    return size
                 if judged.lies or judged.fate is Fate.BAD:
                     raise Liar(f"a root that does not follow: {judged.why}")
                 if judged.fate is Fate.OLDER:  # what is believed, or what was in force here once, comes later
                     self._held_bytes, mine = self._held_bytes + size - mine, size
                     if self._held_bytes > HELD_BYTES:
-                        return  # others walk as well; in the next round
+                        return size  # others walk as well; in the next round
                     after = last
                     continue
                 if judged.fate not in (Fate.NEWS, Fate.KNOWN) or last <= newest:
-                    return  # the peer has what is known here, or something else
+                    return size  # the peer has what is known here, or something else
                 chain, held, after = _in_force(self._catalogue, trusted), [], last
         finally:
             self._held_bytes -= mine
@@ -222,22 +233,26 @@ class Following:
         take = partial(self._gate.take_roots, raw, anchor=trusted.anchor.digest, source=peer_id)
         return await self.judged(take, "a root", peer_id)
 
-    async def _ask_freshness(self, requests: RequestStream, pair: Pair) -> None:
+    async def _ask_freshness(self, requests: RequestStream, pair: Pair) -> int:
         known = set(await trio.to_thread.run_sync(self._documents.freshness, *pair))
-        for raw in (await requests.ask(ask_freshness(*pair)))[:STATEMENTS_PER_REPLY]:
+        found = await requests.ask(ask_freshness(*pair))
+        for raw in found[:STATEMENTS_PER_REPLY]:
             if raw not in known:
                 take = partial(self._gate.take_freshness, raw, pair=pair, source=requests.peer_id)
                 judged = await self.judged(take, "a freshness statement", requests.peer_id)
                 if judged is not None and judged.fate is Fate.EARLY:
                     await self.wait_for_manifest(raw)
                 _check(judged, "a freshness statement")
+        return sum(map(len, found))
 
-    async def _ask_yanks(self, requests: RequestStream, pair: Pair) -> None:
+    async def _ask_yanks(self, requests: RequestStream, pair: Pair) -> int:
         known = set(await trio.to_thread.run_sync(self._documents.yanks, *pair))
-        for raw in await requests.ask(ask_yanks(*pair)):
+        found = await requests.ask(ask_yanks(*pair))
+        for raw in found[:MAX_YANKS]:
             if raw not in known:
                 take = partial(self._gate.take_yank, raw, pair=pair, source=requests.peer_id)
                 _check(await self.judged(take, "a yank", requests.peer_id), "a yank")
+        return sum(map(len, found))
 
     async def judged(self, take: Callable[[], Judged], what: str, peer_id: str) -> Judged | None:
         """Have the gate judge something in a thread; None where this node's own disk or settings do not let it."""

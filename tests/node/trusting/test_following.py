@@ -33,7 +33,7 @@ from p2pboot.store.trustgate import Fate
 from p2pboot.testing.manifests import key_of
 from p2pboot.testing.trustdocs import chain_of, next_root, root_body, signed_root, statement_of, yank_of
 from p2pboot.transport.interface import Stream
-from tests.node.world import PAIR, Mesh, Running, until
+from tests.node.world import PAIR, Mesh, Running, signed, until
 
 SYNC_ONLY: dict[str, Any] = {"gossip": False, "sync_interval_s": 15.0}
 
@@ -205,6 +205,27 @@ async def test_a_liar_is_dropped_and_the_others_are_used(mesh: Mesh, autojump_cl
             await trio.sleep(100)
             assert liar.count(RootsRequest) == asked, "and it is not asked again for a while"
             assert liar.count(HeadsRequest) >= 1
+
+
+@pytest.mark.parametrize("what", ["roots", "yanks", "base64"])
+async def test_what_no_honest_node_sends_ends_the_connection(
+    mesh: Mesh, autojump_clock: None, what: str
+) -> None:
+    root = signed_root()
+    yank = yank_of(signed(1), root, channel="testing")
+    liar = Fake({0: [b"{}"]}, [], [])
+    trust: dict[str, Any] = {"roots": anchored(root)}
+    if what != "roots":
+        trust = {"roots": (TrustedRoot(Anchor.of_root(root)),)}
+        liar = Fake({}, [], [yank.raw] if what == "yanks" else [b""])  # of another pair; of no bytes
+    async with (
+        mesh.network.open(key_of("liar").public.peer_id) as peer,
+        mesh.node("node", **trust, network=SYNC_ONLY) as node,
+    ):
+        peer.handle(SYNC_PROTOCOL, liar.serve)
+        await peer.dial(node.address)
+        await until(lambda: node.node.running().poisoners == 1)
+        await until(lambda: peer.peer_id not in node.transport.peers())
 
 
 async def test_an_older_release_is_asked_once_is_no_liar_and_is_served(
