@@ -13,7 +13,7 @@ from trio.testing import MockClock
 from p2pboot.core.verify import Refused
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.errors import FetchError, NotFoundError, P2PBootError
-from p2pboot.fetch.asking.reasons import PeerWord, describe_peers
+from p2pboot.fetch.asking.reasons import PeerWord, describe_peers, remedy_for
 from p2pboot.fetch.client import fetch
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import STALLED_S, NoProgress
@@ -173,6 +173,13 @@ async def test_many_peers_and_many_channels_make_one_bounded_line(
     assert error.message.endswith("; and 2 more")
     assert len(error.message) < 1500
     assert len(error.details["peers"]) == 6  # type: ignore[arg-type]
+
+
+def test_what_was_taken_back_is_waited_for_and_nobody_is_to_renew_it() -> None:
+    yanked = WithheldHead("stable", "x86_64", "yanked", "manifest version 7 was yanked")
+    assert "taken back" in (remedy_for([PeerWord((yanked,)), PeerWord((yanked,))]) or "")
+    others = WithheldHead("stable", "x86_64", "expired", "manifest version 6 expired")
+    assert "renews" in (remedy_for([PeerWord((yanked,)), PeerWord((others,))]) or "")
 
 
 def test_what_one_peer_says_takes_a_bounded_part_of_the_line() -> None:

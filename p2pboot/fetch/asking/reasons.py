@@ -20,6 +20,12 @@ MAX_NAMED: Final = 4
 _MAX_PHRASE: Final = 400  # characters about one peer: no stranger fills the line
 _MAX_PAIRS: Final = 16
 _WITH_ITS_OPERATOR: Final = frozenset({"refused", "unpublishable"})
+_BY_REASON: Final = {
+    "yanked": "wait for its publisher's next release: this one was taken back",
+    "untrusted": "have its publisher sign it anew, with keys that the root in force names",
+    "floor": "have its publisher publish a newer one: the root in force takes nothing so old",
+    "root-expired": "ask the fleet's owners for a newer root",
+}
 _DOCTOR: Final = "`p2pboot doctor` looks for the reason"
 _ON_ITS_WAY: Final = "incomplete"  # the word of `WithheldHead.reason` for what passes by itself
 
@@ -88,6 +94,9 @@ def remedy_for(words: Iterable[PeerWord]) -> str | None:
         return None
     if _ON_ITS_WAY in withheld:
         return "wait a moment and run it again, or ask another provider: --bootstrap MULTIADDR"
+    for reason, remedy in _BY_REASON.items():
+        if withheld == {reason}:
+            return f"{remedy}, or ask another provider: --bootstrap MULTIADDR"
     if withheld <= _WITH_ITS_OPERATOR:
         return "ask who runs it, or ask another provider: --bootstrap MULTIADDR"
     return (
