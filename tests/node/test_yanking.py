@@ -211,15 +211,19 @@ async def test_a_removed_channel_is_withdrawn_from_mirrors_by_leave_none(
     mesh: Mesh, autojump_clock: None
 ) -> None:
     async with mesh.publisher() as publisher:
-        await until(lambda: publisher.version() == 1)
-        shutil.rmtree(mesh.directory / "publisher" / "artifacts" / "stable")
-        await until(lambda: publisher.version() == 0)
-        answer = await publisher.ask(**YANK, leave_none=True)
-        assert answer["yanked"]["manifest_version"] == 1
-        (raw,) = publisher.store.documents.all_yanks()
-        assert Yank.parse(raw).body.content == content_digest(signed(1))
-        await publisher.ask(op="publish")
-        assert "withdrawn" not in {one["code"] for one in problems(publisher)}
+        network = {"bootstrap": (publisher.address,)}
+        async with mesh.node("mirror", trust=trusting("publisher"), network=network) as mirror:
+            await until(lambda: mirror.version() == 1)
+            shutil.rmtree(mesh.directory / "publisher" / "artifacts" / "stable")
+            await until(lambda: publisher.version() == 0)
+            assert mirror.node.catalogue.offered(*PAIR)
+            answer = await publisher.ask(**YANK, leave_none=True)
+            assert answer["yanked"]["manifest_version"] == 1
+            (raw,) = publisher.store.documents.all_yanks()
+            assert Yank.parse(raw).body.content == content_digest(signed(1))
+            await publisher.ask(op="publish")
+            assert "withdrawn" not in {one["code"] for one in problems(publisher)}
+            await until(lambda: not mirror.node.catalogue.offered(*PAIR))
 
 
 async def test_what_is_in_force_stays_when_the_directory_is_cleared(mesh: Mesh, autojump_clock: None) -> None:
