@@ -19,7 +19,7 @@ from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Root
 from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.verify import Refused
-from p2pboot.errors import ExitStatus, NotFoundError, P2PBootError
+from p2pboot.errors import ExitStatus, NotFoundError, P2PBootError, StoreError
 from p2pboot.fetch.asking.hearing import Told
 from p2pboot.fetch.asking.survey import Surveyor
 from p2pboot.fetch.client import fetch
@@ -175,7 +175,7 @@ async def test_who_sends_what_is_no_root_or_too_many_is_dropped(
     autojump_clock: MockClock, world: World, policy: TrustPolicy, sends: list[bytes]
 ) -> None:
     class Flood(Documents):
-        def roots(self, _fleet: str, _after: int) -> list[bytes]:
+        def roots(self, fleet: str, after: int) -> list[bytes]:
             return sends
 
     async with (
@@ -236,6 +236,29 @@ async def test_a_removed_key_counts_no_more_once_one_peer_has_the_newest_root(
     ):
         result = await run(world, thief, honest, informed, policy=policy)
     assert result.verdict.digest == V1.digest
+
+
+async def test_a_peer_that_has_no_answer_to_such_questions_is_used_as_ever(
+    autojump_clock: MockClock, world: World
+) -> None:
+    """As a node of an earlier release, which says that they are no requests."""
+
+    class Unable(Documents):
+        def roots(self, fleet: str, after: int) -> list[bytes]:
+            raise StoreError("no such table")
+
+        def freshness(self, _channel: str, _arch: str) -> list[bytes]:
+            raise StoreError("no such table")
+
+        yanks = freshness
+
+    async with world.provider(V1, FILES, documents=Unable()) as provider:
+        began = trio.current_time()
+        for policy in (BY_FILE, WITHOUT_ROOT):
+            result = await run(world, provider, policy=policy, state=str(len(policy.roots)))
+            assert result.verdict.digest == V1.digest
+            assert not result.ledger.dropped
+        assert trio.current_time() - began < 1
 
 
 # Freshness
