@@ -21,7 +21,8 @@ from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 
 INTERVALS: Final = 2
-"""So many renewals may fail to come; an interval is a quarter of a statement's validity, and six hours at most."""
+"""So many renewals may fail to come. An interval is a quarter of a statement's validity, six hours of the usual day:
+where a courier brings them, whoever signs makes them valid for as long as he is on his way."""
 
 GRACE_S: Final = 120.0
 """After the start, or after a pair was seen first, statements are waited for so long: peers have to be met first."""
@@ -126,6 +127,6 @@ def _too_old(rule: FreshnessRule, body: FreshnessBody, age_s: float) -> tuple[Co
     if rule.required and age_s > rule.max_age_s - rule.max_age_s // NEAR_SHARE:
         until = format_time(min(body.created_at + rule.max_age_s, MAX_TIME))
         return Code.FRESHNESS_OVERDUE, f"{said}: from {until} on nothing of it is offered"
-    if age_s > INTERVALS * min(RENEW_S, (body.valid_until - body.created_at) // 4):
+    if age_s > INTERVALS * (body.valid_until - body.created_at) // 4:
         return Code.FRESHNESS_OLD, f"{said}, and it may be that something newer is out"
     return None

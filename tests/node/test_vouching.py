@@ -4,26 +4,31 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
 
-from p2pboot.core.policy import TrustedRoot
+from p2pboot.core.policy import TrustedRoot, TrustPolicy
 from p2pboot.core.problems import Code
 from p2pboot.core.timestamps import format_time
+from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.freshness import RENEW_S, SETTLE_S, VALID_S, Freshness
 from p2pboot.core.trustdocs.root import NO_FLEET, FreshnessRule
 from p2pboot.errors import UsageError
-from p2pboot.node.freezing import GRACE_S
+from p2pboot.node.freezing import GRACE_S, FreezeAlarm
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.node.vouching import LOOK_S
 from p2pboot.publish.freshness import sign
+from p2pboot.store.catalogue import Catalogue
+from p2pboot.store.store import Store
 from p2pboot.store.trustgate import Fate
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
-from p2pboot.testing.trustdocs import chain_of, next_root
+from p2pboot.testing.stores import offer
+from p2pboot.testing.trustdocs import chain_of, next_root, statement_of
 from tests.node.test_node import republish, to
-from tests.node.world import PAIR, Mesh, Running, never, trusting, until
+from tests.node.world import PAIR, Mesh, Running, files_of, never, signed, trusting, until
 
 KEY = key_of("freshness")
 
@@ -290,3 +295,27 @@ async def test_two_machines_with_a_key_each_do_not_answer_each_other(
         mesh.wall.now = NOW + SETTLE_S
         await until(lambda: said(publisher) == (1, 1))  # what has settled is said all the same
         assert statement(publisher).body.signers == ours.body.signers
+
+
+def test_what_a_courier_brings_is_as_young_as_it_says(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "state") as store:
+        manifest = signed(1, expires_at=NOW + 90 * DAY_S)
+        offer(store, manifest, files_of("image"))
+        trust = Trust(TrustPolicy(trusting("publisher", freshness=FreshnessRule((KEY.public.keyid,)))))
+        brought = statement_of(manifest, created_at=NOW, valid_until=NOW + 30 * DAY_S)
+        store.documents.put_statement(brought)
+        for day, expected in ((15, []), (16, [Code.FRESHNESS_OLD])):
+            alarm = FreezeAlarm(store, Catalogue(store, trust, lambda day=day: NOW + day * DAY_S), 0)  # type: ignore[misc]
+            assert [one.code for one in alarm.problems(GRACE_S)] == expected
+
+
+def test_a_clock_that_is_not_believed_goes_by_how_long_the_node_was_awake(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "state") as store:
+        manifest = signed(1)
+        offer(store, manifest, files_of("image"))
+        trust = Trust(TrustPolicy(trusting("publisher", freshness=FreshnessRule((KEY.public.keyid,)))))
+        store.documents.put_statement(statement_of(manifest, created_at=NOW))
+        alarm = FreezeAlarm(store, Catalogue(store, trust, lambda: 7), 0)
+        assert alarm.problems(GRACE_S) == []
+        assert alarm.problems(GRACE_S + 2 * RENEW_S) == []
+        assert [one.code for one in alarm.problems(GRACE_S + 2 * RENEW_S + 1)] == [Code.FRESHNESS_OLD]
