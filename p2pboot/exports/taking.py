@@ -134,10 +134,20 @@ class Taking:
         if asked is not None:
             asked = asked_policy(asked, self._store, self._brought)
         self._bringing.take_first()
+        self._require_roots()
         question = self._gate.question(self.description.channel, self.description.arch)
         manifest = self.judge(question, asked)
         self._bringing.take_statements()
         return self.bring(manifest, question, max_artifact_bytes=max_artifact_bytes, told=told)
+
+    def _require_roots(self) -> None:
+        trust = self._gate.catalogue.trust
+        missing = [one.anchor.shown for one in trust.roots if one.chain is None]
+        if missing and not trust.configured.publishers:
+            raise UsageError(
+                f"the root {missing[0]} is neither known here nor in {self._source.shown}",
+                remedy="give its file (--root FILE), or export from a node that knows it",
+            )
 
     def judge(self, question: Question, asked: TrustPolicy | None = None) -> Manifest:
         """Have the gate take the manifest; from here on nothing older is taken.

@@ -125,6 +125,12 @@ def test_without_the_statement_that_is_required_it_is_refused(
     )  # they count, whatever becomes of the release
 
 
+def test_a_root_that_nobody_has_is_named(held: Store, other: Store, tmp_path: Path) -> None:
+    digest = "ab" * 32
+    with pytest.raises(UsageError, match=f"sha256:{digest} is neither known here nor in"):
+        take(written(held, tmp_path / "stick"), other, Anchor(digest))
+
+
 def test_an_old_export_is_refused_by_the_age_of_its_statement(
     held: Store, other: Store, tmp_path: Path
 ) -> None:
