@@ -17,7 +17,7 @@ import msgspec
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import is_digest
-from p2pboot.core.jsonform import decode_typed
+from p2pboot.core.jsonform import decode_typed, shown
 from p2pboot.core.manifest import fields
 from p2pboot.core.names import NEXT, is_next
 from p2pboot.core.timestamps import format_time
@@ -86,7 +86,7 @@ def read_rollout(raw: msgspec.Raw, channel: str) -> Rollout:
     wire = decode_typed(raw, _DECODER, place="rollout")
     if channel != wire.into + NEXT:
         raise Malformed(
-            f"rollout.into: a roll-out into it is a manifest of the channel {wire.into[:64]}{NEXT}"
+            f"rollout.into: a roll-out into it is a manifest of the channel {shown(wire.into)}{NEXT}"
         )
     if is_next(wire.into):
         raise Malformed(f"rollout.into: {wire.into[:64]!r} is the channel of a roll-out itself")

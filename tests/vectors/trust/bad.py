@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from tests.vectors.manifest.form import STRANGER, Json, Key, b64, canonical
+from tests.vectors.manifest.form import SMALL, STRANGER, Json, Key, b64, body, canonical, manifest
 from tests.vectors.trust.form import (
     F1,
     F2,
@@ -112,6 +112,38 @@ def yanks() -> Iterator[Bad]:
     yield malformed("fleet", "fleet", fleet="")
 
 
+def rollouts() -> Iterator[Bad]:
+    """Manifests of `stable.next`, rightly signed."""
+    plan = {
+        "into": "stable",
+        "over": "c0" * 32,
+        "start": "2026-03-02T00:00:00Z",
+        "duration_s": 86_400,
+        "percent": 80,
+        "salt": "2026.03.02",
+    }
+
+    def bad(name: str, says: str, channel: str = "stable.next", **changes: Any) -> Bad:
+        raw = manifest(body(P1, sizes=SMALL, channel=channel) | {"rollout": plan | changes}, P1)
+        return f"rollout-{name}", raw, "manifest", "malformed", says
+
+    yield bad("elsewhere", "rollout.into", into="beta")
+    yield bad("odd", "rollout.into", into="\u202e")
+    yield bad("in-the-channel", "rollout.into", channel="stable")
+    yield bad("of-a-roll-out", "itself", channel="stable.next.next", into="stable.next")
+    yield bad("over", "rollout.over", over="sha256:" + "c0" * 32)
+    yield bad("percent", "rollout.percent", percent=101)
+    yield bad("percent-true", "rollout.percent", percent=True)
+    yield bad("duration", "rollout.duration_s", duration_s=-1)
+    yield bad("long", "rollout.duration_s", duration_s=366 * 86_400 + 1)
+    yield bad("start", "rollout.start", start="2026-03-02")
+    yield bad("salt", "rollout.salt", salt="")
+    yield bad("long-salt", "rollout.salt", salt="x" * 65)
+    whole = {name: value for name, value in plan.items() if name != "salt"}
+    raw = manifest(body(P1, sizes=SMALL, channel="stable.next") | {"rollout": whole}, P1)
+    yield "rollout-without-salt", raw, "manifest", "malformed", "salt"
+
+
 def forms() -> Iterator[Bad]:
     """What no document may be, shown with a yank."""
     good = document(yank(), P1, P2)
@@ -150,7 +182,7 @@ def forms() -> Iterator[Bad]:
     for name, text in (("short", b64(bytes(63))), ("text", "A" * 88), ("zeros", b64(bytes(64)))):
         raw = canonical(members | {"signatures": [{"keyid": P1.keyid, "sig": text}]})
         yield bad(f"signature-{name}", raw, "signature", "signature")
-    body = yank()
+    said = yank()
     entry = members["signatures"][0]
     sig = base64.b64decode(entry["sig"])
     high = int.from_bytes(sig[32:], "little") + _ORDER
@@ -161,12 +193,12 @@ def forms() -> Iterator[Bad]:
     raw = canonical(members | {"signatures": [small]})
     yield bad("key-of-small-order", raw, "does not match", "signature")
     for name, signed in (
-        ("no-spec", canonical(body)),
-        ("no-nul", body["spec"].encode() + canonical(body)),
-        ("of-a-root", b"p2pboot-root/1\0" + canonical(body)),
-        ("of-the-digest", hashlib.sha256(message(body)).digest()),
+        ("no-spec", canonical(said)),
+        ("no-nul", said["spec"].encode() + canonical(said)),
+        ("of-a-root", b"p2pboot-root/1\0" + canonical(said)),
+        ("of-the-digest", hashlib.sha256(message(said)).digest()),
     ):
-        raw = canonical(body | {"signatures": [signature(P1, signed)]})
+        raw = canonical(said | {"signatures": [signature(P1, signed)]})
         yield bad(f"signed-{name}", raw, "does not match", "signature")
     altered = canonical(members | {"reason": "nothing"})
     yield bad("altered", altered, "does not match", "signature")
@@ -179,8 +211,8 @@ def forms() -> Iterator[Bad]:
 def _signed_again(good: bytes, old: bytes, new: bytes) -> bytes:
     """A document of which the signed bytes are no canonical form, rightly signed as they are."""
     members = json.loads(good)
-    body = canonical({name: value for name, value in members.items() if name != "signatures"})
-    body = body.replace(old, new, 1)
-    entry = signature(P1, members["spec"].encode() + b"\0" + body)
-    before, _, after = body.partition(b'"spec":')
+    text = canonical({name: value for name, value in members.items() if name != "signatures"})
+    text = text.replace(old, new, 1)
+    entry = signature(P1, members["spec"].encode() + b"\0" + text)
+    before, _, after = text.partition(b'"spec":')
     return before + b'"signatures":' + canonical([entry]) + b',"spec":' + after

@@ -92,7 +92,7 @@ def files() -> dict[str, bytes]:
         {"after_s": after_s, "mille": mille}
         for after_s, mille in ((-1, 0), (0, 0), (10_800, 100), (43_200, 400), (86_400, 800), (10**9, 800))
     ]
-    for family in (bad.roots, bad.statements, bad.yanks, bad.forms):
+    for family in (bad.roots, bad.statements, bad.yanks, bad.rollouts, bad.forms):
         for name, raw, kind, reason, says in family():
             if f"bad/{name}.json" in made:
                 raise AssertionError(f"two vectors are called {name}")
