@@ -317,7 +317,7 @@ class DirectoryPublisher:
                 raise unfit.error
         trees = [tree for tree in scanned.trees if tree.channel == channel and arch in (None, tree.arch)]
         if not trees:
-            raise not_there(into, arch, self.directory)
+            raise not_there(into, arch, self.directory, only=self._describe().channel)
         for tree in trees:
             if self._builder.signers_of(tree) != self._builder.signers:
                 raise signed_elsewhere(tree.directory)

@@ -139,9 +139,21 @@ class Rollouts:
         return Rollout(into, over, plan.start, plan.duration_s, plan.percent, plan.salt, resumed)
 
 
-def not_there(into: str, arch: str | None, directory: object) -> ArtifactError:
-    """The error for a roll-out of what nobody put there."""
+def not_there(into: str, arch: str | None, directory: object, *, only: str | None) -> ArtifactError:
+    """The error for a roll-out of what nobody put there, or of a directory where nobody looks.
+
+    Args:
+        into: the channel.
+        arch: that is meant; None for any.
+        directory: that of all channels.
+        only: the one channel that the node publishes; None for all that lie there.
+    """
     where = f"{directory}/{into}.next/{arch or '<arch>'}"
+    if only is not None:
+        return ArtifactError(
+            f"this node publishes the channel {only} alone, and does not look at {where}",
+            remedy="start it without --channel, with DIR/<channel>/<arch>/ for each",
+        )
     return ArtifactError(
         f"there is no image to roll out: {where} is not there",
         remedy="put the new image there, beside the directory of the channel itself",

@@ -102,6 +102,15 @@ async def test_a_roll_out_into_nothing_is_refused(mesh: Mesh, autojump_clock: No
         assert "other/x86_64 has nothing in force here" in answer["error"]
 
 
+async def test_who_publishes_one_channel_alone_is_told_so(mesh: Mesh, autojump_clock: None) -> None:
+    stage(mesh)
+    async with mesh.publisher(provider={"channel": "stable"}) as publisher:
+        await until(lambda: publisher.version() == 1)
+        answer = await ask(publisher, "start")
+        assert "publishes the channel stable alone" in answer["error"]
+        assert "without --channel" in answer["remedy"]
+
+
 async def test_files_that_change_while_it_is_on_are_not_published(mesh: Mesh, autojump_clock: None) -> None:
     stage(mesh)
     async with mesh.publisher() as publisher:
