@@ -80,6 +80,9 @@ class Following:
         self.again = again
         self._older: set[Connection] = set()  # whose ends know nothing of trust documents
         self._asked_history: dict[Connection, set[str]] = {}  # for what came before the first root here
+        self._done: dict[
+            Connection, int
+        ] = {}  # of the pairs, as a round goes on; a whole one ends where it began
         self._distrusted: LRUCache[str, float] = LRUCache(_REMEMBERED)  # peer id, until when
         self._early: LRUCache[str, Pair] = LRUCache(_REMEMBERED)  # manifests that statements wait for
         self._held_bytes = 0
@@ -104,7 +107,11 @@ class Following:
         if not self._may_ask(requests.connection):
             return
         size = 0
-        for pair in await trio.to_thread.run_sync(self._documents.pairs):
+        pairs = await trio.to_thread.run_sync(self._documents.pairs)
+        # A round that was cut short, by its time or by its bytes, is gone on with in the next one.
+        done = self._done.get(requests.connection, 0) % max(len(pairs), 1)
+        for pair in pairs[done:] + pairs[:done]:
+            self._done[requests.connection] = done = done + 1
             publisher = self._catalogue.trust.publisher_for(*pair)
             if publisher is None or publisher.fleet is None:
                 continue
@@ -118,6 +125,7 @@ class Following:
         """A connection is over: who comes again may have been brought up to date meanwhile."""
         self._older.discard(connection)
         self._asked_history.pop(connection, None)
+        self._done.pop(connection, None)
 
     async def reconcile(self) -> None:
         """Ask again for the statements whose manifests have come."""

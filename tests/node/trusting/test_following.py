@@ -14,6 +14,7 @@ from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.root import Root
 from p2pboot.fetch.asking.requests import requests_to
+from p2pboot.node.trusting import following
 from p2pboot.protocol import messages
 from p2pboot.protocol.client import ask_heads, ask_manifest
 from p2pboot.protocol.frames import decode_array
@@ -33,7 +34,7 @@ from p2pboot.store.trustgate import Fate
 from p2pboot.testing.manifests import key_of
 from p2pboot.testing.trustdocs import chain_of, next_root, root_body, signed_root, statement_of, yank_of
 from p2pboot.transport.interface import Stream
-from tests.node.world import PAIR, Mesh, Running, signed, until
+from tests.node.world import PAIR, Mesh, Running, signed, trusting, until
 
 SYNC_ONLY: dict[str, Any] = {"gossip": False, "sync_interval_s": 15.0}
 
@@ -205,6 +206,21 @@ async def test_a_liar_is_dropped_and_the_others_are_used(mesh: Mesh, autojump_cl
             await trio.sleep(100)
             assert liar.count(RootsRequest) == asked, "and it is not asked again for a while"
             assert liar.count(HeadsRequest) >= 1
+
+
+async def test_what_one_round_has_no_room_for_is_asked_in_the_next(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "BYTES_PER_ROUND", 100)
+    trust = trusting("publisher", channels=("edge", "stable", "testing"), archs=("x86_64",))
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(mesh.node("first", trust=trust, network=SYNC_ONLY))
+        yanks = {channel: yank_of(signed(1), channel=channel) for channel in ("edge", "stable", "testing")}
+        for yank in yanks.values():
+            assert first.node.trust_gate.take_yank(yank.raw, source="a file").fate is Fate.NEWS
+        network = {**SYNC_ONLY, "bootstrap": (first.address,)}
+        second = await stack.enter_async_context(mesh.node("second", trust=trust, network=network))
+        await until(lambda: all(second.node.documents.yanks(one, "x86_64") for one in yanks))
 
 
 @pytest.mark.parametrize("what", ["roots", "yanks", "base64"])
