@@ -297,7 +297,7 @@ class TrustPolicy:
         return publisher is not None and publisher.is_met_by(signers)
 
 
-def publisher_ids(policy: TrustPolicy) -> frozenset[str]:
+def publisher_ids(policy: Policy) -> frozenset[str]:
     """Peer ids of the trusted keys: who has one of them for its node is the publisher itself."""
     return frozenset(parse_keyid(key).peer_id for publisher in policy.publishers for key in publisher.keys)
 

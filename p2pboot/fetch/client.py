@@ -289,11 +289,17 @@ class _Fetch:
     ) -> tuple[FoundManifest, Question, Decision | None]:
         """The manifest to take, the question as it stands by all that was heard, and what a roll-out did about it."""
         first, *beside = questions
+
+        def suggested(manifest: Manifest | None) -> None:
+            if manifest is not None:  # whom a root names is known by now
+                self._ledger.publishers |= publisher_ids(search.roots.policy)
+            suggest(manifest)
+
         search = HeadSearch(
             self._transport,
             first,
             self._ledger,
-            suggest,
+            suggested,
             beside=beside,
             prefer=lambda found: candidate(self._order.machine, search, found),
         )

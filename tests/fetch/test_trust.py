@@ -108,6 +108,7 @@ async def test_a_client_thirty_versions_behind_walks_from_any_peer(
         result = await run(world, provider, policy=policy)
         assert trio.current_time() - began < 1  # in the same conversation
     assert result.to_json()["trust"]["root"] == {"version": 30, "fleet": CHAIN[0].digest}
+    assert KEY.public.peer_id in result.ledger.publishers
 
 
 async def test_a_later_run_goes_on_from_the_root_that_it_remembers(
