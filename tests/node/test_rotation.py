@@ -19,7 +19,8 @@ from p2pboot.core.trustdocs.root import Floor, PublishRole, Role, Root
 from p2pboot.core.withheld import Why
 from p2pboot.errors import ConfigError
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.node.enforcing import PATIENCE_S, snapshot_signers
+from p2pboot.node import enforcing, observing
+from p2pboot.node.enforcing import snapshot_signers
 from p2pboot.protocol.client import PeerLacks, Query, ask_read
 from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
@@ -169,12 +170,16 @@ def test_who_signs_snapshots_is_the_roots_to_say_where_it_says_so(mesh: Mesh) ->
     assert found.keys == (key_of("snapshots").public.keyid,)
 
 
-async def test_a_root_that_nobody_has_is_a_problem_until_somebody_brings_it(mesh: Mesh) -> None:
+async def test_a_root_that_nobody_has_is_a_problem_until_somebody_brings_it(
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(enforcing, "PATIENCE_S", 1.0)
+    monkeypatch.setattr(observing, "OBSERVE_S", 0.2)
     bare = (TrustedRoot(Anchor(FIRST.digest)),)
     async with mesh.node("mirror", roots=bare) as mirror:
         began = trio.current_time()
         await until(lambda: Code.ROOT_MISSING in codes(mirror))
-        assert trio.current_time() - began >= PATIENCE_S  # a first peer would have brought it
+        assert trio.current_time() - began >= 1  # a first peer would have brought it
         assert mirror.node.awaited() == []
         await bring(mirror, FIRST)
         await until(lambda: Code.ROOT_MISSING not in codes(mirror))
@@ -225,8 +230,9 @@ async def test_by_digest_nothing_is_given_of_what_was_yanked(mesh: Mesh) -> None
 
 
 async def test_a_newer_root_that_names_a_nodes_key_among_its_own_is_a_problem_before_the_next_start(
-    mesh: Mesh,
+    mesh: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(observing, "OBSERVE_S", 0.2)
     keys = (*ROOT_KEYS, key_of("mirror"))
     role_of_root = Role(tuple(sorted(key.public.keyid for key in keys)), 2)
     second = signed_root(replace(FIRST.body, version=2, fleet=FIRST.digest, root=role_of_root))
