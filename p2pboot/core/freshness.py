@@ -68,17 +68,24 @@ def supersedes(new: Freshness, old: Freshness | None) -> bool:
     return new.digest < old.digest
 
 
-def contradict(one: Freshness, other: Freshness) -> bool:
+def contradict(one: Freshness, other: Freshness, root_version: int | None = None) -> bool:
     """Whether two statements of one fleet, channel and arch that one key signed can not both be honest.
 
-    They are of one second, or the later one lowers the minimum.
+    They are of one second, or the later one lowers the minimum, which only a newer root can make right.
+
+    Args:
+        one: a statement.
+        other: another one.
+        root_version: that of the root in force: nothing later excuses anything, since whoever signs can name any. None
+            where it is not known.
     """
     a, b = sorted((one.body, other.body), key=lambda body: body.created_at)
     if (a.fleet, a.pair) != (b.fleet, b.pair) or one.digest == other.digest:
         return False
     if not set(one.signed_by) & set(other.signed_by):
         return False
-    return a.created_at == b.created_at or (b.minimum < a.minimum and b.root_version <= a.root_version)
+    by = b.root_version if root_version is None else min(b.root_version, root_version)
+    return a.created_at == b.created_at or (b.minimum < a.minimum and by <= a.root_version)
 
 
 def is_ahead(statement: Freshness, clock: Clock) -> bool:

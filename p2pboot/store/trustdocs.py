@@ -12,10 +12,21 @@ from dataclasses import replace
 from typing import Final, NamedTuple
 
 from p2pboot.core.policy import TrustPolicy
-from p2pboot.core.trustdocs.chain import MAX_CHAIN, Anchor, BadChain, Chain, TwoRoots, begin, walk
+from p2pboot.core.trustdocs.chain import (
+    MAX_CHAIN,
+    Anchor,
+    BadChain,
+    Chain,
+    TwoRoots,
+    begin,
+    claims_version,
+    walk,
+)
 from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.freshness import Freshness
+from p2pboot.core.trustdocs.root import Root, check_signers
 from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank
+from p2pboot.errors import Malformed, SignatureError
 from p2pboot.store.database import Database
 
 MAX_EVIDENCE: Final = 64
@@ -57,6 +68,20 @@ class TrustDocuments:
         """The documents of the chain in which an anchor lies, ascending, from the first that is here; else none."""
         row = self._database.row("SELECT fleet FROM roots WHERE digest = ?", anchor.digest)
         return [] if row is None else self.roots(row[0])
+
+    def leading_to(self, root: Root) -> list[bytes]:
+        """The documents of the chain here that a root goes on from, and it itself, ascending; none where none does.
+
+        A root need not say of which fleet it is. What is here was believed once, and is no stranger's history.
+        """
+        fleets = self._database.rows(
+            "SELECT fleet FROM roots WHERE version = ? ORDER BY fleet", root.version - 1
+        )
+        for (fleet,) in fleets:
+            before = [raw for raw in self.roots(fleet) if (claims_version(raw) or 0) < root.version]
+            if root.fleet in (None, fleet) and before and _follows(root, before[-1]):
+                return [*before, root.raw]
+        return []
 
     def roots(self, fleet: str, after: int = 0, max_bytes: int | None = None) -> list[bytes]:
         """The documents of a fleet's chain above a version, ascending.
@@ -268,6 +293,8 @@ def resolved(policy: TrustPolicy, documents: TrustDocuments) -> TrustPolicy:
     roots = []
     for trusted in policy.roots:
         raw = documents.roots_of(trusted.anchor)
+        if not raw and trusted.anchor.root is not None:
+            raw = documents.leading_to(trusted.anchor.root)
         try:
             chain = begin(trusted.anchor, raw)
             if chain is not None:
@@ -278,6 +305,15 @@ def resolved(policy: TrustPolicy, documents: TrustDocuments) -> TrustPolicy:
             chain = None  # never back: peers have the newer one
         roots.append(replace(trusted, chain=chain))
     return TrustPolicy.of(policy.named, roots)
+
+
+def _follows(root: Root, before: bytes) -> bool:
+    """Whether a root is signed by those who may, after the one before."""
+    try:
+        check_signers(root, Root.parse(before))
+    except (Malformed, SignatureError):
+        return False
+    return True
 
 
 def _remember(sql: sqlite3.Connection, anchor: Anchor, fleet: str, chain: Chain) -> bool:

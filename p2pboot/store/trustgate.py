@@ -214,11 +214,9 @@ class TrustGate:
             return Judged(Fate.KNOWN)
         if is_ahead(statement, self._catalogue.clock()):
             return Judged(Fate.EARLY, "it is dated later than this machine's clock")
-        if known is not None and contradict(known, statement):
-            subject = "/".join(statement.pair)
-            why = f"{subject}: two freshness statements contradict each other"
-            self._keep("freshness", subject, (known, statement), why, source)
-            return Judged(Fate.EVIDENCE, why)
+        refused = None if known is None else self._against(known, statement, source)
+        if refused is not None:
+            return refused
         if not supersedes(statement, known):
             return Judged(Fate.OLDER)
         body = statement.body
@@ -230,6 +228,21 @@ class TrustGate:
         self._documents.put_statement(statement)
         self._catalogue.tell()
         return Judged(Fate.NEWS)
+
+    def _against(self, known: Freshness, statement: Freshness, source: str) -> Judged | None:
+        """What becomes of a statement that contradicts the one that is known; None where it does not."""
+        publisher = self._catalogue.trust.publisher_for(*statement.pair)
+        version = 0 if publisher is None else publisher.root_version
+        if not contradict(known, statement, version):
+            return None
+        if not contradict(
+            known, statement
+        ):  # by a later root it is honest, and anybody can write such a number
+            return Judged(Fate.EARLY, f"root version {statement.body.root_version} is not known here")
+        subject = "/".join(statement.pair)
+        why = f"{subject}: two freshness statements contradict each other"
+        self._keep("freshness", subject, (known, statement), why, source)
+        return Judged(Fate.EVIDENCE, why)
 
     def _is_of(self, statement: Freshness, manifest: Manifest | None) -> bool:
         return (

@@ -69,7 +69,7 @@ def test_a_second_root_is_evidence_until_its_signers_have_no_say(tmp_path: Path)
         assert contradiction_problems(store.documents, catalogue.trust, NOW) == []
 
 
-def statement(key: Key, **changes: int) -> bytes:
+def statement(key: Key, **changes: int | str) -> bytes:
     return document(freshness(key, fleet=Root.parse(FIRST).digest, **changes), key)
 
 
@@ -92,3 +92,18 @@ def test_statements_that_contradict_each_other_are_a_problem_for_a_week(tmp_path
         third["roles"]["publish"] = [other_rule]
         trust = trust_by([*ROOTS, document(third, R1, R2)])
         assert contradiction_problems(store.documents, replace(trust), NOW) == []
+
+
+def test_a_root_that_nobody_has_seen_excuses_no_lower_minimum(tmp_path: Path) -> None:
+    with Store.open(tmp_path / "state") as store:
+        gate, _ = gate_of(store, trust_by(ROOTS))
+        gate.take_roots(ROOTS, source="somebody")
+        known = statement(F1)
+        store.documents.put_statement(Freshness.parse(known))
+        later = {"minimum": 0, "root_version": 3}
+        judged = gate.take_freshness(
+            statement(F1, created_at="2026-03-02T07:59:00Z", **later), source="a thief"
+        )
+        assert (judged.fate, judged.why) == (Fate.EARLY, "root version 3 is not known here")
+        assert store.documents.statement(Root.parse(FIRST).digest, "stable", "x86_64") == known
+        assert kept_evidence(store) == []  # it may be right

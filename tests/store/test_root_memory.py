@@ -17,7 +17,7 @@ from p2pboot.store.record import Entry, Memory
 from p2pboot.store.resolving import Difference, Way, find_doubt, go_on
 from p2pboot.store.store import Store
 from p2pboot.store.trustgate import Fate, TrustGate
-from p2pboot.testing.manifests import NOW
+from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.trustdocs import chain_of, next_root, root_body, signed_root
 
 CHAIN = chain_of(4)
@@ -104,3 +104,27 @@ def test_another_fleet_is_another_memory(lost: Path) -> None:
     with Store.open(lost) as store:
         _, catalogue = gate_of(store, other)
         assert version(catalogue) == 1
+
+
+def test_a_root_file_that_names_no_fleet_goes_on_from_the_chain_that_is_here(state: Path) -> None:
+    """As the roots of other tools, which need not say it."""
+    first = CHAIN[0]
+    second = next_root(first, fleet=None)
+    with Store.open(state) as store:
+        gate, _ = gate_of(store, first)
+        gate.keep_roots()
+        gate, catalogue = gate_of(store, second)
+        gate.keep_roots()
+        (trusted,) = catalogue.trust.roots
+        assert (version(catalogue), trusted.fleet) == (2, FLEET)
+        assert store.documents.roots(FLEET) == [first.raw, second.raw]
+
+
+def test_a_root_file_that_does_not_follow_is_of_no_fleet_here(state: Path) -> None:
+    others = tuple(key_of(f"other {number}") for number in (1, 2, 3))
+    foreign = signed_root(root_body(keys=others, version=2), keys=others[:2])
+    with Store.open(state) as store:
+        gate, _ = gate_of(store, CHAIN[0])
+        gate.keep_roots()
+        _, catalogue = gate_of(store, foreign)
+        assert (version(catalogue), catalogue.trust.roots[0].fleet) == (2, None)

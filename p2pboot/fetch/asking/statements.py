@@ -142,10 +142,12 @@ class Statements:
     def _newest(self, at_hand: Callable[[str], Manifest | None], policy: Policy) -> Freshness | None:
         """Which statement counts: the latest of all; of two that contradict each other the one that allows less."""
         newest: Freshness | None = None
+        publisher = policy.publisher_for(*self.pair)
+        version = None if publisher is None else publisher.root_version
         for one in self._counting(at_hand, policy):
             if newest is None:
                 newest = one
-            elif contradict(one, newest) and one.body.minimum != newest.body.minimum:
+            elif contradict(one, newest, version) and one.body.minimum != newest.body.minimum:
                 newest = max(one, newest, key=lambda each: each.body.minimum)
             elif supersedes(one, newest):
                 newest = one
