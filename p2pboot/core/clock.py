@@ -66,7 +66,7 @@ class Clock:
     Args:
         now: unix seconds.
         trusted: False when the wall clock was behind what is known to have happened, and ``now`` is that.
-        wall: the machine's clock when it was not trusted, unix seconds; None otherwise.
+        wall: the machine's clock where ``now`` is later than that, unix seconds; None otherwise.
         held_by: the document whose date ``now`` is; None when the wall clock or the program's release decided.
     """
 
@@ -74,6 +74,14 @@ class Clock:
     trusted: bool = True
     wall: int | None = None
     held_by: AcceptedTime | None = None
+
+    def is_ahead(self, created_at: int) -> bool:
+        """Whether a date lies further ahead than clocks differ; no, where this one can not be believed.
+
+        Ahead of the machine's own clock: by a time that documents raised, each could be dated a little later than the
+        one before, until nobody's clock is believed and any date is taken.
+        """
+        return self.trusted and created_at > (self.now if self.wall is None else self.wall) + MAX_AHEAD_S
 
 
 def raised(clock: Clock, to: AcceptedTime) -> Clock:
@@ -106,5 +114,5 @@ def effective_now(wall: int, newest: AcceptedTime | None, release_date: int = RE
     floor = release_date if held_by is None else held_by.at
     # A document may be dated by a clock that is ahead of this one as far as clocks differ: that is no doubt in it.
     if wall >= floor or (held_by is not None and wall >= release_date and wall >= floor - MAX_AHEAD_S):
-        return Clock(min(max(wall, floor), MAX_TIME))
+        return Clock(min(max(wall, floor), MAX_TIME), wall=wall if wall < floor else None)
     return Clock(min(floor, MAX_TIME), trusted=False, wall=wall, held_by=held_by)

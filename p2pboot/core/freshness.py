@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final, Protocol
 
 from p2pboot.core.amounts import duration_text
-from p2pboot.core.clock import MAX_AHEAD_S, Clock
+from p2pboot.core.clock import Clock
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.freshness import Freshness
@@ -90,7 +90,7 @@ def contradict(one: Freshness, other: Freshness, root_version: int | None = None
 
 def is_ahead(statement: Freshness, clock: Clock) -> bool:
     """Whether a statement is dated later than a clock that can be believed allows."""
-    return clock.trusted and statement.body.created_at > clock.now + MAX_AHEAD_S
+    return clock.is_ahead(statement.body.created_at)
 
 
 def is_overdue(statement: Freshness, clock: Clock) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2pboot.core.clock import MAX_AHEAD_S, AcceptedTime, Clock, raised
+from p2pboot.core.clock import AcceptedTime, Clock, raised
 from p2pboot.core.freshness import is_ahead
 from p2pboot.core.policy import Policy, Publisher
 from p2pboot.core.trust import Pair
@@ -79,7 +79,7 @@ def time_by(clock: Clock, policy: Policy, pair: Pair, statement: Freshness | Non
     """
     publisher = policy.publisher_for(*pair)
     root = None if publisher is None else publisher.root
-    if root is not None and (not clock.trusted or root.created_at > clock.now + MAX_AHEAD_S):
+    if root is not None and (not clock.trusted or clock.is_ahead(root.created_at)):
         kind = f"root, version {root.version},"
         clock = raised(clock, AcceptedTime(root.created_at, "", "", (), _HERE, root.expires_at, kind))
     if statement is None or clock.trusted:

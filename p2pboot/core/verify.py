@@ -328,7 +328,7 @@ def _created_at(manifest: Manifest, clock: Clock) -> Check:
     if not clock.trusted:
         # A dead clock would make every fresh image one "from the future", and the machine would not boot.
         return _skipped("created_at", f"created at {created}; the clock can not say more")
-    if manifest.created_at > clock.now + MAX_AHEAD_S:
+    if clock.is_ahead(manifest.created_at):
         return _failed(
             "created_at",
             f"not valid yet: created at {created}, now is {format_time(clock.now)}",

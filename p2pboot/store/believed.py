@@ -69,6 +69,13 @@ def statements(documents: TrustDocuments, trust: Trust) -> Iterator[Freshness]:
                 yield statement
 
 
+def yank_counts(raw: bytes, publisher: Publisher) -> bool:
+    """Whether a yank that is kept of a publisher's fleet still counts; not where the disk changed it."""
+    with suppress(Malformed, SignatureError):
+        return publisher.is_met_by(_yank(raw).signed_by)
+    return False
+
+
 def yanks_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | None) -> dict[str, Yank]:
     """The yanks that count now for a channel and arch, by content; those of a channel count for its roll-outs.
 

@@ -7,7 +7,7 @@ them, and since the trust may have.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -225,33 +225,40 @@ class TrustDocuments:
             )
         ]
 
-    def put_yank(self, yank: Yank) -> bool:
+    def put_yank(self, yank: Yank, counts: Callable[[bytes], bool] = lambda _raw: True) -> bool:
         """Keep a yank; the first that was made of a content stays.
+
+        Args:
+            yank: it.
+            counts: whether a yank that is kept still counts. One that does not gives way: what a thief took back ends
+                with his key, and must not be in the way of who takes it back after him.
 
         Returns:
             Whether it is news. False also where there are as many as one channel and arch may have.
         """
         body = yank.body
         with self._database.transaction() as sql:
-            (count,) = sql.execute(
-                "SELECT count(*) FROM yanks WHERE fleet = ? AND channel = ? AND arch = ?",
+            kept = sql.execute(
+                "SELECT content, raw FROM yanks WHERE fleet = ? AND channel = ? AND arch = ?",
                 (body.fleet, body.channel, body.arch),
-            ).fetchone()
-            if count >= MAX_YANKS:
+            ).fetchall()
+            is_full = len(kept) >= MAX_YANKS
+            over = [
+                (content,)
+                for content, raw in kept
+                if (is_full or content == body.content) and not counts(raw)
+            ]
+            sql.executemany(
+                "DELETE FROM yanks WHERE content = ? AND (fleet, channel, arch) = (?, ?, ?)",
+                [(*one, body.fleet, body.channel, body.arch) for one in over],
+            )
+            if len(kept) - len(over) >= MAX_YANKS:
                 return False
             done = sql.execute(
                 "INSERT OR IGNORE INTO yanks VALUES (?, ?, ?, ?, ?, ?)",
                 (body.fleet, body.channel, body.arch, body.content, body.created_at, yank.raw),
             )
             return bool(done.rowcount)
-
-    def drop_yanks(self, yanks: Iterable[Yank]) -> None:
-        """Forget yanks whose signers have no say any more."""
-        with self._database.transaction() as sql:
-            sql.executemany(
-                "DELETE FROM yanks WHERE fleet = ? AND channel = ? AND arch = ? AND content = ?",
-                [(one.body.fleet, *one.pair, one.body.content) for one in yanks],
-            )
 
     # -- evidence ----------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,7 @@ from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_
 from p2pboot.core.trustdocs.root import RootBody, decode_root
 from p2pboot.core.trustdocs.yank import check_yank, decode_yank
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
+from p2pboot.store.believed import yank_counts
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 from p2pboot.store.trustdocs import EvidenceRow
@@ -270,7 +271,7 @@ class TrustGate:
             yank = check_yank(found, trusted=publisher.keys)
         except (Malformed, SignatureError) as error:
             return Judged(Fate.BAD, error.message)
-        if not self._documents.put_yank(yank):
+        if not self._documents.put_yank(yank, lambda kept: yank_counts(kept, publisher)):
             return Judged(Fate.KNOWN)
         self._catalogue.take_yanks()
         if self._audit is not None:

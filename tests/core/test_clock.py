@@ -39,7 +39,10 @@ def test_a_clock_behind_the_release_is_held_by_it(wall: int, newest: int | None)
 def test_a_clock_that_is_behind_a_document_by_no_more_than_clocks_differ_is_believed(
     wall: int, newest: int
 ) -> None:
-    assert effective_now(wall, accepted(newest), RELEASE) == Clock(newest)
+    clock = effective_now(wall, accepted(newest), RELEASE)
+    assert clock == Clock(newest, wall=wall)
+    # What comes next is measured by the same clock, or each document could be dated later than the one before.
+    assert [clock.is_ahead(wall + MAX_AHEAD_S + more) for more in (0, 1)] == [False, True]
 
 
 @pytest.mark.parametrize(("wall", "newest"), [(4399, 5000), (-5, 5000), (999, 1001), (5, MAX_TIME * 2)])
@@ -70,7 +73,7 @@ def test_time_never_runs_before_the_clock_the_release_or_a_document_and_never_pa
     assert all(clock.now >= min(one.created_at, one.until or MAX_TIME) for one in known if one.until != 0)
     floor = max([RELEASE, *(one.at for one in known)])
     assert clock.now == min(max(wall, floor), MAX_TIME)
-    assert clock.trusted == (clock.held_by is None and clock.wall is None)
+    assert clock.trusted == (clock.held_by is None and (clock.wall is None or clock.wall >= RELEASE))
 
 
 @given(TIMES, DOCUMENTS, st.integers(0, 1000))

@@ -128,7 +128,7 @@ class Offers:
 
     async def take_named(self, requests: RequestStream) -> None:
         """Ask a peer for manifests that statements name and nobody has offered."""
-        lacking = self.statements.lacking(self.manifest, self.question.policy)
+        lacking = self.statements.lacking(self.manifest, self.question.policy, requests.peer_id)
         for statement in lacking[:NAMED_PER_PEER]:
             digest = statement.body.head_digest
             try:
@@ -140,7 +140,9 @@ class Offers:
             manifest, _ = await self._read(reply.raw)
             if manifest.digest != digest:
                 raise Misled("it was asked for a manifest and sent another one")
-            self.statements.note_named(manifest)
+            publisher = self.question.policy.publisher_for(manifest.channel, manifest.arch)
+            if publisher is not None and publisher.is_met_by(manifest.signers):
+                self.statements.note_named(manifest)
 
     async def _read(self, raw: bytes) -> tuple[Manifest, Verdict]:
         # A document can be made to take tens of milliseconds: not in the event loop.

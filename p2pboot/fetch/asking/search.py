@@ -223,7 +223,7 @@ class _Beside:
         statements, yanks = rest[: len(self._stating)], rest[len(self._stating) :]
         for offers, documents in zip(self._stating, statements, strict=True):
             if documents:
-                args = documents, self._policy, offers.question.clock
+                args = documents, self._policy, offers.question.clock, requests.peer_id
                 await trio.to_thread.run_sync(offers.statements.take_statements, *args)
         for (channel, _arch), documents in zip(self._yanked, yanks, strict=True):
             for offers in self._search.offers:

@@ -6,6 +6,7 @@ the key does. A statement counts once the manifest that it names is at hand.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
@@ -20,8 +21,16 @@ from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank, check_yank, decode_yank
 from p2pboot.core.verify import Question
 from p2pboot.errors import Malformed, RemoteProtocolError, SignatureError
 
-MAX_STATEMENTS = 8
-"""Kept of one search, the newest; and taken of one peer: it has one of each fleet that it follows."""
+MAX_STATEMENTS = 256
+"""Kept of one search, the newest: of more peers than are followed, so that none of them drives out what others said."""
+
+STATEMENTS_PER_PEER = 8
+"""Looked at of one peer: it has one of each fleet that it follows."""
+COUNTING_PER_PEER = 2
+"""Kept of them: who has a stolen key makes up any number that name what nobody has."""
+
+MAX_NAMED = 64
+"""Manifests that are at hand because statements name them."""
 
 
 class BadDocument(RemoteProtocolError):
@@ -37,9 +46,11 @@ class Statements:
 
     def __init__(self, question: Question) -> None:
         self._asked = question
+        self._taking = threading.Lock()  # what several peers told is looked at in threads
         self.channel, self.arch = question.channel or "", question.arch or ""
         self._statements: dict[str, Freshness] = {}  # by digest, whose signers had a say when they came
         self._yanks: dict[str, Yank] = {**question.yanks}
+        self._told: dict[str, tuple[str, ...]] = {}  # by peer, the digests of its statements
         self._named: dict[str, Manifest] = {}  # by digest, that statements name
         self.heard: list[Freshness] = []
         """Statements that count or counted, in the order of coming."""
@@ -56,29 +67,50 @@ class Statements:
         """The statements whose signers had a say when they came, whether their manifests are at hand or not."""
         return tuple(self._statements.values())
 
-    def take_statements(self, documents: Sequence[bytes], policy: Policy, clock: Clock) -> None:
+    def take_statements(
+        self, documents: Sequence[bytes], policy: Policy, clock: Clock, peer_id: str = ""
+    ) -> None:
         """Look at what one peer has; blocks for some milliseconds at most.
 
         Raises:
             BadDocument: it is none.
         """
+        with self._taking:
+            self._take_statements(documents, policy, clock, peer_id)
+
+    def _take_statements(
+        self, documents: Sequence[bytes], policy: Policy, clock: Clock, peer_id: str
+    ) -> None:
         publisher = policy.publisher_for(*self.pair)
-        for raw in documents[:MAX_STATEMENTS]:
+        # Those of a key that has no say any more would drive out what is said by the one after it.
+        statements = {
+            digest: one
+            for digest, one in self._statements.items()
+            if may_state(publisher, one.body.fleet, one.signed_by)
+        }
+        told: list[str] = []
+        for raw in documents[:STATEMENTS_PER_PEER]:
+            if len(told) >= COUNTING_PER_PEER:
+                break
             try:
                 found = decode_freshness(raw)
                 if (
-                    found.digest in self._statements
-                    or publisher is None
+                    publisher is None
                     or found.claims.pair != self.pair
                     or not may_state(publisher, found.claims.fleet, found.signers)
                 ):
+                    continue
+                if found.digest in statements:
+                    told.append(found.digest)
                     continue
                 statement = check_freshness(found)
             except (Malformed, SignatureError) as error:
                 raise BadDocument(f"it sent a freshness statement that is none: {error.message}") from None
             if not is_ahead(statement, clock):
-                self._statements[statement.digest] = statement
-        newest = sorted(self._statements.values(), key=lambda one: (-one.body.created_at, one.digest))
+                told.append(statement.digest)
+                statements[statement.digest] = statement
+        self._told[peer_id] = tuple(told)
+        newest = sorted(statements.values(), key=lambda one: (-one.body.created_at, one.digest))
         self._statements = {one.digest: one for one in newest[:MAX_STATEMENTS]}
 
     def take_yanks(self, documents: Sequence[bytes], policy: Policy) -> None:
@@ -87,15 +119,21 @@ class Statements:
         Raises:
             BadDocument: it is none.
         """
+        with self._taking:
+            self._take_yanks(documents, policy)
+
+    def _take_yanks(self, documents: Sequence[bytes], policy: Policy) -> None:
         publisher = policy.publisher_for(*self.pair)
+        # Those of a key that has no say any more are in nobody's way.
+        yanks = {content: yank for content, yank in self._yanks.items() if self._counts(yank, policy)}
         for raw in documents[:MAX_YANKS]:
-            if len(self._yanks) >= MAX_YANKS:
-                return
+            if len(yanks) >= MAX_YANKS:
+                break
             try:
                 found = decode_yank(raw)
                 if (
                     publisher is None
-                    or found.claims.content in self._yanks
+                    or found.claims.content in yanks
                     or found.claims.channel not in (self.channel, base_channel(self.channel))
                     or found.claims.arch != self.arch
                     or not may_yank(publisher, found.claims.fleet, found.signers)
@@ -104,21 +142,28 @@ class Statements:
                 yank = check_yank(found, trusted=publisher.keys)
             except (Malformed, SignatureError) as error:
                 raise BadDocument(f"it sent a yank that is none: {error.message}") from None
-            self._yanks[yank.body.content] = yank
+            yanks[yank.body.content] = yank
             self.new_yanks.append(yank)
+        self._yanks = yanks
 
-    def lacking(self, at_hand: Callable[[str], Manifest | None], policy: Policy) -> tuple[Freshness, ...]:
-        """The statements that would count if the manifests were at hand that they name; the newest first."""
-        counting = self._newest(at_hand, policy)
-        return tuple(
+    def lacking(
+        self, at_hand: Callable[[str], Manifest | None], policy: Policy, peer_id: str = ""
+    ) -> tuple[Freshness, ...]:
+        """The statements that would count if the manifests were at hand that they name.
+
+        Those come first that this peer told, since it has what they name if it is honest; then the newest.
+        """
+        counting, told = self._newest(at_hand, policy), self._told.get(peer_id, ())
+        lacking = (
             one
             for one in self._statements.values()
             if supersedes(one, counting) and self._at_hand(one, at_hand) is None
         )
+        return tuple(sorted(lacking, key=lambda one: one.digest not in told))
 
     def note_named(self, manifest: Manifest) -> None:
-        """A manifest that is not offered, well-formed and signed by those whom it names, is at hand."""
-        if len(self._named) < 2 * MAX_STATEMENTS:
+        """A manifest that is not offered, and signed by those who are trusted now, is at hand."""
+        if len(self._named) < MAX_NAMED:
             self._named[manifest.digest] = manifest
 
     def question(self, policy: Policy, at_hand: Callable[[str], Manifest | None]) -> Question:
