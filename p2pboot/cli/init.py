@@ -21,6 +21,7 @@ from p2pboot.errors import UsageError
 if TYPE_CHECKING:
     from p2pboot.config.initial import Answers
     from p2pboot.config.installing import Piece, Step
+    from p2pboot.core.trustdocs.chain import Anchor
 
 _ANSWERS = {"new": "wrote", "different": "replaced", "kept": "kept"}
 _INTENTIONS = {"new": "would write", "different": "would replace", "kept": "would keep"}
@@ -30,6 +31,11 @@ _INTENTIONS = {"new": "would write", "different": "would replace", "kept": "woul
 @click.option("--role", metavar="ROLE", help="publisher or mirror.")
 @click.option("--images", metavar="DIR", help="Publisher: the directory with the images.")
 @click.option("--trust", multiple=True, metavar="KEYID", help="Mirror: key id of the publisher; repeatable.")
+@click.option(
+    "--root",
+    metavar="FILE|sha256:HEX",
+    help="Mirror: root of the fleet, in place of --trust: its file, of which a copy is kept, or its digest.",
+)
 @click.option(
     "--release",
     multiple=True,
@@ -95,7 +101,7 @@ def _ask(asker: Asker, locations: Locations, given: dict[str, Any]) -> Answers:
     is_publisher = role == "publisher"
     _refuse_others(role, given)
     directory: Path | None = None
-    trust: tuple[str, ...] = ()
+    trust: tuple[str, ...] | Anchor = ()
     if is_publisher:
         directory = asker.answer(
             Question(
@@ -108,15 +114,7 @@ def _ask(asker: Asker, locations: Locations, given: dict[str, Any]) -> Answers:
             given["images"],
         )
     else:
-        trust = asker.answer(
-            Question(
-                text="Which publisher's key is trusted",
-                why="Only what it signed is taken. On the publisher's machine `p2pboot key show` prints its key id.",
-                option="--trust",
-                parse=initial.key_ids,
-            ),
-            " ".join(given["trust"]) or None,
-        )
+        trust = _whom(asker, given)
     channels, archs = asker.answer(
         Question(
             text="Which release is in it (CHANNEL/ARCH)" if is_publisher else "Which releases are followed",
@@ -161,7 +159,7 @@ def _ask(asker: Asker, locations: Locations, given: dict[str, Any]) -> Answers:
     return initial.Answers(
         role=role,
         directory=directory,
-        trust=trust,
+        **_trusted(trust, locations),
         channels=channels,
         archs=archs,
         http=http,
@@ -171,9 +169,49 @@ def _ask(asker: Asker, locations: Locations, given: dict[str, Any]) -> Answers:
     )
 
 
+def _whom(asker: Asker, given: dict[str, Any]) -> tuple[str, ...] | Anchor:
+    """Whom a mirror trusts: keys, or a root."""
+    from p2pboot.config import initial
+
+    if given["root"] and given["trust"]:
+        raise UsageError(
+            "--root and --trust both say whom to trust", remedy="give --root alone: it names the publishers"
+        )
+    if given["root"]:
+        asked = Question(
+            text="Which root is trusted",
+            why="Its file, or sha256: and the digest of one of its versions.",
+            option="--root",
+            parse=initial.root,
+        )
+        return asker.answer(asked, given["root"])
+    return asker.answer(
+        Question(
+            text="Which publisher's key is trusted",
+            why="Only what it signed is taken. On the publisher's machine `p2pboot key show` prints its key id."
+            " Of a fleet with a root: its file, or sha256:… of it.",
+            option="--trust",
+            parse=initial.key_ids if given["trust"] else initial.believed,
+        ),
+        " ".join(given["trust"]) or None,
+    )
+
+
+def _trusted(trust: tuple[str, ...] | Anchor, locations: Locations) -> dict[str, Any]:
+    """The same, as `Answers` has it. A file is copied: the service may not read it where it is, nor need it stay."""
+    if isinstance(trust, tuple):
+        return {"trust": trust}
+    if trust.root is None:
+        return {"root": trust.shown}
+    return {
+        "root": str(locations.config_directory / "root.json"),
+        "root_file": trust.root.raw.decode(),
+    }
+
+
 def _refuse_others(role: str, given: dict[str, Any]) -> None:
     """An answer to a question of the other role is a misunderstanding."""
-    for option, of_role in (("images", "publisher"), ("trust", "mirror")):
+    for option, of_role in (("images", "publisher"), ("trust", "mirror"), ("root", "mirror")):
         if given[option] and role != of_role:
             raise UsageError(f"--{option} is for a {of_role}, and this is a {role}", remedy="leave it out")
 
@@ -203,6 +241,9 @@ def _pieces(answers: Answers, locations: Locations) -> list[Piece]:
     pieces = [Piece(kind="directory", path=locations.config_directory, mode=0o755)]
     if answers.directory is not None:
         pieces.append(Piece(kind="directory", path=answers.directory, mode=0o755))
+    if answers.root_file is not None:
+        root = locations.config_directory / "root.json"
+        pieces.append(Piece(kind="root", path=root, text=answers.root_file))
     return [
         *pieces,
         Piece(kind="key", path=key, mode=0o600),

@@ -13,6 +13,7 @@ from p2pboot.config.locations import Locations, Role
 from p2pboot.config.show import toml
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.names import ARCHS, check_name, normalise_arch
+from p2pboot.core.trustdocs.chain import DIGEST_PREFIX, Anchor
 
 TREE: Final = "tree"
 """Of a publisher's directory: channels and archs are the names of directories in it."""
@@ -32,7 +33,9 @@ class Answers:
     Args:
         role: of the machine.
         directory: that a publisher publishes; None for a mirror.
-        trust: key ids that a mirror follows; empty for a publisher.
+        trust: key ids that a mirror follows; empty for a publisher, and beside a root.
+        root: what `root` of a mirror's `[[trust]]` says: a path or a digest; None beside key ids.
+        root_file: the root itself, which is to lie at that path; None for a digest.
         channels, archs: of what is published or followed; empty: what the directories of the publisher are called, or
             all archs of a mirror's channels.
         http: `HOST:PORT` to listen on; None: nothing, or the socket unit.
@@ -44,6 +47,8 @@ class Answers:
     role: Role
     directory: Path | None = None
     trust: tuple[str, ...] = ()
+    root: str | None = None
+    root_file: str | None = None
     channels: tuple[str, ...] = ()
     archs: tuple[str, ...] = ()
     http: str | None = None
@@ -79,6 +84,17 @@ def directory(text: str) -> Path:
 def key_ids(text: str) -> tuple[str, ...]:
     """Key ids or peer ids, separated by blanks or commas."""
     return values.some_key_ids(_words(text), Path())
+
+
+def root(text: str) -> Anchor:
+    """A root: `sha256:` and the digest of one of its versions, or its file."""
+    return values.root_anchor(text, Path.cwd())
+
+
+def believed(text: str) -> tuple[str, ...] | Anchor:
+    """Key ids as `key_ids`, or a root as `root`."""
+    is_root = text.startswith(DIGEST_PREFIX) or "/" in text or text.endswith(".json")
+    return root(text) if is_root else key_ids(text)
 
 
 def published(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -266,11 +282,18 @@ def _gateway(answers: Answers) -> Sequence[str]:
 
 
 def _trust(answers: Answers) -> Sequence[str]:
-    lines = [
-        "# Whose images are kept: only what this key signed is ever taken. One such table for each publisher.",
-        "[[trust]]",
-        f"keys = {toml(list(answers.trust))}",
-    ]
+    if answers.root is not None:
+        lines = [
+            "# Whose images are kept: only what those signed whom the newest version of this root names.",
+            "[[trust]]",
+            f"root = {toml(answers.root)}",
+        ]
+    else:
+        lines = [
+            "# Whose images are kept: only what this key signed is ever taken. One such table for each publisher.",
+            "[[trust]]",
+            f"keys = {toml(list(answers.trust))}",
+        ]
     if len(answers.trust) > 1:
         lines += [
             f"# How many of these keys must have signed a manifest, 1 to {len(answers.trust)}.",

@@ -16,7 +16,7 @@ from typing import Final, Literal
 from p2pboot.core.dataclass import dataclass
 from p2pboot.errors import ConfigError, MachineError, machine_error
 
-Kind = Literal["configuration", "key", "unit", "directory"]
+Kind = Literal["configuration", "key", "root", "unit", "directory"]
 State = Literal["new", "kept", "different"]
 
 FORMER: Final = ".before-init"

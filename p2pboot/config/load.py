@@ -189,7 +189,8 @@ def _publisher_of(table: Mapping[str, object], number: int, path: Path | None) -
     try:
         return publisher(table, Path() if path is None else path.parent)
     except ValueError as error:
-        raise ConfigError(f"{where}: {error}", remedy=KEY_ID_REMEDY) from None
+        remedy = _FILE_REMEDY if "root" in table else KEY_ID_REMEDY
+        raise ConfigError(f"{where}: {error}", remedy=remedy) from None
     except ConfigError as error:
         raise ConfigError(f"{where}: {error.message}", remedy=error.remedy) from None
 

@@ -32,7 +32,8 @@ _DECLARED = (
         attribute="anchor",
         parse=values.root_anchor,
         text="In place of `keys`: the root that names publishers, as its file or as `sha256:` and the digest of one of"
-        " its versions. Channels, archs, thresholds and keys are the root's to say ([trust.md](trust.md)).",
+        " its versions. Keys, thresholds and freshness are the root's to say; `channels` and `archs` follow only part"
+        " of what it names ([trust.md](trust.md)).",
         default_words="none",
         example="sha256:7b2dd1b2a3d2a0bbbd8c4f0a4c5a0b3fd9d5e94b7a57b1a0c2b28f7a31a4f9c1",
     ),
@@ -106,8 +107,8 @@ PUBLISHER = {one.name: one for one in _DECLARED}
 """The keys of a `[[trust]]` table, which are the attributes of `core.policy.Publisher` where no other is named."""
 
 
-OF_ROOT = ("root", "max_lifetime", "quota", "max_pairs", "name")
-"""What a table with `root` may say besides: all else the root says."""
+OF_ROOT = ("root", "channels", "archs", "max_lifetime", "quota", "max_pairs", "name")
+"""What a table with `root` may say besides: all else the root says. Channels and archs only ever limit what it says."""
 
 
 def publisher(table: Mapping[str, object], base: Path = Path()) -> Publisher | TrustedRoot:

@@ -13,6 +13,7 @@ from p2pboot.config.check import check_file
 from p2pboot.config.locations import Locations, Role
 from p2pboot.core.identity import SecretKey
 from p2pboot.store.keyfiles import load_key
+from p2pboot.testing.trustdocs import root_body, signed_root
 from tests.cli.conftest import Cli
 from tests.permissions import permissions_applied
 
@@ -75,6 +76,43 @@ def test_a_mirror_of_the_machine_follows_what_was_said(cli: Cli, system: Locatio
     assert settings.trust[0].keys == (ALICE.keyid,)
     assert settings.gateway.http == "192.0.2.7:8080"
     assert not (system.unit_directory / "p2pboot-mirror.socket").exists()
+
+
+def test_a_mirror_follows_a_root_of_which_a_copy_is_kept(cli: Cli, system: Locations, tmp_path: Path) -> None:
+    file = tmp_path / "root.json"
+    file.write_bytes(signed_root(root_body()).raw)
+    asked = ("init", "-y", "--role", "mirror", "--root", str(file), "--release", "stable/x86_64")
+    ran = cli(*asked)
+    assert ran.status == 0, ran.stderr
+    assert (system.config_directory / "root.json").read_bytes() == file.read_bytes()
+    file.unlink()
+    checked = check_file(system.config("mirror"))
+    assert checked.ok, checked.flaws
+    assert checked.settings is not None
+    assert checked.settings.followed() == (("stable", "x86_64"),)
+
+
+@pytest.mark.parametrize("how", ["option", "answer"])
+def test_a_mirror_follows_the_digest_of_a_root(cli: Cli, system: Locations, how: str) -> None:
+    digest = signed_root(root_body()).digest
+    said = f"sha256:{digest}"
+    if how == "option":
+        ran = cli("init", "-y", "--role", "mirror", "--root", said, "--release", "stable/x86_64")
+    else:
+        ran = cli("init", stdin=f"mirror\n{said}\nstable/x86_64\noff\n\n".encode())
+    assert ran.status == 0, ran.stderr
+    settings = check_file(system.config("mirror")).settings
+    assert settings is not None
+    (root,) = settings.roots
+    assert (root.anchor.digest, root.channels, root.archs) == (digest, ("stable",), ("x86_64",))
+    assert not (system.config_directory / "root.json").exists()
+
+
+def test_keys_and_a_root_are_not_both_trusted(cli: Cli, system: Locations) -> None:
+    ran = cli(*MIRROR, "--root", f"sha256:{'0' * 64}")
+    assert ran.status == 2
+    assert "--root and --trust both say whom to trust" in ran.error_line
+    assert tree(system.root) == {}
 
 
 def test_dry_run_prints_all_of_it_and_touches_nothing(cli: Cli, system: Locations) -> None:
@@ -247,6 +285,7 @@ def test_of_piped_lines_a_wrong_one_or_a_missing_one_is_told(
         ("--bootstrap", "boot-2.example.net"),
         ("--name", "two\nlines"),
         ("--trust", ALICE.keyid),
+        ("--root", f"sha256:{'0' * 64}"),
     ],
 )
 def test_a_wrong_answer_is_told_by_its_option(cli: Cli, system: Locations, wrong: tuple[str, str]) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,20 @@ def test_a_key_of_the_node_that_is_a_root_key_is_an_error(tmp_path: Path) -> Non
     (only,) = check_file(write(tmp_path, "\n".join(tables))).flaws
     assert only.severity == "error"
     assert f"{key.public.keyid} is a root key of 'test fleet'" in only.message
+
+
+def test_of_a_root_only_part_is_followed(tmp_path: Path) -> None:
+    body = root_body()
+    everything = replace(body, publish=(replace(body.publish[0], channels=None, archs=None),))
+    (tmp_path / "root.json").write_bytes(signed_root(everything).raw)
+    table = '[[trust]]\nroot = "root.json"\nchannels = ["stable"]\narchs = ["arm64"]'
+    settings = check_file(write(tmp_path, table)).settings
+    assert settings is not None
+    assert settings.followed() == (("stable", "arm64"),)
+
+
+def test_what_a_root_says_itself_is_not_said_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "root.json").write_bytes(signed_root(root_body()).raw)
+    (only,) = check_file(write(tmp_path, '[[trust]]\nroot = "root.json"\nthreshold = 2')).flaws
+    assert "threshold: not beside root" in only.message
+    assert "key id" not in only.message
