@@ -48,6 +48,11 @@ def status_of(machine: Machine, role: str) -> dict[str, Any]:
     return answer
 
 
+def _vouching(machine: Machine) -> list[str]:
+    pairs = status_of(machine, "publisher")["trust"]["pairs"]
+    return [key for pair in pairs for key in (pair["statement"] or {}).get("signers", [])]
+
+
 def is_offered(machine: Machine, role: str) -> None:
     wait_until(lambda: bool(status_of(machine, role)["heads"]), f"the {role} offers the release")
 
@@ -106,7 +111,7 @@ def test_the_sandbox_takes_what_the_guide_adds(machine: Machine) -> None:
     machine.run("mkdir", "/srv/snapshots")
     machine.run("chown", "p2pboot:", "/srv/snapshots")
     machine.run("p2pboot", "key", "swarm", f"{keys}/swarm.key")
-    for role in ("publisher", "release"):
+    for role in ("publisher", "release", "freshness"):
         machine.run(
             "sh", "-c", f"test -e {keys}/{role}.toml || p2pboot key generate --key {keys}/{role}.toml"
         )
@@ -115,11 +120,13 @@ def test_the_sandbox_takes_what_the_guide_adds(machine: Machine) -> None:
     machine.run("cp", "-r", "/root/given", "/home/operator/images")
     machine.run("chgrp", "-R", "images", "/home/operator/images")
     machine.run("chmod", "-R", "u=rwX,g=rX,o=", "/home/operator/images")
-    swarm, signing = re.findall(r"`(swarm_key = .*?)`|`(signing_key_path = .*?)`", text.replace("\n", " "))
+    settings = ("swarm_key", "signing_key_path", "freshness_key")
+    swarm, signing, freshness = (re.findall(rf"`({name} = .*?)`", text)[0] for name in settings)
     machine.write(
         "/etc/p2pboot/publisher.toml",
-        f"[identity]\n{signing[1]}\n[network]\nmdns = false\n{swarm[0]}\n"
-        '[provider]\ndirectory = "/home/operator/images"\nchannel = "stable"\narch = "x86_64"\n'
+        f"[identity]\n{signing}\n[network]\nmdns = false\n{swarm}\n"
+        f"[provider]\n{freshness}\n"
+        'directory = "/home/operator/images"\nchannel = "stable"\narch = "x86_64"\n'
         '[snapshots]\ndirectory = "/srv/snapshots"\n',
     )
     machine.run("systemctl", "daemon-reload")
@@ -132,3 +139,5 @@ def test_the_sandbox_takes_what_the_guide_adds(machine: Machine) -> None:
     release = machine.json("p2pboot", "key", "show", "--key", f"{keys}/release.toml", "--json")
     assert status["mesh"]["private"] is True
     assert status["heads"][0]["signers"] == [release["keyid"]]
+    fresh = machine.json("p2pboot", "key", "show", "--key", f"{keys}/freshness.toml", "--json")
+    wait_until(lambda: _vouching(machine) == [fresh["keyid"]], "the publisher vouches for its release")
