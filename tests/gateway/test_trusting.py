@@ -69,7 +69,12 @@ async def test_of_several_fleets_one_is_named(store: Store, tmp_path: Path) -> N
         assert (later.status, "Retry-After".lower() in later.headers) == (503, True)
         taking(node, OTHER[0].raw)
         assert (await gateway.get(f"/root.json?fleet={other}")).body == OTHER[0].raw
-        for query in ("fleet=x", f"fleet={'0' * 64}", f"fleet={mine}&fleet={other}"):
+        for query in (
+            "fleet=x",
+            f"fleet={'0' * 64}",
+            f"fleet={mine}&fleet={other}",
+            "fleet=x&" * 20,
+        ):
             assert (await gateway.get(f"/root.json?{query}")).status == 404, query
 
 
