@@ -17,7 +17,7 @@ from p2pboot.core.timestamps import parse_time
 from p2pboot.core.trustdocs.chain import Anchor, begin, walk
 from p2pboot.core.trustdocs.envelope import Document, add_signature, only_signatures_of, with_signatures
 from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
-from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Role, Root, RootBody, body_digest_of
+from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Role, Root, RootBody, decode_root
 from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from tests.vectors.trust import form, make
@@ -91,8 +91,8 @@ def test_roots_are_written_as_the_vectors() -> None:
         publish=(PublishRole(keys, 2, ("stable",), ("arm64", "x86_64"), rule),),
         snapshots=Role((form.S1.keyid,)),
     )
-    assert body_digest_of(body) == INDEX["fleet"]
     raw = body.document()
+    assert decode_root(raw).digest == INDEX["fleet"]
     for key in (form.R3, form.R1):
         raw = add_signature(raw, KEYS[key.keyid])
     assert raw == read("root-1")

@@ -18,14 +18,12 @@ from p2pboot.core.manifest import fields
 from p2pboot.core.manifest.model import Artifact, Statement
 from p2pboot.core.manifest.rollout import read_rollout
 from p2pboot.core.names import (
-    ARCHS,
     DTB_ARCHIVE,
     DTB_PREFIX,
     REQUIRED_KEYS,
     UKI,
     artifact_path,
     check_artifact_key,
-    check_name,
 )
 from p2pboot.core.pieces import piece_count
 from p2pboot.errors import Malformed
@@ -113,7 +111,7 @@ def read_statement(raw: bytes) -> Statement:
     body = decode_typed(raw, _BODY)
     if body.spec != SPEC:
         raise Malformed(f"spec: {body.spec[:40]!r} is not {SPEC!r}")
-    channel, arch = _name("channel", body.channel), _arch(body.arch)
+    channel, arch = fields.check_channel("channel", body.channel), fields.check_arch("arch", body.arch)
     created_at = fields.check_time("created_at", body.created_at)
     expires_at = fields.check_time("expires_at", body.expires_at)
     if expires_at <= created_at:
@@ -134,20 +132,6 @@ def read_statement(raw: bytes) -> Statement:
         signers=fields.check_signers("signers", body.signers),
         rollout=None if isinstance(body.rollout, msgspec.UnsetType) else read_rollout(body.rollout, channel),
     )
-
-
-def _name(place: str, text: str) -> str:
-    try:
-        return check_name(text, "the name")
-    except ValueError as error:
-        raise Malformed(f"{place}: {error}") from None
-
-
-def _arch(text: str) -> str:
-    # Aliases are for people and URLs: a second spelling in a document would be a second manifest.
-    if text not in ARCHS:
-        raise Malformed(f"arch: {text[:40]!r} is not one of {', '.join(ARCHS)}")
-    return text
 
 
 def _cmdline(text: str | msgspec.UnsetType) -> str | None:

@@ -1,4 +1,4 @@
-"""The rules for single fields of a manifest: bounded text, base64, URLs, digests with their algorithm.
+"""The rules for single fields of manifests and trust documents: names, bounded text, base64, URLs, digests.
 
 Every function takes the place of the field first and raises :class:`~p2pboot.errors.Malformed` with it.
 """
@@ -14,6 +14,7 @@ from typing import Final
 from p2pboot.core.digests import is_digest
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.jsonform import FORBIDDEN_CHARACTERS, MAX_INTEGER
+from p2pboot.core.names import ARCHS, check_name
 from p2pboot.core.timestamps import parse_time
 from p2pboot.errors import Malformed
 
@@ -49,6 +50,24 @@ def check_text(place: str, text: str, *, max_bytes: int, min_bytes: int = 1) -> 
     if found is not None:
         raise Malformed(f"{place}: control character U+{ord(found[0]):04X} is not allowed")
     return text
+
+
+def check_channel(place: str, name: str) -> str:
+    """Return ``name`` if a channel can be called so."""
+    try:
+        return check_name(name, "the name")
+    except ValueError as error:
+        raise Malformed(f"{place}: {error}") from None
+
+
+def check_arch(place: str, name: str) -> str:
+    """Return ``name`` if it is the canonical name of an architecture.
+
+    Aliases are for people and URLs: a second spelling in a document would be a second document.
+    """
+    if name not in ARCHS:
+        raise Malformed(f"{place}: {name[:40]!r} is not one of {', '.join(ARCHS)}")
+    return name
 
 
 def check_integer(place: str, number: int) -> int:

@@ -23,7 +23,6 @@ from p2pboot.core.digests import is_digest
 from p2pboot.core.manifest import fields
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.envelope import Document, Unchecked, decode, unsigned
-from p2pboot.core.trustdocs.root import check_arch, check_channel
 from p2pboot.errors import Malformed, SignatureError, UsageError
 
 SPEC: Final = "p2pboot-freshness/1"
@@ -193,8 +192,8 @@ def _read(wire: _Freshness) -> FreshnessBody:
     return FreshnessBody(
         fleet=fleet,
         root_version=root_version,
-        channel=check_channel("channel", wire.channel),
-        arch=check_arch("arch", wire.arch),
+        channel=fields.check_channel("channel", wire.channel),
+        arch=fields.check_arch("arch", wire.arch),
         created_at=created_at,
         valid_until=valid_until,
         head_version=head_version,

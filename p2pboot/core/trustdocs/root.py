@@ -27,9 +27,8 @@ import msgspec
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import is_digest
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.jsonform import canonical
 from p2pboot.core.manifest import fields
-from p2pboot.core.names import ARCHS, base_channel, check_name
+from p2pboot.core.names import ARCHS, base_channel
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT, Document, Unchecked, decode, unsigned
 from p2pboot.errors import Malformed, SignatureError, UsageError
@@ -417,13 +416,13 @@ def _keys(place: str, keys: Sequence[str]) -> tuple[str, ...]:
 
 def _channels(place: str, names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
-        check_channel(f"{place}.channels", name)
+        fields.check_channel(f"{place}.channels", name)
     return _some(f"{place}.channels", names)
 
 
 def _archs(place: str, names: Sequence[str]) -> tuple[str, ...]:
     for name in names:
-        check_arch(f"{place}.archs", name)
+        fields.check_arch(f"{place}.archs", name)
     return _some(f"{place}.archs", names)
 
 
@@ -435,25 +434,10 @@ def _some(place: str, names: Sequence[str]) -> tuple[str, ...]:
 
 def _floor(place: str, wire: _Floor) -> Floor:
     return Floor(
-        check_channel(f"{place}.channel", wire.channel),
-        check_arch(f"{place}.arch", wire.arch),
+        fields.check_channel(f"{place}.channel", wire.channel),
+        fields.check_arch(f"{place}.arch", wire.arch),
         fields.check_integer(f"{place}.manifest_version", wire.manifest_version),
     )
-
-
-def check_channel(place: str, name: str) -> str:
-    """Return the name of a channel; Malformed where it is none."""
-    try:
-        return check_name(name, "the name")
-    except ValueError as error:
-        raise Malformed(f"{place}: {error}") from None
-
-
-def check_arch(place: str, name: str) -> str:
-    """Return the canonical name of an architecture; Malformed for anything else, aliases too."""
-    if name not in ARCHS:
-        raise Malformed(f"{place}: {name[:40]!r} is not one of {', '.join(ARCHS)}")
-    return name
 
 
 def with_floor(body: RootBody, floor: Floor) -> RootBody:
@@ -485,10 +469,3 @@ def _publish_members(role: PublishRole) -> dict[str, Any]:
 
 def _names(names: tuple[str, ...] | None) -> str:
     return "*" if names is None else ",".join(names)
-
-
-def body_digest_of(body: RootBody) -> str:
-    """The digest that a root has which says this."""
-    import hashlib
-
-    return hashlib.sha256(canonical(body.members())).hexdigest()

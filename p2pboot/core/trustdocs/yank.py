@@ -20,7 +20,6 @@ from p2pboot.core.digests import is_digest
 from p2pboot.core.manifest import fields
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT, Document, Unchecked, decode, unsigned
-from p2pboot.core.trustdocs.root import check_arch, check_channel
 from p2pboot.errors import Malformed, UsageError
 
 SPEC: Final = "p2pboot-yank/1"
@@ -143,8 +142,8 @@ def _read(wire: _Yank) -> YankBody:
             raise Malformed(f"{name}: must be 64 lowercase hex digits")
     return YankBody(
         fleet=wire.fleet,
-        channel=check_channel("channel", wire.channel),
-        arch=check_arch("arch", wire.arch),
+        channel=fields.check_channel("channel", wire.channel),
+        arch=fields.check_arch("arch", wire.arch),
         content=wire.content,
         reason=fields.check_text("reason", wire.reason, max_bytes=MAX_REASON_BYTES, min_bytes=0),
         created_at=fields.check_time("created_at", wire.created_at),
