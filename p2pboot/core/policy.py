@@ -10,7 +10,7 @@ newer root names others.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Final, Protocol, Self
@@ -137,6 +137,14 @@ class Publisher:
     def is_met_by(self, signers: Iterable[str]) -> bool:
         """Whether enough of these key ids are this publisher's."""
         return len(self.trusted_among(signers)) >= self.threshold
+
+    def may_vouch(self, fleet: str, signers: Collection[str]) -> bool:
+        """Whether these key ids say which of its manifests is the newest, in a statement for that fleet."""
+        return self.freshness is not None and self.fleet == fleet and self.freshness.is_met_by(signers)
+
+    def may_yank(self, fleet: str, signers: Collection[str]) -> bool:
+        """Whether these key ids take back what it published, in a yank for that fleet."""
+        return self.fleet == fleet and self.is_met_by(signers)
 
 
 class Policy(Protocol):

@@ -1,29 +1,16 @@
-"""Who has a say in what is fresh and what is taken back, and what time that makes it: for who has no state."""
+"""Reads the freshness statements and yanks that count, and what time they make it: for who has no state."""
 
 from __future__ import annotations
 
 from p2pboot.core.clock import AcceptedTime, Clock, raised
 from p2pboot.core.freshness import is_ahead
-from p2pboot.core.policy import Policy, Publisher
+from p2pboot.core.policy import Policy
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
 from p2pboot.errors import ManifestError, SignatureError
 
 _HERE = "the memory of this run"
-
-
-def may_state(publisher: Publisher | None, fleet: str, signers: tuple[str, ...]) -> bool:
-    """Whether these signers say what is fresh of a publisher's."""
-    rule = None if publisher is None else publisher.freshness
-    if publisher is None or rule is None or publisher.fleet != fleet or not signers:
-        return False
-    return set(rule.keys).issuperset(signers)
-
-
-def may_yank(publisher: Publisher | None, fleet: str, signers: tuple[str, ...]) -> bool:
-    """Whether these signers may take back what a publisher published."""
-    return publisher is not None and publisher.fleet == fleet and publisher.is_met_by(signers)
 
 
 def read_statement(raw: bytes, policy: Policy, clock: Clock) -> Freshness:
@@ -35,7 +22,7 @@ def read_statement(raw: bytes, policy: Policy, clock: Clock) -> Freshness:
     """
     found = decode_freshness(raw)
     publisher = policy.publisher_for(*found.claims.pair)
-    if not may_state(publisher, found.claims.fleet, found.signers):
+    if publisher is None or not publisher.may_vouch(found.claims.fleet, found.signers):
         raise SignatureError(
             f"the freshness statement of {'/'.join(found.claims.pair)} is not signed by who says here what is fresh",
             remedy="name who does: --freshness KEYID beside --trust, or the fleet's root: --root FILE",
@@ -58,7 +45,7 @@ def read_yank(raw: bytes, policy: Policy) -> Yank:
     """
     found = decode_yank(raw)
     publisher = policy.publisher_for(*found.claims.pair)
-    if not may_yank(publisher, found.claims.fleet, found.signers):
+    if publisher is None or not publisher.may_yank(found.claims.fleet, found.signers):
         raise SignatureError(
             f"the yank of {'/'.join(found.claims.pair)} is not signed by enough of who is trusted to publish there",
             remedy="get it from a node that took it, or have the others sign: p2pboot yank sign FILE --key PATH",

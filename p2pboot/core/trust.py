@@ -117,12 +117,11 @@ class Trust:
         is_own = self.key in signers or signers in self.own.values()
         return not is_own and self._accepts(channel, arch, signers)
 
-    def tells_freshness(self, channel: str, arch: str, signers: tuple[str, ...]) -> bool:
-        """The same of their freshness statements."""
+    def tells_freshness(self, channel: str, arch: str, fleet: str, signers: tuple[str, ...]) -> bool:
+        """The same of their freshness statements for a fleet."""
         publisher = self.publisher_for(channel, arch)
-        rule = None if publisher is None else publisher.freshness
         is_own = not set(self.vouching).isdisjoint(signers)
-        return rule is not None and not is_own and set(rule.keys).issuperset(signers)
+        return publisher is not None and not is_own and publisher.may_vouch(fleet, signers)
 
     def is_own(self, offered: Offered) -> bool:
         """Whether it is of the very keys that sign this node's directory for this channel and arch."""

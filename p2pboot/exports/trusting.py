@@ -20,7 +20,6 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.manifest.fields import check_base64
 from p2pboot.core.names import base_channel
 from p2pboot.core.policy import TrustedRoot, TrustPolicy
-from p2pboot.core.saying import may_state
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.trustdocs.chain import BadChain, Chain, TwoRoots, begin, claims_version, walk
 from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT, Unchecked
@@ -224,11 +223,12 @@ class Bringing:
         for raw in self._brought.statements:
             found = decode_freshness(raw)
             claims = found.claims
-            if (claims.pair, claims.head_digest, claims.head_version) == (
+            is_of_it = (claims.pair, claims.head_digest, claims.head_version) == (
                 (manifest.channel, manifest.arch),
                 manifest.digest,
                 manifest.manifest_version,
-            ) and may_state(publisher, claims.fleet, found.signers):
+            )
+            if is_of_it and publisher is not None and publisher.may_vouch(claims.fleet, found.signers):
                 return check_freshness(found)
         return None
 

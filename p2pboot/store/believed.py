@@ -45,12 +45,12 @@ def statement_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | N
         pair: its channel and arch.
         publisher: trusted for it; None for nobody.
     """
-    if publisher is None or publisher.freshness is None or publisher.fleet is None:
+    if publisher is None or publisher.fleet is None:
         return None
     raw = documents.statement(publisher.fleet, *pair)
     with suppress(Malformed, SignatureError):  # the disk changed it: it comes again
         statement = None if raw is None else _statement(raw)
-        if statement is not None and set(publisher.freshness.keys).issuperset(statement.signed_by):
+        if statement is not None and publisher.may_vouch(statement.body.fleet, statement.signed_by):
             return statement
     return None
 
@@ -63,16 +63,15 @@ def statements(documents: TrustDocuments, trust: Trust) -> Iterator[Freshness]:
     for raw in documents.statements(newest_first=True):
         with suppress(Malformed, SignatureError):
             statement = _statement(raw)
-            publisher = trust.publisher_for(*statement.pair)
-            is_of_it = publisher is not None and publisher.fleet == statement.body.fleet
-            if is_of_it and trust.tells_freshness(*statement.pair, statement.signed_by):
+            if trust.tells_freshness(*statement.pair, statement.body.fleet, statement.signed_by):
                 yield statement
 
 
 def yank_counts(raw: bytes, publisher: Publisher) -> bool:
     """Whether a yank that is kept of a publisher's fleet still counts; not where the disk changed it."""
     with suppress(Malformed, SignatureError):
-        return publisher.is_met_by(_yank(raw).signed_by)
+        yank = _yank(raw)
+        return publisher.may_yank(yank.body.fleet, yank.signed_by)
     return False
 
 
@@ -89,6 +88,6 @@ def yanks_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | None)
         for raw in documents.yanks(publisher.fleet, name, arch):
             with suppress(Malformed, SignatureError):
                 yank = _yank(raw)
-                if publisher.is_met_by(yank.signed_by):
+                if publisher.may_yank(yank.body.fleet, yank.signed_by):
                     found[yank.body.content] = yank
     return found

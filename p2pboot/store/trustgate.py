@@ -19,10 +19,19 @@ from p2pboot.core.freshness import contradict, is_ahead, supersedes
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.trust import Pair
-from p2pboot.core.trustdocs.chain import BadChain, Chain, Gap, TwoRoots, begin, walk, with_history
+from p2pboot.core.trustdocs.chain import (
+    BadChain,
+    Chain,
+    Gap,
+    TwoRoots,
+    begin,
+    claims_version,
+    walk,
+    with_history,
+)
 from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
-from p2pboot.core.trustdocs.root import RootBody, decode_root
+from p2pboot.core.trustdocs.root import decode_root
 from p2pboot.core.trustdocs.yank import check_yank, decode_yank
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.store.believed import yank_counts
@@ -167,7 +176,7 @@ class TrustGate:
         known = chain.newest
         if raw == known.raw:
             return Judged(Fate.KNOWN)
-        version = _version(raw)
+        version = claims_version(raw)
         if version is not None and version > known.version + 1:
             return Judged(Fate.EARLY, f"root version {known.version + 1} is missing before version {version}")
         return None
@@ -200,10 +209,9 @@ class TrustGate:
             publisher = self._who(found.claims.pair, found.claims.fleet, pair)
             if isinstance(publisher, Judged):
                 return publisher
-            rule = publisher.freshness
-            if rule is None or not set(rule.keys).issuperset(found.claims.signers):
+            if not publisher.may_vouch(found.claims.fleet, found.claims.signers):
                 return Judged(Fate.UNTRUSTED, "it is not signed by who says what is fresh")
-            statement = check_freshness(found, trusted=rule.keys)
+            statement = check_freshness(found)
         except (Malformed, SignatureError) as error:
             return Judged(Fate.BAD, error.message)
         with self._store.transaction():
@@ -266,7 +274,7 @@ class TrustGate:
             publisher = self._who(found.claims.pair, found.claims.fleet, pair)
             if isinstance(publisher, Judged):
                 return publisher
-            if not publisher.is_met_by(found.signers):
+            if not publisher.may_yank(found.claims.fleet, found.signers):
                 return Judged(Fate.UNTRUSTED, "it is not signed by enough of who may publish")
             yank = check_yank(found, trusted=publisher.keys)
         except (Malformed, SignatureError) as error:
@@ -330,27 +338,13 @@ def _is_lie(ended_by: BadChain | None, documents: list[bytes]) -> bool:
     """Whether no honest node sends documents that end a walk so: who began later has nothing of what comes before."""
     if ended_by is None:
         return False
-    return not (isinstance(ended_by, Gap) and _version(documents[0]) == ended_by.version)
-
-
-def _claims(raw: bytes) -> tuple[str, RootBody] | None:
-    """The digest of what claims to be a root, and what it says, unchecked; None where it is none."""
-    try:
-        found = decode_root(raw)
-    except (Malformed, SignatureError):
-        return None
-    return found.digest, found.claims
-
-
-def _version(raw: bytes) -> int | None:
-    found = _claims(raw)
-    return None if found is None else found[1].version
+    return not (isinstance(ended_by, Gap) and claims_version(documents[0]) == ended_by.version)
 
 
 def _is_of_another(raw: bytes, fleet: str | None) -> bool:
-    found = _claims(raw)
-    if found is None or fleet is None:
+    try:
+        found = decode_root(raw)
+    except (Malformed, SignatureError):
         return False
-    digest, body = found
-    said = digest if body.version == 1 else body.fleet
-    return said is not None and said != fleet
+    said = found.digest if found.claims.version == 1 else found.claims.fleet
+    return None not in (said, fleet) and said != fleet

@@ -121,12 +121,8 @@ class Freshness(Document):
         return hash(self.raw)
 
 
-def check_freshness(found: Unchecked[FreshnessBody], *, trusted: tuple[str, ...] = ()) -> Freshness:
+def check_freshness(found: Unchecked[FreshnessBody]) -> Freshness:
     """Check what `decode_freshness` read.
-
-    Args:
-        found: it.
-        trusted: key ids whose signatures are checked first.
 
     Raises:
         SignatureError: a signature is missing, foreign, or does not match.
@@ -134,7 +130,7 @@ def check_freshness(found: Unchecked[FreshnessBody], *, trusted: tuple[str, ...]
     """
     if found.signers != found.claims.signers:
         raise SignatureError("signatures: must be one of each of the signers, and no other")
-    found.check(first=trusted)
+    found.check()
     return Freshness(raw=found.raw, digest=found.digest, signed_by=found.signers, body=found.claims)
 
 

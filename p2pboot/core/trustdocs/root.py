@@ -81,6 +81,10 @@ class FreshnessRule:
     required: bool = False
     max_age_s: int = DEFAULT_MAX_AGE_S
 
+    def is_met_by(self, signers: Collection[str]) -> bool:
+        """Whether these key ids, and nobody else, signed who may."""
+        return bool(signers) and set(self.keys).issuperset(signers)
+
 
 @dataclass(frozen=True, slots=True)
 class PublishRole:

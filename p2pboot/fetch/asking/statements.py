@@ -15,7 +15,7 @@ from p2pboot.core.freshness import contradict, is_ahead, supersedes
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import base_channel
 from p2pboot.core.policy import Policy
-from p2pboot.core.saying import may_state, may_yank, time_by
+from p2pboot.core.saying import time_by
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank, check_yank, decode_yank
 from p2pboot.core.verify import Question
@@ -86,7 +86,7 @@ class Statements:
         statements = {
             digest: one
             for digest, one in self._statements.items()
-            if may_state(publisher, one.body.fleet, one.signed_by)
+            if publisher is not None and publisher.may_vouch(one.body.fleet, one.signed_by)
         }
         told: list[str] = []
         for raw in documents[:STATEMENTS_PER_PEER]:
@@ -97,7 +97,7 @@ class Statements:
                 if (
                     publisher is None
                     or found.claims.pair != self.pair
-                    or not may_state(publisher, found.claims.fleet, found.signers)
+                    or not publisher.may_vouch(found.claims.fleet, found.signers)
                 ):
                     continue
                 if found.digest in statements:
@@ -136,7 +136,7 @@ class Statements:
                     or found.claims.content in yanks
                     or found.claims.channel not in (self.channel, base_channel(self.channel))
                     or found.claims.arch != self.arch
-                    or not may_yank(publisher, found.claims.fleet, found.signers)
+                    or not publisher.may_yank(found.claims.fleet, found.signers)
                 ):
                     continue
                 yank = check_yank(found, trusted=publisher.keys)
@@ -202,14 +202,14 @@ class Statements:
         publisher, remembered = policy.publisher_for(*self.pair), self._asked.freshness.statement
         if publisher is None:
             return
-        if remembered is not None and may_state(publisher, remembered.body.fleet, remembered.signed_by):
+        if remembered is not None and publisher.may_vouch(remembered.body.fleet, remembered.signed_by):
             yield remembered  # what it names was at hand when it was taken
         for one in self._statements.values():
             named = self._at_hand(one, at_hand)
             if (
                 named is not None
                 and publisher.is_met_by(named.signers)
-                and may_state(publisher, one.body.fleet, one.signed_by)
+                and publisher.may_vouch(one.body.fleet, one.signed_by)
             ):
                 yield one
 
@@ -225,4 +225,4 @@ class Statements:
 
     def _counts(self, yank: Yank, policy: Policy) -> bool:
         publisher = policy.publisher_for(*self.pair)
-        return may_yank(publisher, yank.body.fleet, yank.signed_by)
+        return publisher is not None and publisher.may_yank(yank.body.fleet, yank.signed_by)
