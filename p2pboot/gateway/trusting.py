@@ -9,11 +9,11 @@ from typing import Final
 from urllib.parse import parse_qs
 
 from p2pboot.core.digests import is_digest
+from p2pboot.core.jsonform import MAX_INTEGER
 from p2pboot.core.names import is_next, normalise_arch
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import claims_version
-from p2pboot.core.trustdocs.root import MAX_VERSION
 from p2pboot.gateway import replies
 from p2pboot.gateway.backend import Backend
 from p2pboot.gateway.replies import Reply, refusal, unavailable
@@ -62,7 +62,7 @@ class TrustRoutes:
             fleet: which one is meant; None for the only one, "" where something else than a digest was named.
             version: of the root; None for the newest.
         """
-        if fleet == "" or (version or 0) > MAX_VERSION:
+        if fleet == "" or (version or 0) > MAX_INTEGER:
             return refusal(404, "name the fleet by 64 lowercase hex digits, and a version up to 2^53-1")
         roots = self._node.catalogue.trust.roots
         meant = [one for one in roots if fleet in (None, one.fleet, one.anchor.digest)]

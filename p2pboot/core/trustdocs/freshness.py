@@ -20,6 +20,7 @@ import msgspec
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import is_digest
+from p2pboot.core.jsonform import MAX_INTEGER
 from p2pboot.core.manifest import fields
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.envelope import Document, Unchecked, decode, unsigned
@@ -205,6 +206,6 @@ def check_fleet(fleet: str, root_version: int) -> tuple[str, int]:
     if not is_digest(fleet):
         raise Malformed("fleet: must be 64 lowercase hex digits")
     is_none = not int(fleet, 16)
-    if not (root_version == 0 if is_none else 1 <= root_version <= 2**53 - 1):
+    if not (root_version == 0 if is_none else 1 <= root_version <= MAX_INTEGER):
         raise Malformed("root_version: from 1 to 2^53-1; without a root, where fleet is 64 zeros, 0")
     return fleet, root_version

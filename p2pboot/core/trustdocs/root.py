@@ -47,7 +47,6 @@ REFUSE: Final = "refuse"
 MAX_KEYS: Final = 32
 MAX_PUBLISH_ROLES: Final = 64
 MAX_FLOORS: Final = 512
-MAX_VERSION: Final = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True)
