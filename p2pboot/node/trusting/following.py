@@ -34,7 +34,9 @@ from p2pboot.transport.interface import Connection, Gossip, StreamReset
 log = logging.getLogger(__name__)
 
 DISTRUSTED_S: Final = 600.0
-"""For how long who sent what no honest node sends is asked for nothing of trust."""
+"""For how long who sent what no honest node sends, or much that leads nowhere, is asked for nothing of trust."""
+LONG_WALK_BYTES: Final = 1024 * 1024
+"""Of a chain that may well lack the root which is believed: a hundred versions take less."""
 STATEMENTS_PER_REPLY: Final = 8
 """There is one of each fleet; more are not looked at."""
 BYTES_PER_ROUND: Final = 4 * 1024 * 1024
@@ -183,8 +185,11 @@ class Following:
 
     async def _drop(self, connection: Connection, what: str) -> None:
         self._poisoned(connection.peer_id, what)
-        self._distrusted[connection.peer_id] = trio.current_time() + DISTRUSTED_S
+        self._rest(connection)
         await self._transport.hang_up(connection)
+
+    def _rest(self, connection: Connection) -> None:
+        self._distrusted[connection.peer_id] = trio.current_time() + DISTRUSTED_S
 
     async def _walk(self, requests: RequestStream, trusted: TrustedRoot) -> int:
         """Walk one chain with one peer, page by page, until nothing more comes."""
@@ -203,14 +208,18 @@ class Following:
                 if not page and newest > 1 and after == newest - 1:
                     page = await requests.ask(ask_roots(name, newest))  # who began there has nothing before
                 if not page:
+                    if size > LONG_WALK_BYTES and len(held) == count:
+                        # It led nowhere. To look at it costs seconds, and whoever made it up has more of it.
+                        self._rest(requests.connection)
                     return size
                 count, size = count + len(page), size + sum(map(len, page))
                 if count > MAX_CHAIN or size > MAX_CHAIN_BYTES:
                     raise Liar(f"more than {MAX_CHAIN} roots or {MAX_CHAIN_BYTES} bytes of them")
-                last = _ascending(page, after)
+                # A root of many names takes 12 ms: not in the event loop.
+                last, is_there = await trio.to_thread.run_sync(_ascending, page, after, trusted.anchor.digest)
                 held += page
                 judged: Judged | None = Judged(Fate.OLDER)
-                if chain is not None or _holds(page, trusted.anchor.digest):
+                if chain is not None or is_there:
                     judged = await self._take_roots(held, trusted, requests.peer_id)
                 if judged is None:
                     return size
@@ -288,20 +297,20 @@ def _in_force(catalogue: Catalogue, trusted: TrustedRoot) -> Chain | None:
     return next(found, None)
 
 
-def _ascending(page: Sequence[bytes], after: int) -> int:
-    """The version of the last root of a page, each of which is the next one: nothing else is looked at any further."""
-    version = after
+def _ascending(page: Sequence[bytes], after: int, digest: str) -> tuple[int, bool]:
+    """See that each root of a page is the next one: nothing else is looked at any further.
+
+    Returns:
+        The version of the last; and whether one has a digest, whoever signed it.
+    """
+    version, is_there = after, False
     for index, raw in enumerate(page):
         try:
-            found = decode_root(raw).claims.version
+            one = decode_root(raw)
+            found = one.claims.version
         except (Malformed, SignatureError) as error:
             raise Liar(f"a root that is none: {error.message}") from None
         if found != version + 1 and (index or found <= after):
             raise Liar(f"root version {found} after version {version}")
-        version = found
-    return version
-
-
-def _holds(page: Sequence[bytes], digest: str) -> bool:
-    """Whether a root of a page has a digest, whoever signed it."""
-    return any(decode_root(raw).digest == digest for raw in page)
+        version, is_there = found, is_there or one.digest == digest
+    return version, is_there

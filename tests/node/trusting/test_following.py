@@ -208,6 +208,25 @@ async def test_a_liar_is_dropped_and_the_others_are_used(mesh: Mesh, autojump_cl
             assert liar.count(HeadsRequest) >= 1
 
 
+async def test_who_sends_a_long_chain_that_leads_nowhere_is_not_asked_for_it_in_each_round(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "LONG_WALK_BYTES", 3000)
+    chain = chain_of(9, root_body(name="of nobody"))
+    liar = Fake({after: [chain[after].raw] for after in range(9)}, [], [])
+    async with (
+        mesh.network.open(key_of("liar").public.peer_id) as peer,
+        mesh.node("node", roots=anchored(signed_root()), network=SYNC_ONLY) as node,
+    ):
+        peer.handle(SYNC_PROTOCOL, liar.serve)
+        await peer.dial(node.address)
+        await until(lambda: liar.count(RootsRequest) == 10)
+        await until(lambda: liar.count(HeadsRequest) >= 5)
+        assert liar.count(RootsRequest) == 10
+        assert node.node.running().poisoners == 0, "it may be that it knows no better"
+        assert peer.peer_id in node.transport.peers()
+
+
 async def test_what_one_round_has_no_room_for_is_asked_in_the_next(
     mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
