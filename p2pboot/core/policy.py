@@ -282,9 +282,18 @@ class TrustPolicy:
         return self.of(self.named, roots)
 
     def floor(self, channel: str, arch: str) -> int:
-        """Return the lowest `manifest_version` taken of a channel and (canonical) architecture; 0 for any."""
-        bodies = (one.chain.newest.body for one in self.roots if one.chain is not None)
-        return max((body.floor(channel, arch) for body in bodies), default=0)
+        """Return the lowest `manifest_version` taken of a channel and (canonical) architecture; 0 for any.
+
+        As the root says that names who publishes there: another fleet's has nothing to say about it.
+        """
+        publisher = self.publisher_for(channel, arch)
+        facts = None if publisher is None else publisher.root
+        if facts is None:
+            return 0
+        chains = (one.chain for one in self.roots if one.anchor.digest == facts.anchor)
+        return max(
+            (chain.newest.body.floor(channel, arch) for chain in chains if chain is not None), default=0
+        )
 
     def __post_init__(self) -> None:
         for one, other in combinations(self.publishers, 2):

@@ -76,7 +76,7 @@ OF_A_ROOT = {"root", "floor", "yank", "freshness"}
 def rooted(**said: Any) -> TrustPolicy:
     """A policy of a root that names ALICE, and BOB to say what is fresh."""
     rule = said.pop("freshness", None)
-    role = PublishRole((A,), freshness=rule)
+    role = PublishRole((A,), channels=said.pop("channels", None), freshness=rule)
     facts: dict[str, Any] = {"name": "fleet", "version": 1, "created_at": CREATED, "expires_at": None, **said}
     root = RootBody(root=Role((C,)), publish=(role,), **facts)
     anchor = Anchor.of_root(Root.parse(add_signature(root.document(), CAROL)))
@@ -417,3 +417,11 @@ def test_a_half_signed_manifest_says_how_to_go_on() -> None:
     assert verdict.failed is not None
     assert B in verdict.failed.detail
     assert "manifest sign" in (verdict.failed.remedy or "")
+
+
+def test_the_floor_of_another_fleets_root_is_none_here() -> None:
+    floors = (Floor("stable", "x86_64", 2**53 - 1), Floor("beta", "x86_64", 8))
+    others = rooted(floors=floors, channels=("beta",))
+    policy = TrustPolicy.of((Publisher((A,), channels=("stable",)),), others.roots)
+    assert verify(manifest().raw, Question(policy, Clock(CREATED))).ok
+    assert (policy.floor("stable", "x86_64"), policy.floor("beta", "x86_64")) == (0, 8)
