@@ -37,6 +37,10 @@ class Numbered(Protocol):
     def manifest_version(self) -> int:
         """Its number."""
 
+    @property
+    def digest(self) -> str:
+        """Its manifest digest, hex."""
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -119,11 +123,24 @@ def check_freshness_of(manifest: Numbered, rule: FreshnessRule | None, asked: As
         return skipped(NAME, "nobody is named who says how old the newest manifest is")
     statement = asked.statement
     if statement is None or statement.pair != (manifest.channel, manifest.arch):
-        detail = "nobody showed a statement of what the newest manifest is"
-        if rule.required and not asked.accept_stale:
-            return failed(NAME, f"{detail}, and one is required", _ELSEWHERE)
-        return noted(NAME, detail + _accepted(asked, needed=rule.required))
+        return _without(rule, asked, "nobody showed a statement of what the newest manifest is")
+    if _is_of_another(statement, manifest):
+        said = f"the newest statement is of another manifest with version {manifest.manifest_version}"
+        return _without(rule, asked, said)
     return _against(manifest, rule, asked, statement, clock)
+
+
+def _without(rule: FreshnessRule, asked: Asked, detail: str) -> Check:
+    """Judge what no statement vouches for."""
+    if rule.required and not asked.accept_stale:
+        return failed(NAME, f"{detail}, and one is required", _ELSEWHERE)
+    return noted(NAME, detail + _accepted(asked, needed=rule.required))
+
+
+def _is_of_another(statement: Freshness, manifest: Numbered) -> bool:
+    """Whether a statement vouches for another manifest under a number: one of the two is not what was published."""
+    body = statement.body
+    return manifest.manifest_version == body.head_version and manifest.digest != body.head_digest
 
 
 def _against(  # noqa: PLR0911 - one for each way in which it may be old

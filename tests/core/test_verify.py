@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 
 from p2pboot.core.clock import AcceptedTime, Clock, effective_now
+from p2pboot.core.freshness import Asked
 from p2pboot.core.manifest import Manifest, content_digest, sign_detached, unsigned
 from p2pboot.core.manifest import add_signature as sign_manifest
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
@@ -11,6 +12,7 @@ from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.envelope import add_signature
+from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
 from p2pboot.core.trustdocs.root import NO_FLEET, Floor, FreshnessRule, PublishRole, Role, Root, RootBody
 from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.core.verify import (
@@ -425,3 +427,26 @@ def test_the_floor_of_another_fleets_root_is_none_here() -> None:
     policy = TrustPolicy.of((Publisher((A,), channels=("stable",)),), others.roots)
     assert verify(manifest().raw, Question(policy, Clock(CREATED))).ok
     assert (policy.floor("stable", "x86_64"), policy.floor("beta", "x86_64")) == (0, 8)
+
+
+@pytest.mark.parametrize(("required", "outcome"), [(True, "failed"), (False, "noted")])
+def test_a_statement_about_another_manifest_of_the_same_number_vouches_for_nothing(
+    required: bool, outcome: str
+) -> None:
+    policy = rooted(freshness=FreshnessRule((B,), required=required))
+    for digest, expected in ((manifest().digest, "passed"), ("5a" * 32, outcome)):
+        body = FreshnessBody(
+            fleet=policy.publishers[0].fleet or "",
+            root_version=1,
+            channel="stable",
+            arch="x86_64",
+            created_at=CREATED,
+            valid_until=CREATED + 60,
+            head_version=7,
+            head_digest=digest,
+            minimum=0,
+            signers=(B,),
+        )
+        asked = Asked(Freshness.parse(add_signature(body.document(), BOB)))
+        verdict = verdict_on(manifest(), policy=policy, freshness=asked, clock=Clock(CREATED))
+        assert outcomes(verdict)["freshness"] == expected
