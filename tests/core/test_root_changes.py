@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,7 +13,9 @@ from p2pboot.core.jsonform import canonical
 from p2pboot.core.trustdocs.changes import changes
 from p2pboot.core.trustdocs.envelope import unsigned
 from p2pboot.core.trustdocs.root import Floor, FreshnessRule, PublishRole, Role, Root, RootBody
+from p2pboot.errors import Malformed
 from p2pboot.testing.manifests import ALICE, BOB, CAROL, CREATED
+from tests.vectors.trust import form
 
 BODY = RootBody(
     name="fleet",
@@ -73,3 +76,15 @@ def test_each_part_is_said_in_a_line_of_its_own() -> None:
     assert "+ publish testing/arm64: threshold: 1" in lines
     assert "+ floor stable/arm64: manifest_version: 3" in lines
     assert "+ expires_at: never" in lines
+
+
+def test_a_floor_among_the_roles_is_a_floor() -> None:
+    floor = {"channel": "stable", "arch": "x86_64", "manifest_version": 5}
+    plain = form.root()
+    among = plain | {"roles": plain["roles"] | {"floors": [floor]}}
+    found = Root.parse(form.document(among, form.R1, form.R2))
+    assert found.body.floor("stable", "x86_64") == 5
+    lines = [one.line for one in changes(Root.parse(form.document(plain, form.R1, form.R2)), found)]
+    assert lines == ["+ floor stable/x86_64: manifest_version: 5"]
+    with pytest.raises(Malformed, match="twice"):
+        Root.parse(form.document(among | {"floors": [floor]}, form.R1, form.R2))

@@ -111,6 +111,9 @@ def _roles(roles: Mapping[str, Any]) -> Iterator[tuple[Place, Any]]:
         if name == "publish":
             for one in role:
                 yield from _role(f"publish {_names(one, 'channels')}/{_names(one, 'archs')}", one)
+        elif name == "floors":
+            for one in role:
+                yield from _floor(one)
         elif name in ("root", "snapshots"):
             yield from _role(name, role)
         else:

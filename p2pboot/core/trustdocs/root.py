@@ -270,16 +270,17 @@ class _Publish(msgspec.Struct, frozen=True):
     freshness: _Freshness | msgspec.UnsetType = msgspec.UNSET
 
 
-class _Roles(msgspec.Struct, frozen=True):
-    root: _Role
-    publish: list[_Publish] = []
-    snapshots: _Role | msgspec.UnsetType = msgspec.UNSET
-
-
 class _Floor(msgspec.Struct, frozen=True):
     channel: str
     arch: str
     manifest_version: int
+
+
+class _Roles(msgspec.Struct, frozen=True):
+    root: _Role
+    publish: list[_Publish] = []
+    snapshots: _Role | msgspec.UnsetType = msgspec.UNSET
+    floors: list[_Floor] = []
 
 
 class _Root(msgspec.Struct, frozen=True, kw_only=True):
@@ -313,7 +314,9 @@ def _read(wire: _Root) -> RootBody:
         raise Malformed("expires_at: must be later than created_at")
     if wire.on_expiry not in (WARN, REFUSE):
         raise Malformed(f"on_expiry: {wire.on_expiry[:40]!r} is neither {WARN!r} nor {REFUSE!r}")
-    if len(wire.roles.publish) > MAX_PUBLISH_ROLES or len(wire.floors) > MAX_FLOORS:
+    # A floor that stands among the roles is none the less meant: what takes away is not passed over.
+    floors = [*wire.floors, *wire.roles.floors]
+    if len(wire.roles.publish) > MAX_PUBLISH_ROLES or len(floors) > MAX_FLOORS:
         raise Malformed(f"more than {MAX_PUBLISH_ROLES} publish roles or {MAX_FLOORS} floors")
     version = fields.check_integer("version", wire.version)
     snapshots = wire.roles.snapshots
@@ -328,7 +331,7 @@ def _read(wire: _Root) -> RootBody:
             _publish(f"roles.publish[{index}]", one) for index, one in enumerate(wire.roles.publish)
         ),
         snapshots=None if isinstance(snapshots, msgspec.UnsetType) else _role("roles.snapshots", snapshots),
-        floors=tuple(_floor(f"floors[{index}]", one) for index, one in enumerate(wire.floors)),
+        floors=tuple(_floor(f"floors[{index}]", one) for index, one in enumerate(floors)),
         fleet=_fleet(version, wire.fleet),
     )
     _check_roles(body)
