@@ -6,6 +6,7 @@ The name stays here: it draws the machine's place, and is never sent to anybody.
 from __future__ import annotations
 
 import array
+import math
 import socket
 import struct
 from collections.abc import Iterator
@@ -56,6 +57,8 @@ def machine_of(machine_id: str | None, wariness: float | None, *, canary: bool) 
 
     if canary and wariness is not None:
         raise UsageError("--canary is --wariness 0", remedy="give one of the two")
+    if wariness is not None and math.isnan(wariness):  # which is in every range
+        raise UsageError("--wariness: nan is no number", remedy="give one from 0 (first) to 1 (last)")
     if canary or wariness is not None:
         return Machine(None, wariness=0.0 if canary else wariness)
     if machine_id is not None:
