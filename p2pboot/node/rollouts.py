@@ -144,8 +144,11 @@ class RollOutDesk:
         if since is None:
             raise UsageError(f"the roll-out into {staged.rollout.into}/{pair[1]} is not paused")
         # Who was in stays in: as much of the plan is left as there was when it was paused.
-        resumed = max(self._now(), since + 1)
-        moved = replace(staged.rollout, start=staged.rollout.start + resumed - since, resumed=resumed)
+        resumed, start = max(self._now(), since + 1), staged.rollout.start
+        # Before it began nobody was in; a pause since 1970, by a key that was stolen, moves nothing by years.
+        moved = replace(
+            staged.rollout, start=max(start, start + resumed - max(since, start)), resumed=resumed
+        )
         await publisher.move_rollout(staged.rollout.into, pair[1], moved)
         await self._pauses.resume(pair)
 

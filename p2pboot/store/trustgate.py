@@ -280,6 +280,10 @@ class TrustGate:
         except (Malformed, SignatureError) as error:
             return Judged(Fate.BAD, error.message)
         if not self._documents.put_yank(yank, lambda kept: yank_counts(kept, publisher)):
+            kept = self._catalogue.yanks(*yank.pair).get(yank.body.content)
+            if kept is None or kept.digest != yank.digest:
+                # Not to be passed on: whoever has the key makes any number of them.
+                return Judged(Fate.OLDER, "the same was yanked before, or there are as many yanks as may be")
             return Judged(Fate.KNOWN)
         self._catalogue.take_yanks()
         if self._audit is not None:

@@ -8,7 +8,9 @@ from typing import Any
 from p2pboot.core.manifest import Manifest, content_digest
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.store.trustgate import Fate
 from p2pboot.testing.manifests import NOW, key_of
+from p2pboot.testing.trustdocs import statement_of
 from tests.node.world import PAIR, Mesh, Running, Wall, signed, trusting, until, write_tree
 
 NEXT = ("stable.next", "x86_64")
@@ -179,6 +181,27 @@ async def test_a_pause_holds_the_share_and_a_resumed_plan_goes_on_where_it_was(
             assert shown["fraction"] == 0.5
             await until(lambda: mirror.version(NEXT) == 2)
             assert in_force(mirror, NEXT).rollout == in_force(publisher, NEXT).rollout
+
+
+async def test_a_pause_since_before_it_began_moves_it_by_no_more_than_what_passed(
+    mesh: Mesh, wall: Wall, autojump_clock: None
+) -> None:
+    """Whoever has the freshness key can say that it is paused since 1970."""
+    stage(mesh)
+    async with mesh.publisher(freshness_key=FRESH) as publisher:
+        await until(lambda: publisher.version() == 1)
+        await ask(publisher, "start", duration_s=4 * DAY)
+        wall.now += DAY
+        stolen = statement_of(
+            in_force(publisher, NEXT), keys=[FRESH], created_at=wall.now, paused_since=1, minimum=0
+        )
+        assert publisher.node.trust_gate.take_freshness(stolen.raw, source="thief").fate is Fate.NEWS
+        (shown,) = (await ask(publisher, "show"))["rollouts"]
+        assert shown["fraction"] == 0.0
+        wall.now += DAY
+        assert (await ask(publisher, "resume"))["ok"]
+        (shown,) = (await ask(publisher, "show"))["rollouts"]
+        assert (shown["start"], shown["paused_since"]) == (format_time(wall.now), None)
 
 
 async def test_a_pause_of_one_roll_out_is_none_of_the_next(

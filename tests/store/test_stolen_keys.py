@@ -35,10 +35,13 @@ def test_yanks_by_a_key_that_was_removed_are_in_nobodys_way(store: Store, *, fil
     contents = [f"{number:064x}" for number in range(MAX_YANKS)] if filled else [content_digest(made)]
     for content in contents:
         raw = yank_of(made, desk.root, [PUBLISHER], content=content).raw
-        assert desk.trust_gate.take_yank(raw, source="thief").fate is Fate.NEWS
+        fates = [desk.trust_gate.take_yank(raw, source="thief").fate for _ in range(2)]
+        assert fates == [Fate.NEWS, Fate.KNOWN]
+    other = yank_of(made, desk.root, [PUBLISHER], content=contents[0], reason="one of any number").raw
+    assert desk.trust_gate.take_yank(other, source="thief").fate is Fate.OLDER, "it is passed on by nobody"
     again = yank_of(made, desk.root, [SECOND], reason="it is bad all the same")
     if filled:
-        assert desk.trust_gate.take_yank(again.raw, source="owner").fate is Fate.KNOWN  # no place
+        assert desk.trust_gate.take_yank(again.raw, source="owner").fate is Fate.OLDER  # no place
     desk.succeed(publish=(role("second"),))
     assert desk.offered == [1]
     assert desk.trust_gate.take_yank(again.raw, source="owner").fate is Fate.NEWS
