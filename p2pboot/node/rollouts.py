@@ -18,7 +18,7 @@ from p2pboot.core.manifest import content_digest
 from p2pboot.core.manifest.rollout import MAX_DURATION_S
 from p2pboot.core.names import check_name, next_channel, normalise_arch
 from p2pboot.core.rollouts import Ended, fraction_of, pause_of
-from p2pboot.core.timestamps import format_time, parse_time
+from p2pboot.core.timestamps import MAX_TIME, format_time, parse_time
 from p2pboot.core.trust import Pair
 from p2pboot.errors import P2PBootError, UsageError
 from p2pboot.node.publishing import DirectoryPublisher
@@ -222,7 +222,7 @@ def described(staged: Staged, now: int, paused_since: int | None) -> dict[str, A
         "percent": plan.percent,
         "fraction": round(fraction_of(plan, now, paused), 4) if staged.ended is None else None,
         "start": format_time(plan.start),
-        "end": format_time(plan.start + plan.duration_s),
+        "end": format_time(min(plan.start + plan.duration_s, MAX_TIME)),
         "duration_s": plan.duration_s,
         "paused_since": None if paused is None else format_time(paused),
         "ended": None if staged.ended is None else staged.ended.value,
@@ -264,4 +264,6 @@ def _plan(message: dict[str, Any], now: int) -> Plan:
             start = parse_time(str(message["start"]))
         except ValueError as error:
             raise UsageError(f"start: {error}", remedy="write it as 2026-01-31T08:00:00Z") from None
+    if start + duration_s > MAX_TIME:
+        raise UsageError("a roll-out ends before the year 10000", remedy="let it begin sooner")
     return Plan(start, duration_s, percent, secrets.token_hex(_SALT_BYTES))

@@ -88,6 +88,7 @@ async def test_a_roll_out_that_can_not_begin_says_why(mesh: Mesh, autojump_clock
         stage(mesh)
         assert "from 0 to 100" in await refused(percent=101)
         assert "start:" in await refused(start="tomorrow")
+        assert "before the year 10000" in await refused(start="9999-12-31T23:59:59Z")
         assert (await ask(publisher, "start"))["ok"]
         assert "on already" in await refused()
         answer = await publisher.ask(op="rollout", action="start", channel="stable.next")
