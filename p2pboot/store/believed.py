@@ -50,7 +50,11 @@ def statement_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | N
     raw = documents.statement(publisher.fleet, *pair)
     with suppress(Malformed, SignatureError):  # the disk changed it: it comes again
         statement = None if raw is None else _statement(raw)
-        if statement is not None and publisher.may_vouch(statement.body.fleet, statement.signed_by):
+        if (
+            statement is not None
+            and statement.pair == pair
+            and publisher.may_vouch(statement.body.fleet, statement.signed_by)
+        ):
             return statement
     return None
 
@@ -88,6 +92,7 @@ def yanks_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | None)
         for raw in documents.yanks(publisher.fleet, name, arch):
             with suppress(Malformed, SignatureError):
                 yank = _yank(raw)
-                if publisher.may_yank(yank.body.fleet, yank.signed_by):
+                is_of_it = yank.pair == (name, arch)  # or who had the disk put it here
+                if is_of_it and publisher.may_yank(yank.body.fleet, yank.signed_by):
                     found[yank.body.content] = yank
     return found

@@ -28,6 +28,28 @@ def test_who_has_a_freshness_key_dates_ahead_once_and_not_step_by_step(store: St
     assert (clock.now, clock.trusted) == (NOW + MAX_AHEAD_S, True)
 
 
+def test_what_stands_in_the_wrong_place_on_the_disk_does_not_count(store: Store) -> None:
+    """Who had the disk puts documents that were rightly signed where others were."""
+    desk = Desk(store)
+    made = desk.hold(1)
+    elsewhere = [
+        yank_of(made, desk.root, channel="edge"),
+        yank_of(made, desk.root, arch="arm64"),
+        yank_of(made, None),
+    ]
+    for number, yank in enumerate(elsewhere):
+        with store.documents._database.transaction() as sql:
+            row = (desk.root.digest, *PAIR, yank.body.content, NOW + number, yank.raw)
+            sql.execute("INSERT OR REPLACE INTO yanks VALUES (?, ?, ?, ?, ?, ?)", row)
+        assert desk.catalogue.yanks(*PAIR) == {}
+        assert desk.offered == [1]
+    said = statement_of(made, None)
+    with store.documents._database.transaction() as sql:
+        kept = (desk.root.digest, *PAIR, NOW, said.digest, said.raw)
+        sql.execute("INSERT OR REPLACE INTO statements VALUES (?, ?, ?, ?, ?, ?)", kept)
+    assert desk.catalogue.statement(*PAIR) is None
+
+
 @pytest.mark.parametrize("filled", [False, True], ids=["the same content", "all places"])
 def test_yanks_by_a_key_that_was_removed_are_in_nobodys_way(store: Store, *, filled: bool) -> None:
     desk = Desk(store, signed_root(root_body(publish=(role("publisher", "second"),))))
