@@ -52,7 +52,21 @@ class Instead:
         self._look_soon = look_soon
 
     async def hold(self, pair: Pair, manifest: Manifest) -> Manifest:
-        """See `DirectoryPublisher.hold`."""
+        """Publish the content of a manifest in a channel and arch, in place of the directory's, and go on with that.
+
+        That ends when the directory holds something that is neither yanked nor what is in force now.
+
+        Args:
+            pair: the channel and arch.
+            manifest: of the channel, or of its roll-out; its artifacts are here.
+
+        Returns:
+            The manifest that is in force now, under the next number.
+
+        Raises:
+            ArtifactError: an artifact is not here.
+            StoreError, MachineError: the disk.
+        """
         async with self._building:
             now_in_force = self._in_force.get(pair)
             instead_of = "" if now_in_force is None else content_digest(now_in_force)
@@ -61,7 +75,11 @@ class Instead:
             return await self._bring(pair)
 
     async def go_on(self, pair: Pair) -> Manifest | None:
-        """See `DirectoryPublisher.go_on`."""
+        """Look at one channel and arch again after what counts for it was changed; what is in force then.
+
+        Raises:
+            ArtifactError, StoreError, MachineError: what is meant to be in force can not be published now.
+        """
         async with self._building:
             base = base_channel(pair[0])
             for channel in (base, base + NEXT):  # what was yanked of the one was yanked of the other

@@ -478,7 +478,7 @@ class Node:
     def rollouts(self) -> RollOutDesk:
         """What it rolls out, and whoever steers that."""
         now = lambda: publishing_time(self.catalogue.quick_clock().now)  # noqa: E731
-        hold = None if self._publisher is None else self._publisher.hold
+        hold = None if self._publisher is None else self._publisher.instead.hold
         yank = None if self.yanking is None else self.yanking.yank_content
         return RollOutDesk(
             self._publisher, self.catalogue, now=now, pauses=self._voucher, hold=hold, yank=yank

@@ -20,7 +20,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, Rollout, Statement, content_digest
-from p2pboot.core.names import NEXT, is_next
+from p2pboot.core.names import is_next
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import MAX_TIME
 from p2pboot.core.trust import Pair
@@ -29,17 +29,11 @@ from p2pboot.node.adoption import OUTBID_S, SharedKey
 from p2pboot.node.building import Builder, Description
 from p2pboot.node.holding import HeldBack
 from p2pboot.node.instead import Instead
+from p2pboot.node.staging import Staging
 from p2pboot.node.watching import touched_within, watch_directory
 from p2pboot.node.withdrawal import GonePairs, last_published, withdrawn_problem
 from p2pboot.publish.numbering import Series, renewal_at, valid_too_long, went_back
-from p2pboot.publish.rollouts import (
-    Plan,
-    Rollouts,
-    changed_while_on,
-    not_there,
-    not_whole,
-    signed_elsewhere,
-)
+from p2pboot.publish.rollouts import Rollouts, changed_while_on
 from p2pboot.publish.scan import Scanned, Tree, Unfit, recently_changed, scan_each
 from p2pboot.store.errors import PublisherRevoked
 from p2pboot.store.gate import Gate
@@ -155,6 +149,16 @@ class DirectoryPublisher:
             note=lambda manifest: self._note_in_force(manifest),  # noqa: PLW0108 - it may be another one later
             look_soon=lambda: self.due_within(0.0),
         )
+        self.staging = Staging(
+            directory,
+            self._builder,
+            self.rollouts,
+            self._building,
+            scan=self._scan,
+            channel=lambda: describe().channel,
+            note=lambda manifest: self._note_in_force(manifest),  # noqa: PLW0108 - it may be another one later
+            look_soon=lambda: self.due_within(0.0),
+        )
 
     def _now(self) -> int:
         return publishing_time(int(self._wall()))
@@ -223,32 +227,6 @@ class DirectoryPublisher:
         """What brings things into force here."""
         return self._builder
 
-    async def hold(self, pair: Pair, manifest: Manifest) -> Manifest:
-        """Publish the content of a manifest in a channel and arch, in place of the directory's, and go on with that.
-
-        That ends when the directory holds something that is neither yanked nor what is in force now.
-
-        Args:
-            pair: the channel and arch.
-            manifest: of the channel, or of its roll-out; its artifacts are here.
-
-        Returns:
-            The manifest that is in force now, under the next number.
-
-        Raises:
-            ArtifactError: an artifact is not here.
-            StoreError, MachineError: the disk.
-        """
-        return await self.instead.hold(pair, manifest)
-
-    async def go_on(self, pair: Pair) -> Manifest | None:
-        """Look at one channel and arch again after what counts for it was changed; what is in force then.
-
-        Raises:
-            ArtifactError, StoreError, MachineError: what is meant to be in force can not be published now.
-        """
-        return await self.instead.go_on(pair)
-
     def due_within(self, delay_s: float) -> None:
         """Look after this many seconds at the latest."""
         self._due_at = min(self._due_at, trio.current_time() + delay_s)
@@ -285,61 +263,6 @@ class DirectoryPublisher:
         if outcome.refusal is not None and not outcome.published:
             raise outcome.refusal
         return outcome
-
-    async def roll_out(self, into: str, arch: str | None, plan: Plan) -> list[Manifest]:
-        """Begin to roll out what lies in the directory of a channel's ``.next``.
-
-        Args:
-            into: the channel.
-            arch: only this one; None for all that lie there.
-            plan: of the operator.
-
-        Raises:
-            UsageError, ArtifactError, MachineError, StoreError: one of them can not be; none was begun then.
-        """
-        async with self._building:
-            begun = await trio.to_thread.run_sync(self._prepare, into, arch, plan)
-            manifests = []
-            for tree, rollout in begun:
-                manifest = await trio.to_thread.run_sync(self._builder.publish, tree, rollout)
-                manifests.append(self._note_in_force(manifest).manifest)
-        self.due_within(0.0)
-        return manifests
-
-    def _prepare(self, into: str, arch: str | None, plan: Plan) -> list[tuple[Tree, Rollout]]:
-        """What is to be rolled out, and how; blocking."""
-        scanned, error = self._scan()
-        if error is not None:
-            raise error
-        channel = into + NEXT
-        for unfit in scanned.unfit:
-            if unfit.channel == channel and arch in (None, unfit.arch):
-                raise unfit.error
-        trees = [tree for tree in scanned.trees if tree.channel == channel and arch in (None, tree.arch)]
-        if not trees:
-            raise not_there(into, arch, self.directory, only=self._describe().channel)
-        for tree in trees:
-            if self._builder.signers_of(tree) != self._builder.signers:
-                raise signed_elsewhere(tree.directory)
-        return [
-            (tree, self.rollouts.begin(into, tree.arch, self._builder.content_of(tree), plan))
-            for tree in trees
-        ]
-
-    async def move_rollout(self, into: str, arch: str, rollout: Rollout) -> Manifest:
-        """Publish what is being rolled out with another plan.
-
-        Raises:
-            UsageError, MachineError, StoreError: it can not be; the plan in force stays.
-        """
-        async with self._building:
-            head = await trio.to_thread.run_sync(self.rollouts.head, into + NEXT, arch)
-            if head is None:
-                raise not_whole(into, arch)
-            manifest = await trio.to_thread.run_sync(self._builder.renew, head, rollout)
-            self._note_in_force(manifest)
-        self.due_within(0.0)
-        return manifest
 
     async def _wait_until_due(self) -> None:
         while (left_s := self._due_at - trio.current_time()) > 0:

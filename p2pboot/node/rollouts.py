@@ -126,7 +126,7 @@ class RollOutDesk:
                 remedy="name the channel itself, of at most 59 characters, without .next",
             )
         plan = _plan(message, self._now())
-        begun = {(one.channel, one.arch) for one in await publisher.roll_out(channel, arch, plan)}
+        begun = {(one.channel, one.arch) for one in await publisher.staging.begin(channel, arch, plan)}
         for pair in begun:
             if await trio.to_thread.run_sync(self._paused_since, pair) is not None:
                 with suppress(UsageError):  # the plan says the same; but then nothing can be paused, either
@@ -149,7 +149,7 @@ class RollOutDesk:
         moved = replace(
             staged.rollout, start=max(start, start + resumed - max(since, start)), resumed=resumed
         )
-        await publisher.move_rollout(staged.rollout.into, pair[1], moved)
+        await publisher.staging.move(staged.rollout.into, pair[1], moved)
         await self._pauses.resume(pair)
 
     async def _promote(self, publisher: DirectoryPublisher, staged: Staged, _message: dict[str, Any]) -> None:

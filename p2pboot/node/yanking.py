@@ -153,7 +153,7 @@ class Yanking:
                     order.pair, Manifest.parse(plan.target.raw), patience_s=order.patience_s
                 )
             await trio.to_thread.run_sync(self._take_down, plan, yank)
-            published = await self._publisher.go_on(order.pair) if plan.ends else None
+            published = await self._publisher.instead.go_on(order.pair) if plan.ends else None
         log.warning(
             "%s/%s: content %s was yanked%s",
             *order.pair,
@@ -184,7 +184,7 @@ class Yanking:
             plan = await trio.to_thread.run_sync(self._plan_content, Order(pair, reason), content)
             yank = await trio.to_thread.run_sync(self._yank_of, plan)
             await trio.to_thread.run_sync(self._take_down, plan, yank)
-            await self._publisher.go_on(pair)
+            await self._publisher.instead.go_on(pair)
         return yank
 
     # -- what it comes to --------------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ from p2pboot.core.trustdocs.root import NO_FLEET
 from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank, YankBody
 from p2pboot.core.withheld import Why
 from p2pboot.errors import P2PBootError
-from p2pboot.node.publishing import DirectoryPublisher
+from p2pboot.node.instead import Instead
 from p2pboot.store.trustgate import Fate, TrustGate
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
 from p2pboot.testing.trustdocs import FRESH, signed_root
@@ -138,7 +138,7 @@ async def test_who_is_killed_before_it_is_published_publishes_it_when_started_ag
         write_tree(directory, "bad")
         await publish(publisher)
         with monkeypatch.context() as patch:
-            patch.setattr(DirectoryPublisher, "go_on", killed)
+            patch.setattr(Instead, "go_on", killed)
             answer = await publisher.ask(**YANK)
         assert "killed" in answer["error"]
         assert publisher.store.documents.all_yanks()
@@ -352,7 +352,7 @@ async def test_what_is_in_force_instead_ends_when_the_directory_holds_the_same(
         write_tree(directory, "new", ("stable.next", "x86_64"))
         promoted = signed(1, seed="new", pair=("stable.next", "x86_64"))
         assert publisher.node._publisher is not None
-        held = await publisher.node._publisher.hold(PAIR, promoted)
+        held = await publisher.node._publisher.instead.hold(PAIR, promoted)
         assert (held.channel, held.manifest_version) == ("stable", 2)
         assert content_digest(held) == content_digest(promoted)
         refused = await publisher.ask(op="publish")
