@@ -129,7 +129,7 @@ class Builder:
 
         Raises:
             PublisherRevoked: by the root its signers have no say.
-            HeldBack: it was yanked, or something else is in force instead of it.
+            DirectoryNotInForce: it was yanked, or something else is in force instead of it.
             ArtifactError, UsageError: it can not be published.
             ChangedWhileHashing: it is being written to.
             StoreError, MachineError: the disk.

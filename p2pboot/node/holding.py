@@ -21,19 +21,19 @@ from p2pboot.store.held import Held
 from p2pboot.store.store import Store
 
 
-class HeldBack(ArtifactError):
+class DirectoryNotInForce(ArtifactError):
     """What lies in a directory is not published, on purpose."""
 
     code: ClassVar[Code]
 
 
-class DirectoryYanked(HeldBack):
+class DirectoryYanked(DirectoryNotInForce):
     """It was yanked."""
 
     code = Code.DIRECTORY_YANKED
 
 
-class DirectoryReplaced(HeldBack):
+class DirectoryReplaced(DirectoryNotInForce):
     """Something else is in force instead."""
 
     code = Code.DIRECTORY_REPLACED
@@ -88,7 +88,7 @@ class Holding:
         """Let the content of a directory be published, or say why not.
 
         Raises:
-            HeldBack: it was yanked, or something else is in force instead of just this.
+            DirectoryNotInForce: it was yanked, or something else is in force instead of just this.
         """
         yank, held = self.yank_of(pair, content), self.of(pair)
         if yank is not None:

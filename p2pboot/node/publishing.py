@@ -27,7 +27,7 @@ from p2pboot.core.trust import Pair
 from p2pboot.errors import ArtifactError, P2PBootError
 from p2pboot.node.adoption import OUTBID_S, SharedKey
 from p2pboot.node.building import Builder, Description
-from p2pboot.node.holding import HeldBack
+from p2pboot.node.holding import DirectoryNotInForce
 from p2pboot.node.instead import Instead
 from p2pboot.node.staging import Staging
 from p2pboot.node.watching import touched_within, watch_directory
@@ -386,7 +386,7 @@ class DirectoryPublisher:
             return _HeldBack(Code.STILL_CHANGING, tree, error)
         except PublisherRevoked as error:  # a newer root may say otherwise, which has this look again
             return _HeldBack(Code.PUBLISHER_REVOKED, tree, error)
-        except HeldBack as error:
+        except DirectoryNotInForce as error:
             return _HeldBack(error.code, tree, error)
         except P2PBootError as error:
             return _HeldBack(Code.UNPUBLISHABLE, tree, error)
