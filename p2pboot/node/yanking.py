@@ -342,7 +342,7 @@ class Yanking:
             judged = self._documents.take_yank(yank.raw, source="this node")
             if judged.fate not in (Fate.NEWS, Fate.KNOWN, Fate.OLDER) or not self._is_kept(yank):
                 raise P2PBootError(f"the yank is not taken: {judged.why or 'there are too many'}")
-        self._catalogue.take_yanks()  # told before, others may have looked before it was there
+        self._catalogue.tell()  # told before, others may have looked before it was there
 
     def _is_kept(self, yank: Yank) -> bool:
         body = yank.body

@@ -94,10 +94,6 @@ class Catalogue:
         if over:
             self.forget(over)
 
-    def take_yanks(self) -> None:
-        """A yank came: what it names is not offered any more."""
-        self.tell()
-
     def statement(self, channel: str, arch: str) -> Freshness | None:
         """The newest freshness statement of a channel and arch whose signers have a say now."""
         publisher = self._trust.publisher_for(channel, arch)

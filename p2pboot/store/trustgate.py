@@ -285,7 +285,7 @@ class TrustGate:
                 # Not to be passed on: whoever has the key makes any number of them.
                 return Judged(Fate.OLDER, "the same was yanked before, or there are as many yanks as may be")
             return Judged(Fate.KNOWN)
-        self._catalogue.take_yanks()
+        self._catalogue.tell()
         if self._audit is not None:
             self._audit.yanked(yank, source)
         return Judged(Fate.NEWS)
