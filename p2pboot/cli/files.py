@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -98,16 +98,27 @@ def write_output(path: Path | None, data: bytes) -> None:
 
 
 @contextmanager
-def naming_manifest(path: Path) -> Iterator[None]:
-    """What turns out to be wrong with a manifest is said with the name of its file."""
+def naming(path: Path, *, what: str | None = None, remedy: str) -> Iterator[None]:
+    """What turns out to be wrong with a signed document is said with the name of its file.
+
+    Args:
+        path: of the file; "-" for standard input.
+        what: it is not, where it is malformed: "root"; None where the error says that itself.
+        remedy: where the error has none.
+    """
     shown = "standard input" if path == STANDARD_INPUT else path
-    remedy = "get it again, unchanged, from whoever built it"
     try:
         yield
     except Malformed as error:
-        raise Malformed(f"{shown}: {error.message}", remedy=error.remedy or remedy) from None
+        is_none = "" if what is None else f" is no {what}"
+        raise Malformed(f"{shown}{is_none}: {error.message}", remedy=error.remedy or remedy) from None
     except SignatureError as error:
         raise SignatureError(f"{shown}: {error.message}", remedy=error.remedy or remedy) from None
+
+
+def naming_manifest(path: Path) -> AbstractContextManager[None]:
+    """The same of a manifest."""
+    return naming(path, remedy="get it again, unchanged, from whoever built it")
 
 
 def detached_path(manifest: Path) -> Path:

@@ -22,7 +22,7 @@ from p2pboot.cli.options import (
 )
 from p2pboot.cli.output import emit_json, say, warn
 from p2pboot.cli.settings import overrides_of, setting_options
-from p2pboot.errors import NotFoundError, P2PBootError, UsageError
+from p2pboot.errors import NotFoundError, UsageError
 
 if TYPE_CHECKING:
     from p2pboot.config.settings import NodeSettings
@@ -341,16 +341,13 @@ def _write(statement: Freshness, out: Path | None, *, as_json: bool) -> None:
 
 
 def _read(path: Path) -> Freshness:
-    from p2pboot.cli.files import read_start
+    from p2pboot.cli.files import naming, read_start
     from p2pboot.core.trustdocs.freshness import MAX_FRESHNESS, Freshness
 
-    try:
-        return Freshness.parse(read_start(path, MAX_FRESHNESS + 2, what="freshness statement").rstrip(b"\n"))
-    except P2PBootError as error:
-        error.message = (
-            f"{path}: {error.message}" if not error.message.startswith(str(path)) else error.message
-        )
-        raise
+    what = "freshness statement"
+    raw = read_start(path, MAX_FRESHNESS + 2, what=what).rstrip(b"\n")
+    with naming(path, what=what, remedy="get it again, unchanged, from whoever signed it"):
+        return Freshness.parse(raw)
 
 
 def _seconds(text: str) -> int:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from p2pboot.cli.files import STANDARD_INPUT, read_start, write_output
+from p2pboot.cli.files import STANDARD_INPUT, naming, read_start, write_output
 from p2pboot.cli.output import emit_json, note
-from p2pboot.errors import Malformed, P2PBootError, SignatureError, UsageError, machine_error
+from p2pboot.errors import P2PBootError, SignatureError, UsageError, machine_error
 
 if TYPE_CHECKING:
     from p2pboot.core.trustdocs.root import Root
@@ -35,17 +35,9 @@ def read_root(path: Path) -> Root:
         return Root.parse(raw)
 
 
-@contextmanager
-def naming_root(path: Path) -> Iterator[None]:
+def naming_root(path: Path) -> AbstractContextManager[None]:
     """What turns out to be wrong with a root is said with the name of its file."""
-    shown = "standard input" if path == STANDARD_INPUT else path
-    remedy = "get the file again, unchanged, from where it was made"
-    try:
-        yield
-    except Malformed as error:
-        raise Malformed(f"{shown} is no root: {error.message}", remedy=error.remedy or remedy) from None
-    except SignatureError as error:
-        raise SignatureError(f"{shown}: {error.message}", remedy=error.remedy or remedy) from None
+    return naming(path, what="root", remedy="get the file again, unchanged, from where it was made")
 
 
 def version_before(path: Path, root: Root, named: Path | None) -> Root | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from p2pboot.cli.clock import wall_now
-from p2pboot.cli.files import STANDARD_INPUT, detached_path, naming_manifest, read_start
+from p2pboot.cli.files import STANDARD_INPUT, detached_path, naming, read_start
 from p2pboot.cli.options import (
     FILE,
     Command,
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 _FRESHNESS = "freshness.json"
 _MAX_DETACHED = 4096  # bytes read of a .sig file; the check itself takes less
 
+_AGAIN = "get it again, unchanged, from whoever signed it"
 _MARKS = {"passed": "ok", "failed": "FAILED", "skipped": "-", "noted": "note"}
 
 
@@ -212,7 +213,7 @@ def _with(question: Question, given: _Given) -> Question:
         clock = time_by(clock, question.policy, found.pair, found)
     yanks = dict(question.yanks)
     for path, raw in given.yanks:
-        with naming_manifest(path):
+        with naming(path, remedy=_AGAIN):
             yank = read_yank(raw, question.policy)
         yanks[yank.body.content] = yank
     asked = replace(question.freshness, statement=statement)
@@ -228,7 +229,7 @@ def _statement(question: Question, given: _Given) -> Freshness | None:
 
     path, raw = given.freshness
     try:
-        with naming_manifest(path):
+        with naming(path, remedy=_AGAIN):
             return read_statement(raw, question.policy, question.clock)
     except (SignatureError, ManifestError) as error:
         if given.is_named:
