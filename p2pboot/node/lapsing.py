@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from typing import Final
 
-from p2pboot.core.manifest import Manifest, content_digest
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.root import REFUSE
-from p2pboot.errors import Malformed, SignatureError
+from p2pboot.store.believed import content_of
 from p2pboot.store.catalogue import Catalogue
-from p2pboot.store.manifests import HeadRow
+from p2pboot.store.offering import newest_known
 from p2pboot.store.store import Store
 
 EXPIRING_SHARE: Final = 3
@@ -65,16 +63,12 @@ def yanked_problems(store: Store, catalogue: Catalogue) -> list[Problem]:
     Raises:
         StoreError, MachineError: the state can not be read.
     """
-    now = catalogue.clock().now
-    newest: dict[Pair, HeadRow] = {}
-    for row in store.manifests.known():
-        if row.fault is None and row.expires_at > now and catalogue.trust.takes(row):
-            newest[row.pair] = max(newest.get(row.pair, row), row, key=lambda one: one.manifest_version)
     found = []
+    newest = newest_known(store, catalogue.trust, catalogue.clock().now)
     for pair, row in sorted(newest.items()):
         yanks = catalogue.yanks(*pair)
-        manifest = _manifest(store, row) if yanks else None
-        yank = None if manifest is None else yanks.get(content_digest(manifest))
+        stored = store.manifests.get(row.digest) if yanks else None
+        yank = None if stored is None else yanks.get(content_of(stored.raw))
         if yank is not None:
             text = (
                 f"version {row.manifest_version} was taken back at {format_time(yank.body.created_at)}, and nothing"
@@ -88,11 +82,3 @@ _NEXT: Final = (
     "publish the next release, or go back to an earlier one on the publisher (`p2pboot yank CHANNEL --back-to N`);"
     " where nothing shall boot, nothing is to be done"
 )
-
-
-def _manifest(store: Store, row: HeadRow) -> Manifest | None:
-    stored = store.manifests.get(row.digest)
-    try:
-        return None if stored is None else Manifest.parse(stored.raw)
-    except (Malformed, SignatureError):  # the disk changed it, which others say
-        return None

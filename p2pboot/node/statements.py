@@ -14,11 +14,11 @@ from typing import Any
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.freshness import MAX_FRESHNESS, Freshness
 from p2pboot.errors import Malformed, SignatureError, UsageError
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.manifests import HeadRow
+from p2pboot.store.offering import newest_known
 from p2pboot.store.store import Store
 from p2pboot.store.trustgate import Fate, TrustGate
 
@@ -69,9 +69,10 @@ class Statements:
         """
         clock = self._catalogue.clock()
         standing = tuple(problems)
+        newest = newest_known(self._store, self._catalogue.trust, clock.now)
         return {
             "clock": {"now": clock.now, "trusted": clock.trusted},
-            "pairs": [self._pair(row, standing) for row in self._newest(clock.now).values()],
+            "pairs": [self._pair(row, standing) for _, row in sorted(newest.items())],
         }
 
     def enter(self, document: object) -> dict[str, Any]:
@@ -97,14 +98,6 @@ class Statements:
                 remedy="`p2pboot freshness show` says what is known; sign again by the clock as it is now",
             )
         return {"fate": judged.fate.value}
-
-    def _newest(self, now: int) -> dict[Pair, HeadRow]:
-        """Of every channel and arch the newest manifest that is trusted and in date, wholly here or not."""
-        found: dict[Pair, HeadRow] = {}
-        for row in self._store.manifests.known():
-            if row.fault is None and row.expires_at > now and self._catalogue.trust.takes(row):
-                found[row.pair] = max(found.get(row.pair, row), row, key=lambda one: one.manifest_version)
-        return dict(sorted(found.items()))
 
     def _pair(self, row: HeadRow, problems: tuple[Problem, ...]) -> dict[str, Any]:
         """One channel and arch: `head`, for whom it is (`fleet`, `root_version`), who may say it, what was said."""

@@ -271,6 +271,18 @@ class _Served:
     until: int
 
 
+def newest_known(store: Store, trust: Trust, now: int) -> dict[Pair, HeadRow]:
+    """Of each channel and arch the newest manifest that is trusted, in date and can be whole, whether it is or not.
+
+    Args:
+        store: is only read.
+        trust: whose manifests count.
+        now: unix seconds.
+    """
+    known = store.manifests.known()
+    return newest(row for row in known if row.fault is None and row.expires_at > now and trust.takes(row))
+
+
 def newest(rows: Iterable[HeadRow]) -> dict[Pair, HeadRow]:
     """The highest version of each channel and arch."""
     found: dict[Pair, HeadRow] = {}
