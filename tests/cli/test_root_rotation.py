@@ -53,6 +53,11 @@ def begin(cli: Cli, *keys: SecretKey, threshold: int = 1, more: tuple[object, ..
     assert cli("root", "init", "--name", "fleet", *said, "--key", "root.toml", "--out", "1.json").status == 0
 
 
+def removing(key: SecretKey, state: Path) -> tuple[str | Path, ...]:
+    """The command that makes 2.json without a publish key."""
+    return ("root", "remove-key", "publish", key.public.keyid, "1.json", "--state", state, "--out", "2.json")
+
+
 def sign(cli: Cli, name: str) -> Root:
     done = cli("root", "sign", name, "--key", "root.toml", "--yes")
     assert done.status == 0, done.stderr
@@ -65,17 +70,7 @@ def test_a_stolen_key_that_signed_the_highest_number_is_removed_and_machines_boo
     begin(cli, ALICE, BOB)
     publish(state, 17, ALICE)
     publish(state, HIGHEST, ALICE)  # by the thief
-    remove = (
-        "root",
-        "remove-key",
-        "publish",
-        ALICE.public.keyid,
-        "1.json",
-        "--state",
-        state,
-        "--out",
-        "2.json",
-    )
+    remove = removing(ALICE, state)
     refused = cli(*remove)
     assert refused.status == 1
     assert "machines would find nothing to boot any more for stable/arm64" in refused.error_line
@@ -100,9 +95,7 @@ def test_a_stolen_key_that_signed_the_highest_number_is_removed_and_machines_boo
 def test_what_was_signed_by_enough_of_those_who_stay_needs_nothing(cli: Cli, state: Path) -> None:
     begin(cli, ALICE, BOB, CAROL, threshold=2)
     publish(state, 17, ALICE, BOB)
-    done = cli(
-        "root", "remove-key", "publish", CAROL.public.keyid, "1.json", "--state", state, "--out", "2.json"
-    )
+    done = cli(*removing(CAROL, state))
     assert done.status == 0
     assert sign(cli, "2.json").body.floors == (Floor("stable", "arm64", 17),)
 
@@ -112,17 +105,7 @@ def test_a_threshold_that_is_lost_is_named_and_force_goes_on(cli: Cli, state: Pa
     publish(state, 17, ALICE, BOB)
     publish(state, 4, ALICE, CAROL, channel="testing")
     publish(state, 2, BOB, CAROL, channel="quiet")
-    remove = (
-        "root",
-        "remove-key",
-        "publish",
-        ALICE.public.keyid,
-        "1.json",
-        "--state",
-        state,
-        "--out",
-        "2.json",
-    )
+    remove = removing(ALICE, state)
     refused = cli(*remove)
     assert "stable/arm64, testing/arm64;" in refused.error_line
     partly = cli(*remove, "--manifest", again("new.json", 18, BOB, CAROL))
@@ -167,34 +150,14 @@ def test_what_is_only_remembered_is_named_too(cli: Cli, state: Path) -> None:
     manifest_file = again("17.json", 17, ALICE)
     verified = cli("manifest", "verify", manifest_file, "--root", "1.json", *PAIR, "--state", state)
     assert verified.status == 0
-    remove = (
-        "root",
-        "remove-key",
-        "publish",
-        ALICE.public.keyid,
-        "1.json",
-        "--state",
-        state,
-        "--out",
-        "2.json",
-    )
+    remove = removing(ALICE, state)
     assert "nothing to boot any more for stable/arm64" in cli(*remove).error_line
 
 
 def test_what_was_built_with_a_publishers_state_counts_for_it(cli: Cli, state: Path) -> None:
     begin(cli, ALICE, BOB)
     write_image(Path("images"), {"vmlinuz": 1000, "initrd.img": 1000})
-    remove = (
-        "root",
-        "remove-key",
-        "publish",
-        ALICE.public.keyid,
-        "1.json",
-        "--state",
-        state,
-        "--out",
-        "2.json",
-    )
+    remove = removing(ALICE, state)
     for key, status in ((ALICE, 1), (BOB, 0)):
         path = key_file(Path("key.toml"), key)
         built = cli("manifest", "build", "images", *PAIR, "--key", path, "--state", state, "-o", "m.json")
@@ -205,9 +168,7 @@ def test_what_was_built_with_a_publishers_state_counts_for_it(cli: Cli, state: P
 def test_what_expired_endangers_nothing(cli: Cli, state: Path) -> None:
     begin(cli, ALICE, BOB)
     publish(state, 17, ALICE, created_at=NOW - 40 * DAY_S)
-    done = cli(
-        "root", "remove-key", "publish", ALICE.public.keyid, "1.json", "--state", state, "--out", "2.json"
-    )
+    done = cli(*removing(ALICE, state))
     assert done.status == 0
     assert sign(cli, "2.json").body.floors == ()
 
@@ -216,17 +177,7 @@ def test_a_number_that_nobody_reaches_is_no_floor(cli: Cli, state: Path) -> None
     begin(cli, ALICE, BOB, CAROL)
     publish(state, 17, ALICE)
     publish(state, HIGHEST, BOB)
-    remove = (
-        "root",
-        "remove-key",
-        "publish",
-        ALICE.public.keyid,
-        "1.json",
-        "--state",
-        state,
-        "--out",
-        "2.json",
-    )
+    remove = removing(ALICE, state)
     refused = cli(*remove)
     assert refused.status == 2
     assert f"version {HIGHEST} is signed by {BOB.public.keyid}" in refused.error_line
