@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.manifest import Manifest
-from p2pboot.errors import StoreError
+from p2pboot.core.manifest import Candidate, Manifest, Statement
+from p2pboot.errors import Malformed, StoreError
 from p2pboot.store.blobs import BlobStore
 from p2pboot.store.database import Database
 
@@ -88,6 +88,14 @@ class Manifests:
         """The manifest with this digest, whatever its role."""
         row = self._database.row("SELECT raw, detached FROM manifests WHERE digest = ?", digest)
         return None if row is None else StoredManifest(*row)
+
+    def claims(self, digest: str) -> Statement | None:
+        """What the manifest with this digest says, unchecked; None where it is not here or the disk damaged it."""
+        stored = self.get(digest)
+        try:
+            return None if stored is None else Candidate.decode(stored.raw).claims
+        except Malformed:
+            return None
 
     def row(self, digest: str) -> HeadRow | None:
         """What is known of the manifest with this digest."""

@@ -13,12 +13,11 @@ from typing import Any, Final
 from p2pboot import __version__
 from p2pboot.core.estimate import left_s
 from p2pboot.core.headway import WAITING_S, source_of
-from p2pboot.core.manifest import Artifact, Candidate, Statement
+from p2pboot.core.manifest import Artifact, Statement
 from p2pboot.core.pieces import piece_count
 from p2pboot.core.timestamps import clock_text, format_time
 from p2pboot.core.trust import Pair
 from p2pboot.dht.member import DhtCounts
-from p2pboot.errors import Malformed
 from p2pboot.fetch.receiving.view import ArtifactOnItsWay
 from p2pboot.node.status.boots import Boot
 from p2pboot.node.status.flows import CLASSES, INTERVAL_S, LAN, MESH, PUBLISHER, FlowsFacts
@@ -242,7 +241,7 @@ class _Releases:
     def heads(self) -> list[dict[str, Any]]:
         left, described = MAX_ARTIFACTS, []
         for row in self._store.manifests.heads():
-            claims = self._claims(row)
+            claims = self._store.manifests.claims(row.digest)
             artifacts = _artifacts(claims, left)
             left -= len(artifacts)
             described.append(
@@ -258,7 +257,7 @@ class _Releases:
     def fetching(self) -> list[dict[str, Any]]:
         left, described = MAX_ARTIFACTS, []
         for row in self._store.manifests.pending():
-            claims = self._claims(row)
+            claims = self._store.manifests.claims(row.digest)
             artifacts = [self._progress(one) for one in _artifacts(claims, left)]
             left -= len(artifacts)
             described.append(
@@ -271,13 +270,6 @@ class _Releases:
                 }
             )
         return described
-
-    def _claims(self, row: HeadRow) -> Statement | None:
-        stored = self._store.manifests.get(row.digest)
-        try:
-            return None if stored is None else Candidate.decode(stored.raw).claims
-        except Malformed:  # the disk damaged it: the rest of the status is all the more of interest
-            return None
 
     def _describe(self, row: HeadRow, claims: Statement | None) -> dict[str, Any]:
         publisher = self._catalogue.trust.publisher_for(row.channel, row.arch)

@@ -11,8 +11,6 @@ import trio
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import PublicKey
-from p2pboot.core.manifest import Candidate
-from p2pboot.errors import Malformed
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 
@@ -71,11 +69,7 @@ class Known:
         manifests = self._store.manifests
         rows = [*manifests.heads(), *manifests.pending()]
         for row in sorted(rows, key=lambda row: (row.created_at, row.manifest_version), reverse=True):
-            stored = manifests.get(row.digest)
-            try:
-                claims = None if stored is None else Candidate.decode(stored.raw).claims
-            except Malformed:  # the disk damaged it, which others say
-                continue
+            claims = manifests.claims(row.digest)
             if claims is None or not self._catalogue.trust.takes(row):
                 continue
             providers.setdefault(claims.provider_peer_id, claims.provider_name)

@@ -5,18 +5,15 @@ from __future__ import annotations
 from typing import Any, Final
 
 from p2pboot.core.clock import Clock
-from p2pboot.core.manifest import Candidate, Statement
 from p2pboot.core.names import is_next
 from p2pboot.core.policy import Publisher, TrustedRoot
 from p2pboot.core.rollouts import ended
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.errors import Malformed
 from p2pboot.node.rollouts import described
 from p2pboot.publish.rollouts import Staged
 from p2pboot.store.catalogue import Catalogue
-from p2pboot.store.manifests import HeadRow
 from p2pboot.store.store import Store
 
 MAX_PAIRS: Final = 256
@@ -118,21 +115,19 @@ def _rollouts(store: Store, catalogue: Catalogue, clock: Clock) -> list[dict[str
     """Roll-outs whose image is held here, over or not."""
     found = []
     for row in sorted(store.manifests.current(), key=lambda one: one.pair):
-        claims = _claims(store, row) if is_next(row.channel) and catalogue.trust.takes(row) else None
+        claims = (
+            store.manifests.claims(row.digest)
+            if is_next(row.channel) and catalogue.trust.takes(row)
+            else None
+        )
         if claims is None or claims.rollout is None:
             continue
         heads = [one for one in store.manifests.current() if one.pair == (claims.rollout.into, row.arch)]
         into = max(filter(catalogue.trust.takes, heads), key=lambda one: one.manifest_version, default=None)
-        why = ended(claims, None if into is None else _claims(store, into), catalogue.yanks(*row.pair))
+        why = ended(
+            claims, None if into is None else store.manifests.claims(into.digest), catalogue.yanks(*row.pair)
+        )
         statement = catalogue.statement(*row.pair)
         paused = None if statement is None else statement.body.paused_since
         found.append(described(Staged(claims, claims.rollout, why), clock.now, paused))
     return found
-
-
-def _claims(store: Store, row: HeadRow) -> Statement | None:
-    stored = store.manifests.get(row.digest)
-    try:
-        return None if stored is None else Candidate.decode(stored.raw).claims
-    except Malformed:  # the disk damaged it
-        return None
