@@ -432,3 +432,18 @@ async def test_a_survey_judges_by_what_peers_tell(autojump_clock: MockClock, wor
     }
     assert survey.peers[informed.peer_id].told == Told(2, (statement,))
     assert survey.peers[behind.peer_id].told == Told()
+
+
+async def test_a_survey_that_meets_two_roots_of_one_version_says_so(
+    autojump_clock: MockClock, world: World
+) -> None:
+    async with (
+        telling(world, V1, chain=CHAIN[:3]) as one,
+        telling(world, V1, chain=[CHAIN[0], SECOND]) as other,
+        world.network.open(world.new_peer_id()) as transport,
+    ):
+        surveyor = Surveyor(transport, "stable", "x86_64", world.watcher, policy=BY_FILE, now=lambda: NOW)
+        survey = await surveyor.run([one.address, other.address], None, 10.0)
+    assert set(survey.peers) | set(survey.failures) == {one.peer_id, other.peer_id}
+    (why,) = survey.failures.values()
+    assert "two roots of version 2" in why

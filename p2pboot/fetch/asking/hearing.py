@@ -19,12 +19,12 @@ from p2pboot.core.names import base_channel
 from p2pboot.core.policy import Policy
 from p2pboot.core.saying import time_by
 from p2pboot.core.trust import Pair
-from p2pboot.core.trustdocs.chain import claims_version
+from p2pboot.core.trustdocs.chain import TwoRoots, claims_version
 from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.verify import Question
 from p2pboot.fetch.asking.listing import Documents
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.fetch.asking.rooting import Roots
+from p2pboot.fetch.asking.rooting import BadRoots, Roots
 from p2pboot.fetch.asking.statements import Statements
 from p2pboot.protocol.client import PeerBusy, PeerRefused, ask_freshness, ask_yanks
 from p2pboot.transport.interface import Connection
@@ -123,7 +123,10 @@ class Conversation:
 
     async def take(self, requests: RequestStream, answers: Sequence[tuple[bytes, ...] | None]) -> None:
         """Walk as far as the peer knows the way."""
-        await self._hearing.roots.follow(requests, answers)
+        try:
+            await self._hearing.roots.follow(requests, answers)
+        except TwoRoots as error:  # who only looks stops nothing, and shows who has the second one
+            raise BadRoots(error.message) from None
         versions = [claims_version(page[-1]) for page in answers if page]
         newest = max((each for each in versions if each is not None), default=None)
         self.told = replace(self.told, root_version=newest)
