@@ -63,12 +63,16 @@ class Catalogue:
         """Whose manifests count now."""
         return self._trust
 
-    def change_trust(self, trust: Trust) -> None:
+    def change_trust(self, trust: Trust, *, sweeps_always: bool = True) -> None:
         """See everything through another trust: what it does not take is forgotten, and its room is free.
 
         What a newer root took the trust away from stays for some days (`store.parking`).
+
+        Args:
+            trust: the other one.
+            sweeps_always: whether what no manifest names goes even if none is forgotten.
         """
-        with self._changing():  # nothing passes the gate meanwhile
+        with self._changing(sweeps_always=sweeps_always):  # nothing passes the gate meanwhile
             old, now = self._trust, self.clock().now
             rows = self._manifests.all()
             lost = {row.digest for row in rows if not trust.takes(row)}
@@ -84,8 +88,12 @@ class Catalogue:
         return resolved(policy, self._store.documents) if policy.roots else policy
 
     def take_policy(self, policy: TrustPolicy) -> None:
-        """Another root is in force: the same node sees everything through what that says."""
-        self.change_trust(replace(self._trust, configured=policy))
+        """Another root is in force: the same node sees everything through what that says.
+
+        A search hears of it while what it will find is being brought already, under no manifest that is here yet: that
+        stays.
+        """
+        self.change_trust(replace(self._trust, configured=policy), sweeps_always=False)
 
     def end_parking(self) -> None:
         """Forget what was parked for long enough; what only that names goes."""
@@ -362,12 +370,18 @@ class Catalogue:
             self._forget_previous()
 
     @contextmanager
-    def _changing(self) -> Iterator[None]:
-        """Change rows in one transaction; then what no row needs any more goes, and everybody is told."""
+    def _changing(self, *, sweeps_always: bool = True) -> Iterator[None]:
+        """Change rows in one transaction; then what no row needs any more goes, and everybody is told.
+
+        Args:
+            sweeps_always: whether that goes, too, which was needed by no row before.
+        """
         with self._store.blobs.standstill():
+            before = None if sweeps_always else {row.digest for row in self._manifests.all()}
             with self._store.transaction():
                 yield
-            self._manifests.retain()
+            if before is None or not before <= {row.digest for row in self._manifests.all()}:
+                self._manifests.retain()
         self.tell()
 
     def _forget_former_signers(self, row: HeadRow) -> None:

@@ -221,6 +221,12 @@ def test_what_the_operator_takes_away_goes_at_once_under_a_root_too(desk: Desk) 
     assert not desk.store.blobs.holds(KERNEL)
 
 
+def test_what_a_fetch_brings_while_it_hears_of_a_newer_root_stays(desk: Desk) -> None:
+    hold_all(desk.store, signed_manifest(FILES, [PUBLISHER]), FILES)  # no manifest names it here yet
+    desk.succeed(name="renamed")
+    assert desk.store.blobs.holds(KERNEL)
+
+
 def test_what_is_parked_yields_first_where_there_is_no_room(desk: Desk) -> None:
     desk.hold(4)
     desk.succeed(publish=(role("second"),))
