@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -122,6 +123,35 @@ def write_root(out: Path, raw: bytes, *, replaces: Root | None = None, force: bo
                 remedy="name a new file (--out), or replace it: --force",
             )
     write_output(out, raw)
+
+
+@contextmanager
+def alone_in(out: Path) -> Iterator[None]:
+    """Have nobody else of us write into the directory of a file meanwhile; not where the file system has no locks."""
+    if out == STANDARD_INPUT:
+        yield
+        return
+    try:
+        directory = os.open(out.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # said by who writes
+        yield
+        return
+    try:
+        with suppress(OSError):
+            fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
+
+
+def lies_there(out: Path, root: Root) -> Root | None:
+    """The same root as it lies there now: others may have signed it since it was read. None where it does not."""
+    if out == STANDARD_INPUT or not out.is_file():
+        return None
+    with suppress(P2PBootError):
+        there = read_root(out)
+        return there if there.digest == root.digest else None
+    return None
 
 
 def note_made(path: Path, version: int, *, verb: str = "made") -> None:

@@ -15,7 +15,9 @@ from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import FILE, Command, json_option
 from p2pboot.cli.output import counted, note, one_line, warn
 from p2pboot.cli.root_files import (
+    alone_in,
     check_output,
+    lies_there,
     naming_root,
     read_root,
     roots_beside,
@@ -85,8 +87,13 @@ def sign(
         _warn_of_another(file, root, keys)
         if keys and not is_agreed:
             _ask(keys)
-        done = signed_root(root, before, keys, others)
-    write_root(out or file, done.raw, replaces=root, force=force)
+    with alone_in(out or file):
+        there = lies_there(out or file, root)
+        if there is not None and there.raw != root.raw:  # somebody signed it while this one was asked
+            others.append(there)
+        with naming_root(file):
+            done = signed_root(root, before, keys, others)
+        write_root(out or file, done.raw, replaces=root, force=force)
     tell(done, before, keys)
     if as_json:
         tell_json(out or file, done.raw, before)

@@ -54,7 +54,7 @@ def yank() -> None:
 
 _asking = options(
     click.argument("channel"),
-    click.option("--arch", help="Architecture.  [default: the only one]"),
+    click.option("--arch", metavar="ARCH", help="Architecture.  [default: the only one]"),
     setting_options("store.state"),
     config_option,
 )

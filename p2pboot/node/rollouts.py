@@ -263,7 +263,7 @@ def _plan(message: dict[str, Any], now: int) -> Plan:
         try:
             start = parse_time(str(message["start"]))
         except ValueError as error:
-            raise UsageError(f"start: {error}", remedy="write it as 2026-01-31T08:00:00Z") from None
+            raise UsageError(f"--start: {error}", remedy="write it as 2026-01-31T08:00:00Z") from None
     if start + duration_s > MAX_TIME:
         raise UsageError("a roll-out ends before the year 10000", remedy="let it begin sooner")
     return Plan(start, duration_s, percent, secrets.token_hex(_SALT_BYTES))

@@ -8,6 +8,7 @@ import stat
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.envelope import add_signature, unsigned
 from p2pboot.core.trustdocs.root import Root
+from p2pboot.store import keyfiles
 from p2pboot.testing.manifests import key_of
 from p2pboot.testing.processes import PYTHON
 from tests.cli.conftest import Cli, Ran, key_file
@@ -52,6 +54,22 @@ def first(cli: Cli, files: dict[SecretKey, Path]) -> Path:
     assert make(cli).status == 0
     assert sign(cli, "1.json", files, *KEYS[:3]).status == 0
     return Path("1.json")
+
+
+def test_who_signs_while_another_one_is_asked_loses_no_signature(
+    cli: Cli, files: dict[SecretKey, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert make(cli).status == 0
+    load_key = keyfiles.load_key
+
+    def one_signs_meanwhile(path: Path, **options: Any) -> SecretKey:
+        monkeypatch.setattr(keyfiles, "load_key", load_key)
+        assert sign(cli, "1.json", files, KEYS[1]).status == 0
+        return load_key(path, **options)
+
+    monkeypatch.setattr(keyfiles, "load_key", one_signs_meanwhile)
+    assert sign(cli, "1.json", files, KEYS[0]).status == 0
+    assert set(Root.parse(Path("1.json").read_bytes().strip()).signed_by) == set(ids(*KEYS[:2]))
 
 
 def test_thirty_versions_are_signed_by_any_three_of_five_and_each_is_verified(
