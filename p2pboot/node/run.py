@@ -304,7 +304,7 @@ def _freshness_key(settings: NodeSettings, others: Sequence[SecretKey]) -> Secre
     if key.public in [other.public for other in others]:
         raise ConfigError(
             f"{path} is the key of this node or the one that signs its manifests, and no freshness key",
-            remedy="make one of its own: p2pboot key generate FILE; who steals one key is not to have both",
+            remedy="make one of its own: p2pboot key generate --key FILE; who steals one key is not to have both",
         )
     return key
 

@@ -340,7 +340,8 @@ def no_freshness_key() -> UsageError:
     """The error of what needs a freshness statement, on a node that signs none."""
     return UsageError(
         "this node has no freshness key",
-        remedy="make one (p2pboot key generate FILE) and name it: freshness_key in [provider], or --freshness-key FILE",
+        remedy="make one (p2pboot key generate --key FILE) and name it: freshness_key in [provider], or"
+        " --freshness-key FILE",
     )
 
 

@@ -187,8 +187,10 @@ async def test_a_pause_stays_until_the_plan_is_another_one(mesh: Mesh, autojump_
 
 async def test_who_has_no_key_pauses_nothing(mesh: Mesh, autojump_clock: None) -> None:
     async with mesh.publisher() as publisher:
-        with pytest.raises(UsageError, match="no freshness key"):
+        with pytest.raises(UsageError, match="no freshness key") as caught:
             await publisher.node._voucher.pause(PAIR)
+    assert caught.value.remedy is not None
+    assert "p2pboot key generate --key FILE" in caught.value.remedy
 
 
 async def test_a_key_that_the_operator_does_not_name_is_told_of(mesh: Mesh, autojump_clock: None) -> None:
