@@ -180,7 +180,9 @@ class Database:
                 self._record_due = False
             self._depth += 1
             try:
-                if self._depth == 1 and self._keeper is not None:
+                if self._depth == 1 and self._keeper is not None and self._keeper.begin(self._connection):
+                    self._connection.execute("COMMIT")
+                    self._connection.execute("BEGIN IMMEDIATE")
                     self._keeper.begin(self._connection)
                 yield self._connection
                 if self._depth == 1:

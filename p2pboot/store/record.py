@@ -279,12 +279,22 @@ class RecordKeeper:
         self._alone = False
         self.doubt: Doubt | None = None
 
-    def begin(self, sql: sqlite3.Connection) -> None:
-        """At the start of a transaction that may write: catch up, or find out what is in doubt."""
+    def begin(self, sql: sqlite3.Connection) -> bool:
+        """At the start of a transaction that may write: catch up, or find out what is in doubt.
+
+        Returns:
+            Whether the database was caught up. That is to be committed alone, and this called again: together with
+            a further change, one that the disk does not take would leave the record two steps ahead.
+        """
         appearance = self._record.appearance()
-        if appearance != self._seen:
-            self.doubt = self._compare(sql)
-            self._seen = appearance
+        if appearance == self._seen:
+            return False
+        serial, _ = _own(sql)
+        self.doubt = self._compare(sql)
+        if _own(sql)[0] != serial:
+            return True
+        self._seen = appearance
+        return False
 
     def write(self, sql: sqlite3.Connection) -> None:
         """Before the commit of a change that must not be forgotten.

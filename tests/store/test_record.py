@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import shutil
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -312,3 +313,36 @@ def test_processes_that_change_one_state_leave_both_alike(state: Path) -> None:
     assert doubt_of(state) is None
     with Store.open(state) as store:
         assert remembered(store)[1] == [23]
+
+
+class FullDisk:
+    """A connection whose commits the disk does not take, for as long as it is full."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self.is_full = True
+
+    def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+        if self.is_full and statement == "COMMIT":
+            raise sqlite3.OperationalError("database or disk is full")
+        return self._connection.execute(statement, *values)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._connection, name)
+
+
+def test_a_disk_that_takes_no_commit_for_a_while_leaves_nothing_in_doubt(used: Path) -> None:
+    with Store.open(used) as store:
+        whole = store._database._connection
+        disk = FullDisk(whole)
+        store._database._connection = disk  # type: ignore[assignment]
+        for number in (6, 7, 8):  # the record takes the first, and is one step ahead from then on
+            with pytest.raises(MachineError):
+                store.trust.accept(manifest(number))
+        disk.is_full = False
+        assert store.doubt() is None
+        store.trust.accept(manifest(9))
+        store._database._connection = whole
+    assert doubt_of(used) is None
+    with Store.open(used) as store:
+        assert remembered(store)[1] == [9]
