@@ -137,6 +137,11 @@ class _Signing:
         self.minimum = minimum
         self.urgent = urgent
 
+    @property
+    def says_no_minimum(self) -> bool:
+        """Whether it was left open below what nothing is to be taken."""
+        return self.minimum is None and not self.urgent
+
     def sign(self, head: Head, known: FreshnessBody | None, now: int) -> Freshness:
         """The statement of a head, after what was said last."""
         from p2pboot.core.trustdocs.freshness import SETTLE_S, Freshness
@@ -246,6 +251,11 @@ def _of_file(path: Path, previous: Path | None, settings: NodeSettings, signing:
         raise UsageError(
             f"{previous} is of {'/'.join(known.pair)} or of another fleet",
             remedy="name the last statement of the same channel and arch",
+        )
+    if known is None and signing.says_no_minimum:
+        warn(
+            f"{'/'.join(pair)}: it asks for no lowest version; if one was asked for before, the two statements are"
+            " evidence against this key: name the last one (--previous), or say --minimum"
         )
     head = Head(fleet, version, pair, manifest.manifest_version, manifest.digest)
     return signing.sign(head, known, clock.now)

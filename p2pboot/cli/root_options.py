@@ -311,6 +311,7 @@ def rotated(
         SignatureError: manifests would lose their threshold, and are named.
         UsageError: it is not known what is published, or what becomes a floor can not be one.
     """
+    from p2pboot.core.names import is_next
     from p2pboot.core.trustdocs.editing import with_floors
     from p2pboot.publish.roots import effects, takes_away
 
@@ -331,8 +332,10 @@ def rotated(
                 f"{one.shown}: version {one.lost.manifest_version} ({one.lost.source}), signed by"
                 f" {', '.join(one.lost.signers)}, would not count any more"
             )
-    if lost and not force:
-        shown = ", ".join(one.shown for one in lost)
+    # Where a roll-out's manifest does not count, machines take what its channel has.
+    bare = [one for one in lost if not is_next(one.pair[0])]
+    if bare and not force:
+        shown = ", ".join(one.shown for one in bare)
         raise SignatureError(
             f"machines would find nothing to boot any more for {shown}",
             remedy="have it signed anew by keys that stay, and give that: --manifest FILE; or --force",

@@ -55,6 +55,7 @@ class Event(enum.StrEnum):
     UNUSABLE = "unusable"
     EQUIVOCATION = "equivocation"
     CONTRADICTION = "contradiction"
+    ROOT_IN_FORCE = "root-in-force"
     SNAPSHOT_HELD = "snapshot-held"
     SNAPSHOT_CONFLICT = "snapshot-conflict"
     SNAPSHOT_UNSIGNED = "snapshot-unsigned"

@@ -6,12 +6,14 @@ any more: whom to follow, whom to keep a place for and what to publish comes fro
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 import trio
 
 from p2pboot.config.settings import SnapshotSettings
+from p2pboot.core.events import Event
 from p2pboot.core.identity import parse_keyid
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy, check_apart
 from p2pboot.core.problems import Code, Problem
@@ -20,6 +22,8 @@ from p2pboot.errors import ConfigError
 from p2pboot.store.auditlog import AuditLog
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.trustgate import TrustGate
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S: Final = 30.0
 """How long a root may be missing: peers are found, and asked."""
@@ -66,7 +70,23 @@ class Enforcing:
         if self._audit is not None and policy != self._enforced:
             await trio.to_thread.run_sync(self._audit.trust_changed, policy.publishers)
         await self._enforce(policy)
+        self._tell(policy)
         self._enforced = policy
+
+    def _tell(self, policy: TrustPolicy) -> None:
+        """Say in the log which roots are in force that were not before."""
+        before = {one.newest.digest for one in self._enforced.roots if one.newest is not None}
+        for root in (one.newest for one in policy.roots if one.newest is not None):
+            if root.digest not in before:
+                log.info(
+                    "version %d of the root of %s is in force, sha256:%s",
+                    root.version,
+                    root.body.name,
+                    root.digest,
+                    extra=Event.ROOT_IN_FORCE(
+                        fleet=root.fleet, root_version=root.version, name=root.body.name, digest=root.digest
+                    ),
+                )
 
 
 def snapshot_signers(policy: TrustPolicy, settings: SnapshotSettings) -> Publisher | None:

@@ -74,9 +74,13 @@ def test_what_was_vouched_for_an_hour_ago_is_insisted_on(
     first, second, newer = (tmp_path / name for name in ("first", "second", "newer.json"))
     newer.write_bytes(manifest_bytes(ALICE, manifest_version=9))
     sign = ("freshness", "sign", "--key", key)
-    assert cli(*sign, "--manifest", manifest, "--out", first, wall=lambda: NOW).status == 0
+    begun = cli(*sign, "--manifest", manifest, "--out", first, wall=lambda: NOW)
+    assert begun.status == 0
+    assert "evidence against this key" in begun.stderr
     rest = ("--manifest", newer, "--previous", first, "--out", second)
-    assert cli(*sign, *rest, wall=lambda: NOW).status == 0
+    gone_on = cli(*sign, *rest, wall=lambda: NOW)
+    assert gone_on.status == 0
+    assert "evidence" not in gone_on.stderr
     assert (read(second).body.created_at, read(second).body.minimum) == (
         NOW + 1,
         0,

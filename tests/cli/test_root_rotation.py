@@ -116,6 +116,15 @@ def test_a_threshold_that_is_lost_is_named_and_force_goes_on(cli: Cli, state: Pa
     assert sign(cli, "2.json").body.floors == (Floor("quiet", "arm64", 2), Floor("testing", "arm64", 5))
 
 
+def test_what_is_rolled_out_is_named_and_stops_nobody(cli: Cli, state: Path) -> None:
+    begin(cli, ALICE, BOB)
+    publish(state, 17, BOB)
+    publish(state, 3, ALICE, channel="stable.next")  # machines have the channel's
+    done = cli(*removing(ALICE, state))
+    assert done.status == 0
+    assert "stable.next/arm64: version 3" in done.stderr
+
+
 def test_what_is_remembered_of_those_who_stay_binds_what_they_sign_anew(cli: Cli, state: Path) -> None:
     begin(cli, ALICE, BOB)
     publish(state, 17, ALICE)

@@ -9,6 +9,7 @@ import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -322,7 +323,7 @@ class FullDisk:
         self._connection = connection
         self.is_full = True
 
-    def execute(self, statement: str, *values: object) -> sqlite3.Cursor:
+    def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
         if self.is_full and statement == "COMMIT":
             raise sqlite3.OperationalError("database or disk is full")
         return self._connection.execute(statement, *values)
