@@ -117,7 +117,9 @@ class TrustDocuments:
         return [raw for (raw,) in rows]
 
     def put_chain(self, anchor: Anchor, chain: Chain) -> bool:
-        """Keep a chain, in place of all that is known of its fleet and does not belong to it.
+        """Keep a chain, in place of all that is known of its fleet and contradicts it.
+
+        What is newer and belongs to it stays: another process may have heard of that meanwhile, and nobody goes back.
 
         Returns:
             Whether that changed anything.
@@ -128,11 +130,10 @@ class TrustDocuments:
             known = dict(
                 sql.execute("SELECT version, digest FROM roots WHERE fleet = ?", (fleet,)).fetchall()
             )
-            first = chain.roots[0].version
             differs = any(known.get(version, root.digest) != root.digest for version, root in kept.items())
-            obsolete = [version for version in known if version not in kept and (differs or version >= first)]
+            obsolete = [version for version in known if version not in kept and differs]
             news = [root for version, root in kept.items() if known.get(version) != root.digest]
-            remembered = _remember(sql, anchor, fleet, chain)
+            remembered = _remember(sql, anchor, fleet, chain, lowers=differs)
             if not news and not obsolete and not remembered:
                 return False
             self._database.record_change()
@@ -323,14 +324,22 @@ def _follows(root: Root, before: bytes) -> bool:
     return True
 
 
-def _remember(sql: sqlite3.Connection, anchor: Anchor, fleet: str, chain: Chain) -> bool:
-    """Remember the version in force; returns whether that is news."""
+def _remember(sql: sqlite3.Connection, anchor: Anchor, fleet: str, chain: Chain, *, lowers: bool) -> bool:
+    """Remember the version in force, unless a higher one is remembered; returns whether that is news.
+
+    Args:
+        sql: a transaction.
+        anchor: of the chain.
+        fleet: as documents of it are kept.
+        chain: in force.
+        lowers: whether a higher one counts no more, since the chain contradicts it.
+    """
     row = sql.execute(
         "SELECT fleet, version, digest FROM root_memory WHERE fleet IN (?, ?) ORDER BY version DESC",
         (fleet, anchor.digest),
     ).fetchone()
     newest = (fleet, chain.newest.version, chain.newest.digest)
-    if row == newest:
+    if row == newest or (row is not None and row[1] > newest[1] and not lowers):
         return False
     sql.execute("DELETE FROM root_memory WHERE fleet IN (?, ?)", (fleet, anchor.digest))
     sql.execute("INSERT INTO root_memory VALUES (?, ?, ?)", newest)

@@ -128,3 +128,15 @@ def test_a_root_file_that_does_not_follow_is_of_no_fleet_here(state: Path) -> No
         gate.keep_roots()
         _, catalogue = gate_of(store, foreign)
         assert (version(catalogue), catalogue.trust.roots[0].fleet) == (2, None)
+
+
+def test_who_heard_of_less_than_another_process_takes_nothing_back(state: Path) -> None:
+    with Store.open(state) as store:
+        behind, _ = gate_of(store)
+        ahead, _ = gate_of(store)
+        assert take(ahead, *CHAIN) is Fate.NEWS
+        behind.keep_roots()  # it began with the operator's file, and has heard of nothing since
+        assert take(behind, CHAIN[1]) is Fate.OLDER
+        assert store.documents.remembered() == ((FLEET, 4, CHAIN[3].digest),)
+        assert store.documents.roots(FLEET) == [root.raw for root in CHAIN]
+        assert version(gate_of(store)[1]) == 4
