@@ -252,11 +252,11 @@ def _pair(staged: Staged) -> Pair:
 
 def _plan(message: dict[str, Any], now: int) -> Plan:
     duration_s, percent = message.get("duration_s", DURATION_S), message.get("percent", 100)
-    if not isinstance(duration_s, int) or not 0 <= duration_s <= MAX_DURATION_S:
+    if type(duration_s) is not int or not 0 <= duration_s <= MAX_DURATION_S:
         raise UsageError(
             f"a roll-out takes from 0 s to {MAX_DURATION_S // 86_400} days", remedy="leave it out for one day"
         )
-    if not isinstance(percent, int) or not 0 <= percent <= 100:
+    if type(percent) is not int or not 0 <= percent <= 100:
         raise UsageError("a percentage is from 0 to 100", remedy="leave it out for all machines")
     start = now
     if message.get("start") is not None:

@@ -225,31 +225,22 @@ def _decode_manifest(header: _Header, body: bytearray) -> ManifestReply:
 
 
 def _decode_documents(_header: _Header, body: bytearray) -> tuple[bytes, ...]:
-    return tuple(_decode_document(item) for item in decode_array(body, MAX_CHAIN))
-
-
-def _decode_document(item: object) -> bytes:
-    try:
-        document = b64decode(item, validate=True) if isinstance(item, str) else b""
-    except ValueError:
-        document = b""
-    if not 1 <= len(document) <= MAX_DOCUMENT:
-        raise RemoteProtocolError(f"a trust document is not base64 of 1 to {MAX_DOCUMENT} bytes")
-    return document
+    return tuple(_decode_item(item, "trust document", MAX_DOCUMENT) for item in decode_array(body, MAX_CHAIN))
 
 
 def _decode_peers(_header: _Header, body: bytearray) -> tuple[bytes, ...]:
-    return tuple(_decode_record(item) for item in decode_array(body, MAX_PEERS))
+    return tuple(_decode_item(item, "peer record", MAX_PEER_RECORD) for item in decode_array(body, MAX_PEERS))
 
 
-def _decode_record(item: object) -> bytes:
+def _decode_item(item: object, what: str, most: int) -> bytes:
+    """The bytes of one entry of an array in base64."""
     try:
-        record = b64decode(item, validate=True) if isinstance(item, str) else b""
+        raw = b64decode(item, validate=True) if isinstance(item, str) else b""
     except ValueError:
-        record = b""
-    if not 1 <= len(record) <= MAX_PEER_RECORD:
-        raise RemoteProtocolError(f"a peer record is not base64 of 1 to {MAX_PEER_RECORD} bytes")
-    return record
+        raw = b""
+    if not 1 <= len(raw) <= most:
+        raise RemoteProtocolError(f"a {what} is not base64 of 1 to {most} bytes")
+    return raw
 
 
 def _decode_heads(header: _Header, body: bytearray) -> HeadsReply:
