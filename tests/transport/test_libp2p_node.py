@@ -370,17 +370,33 @@ async def test_a_full_node_says_so(libp2p_lab: Lab) -> None:
     await assert_echoes(third, node)
 
 
-async def test_a_full_node_takes_in_whom_it_was_told_to_and_the_idlest_goes(libp2p_lab: Lab) -> None:
+async def test_a_full_node_takes_in_whom_it_was_told_to_and_the_idlest_goes(
+    libp2p_lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     node = await libp2p_lab.node(Libp2pOptions(max_inbound=2))
     node.handle(ECHO, echo)
-    first, second, third = [await libp2p_lab.node(listen=[]) for _ in range(3)]
-    node.prefer({third.peer_id})
-    for client in (first, second, third):
+    busy, idle, named = [await libp2p_lab.node(listen=[]) for _ in range(3)]
+    # Which of the two really is idler depends on when identify ends with each, too, which nothing waits for.
+    quiet_since = {idle.peer_id: 1.0, busy.peer_id: 2.0}
+    monkeypatch.setattr(TcpConnection, "quiet_since", property(lambda end: quiet_since[end.peer_id]))
+    node.prefer({named.peer_id})
+    for client in (busy, idle, named):
         await client.dial(node.addresses()[0])
         await assert_echoes(client, node)
-    await wait_connected(node, first.peer_id, connected=False)
-    await wait_connected(first, node.peer_id, connected=False)
-    assert node.peers() == {second.peer_id, third.peer_id}
+    await wait_connected(node, idle.peer_id, connected=False)
+    await wait_connected(idle, node.peer_id, connected=False)
+    assert node.peers() == {busy.peer_id, named.peer_id}
+
+
+async def test_a_connection_is_quiet_since_its_last_byte_on_a_stream(libp2p_lab: Lab) -> None:
+    client, node = await libp2p_lab.pair()
+    node.handle(ECHO, echo)
+    ends = end_of(client, connection_with(client, node)), end_of(node, connection_with(node, client))
+    for _ in range(2):
+        before = trio.current_time()
+        await assert_echoes(client, node)
+        for end in ends:
+            assert before <= end.quiet_since <= trio.current_time()
 
 
 async def test_a_node_dials_so_many(libp2p_lab: Lab) -> None:
