@@ -53,6 +53,10 @@ class Description:
     arch: str | None
     options: BuildOptions
 
+    def asks_for(self, pair: Pair) -> bool:
+        """Whether the operator wants a pair published."""
+        return self.channel in (None, pair[0]) and self.arch in (None, pair[1])
+
 
 class Builder:
     """Makes manifests of one key and brings them into force.

@@ -15,7 +15,7 @@ from p2pboot.core.trustdocs.envelope import add_signature
 from p2pboot.core.trustdocs.root import NO_FLEET
 from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.errors import Malformed, SignatureError, UsageError
-from p2pboot.node.publishing import publishing_time
+from p2pboot.publish.numbering import publishing_time
 
 
 class Drafts:

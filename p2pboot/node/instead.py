@@ -6,7 +6,7 @@ a promoted roll-out) waits for it, and is told why it can not be.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import trio
@@ -16,6 +16,7 @@ from p2pboot.core.names import NEXT, base_channel
 from p2pboot.core.trust import Pair
 from p2pboot.errors import ArtifactError
 from p2pboot.node.building import Builder
+from p2pboot.node.inforce import InForce
 from p2pboot.publish.scan import Tree, Unfit
 
 
@@ -25,10 +26,9 @@ class Instead:
     Args:
         directory: the artifacts directory.
         builder: of the publisher.
-        in_force: what it publishes of each channel and arch.
+        in_force: what the publisher has in force.
         building: held while the publisher looks.
         trees: the publisher's trees as they were seen last.
-        note: is told what is in force now.
         look_soon: has the publisher look.
     """
 
@@ -36,11 +36,10 @@ class Instead:
         self,
         directory: Path,
         builder: Builder,
-        in_force: MutableMapping[Pair, Manifest],
+        in_force: InForce,
         building: trio.Lock,
         *,
         trees: Callable[[], Sequence[Tree]],
-        note: Callable[[Manifest], object],
         look_soon: Callable[[], None],
     ) -> None:
         self._directory = directory
@@ -48,7 +47,6 @@ class Instead:
         self._in_force = in_force
         self._building = building
         self._trees = trees
-        self._note = note
         self._look_soon = look_soon
 
     async def hold(self, pair: Pair, manifest: Manifest) -> Manifest:
@@ -68,7 +66,7 @@ class Instead:
             StoreError, MachineError: the disk.
         """
         async with self._building:
-            now_in_force = self._in_force.get(pair)
+            now_in_force = self._in_force.of(pair)
             instead_of = "" if now_in_force is None else content_digest(now_in_force)
             await trio.to_thread.run_sync(self._check_here, pair, manifest)
             await trio.to_thread.run_sync(self._builder.holding.hold, pair, manifest, instead_of)
@@ -88,13 +86,13 @@ class Instead:
             if held is not None and held.manifest is not None:
                 return await self._bring(pair)
             self._look_soon()
-            return self._in_force.get(pair)
+            return self._in_force.of(pair)
 
     async def end_yanked(self, pair: Pair) -> None:
         """What is in force of a channel and arch is not any more, if it was yanked."""
-        in_force = self._in_force.get(pair)
+        in_force = self._in_force.of(pair)
         if in_force is not None and await trio.to_thread.run_sync(self._builder.holding.is_yanked, in_force):
-            self._in_force.pop(pair, None)
+            self._in_force.drop(pair)
 
     def directories(self, pair: Pair, manifest: Manifest) -> set[Path]:
         """Where the files of a manifest may lie that is, or was, published for a channel and arch."""
@@ -125,7 +123,7 @@ class Instead:
             )
 
     async def _bring(self, pair: Pair) -> Manifest:
-        in_force, directory = self._in_force.get(pair), self._directory_of(pair)
+        in_force, directory = self._in_force.of(pair), self._directory_of(pair)
         manifest = await trio.to_thread.run_sync(self._builder.keep, pair, directory, in_force)
         self._look_soon()
         if manifest is None:
@@ -133,5 +131,5 @@ class Instead:
                 f"{'/'.join(pair)}: what is to be in force is not wholly here any more",
                 remedy="connect mirrors that hold it; it is published as soon as it is",
             )
-        self._note(manifest)
+        self._in_force.note(manifest)
         return manifest

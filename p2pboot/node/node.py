@@ -47,7 +47,7 @@ from p2pboot.node.observing import Observer, unheld
 from p2pboot.node.peering import Peering
 from p2pboot.node.poisoners import Poisoners
 from p2pboot.node.problems import Problems
-from p2pboot.node.publishing import DirectoryPublisher, publishing_time
+from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
 from p2pboot.node.retrieving import SOURCE as RETRIEVING
@@ -71,6 +71,7 @@ from p2pboot.protocol.messages import ARTIFACT_PROTOCOL, SYNC_PROTOCOL, manifest
 from p2pboot.protocol.swarm import SWARM_PROTOCOL
 from p2pboot.publish.build import BuildOptions
 from p2pboot.publish.freshness import Intervals
+from p2pboot.publish.numbering import publishing_time
 from p2pboot.serving.accounts import Serving
 from p2pboot.serving.artifacts import ArtifactServer
 from p2pboot.serving.contents import Contents

@@ -15,6 +15,7 @@ from p2pboot.core.manifest import Manifest, Rollout
 from p2pboot.core.names import NEXT
 from p2pboot.errors import P2PBootError
 from p2pboot.node.building import Builder
+from p2pboot.node.inforce import InForce
 from p2pboot.publish.rollouts import Plan, Rollouts, not_there, not_whole, signed_elsewhere
 from p2pboot.publish.scan import Scanned, Tree
 
@@ -26,10 +27,10 @@ class Staging:
         directory: the artifacts directory.
         builder: of the publisher.
         rollouts: what is being rolled out.
+        in_force: what the publisher has in force.
         building: held while the publisher looks.
         scan: what the directory holds, and what is wrong with it; called in threads.
         channel: the one channel that is published; None for all that lie there.
-        note: is told what is in force now.
         look_soon: has the publisher look.
     """
 
@@ -38,20 +39,20 @@ class Staging:
         directory: Path,
         builder: Builder,
         rollouts: Rollouts,
+        in_force: InForce,
         building: trio.Lock,
         *,
         scan: Callable[[], tuple[Scanned, P2PBootError | None]],
         channel: Callable[[], str | None],
-        note: Callable[[Manifest], object],
         look_soon: Callable[[], None],
     ) -> None:
         self._directory = directory
         self._builder = builder
         self._rollouts = rollouts
+        self._in_force = in_force
         self._building = building
         self._scan = scan
         self._channel = channel
-        self._note = note
         self._look_soon = look_soon
 
     async def begin(self, into: str, arch: str | None, plan: Plan) -> list[Manifest]:
@@ -70,7 +71,7 @@ class Staging:
             manifests = []
             for tree, rollout in begun:
                 manifest = await trio.to_thread.run_sync(self._builder.publish, tree, rollout)
-                self._note(manifest)
+                self._in_force.note(manifest)
                 manifests.append(manifest)
         self._look_soon()
         return manifests
@@ -106,6 +107,6 @@ class Staging:
             if head is None:
                 raise not_whole(into, arch)
             manifest = await trio.to_thread.run_sync(self._builder.renew, head, rollout)
-            self._note(manifest)
+            self._in_force.note(manifest)
         self._look_soon()
         return manifest

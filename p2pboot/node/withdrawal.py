@@ -11,18 +11,26 @@ and something in it is not, somebody has taken it away.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import trio
+
 from p2pboot.core.manifest import Candidate, Statement
-from p2pboot.core.names import normalise_arch
+from p2pboot.core.names import is_next, normalise_arch
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Pair
 from p2pboot.errors import Malformed
+from p2pboot.node.building import Builder, Description
+from p2pboot.node.inforce import InForce
+from p2pboot.node.quiet import QUIET_S, SETTLED_S
 from p2pboot.publish.layout import is_empty
+from p2pboot.publish.rollouts import Rollouts
 from p2pboot.publish.scan import Scanned
+from p2pboot.store.gate import Gate
 from p2pboot.store.publications import Publications
+from p2pboot.store.store import Store
 
 
 def withdrawn_problem(one: Statement) -> Problem:
@@ -105,3 +113,104 @@ def last_published(
     except Malformed:  # of a newer format
         return None
     return claims if claims.expires_at > now else None
+
+
+class Withdrawals:
+    """What this state's node offered of a directory, and does not any more.
+
+    Args:
+        directory: the artifacts directory.
+        store: what was published, and accepted heads.
+        gate: its catalogue is told; its audit log takes it down.
+        builder: of the publisher.
+        rollouts: what is being rolled out.
+        in_force: what the publisher has in force.
+        describe: what the operator says of the directory now.
+        look_within: has the publisher look again after so many seconds at the latest.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        store: Store,
+        gate: Gate,
+        builder: Builder,
+        rollouts: Rollouts,
+        *,
+        in_force: InForce,
+        describe: Callable[[], Description],
+        look_within: Callable[[float], None],
+    ) -> None:
+        self._gone_pairs = GonePairs(directory)
+        self._store = store
+        self._catalogue = gate.catalogue
+        self._audit = gate.audit
+        self._builder = builder
+        self._rollouts = rollouts
+        self._in_force = in_force
+        self._describe = describe
+        self._look_within = look_within
+        self._gone_since: dict[Pair, float] = {}  # trio's clock
+
+    async def withdraw_gone(self, scanned: Scanned, held: set[Pair], *, at_once: bool) -> set[Pair]:
+        """Stop offering what is gone from the directory, once it has been for a while; returns all that is.
+
+        Args:
+            scanned: what the directory holds.
+            held: what is in force without a directory.
+            at_once: not only after a while.
+        """
+        gone = await trio.to_thread.run_sync(self._find_gone, scanned) - held
+        now = trio.current_time()
+        quiet_s = QUIET_S if self._in_force.pairs() else SETTLED_S
+        self._gone_since = {pair: self._gone_since.get(pair, now) for pair in gone}
+        for pair, since in self._gone_since.items():
+            if not at_once and now - since < quiet_s:  # it may be being replaced
+                self._look_within(since + quiet_s - now)
+                continue
+            in_force = self._in_force.drop(pair)
+            signers = {self._builder.signers, self._builder.signers if in_force is None else in_force.signers}
+            withdrawn = await trio.to_thread.run_sync(self._catalogue.withdraw, pair, signers)
+            if self._audit is not None and withdrawn:
+                await trio.to_thread.run_sync(self._audit.withdrawn, withdrawn)
+        return gone
+
+    def _find_gone(self, scanned: Scanned) -> set[Pair]:
+        asks_for = self._describe().asks_for
+        pairs = {*filter(asks_for, self._in_force.pairs()), *self.ever_offered()}
+        return self._gone_pairs.among(pairs, scanned)
+
+    async def end_rollouts(self) -> None:
+        """Stop offering what is rolled out no more."""
+        rows = await trio.to_thread.run_sync(self._store.manifests.current)
+        own = self._builder.signers
+        pairs = {row.pair for row in rows if is_next(row.channel) and row.signers == own}
+        for pair in pairs:
+            if await trio.to_thread.run_sync(self._rollouts.is_over, pair):
+                self._in_force.drop(pair)
+                await trio.to_thread.run_sync(self._catalogue.withdraw, pair, {own})
+
+    def ever_offered(self) -> list[Pair]:
+        """What this state's node offered with this key, of what it is to publish now; blocking."""
+        own = self._builder.signers
+        return [
+            pair
+            for pair in filter(self._describe().asks_for, self._store.publications.pairs(own))
+            if own in {head.signers for head in self._store.trust.heads_of(*pair)}
+            and not self._rollouts.is_over(pair)
+        ]
+
+    def withdrawn(self, scanned: Scanned, gone: set[Pair], now: int) -> tuple[Statement, ...]:
+        """What was offered, is not any more, and has not expired; sorted. Blocking.
+
+        That there is no trace of it in the catalogue is remembered over a restart, and while the directory is away.
+        """
+        own = self._builder.signers
+        seen = scanned.pairs - gone
+        kept = {(row.channel, row.arch) for row in self._store.manifests.current() if row.signers == own}
+        found = [
+            last_published(self._store.publications, own, pair, now)
+            for pair in self.ever_offered()
+            if pair not in seen | kept
+        ]
+        return tuple(one for one in found if one is not None and not self._builder.holding.is_yanked(one))

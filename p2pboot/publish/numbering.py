@@ -36,7 +36,7 @@ from p2pboot.core.manifest import (
 )
 from p2pboot.core.policy import MAX_LIFETIME_S
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.timestamps import format_time
+from p2pboot.core.timestamps import MAX_TIME, format_time
 from p2pboot.core.verify import MAX_AHEAD_S
 from p2pboot.errors import Malformed, StoreError, UsageError
 from p2pboot.store.errors import CounterTaken
@@ -199,6 +199,14 @@ def same_content(one: Statement, other: Statement) -> bool:
 
 def _places_aside(claims: Statement) -> dict[str, object]:
     return {key: replace(artifact, urls=()) for key, artifact in claims.artifacts.items()}
+
+
+def publishing_time(wall: int) -> int:
+    """The date for what is published now: the clock's, and never before this program was made.
+
+    What this node published before is no evidence of the time: it bears this very clock's readings.
+    """
+    return min(max(wall, RELEASE_DATE), MAX_TIME)
 
 
 def went_back(publications: Publications, series: Series, now: int) -> Problem | None:

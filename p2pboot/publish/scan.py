@@ -17,6 +17,7 @@ from pathlib import Path
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.names import check_name, normalise_arch
+from p2pboot.core.trust import Pair
 from p2pboot.errors import P2PBootError, UsageError, machine_error
 from p2pboot.publish.layout import Ignored, Leaf, Leaves, Root, all_leaves, one_leaf
 from p2pboot.publish.leaf import scan_leaf
@@ -67,6 +68,12 @@ class Scanned:
     unfit: tuple[Unfit, ...] = ()
     faults: tuple[P2PBootError, ...] = ()
     ignored: tuple[Ignored, ...] = ()
+
+    @property
+    def pairs(self) -> set[Pair]:
+        """What lies there, fit or not."""
+        fit = {(tree.channel, tree.arch) for tree in self.trees}
+        return fit | {(unfit.channel, unfit.arch) for unfit in self.unfit}
 
 
 def scan_each(directory: Path, channel: str | None = None, arch: str | None = None) -> Scanned:

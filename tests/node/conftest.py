@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from p2pboot.node import building, publishing
+from p2pboot.node import building, publishing, quiet
 from p2pboot.publish.build import build as build_tree
 from p2pboot.store.store import Store
 from tests.node.desk import Desk
@@ -36,8 +36,8 @@ def mesh(
 
     caplog.set_level(logging.INFO)
     monkeypatch.setattr(publishing, "watch_directory", watch_nothing)
-    monkeypatch.setattr(publishing, "recently_changed", lambda *_: False)
-    monkeypatch.setattr(publishing, "touched_within", lambda *_: False)
+    monkeypatch.setattr(quiet, "recently_changed", lambda *_: False)
+    monkeypatch.setattr(quiet, "touched_within", lambda *_: False)
     return Mesh(tmp_path, wall)
 
 
@@ -60,8 +60,8 @@ def desk(tmp_path: Path, inline_threads: None, monkeypatch: pytest.MonkeyPatch) 
             return build(*args, **options)
 
         monkeypatch.setattr(publishing, "watch_directory", watch)
-        monkeypatch.setattr(publishing, "recently_changed", recently_changed)
-        monkeypatch.setattr(publishing, "touched_within", recently_changed)
+        monkeypatch.setattr(quiet, "recently_changed", recently_changed)
+        monkeypatch.setattr(quiet, "touched_within", recently_changed)
         monkeypatch.setattr(building, "build", noting_build)
         desk.busy_until = -1000
         yield desk

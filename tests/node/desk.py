@@ -13,8 +13,9 @@ from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.problems import Problem
 from p2pboot.core.trust import Trust
 from p2pboot.node.building import Description
+from p2pboot.node.inforce import Published
 from p2pboot.node.problems import Problems
-from p2pboot.node.publishing import DirectoryPublisher, Published
+from p2pboot.node.publishing import DirectoryPublisher
 from p2pboot.publish.build import BuildOptions
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
@@ -50,7 +51,7 @@ class Desk:
             wall=lambda: self.now,
             report=self.problems.report,
         )
-        note = self.publisher._note_in_force
+        note = self.publisher._in_force.note
 
         def note_too(manifest: Manifest) -> Published:
             done = note(manifest)
@@ -58,7 +59,7 @@ class Desk:
                 self.published.append(done)
             return done
 
-        self.publisher._note_in_force = note_too  # type: ignore[method-assign]
+        self.publisher._in_force.note = note_too  # type: ignore[method-assign]
 
     def trust(self, *keyids: str) -> None:
         """Have the operator trust a publisher with these keys."""

@@ -11,7 +11,8 @@ import trio
 from p2pboot import RELEASE_DATE
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.timestamps import format_time
-from p2pboot.node.publishing import CHECK_S, publishing_time
+from p2pboot.node.publishing import CHECK_S
+from p2pboot.publish.numbering import publishing_time
 from p2pboot.store.recovery import examine
 from p2pboot.testing.manifests import DAY_S, NOW
 from tests.node.desk import Desk

@@ -17,7 +17,7 @@ from p2pboot.core.rollback import AcceptedHead
 from p2pboot.core.trustdocs.root import NO_FLEET
 from p2pboot.errors import StoreError
 from p2pboot.fetch.asking.requests import RequestStream
-from p2pboot.node import publishing
+from p2pboot.node import quiet
 from p2pboot.node.announcing import AFTER_CONNECT_S, BETWEEN_S
 from p2pboot.node.observing import DAMAGE_S
 from p2pboot.protocol.client import ask_heads
@@ -805,7 +805,7 @@ async def test_a_building_directory_is_left_alone_until_it_is_quiet(
     mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     busy = True
-    monkeypatch.setattr(publishing, "recently_changed", lambda *_: busy)
+    monkeypatch.setattr(quiet, "recently_changed", lambda *_: busy)
     async with mesh.publisher() as publisher:
         await never(publisher.version, within_s=1000)
         busy = False

@@ -10,7 +10,8 @@ import pytest
 import trio
 
 from p2pboot.errors import ArtifactError
-from p2pboot.node.publishing import CHECK_S, QUIET_S
+from p2pboot.node.publishing import CHECK_S
+from p2pboot.node.quiet import QUIET_S
 from p2pboot.publish.scan import Tree, Unfit
 from p2pboot.store.store import Store
 from p2pboot.testing.manifests import DAY_S, NOW
@@ -74,7 +75,7 @@ async def test_a_pair_that_is_being_written_to_delays_no_other(
     def testing_is_busy(tree: Tree | Unfit, _quiet_s: float) -> bool:
         return tree.channel == "testing"
 
-    monkeypatch.setattr(desk.publisher, "_changed_within", testing_is_busy)
+    monkeypatch.setattr(desk.publisher._quiet, "_changed_within", testing_is_busy)
     async with desk.running():
         write_tree(desk.directory, "second")
         desk.changed()
@@ -84,7 +85,7 @@ async def test_a_pair_that_is_being_written_to_delays_no_other(
         desk.now = NOW + 21 * DAY_S
         await trio.sleep(CHECK_S + 1)
         assert desk.version() == 3
-        monkeypatch.setattr(desk.publisher, "_changed_within", lambda *_: False)
+        monkeypatch.setattr(desk.publisher._quiet, "_changed_within", lambda *_: False)
         await trio.sleep(QUIET_S)
         assert desk.version(TESTING) == 1
         assert not desk.problems.all()

@@ -14,7 +14,8 @@ import trio
 from p2pboot.core.pieces import MIN_PIECE
 from p2pboot.errors import ArtifactError, MachineError, StoreError
 from p2pboot.node import building
-from p2pboot.node.publishing import CHECK_S, QUIET_S, SETTLED_S
+from p2pboot.node.publishing import CHECK_S
+from p2pboot.node.quiet import QUIET_S, SETTLED_S
 from p2pboot.publish.build import build as build_tree
 from p2pboot.store.hashing import ChangedWhileHashing
 from p2pboot.store.publications import Publications

@@ -12,7 +12,8 @@ import trio
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.problems import Problem
 from p2pboot.errors import ArtifactError
-from p2pboot.node.publishing import CHECK_S, QUIET_S
+from p2pboot.node.publishing import CHECK_S
+from p2pboot.node.quiet import QUIET_S
 from p2pboot.publish.build import BuildOptions, build
 from p2pboot.testing.manifests import DAY_S, NOW
 from tests.node.desk import KEY, Desk
