@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeVar
 
-from p2pboot.core.clock import STATEMENT, AcceptedTime, Clock, effective_now, latest
+from p2pboot.core.clock import AcceptedTime, Clock, effective_now
 from p2pboot.core.manifest import Manifest, check_detached
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollback import AcceptedHead, binding
@@ -23,7 +23,8 @@ from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.withheld import Withheld
 from p2pboot.errors import Contradiction, Malformed, P2PBootError, SignatureError, StoreError
-from p2pboot.store.believed import statement_of, statements, yanks_of
+from p2pboot.store.believed import statement_of, yanks_of
+from p2pboot.store.clockfloor import latest_known
 from p2pboot.store.former import FormerVersions
 from p2pboot.store.manifests import HeadRow
 from p2pboot.store.offering import Offering
@@ -139,46 +140,8 @@ class Catalogue:
 
     def clock(self) -> Clock:
         """The time to judge manifests by."""
-        self._newest = self._latest()
+        self._newest = latest_known(self._store, self._trust)
         return self.quick_clock()
-
-    def _latest(self) -> AcceptedTime | None:
-        """The latest that is known to have been, by the word of those who are trusted now; asked at every request.
-
-        The newest first: nothing raises the time above its own date, so the rest needs not be judged.
-        """
-        best = latest(self._of_roots())
-        for times in (self._of_manifests(), self._of_statements()):
-            for one in times:
-                if best is not None and one.created_at <= best.at:
-                    break
-                best = latest(filter(None, (best, self._vouched(one))))
-        return best
-
-    def _of_roots(self) -> Iterator[AcceptedTime]:
-        for trusted in self._trust.roots:
-            if trusted.newest is not None:
-                body = trusted.newest.body
-                kind = f"root version {body.version} of {body.name!r}"
-                yield AcceptedTime(body.created_at, "", "", (), str(self._store.path), body.expires_at, kind)
-
-    def _of_manifests(self) -> Iterator[AcceptedTime]:
-        for one in sorted(self._store.trust.times(), key=lambda one: one.created_at, reverse=True):
-            if self._trust.tells_time(one.channel, one.arch, one.signers):
-                yield one
-
-    def _of_statements(self) -> Iterator[AcceptedTime]:
-        for one in statements(self._store.documents, self._trust):
-            at, state = one.body.created_at, str(self._store.path)
-            yield AcceptedTime(at, *one.pair, one.signed_by, state, kind=STATEMENT)
-
-    def _vouched(self, one: AcceptedTime) -> AcceptedTime:
-        return replace(one, until=self._ends(one.channel, one.arch))
-
-    def _ends(self, channel: str, arch: str) -> int | None:
-        """When the root expires that names the publisher of a channel and arch: it vouches for no later date."""
-        publisher = self._trust.publisher_for(channel, arch)
-        return None if publisher is None or publisher.root is None else publisher.root.expires_at
 
     def quick_clock(self) -> Clock:
         """The same without reading: behind by one manifest at most, and it never waits for the disk."""
