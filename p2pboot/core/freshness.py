@@ -11,6 +11,7 @@ from typing import Final, Protocol
 from p2pboot.core.amounts import duration_text
 from p2pboot.core.clock import Clock
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.rules import Objection
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.root import FreshnessRule
@@ -121,57 +122,91 @@ def check_freshness_of(manifest: Numbered, rule: FreshnessRule | None, asked: As
         return skipped(NAME, "judged where it is offered or used")
     if rule is None:
         return skipped(NAME, "nobody is named who says how old the newest manifest is")
-    statement = asked.statement
+    statement, lack = asked.statement, _lack(manifest, rule, asked.statement, clock)
+    if lack is not None:
+        if lack.is_refused and not asked.accept_stale:
+            return lack.objection.failed
+        return noted(NAME, lack.found + lack.moment + _accepted(asked, needed=lack.is_refused))
+    assert statement is not None  # noqa: S101 - else it would be what is lacking
+    return _standing(manifest, statement, clock)
+
+
+def too_old(
+    manifest: Numbered, rule: FreshnessRule | None, statement: Freshness | None, clock: Clock
+) -> Objection | None:
+    """What stands against a manifest by how old it may be; None where nothing does, or nobody says what is new.
+
+    Arguments are those of `check_freshness_of`; `statement` is the newest that is believed.
+    """
+    lack = None if rule is None else _lack(manifest, rule, statement, clock)
+    return lack.objection if lack is not None and lack.is_refused else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Lack:
+    """What is wrong with how old a manifest is.
+
+    Args:
+        found: one line, which stays true.
+        is_refused: whether that is to be refused.
+        moment: what only the moment adds.
+        why: that it is refused, where what was found does not say so.
+    """
+
+    found: str
+    is_refused: bool
+    moment: str = ""
+    why: str = ""
+
+    @property
+    def objection(self) -> Objection:
+        return Objection(NAME, self.found + self.why, _ELSEWHERE, self.moment)
+
+
+def _lack(manifest: Numbered, rule: FreshnessRule, statement: Freshness | None, clock: Clock) -> _Lack | None:
     if statement is None or statement.pair != (manifest.channel, manifest.arch):
-        return _without(rule, asked, "nobody showed a statement of what the newest manifest is")
-    if _is_of_another(statement, manifest):
-        said = f"the newest statement is of another manifest with version {manifest.manifest_version}"
-        return _without(rule, asked, said)
-    return _against(manifest, rule, asked, statement, clock)
+        return _unvouched("nobody showed a statement of what the newest manifest is", rule)
+    body, number = statement.body, manifest.manifest_version
+    if (
+        number == body.head_version and manifest.digest != body.head_digest
+    ):  # one of the two was not published
+        return _unvouched(f"the newest statement is of another manifest with version {number}", rule)
+    said = f"the newest statement is of {format_time(body.created_at)}"
+    if number < body.minimum:
+        return _Lack(f"{said}, and takes nothing below version {body.minimum}; this is {number}", True)
+    if clock.trusted and _age_s(statement, clock) > rule.max_age_s:
+        moment = f"; that is {_ago(statement, clock)}"
+        return _Lack(f"{said}; at most {duration_text(rule.max_age_s)} are taken", rule.required, moment)
+    return None
 
 
-def _without(rule: FreshnessRule, asked: Asked, detail: str) -> Check:
-    """Judge what no statement vouches for."""
-    if rule.required and not asked.accept_stale:
-        return failed(NAME, f"{detail}, and one is required", _ELSEWHERE)
-    return noted(NAME, detail + _accepted(asked, needed=rule.required))
+def _unvouched(found: str, rule: FreshnessRule) -> _Lack:
+    return _Lack(found, rule.required, why=", and one is required")
 
 
-def _is_of_another(statement: Freshness, manifest: Numbered) -> bool:
-    """Whether a statement vouches for another manifest under a number: one of the two is not what was published."""
-    body = statement.body
-    return manifest.manifest_version == body.head_version and manifest.digest != body.head_digest
-
-
-def _against(  # noqa: PLR0911 - one for each way in which it may be old
-    manifest: Numbered, rule: FreshnessRule, asked: Asked, statement: Freshness, clock: Clock
-) -> Check:
+def _standing(manifest: Numbered, statement: Freshness, clock: Clock) -> Check:
+    """Say how old what may be taken is."""
     body = statement.body
     said = f"the newest statement is of {format_time(body.created_at)}"
-    if manifest.manifest_version < body.minimum:
-        detail = (
-            f"{said}, and takes nothing below version {body.minimum}; this is {manifest.manifest_version}"
-        )
-        if not asked.accept_stale:
-            return failed(NAME, detail, _ELSEWHERE)
-        return noted(NAME, detail + _accepted(asked, needed=True))
     if not clock.trusted:
         return noted(
             NAME, f"{said}; this machine's clock can not be believed, so how old that is nobody can tell"
         )
-    age_s = max(clock.now - body.created_at, 0)
-    said = f"{said}, {duration_text(age_s)} ago by this machine's clock"
-    if age_s > rule.max_age_s:
-        detail = f"{said}; at most {duration_text(rule.max_age_s)} are taken"
-        if rule.required and not asked.accept_stale:
-            return failed(NAME, detail, _ELSEWHERE)
-        return noted(NAME, detail + _accepted(asked, needed=rule.required))
-    if clock.now >= body.valid_until:
+    said = f"{said}, {_ago(statement, clock)}"
+    if is_overdue(statement, clock):
         return noted(NAME, f"{said}; it was to be renewed by {format_time(body.valid_until)}")
     behind = body.head_version - manifest.manifest_version
     if behind > 0:
         return noted(NAME, f"{said}; the newest is version {body.head_version}, and mirrors are being filled")
     return passed(NAME, said)
+
+
+def _age_s(statement: Freshness, clock: Clock) -> int:
+    return max(clock.now - statement.body.created_at, 0)
+
+
+def _ago(statement: Freshness, clock: Clock) -> str:
+    return f"{duration_text(_age_s(statement, clock))} ago by this machine's clock"
 
 
 def _accepted(asked: Asked, *, needed: bool) -> str:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import Final
 
+from p2pboot.core import rules
 from p2pboot.core.clock import MAX_AHEAD_S, AcceptedTime, Clock
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.freshness import Asked, check_freshness_of
@@ -203,29 +204,25 @@ def _root(publisher: Publisher | None, clock: Clock) -> Check:
     root = None if publisher is None else publisher.root
     if root is None:
         return _skipped("root", "no root names whom to trust here")
+    objection = rules.root_over(root, clock.now)
+    if objection is not None:
+        return objection.failed
     said = f"root version {root.version}"
-    if root.expires_at is None or clock.now < root.expires_at:
-        until = "for ever" if root.expires_at is None else f"until {format_time(root.expires_at)}"
+    until = "for ever" if root.expires_at is None else f"until {format_time(root.expires_at)}"
+    if not rules.is_over(root, clock.now):
         return _passed("root", f"{said} is valid {until}")
-    detail = f"{said} expired at {format_time(root.expires_at)}, now is {format_time(clock.now)}"
-    remedy = "ask the fleet's owners for a newer root, and see that nodes of the fleet can be reached"
-    if root.refuses:
-        return _failed("root", f"{detail}, and nothing is taken under a root that expired", remedy)
-    return noted("root", detail, remedy)
+    return noted("root", f"{said} was valid {until}, now is {format_time(clock.now)}", rules.NEWER_ROOT)
 
 
 def _floor(manifest: Manifest, policy: Policy, publisher: Publisher | None) -> Check:
     """Stop what a key signed before it was removed, on machines without memory too."""
-    number = manifest.manifest_version
     lowest = 0 if publisher is None else policy.floor(manifest.channel, manifest.arch)
     if not lowest:
         return _skipped("floor", "no root sets a lowest version")
-    if number < lowest:
-        return _failed(
-            "floor",
-            f"manifest version {number} is below {lowest}, the lowest that the root takes",
-            "look for a provider that has a newer one",
-        )
+    objection = rules.below_floor(manifest, policy)
+    if objection is not None:
+        return objection.failed
+    number = manifest.manifest_version
     return _passed("floor", f"manifest version {number}, at least {lowest} is taken under the root")
 
 
@@ -233,15 +230,8 @@ def _yank(manifest: Manifest, yanks: Mapping[str, Yank], publisher: Publisher | 
     """Stop what its publisher took back."""
     if publisher is None or not yanks:
         return _skipped("yank", "nothing is known to be yanked")
-    found = yanks.get(content_digest(manifest))
-    if found is None:
-        return _passed("yank", "what it brings was not yanked")
-    why = f": {found.body.reason}" if found.body.reason else ""
-    return _failed(
-        "yank",
-        f"its publisher yanked it at {format_time(found.body.created_at)}{why}",
-        "wait for a newer manifest: whoever yanks publishes what was there before under a new number",
-    )
+    objection = rules.taken_back(manifest, yanks.get(content_digest(manifest)))
+    return _passed("yank", "what it brings was not yanked") if objection is None else objection.failed
 
 
 def _trust(manifest: Statement, publisher: Publisher | None) -> Check:
@@ -345,13 +335,13 @@ def _age(manifest: Manifest, clock: Clock) -> str:
 
 def _expiry(manifest: Manifest, clock: Clock) -> Check:
     """Stop a provider from holding machines on an old image forever (freeze attack)."""
-    expires = format_time(manifest.expires_at)
-    if clock.now < manifest.expires_at:
-        return _passed("expiry", f"valid until {expires}")
-    detail, held = f"expired at {expires}, now is {format_time(clock.now)}", _held(clock)
+    objection = rules.expired(manifest, clock.now)
+    if objection is None:
+        return _passed("expiry", f"valid until {format_time(manifest.expires_at)}")
+    held, found = _held(clock), objection.failed
     if held is not None and clock.wall is not None and clock.wall < manifest.expires_at:
-        return _failed("expiry", f"{detail}; {_whose(held, clock)}", _recovery(held))
-    return _failed("expiry", detail, "ask the publisher for a renewed manifest, or look for another provider")
+        return _failed("expiry", f"{found.detail}; {_whose(held, clock)}", _recovery(held))
+    return found
 
 
 def _lifetime(manifest: Manifest, publisher: Publisher | None) -> Check:

@@ -11,13 +11,12 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from p2pboot.core.amounts import duration_text
+from p2pboot.core import rules
 from p2pboot.core.clock import Clock
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.freshness import Asked, check_freshness_of
-from p2pboot.core.timestamps import format_time
+from p2pboot.core.freshness import NAME, too_old
+from p2pboot.core.rules import Objection
 from p2pboot.core.trust import Pair, Trust
-from p2pboot.core.verdict import Outcome
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.store.believed import content_of, statement_of, yanks_of
 from p2pboot.store.manifests import HeadRow, StoredManifest
@@ -28,12 +27,15 @@ SOON_S: Final = 10  # when to ask again for what is on its way
 _NEVER: Final = 1 << 62
 
 
-@dataclass(frozen=True, slots=True)
-class Objection:
-    """Why a manifest may not be used here: the kind of reason, and one line for a person."""
-
-    why: Why
-    text: str
+_WHY: Final = {
+    "root": Why.ROOT_EXPIRED,
+    "trust": Why.UNTRUSTED,
+    "floor": Why.FLOOR,
+    "yank": Why.YANKED,
+    "expiry": Why.EXPIRED,
+    NAME: Why.STALE,
+}
+"""What others are told, by the check of a verdict that fails."""
 
 
 class Offering:
@@ -71,34 +73,23 @@ class Offering:
             row: the manifest.
             clock: the moment to judge by.
         """
-        trust, number, now = self._trust(), row.manifest_version, clock.now
+        trust, now = self._trust(), clock.now
         publisher = trust.publisher_for(*row.pair)
+        over = None if publisher is None else rules.root_over(publisher.root, now)
+        if over is not None:
+            return over
         if publisher is None or not publisher.is_met_by(row.signers):
             return Objection(
-                Why.UNTRUSTED, f"the signers of manifest version {number} are not trusted for it any more"
-            )
-        root, floor = publisher.root, trust.floor(*row.pair)
-        if root is not None and root.refuses and root.expires_at is not None and now >= root.expires_at:
-            expired = f"root version {root.version} expired at {format_time(root.expires_at)}"
-            return Objection(Why.ROOT_EXPIRED, f"{expired}, and nothing is taken under it any more")
-        if number < floor:
-            return Objection(
-                Why.FLOOR, f"manifest version {number} is below {floor}, the lowest that the root takes"
+                "trust",
+                f"the signers of manifest version {row.manifest_version} are not trusted for it any more",
+                "trust their keys, if you believe them",
             )
         yanks = yanks_of(self._store.documents, row.pair, publisher)
-        yank = yanks.get(self._content(row.digest)) if yanks else None
-        if yank is not None:
-            because = f": {yank.body.reason}" if yank.body.reason else ""
-            return Objection(
-                Why.YANKED,
-                f"manifest version {number} was yanked by its publisher at"
-                f" {format_time(yank.body.created_at)}{because}",
-            )
-        if row.expires_at <= now:
-            return Objection(
-                Why.EXPIRED, f"manifest version {number} expired at {format_time(row.expires_at)}"
-            )
-        return None
+        return (
+            rules.below_floor(row, trust)
+            or rules.taken_back(row, yanks.get(self._content(row.digest)) if yanks else None)
+            or rules.expired(row, now)
+        )
 
     def objection(self, row: HeadRow, clock: Clock) -> Objection | None:
         """Why a manifest that is wholly here is not offered; None if it is. Arguments as for `forbids`."""
@@ -108,21 +99,7 @@ class Offering:
         publisher = self._trust().publisher_for(*row.pair)
         rule = None if publisher is None else publisher.freshness
         statement = statement_of(self._store.documents, row.pair, publisher)
-        check = check_freshness_of(row, rule, Asked(statement), clock)
-        if check.outcome is Outcome.FAILED and rule is not None:
-            number = row.manifest_version
-            if statement is None:
-                text = f"nobody said yet that manifest version {number} is the newest, and that is required"
-            elif number < statement.body.minimum:
-                text = f"manifest version {number} is too old: {statement.body.minimum} is asked for at least"
-            else:
-                said = format_time(statement.body.created_at)
-                text = (
-                    f"nobody said since {said} that manifest version {number} is the newest, and at most"
-                    f" {duration_text(rule.max_age_s)} may pass"
-                )
-            return Objection(Why.STALE, text)
-        return self._taken_back(row, clock)
+        return too_old(row, rule, statement, clock) or self._taken_back(row, clock)
 
     def _taken_back(self, row: HeadRow, clock: Clock) -> Objection | None:
         """Nobody goes back behind what was in force here: where that was yanked, nothing is offered until the next."""
@@ -131,7 +108,7 @@ class Offering:
         for newer in self._manifests.of_pair(row.pair):
             if newer.role == "current" and newer.manifest_version > row.manifest_version:
                 objection = self.forbids(newer, clock)
-                if objection is not None and objection.why is Why.YANKED:
+                if objection is not None and objection.check == "yank":
                     return objection
         return None
 
@@ -187,7 +164,7 @@ class Offering:
         number = row.manifest_version
         objection = self.objection(row, clock) if whole else self.forbids(row, clock)
         if objection is not None:
-            return Withheld(row.channel, row.arch, objection.why, objection.text)
+            return _withheld(row, objection)
         if row.fault is not None:
             text = f"manifest version {number} contradicts itself, by its publisher's fault"
             return Withheld(row.channel, row.arch, Why.INCOMPLETE, text)
@@ -208,7 +185,7 @@ class Offering:
         row = max(rows, key=lambda one: (one.digest in expected, objections[one.digest] is None))
         objection = objections[row.digest]
         if objection is not None:
-            return Withheld(row.channel, row.arch, objection.why, objection.text)
+            return _withheld(row, objection)
         return Withheld(
             row.channel,
             row.arch,
@@ -259,6 +236,10 @@ class Offering:
         until = min((end for end in ends if end > clock.now), default=_NEVER)
         names = frozenset[str]().union(*(named[row.digest] for row in allowed))
         return _Served(names, as_of, clock.now, until)
+
+
+def _withheld(row: HeadRow, objection: Objection) -> Withheld:
+    return Withheld(row.channel, row.arch, _WHY[objection.check], objection.text)
 
 
 @dataclass(frozen=True, slots=True)
