@@ -1,4 +1,7 @@
-"""`p2pboot root`: make, change, sign and check the root of a fleet, offline; files are carried between machines."""
+"""`p2pboot root`: make, change, sign and check the root of a fleet, offline; files are carried between machines.
+
+The last step, `publish`, brings a root that is signed into force in a node.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import click
 from p2pboot.cli.clock import wall_now
 from p2pboot.cli.options import FILE, Command, LazyGroup, json_option
 from p2pboot.cli.output import emit_json, say
-from p2pboot.cli.root_files import naming_root, read_root, version_before
+from p2pboot.cli.root_files import in_order, naming_root, read_root, version_before
 from p2pboot.core.amounts import duration_text
 from p2pboot.errors import NotFoundError, SignatureError, UsageError
 
@@ -23,6 +26,7 @@ _LAZY = {
     "add-key": "p2pboot.cli.root_edit:add_key",
     "remove-key": "p2pboot.cli.root_edit:remove_key",
     "sign": "p2pboot.cli.root_sign:sign",
+    "publish": "p2pboot.cli.root_publish:publish",
 }
 
 
@@ -128,7 +132,7 @@ def verify(files: tuple[Path, ...], anchor_text: str | None, as_json: bool) -> N
 
     They begin with version 1, or with the one that --root names. Fails at the first that does not follow.
     """
-    roots = _in_order(files)
+    roots = in_order(files)
     anchor = _anchored(roots, anchor_text)
     checked: list[tuple[Path, Root]] = []
     failure: SignatureError | None = None
@@ -152,23 +156,6 @@ def verify(files: tuple[Path, ...], anchor_text: str | None, as_json: bool) -> N
     say(
         f"{newest.body.name}: version {newest.version} is complete; version {newest.version + 1} follows next"
     )
-
-
-def _in_order(files: tuple[Path, ...]) -> list[tuple[Path, Root]]:
-    """The roots by version; copies of one that others signed are one root, and the one with most signatures counts."""
-    from p2pboot.core.trustdocs.chain import MAX_CHAIN, TwoRoots
-
-    if len(files) > MAX_CHAIN:
-        raise UsageError(f"a chain has at most {MAX_CHAIN} versions", remedy="give fewer files")
-    found: dict[int, tuple[Path, Root]] = {}
-    for path in files:
-        one = read_root(path)
-        known = found.get(one.version)
-        if known is not None and known[1].digest != one.digest:
-            raise TwoRoots(known[1], one)
-        if known is None or len(known[1].signed_by) < len(one.signed_by):
-            found[one.version] = (path, one)
-    return [found[version] for version in sorted(found)]
 
 
 def _anchored(roots: list[tuple[Path, Root]], text: str | None) -> str | None:

@@ -36,6 +36,28 @@ def read_root(path: Path) -> Root:
         return Root.parse(raw)
 
 
+def in_order(files: tuple[Path, ...]) -> list[tuple[Path, Root]]:
+    """Roots of one fleet by version; of copies that others signed the one with most signatures counts.
+
+    Raises:
+        TwoRoots: two of one version say different things.
+        UsageError: there are more than a chain has; otherwise as `read_root`.
+    """
+    from p2pboot.core.trustdocs.chain import MAX_CHAIN, TwoRoots
+
+    if len(files) > MAX_CHAIN:
+        raise UsageError(f"a chain has at most {MAX_CHAIN} versions", remedy="give fewer files")
+    found: dict[int, tuple[Path, Root]] = {}
+    for path in files:
+        one = read_root(path)
+        known = found.get(one.version)
+        if known is not None and known[1].digest != one.digest:
+            raise TwoRoots(known[1], one)
+        if known is None or len(known[1].signed_by) < len(one.signed_by):
+            found[one.version] = (path, one)
+    return [found[version] for version in sorted(found)]
+
+
 def naming_root(path: Path) -> AbstractContextManager[None]:
     """What turns out to be wrong with a root is said with the name of its file."""
     return naming(path, what="root", remedy="get the file again, unchanged, from where it was made")

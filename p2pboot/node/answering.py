@@ -1,8 +1,11 @@
-"""What the control socket is asked for beside the status: publish now, take a release back; and say how it went."""
+"""What the control socket is asked for beside the status: publish now, take a release back, a root.
+
+And how it went.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,11 @@ import trio
 from p2pboot.core.manifest.facts import facts
 from p2pboot.core.timestamps import format_time
 from p2pboot.errors import MachineError, NotFoundError, UsageError
+from p2pboot.node.control import Request
 from p2pboot.node.problems import Problems
 from p2pboot.node.publishing import SOURCE as PUBLISHER
 from p2pboot.node.publishing import DirectoryPublisher
+from p2pboot.node.trusting.handed_in import RootDesk, read_lines
 from p2pboot.node.vouching import Voucher, no_freshness_key
 from p2pboot.node.yanking import Yanking
 
@@ -96,6 +101,28 @@ async def yank(yanking: Yanking | None, message: Mapping[str, Any], voucher: Vou
         ):  # it is tried again, and on the list of problems
             await voucher.insist([(published["channel"], published["arch"])])
     return answer
+
+
+async def take_roots(
+    desk: RootDesk, request: Request, enforce: Callable[[], Awaitable[None]]
+) -> dict[str, Any]:
+    """Bring roots into force that the operator hands in, everywhere in this node before it is said.
+
+    Args:
+        desk: takes them.
+        request: brings them along in a file.
+        enforce: has the node live by another root.
+
+    Raises:
+        P2PBootError: the newest of them is not in force now.
+    """
+    if request.descriptor is None:
+        raise UsageError("roots have to be sent along as a descriptor")
+    documents = await trio.to_thread.run_sync(read_lines, request.descriptor)
+    try:
+        return await trio.to_thread.run_sync(desk.take, documents)
+    finally:
+        await enforce()  # also where only some of them were taken
 
 
 def _is_same(one: Path, other: Path) -> bool:

@@ -21,8 +21,8 @@ EXPIRING_SHARE: Final = 3
 to open their drawers."""
 
 _RENEW: Final = (
-    "have a next version signed (`p2pboot root set FILE --expires-in 1y`, `p2pboot root sign`), and give it to any"
-    " node"
+    "have a next version signed (`p2pboot root set FILE --expires-in 1y`, `p2pboot root sign`), and bring it into force"
+    " on any node (`p2pboot root publish FILE`)"
 )
 
 

@@ -29,7 +29,7 @@ from p2pboot.errors import UsageError
 from p2pboot.fetch.asking.acquainting import Acquainting
 from p2pboot.fetch.asking.remembering import Remembering
 from p2pboot.node.announcing import Announcer
-from p2pboot.node.answering import publish, yank
+from p2pboot.node.answering import publish, take_roots, yank
 from p2pboot.node.awaiting import Awaited, awaited
 from p2pboot.node.bringing import Watch
 from p2pboot.node.building import Description
@@ -64,6 +64,7 @@ from p2pboot.node.storekeeping import StoreKeeping
 from p2pboot.node.syncing import Syncer
 from p2pboot.node.trusting.carrying import Carrying
 from p2pboot.node.trusting.following import Following
+from p2pboot.node.trusting.handed_in import RootDesk
 from p2pboot.node.trusting.offered import OfferedDocuments
 from p2pboot.node.vouching import Voucher
 from p2pboot.node.yanking import Yanking
@@ -558,6 +559,9 @@ class Node:
                 return await trio.to_thread.run_sync(statements.answer, message, self.problems.all())
             case "store":
                 return await self._storekeeping.answer(message)
+            case "root":
+                desk = RootDesk(self.store, self.catalogue, self.trust_gate)
+                return await take_roots(desk, message, self._enforcing.reconcile)
         raise UsageError(f"unknown operation {message.get('op')!r}")
 
     # -- what is shown -----------------------------------------------------------------------------------------------

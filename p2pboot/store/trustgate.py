@@ -30,6 +30,7 @@ from p2pboot.core.trustdocs.chain import (
     with_history,
 )
 from p2pboot.core.trustdocs.envelope import Document
+from p2pboot.core.trustdocs.filling import by_version, fill
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.root import decode_root
 from p2pboot.core.trustdocs.yank import check_yank, decode_yank
@@ -136,6 +137,44 @@ class TrustGate:
             ]
         unknown = Judged(Fate.UNTRUSTED, "it is of no fleet that is known here")
         return min(judged, key=lambda one: _BEST_FIRST.index(one.fate), default=unknown)
+
+    def hand_in(self, raw: Iterable[bytes], *, source: str) -> Judged:
+        """The same for files that this machine's operator brings, in any order, together with what is kept here.
+
+        So a version that is missing in between can be brought alone, later.
+
+        Args:
+            raw: roots of one fleet.
+            source: who brought them, for people.
+
+        Returns:
+            What became of them; EARLY where a version is missing, whatever could be taken without it.
+
+        Raises:
+            ConfigError: as `take_roots`.
+        """
+        brought = by_version(raw)
+        with self._following:
+            judged = [
+                self._hand_in(trusted, brought, source)
+                for trusted in self._catalogue.trust.configured.roots
+                if not any(_is_of_another(one, trusted.fleet) for one in brought.values())
+            ]
+        unknown = Judged(Fate.UNTRUSTED, "it is of no fleet that is known here")
+        return min(judged, key=lambda one: _BEST_FIRST.index(one.fate), default=unknown)
+
+    def _hand_in(self, trusted: TrustedRoot, brought: dict[int, bytes], source: str) -> Judged:
+        given = () if trusted.anchor.root is None else (trusted.anchor.root,)
+        roots = given if trusted.chain is None else trusted.chain.roots
+        known = by_version(self._documents.roots(trusted.fleet or trusted.anchor.digest))
+        known.update((root.version, root.raw) for root in roots)
+        believed = trusted.newest or trusted.anchor.root
+        at = believed.version if believed is not None else min({**known, **brought})
+        filled = fill(brought, known, at)
+        judged = self._follow(trusted, list(filled.documents), source, is_meant=True)
+        if filled.missing is not None and judged.fate in (Fate.NEWS, Fate.KNOWN) and not judged.lies:
+            return Judged(Fate.EARLY, f"the file of version {filled.missing} is missing")
+        return judged
 
     def keep_two_roots(self, error: TwoRoots, trusted: TrustedRoot, *, source: str) -> None:
         """Keep two roots of one version that somebody has come across as evidence; nothing else changes."""

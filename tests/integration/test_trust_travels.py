@@ -60,8 +60,15 @@ def test_what_a_publisher_says_reaches_a_mirror_of_a_mirror_that_knows_a_digest(
     far.wait_for_head(1)
     assert get(far, "/root.json") == first.raw
 
-    assert publisher.stop() == 0
-    publisher = mesh.serve(artifacts, "--root", written(mesh, second), *vouching, "--bootstrap", near.address)
+    publish = ("root", "publish", "--state", str(publisher.state))
+    early = mesh.run(*publish, written(mesh, next_root(second)))
+    assert early.status == 1
+    assert "the file of version 2 is missing; version 1 is in force" in early.stderr
+    published = mesh.run(*publish, written(mesh, second))
+    assert published.status == 0, published.stderr
+    assert f"in force    version 2 of the root of the second version, sha256:{second.digest}" in (
+        published.stdout
+    )
     wait_until(lambda: get(far, "/root.json") == second.raw, "the second root at the far mirror")
     assert get(far, "/root/1.json") == first.raw
 
