@@ -203,15 +203,18 @@ def decide(
 
 
 def machine_name(text: str) -> str:
-    """Return a machine's name in the one spelling from which its place is drawn: lower case.
+    """Return a machine's name as its place is drawn from it: as it was given, but a UUID or a MAC in lower case.
+
+    Firmware and people write those two in either case; of other names upper and lower case are two.
 
     Raises:
         ValueError: empty, longer than 64 characters, or with characters that are no letters, digits, or of ``:._-``.
     """
-    name = text.strip().lower()
-    if not 1 <= len(name) <= MAX_MACHINE_CHARS or not re.fullmatch(r"[a-z0-9:._-]+", name):
-        raise ValueError(f"a machine's name has 1 to {MAX_MACHINE_CHARS} of a-z 0-9 : . _ -")
-    return name
+    name = text.strip()
+    if not 1 <= len(name) <= MAX_MACHINE_CHARS or not re.fullmatch(r"[A-Za-z0-9:._-]+", name):
+        raise ValueError(f"a machine's name has 1 to {MAX_MACHINE_CHARS} of A-Z a-z 0-9 : . _ -")
+    lower = name.lower()
+    return lower if _UUID.fullmatch(lower) or _MAC.fullmatch(lower) else name
 
 
 def choose_machine(uuid: str | None, macs: list[str]) -> str | None:
@@ -233,4 +236,4 @@ def choose_machine(uuid: str | None, macs: list[str]) -> str | None:
 
 def is_nobodys(name: str) -> bool:
     """Whether a UUID or a MAC is all 0 or all f: firmware's word for "I do not know", on any number of machines."""
-    return set(name) - {"-", ":"} in ({"0"}, {"f"})
+    return set(name.lower()) - {"-", ":"} in ({"0"}, {"f"})

@@ -164,8 +164,10 @@ def test_a_machine_is_called_by_its_uuid_else_by_its_lowest_mac(
     assert choose_machine(uuid, macs) == name
 
 
-def test_a_name_is_spelled_in_one_way() -> None:
+def test_a_name_is_taken_as_it_is_but_for_the_case_of_hardware() -> None:
     assert machine_name(f" {UUID} ") == UUID.lower()
+    assert machine_name("B0:00:00:00:00:0F") == "b0:00:00:00:00:0f"
+    assert machine_name("Rack-7.A") == "Rack-7.A"
     for wrong in ("", " ", "x" * 65, "a b", "ä", "a/b"):
         with pytest.raises(ValueError, match="1 to 64"):
             machine_name(wrong)
