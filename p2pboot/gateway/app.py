@@ -169,8 +169,9 @@ class Gateway:
         if isinstance(machine, Reply):
             return machine
         if machine is not None:
-            offer = await self._lookups.run(self._rolled_out.of, offer, machine)
             cache = replies.NO_STORE
+            if machine.name is not None:
+                offer = await self._lookups.run(self._rolled_out.of, offer, machine)
         try:
             script = boot_script(offer.manifest, self._bases.of(request))
         except ManifestError as error:

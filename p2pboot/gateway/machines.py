@@ -26,20 +26,20 @@ def asked_machine(query: str) -> Machine | Reply | None:
         query: of the request, without the question mark; "" for none.
 
     Returns:
-        None where it does not say; firmware that does not know leaves it empty, or all 0 or f. A refusal of what can
-        not be a name.
+        None where nothing is said; a machine without a name where that is empty, or all 0 or f: firmware's word for not
+        knowing. A refusal of what can not be a name.
     """
     try:
         said = parse_qs(query, keep_blank_values=True, max_num_fields=_MEMBERS).get(_MEMBER, [])
         if not any(said):
-            return None
+            return Machine(None) if said else None
         (text,) = said
         name = machine_name(text)
     except ValueError:  # its text is not repeated
         return refusal(
             400, f"machine is one name of at most {MAX_MACHINE_CHARS} letters, digits, colons, dots, dashes"
         )
-    return None if is_nobodys(name) else Machine(name, "the name that it gave")
+    return Machine(None if is_nobodys(name) else name, "the name that it gave")
 
 
 class RollOutOffers:

@@ -63,6 +63,8 @@ async def test_what_a_machine_gets_is_for_no_cache(store: Store, tmp_path: Path)
             assert reply["cache-control"] == "no-store"
             assert machine not in str(reply.headers)
             assert machine not in reply.body.decode()
+        for nobody in ("", "00000000-0000-0000-0000-000000000000"):
+            assert (await gateway.get(f"/boot.ipxe?machine={nobody}"))["cache-control"] == "no-store"
         assert (await gateway.get("/boot.ipxe"))["cache-control"] == "no-cache, no-transform"
 
 
