@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from p2pboot.core.amounts import duration_text
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.timestamps import MAX_TIME, format_time
@@ -181,8 +180,9 @@ def body_of(
     created_at = now if known is None else max(now, known.created_at + 1)
     if created_at > now + STEP_S:
         raise UsageError(
-            f"the newest statement is dated {format_time(created_at - 1)}, {duration_text(created_at - 1 - now)} after"
-            f" this machine's clock; it is signed by {', '.join(known.signers) if known is not None else 'nobody'}",
+            # Without how long to wait: what has another text each time is logged each time.
+            f"the newest statement is dated {format_time(created_at - 1)}, after this machine's clock;"
+            f" it is signed by {', '.join(known.signers) if known is not None else 'nobody'}",
             remedy="set the clock of this machine, or of the one that signed; if both are right, wait until then, or"
             " have another freshness key named in place of that one (p2pboot key generate)",
         )

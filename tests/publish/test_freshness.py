@@ -84,16 +84,20 @@ def test_the_next_of_a_second_is_dated_later_and_a_clock_that_was_set_back_is_wa
             signers=(KEY.public.keyid,),
         )
         assert body.created_at == NOW + ahead_s + 1
-    with pytest.raises(UsageError, match="after this machine's clock"):
-        body_of(
-            HEAD,
-            said(at=NOW + STEP_S),
-            minimum=0,
-            paused_since=None,
-            now=NOW,
-            valid_s=60,
-            signers=(KEY.public.keyid,),
-        )
+    texts = set()
+    for now in (NOW, NOW - 90):
+        with pytest.raises(UsageError, match="after this machine's clock") as refused:
+            body_of(
+                HEAD,
+                said(at=NOW + STEP_S),
+                minimum=0,
+                paused_since=None,
+                now=now,
+                valid_s=60,
+                signers=(KEY.public.keyid,),
+            )
+        texts.add(refused.value.message)
+    assert len(texts) == 1  # a problem that has another text each time is logged each time
 
 
 @given(
