@@ -35,7 +35,8 @@ class AcceptedTime:
         channel: of the manifest or statement; "" for a root.
         arch: likewise, canonical.
         signers: key ids, sorted.
-        kept_in: what a person calls the memory that holds it: the path of a state directory.
+        kept_in: what a person calls the memory that holds it: the path of a state directory; "" for what nothing
+            remembers, as it was read just now.
         until: unix seconds past which it raises nothing: the expiry of the root that vouches for it; None for any.
         kind: what bears the date, for people.
     """

@@ -10,7 +10,8 @@ from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_
 from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
 from p2pboot.errors import ManifestError, SignatureError
 
-_HERE = "the memory of this run"
+_HERE = ""
+"""No state: what is read here is remembered nowhere."""
 
 
 def read_statement(raw: bytes, policy: Policy, clock: Clock) -> Freshness:

@@ -271,7 +271,8 @@ def clock_problem(clock: Clock) -> Problem | None:
     held, now = _held(clock), format_time(clock.now)
     if held is not None:
         text = f"it is behind {now}, the date of {held.shown} that was accepted"
-        return Problem(Code.CLOCK, "clock", f"{text} (remembered in {held.kept_in})", _recovery(held))
+        where = f" (remembered in {held.kept_in})" if held.kept_in else ""
+        return Problem(Code.CLOCK, "clock", text + where, _recovery(held))
     if clock.held_by is not None:
         return None  # by no more than clocks differ
     return Problem(Code.CLOCK, "clock", f"it is behind {now}, this program's release", _SET_CLOCK)
@@ -301,12 +302,15 @@ def _held(clock: Clock) -> AcceptedTime | None:
 
 def _whose(held: AcceptedTime, clock: Clock) -> str:
     wall = format_time(max(clock.wall or 0, 0))
-    return f"the state {held.kept_in} remembers {held.shown} with that date, this machine's clock says {wall}"
+    whose = f"the state {held.kept_in} remembers {held.shown} with" if held.kept_in else f"{held.shown} has"
+    return f"{whose} that date, this machine's clock says {wall}"
 
 
 def _recovery(held: AcceptedTime) -> str:
     what = held.kind if held.channel else "root"
-    if held.channel:
+    if held.channel and not held.kept_in:
+        way = "get a newer one, or leave it out"
+    elif held.channel:
         way = f"p2pboot state recover --state {shlex.quote(held.kept_in)} forgets the date"
     else:
         way = "its owners sign the next version with the right date (p2pboot root set, root sign)"

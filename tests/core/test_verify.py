@@ -323,6 +323,14 @@ def test_what_holds_a_clock_beyond_an_expiry_is_named_with_its_remedy() -> None:
         assert "p2pboot state recover --state '/srv/my state'" in (found.remedy or "")
 
 
+def test_a_date_that_no_state_remembers_sends_nobody_to_a_state() -> None:
+    read_just_now = AcceptedTime(EXPIRES + 86_400, "testing", "arm64", (B,), "", kind="freshness statement")
+    verdict = verdict_on(manifest(), clock=effective_now(CREATED + 60, read_just_now, 0))
+    for found in (check(verdict, "expiry"), check(verdict, "clock")):
+        assert "a freshness statement of testing/arm64 has that date" in found.detail
+        assert "state" not in f"{found.detail} {found.remedy}".replace("statement", "")
+
+
 @pytest.mark.parametrize(
     "clock",
     [
