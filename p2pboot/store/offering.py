@@ -238,8 +238,13 @@ class Offering:
         return _Served(names, as_of, clock.now, until)
 
 
+def why_of(objection: Objection) -> Why:
+    """The kind of reason that others are told."""
+    return _WHY[objection.check]
+
+
 def _withheld(row: HeadRow, objection: Objection) -> Withheld:
-    return Withheld(row.channel, row.arch, _WHY[objection.check], objection.text)
+    return Withheld(row.channel, row.arch, why_of(objection), objection.text)
 
 
 @dataclass(frozen=True, slots=True)
