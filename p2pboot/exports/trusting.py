@@ -19,9 +19,9 @@ from p2pboot.core.jsonform import decode_typed
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.manifest.fields import check_base64
 from p2pboot.core.names import base_channel
-from p2pboot.core.policy import TrustedRoot, TrustPolicy
+from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trust import Pair, Trust
-from p2pboot.core.trustdocs.chain import BadChain, Chain, TwoRoots, begin, claims_version, walk
+from p2pboot.core.trustdocs.chain import Chain, TwoRoots, follow, without_gaps
 from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT, Unchecked
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.root import NO_FLEET, Root
@@ -189,7 +189,7 @@ class Bringing:
             Malformed: one that no honest node passes on.
             P2PBootError: a root can not be brought into force here.
         """
-        for chain in _by_chain(self._brought.roots):
+        for chain in without_gaps(self._brought.roots):
             self._note(ROOTS, self._gate.take_roots(chain, source=self._source))
         for raw in self._brought.yanks:
             self._note(YANKS, self._gate.take_yank(raw, source=self._source))
@@ -242,19 +242,6 @@ class Bringing:
         return counted
 
 
-def _by_chain(roots: Sequence[bytes]) -> list[list[bytes]]:
-    """Roots of several fleets apart."""
-    chains: list[list[bytes]] = []
-    expected = None
-    for raw in roots:
-        version = claims_version(raw)
-        if version is None or version != expected:
-            chains.append([])
-        chains[-1].append(raw)
-        expected = None if version is None else version + 1
-    return chains
-
-
 def asked_policy(asked: TrustPolicy, store: Store, brought: Brought) -> TrustPolicy:
     """A policy with the roots that a state or an export has of its chains.
 
@@ -262,16 +249,12 @@ def asked_policy(asked: TrustPolicy, store: Store, brought: Brought) -> TrustPol
         ConfigError: two publishers cover the same channel and architecture.
     """
     policy = resolved(asked, store.documents)
-    chains = {}
+    chains: dict[str, Chain] = {}
     for trusted in policy.roots:
-        for documents in _by_chain(brought.roots):
-            with suppress(BadChain, TwoRoots):  # of others, or the gate says so
-                chain = _longer(trusted, documents)
+        for documents in without_gaps(brought.roots):
+            with suppress(TwoRoots):  # the gate says so
+                known = chains.get(trusted.anchor.digest, trusted.chain)
+                chain = follow(trusted.anchor, known, documents).chain
                 if chain is not None:
                     chains[trusted.anchor.digest] = chain
     return policy.with_chains(chains)
-
-
-def _longer(trusted: TrustedRoot, documents: list[bytes]) -> Chain | None:
-    chain = trusted.chain or begin(trusted.anchor, documents)
-    return None if chain is None else walk(chain, documents)[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from typing import Final, NamedTuple
 
@@ -15,12 +16,11 @@ from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trustdocs.chain import (
     MAX_CHAIN,
     Anchor,
-    BadChain,
     Chain,
     TwoRoots,
     begin,
     claims_version,
-    walk,
+    follow,
 )
 from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.freshness import Freshness
@@ -303,11 +303,10 @@ def resolved(policy: TrustPolicy, documents: TrustDocuments) -> TrustPolicy:
         raw = documents.roots_of(trusted.anchor)
         if not raw and trusted.anchor.root is not None:
             raw = documents.leading_to(trusted.anchor.root)
-        try:
-            chain = begin(trusted.anchor, raw)
-            if chain is not None:
-                chain, _ = walk(chain, raw)
-        except (BadChain, TwoRoots):  # the disk changed it: peers have it
+        chain = None
+        with suppress(TwoRoots):
+            chain = follow(trusted.anchor, None, raw).chain
+        if chain is None:  # the disk changed it: peers have it
             chain = begin(trusted.anchor)
         if chain is not None and not documents.admits(trusted.anchor, chain):
             chain = None  # never back: peers have the newer one

@@ -19,16 +19,7 @@ from p2pboot.core.freshness import contradict, is_ahead, supersedes
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.trust import Pair
-from p2pboot.core.trustdocs.chain import (
-    BadChain,
-    Chain,
-    Gap,
-    TwoRoots,
-    begin,
-    claims_version,
-    walk,
-    with_history,
-)
+from p2pboot.core.trustdocs.chain import Chain, Followed, TwoRoots, claims_version, follow
 from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.filling import by_version, fill
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
@@ -186,29 +177,21 @@ class TrustGate:
             glanced = self._glance(trusted.chain, documents[0])
             if glanced is not None:
                 return glanced
-        chain, ended_by = trusted.chain, None
         try:
-            if chain is None or chain.roots[0].version > 1:
-                begun = begin(trusted.anchor, documents)
-                if begun is not None:
-                    chain = begun if chain is None else with_history(chain, begun)
-            if chain is not None:
-                chain, ended_by = walk(chain, documents)
+            followed = follow(trusted.anchor, trusted.chain, documents)
         except TwoRoots as error:
             self.keep_two_roots(error, trusted, source=source)
             return Judged(Fate.EVIDENCE, error.message)
-        except BadChain as error:
-            ended_by = error
-        changed = chain is not None and chain != trusted.chain
+        chain, changed = followed.chain, followed.chain != trusted.chain
         if changed and chain is not None:
             if not self._documents.admits(trusted.anchor, chain):
-                return Judged(Fate.OLDER, "a newer root was in force here", lies=_is_lie(ended_by, documents))
+                return Judged(Fate.OLDER, "a newer root was in force here", lies=followed.lie is not None)
             self._bring_into_force(trusted, chain, source)
-        if ended_by is not None and not is_meant and _is_of_another(documents[0], trusted.fleet):
+        if followed.ended_by is not None and not is_meant and _is_of_another(documents[0], trusted.fleet):
             return Judged(Fate.UNTRUSTED, "it is of another fleet")
-        if chain is None and ended_by is None:
+        if chain is None and followed.ended_by is None:
             return Judged(Fate.UNTRUSTED, "the root that is believed here is not among them")
-        return _judged(ended_by, documents, changed=changed)
+        return _judged(followed, changed=changed)
 
     def _glance(self, chain: Chain, raw: bytes) -> Judged | None:
         """What becomes of one root, as far as that is seen without a signature check; None to look further."""
@@ -369,19 +352,13 @@ class TrustGate:
             )  # that changes no verdict
 
 
-def _judged(ended_by: BadChain | None, documents: list[bytes], *, changed: bool) -> Judged:
-    if ended_by is None:
-        return Judged(Fate.NEWS if changed else Fate.KNOWN)
-    if not _is_lie(ended_by, documents):
-        return Judged(Fate.EARLY, ended_by.message)
-    return Judged(Fate.NEWS if changed else Fate.BAD, ended_by.message, lies=True)
-
-
-def _is_lie(ended_by: BadChain | None, documents: list[bytes]) -> bool:
-    """Whether no honest node sends documents that end a walk so: who began later has nothing of what comes before."""
-    if ended_by is None:
-        return False
-    return not (isinstance(ended_by, Gap) and claims_version(documents[0]) == ended_by.version)
+def _judged(followed: Followed, *, changed: bool) -> Judged:
+    why = "" if followed.ended_by is None else followed.ended_by.message
+    if followed.lie is not None:
+        return Judged(Fate.NEWS if changed else Fate.BAD, why, lies=True)
+    if changed:
+        return Judged(Fate.NEWS, why)
+    return Judged(Fate.KNOWN if followed.ended_by is None else Fate.EARLY, why)
 
 
 def _is_of_another(raw: bytes, fleet: str | None) -> bool:

@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 
 from p2pboot.core.jsonform import decode_canonical
 from p2pboot.core.trustdocs import chain as chains
-from p2pboot.core.trustdocs.chain import Anchor, BadChain, Chain, Gap, TwoRoots, begin, walk, with_history
+from p2pboot.core.trustdocs.chain import (
+    Anchor,
+    BadChain,
+    Chain,
+    Gap,
+    TwoRoots,
+    begin,
+    follow,
+    walk,
+    with_history,
+    without_gaps,
+)
 from p2pboot.core.trustdocs.root import Root
 from p2pboot.errors import SignatureError
 from tests.vectors.manifest.form import STRANGER, Json, Key
@@ -73,6 +84,55 @@ def test_history_says_what_the_fleet_is_called(version: int) -> None:
     assert with_history(bare, whole) == (bare if version == 1 else whole)
     assert with_history(bare, bare) is bare
     assert begin(anchor_at(version), THIRTY[version:]) is None
+
+
+@pytest.mark.parametrize(
+    ("known", "given", "reached", "is_gap"),
+    [
+        ((), (5, 6), 6, False),
+        ((), (1, 2, 3, 4, 5), 5, False),
+        ((), (6, 7), None, False),  # they do not lead on from what is believed
+        ((), (3, 5), None, True),
+        ((5,), (6, 8, 9), 6, True),
+        ((5,), (8,), 5, True),
+        ((5,), (1, 3, 5, 6), 6, False),  # in the history: that stays unknown
+        ((1, 2, 3, 4, 5), (6, 8), 6, True),
+        ((1, 2, 3, 4, 5), (5, 7), 5, True),
+        ((1, 2, 3, 4, 5), (2, 4, 6), 6, False),  # of what is known anyway
+    ],
+)
+def test_a_gap_is_nobodys_fault_and_what_comes_before_it_counts(
+    known: tuple[int, ...], given: tuple[int, ...], reached: int | None, is_gap: bool
+) -> None:
+    anchor = anchor_at(5)
+    chain = follow(anchor, None, [THIRTY[version - 1] for version in known]).chain
+    followed = follow(anchor, chain, [THIRTY[version - 1] for version in given])
+    assert (None if followed.chain is None else followed.chain.newest.version) == reached
+    assert isinstance(followed.ended_by, Gap) is is_gap
+    assert followed.lie is None
+
+
+def test_what_was_given_before_the_history_is_filled_in_later() -> None:
+    later = follow(anchor_at(5), None, THIRTY[4:8])
+    assert later.chain is not None
+    assert follow(anchor_at(5), later.chain, THIRTY[:5]).chain == follow(anchor_at(5), None, THIRTY[:8]).chain
+
+
+@pytest.mark.parametrize("given", [[b"no root"], [THIRTY[4], b"no root"]])
+def test_what_is_no_root_is_a_lie(given: list[bytes]) -> None:
+    assert follow(anchor_at(5), None, given).lie is not None
+    assert follow(anchor_at(5), begin(anchor_at(5), THIRTY[4:]), given).lie is not None
+
+
+def test_roots_are_parted_where_versions_are_missing() -> None:
+    one, two, three, four = THIRTY[:4]
+    assert without_gaps([one, two, four, one, b"no root", two, three]) == [
+        [one, two],
+        [four],
+        [one],
+        [b"no root"],
+        [two, three],
+    ]
 
 
 NAMES = {key.keyid: name for name, key in form.KEYS.items()}

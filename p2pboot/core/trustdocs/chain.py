@@ -7,7 +7,7 @@ who was replaced can not come back. Peers only carry: they can leave the last ve
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -131,6 +131,55 @@ class Chain:
         return tuple(root for root in self.roots if root.version > version)
 
 
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """How far documents led.
+
+    Args:
+        chain: to the newest root that follows; None where nothing is believed that they lead on from.
+        ended_by: what ended the walk before the documents did; None for nothing.
+    """
+
+    chain: Chain | None
+    ended_by: BadChain | None = None
+
+    @property
+    def lie(self) -> BadChain | None:
+        """What no honest peer sends; None where nothing is its fault.
+
+        A gap is nobody's: what comes before it counts, and what comes after it waits for the versions between, which
+        others have.
+        """
+        return None if isinstance(self.ended_by, Gap) else self.ended_by
+
+
+def follow(anchor: Anchor, chain: Chain | None, documents: Sequence[bytes]) -> Followed:
+    """Go on from what is believed as far as documents lead, or begin there; the one way for whoever takes roots.
+
+    Args:
+        anchor: what the operator believes.
+        chain: from there on, as far as it is known; None for not at all.
+        documents: roots, ascending, from anyone.
+
+    Raises:
+        TwoRoots: see `walk`.
+    """
+    if chain is None or chain.roots[0].version > 1:
+        try:
+            begun = begin(anchor, documents)
+        except Gap as error:
+            if chain is None:
+                return Followed(None, error)
+            begun = None  # what came before stays unknown
+        except BadChain as error:
+            return Followed(chain, error)
+        if begun is not None:
+            chain = begun if chain is None else with_history(chain, begun)
+    if chain is None:
+        return Followed(None)
+    return Followed(*walk(chain, documents))
+
+
 def begin(anchor: Anchor, documents: Iterable[bytes] = ()) -> Chain | None:
     """Begin at what the operator believes.
 
@@ -202,8 +251,7 @@ def walk(chain: Chain, documents: Iterable[bytes]) -> tuple[Chain, BadChain | No
         documents: roots, ascending; those that are known already are compared with what is known.
 
     Returns:
-        The chain, longer or as it was, and what ended the walk before the documents did: whoever sent that is to be
-        dropped.
+        The chain, longer or as it was, and what ended the walk before the documents did.
 
     Raises:
         TwoRoots: a version that is known, or that was just read, comes with another body, rightly signed.
@@ -211,9 +259,12 @@ def walk(chain: Chain, documents: Iterable[bytes]) -> tuple[Chain, BadChain | No
     roots, fleet = list(chain.roots), chain.fleet
     first, believed = roots[0].version, chain.believed_from or roots[0].version
     size_bytes = sum(len(one.raw) for one in roots)
+    known_already = {one.raw for one in roots}
     ended_by = None
     try:
         for raw in _bounded(documents):
+            if raw in known_already:
+                continue
             one = _decode(raw, roots[-1].version + 1)
             version = one.claims.version
             if version < believed:
@@ -282,6 +333,23 @@ def _checked(one: Unchecked[RootBody], before: RootBody | None) -> Root:
     except (Malformed, SignatureError) as error:
         raise BadChain(one.claims.version, error.message) from None
     return Root(raw=one.raw, digest=one.digest, signed_by=one.signers, body=one.claims)
+
+
+def without_gaps(documents: Iterable[bytes]) -> list[list[bytes]]:
+    """Roots in parts in each of which one version follows the other; what is no root is a part of its own.
+
+    Args:
+        documents: roots, of any number of fleets one after the other, each ascending.
+    """
+    parts: list[list[bytes]] = []
+    expected: int | None = None
+    for raw in documents:
+        version = claims_version(raw)
+        if version is None or version != expected:
+            parts.append([])
+        parts[-1].append(raw)
+        expected = None if version is None else version + 1
+    return parts
 
 
 def claims_version(raw: bytes) -> int | None:

@@ -7,7 +7,6 @@ just said: so two roots of one version show, whoever has them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 import trio
 
@@ -16,14 +15,10 @@ from p2pboot.core.policy import Policy, TrustedRoot
 from p2pboot.core.trustdocs.chain import (
     MAX_CHAIN,
     MAX_CHAIN_BYTES,
-    BadChain,
     Chain,
-    Gap,
     TwoRoots,
-    begin,
     claims_version,
-    walk,
-    with_history,
+    follow,
 )
 from p2pboot.core.trustdocs.root import Root, decode_root
 from p2pboot.errors import Malformed, RemoteProtocolError, SignatureError
@@ -153,9 +148,7 @@ class Roots:
             trusted = self._trusted(anchor)
             try:
                 # Up to 32 signatures of a thousand roots: not in the event loop.
-                chain, ended_by = await trio.to_thread.run_sync(_follow, trusted, documents)
-            except BadChain as error:
-                raise BadRoots(f"it sent a root that is none: {error.message}") from None
+                followed = await trio.to_thread.run_sync(follow, trusted.anchor, trusted.chain, documents)
             except TwoRoots as error:
                 found = Contradicted(anchor, error, requests.peer_id)
                 if not self._was_known(anchor, error.first):
@@ -164,10 +157,10 @@ class Roots:
                 if len(self.contradictions) < MAX_CONTRADICTIONS:
                     self.contradictions.append(found)
                 return
-            if chain is not None and chain != trusted.chain:
-                self.policy = self.policy.with_chains({anchor: chain})
-            if ended_by is not None:
-                raise BadRoots(f"it sent a root that is none: {ended_by.message}")
+            if followed.chain is not None and followed.chain != trusted.chain:
+                self.policy = self.policy.with_chains({anchor: followed.chain})
+            if followed.lie is not None:
+                raise BadRoots(f"it sent a root that is none: {followed.lie.message}")
 
     def _was_known(self, anchor: str, root: Root) -> bool:
         """Whether a root counted before this search: what is remembered, and what the operator named."""
@@ -192,23 +185,6 @@ def _known_before(trusted: TrustedRoot) -> tuple[int, Chain | None]:
     return 0 if trusted.chain is None else trusted.chain.newest.version, trusted.chain
 
 
-def _follow(trusted: TrustedRoot, documents: Sequence[bytes]) -> tuple[Chain | None, BadChain | None]:
-    """Go on from what is believed.
-
-    Returns:
-        The chain, None where the root is not among the documents; and what ended it.
-    """
-    chain = trusted.chain
-    if (chain is None or chain.fleet is None) and _names(documents, trusted.anchor.digest):
-        with suppress(Gap):  # nobody's fault
-            begun = begin(trusted.anchor, documents)
-            if begun is not None:
-                chain = begun if chain is None else with_history(chain, begun)
-    if chain is None:
-        return None, None
-    return walk(chain, _connected(chain, documents))
-
-
 def _names(documents: Sequence[bytes], digest: str) -> bool:
     """Whether a root is among the documents; no signature is checked for that."""
     return any(_digest(raw) == digest for raw in documents)
@@ -219,21 +195,3 @@ def _digest(raw: bytes) -> str | None:
         return decode_root(raw).digest
     except (Malformed, SignatureError):
         return None
-
-
-def _connected(chain: Chain, documents: Sequence[bytes]) -> list[bytes]:
-    """What there is to look at: not what is known already, and nothing behind a gap, which is nobody's fault.
-
-    A node that began with a later root has none of the earlier ones to give.
-    """
-    known = {root.raw for root in chain.roots}
-    newest, found = chain.newest.version, []
-    for raw in documents:
-        if raw in known:
-            continue
-        version = claims_version(raw)
-        if version is not None and version > newest + 1:
-            break
-        newest = max(newest, version or 0)
-        found.append(raw)
-    return found

@@ -7,10 +7,11 @@ Every document goes out as the bytes in which it came.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import takewhile
 from typing import Final
 
 from p2pboot.core.trust import Pair
-from p2pboot.core.trustdocs.chain import claims_version
+from p2pboot.core.trustdocs.chain import claims_version, without_gaps
 from p2pboot.core.trustdocs.root import decode_root
 from p2pboot.protocol.messages import MAX_DOCUMENTS_BYTES
 from p2pboot.store.catalogue import Catalogue
@@ -49,7 +50,8 @@ class OfferedDocuments:
             after: the version; 0 for all.
         """
         found = self._store.documents.roots(fleet, after, max_bytes=MAX_DOCUMENTS_BYTES)
-        parts = _without_gaps(found)
+        whole = takewhile(lambda part: claims_version(part[0]) is not None, without_gaps(found))
+        parts = list(whole)  # up to what the disk changed
         if after:
             return parts[0] if parts and claims_version(parts[0][0]) == after + 1 else []
         named = (part for part in parts if any(decode_root(raw).digest == fleet for raw in part))
@@ -79,18 +81,3 @@ class OfferedDocuments:
         }
         wanted |= {pair for pair in known if trust.publisher_for(*pair) is not None}
         return sorted(wanted)[:MAX_PAIRS]
-
-
-def _without_gaps(documents: Iterable[bytes]) -> list[list[bytes]]:
-    """Roots, ascending, in parts in each of which one version follows the other."""
-    parts: list[list[bytes]] = []
-    before: int | None = None
-    for raw in documents:
-        version = claims_version(raw)
-        if version is None:  # the disk changed it
-            break
-        if before is None or version != before + 1:
-            parts.append([])
-        parts[-1].append(raw)
-        before = version
-    return parts
