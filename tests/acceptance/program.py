@@ -130,7 +130,8 @@ class Program:
     def start(self, *args: object, cwd: Path | None = None, **how: Any) -> Running:
         """Start a command.
 
-        `how`: permissions_apply (also to root), fsize (bytes), stdin (a path), env, clock_s (ahead of now).
+        `how`: permissions_apply (also to root), fsize (bytes), stdin (a path), env, clock_s (ahead of now), hears_all
+        (after the first answer it waits for those of all others, and not only for two seconds).
         """
         self._count += 1
         stdout, stderr = (self._directory / f"{self._count}.{name}" for name in ("out", "err"))

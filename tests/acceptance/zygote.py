@@ -21,6 +21,7 @@ from typing import Any
 
 import p2pboot
 import p2pboot.cli
+from p2pboot.testing.waiting import HANG_S
 from tests.permissions import give_up_overrides
 
 
@@ -48,6 +49,10 @@ def become(order: dict[str, Any]) -> None:
     if order.get("clock_s"):
         real, ahead_s = time.time, order["clock_s"]
         time.time = lambda: real() + ahead_s
+    if order.get("hears_all"):
+        from p2pboot.fetch.asking import rounds
+
+        rounds.GRACE_S = HANG_S
     if order.get("fsize") is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (order["fsize"], order["fsize"]))
     if order.get("permissions_apply"):

@@ -128,7 +128,7 @@ REFUSED = {
     ),
     "expired": (manifest_bytes(created_at=NOW - 90000, expires_at=NOW - 10), "expired"),
     "valid for too long": (manifest_bytes(expires_at=NOW + 401 * 86_400), "lifetime"),
-    "not yet valid": (manifest_bytes(created_at=NOW + 3600), "not_yet_valid"),
+    "not yet valid": (manifest_bytes(created_at=NOW + 86_400), "not_yet_valid"),
     "wrong channel": (manifest_bytes(channel="testing"), "channel"),
     "wrong arch": (manifest_bytes(arch="x86_64"), "arch"),
     "unknown signer": (manifest_bytes(BOB), "untrusted"),
@@ -321,7 +321,7 @@ def test_a_manifest_is_as_new_as_the_statement_beside_it_says(cli: Cli, tmp_path
     assert left.status == 0
     assert "it does not count" in left.stderr
     assert cli("manifest", "verify", path, *trust[:2]).stderr == ""
-    write(beside, statement_of(manifest, created_at=NOW + 3600).raw)
+    write(beside, statement_of(manifest, created_at=NOW + 86_400).raw)
     ahead = cli("manifest", "verify", path, *trust, "--freshness-file", beside)
     assert "dated later than this machine's clock" in ahead.error_line
 

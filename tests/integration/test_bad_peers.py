@@ -63,7 +63,7 @@ def test_a_peer_that_freezes_in_mid_fetch_does_not_hold_it_up(mesh: Mesh, tmp_pa
     mirror.wait_for_head(1)
     output = mesh.directory / "out"
     fetch = start_fetch(mesh, trust, output, publisher.address, mirror.address)
-    wait_until(lambda: written(fetch) > 4 << 20, "the fetch is under way")
+    wait_until(lambda: written(fetch) > 4 << 20 or fetch.poll() is not None, "the fetch is under way")
     mirror.process.send_signal(signal.SIGSTOP)
     _, stderr = fetch.communicate(timeout=HANG_S)  # it ends while the peer is still frozen
     mirror.process.send_signal(signal.SIGCONT)

@@ -34,7 +34,7 @@ def test_nodes_and_clients_with_the_key_are_in_and_others_are_not(mesh: Mesh, ar
     assert_same_bytes(mesh.directory / "out", artifacts)
 
     outside = mesh.run(
-        *mesh.fetch_arguments(trust, mesh.directory / "none", mirror.address), "--timeout", "1"
+        *mesh.fetch_arguments(trust, mesh.directory / "none", mirror.address), "--timeout", "10"
     )
     assert outside.status == 3
     assert "is it in a private mesh (--swarm-key FILE)?" in outside.document["error"]
