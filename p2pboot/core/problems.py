@@ -66,6 +66,7 @@ class Code(enum.StrEnum):
     )
     ROOT_KEY = "root-key"  # a key of this node is a root key of the root in force
     ROOT_MISSING = "root-missing"  # a root that is to be believed is not at hand
+    ROOT_GAP = "root-gap"  # a version of a root is missing, without which nobody goes on to later ones
     ROOT_EXPIRING = "root-expiring"  # a root runs out before long
     ROOT_EXPIRED = "root-expired"  # it has
     YANKED = "yanked"  # what is held was taken back, and nothing newer is here
@@ -109,6 +110,7 @@ SEVERITIES: Final[Mapping[Code, Severity]] = {
     Code.FRESHNESS_OVERDUE: Severity.ERROR,
     Code.ROOT_KEY: Severity.ERROR,
     Code.ROOT_MISSING: Severity.ERROR,
+    Code.ROOT_GAP: Severity.ERROR,
     Code.ROOT_EXPIRING: Severity.WARNING,
     Code.ROOT_EXPIRED: Severity.ERROR,
     Code.YANKED: Severity.ERROR,

@@ -107,6 +107,21 @@ class TrustDocuments:
             found.append(row[1])
         return found
 
+    def missing(self, fleet: str) -> int | None:
+        """The lowest version of a fleet's root that is not here, of those between two that are; None where none is.
+
+        Args:
+            fleet: as for `roots`.
+        """
+        row = self._database.row(
+            "SELECT min(version) + 1 FROM roots AS one WHERE fleet ="
+            " (SELECT fleet FROM roots WHERE digest = ?1 OR fleet = ?1 LIMIT 1)"
+            " AND version < (SELECT max(version) FROM roots WHERE fleet = one.fleet) AND NOT EXISTS"
+            " (SELECT 1 FROM roots AS next WHERE next.fleet = one.fleet AND next.version = one.version + 1)",
+            fleet,
+        )
+        return None if row is None else row[0]
+
     def root(self, version: int | None = None) -> list[bytes]:
         """The root of a version of each fleet that is known here; of the newest where none is named."""
         rows = self._database.rows(

@@ -155,6 +155,7 @@ class Carrying:
             anchor = self._anchor(subject.fleet)
             take = partial(self._gate.take_roots, [raw], anchor=anchor, source=peer_id)
             judged = await following.judged(take, "a root", peer_id)
+            await following.note_gap(judged, raw)
             if judged is not None and judged.fate in (Fate.EARLY, Fate.UNTRUSTED):
                 following.poke()  # versions are missing in between
             if judged is not None and judged.fate is Fate.KNOWN and not self._is_in_force(raw):

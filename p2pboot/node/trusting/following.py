@@ -24,6 +24,7 @@ from p2pboot.core.trustdocs.root import decode_root
 from p2pboot.core.trustdocs.yank import MAX_YANKS
 from p2pboot.errors import Malformed, P2PBootError, RemoteProtocolError, SignatureError
 from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.node.trusting.gaps import Gaps
 from p2pboot.node.trusting.offered import OfferedDocuments
 from p2pboot.protocol.client import PeerRefused, ask_freshness, ask_roots, ask_yanks
 from p2pboot.protocol.messages import Status
@@ -87,6 +88,7 @@ class Following:
         ] = {}  # of the pairs, as a round goes on; a whole one ends where it began
         self._distrusted: LRUCache[str, float] = LRUCache(_REMEMBERED)  # peer id, until when
         self._early: LRUCache[str, Pair] = LRUCache(_REMEMBERED)  # manifests that statements wait for
+        self.gaps = Gaps(catalogue)
         self._held_bytes = 0
         self._poked_at = float("-inf")
         self._said: LRUCache[str, None] = LRUCache(_REMEMBERED)
@@ -248,7 +250,14 @@ class Following:
 
     async def _take_roots(self, raw: Sequence[bytes], trusted: TrustedRoot, peer_id: str) -> Judged | None:
         take = partial(self._gate.take_roots, raw, anchor=trusted.anchor.digest, source=peer_id)
-        return await self.judged(take, "a root", peer_id)
+        judged = await self.judged(take, "a root", peer_id)
+        await self.note_gap(judged, raw[-1])
+        return judged
+
+    async def note_gap(self, judged: Judged | None, raw: bytes) -> None:
+        """Remember a root, or the last of several, that came before its time: versions are missing in between."""
+        if judged is not None and judged.fate is Fate.EARLY:
+            await trio.to_thread.run_sync(self.gaps.note, raw, trio.current_time())
 
     async def _ask_freshness(self, requests: RequestStream, pair: Pair) -> int:
         known = set(await trio.to_thread.run_sync(self._documents.freshness, *pair))
