@@ -13,8 +13,19 @@ from p2pboot.core.policy import Policy, RootFacts
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.verdict import Check, failed
+from p2pboot.core.withheld import Why
 
 NEWER_ROOT: Final = "ask the fleet's owners for a newer root, and see that nodes of the fleet can be reached"
+
+
+_WHY: Final = {
+    "root": Why.ROOT_EXPIRED,
+    "trust": Why.UNTRUSTED,
+    "floor": Why.FLOOR,
+    "yank": Why.YANKED,
+    "expiry": Why.EXPIRED,
+    "freshness": Why.STALE,
+}
 
 
 class Known(Protocol):
@@ -52,6 +63,11 @@ class Objection:
     text: str
     remedy: str
     moment: str = ""
+
+    @property
+    def why(self) -> Why:
+        """What others are told, in a word for programs."""
+        return _WHY[self.check]
 
     @property
     def failed(self) -> Check:

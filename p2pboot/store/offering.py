@@ -14,7 +14,7 @@ from typing import Final
 from p2pboot.core import rules
 from p2pboot.core.clock import Clock
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.freshness import NAME, too_old
+from p2pboot.core.freshness import too_old
 from p2pboot.core.rules import Objection
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.withheld import Why, Withheld
@@ -25,17 +25,6 @@ from p2pboot.store.store import Store
 SOON_S: Final = 10  # when to ask again for what is on its way
 
 _NEVER: Final = 1 << 62
-
-
-_WHY: Final = {
-    "root": Why.ROOT_EXPIRED,
-    "trust": Why.UNTRUSTED,
-    "floor": Why.FLOOR,
-    "yank": Why.YANKED,
-    "expiry": Why.EXPIRED,
-    NAME: Why.STALE,
-}
-"""What others are told, by the check of a verdict that fails."""
 
 
 class Offering:
@@ -108,7 +97,7 @@ class Offering:
         for newer in self._manifests.of_pair(row.pair):
             if newer.role == "current" and newer.manifest_version > row.manifest_version:
                 objection = self.forbids(newer, clock)
-                if objection is not None and objection.check == "yank":
+                if objection is not None and objection.why is Why.YANKED:
                     return objection
         return None
 
@@ -238,13 +227,8 @@ class Offering:
         return _Served(names, as_of, clock.now, until)
 
 
-def why_of(objection: Objection) -> Why:
-    """The kind of reason that others are told."""
-    return _WHY[objection.check]
-
-
 def _withheld(row: HeadRow, objection: Objection) -> Withheld:
-    return Withheld(row.channel, row.arch, why_of(objection), objection.text)
+    return Withheld(row.channel, row.arch, objection.why, objection.text)
 
 
 @dataclass(frozen=True, slots=True)

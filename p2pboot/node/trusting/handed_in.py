@@ -17,7 +17,6 @@ from p2pboot.core.trustdocs.chain import MAX_CHAIN, MAX_CHAIN_BYTES
 from p2pboot.core.trustdocs.filling import by_version
 from p2pboot.errors import P2PBootError, UsageError, machine_error
 from p2pboot.store.catalogue import Catalogue
-from p2pboot.store.offering import why_of
 from p2pboot.store.parking import PARKED_S
 from p2pboot.store.store import Store
 from p2pboot.store.trustgate import Fate, Judged, TrustGate
@@ -121,7 +120,7 @@ class RootDesk:
                     "arch": row.arch,
                     "manifest_version": row.manifest_version,
                     "digest": row.digest,
-                    "reason": why_of(objection).value,
+                    "reason": objection.why.value,
                     "text": objection.text,
                 }
                 for row, objection in lost
