@@ -114,8 +114,8 @@ async def test_a_publisher_that_can_not_renew_says_so_in_time(
         async def nothing(**_: object) -> None:
             await trio.lowlevel.checkpoint()
 
-        assert publisher.node._publisher is not None
-        monkeypatch.setattr(publisher.node._publisher, "_look", nothing)
+        assert publisher.node.own.publisher is not None
+        monkeypatch.setattr(publisher.node.own.publisher, "_look", nothing)
         mesh.wall.now = manifest.expires_at - 60
         await trio.sleep(2 * OBSERVE_S)
         (text,) = expiring(publisher)

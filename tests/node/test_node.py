@@ -106,7 +106,7 @@ async def test_mirrors_that_know_only_the_publisher_know_each_other_before_it_pu
         ]
         await until(lambda: all(len(mirror.transport.connections()) == 5 for mirror in mirrors))
         mates = [connection_with(mirrors[0].transport, other.transport) for other in (mirrors[2], mirrors[4])]
-        await until(lambda: all(map(mirrors[0].node._nearness.near, mates)))
+        await until(lambda: all(map(mirrors[0].node._neighbourhood.nearness.near, mates)))
 
 
 async def test_a_node_that_knows_only_a_mirror_gets_manifest_artifacts_and_detached_signature(

@@ -11,6 +11,7 @@ import trio
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.withheld import Why
 from p2pboot.node.observing import unheld
+from p2pboot.node.protocols import withheld
 from p2pboot.node.refusals import MAX_REFUSALS, PATIENCE_S, STALE_S, Refusals
 from p2pboot.protocol.messages import Head
 from p2pboot.testing.manifests import DAY_S, NOW, key_of
@@ -38,15 +39,15 @@ async def test_a_mirror_that_trusts_another_key_says_whose_manifests_it_refuses(
             for part in (publisher.transport.peer_id, KEYID, key_of("other").public.keyid):
                 assert part in problem["text"]
             assert "--trust" in problem["remedy"]
-            (told,) = mirror.node._withheld(None, None)
+            (told,) = withheld(mirror.node.catalogue, mirror.node.problems, None, None)
             assert (told.channel, told.arch, told.why) == (*PAIR, Why.REFUSED)
             assert "ed25519:" not in told.text  # whom a node trusts is not everybody's business
-            assert mirror.node._withheld(*PAIR) == [told]
-            assert mirror.node._withheld("testing", None) == []
+            assert withheld(mirror.node.catalogue, mirror.node.problems, *PAIR) == [told]
+            assert withheld(mirror.node.catalogue, mirror.node.problems, "testing", None) == []
             await mirror.node.apply(replace(mirror.settings, trust=TRUST))
             await until(lambda: mirror.version() == 1, within_s=700)
             await until(lambda: not refused(mirror))
-            assert mirror.node._withheld(None, None) == []
+            assert withheld(mirror.node.catalogue, mirror.node.problems, None, None) == []
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ async def test_an_older_version_that_stands_is_said_and_one_that_is_just_behind_
         async with mesh.node("mirror", trust=TRUST) as mirror:
             await mirror.node._intake.hear(PAIR, "somebody", signed(9).raw)
             await mirror.transport.dial(publisher.address)
-            mirror.node._peering.configured.add(publisher.transport.peer_id)
+            mirror.node._neighbourhood.peering.configured.add(publisher.transport.peer_id)
             await never(lambda: refused(mirror), within_s=PATIENCE_S - 5)
             await until(lambda: refused(mirror))
             assert "older" in refused(mirror)[0].text

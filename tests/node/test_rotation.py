@@ -149,7 +149,9 @@ async def test_a_newer_root_changes_what_a_mirror_follows_and_whom_it_prefers(me
         async with mesh.node("mirror", roots=under(FIRST), network=bootstrap) as mirror:
             assert [one.channel for one in mirror.node.awaited()] == ["stable"]
             await bring(mirror, second)
-            await until(lambda: key_of("second").public.peer_id in mirror.node._peering.preferred)
+            await until(
+                lambda: key_of("second").public.peer_id in mirror.node._neighbourhood.peering.preferred
+            )
             assert {one.channel for one in mirror.node.awaited()} == {"stable", "testing"}
 
 

@@ -172,7 +172,7 @@ async def test_a_clock_that_was_set_back_signs_nothing_before_the_last_date(
 async def test_a_pause_stays_until_the_plan_is_another_one(mesh: Mesh, autojump_clock: None) -> None:
     async with mesh.publisher(freshness_key=KEY) as publisher:
         await until(lambda: publisher.node.catalogue.statement(*PAIR))
-        voucher = publisher.node._voucher
+        voucher = publisher.node.own.voucher
         assert await voucher.pause(PAIR) == NOW
         mesh.wall.now += RENEW_S
         await until(lambda: statement(publisher).body.created_at == mesh.wall.now)
@@ -181,14 +181,14 @@ async def test_a_pause_stays_until_the_plan_is_another_one(mesh: Mesh, autojump_
         mesh.wall.now += RENEW_S
         await until(lambda: statement(publisher).body.created_at == mesh.wall.now)
         assert statement(publisher).body.paused_since == NOW
-        await publisher.node._voucher.resume(PAIR)
+        await publisher.node.own.voucher.resume(PAIR)
         assert statement(publisher).body.paused_since is None
 
 
 async def test_who_has_no_key_pauses_nothing(mesh: Mesh, autojump_clock: None) -> None:
     async with mesh.publisher() as publisher:
         with pytest.raises(UsageError, match="no freshness key") as caught:
-            await publisher.node._voucher.pause(PAIR)
+            await publisher.node.own.voucher.pause(PAIR)
     assert caught.value.remedy is not None
     assert "p2pboot key generate --key FILE" in caught.value.remedy
 

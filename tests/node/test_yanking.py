@@ -183,8 +183,8 @@ async def test_asked_twice_it_does_not_yank_what_was_gone_back_to(mesh: Mesh, au
         assert "nothing to go back to" in nothing_left["error"]
         assert (await publisher.ask(**YANK, release=3, leave_none=True))["ok"]
         assert len(publisher.store.documents.all_yanks()) == 2
-        assert publisher.node._publisher is not None
-        assert publisher.node._publisher.in_force(PAIR) is None
+        assert publisher.node.own.publisher is not None
+        assert publisher.node.own.publisher.in_force(PAIR) is None
 
 
 async def test_with_leave_none_nothing_is_in_force_until_another_release_lies_there(
@@ -200,8 +200,8 @@ async def test_with_leave_none_nothing_is_in_force_until_another_release_lies_th
         assert current(publisher).manifest_version == 2  # and no renewal
     async with mesh.node("publisher", provider={"directory": directory}) as again:
         await until(lambda: problems(again))
-        assert again.node._publisher is not None
-        assert again.node._publisher.in_force(PAIR) is None
+        assert again.node.own.publisher is not None
+        assert again.node.own.publisher.in_force(PAIR) is None
         write_tree(directory, "mended")
         await publish(again)
         assert again.version() == 3
@@ -259,7 +259,7 @@ async def test_several_sign_a_document_that_is_carried(mesh: Mesh, autojump_cloc
     trust = trusting("publisher", "other", threshold=2)
     async with mesh.publisher(trust=trust) as publisher:
         node, directory = publisher.node, mesh.directory / "publisher" / "artifacts"
-        await until(lambda: publisher.node._publisher is not None)
+        await until(lambda: publisher.node.own.publisher is not None)
         both = signed(7, "publisher", "other")
         leaf = directory.joinpath(*PAIR)
         (leaf / "manifest.json").write_bytes(both.raw)
@@ -318,8 +318,8 @@ async def test_a_document_that_does_not_count_changes_nothing(
         gate = TrustGate(publisher.store, publisher.node.catalogue)
         assert gate.take_yank(forge(body), pair=PAIR, source="test").fate in (Fate.UNTRUSTED, Fate.BAD)
         assert not publisher.store.documents.all_yanks()
-        assert publisher.node._publisher is not None
-        assert publisher.node._publisher.in_force(PAIR) is not None
+        assert publisher.node.own.publisher is not None
+        assert publisher.node.own.publisher.in_force(PAIR) is not None
 
 
 async def test_the_sixty_fifth_is_refused_before_anything_is_done(mesh: Mesh, autojump_clock: None) -> None:
@@ -351,8 +351,8 @@ async def test_what_is_in_force_instead_ends_when_the_directory_holds_the_same(
         await until(lambda: publisher.version() == 1)
         write_tree(directory, "new", ("stable.next", "x86_64"))
         promoted = signed(1, seed="new", pair=("stable.next", "x86_64"))
-        assert publisher.node._publisher is not None
-        held = await publisher.node._publisher.instead.hold(PAIR, promoted)
+        assert publisher.node.own.publisher is not None
+        held = await publisher.node.own.publisher.instead.hold(PAIR, promoted)
         assert (held.channel, held.manifest_version) == ("stable", 2)
         assert content_digest(held) == content_digest(promoted)
         refused = await publisher.ask(op="publish")
@@ -417,8 +417,8 @@ async def roll_out(publisher: Running, directory: Path) -> None:
 
 
 def in_force(running: Running, pair: tuple[str, str]) -> Manifest | None:
-    assert running.node._publisher is not None
-    return running.node._publisher.in_force(pair)
+    assert running.node.own.publisher is not None
+    return running.node.own.publisher.in_force(pair)
 
 
 async def test_a_roll_out_that_is_promoted_is_in_force_in_its_channel_over_restarts(
