@@ -82,7 +82,7 @@ def init(
 def _ask(asker: Asker, locations: Locations, given: dict[str, Any]) -> Answers:
     """The five questions."""
     from p2pboot.config import initial, values
-    from p2pboot.config.settings import host_name
+    from p2pboot.config.provider import host_name
 
     try:
         name = values.provider_name(host_name() if given["name"] is None else given["name"], Path())

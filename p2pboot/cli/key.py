@@ -11,7 +11,7 @@ import click
 from p2pboot.cli.files import STANDARD_INPUT, read_input, write_output
 from p2pboot.cli.options import FILE, Group, json_option
 from p2pboot.cli.output import emit_json, say, warn
-from p2pboot.config.settings import IdentitySettings
+from p2pboot.config.provider import IdentitySettings
 
 if TYPE_CHECKING:
     from p2pboot.core.identity import PublicKey

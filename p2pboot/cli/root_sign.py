@@ -123,7 +123,7 @@ def check(root: Root, before: Root | None, keys: list[SecretKey]) -> None:
 def _identities_here() -> Iterator[tuple[Path, str]]:
     """The keys of the nodes of this machine, as far as they lie where nodes have them: a node's key is on line."""
     from p2pboot.config.locations import Locations
-    from p2pboot.config.settings import IdentitySettings
+    from p2pboot.config.provider import IdentitySettings
     from p2pboot.store.keyfiles import load_key
 
     places = [Locations.of_system()]

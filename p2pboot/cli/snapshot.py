@@ -17,7 +17,7 @@ from p2pboot.core.amounts import size_text
 from p2pboot.errors import ExitStatus, StoreError, UsageError
 
 if TYPE_CHECKING:
-    from p2pboot.config.settings import SnapshotSettings
+    from p2pboot.config.storage import SnapshotSettings
     from p2pboot.core.timetoke.announcement import Announcement
     from p2pboot.core.timetoke.reader import Payload
     from p2pboot.core.timetoke.records import TimetokeSnapshotHandle

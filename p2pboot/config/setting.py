@@ -1,4 +1,4 @@
-"""The form in which a setting is declared: everything that is said of it, once. The declarations are `config.settings`.
+"""The form in which a setting is declared: everything that is said of it, once. `config.settings` has all declarations.
 
 The command line is made of them at every start, so this imports nothing that is slow.
 """

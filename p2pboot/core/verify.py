@@ -9,7 +9,6 @@ stranger's numbers are no rollback.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import field
 from typing import Final
@@ -311,6 +310,8 @@ def _recovery(held: AcceptedTime) -> str:
     if held.channel and not held.kept_in:
         way = "get a newer one, or leave it out"
     elif held.channel:
+        import shlex  # seldom needed
+
         way = f"p2pboot state recover --state {shlex.quote(held.kept_in)} forgets the date"
     else:
         way = "its owners sign the next version with the right date (p2pboot root set, root sign)"

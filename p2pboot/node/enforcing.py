@@ -12,7 +12,7 @@ from typing import Final
 
 import trio
 
-from p2pboot.config.settings import SnapshotSettings
+from p2pboot.config.storage import SnapshotSettings
 from p2pboot.core.events import Event
 from p2pboot.core.identity import parse_keyid
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy, check_apart

@@ -10,7 +10,7 @@ from typing import Final
 
 import trio
 
-from p2pboot.config.settings import NetworkSettings
+from p2pboot.config.network import NetworkSettings
 from p2pboot.core.trust import Pair
 from p2pboot.node.announcing import Announcer
 from p2pboot.node.intake import Intake

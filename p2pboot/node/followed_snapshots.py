@@ -13,7 +13,7 @@ from typing import Final
 import trio
 from typing_extensions import override
 
-from p2pboot.config.settings import StoreSettings
+from p2pboot.config.storage import StoreSettings
 from p2pboot.core.events import Event
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code, Problem

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, Callable, Sequence
 
 import trio
 
-from p2pboot.config.settings import NetworkSettings
+from p2pboot.config.network import NetworkSettings
 from p2pboot.core.trust import Pair
 from p2pboot.dht.addresses import AddressPolicy
 from p2pboot.fetch.asking.acquainting import Acquainting

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 import trio
 
-from p2pboot.config.settings import NodeSettings, StoreSettings
+from p2pboot.config.settings import NodeSettings
+from p2pboot.config.storage import StoreSettings
 from p2pboot.core.policy import Publisher
 from p2pboot.core.timetoke.agreement import Agreed, AnnouncementStanding
 from p2pboot.core.timetoke.announcement import Announcement, claim

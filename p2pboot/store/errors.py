@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -142,6 +141,8 @@ class MemoryInDoubt(StoreError):
     """
 
     def __init__(self, doubt: Doubt, state: Path, detail: str = "") -> None:
+        import shlex  # seldom needed
+
         what = doubt.value.format(database=state / DATABASE_NAME, record=state / RECORD_NAME)
         super().__init__(
             f"{what}{f' ({detail})' if detail else ''}; nothing is published or accepted until it is said how to go on",

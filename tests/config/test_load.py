@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from p2pboot.config.load import Overrides, Provenance, load
-from p2pboot.config.settings import SETTINGS, host_name
+from p2pboot.config.provider import host_name
+from p2pboot.config.settings import SETTINGS
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import ConfigError, UsageError
 

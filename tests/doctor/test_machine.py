@@ -112,7 +112,7 @@ def test_a_full_disk_takes_nothing(state: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_user_without_home_needs_no_state(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p2pboot.config.settings.default_state", lambda: None)
+    monkeypatch.setattr("p2pboot.config.storage.default_state", lambda: None)
     homeless = of_state(None, said={"store.state": None})
     assert look_at_disk(homeless) is None
     with homeless.memory() as store:

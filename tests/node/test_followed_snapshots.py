@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pboot.config.settings import StoreSettings
+from p2pboot.config.storage import StoreSettings
 from p2pboot.core.policy import Publisher
 from p2pboot.node.problems import Problems
 from p2pboot.protocol.snapshots import SNAPSHOT_TOPIC

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from p2pboot.config.network import NetworkSettings
 from p2pboot.config.reload import live_part
-from p2pboot.config.settings import SETTINGS, NetworkSettings, NodeSettings, with_values
+from p2pboot.config.settings import SETTINGS, NodeSettings, with_values
 from p2pboot.errors import (
     ArtifactError,
     ConfigError,

@@ -13,7 +13,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pboot.config.settings import StoreSettings
+from p2pboot.config.storage import StoreSettings
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import Publisher
 from p2pboot.core.problems import Code

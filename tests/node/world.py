@@ -11,16 +11,11 @@ from typing import Any
 
 import trio
 
-from p2pboot.config.settings import (
-    GatewaySettings,
-    IdentitySettings,
-    LogSettings,
-    NetworkSettings,
-    NodeSettings,
-    ProviderSettings,
-    SnapshotSettings,
-    StoreSettings,
-)
+from p2pboot.config.gateway import GatewaySettings
+from p2pboot.config.network import NetworkSettings
+from p2pboot.config.provider import IdentitySettings, ProviderSettings
+from p2pboot.config.settings import NodeSettings
+from p2pboot.config.storage import LogSettings, SnapshotSettings, StoreSettings
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.pieces import MIN_PIECE
 from p2pboot.core.policy import Publisher

@@ -29,7 +29,6 @@ from p2pboot.core.identity import SIGNATURE_BYTES, PublicKey
 from p2pboot.core.jsonform import canonical, decode_canonical, decode_typed, not_canonical, shown
 from p2pboot.core.manifest import fields
 from p2pboot.core.manifest.document import ENVELOPE, MAX_MANIFEST, Signature, read_statement
-from p2pboot.core.manifest.foreign import explain_foreign
 from p2pboot.core.manifest.model import Statement
 from p2pboot.errors import Malformed, SignatureError
 
@@ -103,6 +102,8 @@ class Candidate:
         try:
             return cls._decode(raw)
         except Malformed as error:
+            from p2pboot.core.manifest.foreign import explain_foreign  # most need no explanation
+
             raise explain_foreign(raw, error) from None
 
     @classmethod
