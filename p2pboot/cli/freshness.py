@@ -210,7 +210,7 @@ def _of_file(path: Path, previous: Path | None, settings: NodeSettings, signing:
     from p2pboot.cli.files import naming_manifest, read_start
     from p2pboot.core.clock import effective_now
     from p2pboot.core.manifest import Manifest
-    from p2pboot.core.trustdocs.root import NO_FLEET
+    from p2pboot.core.trustdocs.rootbody import NO_FLEET
     from p2pboot.publish.freshness import Head
 
     with naming_manifest(path):

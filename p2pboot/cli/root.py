@@ -18,7 +18,8 @@ from p2pboot.core.amounts import duration_text
 from p2pboot.errors import NotFoundError, SignatureError, UsageError
 
 if TYPE_CHECKING:
-    from p2pboot.core.trustdocs.root import PublishRole, Role, Root
+    from p2pboot.core.trustdocs.root import Root
+    from p2pboot.core.trustdocs.rootbody import PublishRole, Role
 
 _LAZY = {
     "init": "p2pboot.cli.root_init:init",

@@ -35,7 +35,8 @@ from p2pboot.cli.root_options import (
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
-    from p2pboot.core.trustdocs.root import Root, RootBody
+    from p2pboot.core.trustdocs.root import Root
+    from p2pboot.core.trustdocs.rootbody import RootBody
 
 _ROLE = click.Choice(["root", "publish", "freshness", "snapshots"])
 

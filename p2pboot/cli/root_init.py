@@ -26,7 +26,7 @@ from p2pboot.cli.root_options import (
 from p2pboot.errors import UsageError
 
 if TYPE_CHECKING:
-    from p2pboot.core.trustdocs.root import PublishRole, Role, RootBody
+    from p2pboot.core.trustdocs.rootbody import PublishRole, Role, RootBody
 
 
 @click.command(cls=Command)
@@ -76,7 +76,8 @@ def init(
     """
     from p2pboot.core.clock import effective_now
     from p2pboot.core.trustdocs.editing import check_thresholds, first_version, with_floors
-    from p2pboot.core.trustdocs.root import Role, Root
+    from p2pboot.core.trustdocs.root import Root
+    from p2pboot.core.trustdocs.rootbody import Role
     from p2pboot.store.keyfiles import load_key
 
     check_output(out, as_json=as_json)
@@ -140,7 +141,7 @@ def _begun(body: RootBody, said: dict[str, Any], floors: dict[tuple[str, str], i
 def _trusted_by(config_path: Path) -> tuple[list[PublishRole], Role | None]:
     """The publishers that a configuration trusts, as publish roles; and whose snapshots it follows."""
     from p2pboot.config.load import NO_OVERRIDES, load_settings
-    from p2pboot.core.trustdocs.root import PublishRole, Role
+    from p2pboot.core.trustdocs.rootbody import PublishRole, Role
 
     settings = load_settings(NO_OVERRIDES, config_path)
     if settings.roots:

@@ -17,7 +17,7 @@ from p2pboot.errors import SignatureError, UsageError
 
 if TYPE_CHECKING:
     from p2pboot.core.trustdocs.editing import Which
-    from p2pboot.core.trustdocs.root import PublishRole, RootBody
+    from p2pboot.core.trustdocs.rootbody import PublishRole, RootBody
     from p2pboot.publish.roots import KnownHead
 
 _YEAR_S: Final = 365 * 86_400
@@ -208,7 +208,7 @@ def said_of(body: RootBody, said: dict[str, Any], which: Which, *, adds_publishe
         UsageError: they can not be about it.
     """
     from p2pboot.core.trustdocs.editing import with_publish_role
-    from p2pboot.core.trustdocs.root import PublishRole, Role
+    from p2pboot.core.trustdocs.rootbody import PublishRole, Role
 
     root_keys = key_ids(said["root_key"], "--root-key") or body.root.keys
     threshold = said["threshold"]
@@ -240,7 +240,7 @@ _OF_PUBLISHER: Final = ("publish_threshold", "freshness_key", "freshness_require
 
 
 def _published(role: PublishRole, said: dict[str, Any]) -> PublishRole:
-    from p2pboot.core.trustdocs.root import FreshnessRule
+    from p2pboot.core.trustdocs.rootbody import FreshnessRule
 
     threshold = said["publish_threshold"]
     role = replace(role, threshold=role.threshold if threshold is None else threshold)

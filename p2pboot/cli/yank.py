@@ -215,7 +215,7 @@ def sign(file: Path, keys: tuple[Path, ...]) -> None:
 
 def _show(one: Yank) -> None:
     from p2pboot.core.timestamps import format_time
-    from p2pboot.core.trustdocs.root import NO_FLEET
+    from p2pboot.core.trustdocs.rootbody import NO_FLEET
 
     body = one.body
     note(f"this yanks content {body.content} of {body.channel}/{body.arch}, for good")

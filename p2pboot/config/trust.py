@@ -9,7 +9,7 @@ from typing import Any
 from p2pboot.config import values
 from p2pboot.config.setting import Setting
 from p2pboot.core.policy import Publisher, TrustedRoot
-from p2pboot.core.trustdocs.root import DEFAULT_MAX_AGE_S, FreshnessRule
+from p2pboot.core.trustdocs.rootbody import DEFAULT_MAX_AGE_S, FreshnessRule
 from p2pboot.errors import ConfigError, UsageError
 
 TRUST = "trust"

@@ -14,7 +14,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.rules import Objection
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.core.trustdocs.rootbody import FreshnessRule
 from p2pboot.core.verdict import Check, failed, noted, passed, skipped
 
 NAME: Final = "freshness"

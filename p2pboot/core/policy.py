@@ -19,7 +19,8 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import parse_keyid
 from p2pboot.core.names import base_channel, check_name, normalise_arch
 from p2pboot.core.trustdocs.chain import Anchor, Chain
-from p2pboot.core.trustdocs.root import NO_FLEET, REFUSE, FreshnessRule, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import NO_FLEET, REFUSE, FreshnessRule
 from p2pboot.errors import ConfigError, NotFoundError, P2PBootError, UsageError
 
 MAX_LIFETIME_S: Final = 400 * 86_400

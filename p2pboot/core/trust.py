@@ -17,7 +17,7 @@ from typing import Protocol
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.trustdocs.chain import Chain
-from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.core.trustdocs.rootbody import FreshnessRule
 
 Pair = tuple[str, str]  # (channel, arch)
 

@@ -24,7 +24,8 @@ from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.trustdocs.chain import Chain, TwoRoots, follow, without_gaps
 from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT, Unchecked
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
-from p2pboot.core.trustdocs.root import NO_FLEET, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import NO_FLEET
 from p2pboot.core.trustdocs.yank import decode_yank
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.exports.layout import MAX_DOCUMENT as MAX_FILE

@@ -9,7 +9,7 @@ from p2pboot.core.evidence import ROOT
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.freshness import decode_freshness
-from p2pboot.core.trustdocs.root import decode_root
+from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.store.trustdocs import EvidenceRow, TrustDocuments
 

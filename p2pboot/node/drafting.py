@@ -12,7 +12,7 @@ from p2pboot.core.policy import Publisher
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.envelope import add_signature
-from p2pboot.core.trustdocs.root import NO_FLEET
+from p2pboot.core.trustdocs.rootbody import NO_FLEET
 from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.errors import Malformed, SignatureError, UsageError
 from p2pboot.publish.numbering import publishing_time

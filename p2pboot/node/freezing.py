@@ -16,7 +16,7 @@ from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import MAX_TIME, format_time
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.freshness import RENEW_S, Freshness, FreshnessBody
-from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.core.trustdocs.rootbody import FreshnessRule
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 

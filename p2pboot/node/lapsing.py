@@ -10,7 +10,7 @@ from typing import Final
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.trustdocs.root import REFUSE
+from p2pboot.core.trustdocs.rootbody import REFUSE
 from p2pboot.store.believed import content_of
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.offering import newest_known

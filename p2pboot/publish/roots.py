@@ -16,7 +16,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import base_channel
 from p2pboot.core.policy import MAX_LIFETIME_S
-from p2pboot.core.trustdocs.root import PublishRole, Role, RootBody
+from p2pboot.core.trustdocs.rootbody import PublishRole, Role, RootBody
 from p2pboot.errors import Malformed, SignatureError, UsageError
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from p2pboot.core.trustdocs.chain import Chain, Followed, TwoRoots, claims_versi
 from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.filling import by_version, fill
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
-from p2pboot.core.trustdocs.root import decode_root
+from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.core.trustdocs.yank import check_yank, decode_yank
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from p2pboot.store.believed import yank_counts

@@ -10,7 +10,8 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, content_digest
 from p2pboot.core.trustdocs.envelope import add_signature
 from p2pboot.core.trustdocs.freshness import VALID_S, Freshness, FreshnessBody
-from p2pboot.core.trustdocs.root import NO_FLEET, FreshnessRule, PublishRole, Role, Root, RootBody
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import NO_FLEET, FreshnessRule, PublishRole, Role, RootBody
 from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.testing.manifests import CREATED, DAY_S, NOW, key_of
 

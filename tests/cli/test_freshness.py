@@ -10,7 +10,8 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.envelope import add_signature
 from p2pboot.core.trustdocs.freshness import SETTLE_S, Freshness
-from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Role, Root, RootBody
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import FreshnessRule, PublishRole, Role, RootBody
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
 from p2pboot.testing.manifests import ALICE, BOB, CAROL, DAY_S, STRANGER, signed_manifest

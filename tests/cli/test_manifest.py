@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.manifest import Manifest, sign_detached
-from p2pboot.core.trustdocs.root import PublishRole
+from p2pboot.core.trustdocs.rootbody import PublishRole
 from p2pboot.testing.manifests import ALICE, BOB
 from p2pboot.testing.trustdocs import FRESH, root_body, signed_root, statement_of, yank_of
 from tests.cli.conftest import NOW, Cli, manifest_bytes

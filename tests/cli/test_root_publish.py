@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from p2pboot.core.trustdocs.root import Floor, PublishRole, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import Floor, PublishRole
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import content
 from p2pboot.testing.manifests import DAY_S, key_of, signed_manifest

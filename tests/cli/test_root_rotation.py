@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.trustdocs.root import Floor, Role, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import Floor, Role
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import sample, write_image
 from p2pboot.testing.manifests import ALICE, BOB, CAROL, DAY_S, key_of

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from p2pboot.core.keyformats import render_key_toml
-from p2pboot.core.trustdocs.root import NO_FLEET
+from p2pboot.core.trustdocs.rootbody import NO_FLEET
 from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.testing.manifests import ALICE, BOB, NOW
 from tests.cli.conftest import Cli

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from p2pboot.core.jsonform import canonical
 from p2pboot.core.trustdocs.changes import changes
 from p2pboot.core.trustdocs.envelope import unsigned
-from p2pboot.core.trustdocs.root import Floor, FreshnessRule, PublishRole, Role, Root, RootBody
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import Floor, FreshnessRule, PublishRole, Role, RootBody
 from p2pboot.errors import Malformed
 from p2pboot.testing.manifests import ALICE, BOB, CAROL, CREATED
 from tests.vectors.trust import form

@@ -14,7 +14,8 @@ from p2pboot.core.rollouts import fraction_of, membership, place_of
 from p2pboot.core.timestamps import MAX_TIME
 from p2pboot.core.trustdocs.envelope import add_signature, only_signatures_of, with_signatures
 from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
-from p2pboot.core.trustdocs.root import (
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import (
     NO_FLEET,
     REFUSE,
     WARN,
@@ -22,7 +23,6 @@ from p2pboot.core.trustdocs.root import (
     FreshnessRule,
     PublishRole,
     Role,
-    Root,
     RootBody,
 )
 from p2pboot.core.trustdocs.yank import Yank, YankBody

@@ -17,7 +17,9 @@ from p2pboot.core.timestamps import parse_time
 from p2pboot.core.trustdocs.chain import Anchor, begin, walk
 from p2pboot.core.trustdocs.envelope import Document, add_signature, only_signatures_of, with_signatures
 from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
-from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Role, Root, RootBody, decode_root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import FreshnessRule, PublishRole, Role, RootBody
+from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.errors import Malformed, P2PBootError, SignatureError
 from tests.vectors.trust import form, make

@@ -13,7 +13,8 @@ from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.envelope import add_signature
 from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
-from p2pboot.core.trustdocs.root import NO_FLEET, Floor, FreshnessRule, PublishRole, Role, Root, RootBody
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import NO_FLEET, Floor, FreshnessRule, PublishRole, Role, RootBody
 from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.core.verify import (
     CHECKS,

@@ -15,7 +15,8 @@ from p2pboot.core.policy import TrustedRoot, TrustPolicy
 from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor, begin, walk
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.core.trustdocs.root import Floor, FreshnessRule, PublishRole, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import Floor, FreshnessRule, PublishRole
 from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.verdict import Refused
 from p2pboot.errors import Malformed, UsageError

@@ -14,7 +14,7 @@ from p2pboot.core.manifest import Manifest, Rollout, content_digest, sign_detach
 from p2pboot.core.policy import Publisher, TrustPolicy
 from p2pboot.core.rollouts import Machine
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.core.trustdocs.rootbody import FreshnessRule
 from p2pboot.fetch.result import FetchResult
 from p2pboot.testing.artifacts import content
 from p2pboot.testing.manifests import DAY_S, NOW

@@ -12,7 +12,8 @@ from p2pboot.core.identity import SecretKey
 from p2pboot.core.policy import TrustPolicy
 from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.core.trustdocs.root import FreshnessRule, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import FreshnessRule
 from p2pboot.core.verify import Question
 from p2pboot.fetch.asking.statements import Statements
 from p2pboot.testing.manifests import NOW, key_of

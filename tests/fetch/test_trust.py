@@ -16,7 +16,8 @@ from p2pboot.cli.peers import judge_all
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.trustdocs.chain import Anchor, TwoRoots, begin
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import FreshnessRule, PublishRole
 from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.verify import Refused
 from p2pboot.errors import ExitStatus, NotFoundError, P2PBootError, StoreError

@@ -9,7 +9,7 @@ from pathlib import Path
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor
-from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.core.trustdocs.rootbody import FreshnessRule
 from p2pboot.store.store import Store
 from p2pboot.store.trustgate import Fate, TrustGate
 from p2pboot.testing.manifests import key_of

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import FreshnessRule, PublishRole
 from p2pboot.testing.processes import PYTHON, Mesh, Node
 from p2pboot.testing.trustdocs import root_body, signed_root
 from p2pboot.testing.waiting import wait_until

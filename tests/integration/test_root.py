@@ -7,7 +7,8 @@ import subprocess
 from pathlib import Path
 
 from p2pboot.core.manifest import Manifest
-from p2pboot.core.trustdocs.root import Floor, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import Floor
 from p2pboot.testing.processes import PYTHON, Mesh, environment
 from tests.integration.images import write_artifacts
 

@@ -8,7 +8,8 @@ import urllib.request
 from pathlib import Path
 
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import FreshnessRule, PublishRole
 from p2pboot.testing.processes import ANY_PORT, LOOPBACK, PYTHON, Mesh, Node
 from p2pboot.testing.trustdocs import next_root, root_body, signed_root
 from p2pboot.testing.waiting import wait_until

@@ -15,7 +15,8 @@ from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.envelope import add_signature
-from p2pboot.core.trustdocs.root import PublishRole, Role, Root, RootBody
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import PublishRole, Role, RootBody
 from p2pboot.core.trustdocs.yank import YankBody
 from p2pboot.node.lapsing import EXPIRING_SHARE, root_problems, yanked_problems
 from p2pboot.store.catalogue import Catalogue

@@ -14,7 +14,7 @@ import trio
 from p2pboot.core.manifest import Manifest, check_detached
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.rollback import AcceptedHead
-from p2pboot.core.trustdocs.root import NO_FLEET
+from p2pboot.core.trustdocs.rootbody import NO_FLEET
 from p2pboot.errors import StoreError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.node import quiet

@@ -7,7 +7,7 @@ from typing import Any
 
 from p2pboot.core.manifest import Manifest, content_digest
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.trustdocs.root import FreshnessRule
+from p2pboot.core.trustdocs.rootbody import FreshnessRule
 from p2pboot.store.trustgate import Fate
 from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.trustdocs import statement_of

@@ -15,7 +15,8 @@ from p2pboot.core.manifest import Artifact
 from p2pboot.core.policy import TrustedRoot, TrustPolicy, check_apart
 from p2pboot.core.problems import Code
 from p2pboot.core.trustdocs.chain import Anchor, begin
-from p2pboot.core.trustdocs.root import Floor, PublishRole, Role, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import Floor, PublishRole, Role
 from p2pboot.core.withheld import Why
 from p2pboot.errors import ConfigError
 from p2pboot.fetch.asking.requests import RequestStream

@@ -15,7 +15,7 @@ from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.freshness import RENEW_S, SETTLE_S, VALID_S, Freshness
-from p2pboot.core.trustdocs.root import NO_FLEET, FreshnessRule
+from p2pboot.core.trustdocs.rootbody import NO_FLEET, FreshnessRule
 from p2pboot.errors import UsageError
 from p2pboot.node.freezing import GRACE_S, FreezeAlarm
 from p2pboot.node.observing import OBSERVE_S

@@ -14,7 +14,7 @@ from p2pboot.core.manifest import Manifest, content_digest
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.envelope import add_signature
-from p2pboot.core.trustdocs.root import NO_FLEET
+from p2pboot.core.trustdocs.rootbody import NO_FLEET
 from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank, YankBody
 from p2pboot.core.withheld import Why
 from p2pboot.errors import P2PBootError

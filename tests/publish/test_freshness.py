@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from p2pboot.core.freshness import contradict
 from p2pboot.core.trustdocs.freshness import RENEW_S, SETTLE_S, VALID_S, Freshness, FreshnessBody
-from p2pboot.core.trustdocs.root import NO_FLEET
+from p2pboot.core.trustdocs.rootbody import NO_FLEET
 from p2pboot.errors import UsageError
 from p2pboot.publish.freshness import (
     STEP_S,

@@ -11,7 +11,8 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import TrustedRoot, TrustPolicy
 from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor, Chain
-from p2pboot.core.trustdocs.root import REFUSE, Floor, FreshnessRule, PublishRole, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import REFUSE, Floor, FreshnessRule, PublishRole
 from p2pboot.core.withheld import Why
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate

@@ -16,7 +16,8 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import TrustedRoot, TrustPolicy
 from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor, Chain
-from p2pboot.core.trustdocs.root import REFUSE, WARN, Floor, FreshnessRule, PublishRole, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import REFUSE, WARN, Floor, FreshnessRule, PublishRole
 from p2pboot.core.verdict import CHECKS
 from p2pboot.core.verify import Question, judge
 from p2pboot.store.believed import statement_of as believed_statement

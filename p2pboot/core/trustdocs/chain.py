@@ -14,7 +14,9 @@ from typing import Final
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import check_digest
 from p2pboot.core.trustdocs.envelope import Unchecked
-from p2pboot.core.trustdocs.root import Root, RootBody, check_signers, decode_root, may_sign
+from p2pboot.core.trustdocs.root import Root, check_signers, may_sign
+from p2pboot.core.trustdocs.rootbody import RootBody
+from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.errors import Malformed, ManifestError, SignatureError
 
 MAX_CHAIN: Final = 1024

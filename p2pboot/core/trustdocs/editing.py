@@ -10,13 +10,13 @@ from dataclasses import replace
 from typing import Final
 
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.trustdocs.root import (
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import (
     DEFAULT_LIFETIME_S,
     Floor,
     FreshnessRule,
     PublishRole,
     Role,
-    Root,
     RootBody,
     with_floor,
 )

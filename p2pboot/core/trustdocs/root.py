@@ -15,7 +15,7 @@
 A root lists no signers: of five keys any three may sign, and which need not be known beforehand. So its identity is
 the digest of its body, and two sets of signatures are one root.
 
-What a root says is in :mod:`.rootbody`, how it is read from strangers in :mod:`.rootreader`; both are given on here.
+What it says is in :mod:`.rootbody`, how that is read from strangers in :mod:`.rootreader`.
 """
 
 from __future__ import annotations
@@ -24,43 +24,9 @@ from collections.abc import Collection
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.trustdocs.envelope import Document
-from p2pboot.core.trustdocs.rootbody import (
-    DEFAULT_LIFETIME_S,
-    DEFAULT_MAX_AGE_S,
-    NEVER,
-    NO_FLEET,
-    REFUSE,
-    SPEC,
-    WARN,
-    Floor,
-    FreshnessRule,
-    PublishRole,
-    Role,
-    RootBody,
-    with_floor,
-)
+from p2pboot.core.trustdocs.rootbody import RootBody
 from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.errors import SignatureError
-
-__all__ = [
-    "DEFAULT_LIFETIME_S",
-    "DEFAULT_MAX_AGE_S",
-    "NEVER",
-    "NO_FLEET",
-    "REFUSE",
-    "SPEC",
-    "WARN",
-    "Floor",
-    "FreshnessRule",
-    "PublishRole",
-    "Role",
-    "Root",
-    "RootBody",
-    "check_signers",
-    "decode_root",
-    "may_sign",
-    "with_floor",
-]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,8 @@ from p2pboot.core.trustdocs.envelope import (
     only_signatures_of,
     with_signatures,
 )
-from p2pboot.core.trustdocs.root import Role, Root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import Role
 from p2pboot.errors import SignatureError
 
 MAX_AHEAD_S: Final = 600

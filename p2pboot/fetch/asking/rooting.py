@@ -20,7 +20,8 @@ from p2pboot.core.trustdocs.chain import (
     claims_version,
     follow,
 )
-from p2pboot.core.trustdocs.root import Root, decode_root
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.errors import Malformed, RemoteProtocolError, SignatureError
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.protocol.client import Query, ask_roots

@@ -20,7 +20,7 @@ from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import MAX_CHAIN, MAX_CHAIN_BYTES, Chain
 from p2pboot.core.trustdocs.freshness import decode_freshness
-from p2pboot.core.trustdocs.root import decode_root
+from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.core.trustdocs.yank import MAX_YANKS
 from p2pboot.errors import Malformed, P2PBootError, RemoteProtocolError, SignatureError
 from p2pboot.fetch.asking.requests import RequestStream

@@ -11,7 +11,7 @@ from typing import Final
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.problems import Code, Problem
-from p2pboot.core.trustdocs.root import decode_root
+from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.trustdocs import TrustDocuments

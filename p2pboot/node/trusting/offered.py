@@ -12,7 +12,7 @@ from typing import Final
 
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.chain import claims_version, without_gaps
-from p2pboot.core.trustdocs.root import decode_root
+from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.protocol.messages import MAX_DOCUMENTS_BYTES
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store

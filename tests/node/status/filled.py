@@ -15,7 +15,8 @@ from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.core.trustdocs.envelope import add_signature
 from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
-from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Role, Root, RootBody
+from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.rootbody import FreshnessRule, PublishRole, Role, RootBody
 from p2pboot.dht.member import DhtCounts
 from p2pboot.fetch.receiving.view import ArtifactOnItsWay, PeerGave
 from p2pboot.node.status import PeerFacts, RunningNode, SnapshotsFacts

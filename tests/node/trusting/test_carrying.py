@@ -10,7 +10,7 @@ import trio
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trustdocs.chain import Anchor
-from p2pboot.core.trustdocs.root import NO_FLEET, FreshnessRule
+from p2pboot.core.trustdocs.rootbody import NO_FLEET, FreshnessRule
 from p2pboot.protocol.messages import freshness_topic, manifest_topic, roots_topic, yanks_topic
 from p2pboot.store.trustgate import Fate
 from p2pboot.testing.manifests import NOW, key_of
