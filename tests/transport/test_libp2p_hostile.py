@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import random
 from collections.abc import Sequence
 
@@ -148,8 +149,9 @@ async def test_garbage_frames_end_at_most_their_connection(libp2p_lab: Lab, node
 
 
 async def test_a_peer_that_ignores_the_window_is_hung_up_on(
-    libp2p_lab: Lab, node: Gossip, stranger: Stranger
+    libp2p_lab: Lab, node: Gossip, stranger: Stranger, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO, "p2pboot.transport.tcp")
     idle = trio.Event()
     node.handle("/test/idle/1", lambda _stream: idle.wait())
     await stranger.open_stream("/test/idle/1")
@@ -157,10 +159,12 @@ async def test_a_peer_that_ignores_the_window_is_hung_up_on(
         number for number in stranger.muxer.streams if number % 2
     )  # of its own: the node's are even
     body = bytes(60_000)
-    with pytest.raises(IOException):  # noqa: PT012
+    # Its own library may hear of the end before it writes again: what it writes then goes nowhere, without an error.
+    with contextlib.suppress(IOException):
         for _ in range(2000):  # 120 MB where 1 MiB is allowed
             await stranger.send_frames(attacker.frame(0, 0, stream_id, len(body), body))
     await wait_connected(node, stranger.peer_id, connected=False)
+    assert f"more data on stream {stream_id} than its window allows" in caplog.text
     idle.set()
     await still_serves(libp2p_lab, node)
 
