@@ -6,23 +6,28 @@
     publisher ────►       gossip      ────► third node     two peers that know only the node, from 127.0.0.2
     attackers ────►                                        each attack from 127.0.<its own>.x
 
-The node is a mirror: it follows the honest publisher, and a second one who is trusted and means no good.
+The node is a mirror: its root names the honest publisher, and a second one who is trusted and means no good. The key
+that says what is fresh is stolen.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
 import urllib.parse
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest
+from p2pboot.core.trustdocs.root import Root
 from p2pboot.store.keyfiles import load_key
 from p2pboot.testing.artifacts import write_image
 from p2pboot.testing.processes import LOOPBACK, PYTHON, Mesh, Node
 from p2pboot.transport.addresses import parse_address
+from siege import trustdocs
 from siege.target import ARCH, CHANNEL, LAN, MIB, OPEN, PRIVATE, SECOND_CHANNEL, Target
 
 _GRACE_S = 5.0
@@ -109,10 +114,11 @@ def _furnish(
         os.utime(path, (1, 1))  # it is not being written any more
     trust, second = mesh.new_key("publisher"), mesh.new_key("second")
     publisher = mesh.serve(directory / "images", *swarm_key)
-    follows = {CHANNEL: trust, SECOND_CHANNEL: second}
+    vouching, root_key = (SecretKey(secrets.token_bytes(32)) for _ in range(2))
+    root = trustdocs.root([root_key], {CHANNEL: trust, SECOND_CHANNEL: second}, vouching)
     discovery = ("--listen", _ANYWHERE) if on_lan else ("--listen", LOOPBACK, "--no-mdns")
     options = ("--bootstrap", publisher.address, *swarm_key, *discovery)
-    node = _mirror(mesh, directory / "node", follows, options)
+    node = _mirror(mesh, directory / "node", root, options)
     node.wait_for_head(1, within_s=_PATIENCE_S)
     taken = mesh.run(*mesh.fetch_arguments(trust, directory / "first", node.address), *swarm_key)
     if taken.status != 0:
@@ -133,6 +139,10 @@ def _furnish(
         table=rootfs.table_digest,
         piece_length=rootfs.piece_length,
         second_seed=load_key(directory / "second" / "node.toml").seed.hex(),
+        fleet=Root.parse(root).digest,
+        vouching_seed=vouching.seed.hex(),
+        head_version=manifest.manifest_version,
+        head_digest=manifest.digest,
     )
     target_file = directory / "target.json"
     target.write(target_file)
@@ -140,14 +150,10 @@ def _furnish(
     return Room(directory, mesh, node, target, target_file, trust, manifest_file, key_file, swarm_key_file)
 
 
-def _mirror(mesh: Mesh, home: Path, trust: dict[str, str], options: Sequence[str]) -> Node:
+def _mirror(mesh: Mesh, home: Path, root: bytes, options: Sequence[str]) -> Node:
     home.mkdir()
-    config = home / "config.toml"
-    tables = (
-        f'[[trust]]\nkeys = ["{key}"]\nchannels = ["{channel}"]\narchs = ["{ARCH}"]\n'
-        for channel, key in trust.items()
-    )
-    config.write_text("\n".join(tables))
-    command = [*PYTHON, "mirror", "--config", str(config), *options, "--http", "127.0.0.1:0"]
+    root_file = home / "root.json"
+    root_file.write_bytes(root)
+    command = [*PYTHON, "mirror", "--root", str(root_file), *options, "--http", "127.0.0.1:0"]
     places = ["--key", str(home / "node.toml"), "--state", str(home / "state")]
     return mesh.node([*command, *places], state=home / "state", log=home / "log")

@@ -32,6 +32,9 @@ class Target:
         sha256, size: of the same artifact.
         table, piece_length: BLAKE3 of its piece table, and how it is cut, bytes.
         second_seed: of the secret key whose manifests of `SECOND_CHANNEL` it trusts, as hex.
+        fleet: of the root that it lives by.
+        vouching_seed: of a stolen secret key that says what is fresh, as hex.
+        head_version, head_digest: of the manifest of `CHANNEL` that it began with.
     """
 
     host: str
@@ -44,6 +47,10 @@ class Target:
     table: str
     piece_length: int
     second_seed: str
+    fleet: str
+    vouching_seed: str
+    head_version: int
+    head_digest: str
 
     @property
     def pieces(self) -> int:
@@ -59,6 +66,11 @@ class Target:
     def second_key(self) -> SecretKey:
         """Of the trusted publisher that means no good."""
         return SecretKey(bytes.fromhex(self.second_seed))
+
+    @property
+    def vouching_key(self) -> SecretKey:
+        """A key that says what is fresh, in the hands of a thief."""
+        return SecretKey(bytes.fromhex(self.vouching_seed))
 
     def write(self, path: Path) -> None:
         path.write_text(json.dumps(asdict(self)))

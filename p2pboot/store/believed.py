@@ -1,31 +1,62 @@
 """The trust documents of a state that count now: statements and yanks, read as often as somebody asks.
 
 The disk may have changed them and the trust may have, so each is judged whenever it is read. That its signatures are
-good is known by its bytes and remembered: what is offered is asked for with every request.
+good is known by the digest of its bytes and remembered: what is offered is asked for with every request.
 """
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
+
+from cachetools import LRUCache
 
 from p2pboot.core.manifest import Candidate, content_digest
 from p2pboot.core.names import base_channel
 from p2pboot.core.policy import Publisher
 from p2pboot.core.trust import Pair, Trust
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.core.trustdocs.yank import Yank
+from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.store.trustdocs import TrustDocuments
 
-_REMEMBERED: Final = (
-    256  # documents: two a pair of a large fleet; a statement has 4 KiB, a yank as a rule less
-)
+_REMEMBERED: Final = 256  # documents: two a pair of a large fleet; a statement has 4 KiB
+
+_YANKS: Final = 8192
+"""Yanks that were found good: those of 128 channels and archs, as many as two publishers may make a mirror follow.
+Whoever has stolen a key may fill all of them with 64 KiB each, of which each takes 20 ms to check; what is kept here of
+one are some 2 KiB."""
 
 _statement = lru_cache(_REMEMBERED)(Freshness.parse)
-_yank = lru_cache(_REMEMBERED)(Yank.parse)
+
+
+class _Checked(NamedTuple):
+    """A yank without its bytes."""
+
+    digest: str
+    signed_by: tuple[str, ...]
+    body: YankBody
+
+
+_yanks: LRUCache[bytes, _Checked] = LRUCache(_YANKS)
+_yanks_lock = threading.Lock()
+
+
+def _yank(raw: bytes) -> Yank:
+    """Read a yank that is kept here; raises as `Yank.parse` does."""
+    key = hashlib.sha256(raw).digest()
+    with _yanks_lock:
+        checked = _yanks.get(key)
+    if checked is not None:
+        return Yank(raw=raw, digest=checked.digest, signed_by=checked.signed_by, body=checked.body)
+    yank = Yank.parse(raw)
+    with _yanks_lock:
+        _yanks[key] = _Checked(yank.digest, yank.signed_by, yank.body)
+    return yank
 
 
 @lru_cache(_REMEMBERED)

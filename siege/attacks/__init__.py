@@ -15,11 +15,25 @@ from siege.attacks import (
     reading,
     swarm,
     sync,
+    trust,
 )
 
 ATTACKS: dict[str, type[Attack]] = {
     attack.name: attack
-    for module in (connections, reading, sync, swarm, liars, hashtable, gossip, http, giants, private, lan)
+    for module in (
+        connections,
+        reading,
+        sync,
+        swarm,
+        liars,
+        hashtable,
+        gossip,
+        trust,
+        http,
+        giants,
+        private,
+        lan,
+    )
     for attack in module.ATTACKS
 }
 """By name, in the order in which they are tried alone."""

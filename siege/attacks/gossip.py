@@ -13,7 +13,7 @@ from siege.attack import Attack
 from siege.manifests import made_up
 
 
-class _Gossiper(Attack):
+class Gossiper(Attack):
     shows = "RPCs"
     """Subscribes, and sends one RPC after the other as fast as the node reads them."""
 
@@ -22,19 +22,23 @@ class _Gossiper(Attack):
     async def one(self, number: int) -> None:
         key = SecretKey(secrets.token_bytes(32))
         async with self.peer(number, key=key) as peer:
-            greeting = rpc.rpc(rpc.subscription(self.target.topic))
+            greeting = rpc.rpc(*map(rpc.subscription, self.topics()))
             stream = await peer.open(rpc.GOSSIP_PROTOCOL, greeting)
             for said in self.rpcs(key):
                 self.count("RPCs")  # begun: of some the node never reads the end
                 await peer.write(stream, said)
             await stream.ended()
 
+    def topics(self) -> tuple[str, ...]:
+        """Of which topics they say that they are in."""
+        return (self.target.topic,)
+
     @abstractmethod
     def rpcs(self, key: SecretKey) -> Iterator[bytes]:
         """What one of them says."""
 
 
-class EmptyMessages(_Gossiper):
+class EmptyMessages(Gossiper):
     name = "gossip-empties"
     what = "16 ids send RPCs of 1 MiB of empty messages"
     bound = "RPCs by bytes, entries and CPU, before they are decoded"
@@ -45,7 +49,7 @@ class EmptyMessages(_Gossiper):
             yield said
 
 
-class Subscriptions(_Gossiper):
+class Subscriptions(Gossiper):
     name = "gossip-subscriptions"
     what = "16 ids send RPCs of 1 MiB of subscriptions, to topics that nobody knows"
     bound = "subscriptions count as entries"
@@ -56,7 +60,7 @@ class Subscriptions(_Gossiper):
             yield rpc.rpc(*(rpc.subscription(topic, join=join) for topic in topics for join in (True, False)))
 
 
-class Control(_Gossiper):
+class Control(Gossiper):
     name = "gossip-control"
     what = "16 ids send RPCs full of IHAVE, IWANT, GRAFT and PRUNE"
     bound = "control messages count as entries"
@@ -69,7 +73,7 @@ class Control(_Gossiper):
             yield rpc.rpc(*([rpc.control(*entries * 16)] * 8))
 
 
-class Measured(_Gossiper):
+class Measured(Gossiper):
     name = "gossip-measured"
     what = "40 ids send RPCs that keep within every bound of an RPC: eight messages, 1,500 entries, 200 KiB"
     bound = "RPCs wait for turns, at their price"
@@ -84,7 +88,7 @@ class Measured(_Gossiper):
             yield rpc.rpc(entries, *messages)
 
 
-class Grafts(_Gossiper):
+class Grafts(Gossiper):
     name = "gossip-grafts"
     what = "40 ids send single small RPCs, GRAFT and PRUNE by turns, thousands a second"
     bound = "RPCs count, however small"
@@ -96,7 +100,7 @@ class Grafts(_Gossiper):
             yield (rpc.rpc(rpc.control(rpc.graft(topic))) + rpc.rpc(rpc.control(rpc.prune(topic)))) * 200
 
 
-class Dribbles(_Gossiper):
+class Dribbles(Gossiper):
     name = "gossip-nothing"
     what = "40 ids send RPCs of no byte, tens of thousands a second"
     bound = "RPCs count, however small"
@@ -107,7 +111,7 @@ class Dribbles(_Gossiper):
             yield b"\0" * 20_000
 
 
-class Unfinished(_Gossiper):
+class Unfinished(Gossiper):
     name = "gossip-unfinished"
     what = "64 ids send all but the last byte of an RPC of 1 MiB, and wait"
     bound = "bytes of RPCs that have not arrived wholly"
@@ -117,7 +121,7 @@ class Unfinished(_Gossiper):
         yield encode_varint(rpc.MAX_RPC - 16) + bytes(rpc.MAX_RPC - 17)
 
 
-class Junk(_Gossiper):
+class Junk(Gossiper):
     name = "gossip-junk"
     what = "40 ids send manifests, each another one, signed by keys that nobody trusts, in true envelopes"
     bound = "messages by address; what is rejected costs score and connection"
@@ -130,7 +134,7 @@ class Junk(_Gossiper):
             yield rpc.rpc(rpc.message(self.target.topic, made_up(key, version), key))
 
 
-class Forged(_Gossiper):
+class Forged(Gossiper):
     name = "gossip-forged"
     what = "40 ids send RPCs of 500 messages whose envelopes are forged"
     bound = "messages by address, counted before the envelope is looked at"
@@ -146,7 +150,7 @@ class Forged(_Gossiper):
             )
 
 
-class Large(_Gossiper):
+class Large(Gossiper):
     name = "gossip-large"
     what = "16 ids send messages of 64 KiB of nothing, sixteen in an RPC"
     bound = "messages by address; bytes of gossip by address"

@@ -75,6 +75,10 @@ async def test_each_attack_does_what_it_says(
             table=smallest.table_digest,
             piece_length=smallest.piece_length,
             second_seed="07" * 32,
+            fleet="01" * 32,
+            vouching_seed="08" * 32,
+            head_version=manifest.manifest_version,
+            head_digest=manifest.digest,
         )
         for number, kind in enumerate(ATTACKS.values(), start=1):
             attack = kind(replace(target, port=ports.get(kind.room, ports[OPEN])), number)
