@@ -37,14 +37,14 @@ def read_request(head: h11.Request, ends: Ends) -> Request | Reply:
     absolute = _ABSOLUTE.fullmatch(raw)
     if absolute is not None:  # as to a proxy; its host counts instead of the field (RFC 9112, section 3.2.2)
         hosts, raw = [absolute[1]], absolute[2] or "/"
+    if len(query) > MAX_PATH:  # without it the request would be another one, whose answer may be kept
+        return refusal(414, "no query here is as long", is_last=True)
     path = _path_of(raw)
     if isinstance(path, Reply):
         return path
     if not all(map(is_host, hosts)):
         return refusal(400, "Host must be a host name or an address", is_last=True)
-    return Request(
-        method, path, fields, hosts[0] if hosts else None, ends, query if len(query) <= MAX_PATH else ""
-    )
+    return Request(method, path, fields, hosts[0] if hosts else None, ends, query)
 
 
 def _refusal_of(method: str, version: bytes, fields: Fields) -> Reply | None:

@@ -31,7 +31,7 @@ class Request:
         fields: as they came; bytes that are not ASCII as Latin-1.
         host: how the client calls us; None for HTTP/1.0 without the field.
         ends: of the connection.
-        query: what stands after the path, as it came; "" for none, and for one that is too long.
+        query: what stands after the path, as it came; "" for none.
     """
 
     method: str

@@ -135,9 +135,10 @@ LONG = http1.HEADER_BYTES
         (b"GET /kernel HTTP/1.0\r\nHost: x\r\nX: " + b"a" * 20_000 + b"\r\n\r\n", 431),
         (b"HEAD /kernel HTTP/1.0\r\nHost: x\r\n" + b"X: y\r\n" * 3_000 + b"\r\n", 431),
         (b"GET /kernel?" + b"a" * 20_000 + b" HTTP/1.0\r\nHost: x\r\n\r\n", 414),
+        (b"GET /boot.ipxe?machine=" + b"a" * 2_000 + b" HTTP/1.0\r\nHost: x\r\n\r\n", 414),
         (b"GET /" + b"a" * 2_000 + b" HTTP/1.0\r\nHost: x\r\n\r\n", 414),
     ],
-    ids=["fits", "one too many", "one line", "many lines", "query", "path"],
+    ids=["fits", "one too many", "one line", "many lines", "query", "machine", "path"],
 )
 async def test_head_has_one_limit_however_it_arrives(
     gateway: Running, head: bytes, status: int, parts: int
