@@ -25,7 +25,7 @@ from p2pboot.cli.output import counted, emit_json, say
 from p2pboot.cli.progress import PlainProgress, open_progress
 from p2pboot.cli.settings import rate_options, setting_options
 from p2pboot.cli.sharing import Sharing, sharing_options
-from p2pboot.core.amounts import duration_text, size_text
+from p2pboot.core.amounts import size_text
 from p2pboot.core.headway import shares_of, shares_text
 from p2pboot.errors import UsageError
 from p2pboot.store.filenames import DATABASE_NAME
@@ -197,9 +197,7 @@ def _say(result: FetchResult, took_s: float) -> None:
         f"{manifest.channel}/{manifest.arch}  version {manifest.version}"
         f"  manifest version {manifest.manifest_version}  sha256:{manifest.digest}"
     )
-    now = wall_clock()()
-    age = duration_text(max(0, now - manifest.created_at))
-    say(f"created    {age} ago, expires in {duration_text(max(0, manifest.expires_at - now))}")
+    say(result.basis.dates())
     for keyid in manifest.signers:
         say(f"signed by  {keyid}")
     for line in result.basis.lines():

@@ -157,6 +157,11 @@ def verify(files: tuple[Path, ...], anchor_text: str | None, as_json: bool) -> N
     say(
         f"{newest.body.name}: version {newest.version} is complete; version {newest.version + 1} follows next"
     )
+    expires_at = newest.body.expires_at
+    if expires_at is not None and (ago_s := wall_now() - expires_at) >= 0:
+        say(
+            f"it expired {duration_text(ago_s)} ago: make the next (p2pboot root set FILE --out NEW), and sign that"
+        )
 
 
 def _anchored(roots: list[tuple[Path, Root]], text: str | None) -> str | None:

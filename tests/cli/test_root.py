@@ -72,6 +72,17 @@ def test_who_signs_while_another_one_is_asked_loses_no_signature(
     assert set(Root.parse(Path("1.json").read_bytes().strip()).signed_by) == set(ids(*KEYS[:2]))
 
 
+def test_of_a_root_that_expired_it_is_said_which_step_is_next(
+    cli: Cli, files: dict[SecretKey, Path], first: Path
+) -> None:
+    expires_at = Root.parse(first.read_bytes()).body.expires_at
+    assert expires_at is not None
+    assert "expired" not in cli("root", "verify", first, wall=lambda: expires_at - 1).stdout
+    done = cli("root", "verify", first, wall=lambda: expires_at + 86_400)
+    assert done.status == 0
+    assert "it expired 1 d ago: make the next (p2pboot root set FILE --out NEW)" in done.stdout
+
+
 def test_thirty_versions_are_signed_by_any_three_of_five_and_each_is_verified(
     cli: Cli, files: dict[SecretKey, Path], first: Path
 ) -> None:

@@ -13,6 +13,7 @@ import trio
 from trio.testing import MockClock
 
 from p2pboot.cli.peers import judge_all
+from p2pboot.core.amounts import duration_text
 from p2pboot.core.policy import Publisher, TrustedRoot, TrustPolicy
 from p2pboot.core.trustdocs.chain import Anchor, TwoRoots, begin
 from p2pboot.core.trustdocs.freshness import Freshness
@@ -379,6 +380,8 @@ async def test_a_dead_clock_goes_by_the_latest_statement_and_nobody_calls_that_f
         assert result.verdict.digest == V2.digest
         outcomes = {check.name: check.outcome.value for check in result.verdict.checks}
         assert outcomes["freshness"] == "noted"
+        left_s = V2.expires_at - NEWER.body.created_at
+        assert result.basis.dates().endswith(f"expires in {duration_text(left_s)}")  # and not since 1970
         with pytest.raises(Refused, match="clock can not be believed"):
             await run(world, liar, honest, policy=WITHOUT_ROOT, now=0, require_clock=True, state="other")
 

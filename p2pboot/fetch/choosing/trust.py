@@ -124,6 +124,12 @@ class Basis:
             if check.name == FRESHNESS and check.outcome is Outcome.FAILED
         )
 
+    def dates(self) -> str:
+        """How old the manifest is, and for how long it holds, at the moment by which it was judged, for people."""
+        now = self.question.clock.now
+        age = duration_text(max(0, now - self.manifest.created_at))
+        return f"created    {age} ago, expires in {duration_text(max(0, self.manifest.expires_at - now))}"
+
     def lines(self) -> list[str]:
         """The same for people: nothing without a root, a statement, and anything overridden."""
         lines, found, clock, root = [], self.statement, self.question.clock, self.root
