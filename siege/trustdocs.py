@@ -11,7 +11,7 @@ import msgspec
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.trustdocs.envelope import unsigned
 from p2pboot.core.trustdocs.freshness import FreshnessBody
-from p2pboot.core.trustdocs.root import FreshnessRule, PublishRole, Role, RootBody
+from p2pboot.core.trustdocs.rootbody import FreshnessRule, PublishRole, Role, RootBody
 from p2pboot.core.trustdocs.yank import YankBody
 from p2pboot.testing.trustdocs import signed_document
 from siege.target import ARCH

@@ -6,7 +6,7 @@ import pytest
 
 from p2pboot.core.identity import PublicKey
 from p2pboot.core.policy import Publisher
-from p2pboot.core.trustdocs.root import NO_FLEET
+from p2pboot.core.trustdocs.rootbody import NO_FLEET
 from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank, YankBody
 from p2pboot.store.believed import yank_counts, yanks_of
 from p2pboot.store.store import Store
