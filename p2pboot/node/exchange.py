@@ -64,7 +64,7 @@ class Exchange:
     ) -> None:
         self._network = network
         self._transport = transport
-        following = Following(
+        self.following = Following(
             transport,
             trust_gate,
             catalogue,
@@ -79,7 +79,7 @@ class Exchange:
             interval_s=network.sync_interval_s,
             heeds=network.allowed.heeds,
             told=collector.acquaintance.note_heads,
-            trust=following,
+            trust=self.following,
         )
         self._announcer: Announcer[Pair] = Announcer(
             transport,
@@ -94,7 +94,7 @@ class Exchange:
             trust_gate,
             catalogue,
             documents,
-            following,
+            self.following,
             interval_s=network.announce_interval_s if network.gossip else None,
         )
 

@@ -315,7 +315,7 @@ class Node:
         self._refusals.tick(self._transport.peers())
         self.problems.report("roots at hand", self._missing_roots.look())
         self.problems.report("root keys", misused_keys(self.catalogue, self.peer_id))
-        look = partial(self._following.gaps.look, self.store.documents, trio.current_time())
+        look = partial(self._exchange.following.gaps.look, self.store.documents, trio.current_time())
         self.problems.report("root gaps", await trio.to_thread.run_sync(look))
         if self._audit_log is not None:
             if self._audit_log.trouble is not None:
