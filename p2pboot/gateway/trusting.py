@@ -52,7 +52,7 @@ class TrustRoutes:
 
     async def _root(self, request: Request, parts: Parts) -> Reply:
         version = int(parts["version"]) if "version" in parts else None
-        found = await self._lookups.run(self._find_root, _fleet(request), version)
+        found = await self._lookups.run(self._find_root, _digest_in(request, "fleet"), version)
         return found if isinstance(found, Reply) else replies.document(request, found, replies.JSON, {})
 
     def _find_root(self, fleet: str | None, version: int | None) -> bytes | Reply:
@@ -108,11 +108,14 @@ class TrustRoutes:
         )
 
     async def _yanks(self, request: Request, parts: Parts) -> Reply:
-        found = await self._lookups.run(self._find_yanks, parts)
+        found = await self._lookups.run(self._find_yanks, parts, _digest_in(request, "after"))
         return found if isinstance(found, Reply) else replies.document(request, found, replies.JSON, {})
 
-    def _find_yanks(self, parts: Parts) -> bytes | Reply:
-        """The yanks of a channel and arch as a JSON array, the newest first: each as it came, a comma in between."""
+    def _find_yanks(self, parts: Parts, after: str | None) -> bytes | Reply:
+        """The yanks of a channel and arch as a JSON array, the newest first: each as it came, a comma in between.
+
+        Where not all of them fit, the rest is asked for with the content of the last as `after`.
+        """
         pair = self._pair(parts)
         if isinstance(pair, Reply):
             return pair
@@ -120,7 +123,7 @@ class TrustRoutes:
             return refusal(404, f"nothing is known here of {'/'.join(pair)}")
         fitting: list[bytes] = []
         size = len(b"[]")
-        for raw in self._documents.yanks(*pair):
+        for raw in self._documents.yanks(*pair, after):
             size += len(raw) + len(b",")
             if size > MAX_DOCUMENTS_BYTES:
                 break
@@ -144,10 +147,10 @@ class TrustRoutes:
         return refusal(404, "name the channel and arch" if pairs else "nothing is held here")
 
 
-def _fleet(request: Request) -> str | None:
-    """The fleet that a request names; None without one, "" where it is none."""
+def _digest_in(request: Request, member: str) -> str | None:
+    """The digest that a member of a request's query names; None without one, "" where it is none."""
     try:
-        named = parse_qs(request.query, max_num_fields=8).get("fleet") if request.query else None
+        named = parse_qs(request.query, max_num_fields=8).get(member) if request.query else None
     except ValueError:  # more members than anybody needs
         return ""
     if not named:

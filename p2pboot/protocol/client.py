@@ -8,7 +8,7 @@ at once.
 from __future__ import annotations
 
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Generic, NamedTuple, TypeVar
 
 from p2pboot.core.dataclass import dataclass
@@ -177,9 +177,26 @@ def ask_freshness(channel: str, arch: str) -> Query[tuple[bytes, ...]]:
     return Query(FreshnessRequest(channel, arch), len("[]"), MAX_DOCUMENTS_BYTES, _decode_documents)
 
 
-def ask_yanks(channel: str, arch: str) -> Query[tuple[bytes, ...]]:
-    """What was yanked? Unverified, the newest first."""
-    return Query(YanksRequest(channel, arch), len("[]"), MAX_DOCUMENTS_BYTES, _decode_documents)
+def ask_yanks(channel: str, arch: str, after: str | None = None) -> Query[tuple[bytes, ...]]:
+    """What was yanked? Unverified, the newest first; at most 1 MiB of them: see `fetch.asking.yankpages`.
+
+    Args:
+        channel: its yanks.
+        arch: and of this (canonical) one.
+        after: the content of the last one that came before; None from the newest on.
+    """
+    return Query(YanksRequest(channel, arch, after), len("[]"), MAX_DOCUMENTS_BYTES, _decode_documents)
+
+
+def may_be_cut(documents: Iterable[bytes]) -> bool:
+    """Whether a reply with these documents had no room for one more, if that is as large as a document may be."""
+    one_more = _base64_length(MAX_DOCUMENT)
+    return len("[]") + sum(_base64_length(len(one)) for one in documents) + one_more > MAX_DOCUMENTS_BYTES
+
+
+def _base64_length(size: int) -> int:
+    """What a document of so many bytes takes in a reply, its quotes and a comma with it."""
+    return -(-size // 3) * 4 + len('"",')
 
 
 def ask_manifest(digest: str) -> Query[ManifestReply]:

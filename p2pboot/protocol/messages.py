@@ -184,10 +184,21 @@ class FreshnessRequest(_OfPair):
     op: ClassVar[str] = "freshness"
 
 
+@dataclass(frozen=True, slots=True)
 class YanksRequest(_OfPair):
-    """The yanks of a channel and arch, the newest first."""
+    """The yanks of a channel and arch, the newest first.
+
+    Args:
+        after: the content of the last one that came, to ask for those behind it; None from the newest on.
+    """
 
     op: ClassVar[str] = "yanks"
+    after: str | None = None
+
+    def __post_init__(self) -> None:
+        _OfPair.__post_init__(self)
+        if self.after is not None:
+            check_digest(self.after, "after")
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,8 +69,8 @@ class Documents(Protocol):
     def freshness(self, channel: str, arch: str) -> Sequence[bytes]:
         """The newest freshness statements of a channel and arch."""
 
-    def yanks(self, channel: str, arch: str) -> Sequence[bytes]:
-        """The yanks of a channel and arch, the newest first."""
+    def yanks(self, channel: str, arch: str, after: str | None) -> Sequence[bytes]:
+        """The yanks of a channel and arch, the newest first; behind that of a content, where one is named."""
 
 
 class NoDocuments:
@@ -84,7 +84,7 @@ class NoDocuments:
         """None."""
         return ()
 
-    def yanks(self, _channel: str, _arch: str) -> tuple[bytes, ...]:
+    def yanks(self, _channel: str, _arch: str, _after: str | None) -> tuple[bytes, ...]:
         """None."""
         return ()
 
@@ -180,8 +180,9 @@ class SyncServer(Server):
     async def _trust_documents(self, request: DocumentsRequest) -> Sequence[bytes]:
         if isinstance(request, RootsRequest):
             return await self._in_thread(self._documents.roots, request.fleet, request.after or 0)
-        look = self._documents.freshness if isinstance(request, FreshnessRequest) else self._documents.yanks
-        return await self._in_thread(look, request.channel, request.arch)
+        if isinstance(request, FreshnessRequest):
+            return await self._in_thread(self._documents.freshness, request.channel, request.arch)
+        return await self._in_thread(self._documents.yanks, request.channel, request.arch, request.after)
 
     async def _heads(self, request: HeadsRequest) -> Reply:
         rows = await self._in_thread(self._catalogue.heads, request.channel, request.arch)

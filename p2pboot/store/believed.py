@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from cachetools import LRUCache
+from cachetools import LRUCache, cached
 
 from p2pboot.core.manifest import Candidate, content_digest
 from p2pboot.core.names import base_channel
@@ -24,39 +24,32 @@ from p2pboot.core.trustdocs.yank import Yank, YankBody
 from p2pboot.errors import Malformed, SignatureError
 from p2pboot.store.trustdocs import TrustDocuments
 
-_REMEMBERED: Final = 256  # documents: two a pair of a large fleet; a statement has 4 KiB
-
-_YANKS: Final = 8192
+_REMEMBERED: Final = 256  # documents: of a large fleet one a pair; a statement has 4 KiB
+_REMEMBERED_YANKS: Final = 8192
 """Yanks that were found good: those of 128 channels and archs, as many as two publishers may make a mirror follow.
-Whoever has stolen a key may fill all of them with 64 KiB each, of which each takes 20 ms to check; what is kept here of
-one are some 2 KiB."""
+Whoever has stolen a key may fill all of them with 64 KiB each, of which each takes 20 ms to check. What a yank says is
+kept, a KiB or two, and not its bytes."""
 
 _statement = lru_cache(_REMEMBERED)(Freshness.parse)
 
 
-class _Checked(NamedTuple):
-    """A yank without its bytes."""
+class _Said(NamedTuple):
+    """What a yank says whose signatures are good."""
 
     digest: str
     signed_by: tuple[str, ...]
     body: YankBody
 
 
-_yanks: LRUCache[bytes, _Checked] = LRUCache(_YANKS)
-_yanks_lock = threading.Lock()
+@cached(LRUCache(_REMEMBERED_YANKS), key=lambda raw: hashlib.sha256(raw).digest(), lock=threading.Lock())
+def _said(raw: bytes) -> _Said:
+    yank = Yank.parse(raw)
+    return _Said(yank.digest, yank.signed_by, yank.body)
 
 
 def _yank(raw: bytes) -> Yank:
-    """Read a yank that is kept here; raises as `Yank.parse` does."""
-    key = hashlib.sha256(raw).digest()
-    with _yanks_lock:
-        checked = _yanks.get(key)
-    if checked is not None:
-        return Yank(raw=raw, digest=checked.digest, signed_by=checked.signed_by, body=checked.body)
-    yank = Yank.parse(raw)
-    with _yanks_lock:
-        _yanks[key] = _Checked(yank.digest, yank.signed_by, yank.body)
-    return yank
+    said = _said(raw)
+    return Yank(raw=raw, digest=said.digest, signed_by=said.signed_by, body=said.body)
 
 
 @lru_cache(_REMEMBERED)
@@ -110,6 +103,34 @@ def yank_counts(raw: bytes, publisher: Publisher) -> bool:
     return False
 
 
+def may_have_yanks(documents: TrustDocuments, pair: Pair, publisher: Publisher | None) -> bool:
+    """Whether there may be yanks that count for a channel and arch; as quick as can be. Arguments as for `yank_of`."""
+    if publisher is None or publisher.fleet is None:
+        return False
+    return any(documents.has_yanks(publisher.fleet, name, pair[1]) for name in _channels(pair))
+
+
+def yank_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | None, content: str) -> Yank | None:
+    """The yank of one content that counts now for a channel and arch; blocking.
+
+    Whatever else was yanked costs nothing: that is asked for each manifest, whenever anybody looks.
+
+    Args:
+        documents: of the state.
+        pair: its channel and arch.
+        publisher: trusted for it; None for nobody.
+        content: what a manifest brings.
+    """
+    if publisher is None or publisher.fleet is None:
+        return None
+    for name in _channels(pair):
+        raw = documents.yank(publisher.fleet, name, pair[1], content)
+        yank = None if raw is None else _counting(raw, (name, pair[1]), publisher)
+        if yank is not None and yank.body.content == content:
+            return yank
+    return None
+
+
 def yanks_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | None) -> dict[str, Yank]:
     """The yanks that count now for a channel and arch, by content; those of a channel count for its roll-outs.
 
@@ -118,12 +139,25 @@ def yanks_of(documents: TrustDocuments, pair: Pair, publisher: Publisher | None)
     found: dict[str, Yank] = {}
     if publisher is None or publisher.fleet is None:
         return found
-    channel, arch = pair
-    for name in {channel, base_channel(channel)}:
-        for raw in documents.yanks(publisher.fleet, name, arch):
-            with suppress(Malformed, SignatureError):
-                yank = _yank(raw)
-                is_of_it = yank.pair == (name, arch)  # or who had the disk put it here
-                if is_of_it and publisher.may_yank(yank.body.fleet, yank.signed_by):
-                    found[yank.body.content] = yank
+    for name in _channels(pair):
+        for raw in documents.yanks(publisher.fleet, name, pair[1]):
+            yank = _counting(raw, (name, pair[1]), publisher)
+            if yank is not None:
+                found[yank.body.content] = yank
     return found
+
+
+def _channels(pair: Pair) -> tuple[str, ...]:
+    """Whose yanks count for a channel: its own, and of a roll-out those of where it goes."""
+    channel = pair[0]
+    into = base_channel(channel)
+    return (channel,) if into == channel else (channel, into)
+
+
+def _counting(raw: bytes, pair: Pair, publisher: Publisher) -> Yank | None:
+    with suppress(Malformed, SignatureError):
+        yank = _yank(raw)
+        is_of_it = yank.pair == pair  # or who had the disk put it here
+        if is_of_it and publisher.may_yank(yank.body.fleet, yank.signed_by):
+            return yank
+    return None

@@ -15,10 +15,12 @@ from p2pboot.core import rules
 from p2pboot.core.clock import Clock
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.freshness import too_old
+from p2pboot.core.policy import Publisher
 from p2pboot.core.rules import Objection
 from p2pboot.core.trust import Pair, Trust
+from p2pboot.core.trustdocs.yank import Yank
 from p2pboot.core.withheld import Why, Withheld
-from p2pboot.store.believed import content_of, statement_of, yanks_of
+from p2pboot.store.believed import content_of, may_have_yanks, statement_of, yank_of
 from p2pboot.store.manifests import HeadRow, StoredManifest
 from p2pboot.store.store import Store
 
@@ -73,10 +75,9 @@ class Offering:
                 f"the signers of manifest version {row.manifest_version} are not trusted for it any more",
                 "trust their keys, if you believe them",
             )
-        yanks = yanks_of(self._store.documents, row.pair, publisher)
         return (
             rules.below_floor(row, trust)
-            or rules.taken_back(row, yanks.get(self._content(row.digest)) if yanks else None)
+            or rules.taken_back(row, self._yank_of(row, publisher))
             or rules.expired(row, now)
         )
 
@@ -92,7 +93,8 @@ class Offering:
 
     def _taken_back(self, row: HeadRow, clock: Clock) -> Objection | None:
         """Nobody goes back behind what was in force here: where that was yanked, nothing is offered until the next."""
-        if not yanks_of(self._store.documents, row.pair, self._trust().publisher_for(*row.pair)):
+        publisher = self._trust().publisher_for(*row.pair)
+        if not may_have_yanks(self._store.documents, row.pair, publisher):
             return None
         for newer in self._manifests.of_pair(row.pair):
             if newer.role == "current" and newer.manifest_version > row.manifest_version:
@@ -101,9 +103,13 @@ class Offering:
                     return objection
         return None
 
-    def _content(self, digest: str) -> str:
-        stored = self._manifests.get(digest)
-        return "" if stored is None else content_of(stored.raw)
+    def _yank_of(self, row: HeadRow, publisher: Publisher) -> Yank | None:
+        documents = self._store.documents
+        if not may_have_yanks(documents, row.pair, publisher):
+            return None
+        stored = self._manifests.get(row.digest)
+        content = "" if stored is None else content_of(stored.raw)
+        return yank_of(documents, row.pair, publisher, content)
 
     # -- what is offered ---------------------------------------------------------------------------------------------
 

@@ -232,6 +232,24 @@ class TrustDocuments:
         )
         return [raw for (raw,) in rows]
 
+    def yank(self, fleet: str, channel: str, arch: str, content: str) -> bytes | None:
+        """The yank of one content, as it came."""
+        row = self._database.row(
+            "SELECT raw FROM yanks WHERE (fleet, channel, arch, content) = (?, ?, ?, ?)",
+            fleet,
+            channel,
+            arch,
+            content,
+        )
+        return None if row is None else row[0]
+
+    def has_yanks(self, fleet: str, channel: str, arch: str) -> bool:
+        """Whether any yank of a channel and arch is here, whether it counts or not."""
+        found = self._database.row(
+            "SELECT 1 FROM yanks WHERE (fleet, channel, arch) = (?, ?, ?) LIMIT 1", fleet, channel, arch
+        )
+        return found is not None
+
     def all_yanks(self) -> list[bytes]:
         """Every yank that is here."""
         return [

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from p2pboot.core.identity import SecretKey
 from p2pboot.core.manifest import Manifest, content_digest
-from p2pboot.core.trustdocs.envelope import add_signature
+from p2pboot.core.trustdocs.envelope import add_signature, unsigned
 from p2pboot.core.trustdocs.freshness import VALID_S, Freshness, FreshnessBody
 from p2pboot.core.trustdocs.root import Root
 from p2pboot.core.trustdocs.rootbody import NO_FLEET, FreshnessRule, PublishRole, Role, RootBody
@@ -100,9 +100,22 @@ def statement_of(
 
 
 def yank_of(
-    manifest: Manifest, root: Root | None = None, keys: Sequence[SecretKey] = (), **said: Any
+    manifest: Manifest,
+    root: Root | None = None,
+    keys: Sequence[SecretKey] = (),
+    *,
+    padding: int = 0,
+    **said: Any,
 ) -> Yank:
-    """A yank of a manifest's content, by default by the key of "publisher"; `said` as for `YankBody`."""
+    """A yank of a manifest's content, by default by the key of "publisher"; `said` as for `YankBody`.
+
+    Args:
+        manifest: whose content.
+        root: of the fleet; None without one.
+        keys: sign it.
+        padding: bytes of a member that nobody knows.
+        said: in place of what is usual.
+    """
     facts: dict[str, Any] = {
         "fleet": NO_FLEET if root is None else root.fleet,
         "channel": manifest.channel,
@@ -112,4 +125,5 @@ def yank_of(
         "created_at": NOW - 60,
         **said,
     }
-    return Yank.parse(signed_document(YankBody(**facts).document(), keys or (key_of("publisher"),)))
+    members = {**YankBody(**facts).members(), **({"padding": "x" * padding} if padding else {})}
+    return Yank.parse(signed_document(unsigned(members), keys or (key_of("publisher"),)))

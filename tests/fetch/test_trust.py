@@ -19,7 +19,7 @@ from p2pboot.core.trustdocs.chain import Anchor, TwoRoots, begin
 from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.root import Root
 from p2pboot.core.trustdocs.rootbody import FreshnessRule, PublishRole
-from p2pboot.core.trustdocs.yank import Yank
+from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank
 from p2pboot.core.verify import Refused
 from p2pboot.errors import ExitStatus, NotFoundError, P2PBootError, StoreError
 from p2pboot.fetch.asking.hearing import Told
@@ -66,8 +66,10 @@ class Documents:
     def freshness(self, _channel: str, _arch: str) -> list[bytes]:
         return [one.raw for one in self.statements]
 
-    def yanks(self, _channel: str, _arch: str) -> list[bytes]:
-        return [one.raw for one in self.yanked]
+    def yanks(self, _channel: str, _arch: str, after: str | None) -> list[bytes]:
+        contents = [one.body.content for one in self.yanked]
+        begin = 0 if after is None else contents.index(after) + 1
+        return [one.raw for one in self.yanked[begin:]]
 
 
 def telling(world: World, manifest: Any, **told: Any) -> AbstractAsyncContextManager[Provider]:
@@ -253,7 +255,8 @@ async def test_a_peer_that_has_no_answer_to_such_questions_is_used_as_ever(
         def freshness(self, _channel: str, _arch: str) -> list[bytes]:
             raise StoreError("no such table")
 
-        yanks = freshness
+        def yanks(self, _channel: str, _arch: str, after: str | None) -> list[bytes]:
+            raise StoreError("no such table")
 
     async with world.provider(V1, FILES, documents=Unable()) as provider:
         began = trio.current_time()
@@ -401,6 +404,18 @@ async def test_a_statement_of_a_key_without_a_say_or_of_tomorrow_changes_nothing
 
 
 # Yanks
+
+
+async def test_a_yank_behind_a_full_reply_of_large_ones_counts(
+    autojump_clock: MockClock, world: World
+) -> None:
+    large = [
+        yank_of(V1, keys=[KEY], content=f"{number:064x}", padding=60_000) for number in range(MAX_YANKS - 1)
+    ]
+    yanked = [*large, yank_of(V1, keys=[KEY], reason="eats disks")]
+    async with telling(world, V1) as holder, telling(world, None, yanked=yanked) as informed:
+        with pytest.raises(Refused, match="eats disks"):
+            await run(world, holder, informed, policy=WITHOUT_ROOT)
 
 
 async def test_what_was_yanked_is_refused_with_the_reason_and_remembered(

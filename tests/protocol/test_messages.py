@@ -322,6 +322,10 @@ def test_roots_are_asked_for_from_the_beginning_where_no_version_is_said() -> No
     )
     for after in (-1, True, "1", 1.5):
         assert isinstance(sync(op="roots", fleet=DIGEST, after=after), BadRequest)
+    yanks = sync(op="yanks", channel="stable", arch="x86_64", after=DIGEST)
+    assert yanks == YanksRequest("stable", "x86_64", DIGEST)
+    for after in (1, "", DIGEST.upper()):
+        assert isinstance(sync(op="yanks", channel="stable", arch="x86_64", after=after), BadRequest)
     for op in ("freshness", "yanks"):
         assert isinstance(sync(op=op, channel="stable", arch="x86_64"), FreshnessRequest | YanksRequest)
         assert isinstance(sync(op=op, arch="x86_64"), BadRequest)

@@ -13,6 +13,7 @@ from p2pboot.core.trust import Trust
 from p2pboot.core.trustdocs.chain import Anchor, Chain
 from p2pboot.core.trustdocs.root import Root
 from p2pboot.core.trustdocs.rootbody import REFUSE, Floor, FreshnessRule, PublishRole
+from p2pboot.core.trustdocs.yank import MAX_YANKS, Yank
 from p2pboot.core.withheld import Why
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.gate import Gate
@@ -114,6 +115,36 @@ def test_what_a_clean_release_names_too_is_given_although_a_yanked_one_does(desk
     missing = desk.catalogue.missing(initramfs)
     assert missing is not None
     assert (missing.why, missing.retry_after_s) == (Why.YANKED, None)
+
+
+def test_what_is_offered_costs_no_signature_check_for_each_yank(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = desk.hold(1)
+    for number in range(MAX_YANKS):
+        yank = yank_of(made, desk.root, content=f"{number:064x}")
+        assert desk.trust_gate.take_yank(yank.raw, source="test").fate is Fate.NEWS
+    monkeypatch.setattr(
+        Yank, "parse", lambda _raw: pytest.fail("one content is asked for, which nobody took back")
+    )
+    assert (desk.offered, desk.gives()) == ([1], True)
+
+
+def test_who_knows_many_yanks_checks_each_of_them_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    channels = [
+        f"c{number}" for number in range(6)
+    ]  # their yanks are more than the documents that are remembered
+    desk.succeed(publish=(replace(role("publisher"), channels=tuple(channels)),))
+    made = signed_manifest(FILES, [PUBLISHER])
+    for channel in channels:
+        for number in range(MAX_YANKS):
+            yank = yank_of(made, desk.root, channel=channel, content=f"{number:064x}")
+            assert desk.trust_gate.take_yank(yank.raw, source="test").fate is Fate.NEWS
+    for channel in channels:
+        assert len(desk.catalogue.yanks(channel, "x86_64")) == MAX_YANKS
+    monkeypatch.setattr(Yank, "parse", lambda _raw: pytest.fail("it was checked before"))
+    for channel in channels:
+        assert len(desk.catalogue.yanks(channel, "x86_64")) == MAX_YANKS
 
 
 def test_a_floor_takes_away_what_lies_below_it_and_nothing_else(desk: Desk) -> None:

@@ -26,7 +26,8 @@ from p2pboot.fetch.asking.listing import Documents
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.asking.rooting import BadRoots, Roots
 from p2pboot.fetch.asking.statements import Statements
-from p2pboot.protocol.client import PeerBusy, PeerRefused, ask_freshness, ask_yanks
+from p2pboot.fetch.asking.yankpages import take_all_yanks
+from p2pboot.protocol.client import PeerBusy, PeerRefused, ask_freshness
 from p2pboot.transport.interface import Connection
 
 MAX_PAIRS = 64
@@ -139,8 +140,18 @@ class Conversation:
                 continue
             if publisher.freshness is not None:
                 await self._take_statements(requests, heard)
-            yanks = await _ask(requests, ask_yanks(base_channel(pair[0]), pair[1]))
-            await trio.to_thread.run_sync(heard.take_yanks, yanks, self._hearing.policy)
+            await self._take_yanks(requests, (base_channel(pair[0]), pair[1]), heard)
+
+    async def _take_yanks(self, requests: RequestStream, pair: Pair, heard: Statements) -> None:
+        async def take(page: Sequence[bytes]) -> bool:
+            return await trio.to_thread.run_sync(heard.take_yanks, page, self._hearing.policy)
+
+        try:
+            await take_all_yanks(requests, pair, take)
+        except PeerBusy:
+            raise
+        except PeerRefused:  # a node of an earlier release
+            return
 
     async def _take_statements(self, requests: RequestStream, heard: Statements) -> None:
         documents = await _ask(requests, ask_freshness(*heard.pair))

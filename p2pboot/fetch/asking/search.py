@@ -21,6 +21,7 @@ from p2pboot.fetch.asking.offers import MANIFESTS_PER_PEER, Offers
 from p2pboot.fetch.asking.requests import RequestStream
 from p2pboot.fetch.asking.rooting import Roots
 from p2pboot.fetch.asking.rounds import GRACE_S, Rounds
+from p2pboot.fetch.asking.yankpages import take_all_yanks
 from p2pboot.fetch.choosing.manifest import Found
 from p2pboot.fetch.ledger import Ledger
 from p2pboot.fetch.progress import Stall
@@ -225,11 +226,18 @@ class _Beside:
             if documents:
                 args = documents, self._policy, offers.question.clock, requests.peer_id
                 await trio.to_thread.run_sync(offers.statements.take_statements, *args)
-        for (channel, _arch), documents in zip(self._yanked, yanks, strict=True):
-            for offers in self._search.offers:
-                if documents and base_channel(offers.statements.channel) == channel:
-                    await trio.to_thread.run_sync(offers.statements.take_yanks, documents, self._policy)
+        for pair, documents in zip(self._yanked, yanks, strict=True):
+            if documents:
+                await take_all_yanks(requests, pair, partial(self._take_yanks, pair), documents)
         await self._search.look_again()
+
+    async def _take_yanks(self, pair: Pair, page: Sequence[bytes]) -> bool:
+        counts = False
+        for offers in self._search.offers:
+            if base_channel(offers.statements.channel) == pair[0]:
+                take = offers.statements.take_yanks
+                counts = await trio.to_thread.run_sync(take, page, self._policy) or counts
+        return counts
 
     async def finish(self, requests: RequestStream) -> None:
         for offers in self._stating:

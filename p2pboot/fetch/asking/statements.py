@@ -113,16 +113,20 @@ class Statements:
         newest = sorted(statements.values(), key=lambda one: (-one.body.created_at, one.digest))
         self._statements = {one.digest: one for one in newest[:MAX_STATEMENTS]}
 
-    def take_yanks(self, documents: Sequence[bytes], policy: Policy) -> None:
+    def take_yanks(self, documents: Sequence[bytes], policy: Policy) -> bool:
         """The same of yanks.
+
+        Returns:
+            Whether any of them counts, or what it takes back is taken back already.
 
         Raises:
             BadDocument: it is none.
         """
         with self._taking:
-            self._take_yanks(documents, policy)
+            return self._take_yanks(documents, policy)
 
-    def _take_yanks(self, documents: Sequence[bytes], policy: Policy) -> None:
+    def _take_yanks(self, documents: Sequence[bytes], policy: Policy) -> bool:
+        counts = False
         publisher = policy.publisher_for(*self.pair)
         # Those of a key that has no say any more are in nobody's way.
         yanks = {content: yank for content, yank in self._yanks.items() if self._counts(yank, policy)}
@@ -131,9 +135,11 @@ class Statements:
                 break
             try:
                 found = decode_yank(raw)
+                if found.claims.content in yanks:
+                    counts = True
+                    continue
                 if (
                     publisher is None
-                    or found.claims.content in yanks
                     or found.claims.channel not in (self.channel, base_channel(self.channel))
                     or found.claims.arch != self.arch
                     or not publisher.may_yank(found.claims.fleet, found.signers)
@@ -144,7 +150,9 @@ class Statements:
                 raise BadDocument(f"it sent a yank that is none: {error.message}") from None
             yanks[yank.body.content] = yank
             self.new_yanks.append(yank)
+            counts = True
         self._yanks = yanks
+        return counts
 
     def lacking(
         self, at_hand: Callable[[str], Manifest | None], policy: Policy, peer_id: str = ""

@@ -24,9 +24,10 @@ from p2pboot.core.trustdocs.rootreader import decode_root
 from p2pboot.core.trustdocs.yank import MAX_YANKS
 from p2pboot.errors import Malformed, P2PBootError, RemoteProtocolError, SignatureError
 from p2pboot.fetch.asking.requests import RequestStream
+from p2pboot.fetch.asking.yankpages import take_all_yanks
 from p2pboot.node.trusting.gaps import Gaps
 from p2pboot.node.trusting.offered import OfferedDocuments
-from p2pboot.protocol.client import PeerRefused, ask_freshness, ask_roots, ask_yanks
+from p2pboot.protocol.client import PeerRefused, ask_freshness, ask_roots
 from p2pboot.protocol.messages import Status
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.trustgate import Fate, Judged, TrustGate
@@ -47,6 +48,8 @@ HELD_BYTES: Final = 2 * MAX_CHAIN_BYTES
 POKE_S: Final = 10.0
 """Between two rounds that are begun because of what gossip brought: whoever sends it costs no more."""
 _REMEMBERED: Final = 256
+_COUNTING: Final = frozenset({Fate.NEWS, Fate.KNOWN, Fate.OLDER})
+"""Of a yank whose signers have a say: it is news, here already, or the content is yanked by another one."""
 
 
 class Liar(RemoteProtocolError):
@@ -273,12 +276,23 @@ class Following:
 
     async def _ask_yanks(self, requests: RequestStream, pair: Pair) -> int:
         known = set(await trio.to_thread.run_sync(self._documents.yanks, *pair))
-        found = await requests.ask(ask_yanks(*pair))
-        for raw in found[:MAX_YANKS]:
-            if raw not in known:
-                take = partial(self._gate.take_yank, raw, pair=pair, source=requests.peer_id)
-                _check(await self.judged(take, "a yank", requests.peer_id), "a yank")
-        return sum(map(len, found))
+        if len(known) >= MAX_YANKS:
+            return 0  # nobody takes more
+
+        async def take(page: Sequence[bytes]) -> bool:
+            counts = False
+            for raw in page:
+                fate = Fate.KNOWN if raw in known else await self._take_yank(raw, pair, requests.peer_id)
+                counts = counts or fate in _COUNTING
+            return counts
+
+        return await take_all_yanks(requests, pair, take)
+
+    async def _take_yank(self, raw: bytes, pair: Pair, peer_id: str) -> Fate | None:
+        take = partial(self._gate.take_yank, raw, pair=pair, source=peer_id)
+        judged = await self.judged(take, "a yank", peer_id)
+        _check(judged, "a yank")
+        return None if judged is None else judged.fate
 
     async def judged(self, take: Callable[[], Judged], what: str, peer_id: str) -> Judged | None:
         """Have the gate judge something in a thread; None where this node's own disk or settings do not let it."""

@@ -7,7 +7,7 @@ Every document goes out as the bytes in which it came.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from itertools import takewhile
+from itertools import dropwhile, takewhile
 from typing import Final
 
 from p2pboot.core.trust import Pair
@@ -64,13 +64,23 @@ class OfferedDocuments:
             return []
         return [statement.raw]
 
-    def yanks(self, channel: str, arch: str) -> list[bytes]:
-        """The yanks of a channel and arch that count now, the newest first."""
-        counting = {yank.raw for yank in self._catalogue.yanks(channel, arch).values()}
+    def yanks(self, channel: str, arch: str, after: str | None = None) -> list[bytes]:
+        """The yanks of a channel and arch that count now, the newest first.
+
+        Args:
+            channel: its yanks.
+            arch: and of this (canonical) one.
+            after: only those behind the yank of this content; none where that does not count here. None for all.
+        """
+        counting = {yank.raw: content for content, yank in self._catalogue.yanks(channel, arch).items()}
         publisher = self._catalogue.trust.publisher_for(channel, arch)
         if not counting or publisher is None or publisher.fleet is None:
             return []
-        return [raw for raw in self._store.documents.yanks(publisher.fleet, channel, arch) if raw in counting]
+        kept = self._store.documents.yanks(publisher.fleet, channel, arch)
+        found = [raw for raw in kept if raw in counting]
+        if after is None:
+            return found
+        return list(dropwhile(lambda raw: counting[raw] != after, found))[1:]
 
     def pairs(self) -> list[Pair]:
         """Of which channels and archs statements and yanks matter here: what is followed, published or known."""

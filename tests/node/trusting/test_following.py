@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,9 +14,10 @@ from p2pboot.core.manifest import Manifest
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.root import Root
+from p2pboot.core.trustdocs.yank import MAX_YANKS
 from p2pboot.fetch.asking.requests import requests_to
 from p2pboot.node.trusting import following
-from p2pboot.protocol import messages
+from p2pboot.protocol import client, messages
 from p2pboot.protocol.client import ask_heads, ask_manifest
 from p2pboot.protocol.frames import decode_array
 from p2pboot.protocol.messages import (
@@ -31,7 +33,7 @@ from p2pboot.protocol.messages import (
     parse_request,
 )
 from p2pboot.store.trustgate import Fate
-from p2pboot.testing.manifests import key_of
+from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.trustdocs import chain_of, next_root, root_body, signed_root, statement_of, yank_of
 from p2pboot.transport.interface import Stream
 from tests.node.world import PAIR, Mesh, Running, signed, trusting, until
@@ -142,6 +144,7 @@ class Fake:
     freshness: list[bytes]
     yanks: list[bytes]
     is_older: bool = False
+    endless: Callable[[int], list[bytes]] | None = None  # yanks, by how often it was asked for them before
 
     def __post_init__(self) -> None:
         self.asked: list[tuple[str, object]] = []
@@ -170,7 +173,8 @@ class Fake:
             case FreshnessRequest():
                 documents = self.freshness
             case YanksRequest():
-                documents = self.yanks
+                before = sum(isinstance(one, YanksRequest) for _, one in self.asked) - 1
+                documents = self.yanks if self.endless is None else self.endless(before)
             case HeadsRequest():
                 documents = []
             case _:
@@ -180,6 +184,13 @@ class Fake:
     def count(self, kind: type, who: str = "node") -> int:
         asker = key_of(who).public.peer_id
         return sum(isinstance(request, kind) for peer_id, request in self.asked if peer_id == asker)
+
+    @property
+    def yanks_of_first_round(self) -> int:
+        """How often it was asked for yanks in one round; a round asks for heads first."""
+        kinds = [type(request) for _, request in self.asked]
+        first, second = [number for number, kind in enumerate(kinds) if kind is HeadsRequest][:2]
+        return kinds[first:second].count(YanksRequest)
 
 
 async def test_a_liar_is_dropped_and_the_others_are_used(mesh: Mesh, autojump_clock: None) -> None:
@@ -240,6 +251,59 @@ async def test_what_one_round_has_no_room_for_is_asked_in_the_next(
         network = {**SYNC_ONLY, "bootstrap": (first.address,)}
         second = await stack.enter_async_context(mesh.node("second", trust=trust, network=network))
         await until(lambda: all(second.node.documents.yanks(one, "x86_64") for one in yanks))
+
+
+YANKS = [
+    yank_of(signed(1), content=f"{number:064x}", created_at=NOW - 60 - number) for number in range(MAX_YANKS)
+]
+
+
+@pytest.fixture
+def small_replies(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sixteen yanks fill a reply, as those of 60 KB do, which take seconds to make and to check."""
+    for module in (messages, client):
+        monkeypatch.setattr(module, "MAX_DOCUMENTS_BYTES", 11_000)
+    monkeypatch.setattr(client, "MAX_DOCUMENT", 800)
+
+
+async def test_yanks_that_take_several_replies_are_asked_for_page_by_page(
+    mesh: Mesh, autojump_clock: None, small_replies: None
+) -> None:
+    trust, yanks = trusting("publisher", channels=("stable",), archs=("x86_64",)), YANKS
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(mesh.node("first", trust=trust, network=SYNC_ONLY))
+        for yank in yanks:
+            assert first.node.trust_gate.take_yank(yank.raw, source="a file").fate is Fate.NEWS
+        network = {**SYNC_ONLY, "bootstrap": (first.address,)}
+        second = await stack.enter_async_context(mesh.node("second", trust=trust, network=network))
+        await until(lambda: len(second.node.documents.yanks(*PAIR)) == MAX_YANKS)
+        assert second.node.documents.yanks(*PAIR) == [yank.raw for yank in yanks]
+        assert second.node.documents.yanks(*PAIR, yanks[60].body.content) == [one.raw for one in yanks[61:]]
+        assert second.node.documents.yanks(*PAIR, "f" * 64) == []
+        assert second.node.running().poisoners == 0
+
+
+@pytest.mark.parametrize(("who", "most"), [("older", 2), ("another's", 1), ("liar", 4)])
+async def test_nobody_makes_a_node_ask_for_yanks_for_ever(
+    mesh: Mesh, autojump_clock: None, small_replies: None, who: str, most: int
+) -> None:
+    yanks = [yank.raw for yank in YANKS[:16]]
+    junk = [yank_of(signed(1), keys=[key_of("else")]).raw] * 15
+    if who == "another's":  # of a key that nobody trusts
+        yanks = junk
+    peer = Fake({}, [], yanks)
+    if who == "liar":  # always has more of them, of which one counts
+        peer.endless = lambda number: [YANKS[number].raw, *junk]
+    trust = trusting("publisher", channels=("stable",), archs=("x86_64",))
+    async with (
+        mesh.network.open(key_of("peer").public.peer_id) as end,
+        mesh.node("node", trust=trust, network=SYNC_ONLY) as node,
+    ):
+        end.handle(SYNC_PROTOCOL, peer.serve)
+        await node.transport.dial(end.addresses()[0])
+        await until(lambda: peer.count(HeadsRequest) >= 2)
+        assert peer.yanks_of_first_round == most
+        assert node.node.running().poisoners == 0, "an older release, or one that trusts others"
 
 
 @pytest.mark.parametrize("what", ["roots", "yanks", "base64"])
