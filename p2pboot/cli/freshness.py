@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from p2pboot.core.clock import Clock
     from p2pboot.core.identity import SecretKey
     from p2pboot.core.trustdocs.freshness import Freshness, FreshnessBody
-    from p2pboot.node.statements import Statements
+    from p2pboot.node.statements import StatementDesk
     from p2pboot.publish.freshness import Head
 
 _TIMEOUT_S = 30.0
@@ -384,7 +384,7 @@ def _statements(settings: NodeSettings) -> Iterator[Callable[[dict[str, Any]], d
             remedy="start one, or say whom its manifests are trusted of: --root FILE, or --config FILE",
         )
     from p2pboot.core.trust import Trust
-    from p2pboot.node.statements import Statements
+    from p2pboot.node.statements import StatementDesk
     from p2pboot.store.catalogue import Catalogue
     from p2pboot.store.recovery import open_existing
     from p2pboot.store.trustgate import TrustGate
@@ -392,5 +392,5 @@ def _statements(settings: NodeSettings) -> Iterator[Callable[[dict[str, Any]], d
     with open_existing(state) as store:
         store.lock()
         catalogue = Catalogue(store, Trust(settings.policy), wall_clock())
-        here: Statements = Statements(store, catalogue, TrustGate(store, catalogue))
+        here: StatementDesk = StatementDesk(store, catalogue, TrustGate(store, catalogue))
         yield here.answer

@@ -98,6 +98,11 @@ def is_ahead(statement: Freshness, clock: Clock) -> bool:
     return clock.is_ahead(statement.body.created_at)
 
 
+def paused_since(statement: Freshness | None) -> int | None:
+    """Since when a roll-out is paused as a statement has it, unix seconds; None while it goes on, or nobody said."""
+    return None if statement is None else statement.body.paused_since
+
+
 def is_overdue(statement: Freshness, clock: Clock) -> bool:
     """Whether a statement should have been renewed by now; never by a clock that can not be believed."""
     return clock.trusted and clock.now >= statement.body.valid_until

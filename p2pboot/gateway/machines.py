@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import parse_qs
 
+from p2pboot.core.freshness import paused_since
 from p2pboot.core.names import next_channel
 from p2pboot.core.rollouts import MAX_MACHINE_CHARS, Machine, decide, is_nobodys, machine_name
 from p2pboot.gateway.backend import Backend
@@ -67,6 +68,6 @@ class RollOutOffers:
             rolled_out.manifest,
             machine,
             now=catalogue.clock().now,
-            paused_since=None if statement is None else statement.body.paused_since,
+            paused_since=paused_since(statement),
         )
         return rolled_out if decision.takes_next else offer

@@ -46,7 +46,7 @@ from p2pboot.node.reconciling import Changes
 from p2pboot.node.refusals import Refusals
 from p2pboot.node.scrubbing import Scrubber
 from p2pboot.node.snapshots import run_snapshots
-from p2pboot.node.statements import Statements
+from p2pboot.node.statements import StatementDesk
 from p2pboot.node.status import RunningNode, SnapshotsFacts, describe_node
 from p2pboot.node.status.boots import Boots
 from p2pboot.node.status.collecting import Collector
@@ -364,7 +364,7 @@ class Node:
             case "doctor":
                 return await self._examining.answer(self._interests.settings, message)
             case "freshness":
-                statements = Statements(self.store, self.catalogue, self.trust_gate)
+                statements = StatementDesk(self.store, self.catalogue, self.trust_gate)
                 return await trio.to_thread.run_sync(statements.answer, message, self.problems.all())
             case "store":
                 return await self._storekeeping.answer(message)

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 
 import trio
 
+from p2pboot.core.freshness import paused_since
 from p2pboot.core.manifest import content_digest
 from p2pboot.core.manifest.rollout import MAX_DURATION_S
 from p2pboot.core.names import check_name, next_channel, normalise_arch
@@ -178,8 +179,7 @@ class RollOutDesk:
         await _look_at_all(publisher)
 
     def _paused_since(self, pair: Pair) -> int | None:
-        statement = self._catalogue.statement(*pair)
-        return None if statement is None else statement.body.paused_since
+        return paused_since(self._catalogue.statement(*pair))
 
     def describe(self) -> list[dict[str, Any]]:
         """Every roll-out that was published last, as plain values; blocking."""

@@ -27,7 +27,7 @@ SOURCE = "freshness sign"  # who brought what was signed by hand, for people
 _LOST = (Code.PUBLISHER_UNREACHABLE, Code.NO_PEERS)
 
 
-class Statements:
+class StatementDesk:
     """Everything blocks; any thread. All methods raise StoreError or MachineError.
 
     Args:
@@ -147,15 +147,23 @@ def described(statement: Freshness, now: int | None) -> dict[str, Any]:
         "channel": body.channel,
         "arch": body.arch,
         "fleet": body.fleet,
+        "head": {"manifest_version": body.head_version, "digest": body.head_digest},
+        **said_of(statement, now),
+        "digest": statement.digest,
+    }
+
+
+def said_of(statement: Freshness, now: int | None) -> dict[str, Any]:
+    """What every document that shows a statement has of it, beside what it is of; arguments as for `described`."""
+    body = statement.body
+    return {
         "root_version": body.root_version,
         "created_at": format_time(body.created_at),
         "valid_until": format_time(body.valid_until),
         "age_s": None if now is None else max(now - body.created_at, 0),
-        "head": {"manifest_version": body.head_version, "digest": body.head_digest},
         "minimum": body.minimum,
         "paused_since": None if body.paused_since is None else format_time(body.paused_since),
         "signers": list(body.signers),
-        "digest": statement.digest,
     }
 
 

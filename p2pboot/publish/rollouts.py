@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 
 from p2pboot.core.dataclass import dataclass
+from p2pboot.core.freshness import paused_since
 from p2pboot.core.manifest import Candidate, Manifest, Rollout, Statement, content_digest
 from p2pboot.core.names import NEXT, is_next
 from p2pboot.core.rollouts import Ended, ended
@@ -133,8 +134,7 @@ class Rollouts:
                 f"the content of {into}.next/{arch} is yanked: no machine would take it",
                 remedy=f"put another image into {into}.next/{arch}",
             )
-        statement = self._catalogue.statement(into + NEXT, arch)
-        since = None if statement is None else statement.body.paused_since
+        since = paused_since(self._catalogue.statement(into + NEXT, arch))
         resumed = None if since is None else since + 1  # the one before was paused, this one is not
         return Rollout(into, over, plan.start, plan.duration_s, plan.percent, plan.salt, resumed)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 
+from p2pboot.core.freshness import paused_since
 from p2pboot.core.manifest import Manifest
 from p2pboot.core.names import next_channel
 from p2pboot.core.rollouts import Decision, Machine, decide
@@ -32,7 +33,7 @@ def decide_for(machine: Machine, into: Manifest, rolled_out: Manifest, question:
         rolled_out,
         machine,
         now=question.clock.now,
-        paused_since=None if statement is None else statement.body.paused_since,
+        paused_since=paused_since(statement),
     )
 
 

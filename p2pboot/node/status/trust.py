@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from p2pboot.core.clock import Clock
+from p2pboot.core.freshness import paused_since
 from p2pboot.core.names import is_next
 from p2pboot.core.policy import Publisher, TrustedRoot
 from p2pboot.core.rollouts import ended
@@ -12,6 +13,7 @@ from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.node.rollouts import described
+from p2pboot.node.statements import said_of
 from p2pboot.publish.rollouts import Staged
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
@@ -98,17 +100,8 @@ def _pair(pair: Pair, catalogue: Catalogue, clock: Clock) -> dict[str, Any]:
 def _statement(statement: Freshness | None, clock: Clock) -> dict[str, Any] | None:
     if statement is None:
         return None
-    body = statement.body
-    return {
-        "created_at": format_time(body.created_at),
-        "age_s": max(clock.now - body.created_at, 0) if clock.trusted else None,
-        "valid_until": format_time(body.valid_until),
-        "head": body.head_version,
-        "minimum": body.minimum,
-        "paused_since": None if body.paused_since is None else format_time(body.paused_since),
-        "signers": list(body.signers),
-        "root_version": body.root_version,
-    }
+    said = said_of(statement, clock.now if clock.trusted else None)
+    return {**said, "head": statement.body.head_version}
 
 
 def _rollouts(store: Store, catalogue: Catalogue, clock: Clock) -> list[dict[str, Any]]:
@@ -127,7 +120,6 @@ def _rollouts(store: Store, catalogue: Catalogue, clock: Clock) -> list[dict[str
         why = ended(
             claims, None if into is None else store.manifests.claims(into.digest), catalogue.yanks(*row.pair)
         )
-        statement = catalogue.statement(*row.pair)
-        paused = None if statement is None else statement.body.paused_since
+        paused = paused_since(catalogue.statement(*row.pair))
         found.append(described(Staged(claims, claims.rollout, why), clock.now, paused))
     return found
