@@ -6,12 +6,12 @@ of them must pass.
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from p2pboot.core.amounts import duration_text
 from p2pboot.core.clock import Clock
 from p2pboot.core.dataclass import dataclass
-from p2pboot.core.rules import Objection
+from p2pboot.core.rules import Numbered, Objection
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trustdocs.freshness import Freshness
 from p2pboot.core.trustdocs.rootbody import FreshnessRule
@@ -21,26 +21,6 @@ NAME: Final = "freshness"
 _ELSEWHERE: Final = (
     "look for a peer that has heard of its publisher lately, or take it all the same: --accept-stale"
 )
-
-
-class Numbered(Protocol):
-    """A manifest, or what is known of one."""
-
-    @property
-    def channel(self) -> str:
-        """The channel."""
-
-    @property
-    def arch(self) -> str:
-        """The architecture."""
-
-    @property
-    def manifest_version(self) -> int:
-        """Its number."""
-
-    @property
-    def digest(self) -> str:
-        """Its manifest digest, hex."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,8 +28,8 @@ _WHY: Final = {
 }
 
 
-class Known(Protocol):
-    """A manifest, or what a state directory knows of one."""
+class Numbered(Protocol):
+    """A manifest, or what is known of one."""
 
     @property
     def channel(self) -> str:
@@ -44,8 +44,16 @@ class Known(Protocol):
         """Its number."""
 
     @property
+    def digest(self) -> str:
+        """Its manifest digest, hex."""
+
+
+class Dated(Numbered, Protocol):
+    """The same, and when it ends."""
+
+    @property
     def expires_at(self) -> int:
-        """When it ends, unix seconds."""
+        """Unix seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +106,7 @@ def root_over(root: RootFacts | None, now: int) -> Objection | None:
     )
 
 
-def below_floor(manifest: Known, policy: Policy) -> Objection | None:
+def below_floor(manifest: Numbered, policy: Policy) -> Objection | None:
     """What a key signed before it was removed: stopped on machines without memory, too."""
     number, lowest = manifest.manifest_version, policy.floor(manifest.channel, manifest.arch)
     if number >= lowest:
@@ -110,7 +118,7 @@ def below_floor(manifest: Known, policy: Policy) -> Objection | None:
     )
 
 
-def taken_back(manifest: Known, yank: Yank | None) -> Objection | None:
+def taken_back(manifest: Numbered, yank: Yank | None) -> Objection | None:
     """What its publisher yanked.
 
     Args:
@@ -128,7 +136,7 @@ def taken_back(manifest: Known, yank: Yank | None) -> Objection | None:
     )
 
 
-def expired(manifest: Known, now: int) -> Objection | None:
+def expired(manifest: Dated, now: int) -> Objection | None:
     """What would hold machines on an old image for ever (freeze attack).
 
     Args:

@@ -22,7 +22,7 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.identity import SIGNATURE_BYTES, PublicKey, SecretKey
 from p2pboot.core.jsonform import canonical, decode_canonical, decode_typed
 from p2pboot.core.manifest.fields import check_base64
-from p2pboot.errors import Malformed, SignatureError
+from p2pboot.errors import Malformed, SignatureError, UsageError
 
 MAX_DOCUMENT: Final = 65_536
 """Bytes of a trust document, unless its format says less: what one gossip message carries."""
@@ -176,6 +176,26 @@ def signed_bytes(spec: str, body: bytes) -> bytes:
 def unsigned(members: Mapping[str, Any]) -> bytes:
     """Return a document that waits for its signatures."""
     return canonical({**members, "signatures": []})
+
+
+def drafted(members: Mapping[str, Any], decode: Callable[[bytes], object], what: str) -> bytes:
+    """Return a document that waits for its signatures, and keeps every rule of its format.
+
+    Args:
+        members: of it, but for its signatures.
+        decode: reads such a document.
+        what: it is, for people.
+
+    Raises:
+        UsageError: it breaks a rule; the message names the member.
+    """
+    try:
+        raw = unsigned(members)
+        decode(raw)
+    except (Malformed, ValueError) as error:
+        message = error.message if isinstance(error, Malformed) else str(error)
+        raise UsageError(f"this can not be said in {what}: {message}") from None
+    return raw
 
 
 def add_signature(raw: bytes, key: SecretKey) -> bytes:

@@ -23,8 +23,8 @@ from p2pboot.core.digests import is_digest
 from p2pboot.core.jsonform import MAX_INTEGER
 from p2pboot.core.manifest import fields
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.trustdocs.envelope import Document, Unchecked, decode, unsigned
-from p2pboot.errors import Malformed, SignatureError, UsageError
+from p2pboot.core.trustdocs.envelope import Document, Unchecked, decode, drafted
+from p2pboot.errors import Malformed, SignatureError
 
 SPEC: Final = "p2pboot-freshness/1"
 MAX_FRESHNESS: Final = 4096
@@ -85,13 +85,7 @@ class FreshnessBody:
         Raises:
             UsageError: it breaks a rule of the format; the message names the member.
         """
-        try:
-            raw = unsigned(self.members())
-            decode_freshness(raw)
-        except (Malformed, ValueError) as error:
-            message = error.message if isinstance(error, Malformed) else str(error)
-            raise UsageError(f"this can not be said in a freshness statement: {message}") from None
-        return raw
+        return drafted(self.members(), decode_freshness, "a freshness statement")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,8 +12,7 @@ from typing import Any, Final
 
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.trustdocs.envelope import unsigned
-from p2pboot.errors import Malformed, UsageError
+from p2pboot.core.trustdocs.envelope import drafted
 
 SPEC: Final = "p2pboot-root/1"
 
@@ -149,13 +148,7 @@ class RootBody:
         """
         from p2pboot.core.trustdocs.rootreader import decode_root  # which makes bodies, and comes after them
 
-        try:
-            raw = unsigned(self.members())
-            decode_root(raw)
-        except (Malformed, ValueError) as error:
-            message = error.message if isinstance(error, Malformed) else str(error)
-            raise UsageError(f"this can not be said in a root: {message}") from None
-        return raw
+        return drafted(self.members(), decode_root, "a root")
 
 
 def with_floor(body: RootBody, floor: Floor) -> RootBody:

@@ -19,8 +19,8 @@ from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import is_digest
 from p2pboot.core.manifest import fields
 from p2pboot.core.timestamps import format_time
-from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT, Document, Unchecked, decode, unsigned
-from p2pboot.errors import Malformed, UsageError
+from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT, Document, Unchecked, decode, drafted
+from p2pboot.errors import Malformed
 
 SPEC: Final = "p2pboot-yank/1"
 MAX_REASON_BYTES: Final = 512
@@ -62,13 +62,7 @@ class YankBody:
         Raises:
             UsageError: it breaks a rule of the format; the message names the member.
         """
-        try:
-            raw = unsigned(self.members())
-            decode_yank(raw)
-        except (Malformed, ValueError) as error:
-            message = error.message if isinstance(error, Malformed) else str(error)
-            raise UsageError(f"this can not be said in a yank: {message}") from None
-        return raw
+        return drafted(self.members(), decode_yank, "a yank")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
