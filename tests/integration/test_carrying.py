@@ -190,6 +190,7 @@ def test_what_a_node_is_fetching_it_takes_from_a_stick_all_the_same(
         return any(path.stat().st_blocks for path in (mirror.state / "partial").glob("*"))
 
     wait_until(is_under_way, "something came over the line")
+    publisher.freeze()  # or all of it has come before the commands below have begun
     planned = mesh.run("store", "gc", "--state", str(mirror.state), "--json")
     assert planned.document["garbage"] == []
     assert is_under_way()
