@@ -29,8 +29,11 @@ def publisher(mesh: Mesh, artifacts: Path, trust: str) -> Node:
 
 @pytest.fixture
 def mirror(mesh: Mesh, publisher: Node, trust: str) -> Node:
+    """One that has read what it holds, and does so again in ten minutes only, or when it is asked to."""
     mirror = mesh.mirror(trust, "--bootstrap", publisher.address)
     mirror.wait_for_head(1)
+    scrubbed = mesh.run("store", "scrub", "--state", str(mirror.state))
+    assert scrubbed.status == 0, scrubbed.stderr
     return mirror
 
 
