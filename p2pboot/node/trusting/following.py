@@ -200,9 +200,8 @@ class Following:
         """Walk one chain with one peer, page by page, until nothing more comes."""
         chain = trusted.chain
         name = trusted.fleet or trusted.anchor.digest
-        newest = (
-            0 if chain is None or self._lacks_history(trusted, requests.connection) else chain.newest.version
-        )
+        is_history = self._lacks_history(trusted, requests.connection)
+        newest = 0 if chain is None or is_history else chain.newest.version
         # The version that is known comes along: a peer that has another one is found out.
         after = max(newest - 1, 0)
         held: list[bytes] = []
@@ -224,7 +223,9 @@ class Following:
                 last, is_there = await trio.to_thread.run_sync(_ascending, page, after, trusted.anchor.digest)
                 held += page
                 judged: Judged | None = Judged(Fate.OLDER)
-                if chain is not None or is_there:
+                # What came before the first root here can be believed when it leads there, and not a page of it.
+                leads = chain is None or not is_history or last >= chain.roots[0].version
+                if is_there or (chain is not None and leads):
                     judged = await self._take_roots(held, trusted, requests.peer_id)
                 if judged is None:
                     return size

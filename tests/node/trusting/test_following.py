@@ -16,7 +16,7 @@ from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.trustdocs.root import Root
 from p2pboot.core.trustdocs.yank import MAX_YANKS
 from p2pboot.fetch.asking.requests import requests_to
-from p2pboot.node.trusting import following
+from p2pboot.node.trusting import following, offered
 from p2pboot.protocol import client, messages
 from p2pboot.protocol.client import ask_heads, ask_manifest
 from p2pboot.protocol.frames import decode_array
@@ -104,6 +104,29 @@ async def test_a_chain_that_takes_several_replies_is_walked_page_by_page(
             async with mesh.node(name, roots=anchored(known), network=network) as node:
                 await until(lambda node=node: version_of(node) == 20)  # type: ignore[misc]
                 assert node.store.documents.roots(chain[0].digest) == raw
+
+
+async def test_the_history_of_hundreds_of_versions_is_filled_in_page_by_page(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chain = chain_of(300)
+    raw = [root.raw for root in chain]
+    for module in (messages, offered):
+        monkeypatch.setattr(module, "MAX_DOCUMENTS_BYTES", 40 * len(raw[0]) * 4 // 3)
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(
+            mesh.node("first", roots=anchored(chain[0]), network=SYNC_ONLY)
+        )
+        take_all(first, chain)
+        network = {**SYNC_ONLY, "bootstrap": (first.address,)}
+        late = (TrustedRoot(Anchor.of_root(chain[280])),)
+        second = await stack.enter_async_context(mesh.node("second", roots=late, network=network))
+        await until(lambda: second.store.documents.roots(chain[0].digest) == raw)
+        behind = {**SYNC_ONLY, "bootstrap": (second.address,)}
+        third = await stack.enter_async_context(mesh.node("third", roots=anchored(chain[0]), network=behind))
+        await until(lambda: version_of(third) == 300)
+        for node in (first, second, third):
+            assert node.node.running().poisoners == 0
 
 
 async def test_who_was_given_a_file_gives_it_to_who_knows_its_digest(
