@@ -21,7 +21,8 @@ from p2pboot.config.trust import TRUST
 from p2pboot.config.values import is_passed
 from p2pboot.core.amounts import counted
 from p2pboot.core.dataclass import dataclass
-from p2pboot.errors import ConfigError, KeyFileError, MachineError, P2PBootError, UsageError
+from p2pboot.core.policy import TrustPolicy
+from p2pboot.errors import ConfigError, KeyFileError, MachineError, P2PBootError, StoreError, UsageError
 
 Severity = Literal["error", "warning", "note"]
 
@@ -286,7 +287,10 @@ def _look_at_whole(settings: NodeSettings, lines: Mapping[Place, int]) -> Iterat
 
 
 def _look_at_keys(settings: NodeSettings) -> Iterator[Flaw]:
-    """No key of a node is a root key, of the roots whose file is given; a key that can not be read is told of above."""
+    """The roots that the file or the state of a node that ran already has: nobody is in two, and no root key is here.
+
+    A key that can not be read is told of above.
+    """
     from p2pboot.core.policy import check_apart
     from p2pboot.store.keyfiles import load_key
 
@@ -297,9 +301,28 @@ def _look_at_keys(settings: NodeSettings) -> Iterator[Flaw]:
             if isinstance(path, Path):
                 keys[dotted] = load_key(path).public.keyid
     try:
-        check_apart(settings.policy, keys)
+        check_apart(_with_roots_of_state(settings), keys)
     except P2PBootError as error:
         yield _said("error", error.message, error.remedy)
+
+
+def _with_roots_of_state(settings: NodeSettings) -> TrustPolicy:
+    """Whom to believe by the newest roots that the state remembers, where there is one and this user may look.
+
+    Raises:
+        ConfigError: a root names a publisher of what another one publishes already; a node would not start.
+    """
+    if not settings.roots or settings.store.chosen is None:  # else it depends on who starts it
+        return settings.policy
+    from p2pboot.store.errors import NoState
+    from p2pboot.store.store import Store
+    from p2pboot.store.trustdocs import resolved
+
+    try:
+        with Store.read(settings.store.state) as store:
+            return resolved(settings.policy, store.documents)
+    except (StoreError, MachineError, NoState):  # there is none yet, or what is wrong with it others say
+        return settings.policy
 
 
 def _look_at_mirror(settings: NodeSettings, lines: Mapping[Place, int]) -> Iterator[Flaw]:

@@ -73,10 +73,11 @@ def _table(trusted: Publisher | TrustedRoot) -> dict[str, object]:
     """What a `[[trust]]` table would say of it."""
     table = {name: _plain(getattr(trusted, attribute_of(name), None)) for name in PUBLISHER}
     if isinstance(trusted, TrustedRoot):
+        path = trusted.anchor.path
         return {
             **dict.fromkeys(PUBLISHER),
             **{name: table[name] for name in OF_ROOT},
-            "root": trusted.anchor.shown,
+            "root": trusted.anchor.shown if path is None else _absolute(Path(path)),
         }
     rule = trusted.freshness
     said = (None, None, None) if rule is None else (list(rule.keys), rule.required, f"{rule.max_age_s}s")

@@ -341,6 +341,8 @@ def key_ids(value: object, _base: Path) -> tuple[str, ...]:
 
 def root_anchor(value: object, base: Path) -> Anchor:
     """A root that is believed: the path of its file, or `sha256:` and the digest of one of its versions."""
+    from dataclasses import replace
+
     from p2pboot.core.trustdocs.chain import DIGEST_PREFIX, Anchor
     from p2pboot.core.trustdocs.envelope import MAX_DOCUMENT
     from p2pboot.core.trustdocs.root import Root
@@ -356,7 +358,7 @@ def root_anchor(value: object, base: Path) -> Anchor:
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
     try:
-        return Anchor.of_root(Root.parse(raw.rstrip(b"\n")))
+        return replace(Anchor.of_root(Root.parse(raw.rstrip(b"\n"))), path=str(path))
     except (Malformed, SignatureError) as error:
         raise ValueError(f"{path} is no root: {error.message}") from None
 

@@ -244,7 +244,7 @@ class TrustPolicy:
         roots: whom the operator believes to name publishers.
 
     Raises:
-        ConfigError: two publishers cover the same channel and architecture.
+        ConfigError: two publishers cover the same channel and architecture, or one root would twice.
     """
 
     publishers: tuple[Publisher, ...] = ()
@@ -303,6 +303,14 @@ class TrustPolicy:
                     f"two publishers are trusted for the same channel and arch:"
                     f" {one.shown} and {other.shown}",
                     remedy="put keys of one publisher into one entry, and give others their own channels",
+                )
+        for root, again in combinations(self.roots, 2):
+            if root.anchor.digest == again.anchor.digest and (
+                _overlap(_bases(root.channels), _bases(again.channels)) and _overlap(root.archs, again.archs)
+            ):
+                raise ConfigError(  # whether it is at hand yet or not: it will be
+                    f"one root is trusted twice for the same channel and arch: {root.anchor.shown}",
+                    remedy="name it once, by its file or by its digest, or give each entry its own channels",
                 )
 
     def publisher_for(self, channel: str, arch: str) -> Publisher | None:

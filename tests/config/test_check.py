@@ -9,8 +9,10 @@ import pytest
 from p2pboot.config.check import Flaw, check_file
 from p2pboot.config.load import complaints, load, parse_file
 from p2pboot.core.identity import SecretKey
+from p2pboot.core.trustdocs.chain import Anchor, begin
 from p2pboot.errors import ConfigError
 from p2pboot.store.keyfiles import generate_key
+from p2pboot.store.store import Store
 from p2pboot.testing.trustdocs import root_body, signed_root
 
 ALICE = SecretKey(bytes([1]) * 32).public
@@ -160,6 +162,32 @@ def test_a_key_of_the_node_that_is_a_root_key_is_an_error(tmp_path: Path) -> Non
     (only,) = check_file(write(tmp_path, "\n".join(tables))).flaws
     assert only.severity == "error"
     assert f"{key.public.keyid} is a root key of 'test fleet'" in only.message
+
+
+def test_a_key_that_the_root_of_the_state_names_is_an_error_too(tmp_path: Path) -> None:
+    key = generate_key(tmp_path / "key")
+    root = signed_root(root_body(keys=(key,), threshold=1), (key,))
+    with Store.open(tmp_path / "state") as store:
+        chain = begin(Anchor.of_root(root))
+        assert chain is not None
+        store.documents.put_chain(Anchor(root.digest), chain)
+    text = f'[identity]\nkey_path = "{tmp_path}/key"\n[[trust]]\nroot = "sha256:{root.digest}"\n'
+    assert check_file(write(tmp_path, text)).flaws == ()
+    (only,) = check_file(write(tmp_path, f'{text}[store]\nstate = "{tmp_path}/state"')).flaws
+    assert "is a root key of 'test fleet'" in only.message
+
+
+@pytest.mark.parametrize("second", ['"root.json"', '"sha256:{digest}"'])
+@pytest.mark.parametrize("first", ['"root.json"', '"sha256:{digest}"'])
+def test_one_root_is_not_believed_twice_for_the_same(tmp_path: Path, first: str, second: str) -> None:
+    root = signed_root(root_body())
+    (tmp_path / "root.json").write_bytes(root.raw)
+    one, other = (f"[[trust]]\nroot = {said.format(digest=root.digest)}\n" for said in (first, second))
+    (only,) = check_file(write(tmp_path, one + other)).flaws
+    assert (only.severity, only.key) == ("error", "trust")
+    assert "twice" in only.message or "two publishers are trusted for the same" in only.message
+    apart = (f'{one}channels = ["stable"]\n', f'{other}channels = ["testing"]\n')
+    assert not check_file(write(tmp_path, "".join(apart))).flaws
 
 
 def test_of_a_root_only_part_is_followed(tmp_path: Path) -> None:

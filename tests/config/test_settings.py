@@ -12,6 +12,7 @@ from p2pboot.config.show import as_document, as_toml
 from p2pboot.config.trust import PUBLISHER
 from p2pboot.core.identity import SecretKey
 from p2pboot.errors import UsageError
+from p2pboot.testing.trustdocs import root_body, signed_root
 from p2pboot.transport.bandwidth import UNLIMITED, Rates
 
 ALICE = SecretKey(bytes([1]) * 32).public
@@ -161,3 +162,16 @@ def test_limits_of_bandwidth_are_each_its_own() -> None:
         upload=2_000_000, download=3_000_000, upload_per_peer=4096, download_per_peer=5
     )
     assert load().settings.network.rates == UNLIMITED
+
+
+def test_a_root_is_shown_as_it_was_given(tmp_path: Path) -> None:
+    root = signed_root(root_body())
+    (tmp_path / "root.json").write_bytes(root.raw)
+    path = tmp_path / "p2pboot.toml"
+    for given, shown in (
+        ("root.json", str(tmp_path / "root.json")),
+        (f"sha256:{root.digest}", f"sha256:{root.digest}"),
+    ):
+        path.write_text(f'[[trust]]\nroot = "{given}"\n')
+        (table,) = as_document(load(Overrides({}), path))["trust"]["value"]  # type: ignore[index]
+        assert table["root"] == shown

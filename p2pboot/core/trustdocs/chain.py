@@ -8,7 +8,7 @@ who was replaced can not come back. Peers only carry: they can leave the last ve
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import field, replace
 from typing import Final
 
 from p2pboot.core.dataclass import dataclass
@@ -70,10 +70,12 @@ class Anchor:
     Args:
         digest: of its body, hex.
         root: the root itself, where the operator gave its file.
+        path: that file, for who shows what was given; two that say the same are equal, wherever they lie.
     """
 
     digest: str
     root: Root | None = None
+    path: str | None = field(default=None, compare=False)
 
     @classmethod
     def of_digest(cls, text: str) -> Anchor:
