@@ -24,7 +24,7 @@ from p2pboot.doctor.multicast import check_multicast
 from p2pboot.doctor.patient import Patient, in_thread
 from p2pboot.doctor.peers import find_peers, judge_survey
 from p2pboot.doctor.ports import check_ports
-from p2pboot.doctor.trust import judge_all, judge_trust, policy_of
+from p2pboot.doctor.trust import judge_all, judge_roots, judge_trust, policy_of
 from p2pboot.errors import P2PBootError, first_error, machine_error
 from p2pboot.fetch.asking.survey import Survey
 
@@ -189,7 +189,7 @@ class Examination:
         is_given = not self._patient.settings.trusts_nobody
         if is_given:
             self._verdicts = await in_thread(judge_all, self._patient, self._survey)
-        return judge_trust(self._verdicts, is_given=is_given)
+        return [*judge_roots(self._survey), *judge_trust(self._verdicts, is_given=is_given)]
 
     async def _clock(self) -> Sequence[Finding]:
         patient, policy = self._patient, policy_of(self._patient, self._survey)

@@ -94,6 +94,7 @@ class Code(enum.StrEnum):
     NO_TRUST = "no-trust"
     NOTHING_TO_JUDGE = "nothing-to-judge"
     MANIFEST_REFUSED = "manifest-refused"
+    TWO_ROOTS = "two-roots"
     CLOCK = "clock"
     CLOCK_UNCHECKED = "clock-unchecked"
     CLOCK_BEHIND = "clock-behind"

@@ -86,6 +86,23 @@ def judge_trust(verdicts: list[Verdict], *, is_given: bool) -> list[Finding]:
     return found[:_MAX_FINDINGS]
 
 
+def judge_roots(survey: Survey) -> list[Finding]:
+    """Two roots of one version, of those that were known or shown: who remembers neither of them stops there.
+
+    Args:
+        survey: of those who were asked.
+    """
+    if survey.hearing is None:
+        return []
+    roots = survey.hearing.roots
+    found = [(failed, one) for one in (roots.undecided,) if one is not None]
+    found += [(warning, one) for one in roots.contradictions]  # the first of them counts here
+    return [
+        said(Code.TWO_ROOTS, one.source, f"it shows the second of {one.error.message}", one.error.remedy)
+        for said, one in found[:_MAX_FINDINGS]
+    ]
+
+
 def _judge(verdict: Verdict, is_well: bool) -> Finding:
     manifest = verdict.manifest
     subject = "a manifest"

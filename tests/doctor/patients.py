@@ -33,7 +33,8 @@ def patient(
 ) -> Patient:
     """One that is told nothing but what is said here; its state directory is one that is not there."""
     quiet = {"network.mdns": False, "store.state": state or Path("/nonexistent/state")}
-    settings = with_values(NodeSettings(trust=attributes.pop("trust", ())), {**quiet, **(said or {})})
+    trusted = NodeSettings(trust=attributes.pop("trust", ()), roots=attributes.pop("roots", ()))
+    settings = with_values(trusted, {**quiet, **(said or {})})
     usual: dict[str, Any] = {"wall": lambda: NOW, "interfaces": Interfaces(listing)}
     return Patient(settings=settings, transport=transport, **{**usual, **attributes})
 

@@ -9,15 +9,18 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from p2pboot.core.policy import Publisher
+from p2pboot.core.policy import Publisher, TrustedRoot
+from p2pboot.core.trustdocs.chain import Anchor
 from p2pboot.core.withheld import Why, Withheld
 from p2pboot.doctor.findings import Code, Finding, State
 from p2pboot.doctor.peers import find_peers, judge_survey
-from p2pboot.doctor.trust import judge_all, judge_trust
+from p2pboot.doctor.trust import judge_all, judge_roots, judge_trust
 from p2pboot.fetch.asking.survey import Survey
 from p2pboot.store.store import Store
 from p2pboot.testing.manifests import NOW
+from p2pboot.testing.trustdocs import chain_of, next_root
 from tests.doctor.patients import patient, short
+from tests.fetch.test_trust import telling
 from tests.fetch.world import KEY, OTHER_KEY, World, manifest_of
 
 EXPIRED = Withheld("stable", "x86_64", Why.EXPIRED, "it expired")
@@ -150,3 +153,25 @@ async def test_a_state_that_can_not_be_read_does_not_keep_from_judging(world: Wo
 async def _make_unusable(state: Path) -> None:
     await trio.Path(state).mkdir()
     await trio.Path(state / "state.sqlite3").write_bytes(b"SQLite format 3\0" + b"\xff" * 4096)
+
+
+async def test_two_roots_of_one_version_are_found(autojump_clock: MockClock, world: World) -> None:
+    chain = chain_of(2)
+    second = next_root(chain[0], name="another")
+    roots = (TrustedRoot(Anchor.of_root(chain[0])),)
+    async with (
+        telling(world, manifest_of(), chain=chain) as one,
+        telling(world, manifest_of(), chain=[chain[0], second]) as other,
+    ):
+        survey, _ = await asked(world, one.address, other.address, roots=roots)
+    (finding,) = judge_roots(survey)
+    assert (finding.code, finding.state) == (Code.TWO_ROOTS, State.FAILED)
+    assert finding.subject in (one.peer_id, other.peer_id)
+    assert "two roots of version 2 are signed" in finding.text
+    assert survey.hearing is not None
+    found = survey.hearing.roots  # what is remembered counts, and the second is a warning
+    assert found.undecided is not None
+    found.contradictions.append(found.undecided)
+    found.undecided = None
+    assert short(judge_roots(survey)) == [(Code.TWO_ROOTS, State.WARNING)]
+    assert judge_roots(Survey({}, {}, {}, {}, {})) == []
