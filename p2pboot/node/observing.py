@@ -117,22 +117,29 @@ class Observer:
     async def _observe(self) -> None:
         """Report what is wrong without anything having happened, and see whether the clock was set."""
         offset_s = self._wall() - trio.current_time()
+        said = ""  # of the look before: a disk stays full for days
         while True:
             await self._tick()
             try:
                 await self._report_what_stands()
+                said = ""
             except P2PBootError as error:
-                log.error(
-                    "what is wrong can not be found out: %s",
-                    error,
-                    extra=Event.TASK_FAILED(task="find out what is wrong"),
-                )
+                if str(error) != said:
+                    said = str(error)
+                    log.error(
+                        "what is wrong can not be found out: %s",
+                        error,
+                        extra=Event.TASK_FAILED(task="find out what is wrong"),
+                    )
             before_s, offset_s = offset_s, self._wall() - trio.current_time()
             if abs(offset_s - before_s) > CLOCK_JUMP_S:
                 self._publish_soon()
             await trio.sleep(OBSERVE_S)
 
     async def _report_what_stands(self) -> None:
+        # First, since on a full disk the database may answer nothing that follows.
+        look = partial(disk_problems, self._store.path, stands=bool(self._problems.of("disk")))
+        self._problems.report("disk", await trio.to_thread.run_sync(look))
         wrong = clock_problem(await trio.to_thread.run_sync(self._catalogue.clock))
         self._problems.report("clock", [] if wrong is None else [wrong])
         doubt = await trio.to_thread.run_sync(self._store.doubt)
@@ -144,8 +151,6 @@ class Observer:
         standing = {problem.code for problem in self._problems.of("quota")}
         room = await trio.to_thread.run_sync(quota_problems, self._store, self._catalogue, standing)
         self._problems.report("quota", room)
-        look = partial(disk_problems, self._store.path, stands=bool(self._problems.of("disk")))
-        self._problems.report("disk", await trio.to_thread.run_sync(look))
         found = await trio.to_thread.run_sync(equivocation_problems, self._store.trust, self._catalogue)
         found += await trio.to_thread.run_sync(
             contradiction_problems, self._store.documents, self._catalogue.trust, self._wall()

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from p2pboot.core.evidence import decode, encode, judge
+from p2pboot.errors import MachineError
 from p2pboot.node.observing import OBSERVE_S
 from p2pboot.store.evidence import kept_evidence
 from p2pboot.store.filenames import RECORD_NAME
@@ -79,3 +80,21 @@ async def test_a_node_whose_memory_is_in_doubt_serves_what_it_has_and_takes_noth
             assert mirror.node.catalogue.offered()
             record.with_name("elsewhere").rename(record)
             await until(lambda: mirror.version() == 2 and problems(mirror) == {})
+
+
+async def test_a_disk_that_is_full_is_a_problem_though_the_database_answers_nothing_and_is_told_of_once(
+    mesh: Mesh, autojump_clock: None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object) -> None:
+        raise MachineError("database or disk is full")
+
+    async with mesh.node("mirror", trust=TRUST) as mirror:
+        with monkeypatch.context() as patch:
+            patch.setattr("p2pboot.node.foreseeing.free_bytes", lambda _: 0)
+            patch.setattr(mirror.node.catalogue, "clock", full)
+            await trio.sleep(5 * OBSERVE_S)
+            assert "nearly-full" in problems(mirror)
+        told = [record for record in caplog.records if "can not be found out" in record.getMessage()]
+        assert len(told) == 1
+        await trio.sleep(2 * OBSERVE_S)
+        assert "nearly-full" not in problems(mirror)
