@@ -100,7 +100,12 @@ def verify(
         raise no_trust()
     raw = read_start(file, MAX_MANIFEST + 1, what="manifest")
     detached = None if file == STANDARD_INPUT else _read_detached(detached_path(file))
-    question = Question(policy, effective_now(wall_now(), None), (), channel, arch, min_version)
+    clock = effective_now(wall_now(), None)
+    if any(publisher.root is not None for publisher in policy.publishers):
+        from p2pboot.core.saying import time_by_roots
+
+        clock = time_by_roots(clock, policy)
+    question = Question(policy, clock, (), channel, arch, min_version)
     asked = Asked(accept_stale=params["accept_stale"], require_clock=params["require_clock"])
     given = _Given.read(file, freshness_path, yank_paths)
     question = replace(question, freshness=asked)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p2pboot.core.clock import AcceptedTime, Clock, raised
 from p2pboot.core.freshness import is_ahead
-from p2pboot.core.policy import Policy
+from p2pboot.core.policy import Policy, RootFacts
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.freshness import Freshness, check_freshness, decode_freshness
 from p2pboot.core.trustdocs.yank import Yank, check_yank, decode_yank
@@ -67,11 +67,30 @@ def time_by(clock: Clock, policy: Policy, pair: Pair, statement: Freshness | Non
     """
     publisher = policy.publisher_for(*pair)
     root = None if publisher is None else publisher.root
-    if root is not None and (not clock.trusted or clock.is_ahead(root.created_at)):
-        kind = f"root, version {root.version},"
-        clock = raised(clock, AcceptedTime(root.created_at, "", "", (), _HERE, root.expires_at, kind))
+    if root is not None:
+        clock = _by_root(clock, root)
     if statement is None or clock.trusted:
         return clock
     until = None if root is None else root.expires_at
     at, signers = statement.body.created_at, statement.signed_by
     return raised(clock, AcceptedTime(at, *pair, signers, _HERE, until, "freshness statement"))
+
+
+def time_by_roots(clock: Clock, policy: Policy) -> Clock:
+    """A moment that is no earlier than any root that is believed.
+
+    Args:
+        clock: the moment before that was known.
+        policy: whom to believe.
+    """
+    for publisher in policy.publishers:
+        if publisher.root is not None:
+            clock = _by_root(clock, publisher.root)
+    return clock
+
+
+def _by_root(clock: Clock, root: RootFacts) -> Clock:
+    if clock.trusted and not clock.is_ahead(root.created_at):
+        return clock
+    kind = f"root, version {root.version},"
+    return raised(clock, AcceptedTime(root.created_at, "", "", (), _HERE, root.expires_at, kind))

@@ -8,7 +8,7 @@ import pytest
 
 from p2pboot.core.manifest import Manifest, sign_detached
 from p2pboot.core.trustdocs.rootbody import PublishRole
-from p2pboot.testing.manifests import ALICE, BOB
+from p2pboot.testing.manifests import ALICE, BOB, DAY_S
 from p2pboot.testing.trustdocs import FRESH, root_body, signed_root, statement_of, yank_of
 from tests.cli.conftest import NOW, Cli, manifest_bytes
 
@@ -344,7 +344,7 @@ def test_a_yanked_manifest_is_refused_and_a_state_remembers_it(cli: Cli, tmp_pat
 def test_a_manifest_is_verified_by_a_root_and_not_without_a_clock_where_one_is_wanted(
     cli: Cli, tmp_path: Path
 ) -> None:
-    root = signed_root(root_body(publish=(PublishRole((ALICE.public.keyid,)),)))
+    root = signed_root(root_body(publish=(PublishRole((ALICE.public.keyid,)),), created_at=NOW))
     path, file = write(tmp_path / "m.json", GOOD), write(tmp_path / "root.json", root.raw)
     done = cli("manifest", "verify", path, "--root", file, "--json")
     assert {check["name"]: check["outcome"] for check in done.document["checks"]}["root"] == "passed"
@@ -353,3 +353,24 @@ def test_a_manifest_is_verified_by_a_root_and_not_without_a_clock_where_one_is_w
     dead = cli("manifest", "verify", path, "--root", file, "--require-clock", wall=lambda: 0)
     assert dead.status == 1
     assert "clock can not be believed" in dead.error_line
+
+
+def test_a_dead_clock_goes_by_the_date_of_the_root(cli: Cli, tmp_path: Path) -> None:
+    expired = manifest_bytes(created_at=NOW - 9 * DAY_S, expires_at=NOW - DAY_S)
+    path = write(tmp_path / "m.json", expired)
+    made = [
+        signed_root(root_body(publish=(PublishRole((ALICE.public.keyid,)),), created_at=at))
+        for at in (0, NOW)
+    ]
+    old, new = (write(tmp_path / f"{at}.json", root.raw) for at, root in enumerate(made))
+    assert (
+        cli("manifest", "verify", path, "--root", old, wall=lambda: 0).status == 0
+    )  # nothing tells of the time
+    refused = cli("manifest", "verify", path, "--root", new, "--json", wall=lambda: 0)
+    assert (refused.status, refused.document["reason"]) == (1, "expired")
+    far = signed_root(
+        root_body(publish=(PublishRole((ALICE.public.keyid,)),), created_at=NOW, expires_at=NOW + 60)
+    )
+    write(new, far.raw)
+    ahead = cli("manifest", "verify", path, "--root", new, "--json", wall=lambda: NOW - 2 * DAY_S)
+    assert (ahead.status, ahead.document["reason"]) == (1, "expired")
