@@ -146,7 +146,10 @@ def abort(
 @click.argument("channel", required=False)
 @_common
 def show(channel: str | None, config_path: Path | None, as_json: bool, **params: Any) -> None:
-    """Show the roll-outs of this node, those that are over included, and how many machines are in."""
+    """Show what this node rolls out, or what others do of which it has the image: the plan, and how many are in.
+
+    Those that are over are shown, too.
+    """
     _ask("show", {"channel": channel}, params, config_path, as_json=as_json)
 
 
@@ -171,7 +174,7 @@ def _ask(
     for one in answer["rollouts"]:
         say(line_of(one))
     if not answer["rollouts"]:
-        say("nothing was rolled out by this node")
+        say("nothing that is known here is or was rolled out")
 
 
 def line_of(one: dict[str, Any]) -> str:
@@ -182,8 +185,9 @@ def line_of(one: dict[str, Any]) -> str:
     )
     if one["ended"] is not None:
         return f"{what}, over: {one['ended']}"
-    paused = f", paused since {one['paused_since']}" if one["paused_since"] else ""
+    by = ", ".join(one["paused_by"])
+    paused = f", paused since {one['paused_since']} by {by}" if one["paused_since"] else ""
     return (
         f"{what}: {one['fraction']:.1%} of the machines are in{paused}, {one['percent']} % by {one['end']}"
-        f" (over {duration_text(one['duration_s'])})"
+        f" (over {duration_text(one['duration_s'])}); signed by {', '.join(one['signers'])}"
     )

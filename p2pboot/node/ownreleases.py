@@ -11,6 +11,7 @@ from functools import partial
 import trio
 
 from p2pboot.core.identity import SecretKey
+from p2pboot.node import rolledout
 from p2pboot.node.building import Description
 from p2pboot.node.interests import Interests
 from p2pboot.node.problems import Problems
@@ -61,6 +62,7 @@ class OwnReleases:
         urls: Callable[[], Sequence[str]],
     ) -> None:
         self._interests = interests
+        self._store = store
         self._catalogue = catalogue = gate.catalogue
         self._peer_id = transport.peer_id
         self._problems = problems
@@ -119,8 +121,9 @@ class OwnReleases:
         now = lambda: publishing_time(self._catalogue.quick_clock().now)  # noqa: E731
         hold = None if self.publisher is None else self.publisher.instead.hold
         yank = None if self.yanking is None else self.yanking.yank_content
+        held = partial(rolledout.held, self._store, self._catalogue)
         return RollOutDesk(
-            self.publisher, self._catalogue, now=now, pauses=self.voucher, hold=hold, yank=yank
+            self.publisher, self._catalogue, held=held, now=now, pauses=self.voucher, hold=hold, yank=yank
         )
 
     def look_soon(self) -> None:

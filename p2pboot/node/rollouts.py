@@ -18,11 +18,12 @@ from p2pboot.core.freshness import paused_since
 from p2pboot.core.manifest import content_digest
 from p2pboot.core.manifest.rollout import MAX_DURATION_S
 from p2pboot.core.names import check_name, next_channel, normalise_arch
-from p2pboot.core.rollouts import Ended, fraction_of, pause_of
-from p2pboot.core.timestamps import MAX_TIME, format_time, parse_time
+from p2pboot.core.rollouts import Ended, pause_of
+from p2pboot.core.timestamps import MAX_TIME, parse_time
 from p2pboot.core.trust import Pair
 from p2pboot.errors import P2PBootError, UsageError
 from p2pboot.node.publishing import DirectoryPublisher
+from p2pboot.node.rolledout import described
 from p2pboot.publish.rollouts import Plan, Staged
 from p2pboot.store.catalogue import Catalogue
 
@@ -60,6 +61,7 @@ class RollOutDesk:
     Args:
         publisher: of the node's directory; None on a mirror.
         catalogue: what is said of pauses.
+        held: describes the roll-outs whose image is held here, at a time in unix seconds; called in threads.
         now: unix seconds.
         pauses: who says that one is paused.
         hold: promotes; None where nobody can.
@@ -71,6 +73,7 @@ class RollOutDesk:
         publisher: DirectoryPublisher | None,
         catalogue: Catalogue,
         *,
+        held: Callable[[int], list[dict[str, Any]]],
         now: Callable[[], int],
         pauses: Pauses,
         hold: Hold | None = None,
@@ -78,6 +81,7 @@ class RollOutDesk:
     ) -> None:
         self._publisher = publisher
         self._catalogue = catalogue
+        self._held = held
         self._pauses = pauses
         self._hold = hold
         self._yank = yank
@@ -89,17 +93,17 @@ class RollOutDesk:
         Raises:
             P2PBootError: it can not be done; nothing changed then.
         """
-        publisher = self._publisher
-        if publisher is None:
-            raise UsageError(
-                "this node is a mirror: it rolls nothing out",
-                remedy="ask a node that runs `serve`; `p2pboot status` says what is rolled out here",
-            )
         action = message.get("action")
         if action == "show":
             shown = await trio.to_thread.run_sync(self.describe)
             channel = message.get("channel")
             return {"rollouts": [one for one in shown if channel in (None, one["into"])]}
+        publisher = self._publisher
+        if publisher is None:
+            raise UsageError(
+                "this node is a mirror: it rolls nothing out",
+                remedy="say it to the node that runs `serve`; `p2pboot rollout show` says here what is rolled out",
+            )
         try:
             channel = check_name(str(message.get("channel")), "channel")
             arch = None if message.get("arch") is None else normalise_arch(str(message["arch"]))
@@ -182,13 +186,11 @@ class RollOutDesk:
         return paused_since(self._catalogue.statement(*pair))
 
     def describe(self) -> list[dict[str, Any]]:
-        """Every roll-out that was published last, as plain values; blocking."""
-        publisher = self._publisher
-        if publisher is None:
-            return []
-        return [
-            described(one, self._now(), self._paused_since(_pair(one))) for one in publisher.rollouts.all()
-        ]
+        """What this node rolled out last, and what others do as far as it is held here; plain values, blocking."""
+        now, own = self._now(), [] if self._publisher is None else self._publisher.rollouts.all()
+        pairs = {_pair(one) for one in own}
+        others = [one for one in self._held(now) if (one["channel"], one["arch"]) not in pairs]
+        return [described(one, now, self._catalogue.statement(*_pair(one))) for one in own] + others
 
 
 async def _look_at_all(publisher: DirectoryPublisher) -> None:
@@ -199,34 +201,6 @@ async def _look_at_all(publisher: DirectoryPublisher) -> None:
 
 def _can_not(action: str) -> UsageError:
     return UsageError(f"this node can not {action} a roll-out")
-
-
-def described(staged: Staged, now: int, paused_since: int | None) -> dict[str, Any]:
-    """A roll-out as plain values.
-
-    Args:
-        staged: it.
-        now: unix seconds.
-        paused_since: unix seconds; None while it goes on.
-    """
-    claims, plan = staged.claims, staged.rollout
-    paused = pause_of(plan, paused_since) if staged.ended is None else None
-    return {
-        "into": plan.into,
-        "channel": claims.channel,
-        "arch": claims.arch,
-        "version": claims.version,
-        "manifest_version": claims.manifest_version,
-        "content": content_digest(claims),
-        "over": plan.over,
-        "percent": plan.percent,
-        "fraction": round(fraction_of(plan, now, paused), 4) if staged.ended is None else None,
-        "start": format_time(plan.start),
-        "end": format_time(min(plan.start + plan.duration_s, MAX_TIME)),
-        "duration_s": plan.duration_s,
-        "paused_since": None if paused is None else format_time(paused),
-        "ended": None if staged.ended is None else staged.ended.value,
-    }
 
 
 def _targets(publisher: DirectoryPublisher, channel: str, arch: str | None) -> list[Staged]:

@@ -21,21 +21,24 @@ ON: dict[str, Any] = {
     "arch": "x86_64",
     "version": "2026.03.02",
     "manifest_version": 4,
+    "signers": ["ed25519:a", "ed25519:b"],
     "percent": 50,
     "fraction": 0.125,
     "start": "2026-03-02T06:00:00Z",
     "end": "2026-03-04T06:00:00Z",
     "duration_s": 172_800,
     "paused_since": None,
+    "paused_by": [],
     "ended": None,
 }
+PAUSED = {"paused_since": "2026-03-02T12:00:00Z", "paused_by": ["ed25519:f"]}
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """What a node was asked; it answers with two roll-outs."""
     messages: list[dict[str, Any]] = []
-    others = [ON | {"arch": "arm64", "ended": "overtaken"}, ON | {"paused_since": "2026-03-02T12:00:00Z"}]
+    others = [ON | {"arch": "arm64", "ended": "overtaken"}, ON | PAUSED]
 
     def request(_state: Path, message: dict[str, Any], _timeout_s: float) -> dict[str, Any]:
         messages.append(message)
@@ -67,10 +70,11 @@ def test_what_the_options_say_is_asked_for(tmp_path: Path, asked: list[dict[str,
 def test_each_roll_out_is_one_line(tmp_path: Path, asked: list[dict[str, Any]]) -> None:
     about = "version 2026.03.02 (number 4 in stable.next)"
     assert run(tmp_path, "show").stdout.splitlines() == [
-        f"stable/x86_64: {about}: 12.5% of the machines are in, 50 % by 2026-03-04T06:00:00Z (over 2 d)",
+        f"stable/x86_64: {about}: 12.5% of the machines are in, 50 % by 2026-03-04T06:00:00Z (over 2 d);"
+        " signed by ed25519:a, ed25519:b",
         f"stable/arm64: {about}, over: overtaken",
-        f"stable/x86_64: {about}: 12.5% of the machines are in, paused since 2026-03-02T12:00:00Z,"
-        " 50 % by 2026-03-04T06:00:00Z (over 2 d)",
+        f"stable/x86_64: {about}: 12.5% of the machines are in, paused since 2026-03-02T12:00:00Z"
+        " by ed25519:f, 50 % by 2026-03-04T06:00:00Z (over 2 d); signed by ed25519:a, ed25519:b",
     ]
     assert json.loads(run(tmp_path, "show", "stable", "--json").stdout)["rollouts"][0] == ON
 

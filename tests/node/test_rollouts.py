@@ -22,6 +22,11 @@ async def ask(node: Running, action: str, **message: Any) -> dict[str, Any]:
     return await node.ask(op="rollout", action=action, channel="stable", **message)
 
 
+def paused_at(node: Running) -> int | None:
+    statement = node.node.catalogue.statement(*NEXT)
+    return None if statement is None else statement.body.paused_since
+
+
 def in_force(node: Running, pair: tuple[str, str]) -> Manifest:
     head = node.head(pair)
     assert head is not None
@@ -182,6 +187,11 @@ async def test_a_pause_holds_the_share_and_a_resumed_plan_goes_on_where_it_was(
             assert shown["fraction"] == 0.5
             await until(lambda: mirror.version(NEXT) == 2)
             assert in_force(mirror, NEXT).rollout == in_force(publisher, NEXT).rollout
+            await until(lambda: mirror.node.documents.freshness(*NEXT))
+            (shown,) = (await ask(publisher, "pause"))["rollouts"]
+            assert shown["paused_by"] == [FRESH.public.keyid]
+            await until(lambda: paused_at(mirror) is not None)
+            assert (await ask(mirror, "show"))["rollouts"] == [shown]
 
 
 async def test_a_pause_since_before_it_began_moves_it_by_no_more_than_what_passed(
@@ -362,5 +372,11 @@ async def test_mirrors_follow_it_and_do_not_wait_for_one(mesh: Mesh, autojump_cl
             await until(lambda: mirror.version(NEXT) == 1)
             assert in_force(mirror, NEXT) == in_force(publisher, NEXT)
             assert [one.channel for one in mirror.node.awaited()] == ["stable"]
-            answer = await mirror.ask(op="rollout", action="show")
-            assert "mirror" in answer["error"]
+            shown = await ask(publisher, "show")
+            assert [one["signers"] for one in shown["rollouts"]] == [[key_of("publisher").public.keyid]]
+            assert await ask(mirror, "show") == shown
+            assert (await mirror.ask(op="rollout", action="show", channel="edge"))["rollouts"] == []
+            assert "mirror" in (await ask(mirror, "abort"))["error"]
+            assert (await ask(publisher, "abort"))["ok"]
+            await until(lambda: mirror.node.documents.yanks("stable", "x86_64"))
+            assert [one["ended"] for one in (await ask(mirror, "show"))["rollouts"]] == ["aborted"]

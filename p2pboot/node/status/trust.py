@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Any, Final
 
 from p2pboot.core.clock import Clock
-from p2pboot.core.freshness import paused_since
-from p2pboot.core.names import is_next
 from p2pboot.core.policy import Publisher, TrustedRoot
-from p2pboot.core.rollouts import ended
 from p2pboot.core.timestamps import format_time
 from p2pboot.core.trust import Pair
 from p2pboot.core.trustdocs.freshness import Freshness
-from p2pboot.node.rollouts import described
+from p2pboot.node import rolledout
 from p2pboot.node.statements import said_of
-from p2pboot.publish.rollouts import Staged
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.store import Store
 
@@ -45,7 +41,7 @@ def describe_trust(store: Store, catalogue: Catalogue) -> dict[str, Any]:
         "roots": [_root(one, clock) for one in catalogue.trust.roots],
         "pairs": [_pair(pair, catalogue, clock) for pair in pairs[:MAX_PAIRS]],
         "pairs_total": len(pairs),
-        "rollouts": _rollouts(store, catalogue, clock)[:MAX_PAIRS],
+        "rollouts": rolledout.held(store, catalogue, clock.now)[:MAX_PAIRS],
         "evidence": len(store.documents.evidence()),
     }
 
@@ -102,24 +98,3 @@ def _statement(statement: Freshness | None, clock: Clock) -> dict[str, Any] | No
         return None
     said = said_of(statement, clock.now if clock.trusted else None)
     return {**said, "head": statement.body.head_version}
-
-
-def _rollouts(store: Store, catalogue: Catalogue, clock: Clock) -> list[dict[str, Any]]:
-    """Roll-outs whose image is held here, over or not."""
-    found = []
-    for row in sorted(store.manifests.current(), key=lambda one: one.pair):
-        claims = (
-            store.manifests.claims(row.digest)
-            if is_next(row.channel) and catalogue.trust.takes(row)
-            else None
-        )
-        if claims is None or claims.rollout is None:
-            continue
-        heads = [one for one in store.manifests.current() if one.pair == (claims.rollout.into, row.arch)]
-        into = max(filter(catalogue.trust.takes, heads), key=lambda one: one.manifest_version, default=None)
-        why = ended(
-            claims, None if into is None else store.manifests.claims(into.digest), catalogue.yanks(*row.pair)
-        )
-        paused = paused_since(catalogue.statement(*row.pair))
-        found.append(described(Staged(claims, claims.rollout, why), clock.now, paused))
-    return found
