@@ -18,9 +18,9 @@ from p2pboot.core.events import Event
 from p2pboot.core.problems import Code, Problem
 from p2pboot.errors import Malformed, P2PBootError, SignatureError, StoreError
 from p2pboot.node.observing import DAMAGE_S
-from p2pboot.store.blobs import Damage
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.hashes import FileIdentity
+from p2pboot.store.holdings import Damage
 from p2pboot.store.store import Store
 
 log = logging.getLogger(__name__)

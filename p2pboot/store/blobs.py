@@ -6,8 +6,7 @@ which the two contradict each other, whenever the power fails. Content may be cu
 made from what is held, and any of them is as good for reading.
 
 Locks, in the order in which they are taken: `_changes` (one begin, removal or retention at a time;
-may be held for as long as a file is hashed), a partial's own, the database's, `_lock` (the dictionaries;
-never held over I/O).
+may be held for as long as a file is hashed), a partial's own, the database's, that of `holdings` (never held over I/O).
 """
 
 from __future__ import annotations
@@ -15,12 +14,10 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Final, TypeVar
 
-from p2pboot.core.dataclass import dataclass
 from p2pboot.core.digests import check_digest, is_digest
 from p2pboot.core.pieces import PieceSet, PieceTable
 from p2pboot.errors import BlobMissing, Contradiction, machine_error
@@ -29,7 +26,7 @@ from p2pboot.store.blobfiles import BlobFiles, ReadBlobFiles
 from p2pboot.store.errors import BlobGone, RangeError
 from p2pboot.store.hashes import FileIdentity, HashCache, HashedFile
 from p2pboot.store.hashing import Examination, HashedPath, cut
-from p2pboot.store.inplace import InPlaceFiles
+from p2pboot.store.holdings import Damage, Holdings
 from p2pboot.store.partials import PartialBlob
 from p2pboot.store.reading import (
     PieceMismatch,
@@ -47,41 +44,7 @@ from p2pboot.store.tables import TableIndex, Tables
 T = TypeVar("T")
 
 MAX_READ_BYTES: Final = 16 * 1024 * 1024  # as in the artifact protocol: it bounds the memory of a read
-TICK_NS: Final = 10_000_000_000
-"""Within so long of its last change a file may have been changed again and look the same: more than the coarsest clock
-of a file system (FAT: 2 s), and no longer than a publisher waits until a file is quiet."""
-
 _LOOKS: Final = 2  # once more when `finish` moved the file between looking for it and opening it
-
-
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A whole artifact in the store. Nobody but the store should write there, yet disks rot."""
-
-    path: Path
-    table: PieceTable
-
-    def fits(self) -> bool:
-        """Whether it has the right size, as far as can be told without reading it."""
-        try:
-            return self.path.stat().st_size == self.table.size
-        except OSError:
-            return True  # removed meanwhile or not accessible, which opening it says better and is not damage
-
-
-@dataclass(frozen=True, slots=True)
-class Damage:
-    """Content that was verified and is not what it was, although nobody wrote it.
-
-    Args:
-        digest: of the artifact.
-        path: of the file.
-        identity: of a file that is served in place, as it was; None: it is the store's own.
-    """
-
-    digest: str
-    path: Path
-    identity: FileIdentity | None = None
 
 
 class BlobStore:
@@ -118,12 +81,8 @@ class BlobStore:
         self._slices = SliceDigests()
         self._ahead = PiecesAhead()
         self._changes = threading.RLock()
-        self._lock = threading.Lock()
-        self._in_place = InPlaceFiles()
-        self._active: dict[str, PartialBlob] = {}
+        self._holdings = Holdings(self.files, tables, hashes, algorithm, self._ahead)
         self._begun: list[Callable[[str], None]] = []
-        self._damaged: dict[str, None] = {}  # in the order in which it was noticed
-        self._damage: dict[Path, Damage] = {}
 
     def prepare(self) -> None:
         """Make the directories that are missing, and clear away what a killed process left half-made."""
@@ -142,13 +101,13 @@ class BlobStore:
             digest: of the artifact.
             table_digest: how it has to be known to be cut; None: however it is.
         """
-        if next(self._whole(digest), None) is None:
+        if next(self._holdings.whole(digest), None) is None:
             return False
         return table_digest is None or table_digest in self.tables(digest)
 
     def tables(self, digest: str) -> Tables:
         """The piece tables of an artifact of which something is held, by their digests."""
-        holdings = list(self._holdings(digest))
+        holdings = list(self._holdings.of(digest))
         if not holdings:
             return {}
         if isinstance(holdings[0], PartialBlob):
@@ -178,10 +137,7 @@ class BlobStore:
 
         One that is being fetched counts from the start by the table by which it is fetched. About 0.1 ms.
         """
-        with self._lock:
-            here = [file.digest for file in self._in_place.all() if file.table.digest == table_digest]
-            here += [digest for digest, one in self._active.items() if one.table.digest == table_digest]
-        for digest in (*self._tables.cut_so(table_digest), *here):
+        for digest in (*self._tables.cut_so(table_digest), *self._holdings.cut_so(table_digest)):
             table = self.table(digest, table_digest)
             if table is not None:
                 return digest, table
@@ -205,7 +161,7 @@ class BlobStore:
         Arguments are those of `table`, whose pieces these are.
         """
         table = self.table(digest, table_digest)
-        for holding in self._holdings(digest):
+        for holding in self._holdings.of(digest):
             if not isinstance(holding, PartialBlob):
                 return None if table is None else PieceSet.full(table.count)
             if holding.table == table:
@@ -214,7 +170,7 @@ class BlobStore:
 
     def arriving(self, digest: str) -> PartialBlob | None:
         """What this process is fetching of an artifact that is not wholly held."""
-        return None if self.holds(digest) else self._active_partial(digest)
+        return None if self.holds(digest) else self._holdings.arriving(digest)
 
     def path(self, digest: str) -> Path:
         """Where the whole artifact lies. Others may change what lies there: `read` notices, a path does not.
@@ -222,7 +178,7 @@ class BlobStore:
         Raises:
             BlobMissing: not wholly held.
         """
-        for file in self._whole(digest):
+        for file in self._holdings.whole(digest):
             return file.path
         raise BlobMissing(digest)
 
@@ -253,7 +209,7 @@ class BlobStore:
 
         Arguments are those of `read`, which has to be asked where this returns None.
         """
-        partial = self._active.get(digest)
+        partial = self._holdings.arriving(digest)
         if partial is None:
             return self._ahead.take(digest, offset, length)
         index, start = divmod(offset, partial.table.piece_length)
@@ -269,8 +225,7 @@ class BlobStore:
 
     def whole(self) -> list[str]:
         """Every artifact that is wholly here, in the store or where it lies, sorted."""
-        with self._lock:
-            in_place = {file.digest for file in self._in_place.all()}
+        in_place = {file.digest for file in self._holdings.all_in_place()}
         return [digest for digest in sorted(self.files.digests() | in_place) if self.holds(digest)]
 
     def scrub(self, digest: str, index: int) -> bool:
@@ -285,7 +240,7 @@ class BlobStore:
         """
         is_intact = True
         table = self.table(digest)
-        for holding in list(self._whole(digest)):
+        for holding in list(self._holdings.whole(digest)):
             if table is None or index >= table.count:
                 break  # it went, or was cut anew
             try:
@@ -302,7 +257,7 @@ class BlobStore:
             except OSError as error:
                 raise machine_error(error, f"read {holding.path}") from error
             if not is_good:
-                self._lost(digest, holding)
+                self._holdings.lost(digest, holding)
                 is_intact = False
         return is_intact
 
@@ -326,20 +281,15 @@ class BlobStore:
 
     def take_damaged(self) -> tuple[str, ...]:
         """The artifacts found changed on disk since the last call, to be fetched or hashed again."""
-        with self._lock:
-            damaged, self._damaged = tuple(self._damaged), {}
-            return damaged
+        return self._holdings.take_damaged()
 
     def damage(self) -> tuple[Damage, ...]:
         """What the disk changed, until it is forgotten; bounded by what was ever held."""
-        with self._lock:
-            return tuple(self._damage.values())
+        return self._holdings.damage()
 
     def forget_damage(self, damage: Damage) -> None:
         """It is mended, or nobody needs it any more."""
-        with self._lock:
-            if self._damage.get(damage.path) == damage:
-                del self._damage[damage.path]
+        self._holdings.forget_damage(damage)
 
     # the publisher's own files
 
@@ -358,33 +308,20 @@ class BlobStore:
         Raises:
             ValueError: not a digest.
         """
-        file = HashedPath(path, identity, check_digest(digest), table)
-        with self._lock:
-            before = self._in_place.at(path)
-        if before is not None and before.digest == digest and before.table != table:
-            self._tables.put(digest, before.table)  # an earlier manifest may name it
-        with self._lock:
-            self._in_place.add(file)
+        self._holdings.register(HashedPath(path, identity, check_digest(digest), table))
 
     def serve_in_place(self, files: Iterable[HashedPath]) -> None:
         """Serve these files where they lie, and no others; of several with one content the first is read first."""
-        in_place = InPlaceFiles()
-        for file in files:
-            check_digest(file.digest)
-            in_place.add(file)
-        with self._lock:
-            self._in_place = in_place
+        self._holdings.serve(files)
         self._ahead.clear()
 
     def in_place(self, digest: str) -> list[HashedPath]:
         """The files with this content that are served where they lie."""
-        with self._lock:
-            return self._in_place.of(digest)
+        return self._holdings.in_place(digest)
 
     def has_suspects(self, digests: Set[str]) -> bool:
         """Whether a file with one of these contents was touched since it was known to have it."""
-        with self._lock:
-            files = [file for file in self._in_place.all() if file.digest in digests]
+        files = [file for file in self._holdings.all_in_place() if file.digest in digests]
         return any(file.look() not in (None, file.identity) for file in files)
 
     def examine_in_place(self, go_on: Callable[[], None] = lambda: None) -> None:
@@ -395,9 +332,7 @@ class BlobStore:
         Args:
             go_on: called before each piece; what it raises ends the work.
         """
-        with self._lock:
-            registered = self._in_place.all()
-        for file in registered:
+        for file in self._holdings.all_in_place():
             identity = file.look()
             if identity is None or identity == file.identity:
                 continue
@@ -407,10 +342,9 @@ class BlobStore:
                 raise machine_error(error, f"read {file.path}") from error
             if found is Examination.SAME:
                 self._hashes.put(identity, HashedFile(file.digest, file.table))
-                with self._lock:
-                    self._in_place.confirm(file, identity)
+                self._holdings.confirm(file, identity)
             elif found is Examination.OTHER:
-                self._lost(file.digest, file)
+                self._holdings.lost(file.digest, file)
 
     # bringing artifacts in
 
@@ -453,7 +387,7 @@ class BlobStore:
         """
         if self.holds(digest, table_digest):
             return True
-        for path, file in self._all_of_it(digest):
+        for path, file in self._holdings.everywhere(digest):
             known = None if file is None else self._hashes.get(file.identity, piece_length)
             if known is not None and (known.digest, known.table.digest) == (digest, table_digest):
                 self._tables.put(digest, known.table)
@@ -469,7 +403,7 @@ class BlobStore:
             except OSError as error:
                 raise machine_error(error, f"read {path}") from error
             if actual != digest:
-                self._lost(digest, file)
+                self._holdings.lost(digest, file)
                 continue
             if table is None or (table.size, table.digest) != (size, table_digest):
                 raise Contradiction(
@@ -513,7 +447,7 @@ class BlobStore:
     def remove(self, digest: str) -> None:
         """Remove an artifact from the store, whole or partial; files served in place are served on."""
         with self._changes:
-            partial = self._active_partial(digest)
+            partial = self._holdings.arriving(digest)
             if partial is not None:
                 partial.discard()
             if is_digest(digest) and self.files.unlink(digest):
@@ -556,12 +490,11 @@ class BlobStore:
         Returns:
             The digests of what was removed.
         """
-        with self._lock:
-            self._in_place.forget_away(referenced.keys())
+        self._holdings.forget_away(referenced.keys())
         held, known = self.files.digests(), self._tables.known()
         removed = []
         for digest in sorted((held | known.keys()) - referenced.keys()):
-            if self._active_partial(digest) is None and self.files.unlink(digest):
+            if self._holdings.arriving(digest) is None and self.files.unlink(digest):
                 self._tables.remove(digest)
                 if digest in held:
                     removed.append(digest)
@@ -575,61 +508,17 @@ class BlobStore:
         """Remove what fetches left of anything but this, unless somebody goes on with it."""
         with self._changes:
             for digest in self.files.partials() - wanted:
-                if os.path.exists(self.files.whole(digest)) or self._active_partial(digest) is not None:
+                if os.path.exists(self.files.whole(digest)) or self._holdings.arriving(digest) is not None:
                     continue
-                if self.files.unlink(digest) and not self.in_place(digest):
+                if self.files.unlink(digest) and not self._holdings.in_place(digest):
                     self._tables.remove(digest)
 
     def close(self) -> None:
         """Stop fetching; what is on its way can be resumed. Idempotent."""
-        with self._lock:
-            partials = list(self._active.values())
-        for partial in partials:
+        for partial in self._holdings.all_arriving():
             partial.close()
 
     # inside
-
-    def _holdings(self, digest: str) -> Iterator[HashedPath | StoredFile | PartialBlob]:
-        """The places that have something of the artifact, whole ones first."""
-        # Looked for before the others: when it is finished meanwhile it is one of them.
-        partial = self._active_partial(digest)
-        yield from self._whole(digest)
-        if partial is not None:
-            yield partial
-
-    def _whole(self, digest: str) -> Iterator[HashedPath | StoredFile]:
-        """The places that have the whole artifact, as far as can be told without reading it."""
-        if not is_digest(digest):
-            return
-        for file in self.in_place(digest):
-            if self._is_there(digest, file):
-                yield file
-        path = self.files.whole(digest)
-        if os.path.exists(path):  # Path.exists raises on EACCES
-            for table in self._tables.of(digest).values():
-                stored = StoredFile(path, table)
-                if stored.fits():
-                    yield stored
-                else:
-                    self._lost(digest, stored)
-                break  # any of them is as good
-
-    def _all_of_it(self, digest: str) -> Iterator[tuple[Path, HashedPath | None]]:
-        """Where the whole artifact lies: files in place, and the store's own, even if the database lost its tables."""
-        files = [file for file in self._whole(digest) if isinstance(file, HashedPath)]
-        yield from ((file.path, file) for file in files)
-        path = self.files.whole(digest)
-        if is_digest(digest) and os.path.exists(path):
-            yield path, None
-
-    def _is_there(self, digest: str, file: HashedPath) -> bool:
-        there = file.look() is not None
-        with self._lock:
-            if there:
-                self._in_place.note_back(file)
-            elif self._in_place.note_away(file):
-                self._damaged[digest] = None
-        return there
 
     def _read_with(
         self,
@@ -641,7 +530,7 @@ class BlobStore:
         """Read a range in one of two ways, wherever it is intact; see `read`."""
         for _ in range(_LOOKS):
             moved = False
-            for holding in self._holdings(digest):
+            for holding in self._holdings.of(digest):
                 pieces = _covering(holding.table, offset, length)
                 if isinstance(holding, PartialBlob):
                     if not all(map(holding.has, pieces)):
@@ -657,41 +546,14 @@ class BlobStore:
                     if isinstance(holding, PartialBlob):
                         holding.lose(mismatch.index)
                     else:
-                        self._lost(digest, holding)
+                        self._holdings.lost(digest, holding)
                 except FileNotFoundError:
                     moved = True
                 except OSError as error:
                     raise machine_error(error, f"read {holding.path}") from error
             if not moved:
                 break
-        with self._lock:
-            damaged = digest in self._damaged
-        raise BlobGone(digest) if damaged else BlobMissing(digest)
-
-    def _lost(self, digest: str, file: HashedPath | StoredFile | None) -> None:
-        """What is there is not what was verified: stop offering it, and remember to mend it."""
-        self._ahead.clear()
-        damage: Damage | None = None
-        if isinstance(file, HashedPath):
-            if self._is_rot(file):
-                self._hashes.distrust(file.identity)
-                damage = Damage(digest, file.path, file.identity)
-            else:
-                self._hashes.forget(file.identity)
-            with self._lock:
-                self._in_place.remove(file)
-        else:
-            damage = Damage(digest, self.files.whole(digest))
-            self.files.demote(digest)
-        with self._lock:
-            self._damaged[digest] = None
-            if damage is not None:
-                self._damage[damage.path] = damage
-
-    def _is_rot(self, file: HashedPath) -> bool:
-        """Whether nobody wrote a file that has other content; one that changed just now may look as it was."""
-        is_old = time.time_ns() - file.identity.ctime_ns > TICK_NS
-        return is_old and self._algorithm is SHA256 and file.look() == file.identity
+        raise BlobGone(digest) if self._holdings.is_damaged(digest) else BlobMissing(digest)
 
     def _open_partial(self, digest: str, table: PieceTable, plan: Plan) -> PartialBlob:
         path = self.files.partial(digest)
@@ -704,21 +566,12 @@ class BlobStore:
             algorithm=self._algorithm,
             plan=plan,
             proved=self._tables.put,
-            ended=self._ended,
+            ended=self._holdings.ended,
         )
-        with self._lock:
-            self._active[digest] = partial
+        self._holdings.begun(partial)
         for listener in tuple(self._begun):
             listener(table.digest)
         return partial
-
-    def _ended(self, partial: PartialBlob) -> None:
-        with self._lock:
-            self._active.pop(partial.digest, None)
-
-    def _active_partial(self, digest: str) -> PartialBlob | None:
-        with self._lock:
-            return self._active.get(digest)
 
 
 def _covering(table: PieceTable, offset: int, length: int) -> range:

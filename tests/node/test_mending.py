@@ -14,7 +14,7 @@ from p2pboot.core.problems import Code
 from p2pboot.core.trust import Trust
 from p2pboot.errors import ArtifactError
 from p2pboot.node.mending import Mending
-from p2pboot.store import blobs
+from p2pboot.store import holdings
 from p2pboot.store.catalogue import Catalogue
 from p2pboot.store.errors import BlobGone
 from p2pboot.store.hashes import FileIdentity, HashedFile
@@ -76,7 +76,7 @@ def test_what_nobody_needs_any_more_is_no_problem(store: Store) -> None:
 
 def rotten(store: Store, directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A publisher's file of which the disk changed the content: its dates say that nobody wrote it."""
-    monkeypatch.setattr(blobs, "TICK_NS", -(10**18))  # however long ago it was written
+    monkeypatch.setattr(holdings, "TICK_NS", -(10**18))  # however long ago it was written
     path = directory / "rootfs"
     path.write_bytes(FILES["rootfs"])
     hashed = hash_file(path, cache=store.hashes, piece_length=PIECE)
