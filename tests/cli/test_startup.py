@@ -48,7 +48,7 @@ MOST_MODULES = 560
 """They take 0.2 s of a processor, three quarters of it for trio, cryptography and click; ten of them find peers,
 two tell how it gets on, fifteen read roots, freshness statements, yanks and roll-outs, which whatever is chosen depends
 on, six keep and judge what of a store counts, fifteen come when the publisher asks what became of the pieces that it
-gave, and Python's releases differ by a few.
+gave, four are parts of what was one module before and is loaded as a whole, and Python's releases differ by a few.
 Whoever adds some looks at what `python -X importtime` says of them, and at `benchmarks/startup.py`."""
 
 
