@@ -12,6 +12,7 @@ from p2pboot.transport.tcp.pings import answer_pings
 from p2pboot.transport.timeshare import TimeShare
 from p2pboot.wire.yamux.frames import RST, SYN, WINDOW_UPDATE, header
 from p2pboot.wire.yamux.session import Session
+from tests.transport.conftest import until
 from tests.transport.tcp.ends import End, against_a_core, ends, open_between
 from tests.wire.sessions import data_frame
 
@@ -66,7 +67,7 @@ async def test_a_flood_of_frames_waits_for_its_turn(flood: bytes) -> None:
         await trio.testing.wait_all_tasks_blocked(0.02)
         core._inner += flood
         driver.poke()
-        await trio.testing.wait_all_tasks_blocked(0.02)
+        await until(lambda: queue.asked)
         assert queue.asked == [end.connection.party]
         before = end.connection._core.session.labour
         core._inner += flood
@@ -86,10 +87,9 @@ async def test_pings_without_end_wait_for_their_turn_and_honest_ones_do_not() ->
             assert await ours.read(100) == ping
         assert not queue.asked
         await ours.write(b"p" * 32 * 1000)
-        await trio.testing.wait_all_tasks_blocked(0.02)
+        await until(lambda: queue.asked)
         answered = ours.received
         assert answered < 32 * 100
-        assert queue.asked
         queue.open.set()
         while ours.received < 32 * 1003:
             await trio.testing.wait_all_tasks_blocked(0.001)
