@@ -341,3 +341,19 @@ async def test_a_stranger_cannot_make_us_remember_much(
     assert len(store.addrs(peer)) == MAX_ADDRESSES
     assert len(store.get_protocols(peer)) <= 64
     assert max(map(len, store.get_protocols(peer))) <= 128
+
+
+def test_no_peer_is_forgotten_because_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a battery begins in 1970, and its node ended with an internal error once the time came."""
+    from multiaddr import Multiaddr
+
+    from p2pboot.core.identity import SecretKey
+    from p2pboot.transport.libp2p.peerstore import BoundedPeerStore
+
+    key = SecretKey(b"k" * 32)
+    store, peer = BoundedPeerStore(), ID.from_base58(key.public.peer_id)
+    store.add_addrs(peer, [Multiaddr("/ip4/192.0.2.1/tcp/4001")], 7200)
+    monkeypatch.setattr("libp2p.peer.peerdata.time.time", lambda: 4e9)
+    assert store.peer_info(peer).peer_id == peer
+    assert store.addrs(peer)
+    assert peer in store.valid_peer_ids()

@@ -21,11 +21,15 @@ class BoundedPeerStore(PeerStore):
     """A peer store in which one peer takes little room, and none after its last connection."""
 
     def add_addrs(self, peer_id: ID, addrs: Sequence[Multiaddr], ttl: int = 0) -> None:
-        """Add addresses, as long as there are fewer than `MAX_ADDRESSES`."""
+        """Add addresses, as long as there are fewer than `MAX_ADDRESSES`; they last as long as the connection.
+
+        `ttl` is left out: libp2p measures it by the machine's clock. Where that is set from 1970 to today, everybody's
+        entry and this node's own would be over, and that ends the node.
+        """
         known = self.peer_data_map[peer_id].get_addrs() if peer_id in self.peer_data_map else []
         room = max(0, MAX_ADDRESSES - len(known))
         small = [addr for addr in addrs[: 4 * MAX_ADDRESSES] if len(addr.to_bytes()) <= _MAX_ADDRESS_BYTES]
-        super().add_addrs(peer_id, [addr for addr in small if addr not in known][:room], ttl)
+        super().add_addrs(peer_id, [addr for addr in small if addr not in known][:room], ttl=0)
 
     def set_protocols(self, peer_id: ID, protocols: Sequence[str]) -> None:
         """Set the protocols that a peer says it speaks."""
