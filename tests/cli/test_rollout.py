@@ -129,7 +129,7 @@ def test_a_machine_without_hardware_of_its_own_has_no_name(
 
 
 def test_what_is_said_comes_before_what_is_found(sys_tree: Path) -> None:
-    assert machine.machine_of("Rack-7.3", None, canary=False) == Machine("rack-7.3", "--machine-id")
+    assert machine.machine_of("Rack-7.3", None, canary=False) == Machine("Rack-7.3", "--machine-id")
     assert machine.machine_of("x", 0.75, canary=False).wariness == 0.75
     with pytest.raises(UsageError, match="nan"):
         machine.machine_of("x", float("nan"), canary=False)
