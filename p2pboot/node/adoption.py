@@ -131,6 +131,8 @@ class SharedKey:
             self._settle_collision(pair, manifest)
         elif news is _News.NEW and says_the_same:
             self._take_over(pair, manifest)
+        elif news is _News.NEW and in_force is None:
+            self._due_within(0.0)  # a state that was lost: a roll-out goes on if its files lie there
         else:
             if news is not _News.NEW:  # else it is on record, and what is built next is above it
                 self._floors[pair] = manifest.manifest_version

@@ -166,7 +166,8 @@ class DirectoryPublisher:
             {
                 pair: self._builder.signers_of(tree)
                 for pair, tree in trees.items()
-                if not self.rollouts.is_over(pair)
+                # One that nobody began here may be on: the mesh knows of it what a lost state does not.
+                if not self.rollouts.is_over(pair) or self.rollouts.staged(pair) is None
             }
         )
         return signers

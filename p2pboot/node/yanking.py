@@ -289,8 +289,9 @@ class Yanking:
             raise UsageError(
                 f"{'/'.join(pair)} takes {counted(publisher.threshold, 'signature')} of {', '.join(publisher.keys)}:"
                 " this node alone can not publish what was before under the next number",
-                remedy="yank with --leave-none, and put the earlier release with a manifest that they sign under the"
-                " next number into the directory",
+                remedy="have the earlier release signed under the next number (`p2pboot manifest build DIR --unsigned"
+                " --signer KEYID … --manifest-version N`, `p2pboot manifest sign`), yank with --leave-none, and put its"
+                " files with that manifest into the directory",
             )
 
     def _check_room(self, plan: Plan) -> None:

@@ -174,7 +174,9 @@ def signed_elsewhere(directory: object) -> UsageError:
     """The error for a directory with a manifest of others, who would have to sign the plan."""
     return UsageError(
         f"{directory} has a manifest that others signed: a plan can not be put into it",
-        remedy="roll out what this node signs itself, or remove the manifest beside the files",
+        remedy="have it signed for a channel of its own, for the machines that are to have it first (`p2pboot manifest"
+        " build DIR --unsigned --signer KEYID …`, `p2pboot manifest sign`), and later for all; or remove the manifest"
+        " beside the files, if this node's key alone may sign",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -380,3 +381,32 @@ async def test_mirrors_follow_it_and_do_not_wait_for_one(mesh: Mesh, autojump_cl
             assert (await ask(publisher, "abort"))["ok"]
             await until(lambda: mirror.node.documents.yanks("stable", "x86_64"))
             assert [one["ended"] for one in (await ask(mirror, "show"))["rollouts"]] == ["aborted"]
+
+
+async def test_a_publisher_that_lost_its_state_goes_on_with_its_roll_out(
+    mesh: Mesh, wall: Wall, autojump_clock: None
+) -> None:
+    """With the same key and the same files: what its mirrors have is what it said."""
+    stage(mesh)
+    trust = trusting("publisher", channels=("stable",))
+    async with mesh.node("mirror", trust=trust) as mirror:
+        known: dict[str, Any] = {"network": {"bootstrap": (mirror.address,)}}
+        async with mesh.publisher(**known) as publisher:
+            await until(lambda: publisher.version() == 1)
+            await ask(publisher, "start", duration_s=4 * DAY)
+            begun = in_force(publisher, NEXT)
+            await until(lambda: mirror.version(NEXT) == 1)
+        shutil.rmtree(publisher.settings.store.state)
+        wall.now += DAY
+        async with mesh.publisher(**known) as publisher:
+            await until(lambda: publisher.version(NEXT) >= 1)
+            await publisher.ask(op="publish")
+            went_on = in_force(publisher, NEXT)
+            assert went_on.rollout == begun.rollout
+            (shown,) = (await ask(publisher, "show"))["rollouts"]
+            assert (shown["fraction"], shown["ended"]) == (0.25, None)
+            answer = await ask(publisher, "promote")
+            assert answer["ok"], answer
+            await until(lambda: mirror.version() == publisher.version() > 1)
+            assert content_digest(in_force(mirror, PAIR)) == content_digest(begun)
+            assert not mirror.store.documents.evidence()
