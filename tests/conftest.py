@@ -20,6 +20,7 @@ from hypothesis import settings
 
 from p2pboot.store import room
 from p2pboot.store.store import Store
+from tests.forking import Zygote
 
 # A slow machine is no defect: nothing here judges by the clock. The examples are the same in every run, so that
 # a failure is the change's; `--hypothesis-profile=explore` looks for new ones.
@@ -99,6 +100,14 @@ def _process_state() -> dict[str, Any]:
         "streams": (sys.excepthook, sys.unraisablehook),
         "path": list(sys.path),
     }
+
+
+@pytest.fixture(scope="session")
+def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
+    """Forks for nodes and commands, whatever they import."""
+    started = Zygote(tmp_path_factory.mktemp("zygote"), network=True)
+    yield started
+    started.close()
 
 
 @pytest.fixture

@@ -179,18 +179,16 @@ class Processes:
             try:
                 with process.stdout:
                     printed = process.stdout.read()
-                # Not `wait`, which does not say what the process took.
-                _, status, usage = os.wait4(process.pid, 0)
+                user_s, system_s, peak_kib = self._reap(process)
                 wall_s = time.monotonic() - began
-                process.returncode = os.waitstatus_to_exitcode(status)
             finally:
                 timer.cancel()
             errors.seek(0)
             said = errors.read().decode()
         if late.is_set():
             raise NotFoundError(f"`{_shown(command)}` does not end: {_last_line(said)}")
-        cpu_s, peak_bytes = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
-        return Finished(process.returncode, printed.decode(), said, wall_s, cpu_s, usage.ru_utime, peak_bytes)
+        cpu_s, peak_bytes = user_s + system_s, peak_kib * 1024
+        return Finished(process.returncode, printed.decode(), said, wall_s, cpu_s, user_s, peak_bytes)
 
     def start(self, command: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
         """Start any command; its stderr goes to the end of `log`.
@@ -213,18 +211,28 @@ class Processes:
 
     def _popen(self, command: Sequence[str], errors: int) -> subprocess.Popen[bytes]:
         try:
-            process = subprocess.Popen(  # noqa: S603 - what the callers say is what is wanted
-                command,
-                cwd=self.directory,
-                env=environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=errors,
-            )
+            process = self._launch(command, errors)
         except OSError as error:
             raise machine_error(error, f"start {_shown(command)}") from error
         self._started.append(process)
         return process
+
+    def _launch(self, command: Sequence[str], errors: int) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(  # noqa: S603 - what the callers say is what is wanted
+            command,
+            cwd=self.directory,
+            env=environment(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+        )
+
+    def _reap(self, process: subprocess.Popen[bytes]) -> tuple[float, float, int]:
+        """Wait for its end, and return what it took: seconds of the user and of the system, and KiB at the most."""
+        # Not `wait`, which does not say that.
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        return usage.ru_utime, usage.ru_stime, usage.ru_maxrss
 
     def end(self) -> None:
         """End all that still run: asked first, if there is time for it, then killed."""

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.program import Program, program_in, write_image
+from tests.forking import Zygote
 
 
 @pytest.fixture(scope="session")
-def _program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
-    with program_in(tmp_path_factory.mktemp("program")) as program:
+def _program(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Iterator[Program]:
+    with program_in(tmp_path_factory.mktemp("program"), zygote) as program:
         yield program
 
 

@@ -6,17 +6,14 @@ import hashlib
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p2pboot.testing.waiting import HANG_S
 from p2pboot.testing.waiting import wait_until as wait_until  # noqa: PLC0414 - tests import it from here
+from tests.forking import Zygote
 
 LOOPBACK = "/ip4/127.0.0.1/tcp/0"
 NETWORKED = ("serve", "mirror", "fetch", "discover")
@@ -89,42 +86,14 @@ class Running:
         assert text in self.err.read_text(), self.err.read_text()
 
 
-class Zygote:
-    """A process that forks for commands; with `network` it has imported what only networked ones need."""
-
-    def __init__(self, directory: Path, *, network: bool) -> None:
-        ours, theirs = socket.socketpair()
-        what = "network" if network else "offline"
-        self._process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("zygote.py")), str(theirs.fileno()), what],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "HOME": str(directory), "COLUMNS": "100"},
-        )
-        theirs.close()
-        self._connection = ours
-        self._lines = ours.makefile("rw")
-
-    def ask(self, **order: Any) -> dict[str, Any]:
-        self._lines.write(json.dumps(order) + "\n")
-        self._lines.flush()
-        answer: dict[str, Any] = json.loads(self._lines.readline())
-        return answer
-
-    def close(self) -> None:
-        self._lines.close()
-        self._connection.close()
-        assert self._process.wait(HANG_S) == 0
-
-
 class Program:
     """Runs commands, each in a process of its own, forked from one that has everything imported."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, networked: Zygote) -> None:
         self._directory = directory
         self._count = 0
         self._offline = Zygote(directory, network=False)
-        self._networked = Zygote(directory, network=True)
+        self._networked = networked
         self._running: list[Running] = []
 
     def start(self, *args: object, cwd: Path | None = None, **how: Any) -> Running:
@@ -176,7 +145,6 @@ class Program:
     def close(self) -> None:
         self.end_all()
         self._offline.close()
-        self._networked.close()
 
 
 def assert_clear(done: Finished, *words: str) -> None:
@@ -202,8 +170,8 @@ def assert_json_failure(done: Finished, status: int) -> Any:
 
 
 @contextmanager
-def program_in(directory: Path) -> Iterator[Program]:
-    program = Program(directory)
+def program_in(directory: Path, networked: Zygote) -> Iterator[Program]:
+    program = Program(directory, networked)
     try:
         yield program
     finally:

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from p2pboot.testing.processes import Mesh, mesh_in
+from p2pboot.testing.processes import Mesh
+from tests.forking import Zygote, forking_mesh_in
 from tests.integration.images import write_artifacts
 
 
 @pytest.fixture
-def mesh(tmp_path: Path) -> Iterator[Mesh]:
-    with mesh_in(tmp_path) as mesh:
+def mesh(tmp_path: Path, zygote: Zygote) -> Iterator[Mesh]:
+    with forking_mesh_in(tmp_path, zygote) as mesh:
         yield mesh
 
 

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
-from p2pboot.testing.processes import PYTHON, Mesh, environment
+import pytest
+
+from p2pboot.testing.processes import PYTHON, Mesh, environment, mesh_in
 from p2pboot.testing.waiting import HANG_S
 from tests.integration.images import assert_same_bytes, write_artifacts
 
 FLAT_KIB = 24 * 1024
 PEAK_KIB = 200 * 1024
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> Iterator[Mesh]:
+    """Not forked: the memory of these is their own from the first byte."""
+    with mesh_in(tmp_path) as mesh:
+        yield mesh
 
 
 def attack(mesh: Mesh, what: str, address: str, count: int) -> None:

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from p2pboot.testing.artifacts import write_image
-from p2pboot.testing.processes import Finished, Mesh, Node, mesh_in
+from p2pboot.testing.processes import Finished, Mesh, Node
 from p2pboot.testing.waiting import HANG_S, wait_until
+from tests.forking import Zygote, forking_mesh_in
 from tests.integration.images import assert_same_bytes, write_artifacts
 
 DAY_S = 86_400
@@ -86,10 +87,10 @@ def statement_of(node: Node) -> int:
 
 
 @pytest.fixture(scope="module")
-def held_back(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HeldBack]:
+def held_back(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> Iterator[HeldBack]:
     directory = tmp_path_factory.mktemp("held-back")
     artifacts = write_artifacts(directory / "artifacts", rootfs_bytes=1 << 20)
-    with mesh_in(directory) as mesh:
+    with forking_mesh_in(directory, zygote) as mesh:
         publisher_key, freshness_key = mesh.new_key("publisher"), mesh.new_key("freshness")
         said = ("--freshness", freshness_key)
         publisher = mesh.serve(
