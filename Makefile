@@ -8,6 +8,8 @@
 BIN := .venv/bin
 RUN := .venv/.run-installed
 DEV := .venv/.dev-installed
+EXPLAINED := .venv/.tests-explained
+TESTS := $(shell find tests -name '*.py')
 SOURCES := p2pboot tests scripts/document.py $(wildcard benchmarks siege)
 ORDER := $(if $(SEED),--randomly-seed=$(SEED))
 
@@ -33,8 +35,15 @@ compiled: $(RUN)
 demo: compiled ## publish, mirror and fetch in separate processes on this machine
 	@$(BIN)/python -m p2pboot demo
 
+# pytest compiles tests with their assertions explained: each of four workers would, and each time where Python may write
+# no bytecode. What two processes wrote down beforehand, about half each, the workers only read.
+$(EXPLAINED): $(DEV) $(TESTS)
+	@printf '%s\n' tests/*/ | PYTHONDONTWRITEBYTECODE= xargs -P 2 -n 13 \
+		$(BIN)/python -m pytest --collect-only -q >/dev/null 2>&1 || true
+	@touch $@
+
 # Most tests wait for processes and sockets more than they compute, so four at a time fit on two cores.
-test: $(DEV) compiled ## run the tests in random order (SEED=n for the order of an earlier run)
+test: $(DEV) compiled $(EXPLAINED) ## run the tests in random order (SEED=n for the order of an earlier run)
 	@$(BIN)/python -m pytest -n 4 --dist worksteal $(ORDER) -m "not netboot and not interop and not units"
 
 kills: $(DEV) compiled ## end a fetch with SIGKILL 100 times and resume it each time
