@@ -7,6 +7,7 @@ Python process does: the interpreter's own shutdown, its flushes and its complai
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -23,6 +24,8 @@ import p2pboot
 import p2pboot.cli
 from p2pboot.testing.waiting import HANG_S
 from tests.permissions import give_up_overrides
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def preload(*, network: bool) -> None:
@@ -48,6 +51,8 @@ def open_streams() -> None:
 
 def become(order: dict[str, Any], outputs: tuple[int, int]) -> None:
     """Turn the forked child into the process that was asked for."""
+    # A run of the tests that is interrupted leaves no node behind: the zygote ends with it, and its children then.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.setsid()
     opened = (os.open(order.get("stdin") or os.devnull, os.O_RDONLY), *outputs)
