@@ -256,7 +256,7 @@ class PartialBlob:
         return taken
 
     def write_taken(self) -> None:
-        """Write what was taken so far.
+        """Write what was taken so far: all of it is on the disk then, also what another thread was just writing.
 
         Raises:
             MachineError: the disk is full or failed; what is not written is not held any more.
@@ -265,6 +265,7 @@ class PartialBlob:
             if self._state is not _State.OPEN:
                 return
             batch = sorted(index for index in self._taken if index not in self._writing)
+            others = self._taken.keys() & self._writing
             self._writing.update(batch)
         written = 0
         try:
@@ -282,6 +283,8 @@ class PartialBlob:
         self._plan.wrote(self.digest, sum(map(len, pieces)))
         for index, piece in zip(batch, pieces, strict=True):
             self._hash_from_memory(self.table.span(index)[0], piece)
+        with self._changed:  # else whoever reads next finds a piece that is held and not there
+            self._changed.wait_for(lambda: not others & self._writing)
 
     def _hash_from_memory(self, offset: int, data: bytes | bytearray | memoryview) -> None:
         """Advance the whole's digest over a piece just written, if it is the next one: it need not be read back."""

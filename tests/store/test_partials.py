@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from p2pboot.store.partials import PartialBlob
 from p2pboot.store.recent import RecentPieces
 from p2pboot.store.store import Store
 from p2pboot.testing.artifacts import PIECE, SIZES, Sample, sample, sample_of
+from p2pboot.testing.waiting import HANG_S
 
 
 def begin(store: Store, chosen: Sample) -> PartialBlob:
@@ -647,6 +649,38 @@ def test_what_a_full_disk_does_not_take_is_not_held(store: Store, monkeypatch: p
     assert list(partial.held) == [0, 1]
     assert partial.taken_bytes == 0
     assert partial.in_memory(2) is None
+
+
+def test_who_reads_waits_for_what_another_thread_is_writing(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = sample(3 * PIECE)
+    partial = begun(store, chosen)
+    assert partial.take(1, chosen.piece(1))
+    begins, may_write = threading.Event(), threading.Event()
+
+    def slowly(fd: int, data: bytes, offset: int) -> None:
+        begins.set()
+        assert may_write.wait(HANG_S)
+        write_at(fd, data, offset)
+
+    def wait_for(condition: Callable[[], bool]) -> bool:
+        may_write.set()
+        return really_wait_for(condition)
+
+    really_wait_for = partial._changed.wait_for
+    monkeypatch.setattr(partials, "write_at", slowly)
+    monkeypatch.setattr(partial._changed, "wait_for", wait_for)
+    writer = threading.Thread(target=partial.write_taken)
+    writer.start()
+    try:
+        assert begins.wait(HANG_S)
+        assert store.blobs.read(chosen.sha256, PIECE, PIECE) == chosen.piece(1)
+    finally:
+        may_write.set()
+        writer.join()
+    assert partial.take(2, chosen.piece(2))
+    assert partial.finish().read_bytes() == chosen.data
 
 
 def test_memory_keeps_the_latest_pieces_only() -> None:
