@@ -21,6 +21,7 @@ from p2pboot.core.trustdocs.chain import (
     begin,
     claims_version,
     follow,
+    without_gaps,
 )
 from p2pboot.core.trustdocs.envelope import Document
 from p2pboot.core.trustdocs.freshness import Freshness
@@ -336,15 +337,21 @@ def resolved(policy: TrustPolicy, documents: TrustDocuments) -> TrustPolicy:
         raw = documents.roots_of(trusted.anchor)
         if not raw and trusted.anchor.root is not None:
             raw = documents.leading_to(trusted.anchor.root)
-        chain = None
-        with suppress(TwoRoots):
-            chain = follow(trusted.anchor, None, raw).chain
-        if chain is None:  # the disk changed it: peers have it
-            chain = begin(trusted.anchor)
+        chain = begin(trusted.anchor)  # all there is where the disk changed the rest: peers have it
+        for part in without_gaps(raw):  # a version that was never brought ends no chain that begins behind it
+            with suppress(TwoRoots):
+                chain = _longer(chain, follow(trusted.anchor, None, part).chain)
         if chain is not None and not documents.admits(trusted.anchor, chain):
             chain = None  # never back: peers have the newer one
         roots.append(replace(trusted, chain=chain))
     return TrustPolicy.of(policy.named, roots)
+
+
+def _longer(one: Chain | None, other: Chain | None) -> Chain | None:
+    """Which of two chains leads further; of two that end alike the one with more history."""
+    if one is None or other is None:
+        return one or other
+    return max(one, other, key=lambda chain: (chain.newest.version, len(chain.roots)))
 
 
 def _follows(root: Root, before: bytes) -> bool:

@@ -140,3 +140,21 @@ def test_who_heard_of_less_than_another_process_takes_nothing_back(state: Path) 
         assert store.documents.remembered() == ((FLEET, 4, CHAIN[3].digest),)
         assert store.documents.roots(FLEET) == [root.raw for root in CHAIN]
         assert version(gate_of(store)[1]) == 4
+
+
+@pytest.mark.parametrize(
+    "anchor", [Anchor(CHAIN[2].digest), Anchor.of_root(CHAIN[2])], ids=["digest", "file"]
+)
+def test_a_version_that_is_missing_before_the_root_that_is_believed_takes_no_later_one_away(
+    state: Path, anchor: Anchor
+) -> None:
+    with Store.open(state) as store:
+        gate, _ = gate_of(store)
+        gate.keep_roots()
+        gate, catalogue = gate_of(store, CHAIN[2])
+        gate.keep_roots()
+        assert take(gate, CHAIN[3]) is Fate.NEWS
+        assert store.documents.roots(FLEET) == [CHAIN[0].raw, CHAIN[2].raw, CHAIN[3].raw]
+    with Store.open(state) as store:
+        catalogue = Catalogue(store, Trust(TrustPolicy.of((), (TrustedRoot(anchor),))), lambda: NOW)
+        assert version(catalogue) == 4
