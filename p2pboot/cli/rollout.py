@@ -178,7 +178,7 @@ def _ask(
 
 
 def line_of(one: dict[str, Any]) -> str:
-    """A roll-out as one line for people; what `node.rollouts.described` makes of it."""
+    """A roll-out as one line for people; what `node.rolledout.described` makes of it."""
     what = (
         f"{one['into']}/{one['arch']}: version {one['version']} (number {one['manifest_version']}"
         f" in {one['channel']})"

@@ -114,8 +114,11 @@ class TrustRoutes:
     def _find_yanks(self, parts: Parts, after: str | None) -> bytes | Reply:
         """The yanks of a channel and arch as a JSON array, the newest first: each as it came, a comma in between.
 
-        Where not all of them fit, the rest is asked for with the content of the last as `after`.
+        Where not all of them fit, the rest is asked for with the content of the last as `after`; "" where something
+        else than a digest was named.
         """
+        if after == "":  # no list at all: an empty one would say that nothing was yanked
+            return refusal(404, "name the content of the last yank that came by 64 lowercase hex digits")
         pair = self._pair(parts)
         if isinstance(pair, Reply):
             return pair

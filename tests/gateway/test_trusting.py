@@ -104,9 +104,11 @@ async def test_statements_and_yanks(store: Store, tmp_path: Path) -> None:
             body = (await gateway.get(f"{prefix}/yanks.json")).body
             assert body == b"[" + yanks[1].raw + b"," + yanks[0].raw + b"]"
             assert [one["content"] for one in json.loads(body)] == ["b" * 64, "a" * 64]
-            for after, rest in (("b" * 64, [yanks[0].body.content]), ("a" * 64, []), ("x", [])):
+            for after, rest in (("b" * 64, [yanks[0].body.content]), ("a" * 64, []), ("c" * 64, [])):
                 body = (await gateway.get(f"{prefix}/yanks.json?after={after}")).body
                 assert [one["content"] for one in json.loads(body)] == rest
+            for query in ("after=x", f"after={'a' * 64}&after={'b' * 64}", "x=1&" * 20):
+                assert (await gateway.get(f"{prefix}/yanks.json?{query}")).status == 404, query
         for path in ("/testing/x86_64/freshness.json", "/testing/x86_64/yanks.json"):
             reply = await gateway.get(path)
             assert (reply.status, reply.body) == (404, b"nothing is known here of testing/x86_64\n")
