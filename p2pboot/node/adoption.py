@@ -46,6 +46,8 @@ class SharedKey:
         signers: key ids of this node's key, as a manifest lists them.
         options: what the operator says now, for the version and our peer id.
         peer_id: this node's where the options name none.
+        goes_on_with: whether what another node promoted of a roll-out is to be in force here as well, instead of what
+            the directory holds; asked about what was just put on record, in threads.
         due_within: asks for a build in so many seconds.
         report: is told of all other nodes that use the key.
     """
@@ -57,6 +59,7 @@ class SharedKey:
         *,
         options: Callable[[], BuildOptions],
         peer_id: str,
+        goes_on_with: Callable[[Pair], bool],
         due_within: Callable[[float], None],
         report: Callable[[list[Problem]], None],
     ) -> None:
@@ -64,6 +67,7 @@ class SharedKey:
         self._signers = signers
         self._options = options
         self._peer_id = peer_id
+        self._goes_on_with = goes_on_with
         self._due_within = due_within
         self._report = report
         self._floors: dict[Pair, int] = {}  # numbers that our key gave to what is not ours
@@ -131,13 +135,25 @@ class SharedKey:
             self._settle_collision(pair, manifest)
         elif news is _News.NEW and says_the_same:
             self._take_over(pair, manifest)
-        elif news is _News.NEW and in_force is None:
-            self._due_within(0.0)  # a state that was lost: a roll-out goes on if its files lie there
+        elif news is _News.NEW and (await self._is_promoted(pair) or in_force is None):
+            self._due_within(0.0)  # or a state that was lost: a roll-out goes on if its files lie there
         else:
             if news is not _News.NEW:  # else it is on record, and what is built next is above it
                 self._floors[pair] = manifest.manifest_version
             if in_force is not None:
                 self._outbid(pair, manifest, at_least_s=OUTBID_S if companion else 0.0)
+
+    async def _is_promoted(self, pair: Pair) -> bool:
+        try:
+            return await trio.to_thread.run_sync(self._goes_on_with, pair)
+        except P2PBootError as error:
+            log.error(
+                "%s/%s: what was promoted elsewhere can not be noted: %s",
+                *pair,
+                error,
+                extra=Event.TASK_FAILED(task="note what was promoted", channel=pair[0], arch=pair[1]),
+            )
+            return False
 
     def _take_down(self, manifest: Manifest, usable: bool) -> _News | None:
         number, stream = manifest.manifest_version, (manifest.signers, manifest.channel, manifest.arch)

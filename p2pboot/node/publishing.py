@@ -19,8 +19,8 @@ import trio
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.events import Event
 from p2pboot.core.identity import SecretKey
-from p2pboot.core.manifest import Manifest, Statement
-from p2pboot.core.names import is_next
+from p2pboot.core.manifest import Manifest, Statement, content_digest
+from p2pboot.core.names import base_channel, is_next
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.trust import Pair
 from p2pboot.errors import ArtifactError, P2PBootError
@@ -96,6 +96,7 @@ class DirectoryPublisher:
             (signing_key.public.keyid,),
             options=lambda: describe().options,
             peer_id=signing_key.public.peer_id,
+            goes_on_with=self._goes_on_with,
             due_within=self.due_within,
             report=lambda problems: report("shared key", problems),
         )
@@ -204,6 +205,22 @@ class DirectoryPublisher:
                     channel=pair[0], arch=pair[1], manifest_version=manifest.manifest_version
                 ),
             )
+
+    def _goes_on_with(self, pair: Pair) -> bool:
+        """Have what was promoted elsewhere in force here, instead of what it took the place of; blocking.
+
+        The directory does not tell: what is promoted may stay beside it. Where it holds a third thing, that is
+        published.
+        """
+        into = (base_channel(pair[0]), pair[1])
+        promoted, in_force = self.rollouts.promoted(*into), self._in_force.of(into)
+        if promoted is None or promoted.rollout is None:
+            return False
+        over = promoted.rollout.over
+        if in_force is not None and content_digest(in_force) != over:
+            return False  # it is in force already, or something else is that machines have to be told of
+        self._builder.holding.hold(into, promoted, over)
+        return True
 
     def in_force(self, pair: Pair) -> Manifest | None:
         """What this node publishes of a channel and arch now."""

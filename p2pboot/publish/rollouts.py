@@ -81,6 +81,21 @@ class Rollouts:
         staged = self.staged(pair)
         return staged is None or staged.ended is not None
 
+    def promoted(self, into: str, arch: str) -> Manifest | None:
+        """What was rolled out last, if the last that was published of the channel itself brings the same content.
+
+        Who promoted it need not be this machine: another one with the same key, or this one before its state was lost.
+        """
+        staged = self.staged((into + NEXT, arch))
+        last = None if staged is None else self._publications.last(self._signers, into, arch)
+        raw = None if last is None else self._publications.last(self._signers, into + NEXT, arch)
+        if staged is None or last is None or raw is None or staged.rollout.into != into:
+            return None
+        with contextlib.suppress(Malformed, SignatureError):
+            if content_digest(Candidate.decode(last).claims) == content_digest(staged.claims):
+                return Manifest.parse(raw)
+        return None
+
     def head(self, channel: str, arch: str) -> Manifest | None:
         """What is offered of a channel; None where that is nothing, or can not be read."""
         with contextlib.suppress(StoreError, Malformed, SignatureError):

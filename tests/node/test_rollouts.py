@@ -12,7 +12,7 @@ from p2pboot.core.trustdocs.rootbody import FreshnessRule
 from p2pboot.store.trustgate import Fate
 from p2pboot.testing.manifests import NOW, key_of
 from p2pboot.testing.trustdocs import statement_of
-from tests.node.world import PAIR, Mesh, Running, Wall, signed, trusting, until, write_tree
+from tests.node.world import PAIR, Mesh, Running, Wall, never, signed, trusting, until, write_tree
 
 NEXT = ("stable.next", "x86_64")
 DAY = 86_400
@@ -410,3 +410,43 @@ async def test_a_publisher_that_lost_its_state_goes_on_with_its_roll_out(
             await until(lambda: mirror.version() == publisher.version() > 1)
             assert content_digest(in_force(mirror, PAIR)) == content_digest(begun)
             assert not mirror.store.documents.evidence()
+
+
+async def test_what_was_promoted_stays_when_the_state_is_lost(mesh: Mesh, autojump_clock: None) -> None:
+    """The channel's directory may go on to hold what was before, and does not tell that it was promoted."""
+    stage(mesh)
+    trust = trusting("publisher", channels=("stable",))
+    async with mesh.node("mirror", trust=trust) as mirror:
+        known: dict[str, Any] = {"network": {"bootstrap": (mirror.address,)}}
+        async with mesh.publisher(**known) as publisher:
+            await until(lambda: publisher.version() == 1)
+            await ask(publisher, "start")
+            await ask(publisher, "promote")
+            await until(lambda: mirror.version() == 2)
+        shutil.rmtree(publisher.settings.store.state)
+        async with mesh.publisher(**known) as publisher:
+            await until(lambda: publisher.version() >= 2)
+            assert (await publisher.ask(op="publish"))["ok"]
+            await never(lambda: (publisher.version(), mirror.version()) != (2, 2), within_s=700)
+            assert [one.code for one in publisher.node.problems.all()] == ["directory-replaced"]
+
+
+async def test_two_publishers_of_one_directory_do_not_outbid_what_one_of_them_promoted(
+    mesh: Mesh, autojump_clock: None
+) -> None:
+    stage(mesh)
+    async with mesh.publisher() as one:
+        await until(lambda: one.version() == 1)
+        await ask(one, "start")
+        twin: dict[str, Any] = {"provider": {"directory": mesh.directory / "publisher" / "artifacts"}}
+        async with mesh.node("twin", key="publisher", network={"bootstrap": (one.address,)}, **twin) as other:
+            await until(lambda: (other.version(), other.version(NEXT)) == (1, 1))
+            await ask(one, "promote")
+            await until(lambda: other.version() == 2)
+            await never(lambda: (one.version(), other.version()) != (2, 2), within_s=700)
+            assert in_force(one, PAIR) == in_force(other, PAIR)
+            write_tree(mesh.directory / "publisher" / "artifacts", "hotfix", PAIR)
+            for node in (one, other):
+                assert (await node.ask(op="publish"))["ok"]
+            await until(lambda: one.version() == other.version() > 2)
+            assert content_digest(in_force(other, PAIR)) == content_digest(signed(1, seed="hotfix"))
