@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from p2pboot.core.names import is_next
 from p2pboot.core.policy import TrustedRoot
 from p2pboot.core.problems import Code, Problem
 from p2pboot.core.timestamps import format_time
@@ -60,13 +61,15 @@ def _root_problem(trusted: TrustedRoot, now: int) -> Problem | None:
 def yanked_problems(store: Store, catalogue: Catalogue) -> list[Problem]:
     """What was taken back, where nothing newer is known: machines find nothing to boot; blocking.
 
+    What was rolled out and is aborted is not among them: all go back to what the channel itself has.
+
     Raises:
         StoreError, MachineError: the state can not be read.
     """
     found = []
     newest = newest_known(store, catalogue.trust, catalogue.clock().now)
     for pair, row in sorted(newest.items()):
-        yanks = catalogue.yanks(*pair)
+        yanks = {} if is_next(pair[0]) else catalogue.yanks(*pair)
         stored = store.manifests.get(row.digest) if yanks else None
         yank = None if stored is None else yanks.get(content_of(stored.raw))
         if yank is not None:

@@ -352,7 +352,7 @@ async def test_what_is_aborted_is_taken_back_everywhere(mesh: Mesh, autojump_clo
             await until(lambda: [row.channel for row in offered()] == ["stable"])
             assert publisher.version() == 1
             await publisher.ask(op="publish")
-            assert not publisher.node.problems.all()
+            await never(lambda: any(node.node.problems.all() for node in (publisher, mirror)), within_s=60)
             answer = await ask(publisher, "start")
             assert "is yanked" in answer["error"]
             (yank,) = publisher.node.catalogue.yanks(*NEXT).values()
