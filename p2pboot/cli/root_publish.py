@@ -14,10 +14,11 @@ from p2pboot.cli.options import FILE, Command, config_option, json_option, trust
 from p2pboot.cli.output import emit_json, say, warn
 from p2pboot.cli.root_files import in_order
 from p2pboot.cli.settings import overrides_of, setting_options
-from p2pboot.errors import NotFoundError, machine_error
+from p2pboot.errors import NotFoundError, UsageError, machine_error
 
 if TYPE_CHECKING:
     from p2pboot.config.settings import NodeSettings
+    from p2pboot.core.trustdocs.root import Root
 
 _TIMEOUT_S = 120.0  # a thousand versions of 32 signatures each take seconds
 
@@ -38,13 +39,33 @@ def publish(files: tuple[Path, ...], config_path: Path | None, as_json: bool, **
     """
     from p2pboot.config.load import load_settings
 
-    documents = [root.raw for _, root in in_order(files)]
+    found = in_order(files)
+    _check_one_fleet(found)
+    documents = [root.raw for _, root in found]
     settings = load_settings(overrides_of(params), config_path)
     answer = _hand_in(settings, documents)
     if as_json:
         emit_json({"ok": True, **answer})
         return
     _tell(answer)
+
+
+def _check_one_fleet(found: list[tuple[Path, Root]]) -> None:
+    """See that no root of another fleet is among them; which one was meant nobody else could tell.
+
+    Raises:
+        UsageError: there is.
+    """
+    first: dict[str, Path] = {}
+    for path, root in found:
+        fleet = root.digest if root.version == 1 else root.fleet
+        if fleet is not None:
+            first.setdefault(fleet, path)
+    if len(first) > 1:
+        names = " and ".join(str(path) for path in first.values())
+        raise UsageError(
+            f"{names} are roots of different fleets", remedy="bring those of one fleet at a time"
+        )
 
 
 def _hand_in(settings: NodeSettings, documents: list[bytes]) -> dict[str, Any]:

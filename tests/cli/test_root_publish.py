@@ -110,6 +110,14 @@ def test_who_contradicts_or_belongs_to_others_is_refused(keeper: Keeper) -> None
     assert keeper.publish(chain[0]).document["version"] == 2
 
 
+def test_roots_of_two_fleets_are_not_taken_together(keeper: Keeper) -> None:
+    stranger = signed_root(root_body(name="another", **DATES))
+    done = keeper.publish(stranger, keeper.chain[1])
+    assert done.status == 2
+    assert "roots of different fleets" in done.error_line
+    assert keeper.publish(keeper.chain[0]).document["version"] == 1
+
+
 def test_it_says_what_it_takes_away(keeper: Keeper) -> None:
     facts = {"arch": "x86_64", "created_at": NOW - 60, "expires_at": NOW + DAY_S}
     stable, testing = (
