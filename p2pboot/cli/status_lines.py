@@ -17,7 +17,7 @@ from typing import Any, Final, TextIO
 import click
 
 from p2pboot.cli.output import one_line
-from p2pboot.core.amounts import duration_text, rate_text, size_text
+from p2pboot.core.amounts import counted, duration_text, rate_text, size_text
 from p2pboot.core.dataclass import dataclass
 from p2pboot.core.timestamps import parse_time
 from p2pboot.node.overview import CLASS_WORDS, PATH_WORDS, Condition, is_offered, overview
@@ -175,7 +175,7 @@ def _trust(document: Document) -> Iterator[Row]:
         if one["ended"] is None:
             yield Row("rollout", _rollout(one))
     if trust["evidence"]:
-        text = f"{trust['evidence']} pairs of documents that can not both be honest are kept: p2pboot evidence list"
+        text = f"{counted(trust['evidence'], 'pair')} of documents that can not both be honest: p2pboot evidence list"
         yield Row("ALARM", text, _COLOURS["ALARM"])
 
 

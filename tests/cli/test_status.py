@@ -584,7 +584,7 @@ def test_what_roots_and_statements_say_is_a_line_each() -> None:
         "yanked     stable/x86_64, 1 so far, last 2026-11-20T09:00:00Z: it does not boot",
         "rollout    into stable/x86_64 of version 6.2: 25% of the machines, of 50 % by 2026-11-27T12:00:00Z; paused"
         " since 2026-11-26T11:00:00Z",
-        "ALARM      1 pairs of documents that can not both be honest are kept: p2pboot evidence list",
+        "ALARM      1 pair of documents that can not both be honest: p2pboot evidence list",
     ):
         assert said in lines, said
     assert not [line for line in lines if "dev/x86_64" in line]
