@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,8 @@ def _hand_in(settings: NodeSettings, documents: list[bytes]) -> dict[str, Any]:
         finally:
             os.close(descriptor)
     if not settings.roots:
+        with suppress(NotFoundError):
+            request(state, {"op": "status"}, _TIMEOUT_S)  # which says so where this user may not ask
         raise NotFoundError(
             f"no node is running with the state directory {state}",
             remedy="start one, or say which root is believed there: --root FILE, or --config FILE",

@@ -151,3 +151,13 @@ def test_without_a_node_somebody_has_to_say_what_is_believed(keeper: Keeper, cli
     assert done.status == 3
     assert "no node is running" in done.error_line
     assert cli("root", "publish", "nothing.json", "--state", keeper.state).status == 2
+
+
+def test_where_nobody_can_see_whether_a_node_runs_that_is_said(
+    keeper: Keeper, cli: Cli, tmp_path: Path
+) -> None:
+    state = tmp_path / "loop"
+    state.symlink_to(state)  # as a directory that this user may not enter, also for root
+    done = cli("root", "publish", keeper.first, "--state", state)
+    assert done.status == 4
+    assert "reach the node at" in done.error_line
