@@ -13,7 +13,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from cachetools import LRUCache, cached
+from cachetools import LRUCache
 
 from p2pboot.core.manifest import Candidate, content_digest
 from p2pboot.core.names import base_channel
@@ -41,15 +41,21 @@ class _Said(NamedTuple):
     body: YankBody
 
 
-@cached(LRUCache(_REMEMBERED_YANKS), key=lambda raw: hashlib.sha256(raw).digest(), lock=threading.Lock())
-def _said(raw: bytes) -> _Said:
-    yank = Yank.parse(raw)
-    return _Said(yank.digest, yank.signed_by, yank.body)
+_good_yanks: LRUCache[bytes, _Said] = LRUCache(_REMEMBERED_YANKS)
+_looking_up = threading.Lock()
 
 
 def _yank(raw: bytes) -> Yank:
-    said = _said(raw)
-    return Yank(raw=raw, digest=said.digest, signed_by=said.signed_by, body=said.body)
+    """Read a yank that is kept here; raises as `Yank.parse` does."""
+    key = hashlib.sha256(raw).digest()
+    with _looking_up:
+        said = _good_yanks.get(key)
+    if said is not None:
+        return Yank(raw=raw, digest=said.digest, signed_by=said.signed_by, body=said.body)
+    yank = Yank.parse(raw)
+    with _looking_up:
+        _good_yanks[key] = _Said(yank.digest, yank.signed_by, yank.body)
+    return yank
 
 
 @lru_cache(_REMEMBERED)
